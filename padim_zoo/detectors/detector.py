@@ -1,0 +1,104 @@
+"""The contract of every detector: images in, anomaly scores and maps out."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from padim_zoo.features import Features
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of N images.
+
+    Attributes
+    ----------
+    scores : ndarray (N,), float32
+        Anomaly score of each image; larger is more anomalous.
+    maps : ndarray (N, H, W), float32, or None
+        Anomaly score of each pixel of the transformed image; None for image-level detectors.
+    threshold : float or None
+        Images whose score exceeds it are called anomalous; None when the detector has none.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray | None
+    threshold: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def anomalous(self) -> np.ndarray | None:
+        """The decision of each image, bool (N,), or None without a threshold."""
+        return None if self.threshold is None else self.scores > self.threshold
+
+
+class Detector(ABC):
+    """An image anomaly detector that learns from normal images only, in scikit-learn's manners.
+
+    Constructor arguments are stored unchanged under their own names; attributes that a fit sets end in ``_``.
+    ``fit(images)`` is ``fit_features(extract(images))`` and ``predict(images)`` is
+    ``predict_features(extract(images))``, so that several detectors with one :attr:`features_key` can be fitted and
+    judged on features that were extracted once.
+
+    Images are anything :func:`padim_zoo.data.loading.batches` takes: paths, PIL images, arrays, tensors, a data loader.
+    """
+
+    @property
+    @abstractmethod
+    def features_key(self) -> str:
+        """Identity of what :meth:`extract` gives: equal keys mean equal features."""
+
+    @abstractmethod
+    def extract(self, images: Any) -> Features:
+        """Features of images, all that a fit or a prediction needs."""
+
+    @abstractmethod
+    def fit_features(self, features: Features) -> Self:
+        """Fit on the features of normal images, forgetting any earlier fit."""
+
+    @abstractmethod
+    def predict_features(self, features: Features) -> Prediction:
+        """Score images by their features."""
+
+    @abstractmethod
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector as one safetensors file."""
+
+    @abstractmethod
+    def size_in_bytes(self) -> int:
+        """Size of the fitted arrays as :meth:`save` would write them, without the backbone's weights."""
+
+    def fit(self, images: Any) -> Self:
+        """Fit on normal images, forgetting any earlier fit."""
+        return self.fit_features(self.extract(images))
+
+    def predict(self, images: Any) -> Prediction:
+        """Score images."""
+        return self.predict_features(self.extract(images))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name, as scikit-learn's estimators give them."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change constructor arguments of an unfitted detector.
+
+        Raises
+        ------
+        ValueError
+            If a name is no argument of the constructor.
+        """
+        known = self.get_params()
+        for name, value in parameters.items():
+            if name not in known:
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(known)}")
+            setattr(self, name, value)
+        return self

@@ -1,0 +1,31 @@
+"""The errors that a user can mend."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used.
+
+    The message is one line: what was found, what was expected and what to do. The command line
+    prints it without a traceback and exits with status 2.
+    """
+
+
+class MissingExtraError(InputError, ImportError):
+    """A feature needs packages that only an extra of padim-zoo installs.
+
+    Parameters
+    ----------
+    package : str
+        The import that failed.
+    extra : str
+        The extra that brings it.
+    purpose : str
+        What was asked for.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed: "
+            f"pip install 'padim-zoo[{extra}]'"
+        )

@@ -1,0 +1,325 @@
+"""One small registry class, and its four instances: backbones, estimators, detectors, datasets.
+
+A registry maps names to factories. Names come from four places: the package's own modules, imported
+at first use; decorator calls in user code; entry points of installed distributions; and plugin files
+(:func:`load_plugin`). A plugin that fails to import is recorded in :attr:`Registry.problems` and never
+hides the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.backbones.backbone import Backbone
+    from padim_zoo.data.sample import Dataset
+    from padim_zoo.detectors.detector import Detector
+    from padim_zoo.estimators.estimator import Estimator
+
+T = TypeVar("T")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+_SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered name: its factory, where it came from, and what a listing says of it."""
+
+    name: str
+    factory: Callable[..., T]
+    source: str
+    summary: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family(Generic[T]):
+    """All names that start with one prefix, e.g. every ``timm/…`` model, without listing them one by one."""
+
+    prefix: str
+    factory: Callable[..., T]
+    names: Callable[[], Iterable[str]]
+    describe: Callable[[str], Mapping[str, Any]]
+    summary: str = ""
+
+
+class PluginWarning(UserWarning):
+    """A plugin could not be loaded, or shadows a name that exists already."""
+
+
+def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Split ``"shrinkage(0.2, epsilon=0)"`` into its name, positional and keyword arguments.
+
+    Arguments are Python literals.
+
+    Raises
+    ------
+    InputError
+        If the text is not of that form.
+    """
+    match = _SPEC.fullmatch(spec.strip())
+    if match is None:
+        raise InputError(f"cannot read {spec!r}: expected NAME or NAME(argument, key=value)")
+    name, arguments = match["name"].strip(), match["arguments"]
+    if not arguments:
+        return name, [], {}
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        positional = [ast.literal_eval(argument) for argument in call.args]
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise InputError(
+            f"cannot read the arguments of {spec!r}: expected numbers or quoted text, e.g. {name}(0.1)"
+        ) from None
+    return name, positional, keywords
+
+
+class Registry(Generic[T]):
+    """Names to factories of one kind of object.
+
+    Parameters
+    ----------
+    kind : str
+        Singular, as error messages say it: ``"backbone"``.
+    modules : sequence of str
+        The package's own modules that register names, imported at first use.
+    """
+
+    def __init__(self, kind: str, modules: Sequence[str]) -> None:
+        self.kind = kind
+        self.group = f"padim_zoo.{kind}s"
+        self.problems: dict[str, str] = {}
+        self._modules = tuple(modules)
+        self._entries: dict[str, Entry[T]] = {}
+        self._families: dict[str, Family[T]] = {}
+        self._source: str | None = None
+        self._loaded = False
+
+    def register(
+        self, name: str, *, summary: str = "", source: str | None = None, **metadata: Any
+    ) -> Callable[[Factory], Factory]:
+        """Register a factory (a function or a class) under ``name``; usable as a decorator.
+
+        ``metadata`` is shown by listings. A second registration under one name replaces the first,
+        with a :class:`PluginWarning`, so that a plugin can improve on the package and a notebook cell
+        can be run twice.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)*", name):
+            raise InputError(
+                f"{name!r} cannot name a {self.kind}: use letters, digits, '_', '-', '.' and '/' as a separator"
+            )
+
+        def decorate(factory: Factory) -> Factory:
+            origin = source or self._source or getattr(factory, "__module__", "") or "user code"
+            known = self._entries.get(name)
+            if known is not None and known.source != origin:
+                warnings.warn(
+                    f"the {self.kind} {name!r} of {known.source} is replaced by that of {origin}",
+                    PluginWarning,
+                    stacklevel=2,
+                )
+            text = summary or (factory.__doc__ or "").strip().split("\n", 1)[0]
+            self._entries[name] = Entry(name, factory, origin, text, metadata)
+            return factory
+
+        return decorate
+
+    def register_family(
+        self,
+        prefix: str,
+        factory: Callable[..., T],
+        *,
+        names: Callable[[], Iterable[str]],
+        describe: Callable[[str], Mapping[str, Any]] = lambda name: {},
+        summary: str = "",
+    ) -> None:
+        """Register every name that starts with ``prefix`` (which ends in ``/``).
+
+        Parameters
+        ----------
+        prefix : str
+            E.g. ``"timm/"``.
+        factory : callable
+            Called with the name after the prefix, and the options.
+        names : callable
+            Gives the names after the prefix that are known; may be slow, called by listings and errors only.
+        describe : callable
+            Gives the metadata of one name after the prefix.
+        summary : str
+            What a listing says of the whole family.
+        """
+        self._families[prefix] = Family(prefix, factory, names, describe, summary)
+
+    def create(self, spec: str, *args: Any, **options: Any) -> T:
+        """Build the object that ``spec`` names.
+
+        Parameters
+        ----------
+        spec : str
+            A registered name, optionally with arguments: ``"shrinkage(0.2)"``. Keyword arguments in
+            ``spec`` win over ``options``.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown (the closest names are listed) or its arguments do not fit.
+        """
+        name, positional, keywords = parse_spec(spec)
+        factory = self.entry(name).factory
+        try:
+            return factory(*positional, *args, **{**options, **keywords})
+        except TypeError as error:
+            # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise InputError(f"{self.kind} {spec!r}: {error}") from None
+            raise
+
+    def entry(self, name: str) -> Entry[T]:
+        """Look a name up.
+
+        Raises
+        ------
+        InputError
+            If it is unknown; the message lists the closest names and the plugins that failed to load.
+        """
+        self._load()
+        if name in self._entries:
+            return self._entries[name]
+        for prefix, family in self._families.items():
+            rest = name.removeprefix(prefix)
+            if rest and rest != name:
+
+                def factory(*args: Any, _family: Family[T] = family, _rest: str = rest, **options: Any) -> T:
+                    return _family.factory(_rest, *args, **options)
+
+                return Entry(name, factory, prefix.rstrip("/"), family.summary, family.describe(rest))
+        raise InputError(self._unknown(name))
+
+    def families(self) -> list[Family[T]]:
+        """The registered families, by prefix."""
+        self._load()
+        return [self._families[prefix] for prefix in sorted(self._families)]
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match a shell wildcard, sorted; a family's names when the pattern has its prefix."""
+        self._load()
+        found = [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
+        for prefix, family in self._families.items():
+            if pattern.startswith(prefix):
+                found += [prefix + name for name in family.names() if fnmatch.fnmatchcase(prefix + name, pattern)]
+        return sorted(found)
+
+    def resolve(self, patterns: Iterable[str]) -> list[str]:
+        """Expand wildcards to registered names and leave plain specs as they are, without repetition.
+
+        Raises
+        ------
+        InputError
+            If a wildcard matches nothing or a plain name is unknown.
+        """
+        specs: dict[str, None] = {}
+        for pattern in patterns:
+            if any(sign in pattern for sign in "*?["):
+                matches = self.names(pattern)
+                if not matches:
+                    raise InputError(f"no {self.kind} matches {pattern!r}: padim-zoo list {self.kind}s shows them all")
+                specs.update(dict.fromkeys(matches))
+            else:
+                self.entry(parse_spec(pattern)[0])
+                specs[pattern] = None
+        return list(specs)
+
+    def _unknown(self, name: str) -> str:
+        candidates = list(self._entries)
+        for prefix, family in self._families.items():
+            if name.startswith(prefix):
+                candidates += [prefix + rest for rest in family.names()]
+        by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+        close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)]
+        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(self._entries))}"
+        failed = "".join(f"; the plugin {plugin} failed to load ({why})" for plugin, why in self.problems.items())
+        return f"unknown {self.kind} {name!r}: {hint} (padim-zoo list {self.kind}s shows all){failed}"
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True  # set first: the modules imported below use this registry themselves
+        for module in self._modules:
+            importlib.import_module(module)
+        for point in importlib.metadata.entry_points(group=self.group):
+            distribution = point.dist.name if point.dist is not None else point.value
+            self._source = f"plugin {distribution}"
+            try:
+                loaded = point.load()
+                if point.name not in self._entries and callable(loaded):
+                    self.register(point.name)(loaded)
+            except Exception as error:  # whatever a stranger's module raises must not break the others
+                self._report(f"{point.name} of {distribution}", error)
+            finally:
+                self._source = None
+
+    def _report(self, plugin: str, error: BaseException) -> None:
+        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+        self.problems[plugin] = reason
+        warnings.warn(f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out", PluginWarning, stacklevel=2)
+
+
+backbones: Registry[Backbone] = Registry(
+    "backbone", ["padim_zoo.backbones.builtin", "padim_zoo.backbones.from_torchvision", "padim_zoo.backbones.from_timm"]
+)
+estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
+detectors: Registry[Detector] = Registry("detector", ["padim_zoo.detectors"])
+datasets: Registry[Dataset] = Registry("dataset", ["padim_zoo.data.datasets", "padim_zoo.data.synthetic"])
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "backbones": backbones,
+    "estimators": estimators,
+    "detectors": detectors,
+    "datasets": datasets,
+}
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a Python file that registers backbones, estimators, detectors or datasets.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, is not Python or raises while it runs.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"plugin {path} is not a file: expected a Python file that registers something")
+    name = f"padim_zoo_plugin_{path.stem}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    for registry in REGISTRIES.values():
+        registry._load()
+        registry._source = f"plugin {path.name}"
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"plugin {path} failed to load: {type(error).__name__}: {error}") from error
+    finally:
+        for registry in REGISTRIES.values():
+            registry._source = None

@@ -1,0 +1,45 @@
+"""padim-zoo: a model zoo and benchmark suite for image anomaly detection from normal images only, around PaDiM.
+
+Names are imported at first use, so that ``import padim_zoo`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from padim_zoo.data.transform import Transform as Transform
+    from padim_zoo.detectors import load as load
+    from padim_zoo.detectors.detector import Prediction as Prediction
+    from padim_zoo.detectors.padim import PaDiM as PaDiM
+    from padim_zoo.errors import InputError as InputError
+    from padim_zoo.registry import backbones as backbones
+    from padim_zoo.registry import datasets as datasets
+    from padim_zoo.registry import detectors as detectors
+    from padim_zoo.registry import estimators as estimators
+    from padim_zoo.registry import load_plugin as load_plugin
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "InputError": "padim_zoo.errors",
+    "PaDiM": "padim_zoo.detectors.padim",
+    "Prediction": "padim_zoo.detectors.detector",
+    "Transform": "padim_zoo.data.transform",
+    "load": "padim_zoo.detectors",
+    "load_plugin": "padim_zoo.registry",
+}
+_REGISTRIES = ("backbones", "estimators", "detectors", "datasets")
+
+__all__ = [*_HOME, *_REGISTRIES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction as Prediction
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.errors import InputError as InputError
-    from padim_zoo.registry import backbones as backbones
-    from padim_zoo.registry import datasets as datasets
-    from padim_zoo.registry import detectors as detectors
-    from padim_zoo.registry import estimators as estimators
     from padim_zoo.registry import load_plugin as load_plugin
 
 __version__ = "0.1.0"
@@ -30,9 +26,8 @@ _HOME = {
     "load": "padim_zoo.detectors",
     "load_plugin": "padim_zoo.registry",
 }
-_REGISTRIES = ("backbones", "estimators", "detectors", "datasets")
 
-__all__ = [*_HOME, *_REGISTRIES, "__version__"]
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

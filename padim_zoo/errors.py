@@ -26,6 +26,5 @@ class MissingExtraError(InputError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: "
-            f"pip install 'padim-zoo[{extra}]'"
+            f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]'"
         )

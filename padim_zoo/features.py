@@ -59,4 +59,6 @@ class Features:
     @staticmethod
     def concatenate(parts: Sequence[Features]) -> Features:
         """All images of several parts, which must agree in layers, grids and image size."""
-        return Features(tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True)), parts[0].image_size)
+        return Features(
+            tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True)), parts[0].image_size
+        )

@@ -251,7 +251,8 @@ class Registry(Generic[T]):
             if name.startswith(prefix):
                 candidates += [prefix + rest for rest in family.names()]
         by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-        close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)]
+        matches = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
+        close = [by_lower_case[match] for match in matches]
         hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(self._entries))}"
         failed = "".join(f"; the plugin {plugin} failed to load ({why})" for plugin, why in self.problems.items())
         return f"unknown {self.kind} {name!r}: {hint} (padim-zoo list {self.kind}s shows all){failed}"
@@ -277,7 +278,8 @@ class Registry(Generic[T]):
     def _report(self, plugin: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         self.problems[plugin] = reason
-        warnings.warn(f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out", PluginWarning, stacklevel=2)
+        message = f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out"
+        warnings.warn(message, PluginWarning, stacklevel=2)
 
 
 backbones: Registry[Backbone] = Registry(

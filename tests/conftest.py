@@ -1,0 +1,36 @@
+"""What all tests share: real data where it is mounted, a cache of their own, and a fixed seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights: ``PADIM_ZOO_SHARED``, or ``shared`` beside the checkout."""
+    beside_checkout = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("PADIM_ZOO_SHARED", beside_checkout))
+    if not (folder / "data" / "mvtec_reduced").is_dir():
+        pytest.skip(f"needs real images: {folder} has no data/mvtec_reduced (set PADIM_ZOO_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache folder of this session, so that no test sees or leaves files in the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PADIM_ZOO_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """The same random numbers in a test whichever tests run before it."""
+    import torch
+
+    torch.manual_seed(0)

@@ -1,0 +1,82 @@
+"""Distances on the patch grid to an anomaly map on the image (PaDiM §III-C): bilinear upsampling, Gaussian blur.
+
+Both steps are linear and separable, so together they are one small matrix per axis: ``rows @ distances @ columns.T``.
+No dense kernel is slid over the image.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TRUNCATE = 4.0
+"""The Gaussian kernel is cut at this many standard deviations, as scipy.ndimage.gaussian_filter does."""
+
+
+def bilinear_matrix(patches: int, pixels: int) -> np.ndarray:
+    """Bilinear interpolation of one axis, half-pixel centres, edges held.
+
+    Returns
+    -------
+    ndarray (pixels, patches), float64
+        Rows sum to 1; the rule is that of ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``.
+    """
+    position = np.clip((np.arange(pixels) + 0.5) * patches / pixels - 0.5, 0, patches - 1)
+    below = np.minimum(position.astype(np.int64), max(patches - 2, 0))
+    weight = position - below
+    matrix = np.zeros((pixels, patches))
+    rows = np.arange(pixels)
+    np.add.at(matrix, (rows, below), 1 - weight)
+    np.add.at(matrix, (rows, np.minimum(below + 1, patches - 1)), weight)
+    return matrix
+
+
+def blur_matrix(pixels: int, sigma: float) -> np.ndarray:
+    """Gaussian blur of one axis with half-sample symmetric edges (d c b a | a b c d | d c b a).
+
+    Returns
+    -------
+    ndarray (pixels, pixels), float64
+        Rows sum to 1; the rule is that of ``scipy.ndimage.gaussian_filter1d(mode="reflect")``.
+    """
+    radius = int(TRUNCATE * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
+    kernel /= kernel.sum()
+    source = np.mod(np.arange(pixels)[:, None] + offsets[None, :], 2 * pixels)
+    source = np.where(source < pixels, source, 2 * pixels - 1 - source)
+    matrix = np.zeros((pixels, pixels))
+    np.add.at(matrix, (np.arange(pixels)[:, None], source), kernel[None, :])
+    return matrix
+
+
+@lru_cache(maxsize=32)
+def _axis(patches: int, pixels: int, sigma: float) -> Tensor:
+    matrix = bilinear_matrix(patches, pixels)
+    if sigma > 0:
+        matrix = blur_matrix(pixels, sigma) @ matrix
+    return torch.from_numpy(matrix).float()
+
+
+def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float) -> Tensor:
+    """Bring distances to the size of the image and blur them.
+
+    Parameters
+    ----------
+    distances : Tensor (N, h, w)
+        Mahalanobis distance of each patch.
+    image_size : tuple of int
+        Height H and width W in pixels.
+    sigma : float
+        Standard deviation of the Gaussian in pixels of the image; 0 leaves the map unblurred.
+
+    Returns
+    -------
+    Tensor (N, H, W), float32
+    """
+    rows = _axis(distances.shape[1], image_size[0], sigma)
+    columns = _axis(distances.shape[2], image_size[1], sigma)
+    return rows @ distances.float() @ columns.T

@@ -1,0 +1,117 @@
+"""A threshold from normal images only, by the scores of folds that the model did not see."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from padim_zoo.errors import InputError
+from padim_zoo.features import Features
+from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.padim import PaDiM
+
+USUAL_FALSE_ALARM_RATE = 0.01
+"""The rate aimed at when none is asked for."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold and what it rests on.
+
+    Attributes
+    ----------
+    threshold : float
+        Scores above it are called anomalous.
+    false_alarm_rate : float
+        Bound on the probability that a new normal image is called anomalous.
+    folds : int
+        Parts that the normal images were cut into.
+    map_low, map_high : float
+        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a colour scale for pictures.
+    scores : ndarray (n,), float32
+        Out-of-fold score of each normal image, in the order of the fit.
+    """
+
+    threshold: float
+    false_alarm_rate: float
+    folds: int
+    map_low: float
+    map_high: float
+    scores: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the scores, for JSON."""
+        values = asdict(self)
+        del values["scores"]
+        return values
+
+
+def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
+    """Cut n images at random into folds whose sizes differ by at most one.
+
+    Returns
+    -------
+    list of ndarray, int64
+        Indices of the images of each fold, ascending.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two folds, or fewer images than folds.
+    """
+    if folds < 2:
+        raise InputError(f"{folds} folds were asked for: expected 2 or more")
+    if n < folds:
+        raise InputError(f"{n} normal images cannot make {folds} folds: use at most {n} folds, or more images")
+    order = np.random.default_rng(seed).permutation(n)
+    return [np.sort(part) for part in np.array_split(order, folds)]
+
+
+def calibrate(detector: PaDiM, samples: Features, *, false_alarm_rate: float | None, folds: int) -> Calibration:
+    """Conformal threshold from the out-of-fold scores of normal images.
+
+    Each fold is scored by a detector fitted on the others. Such detectors have seen fewer images than the final one and
+    score a little higher, so the threshold errs to the side of fewer false alarms.
+
+    Parameters
+    ----------
+    detector : PaDiM
+        Gives the estimator and the map; it is not changed.
+    samples : Features
+        The drawn channels of the normal images.
+    false_alarm_rate : float, optional
+        In (0, 1). By default 0.01, or the least that the number of images allows.
+    folds : int
+        At least 2; lowered to the number of images when there are fewer.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two images, or too few for the rate asked for.
+    """
+    n = len(samples)
+    if n < 2:
+        raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
+    rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
+    conformal_threshold(np.zeros(n), rate)  # refuses a rate that n cannot support before any work is done
+    parts = split_folds(n, min(folds, n), detector.seed)
+    scores = np.empty(n, dtype=np.float32)
+    pixels: list[np.ndarray] = []
+    fold_detector = copy.copy(detector)
+    for part in parts:
+        rest = np.setdiff1d(np.arange(n), part)
+        fold_detector._forget()
+        fold_detector._append([samples.images(rest)])
+        prediction = fold_detector._score(samples.images(part))
+        scores[part] = prediction.scores
+        assert prediction.maps is not None
+        pixels.append(prediction.maps[:, ::4, ::4].ravel())
+    low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999])
+    return Calibration(
+        float(conformal_threshold(scores, rate)), float(rate), len(parts), float(low), float(high), scores
+    )

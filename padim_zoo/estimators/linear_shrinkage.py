@@ -1,0 +1,204 @@
+"""Estimators of the form Σ = a·S + b·I, and the one solver that serves them all.
+
+S is the sample covariance with the divisor n − 1. Such an estimator is two numbers per patch, made from a few
+sufficient statistics; everything else (forms, blocks, precision) is the solver's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.errors import InputError
+from padim_zoo.estimators.estimator import EPSILON, Estimator
+from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
+from padim_zoo.parallel import map_blocks
+
+SAFE_CONDITION = 1e5
+"""Largest tr(a·S)/b at which float32 may take the difference of the dual form; beyond it the primal form is used."""
+
+FLOAT32_CONDITION = 1e7
+"""Largest tr(a·S)/b at which a float32 whitening factor keeps distances to 1e-4; beyond it the factor is float64."""
+
+TINY = 1e-12
+"""Least b: what stands in when samples do not vary at all and epsilon is 0."""
+
+
+@dataclass(frozen=True)
+class PatchStatistics:
+    """What shrinkage needs to know of p patches.
+
+    Attributes
+    ----------
+    n, D : int
+        Images and channels.
+    trace : Tensor (p,), float64
+        tr(S).
+    squared_norm : Tensor (p,), float64
+        ‖S‖², the sum of the squared entries of S.
+    fourth : Tensor (p,), float64
+        Σᵢ ‖xᵢ − x̄‖⁴ over the n samples.
+    """
+
+    n: int
+    D: int
+    trace: Tensor
+    squared_norm: Tensor
+    fourth: Tensor
+
+    @property
+    def biased(self) -> float:
+        """(n − 1)/n, which turns S into the maximum-likelihood covariance that shrinkage formulas are stated for."""
+        return (self.n - 1) / self.n
+
+
+class LinearShrinkage(Estimator):
+    """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
+
+    @abstractmethod
+    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
+        """The coefficients a and b of each patch, (p,) float64, without epsilon."""
+
+    def fit(self, samples: PatchEmbeddings) -> Gaussian:
+        """Fit in the dual form when there are fewer images than channels and float32 bears it, else in the primal."""
+        if samples.n <= samples.D:
+            blocks = map_blocks(lambda patches: self._dual(samples, patches), samples.P, _dual_bytes(samples))
+            if all(condition <= SAFE_CONDITION for *_, condition in blocks):
+                means, ws, bs, _ = zip(*blocks, strict=True)
+                return DualGaussian(torch.cat(means), torch.cat(ws), torch.cat(bs))
+        means, factors, conditions = zip(
+            *map_blocks(lambda patches: self._primal(samples, patches), samples.P, _primal_bytes(samples)), strict=True
+        )
+        dtype = torch.float32 if max(conditions) <= FLOAT32_CONDITION else torch.float64
+        return PrimalGaussian(torch.cat(means), torch.cat([factor.to(dtype) for factor in factors]))
+
+    def _regularised(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor, float]:
+        a, b = self.coefficients(statistics)
+        b = (b + self.epsilon).clamp_min(TINY)
+        return a, b, float((a * statistics.trace / b).max())
+
+    def _dual(self, samples: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, Tensor, float]:
+        mean = samples.mean(patches)
+        gram = samples.gram(patches) / max(samples.n - 1, 1)
+        squares = gram.diagonal(dim1=1, dim2=2)
+        statistics = PatchStatistics(
+            samples.n,
+            samples.D,
+            trace=squares.sum(1),
+            squared_norm=gram.square().sum((1, 2)),
+            fourth=(squares * max(samples.n - 1, 1)).square().sum(1),
+        )
+        a, b, condition = self._regularised(statistics)
+        if condition > SAFE_CONDITION:
+            return mean, mean[:, :, None], b.float(), condition
+        kernel = gram * a[:, None, None]
+        kernel.diagonal(dim1=1, dim2=2).add_(b[:, None])
+        scale = (a / max(samples.n - 1, 1)).sqrt()[:, None, None]
+        centred = (samples[patches] - mean.unsqueeze(1)).double()
+        w = centred.mT @ (whitening_factor(kernel) * scale)
+        return mean, w.float(), b.float(), condition
+
+    def _primal(self, samples: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, float]:
+        mean = samples.mean(patches)
+        centred = (samples[patches] - mean.unsqueeze(1)).double()
+        covariance = (centred.mT @ centred) / max(samples.n - 1, 1)
+        statistics = PatchStatistics(
+            samples.n,
+            samples.D,
+            trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
+            squared_norm=covariance.square().sum((1, 2)),
+            fourth=centred.square().sum(2).square().sum(1),
+        )
+        a, b, condition = self._regularised(statistics)
+        covariance *= a[:, None, None]
+        covariance.diagonal(dim1=1, dim2=2).add_(b[:, None])
+        factor = whitening_factor(covariance)
+        return mean, factor if condition > FLOAT32_CONDITION else factor.float(), condition
+
+
+def _dual_bytes(samples: PatchEmbeddings) -> int:
+    return 8 * (3 * samples.n * samples.D + 4 * samples.n**2)
+
+
+def _primal_bytes(samples: PatchEmbeddings) -> int:
+    return 8 * (2 * samples.n * samples.D + 4 * samples.D**2)
+
+
+class Full(LinearShrinkage):
+    """Σ = S + εI, PaDiM's own (arXiv 2011.08785, equation 1)."""
+
+    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(statistics.trace), torch.zeros_like(statistics.trace)
+
+
+class _TowardsSphere(LinearShrinkage):
+    """Σ = (1 − ρ)·Sₙ + ρ·tr(Sₙ)/D·I + εI with Sₙ the maximum-likelihood covariance and ρ chosen per patch."""
+
+    @abstractmethod
+    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
+        """ρ of each patch, (p,), in [0, 1]."""
+
+    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
+        rho = self.shrinkage(statistics)
+        return (1 - rho) * statistics.biased, rho * statistics.biased * statistics.trace / statistics.D
+
+
+class Shrinkage(_TowardsSphere):
+    """Σ = (1 − ρ)·Sₙ + ρ·tr(Sₙ)/D·I + εI with one ρ for all patches, as scikit-learn's ShrunkCovariance.
+
+    Parameters
+    ----------
+    rho : float
+        Shrinkage, 0 (none) to 1 (spherical).
+    epsilon : float
+        Added to the diagonal.
+
+    Raises
+    ------
+    InputError
+        If ``rho`` is outside [0, 1].
+    """
+
+    def __init__(self, rho: float = 0.1, epsilon: float = EPSILON) -> None:
+        super().__init__(epsilon)
+        if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not 0 <= rho <= 1:
+            raise InputError(f"the shrinkage rho is {rho!r}: expected a number from 0 to 1, e.g. shrinkage(0.1)")
+        self.rho = float(rho)
+
+    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
+        return torch.full_like(statistics.trace, self.rho)
+
+
+class LedoitWolf(_TowardsSphere):
+    """ρ by Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices" (2004)."""
+
+    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
+        n, D = statistics.n, statistics.D
+        if D == 1:
+            return torch.zeros_like(statistics.trace)
+        trace = statistics.trace * statistics.biased
+        squared_norm = statistics.squared_norm * statistics.biased**2
+        distance = squared_norm - trace**2 / D  # D·δ², how far S is from the sphere
+        error = torch.minimum((statistics.fourth / n - squared_norm) / n, distance)  # D·β², how far S is from Σ
+        return torch.where(error > 0, error / distance, torch.zeros_like(error))
+
+
+class OAS(_TowardsSphere):
+    """ρ by oracle approximating shrinkage, Chen et al., IEEE Trans. Signal Processing 58 (2010), equation 23.
+
+    As in scikit-learn, the terms in 2/D of the equation are left out.
+    """
+
+    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
+        n, D = statistics.n, statistics.D
+        if D == 1:
+            return torch.zeros_like(statistics.trace)
+        squared_trace = (statistics.trace * statistics.biased) ** 2
+        squared_norm = statistics.squared_norm * statistics.biased**2
+        distance = (n + 1) * (squared_norm - squared_trace / D)
+        rho = (squared_norm + squared_trace) / distance
+        return torch.where(distance > 0, rho.clamp_max(1), torch.ones_like(rho))

@@ -1,0 +1,243 @@
+"""Images of any origin to batches of uint8 tensors, decoded in threads a few batches ahead."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, is_image_file, read_image, read_mask, to_image
+from padim_zoo.data.sample import Sample
+from padim_zoo.data.transform import Transform
+from padim_zoo.errors import InputError
+
+_BATCHES_AHEAD = 2
+_IMAGE_KEY = "image"
+_GLOB_SIGNS = "*?["
+
+
+def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
+    """Transform images and stack them in batches, in order.
+
+    At most two batches are held beyond the one given out, whatever the number of images.
+
+    Parameters
+    ----------
+    images
+        A file, folder (all images below it, sorted) or glob pattern; a PIL image; an array (H, W), (H, W, 3) or
+        (N, H, W, 3); a tensor (H, W), (3, H, W) or (N, 3, H, W), each uint8 or float in [0, 1]; a :class:`Sample`; or
+        an iterable of such things, e.g. a ``DataLoader``. Of a tuple the iterable gives, the first item is taken; of
+        a mapping, the item ``"image"``.
+    transform : Transform
+        Applied to every image, those of a ``DataLoader`` too.
+    batch_size : int
+        Images per batch; the last batch may be smaller.
+    workers : int, optional
+        Threads that decode and transform; by default one per usable processor, at most 8.
+
+    Yields
+    ------
+    Tensor (n, 3, H, W), uint8, contiguous
+
+    Raises
+    ------
+    InputError
+        If there is no image, one cannot be read, or two differ in size after the transform.
+    """
+    first: tuple[str, tuple[int, ...]] | None = None
+    batch: list[np.ndarray] = []
+    for name, image in _transformed(images, transform, _BATCHES_AHEAD * batch_size, workers or _default_workers()):
+        if first is None:
+            first = name, image.shape
+        elif image.shape != first[1]:
+            raise InputError(
+                f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(image.shape)} (height x width) after "
+                "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
+            )
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield _stack(batch)
+            batch = []
+    if first is None:
+        raise InputError("no images were given: expected at least one")
+    if batch:
+        yield _stack(batch)
+
+
+def masks(samples: Sequence[Sample], transform: Transform, workers: int | None = None) -> list[np.ndarray | None]:
+    """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
+
+    Returns
+    -------
+    list of ndarray (H, W), bool, or None
+        None for a sample without mask files.
+
+    Raises
+    ------
+    InputError
+        If a mask cannot be read or has not the size of its image.
+    """
+
+    def load(sample: Sample) -> np.ndarray | None:
+        if not sample.masks:
+            return None
+        return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
+
+    with ThreadPoolExecutor(workers or _default_workers()) as executor:
+        return list(executor.map(load, samples))
+
+
+def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
+    """List the image files that files, folders and glob patterns stand for.
+
+    A folder stands for all images below it, sorted by path; a pattern (``**`` for any depth) for the images and
+    folders that match, sorted. A file that is named outright is taken whatever its suffix.
+
+    Raises
+    ------
+    InputError
+        If something does not exist or stands for no image.
+    """
+    if not isinstance(source, (str, Path)):
+        return [path for part in source for path in paths_of(part)]
+    path = Path(source)
+    if path.is_dir():
+        found = _images_below(path)
+        if not found:
+            raise InputError(f"folder {source} has no image in it: expected files named {_suffixes()}")
+        return found
+    if path.exists():
+        return [path]
+    if not any(sign in str(source) for sign in _GLOB_SIGNS):
+        raise InputError(f"{source} does not exist: expected an image file, a folder of images or a glob pattern")
+    matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]
+    # With ** a folder and the files below it both match.
+    expanded = dict.fromkeys(
+        image
+        for match in matches
+        for image in (_images_below(match) if match.is_dir() else [match] if is_image_file(match) else [])
+    )
+    if not expanded:
+        found_instead = f"only matches {matches[0]}, which holds no image" if matches else "matches nothing"
+        raise InputError(f"{source} {found_instead}: expected a pattern for image files, e.g. 'DIR/*.png'")
+    return list(expanded)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    visited: set[str] = set()
+    found: list[Path] = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link to a folder above, which would be walked for ever
+            folders.clear()
+            continue
+        visited.add(real)
+        found += [path for path in (Path(parent, name) for name in files) if is_image_file(path)]
+    return sorted(found)
+
+
+def _transformed(images: Any, transform: Transform, ahead: int, workers: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and transformed image (H, W, 3) of each image, in order, at most ``ahead`` of them in the making."""
+
+    def load(image: Path | np.ndarray, name: str) -> np.ndarray:
+        array = read_image(image) if isinstance(image, Path) else image
+        try:
+            return transform.image(array)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    sources = _named_images(images)
+    executor = ThreadPoolExecutor(workers)
+    try:
+        pending: deque[tuple[str, Future[np.ndarray]]] = deque()
+
+        def submit(count: int) -> None:
+            for name, image in islice(sources, count):
+                pending.append((name, executor.submit(load, image, name)))
+
+        submit(ahead)
+        while pending:
+            name, future = pending.popleft()
+            image = future.result()
+            submit(1)
+            yield name, image
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _named_images(images: Any) -> Iterator[tuple[str, Path | np.ndarray]]:
+    """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
+
+    In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
+    """
+    for position, item in enumerate(_items(images)):
+        if isinstance(item, Path):
+            yield str(item), item
+        else:
+            name = f"image {position}"
+            yield name, to_image(item, name)
+
+
+def _items(images: Any) -> Iterator[Any]:
+    """Single images: paths, PIL images, arrays, tensors."""
+    if isinstance(images, Sample):
+        yield images.path
+    elif isinstance(images, (str, Path)):
+        yield from paths_of(images)
+    elif isinstance(images, (np.ndarray, Tensor)):
+        yield from images if images.ndim == 4 else [images]
+    elif isinstance(images, Image.Image):
+        yield images
+    elif isinstance(images, Mapping):
+        yield from _items(_image_of(images))
+    else:
+        try:
+            elements = iter(images)
+        except TypeError:
+            raise InputError(
+                f"images are a {type(images).__name__}: expected paths, PIL images, arrays, tensors or a data loader"
+            ) from None
+        for element in elements:
+            yield from _items(_image_of(element))
+
+
+def _image_of(element: Any) -> Any:
+    """The image, or batch of images, in an element of a data set or data loader."""
+    if isinstance(element, Mapping):
+        if _IMAGE_KEY not in element:
+            keys = ", ".join(map(repr, element))
+            raise InputError(f"a batch is a mapping with the keys {keys}: expected the images under {_IMAGE_KEY!r}")
+        return element[_IMAGE_KEY]
+    if isinstance(element, (tuple, list)):
+        if not element:
+            raise InputError("a batch is an empty tuple: expected the images as its first item")
+        return element[0]
+    return element
+
+
+def _stack(batch: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.stack(batch).transpose(0, 3, 1, 2)))
+
+
+def _default_workers() -> int:
+    # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 8)
+
+
+def _size_text(shape: Sequence[int]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _suffixes() -> str:
+    return ", ".join(f"*{suffix}" for suffix in sorted(IMAGE_SUFFIXES))

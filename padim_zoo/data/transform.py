@@ -1,0 +1,160 @@
+"""The geometry of an image before the backbone: resize, then centre crop, as torchvision does it on PIL images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from padim_zoo.errors import InputError
+
+Size = int | tuple[int, int] | None
+
+
+def parse_size(text: str) -> Size:
+    """Read a size as the command line gives it: ``"256"``, ``"256x320"`` (height x width) or ``"none"``.
+
+    Raises
+    ------
+    InputError
+        If the text is none of these, or a number is zero.
+    """
+    lower = text.strip().lower()
+    if lower == "none":
+        return None
+    match = re.fullmatch(r"0*([1-9][0-9]*)(?:x0*([1-9][0-9]*))?", lower, re.ASCII)
+    if match is None:
+        raise InputError(f"cannot read the size {text!r}: expected N, HEIGHTxWIDTH (e.g. 256x320) or none")
+    height, width = match.groups()
+    return int(height) if width is None else (int(height), int(width))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize, then cut out the centre.
+
+    Parameters
+    ----------
+    resize : int, (int, int) or None
+        Length of the shorter side in pixels, the aspect ratio being kept; or height and width; or None to keep the
+        image's size. Bilinear with antialiasing.
+    crop : int, (int, int) or None
+        Side of the square, or height and width, cut out of the centre; None keeps all.
+
+    Raises
+    ------
+    InputError
+        If a length is not a positive integer.
+    """
+
+    resize: Size = 256
+    crop: Size = 224
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            object.__setattr__(self, name, _checked(name, getattr(self, name)))
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image after the resize, before the crop."""
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        # torchvision truncates the longer side; rounding would shift crops by a pixel against published results.
+        if width <= height:
+            return int(self.resize * height / width), self.resize
+        return self.resize, int(self.resize * width / height)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image of the given size after the transform.
+
+        Raises
+        ------
+        InputError
+            If the crop is larger than the resized image.
+        """
+        top, left, bottom, right = self._crop_box(*self.resized_size(height, width))
+        return bottom - top, right - left
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Transform an image.
+
+        Parameters
+        ----------
+        image : ndarray (H, W, 3), uint8
+            As :func:`~padim_zoo.data.image.read_image` gives it.
+
+        Returns
+        -------
+        ndarray (H', W', 3), uint8, contiguous
+        """
+        return self._apply(image, Image.Resampling.BILINEAR)
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """Transform a mask by nearest neighbour, so that it stays in register with its image.
+
+        Parameters
+        ----------
+        mask : ndarray (H, W), bool
+            True where anomalous.
+
+        Returns
+        -------
+        ndarray (H', W'), bool, contiguous
+        """
+        return self._apply(mask.astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters in JSON's types."""
+        sizes = {"resize": self.resize, "crop": self.crop}
+        return {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
+
+    @classmethod
+    def from_dict(cls, parameters: Mapping[str, Any]) -> Transform:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**parameters)
+
+    def _crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of the crop in a resized image."""
+        if self.crop is None:
+            return 0, 0, height, width
+        crop_height, crop_width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+        if crop_height > height or crop_width > width:
+            raise InputError(
+                f"the crop {crop_height}x{crop_width} is larger than the image, which is {height}x{width} "
+                f"(height x width) after the resize {_text(self.resize)}: choose a smaller crop, crop none, or a "
+                "larger resize"
+            )
+        # Python rounds halves to even, and so does torchvision's CenterCrop.
+        top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
+        return top, left, top + crop_height, left + crop_width
+
+    def _apply(self, array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
+        size = self.resized_size(*array.shape[:2])
+        top, left, bottom, right = self._crop_box(*size)
+        if size != array.shape[:2]:
+            array = np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
+        return np.ascontiguousarray(array[top:bottom, left:right])
+
+
+def _checked(name: str, size: Any) -> Size:
+    lengths = tuple(size) if isinstance(size, (tuple, list)) else (size,)
+    if size is None:
+        return None
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths):
+        raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
+    if len(lengths) == 1 and not isinstance(size, (tuple, list)):
+        return int(lengths[0])
+    if len(lengths) != 2:
+        raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
+    return lengths[0], lengths[1]
+
+
+def _text(size: Size) -> str:
+    if size is None:
+        return "none"
+    return f"{size[0]}x{size[1]}" if isinstance(size, tuple) else str(size)

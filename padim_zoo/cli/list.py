@@ -1,0 +1,47 @@
+"""``padim-zoo list``: what the registries hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from padim_zoo.cli.options import plugin_option
+from padim_zoo.cli.table import show_json, show_table
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
+@click.argument("pattern", default="*")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of records instead of a table.")
+@plugin_option
+def show(kind: str, pattern: str, as_json: bool) -> None:
+    """List backbones, estimators, detectors or datasets.
+
+    PATTERN is a shell wildcard: "wide_*", or "timm/resnet*" for names behind a prefix, of which there are too many to
+    list them all.
+    """
+    from padim_zoo.errors import InputError
+    from padim_zoo.registry import REGISTRIES
+
+    registry = REGISTRIES[kind]
+    names = registry.names(pattern)
+    records: list[dict[str, Any]] = [describe(registry.entry(name)) for name in names]
+    if pattern == "*":
+        records += [
+            {"name": f"{family.prefix}*", "source": family.prefix.rstrip("/"), "summary": family.summary}
+            for family in registry.families()
+        ]
+    if not records:
+        raise InputError(f"no {registry.kind} matches {pattern!r}: padim-zoo list {kind} shows them all")
+    if as_json:
+        show_json(records)
+    else:
+        show_table(records)
+    for plugin, reason in registry.problems.items():
+        click.echo(f"not loaded: {plugin} ({reason})", err=True)
+
+
+def describe(entry: Any) -> dict[str, Any]:
+    """One registered name as a record: its metadata between its name and its summary."""
+    return {"name": entry.name, "source": entry.source, **entry.metadata, "summary": entry.summary}

@@ -1,0 +1,92 @@
+"""The command ``padim-zoo``: a group whose commands are imported when they run.
+
+So ``padim-zoo --help`` imports neither torch nor pandas. Exit codes are those of docs/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any, TextIO
+
+import click
+
+from padim_zoo import __version__
+from padim_zoo.errors import InputError
+
+COMMANDS = {
+    "bench": ("padim_zoo.cli.bench:bench", "Fill a leaderboard: backbones × estimators × categories × folds."),
+    "leaderboard": ("padim_zoo.cli.leaderboard:leaderboard", "Show, sort and export the leaderboard of a run store."),
+    "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
+    "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector; draw heat maps on request."),
+    "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Judge a saved detector on the test images of a data set."),
+    "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
+    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set; check a folder of images."),
+}
+"""Where each command lives, and the line that ``padim-zoo --help`` says of it."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
+
+
+class Mistake(click.ClickException):
+    """A user's mistake: shown without a traceback."""
+
+    exit_code = 2
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and shows mistakes in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, in the order of a first encounter."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from their summaries, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a user's mistake becomes one line on standard error."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise Mistake(str(error)) from error
+        except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise Mistake(f"{where}{error.strerror or error}") from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "--version", prog_name="padim-zoo")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Fit and compare image anomaly detectors that learn from normal images only."""
+    ctx.with_resource(warnings.catch_warnings())
+    warnings.showwarning = _show_warning

@@ -1,0 +1,236 @@
+"""PaDiM end to end: a literal float64 pipeline, streams, seeds, files, thresholds and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from scipy.ndimage import gaussian_filter
+from torch.nn.functional import interpolate
+from torch.utils.data import DataLoader, TensorDataset
+
+import padim_zoo
+from padim_zoo import InputError, PaDiM
+from padim_zoo.detectors import load
+
+SMALL = {"weights": "none", "resize": 64, "crop": 48, "dims": 40}
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Noisy stripes, (14, 72, 64, 3), uint8."""
+    rng = np.random.default_rng(0)
+    stripes = 90 + 60 * np.sin(np.arange(64) / 3)[None, None, :, None]
+    return np.clip(stripes + rng.normal(0, 25, (14, 72, 64, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted(images: np.ndarray) -> PaDiM:
+    return PaDiM("resnet18", **SMALL).fit(images[:10])
+
+
+def literal_padim(detector: PaDiM, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and maps as the paper states them, in float64, one position at a time."""
+    chosen = np.concatenate([kept + start for kept, start in zip(detector.channels_, [0, 64, 192], strict=True)])
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        pixels = np.stack([detector.transform.image(image) for image in images])
+        layers = detector.build_backbone()(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+        finest = layers[0].shape[2:]
+        return torch.cat([interpolate(layer, finest) for layer in layers], 1)[:, chosen].double().numpy()
+
+    normal, unknown = embed(train), embed(test)
+    distances = np.empty((len(test), *normal.shape[2:]))
+    for row, column in np.ndindex(*normal.shape[2:]):
+        samples, deltas = normal[:, :, row, column], unknown[:, :, row, column] - normal[:, :, row, column].mean(0)
+        inverse = np.linalg.inv(np.cov(samples.T) + 0.01 * np.eye(samples.shape[1]))
+        distances[:, row, column] = np.sqrt(np.einsum("nd,de,ne->n", deltas, inverse, deltas))
+    size = (detector.image_size_[0], detector.image_size_[1])
+    maps = interpolate(torch.from_numpy(distances)[:, None], size, mode="bilinear")[:, 0].numpy()
+    maps = np.stack([gaussian_filter(one, 4, mode="reflect") for one in maps])
+    return maps.max((1, 2)), maps
+
+
+@pytest.mark.parametrize("n", [10, 13])
+@pytest.mark.parametrize("dims", [8, 40])
+def test_equals_the_paper_literally(images, n, dims):
+    detector = PaDiM("resnet18", **{**SMALL, "dims": dims}).fit(images[:n])
+    prediction = detector.predict(images)
+    scores, maps = literal_padim(detector, images[:n], images)
+    np.testing.assert_allclose(prediction.maps, maps, rtol=1e-4)
+    np.testing.assert_allclose(prediction.scores, scores, rtol=1e-4)
+
+
+def test_every_kind_of_image_gives_the_same_scores(images, fitted, tmp_path):
+    expected = fitted.predict(images[:3]).scores
+    for number, image in enumerate(images[:3]):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    tensors = torch.from_numpy(images[:3]).permute(0, 3, 1, 2)
+    kinds = {
+        "paths": sorted(tmp_path.glob("*.png")),
+        "folder": tmp_path,
+        "PIL": [Image.fromarray(image) for image in images[:3]],
+        "tensor": tensors,
+        "float tensor": tensors.float() / 255,
+        "loader": DataLoader(TensorDataset(tensors), batch_size=2),
+    }
+    for kind, given in kinds.items():
+        np.testing.assert_allclose(fitted.predict(given).scores, expected, rtol=1e-5, err_msg=kind)
+
+
+def test_neither_batch_size_nor_threads_change_scores(images, fitted):
+    expected = fitted.predict(images).scores
+    for batch_size, threads in ((1, 1), (5, 2), (14, 1)):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            detector = PaDiM("resnet18", **SMALL, batch_size=batch_size).fit(images[:10])
+            np.testing.assert_allclose(detector.predict(images).scores, expected, rtol=1e-4)
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_the_same_seed_gives_identical_scores_and_another_seed_does_not(images, fitted):
+    again = PaDiM("resnet18", **SMALL).fit(images[:10]).predict(images).scores
+    np.testing.assert_array_equal(again, fitted.predict(images).scores)
+    other = PaDiM("resnet18", **SMALL, seed=1).fit(images[:10]).predict(images).scores
+    assert not np.allclose(other, again, rtol=1e-3)
+
+
+def test_partial_fits_in_any_order_equal_one_fit(images, fitted):
+    parts = PaDiM("resnet18", **SMALL)
+    for part in (images[7:10], images[:2], images[2:7]):
+        parts.partial_fit(part)
+    assert parts.n_images_ == 10
+    np.testing.assert_allclose(parts.predict(images).scores, fitted.predict(images).scores, rtol=1e-5)
+
+
+def test_shared_features_give_the_scores_of_an_own_extraction(images, fitted):
+    detector = PaDiM("resnet18", **SMALL)
+    assert detector.features_key == fitted.features_key
+    features = detector.extract(images)
+    prediction = detector.fit_features(features.images(np.arange(10))).predict_features(features)
+    np.testing.assert_allclose(prediction.scores, fitted.predict(images).scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "shrinkage(0.2, epsilon=0.001)"])
+def test_a_saved_detector_scores_the_same(images, estimator, tmp_path):
+    detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48)}).fit(images[:10])
+    detector.calibrate()
+    path = tmp_path / "model.safetensors"
+    detector.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+    loaded = padim_zoo.load(path)
+    expected, found = detector.predict(images), loaded.predict(images)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+    assert found.threshold == expected.threshold is not None
+    assert loaded.get_params() == {**detector.get_params(), "layers": ("layer1", "layer2", "layer3")} | {
+        "weights": "none"
+    }
+    loaded.save(tmp_path / "again.safetensors")
+    again = load(tmp_path / "again.safetensors").predict(images)
+    np.testing.assert_array_equal(again.scores, found.scores)
+
+
+def test_threshold_bounds_the_false_alarm_rate_on_out_of_fold_scores(images):
+    detector = PaDiM("resnet18", **SMALL).fit(images)
+    calibration = detector.calibrate(false_alarm_rate=0.2, folds=4)
+    assert np.mean(calibration.scores > calibration.threshold) <= 0.2
+    assert detector.predict(images).threshold == calibration.threshold
+    # Each out-of-fold score is that of a detector that did not see the image.
+    from padim_zoo.detectors.calibration import split_folds
+
+    for part in split_folds(14, 4, detector.seed):
+        rest = np.setdiff1d(np.arange(14), part)
+        literal = PaDiM("resnet18", **SMALL).fit(images[rest]).predict(images[part]).scores
+        np.testing.assert_allclose(calibration.scores[part], literal, rtol=1e-5)
+
+
+def test_a_rate_that_the_images_cannot_support_is_refused(images, fitted):
+    with pytest.raises(InputError, match="99"):
+        PaDiM("resnet18", **SMALL).fit(images).calibrate(false_alarm_rate=0.01)
+    with pytest.raises(InputError, match="at least 2"):
+        PaDiM("resnet18", **SMALL).fit(images[:1]).calibrate()
+
+
+@pytest.mark.parametrize("shape", [(33, 90), (90, 33), (32, 32)])
+def test_images_of_any_shape(shape):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (4, *shape, 3), dtype=np.uint8)
+    detector = PaDiM("resnet18", weights="none", dims=10, resize=None, crop=None).fit(pictures)
+    assert detector.predict(pictures).maps.shape == (4, *shape)
+
+
+def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
+    cases = [
+        (lambda: PaDiM("resnet18", **SMALL).fit([]), "no images"),
+        (lambda: fitted.predict([]), "no images"),
+        (lambda: PaDiM("resnet18", **SMALL).predict(images), "not fitted"),
+        (lambda: PaDiM("resnet17", **SMALL).fit(images), "did you mean"),
+        (lambda: PaDiM("resnet18", "fulll", **SMALL).fit(images).predict(images), "did you mean full"),
+        (lambda: PaDiM("resnet18", **{**SMALL, "dims": 449}).fit(images), "1 to 448"),
+        (lambda: PaDiM("resnet18", **SMALL, device="abacus").fit(images), "abacus"),
+        (lambda: load(tmp_path / "none.safetensors"), "not a file"),
+    ]
+    uncropped = PaDiM("resnet18", **{**SMALL, "crop": None}).fit(images)
+    cases.append((lambda: uncropped.predict(images[:, :40, :30]), "cannot be scored"))
+    cases.append((lambda: uncropped.partial_fit(images[:, :40, :30]), "cannot join"))
+    for action, words in cases:
+        with pytest.raises(InputError, match=words) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_models_are_refused(images, fitted, tmp_path):
+    foreign = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, foreign)
+    with pytest.raises(InputError, match="no padim-zoo model"):
+        load(foreign)
+    whole = tmp_path / "model.safetensors"
+    fitted.save(whole)
+    (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="not a whole"):
+        load(tmp_path / "cut.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(InputError, match="not a whole"):
+        load(tmp_path / "text.safetensors")
+    newer = tmp_path / "newer.safetensors"
+    save_file(load_file(whole), newer, metadata={"padim_zoo": json.dumps({"format": 99})})
+    with pytest.raises(InputError, match="upgrade"):
+        load(newer)
+
+
+def test_a_loaded_detector_says_why_it_cannot_continue(images, fitted, tmp_path):
+    fitted.save(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="does not hold"):
+        loaded.partial_fit(images)
+    with pytest.raises(InputError, match="before saving"):
+        loaded.calibrate()
+
+
+@pytest.mark.parametrize(
+    ("category", "pixel_auroc", "aupro"), [("hazelnut_reduced", 0.988, 0.958), ("transistor_reduced", 0.893, 0.736)]
+)
+def test_real_images_give_the_figures_of_a_literal_padim(shared: Path, category, pixel_auroc, aupro):
+    from padim_zoo.data.image import read_mask
+    from padim_zoo.metrics import evaluate
+    from padim_zoo.registry import datasets
+
+    loaded = datasets.create("mvtec", root=shared / "data" / "mvtec_reduced").load(category)
+    weights = shared / "weights" / "resnet18_imagenet1k_v1_layers1-3.safetensors"
+    detector = PaDiM("resnet18", weights=str(weights)).fit(loaded.train)
+    prediction = detector.predict(loaded.test)
+    masks = [
+        detector.transform.mask(read_mask(sample.masks, (256, 256))) if sample.masks else None
+        for sample in loaded.test
+    ]
+    labels = np.array([sample.label for sample in loaded.test])
+    figures = evaluate(labels, prediction.scores, prediction.maps, masks).values
+    assert figures["pixel_auroc"] == pytest.approx(pixel_auroc, abs=0.01)
+    assert figures["aupro"] == pytest.approx(aupro, abs=0.03)

@@ -1,0 +1,72 @@
+"""Patch embeddings gathered from the layers' own grids, against upsampling and concatenation as the paper does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import interpolate
+
+from padim_zoo.embedding import PatchEmbeddings, choose_channels
+from padim_zoo.errors import InputError
+from padim_zoo.features import Features
+
+size = st.integers(1, 9)
+
+
+def literal_embeddings(features: Features) -> np.ndarray:
+    """Upsample every layer to the finest grid, concatenate, (P, n, D)."""
+    finest = max(features.grids, key=lambda grid: grid[0] * grid[1])
+    maps = torch.cat([interpolate(layer, finest, mode="nearest") for layer in features.maps], 1)
+    return maps.flatten(2).permute(2, 0, 1).numpy()
+
+
+@settings(max_examples=60, deadline=None)
+@given(grids=st.lists(st.tuples(size, size), min_size=1, max_size=3), n=st.integers(1, 5), seed=st.integers(0, 9))
+def test_equals_upsampling_and_concatenation(grids, n, seed):
+    grids = sorted(grids, key=lambda grid: -grid[0] * grid[1])
+    generator = torch.Generator().manual_seed(seed)
+    layers = tuple(torch.randn(n, 2 + number, *grid, generator=generator) for number, grid in enumerate(grids))
+    features = Features(layers, (8, 8))
+    embeddings = PatchEmbeddings(features)
+    expected = literal_embeddings(features)
+    assert (embeddings.n, embeddings.P, embeddings.D) == (n, expected.shape[0], expected.shape[2])
+    np.testing.assert_array_equal(embeddings[slice(None)], expected)
+    part = slice(embeddings.P // 3, embeddings.P // 3 + 2)
+    np.testing.assert_array_equal(embeddings[part], expected[part])
+    centred = expected.astype(np.float64) - expected.mean(1, keepdims=True, dtype=np.float64)
+    np.testing.assert_allclose(embeddings.mean(part), expected.mean(1, dtype=np.float64)[part], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(embeddings.gram(part), (centred @ centred.transpose(0, 2, 1))[part], atol=1e-5)
+
+
+def test_a_layer_that_lost_all_channels_still_counts_for_nothing_else():
+    features = Features((torch.randn(3, 0, 8, 8), torch.randn(3, 4, 4, 4)), (32, 32))
+    embeddings = PatchEmbeddings(features)
+    assert (embeddings.grid, embeddings.D) == ((8, 8), 4)
+    expected = interpolate(features.maps[1], (8, 8), mode="nearest").flatten(2).permute(2, 0, 1)
+    np.testing.assert_array_equal(embeddings[slice(None)], expected)
+
+
+@given(channels=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 50), data=st.data())
+def test_channels_are_drawn_without_repetition_and_by_the_seed_alone(channels, seed, data):
+    dims = data.draw(st.integers(1, sum(channels)))
+    drawn = choose_channels(channels, dims, seed)
+    assert sum(map(len, drawn)) == dims
+    for kept, available in zip(drawn, channels, strict=True):
+        assert np.all(np.diff(kept) > 0)
+        assert np.all((kept >= 0) & (kept < available))
+    for kept, again in zip(drawn, choose_channels(channels, dims, seed), strict=True):
+        np.testing.assert_array_equal(kept, again)
+
+
+def test_another_seed_draws_other_channels():
+    first, second = (np.concatenate(choose_channels([64, 128, 256], 100, seed)) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("dims", [0, -1, 449])
+def test_impossible_dims_name_the_range(dims):
+    with pytest.raises(InputError, match=r"expected 1 to 448"):
+        choose_channels([64, 128, 256], dims, 0)

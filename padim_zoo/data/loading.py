@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -16,14 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, is_image_file, read_image, read_mask, to_image
+from padim_zoo.data.files import paths_of
+from padim_zoo.data.image import image_size, read_image, read_mask, to_image
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
 
 _BATCHES_AHEAD = 2
 _IMAGE_KEY = "image"
-_GLOB_SIGNS = "*?["
 
 
 def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
@@ -95,55 +94,6 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
 
     with ThreadPoolExecutor(workers or _default_workers()) as executor:
         return list(executor.map(load, samples))
-
-
-def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
-    """List the image files that files, folders and glob patterns stand for.
-
-    A folder stands for all images below it, sorted by path; a pattern (``**`` for any depth) for the images and
-    folders that match, sorted. A file that is named outright is taken whatever its suffix.
-
-    Raises
-    ------
-    InputError
-        If something does not exist or stands for no image.
-    """
-    if not isinstance(source, (str, Path)):
-        return [path for part in source for path in paths_of(part)]
-    path = Path(source)
-    if path.is_dir():
-        found = _images_below(path)
-        if not found:
-            raise InputError(f"folder {source} has no image in it: expected files named {_suffixes()}")
-        return found
-    if path.exists():
-        return [path]
-    if not any(sign in str(source) for sign in _GLOB_SIGNS):
-        raise InputError(f"{source} does not exist: expected an image file, a folder of images or a glob pattern")
-    matches = [Path(match) for match in sorted(glob.glob(str(source), recursive=True))]
-    # With ** a folder and the files below it both match.
-    expanded = dict.fromkeys(
-        image
-        for match in matches
-        for image in (_images_below(match) if match.is_dir() else [match] if is_image_file(match) else [])
-    )
-    if not expanded:
-        found_instead = f"only matches {matches[0]}, which holds no image" if matches else "matches nothing"
-        raise InputError(f"{source} {found_instead}: expected a pattern for image files, e.g. 'DIR/*.png'")
-    return list(expanded)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    visited: set[str] = set()
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # a link to a folder above, which would be walked for ever
-            folders.clear()
-            continue
-        visited.add(real)
-        found += [path for path in (Path(parent, name) for name in files) if is_image_file(path)]
-    return sorted(found)
 
 
 def _transformed(images: Any, transform: Transform, ahead: int, workers: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -237,7 +187,3 @@ def _default_workers() -> int:
 
 def _size_text(shape: Sequence[int]) -> str:
     return f"{shape[0]}x{shape[1]}"
-
-
-def _suffixes() -> str:
-    return ", ".join(f"*{suffix}" for suffix in sorted(IMAGE_SUFFIXES))

@@ -60,7 +60,9 @@ class Category:
 class Dataset(Protocol):
     """A data set: categories by name, each loaded when asked for."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The registered name."""
 
     def categories(self) -> list[str]:
         """The names of the categories, sorted."""

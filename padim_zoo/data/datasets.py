@@ -1,0 +1,246 @@
+"""The registered data sets: MVTec AD, VisA, BTAD, MVTec LOCO, KolektorSDD, and any folder of one's own.
+
+None of them is downloaded: each factory takes the folder that the data set was unpacked to.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+
+from padim_zoo import registry
+from padim_zoo.data.files import folders_in, images_below, images_in
+from padim_zoo.data.image import image_size, read_mask
+from padim_zoo.data.layout import (
+    ListedDataset,
+    dataset_root,
+    is_category,
+    list_category,
+    masks_by_stem,
+    missing_mask,
+    wrong_layout,
+)
+from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.errors import InputError
+
+HOLD_OUT_EVERY = 5
+"""Of a bare folder of normal images every fifth, in sorted order, is kept for the test."""
+
+
+@registry.datasets.register("mvtec", summary="MVTec AD (Bergmann et al. 2019): 15 categories, pixel masks")
+def mvtec(*, root: str | Path | None = None) -> Dataset:
+    """MVTec AD: ``<category>/{train/good, test/<kind>, ground_truth/<kind>/<stem>_mask.png}``.
+
+    Any folder with ``train/good`` is a category, whatever its name.
+    """
+    expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
+    folder = dataset_root("mvtec", root, expected)
+    categories = [path for path in folders_in(folder) if is_category(path)]
+    if not categories:
+        raise wrong_layout("mvtec", folder, expected)
+    listing = partial(list_category, "mvtec", expected_mask="{stem}_mask.png")
+    return ListedDataset("mvtec", {path.name: partial(listing, path) for path in categories})
+
+
+@registry.datasets.register("btad", summary="BTAD (Mishra et al. 2021): 3 industrial products, pixel masks")
+def btad(*, root: str | Path | None = None) -> Dataset:
+    """BTAD: ``<01|02|03>/{train/ok, test/{ok, ko}, ground_truth/ko/<stem>.{png, bmp}}``."""
+    expected = "folders CATEGORY/train/ok and CATEGORY/test/ko"
+    folder = dataset_root("btad", root, expected)
+    categories = [path for path in folders_in(folder) if is_category(path, "ok")]
+    if not categories:
+        raise wrong_layout("btad", folder, expected)
+    listing = partial(list_category, "btad", normal="ok", expected_mask="{stem}.png")
+    return ListedDataset("btad", {path.name: partial(listing, path) for path in categories})
+
+
+@registry.datasets.register(
+    "mvtec_loco", summary="MVTec LOCO AD (Bergmann et al. 2022): 5 categories, logical and structural anomalies"
+)
+def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
+    """MVTec LOCO AD: as MVTec AD, but an image has several masks, ``ground_truth/<kind>/<stem>/*.png``.
+
+    The masks of an image are united. The saturated sPRO of its paper, which weighs them by the kind of defect, is not
+    computed. ``validation/good`` is left out, so that the number of training images is that of the published figures.
+    """
+    expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
+    folder = dataset_root("mvtec_loco", root, expected)
+    anomalies = ("logical_anomalies", "structural_anomalies")
+    categories = [
+        path
+        for path in folders_in(folder)
+        if is_category(path) and any((path / "test" / kind).is_dir() for kind in anomalies)
+    ]
+    if not categories:
+        raise wrong_layout("mvtec_loco", folder, expected)
+    listing = partial(list_category, "mvtec_loco", expected_mask="{stem}/000.png")
+    return ListedDataset("mvtec_loco", {path.name: partial(listing, path) for path in categories})
+
+
+@registry.datasets.register("visa", summary="VisA (Zou et al. 2022): 12 categories, the official one-class split")
+def visa(*, root: str | Path | None = None) -> Dataset:
+    """VisA: the split of ``split_csv/1cls.csv``, whose rows name images and masks below the root."""
+    expected = "split_csv/1cls.csv, with the columns object, split, label, image, mask"
+    folder = dataset_root("visa", root, expected)
+    table = folder / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        raise wrong_layout("visa", folder, expected)
+    rows: dict[str, list[dict[str, str]]] = {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = {"object", "split", "label", "image", "mask"}.difference(reader.fieldnames or ())
+        if missing:
+            raise InputError(f"{table} lacks the columns {', '.join(sorted(missing))}: expected {expected}")
+        for row in reader:
+            rows.setdefault(row["object"], []).append(row)
+    if not rows:
+        raise InputError(f"{table} has no rows: expected one for each image")
+    return ListedDataset("visa", {name: partial(_visa_category, folder, name, rows[name]) for name in rows})
+
+
+def _visa_category(root: Path, name: str, rows: list[dict[str, str]]) -> Category:
+    splits: dict[str, list[Sample]] = {"train": [], "test": []}
+    truth = root / name / "Data" / "Masks"
+    for row in rows:
+        path = root / row["image"]
+        if row["split"] not in splits or row["label"] not in ("normal", "anomaly"):
+            raise InputError(
+                f"VisA's 1cls.csv gives {row['image']} the split {row['split']!r} and the label {row['label']!r}: "
+                "expected train or test, and normal or anomaly"
+            )
+        if not path.is_file():
+            raise InputError(f"image {path} of VisA's 1cls.csv does not exist: restore it or remove its row")
+        if row["label"] == "normal":
+            splits[row["split"]].append(Sample(path, 0))
+            continue
+        mask = root / row["mask"] if row["mask"] else truth / "Anomaly" / f"{path.stem}.png"
+        if truth.is_dir() and not mask.is_file():
+            raise missing_mask(path, mask)
+        splits[row["split"]].append(Sample(path, 1, "anomaly", (mask,) if truth.is_dir() else ()))
+    return Category("visa", name, tuple(splits["train"]), tuple(splits["test"]))
+
+
+@registry.datasets.register("kolektorsdd", summary="KolektorSDD (Tabernik et al. 2019): cracks in commutators")
+def kolektorsdd(*, root: str | Path | None = None) -> Dataset:
+    """KolektorSDD: ``kos<NN>/Part<M>.jpg`` with ``Part<M>_label.bmp``; one category, ``kolektorsdd``.
+
+    An image is anomalous when its label has a pixel that is not zero. The data set has no one-class split; here the
+    normal images of every other item (the first, third … ``kos`` folder, sorted) are for training, all other images for
+    testing. So no normal images of one item are on both sides.
+    """
+    expected = "folders kosNN with PartM.jpg and PartM_label.bmp"
+    folder = dataset_root("kolektorsdd", root, expected)
+    items = [path for path in folders_in(folder) if path.name.startswith("kos")]
+    if not items:
+        raise wrong_layout("kolektorsdd", folder, expected)
+    return ListedDataset("kolektorsdd", {"kolektorsdd": partial(_kolektorsdd_category, items)})
+
+
+def _kolektorsdd_category(items: list[Path]) -> Category:
+    train: list[Sample] = []
+    test: list[Sample] = []
+    for number, item in enumerate(items):
+        files = images_in(item)
+        labels = {path.stem.removesuffix("_label"): path for path in files if path.stem.endswith("_label")}
+        for path in files:
+            if path.stem.endswith("_label"):
+                continue
+            label = labels.get(path.stem)
+            if label is None:
+                raise InputError(f"image {path} has no label: expected {item / f'{path.stem}_label.bmp'}")
+            if read_mask([label], image_size(path), path).any():
+                test.append(Sample(path, 1, "crack", (label,)))
+            else:
+                (test if number % 2 else train).append(Sample(path, 0))
+    return Category("kolektorsdd", "kolektorsdd", tuple(train), tuple(test))
+
+
+@registry.datasets.register("folder", summary="Your own images: train/good and test/KIND, or folders of normal images")
+def folder(
+    *,
+    root: str | Path | None = None,
+    normal: str | Path | None = None,
+    abnormal: str | Path | None = None,
+    masks: str | Path | None = None,
+) -> Dataset:
+    """One's own images.
+
+    Parameters
+    ----------
+    root : path, optional
+        A category (``train/good``, ``test/<kind>`` and, where there are masks, ``ground_truth/<kind>/<stem>.*`` or
+        ``<stem>_mask.*``), or a folder of such categories.
+    normal : path, optional
+        Instead of ``root``: a folder of normal images, at any depth. Every fifth in sorted order, and at least one, is
+        held out for the test.
+    abnormal : path, optional
+        Folder of anomalous images, at any depth; a subfolder names the kind of defect. Without it the test has normal
+        images only.
+    masks : path, optional
+        Folder of masks, named and arranged as the images in ``abnormal``. An image may have none.
+
+    Raises
+    ------
+    InputError
+        If the arguments do not go together or the folders hold no such images.
+    """
+    if normal is not None:
+        if root is not None:
+            raise InputError(f"dataset folder has both a root ({root}) and normal images ({normal}): give one of them")
+        normal_folder = dataset_root("folder", normal, "normal images")
+        listing = partial(_bare_category, normal_folder, abnormal, masks)
+        return ListedDataset("folder", {normal_folder.name: listing})
+    if abnormal is not None or masks is not None:
+        raise InputError("dataset folder has abnormal images or masks but no normal images: give --normal DIR too")
+    expected = "train/good and test/KIND in the folder or in its subfolders, or --normal DIR"
+    top = dataset_root("folder", root, expected)
+    categories = [top] if is_category(top) else [path for path in folders_in(top) if is_category(path)]
+    if not categories:
+        raise wrong_layout("folder", top, expected)
+    return ListedDataset("folder", {path.name: partial(list_category, "folder", path) for path in categories})
+
+
+def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path | None) -> Category:
+    good = images_below(normal)
+    if len(good) < 2:
+        raise InputError(
+            f"{normal} has {len(good)} images: expected at least 2 normal images, one to fit and one to test"
+        )
+    held_out = set(good[HOLD_OUT_EVERY - 1 :: HOLD_OUT_EVERY] or good[-1:])
+    train = [Sample(path, 0) for path in good if path not in held_out]
+    test = [Sample(path, 0) for path in good if path in held_out]
+    if abnormal is not None:
+        bad = _abnormal_samples(dataset_root("folder", abnormal, "anomalous images"), masks)
+        shared = set(good).intersection(sample.path for sample in bad)
+        if shared:
+            raise InputError(
+                f"{min(shared)} is both a normal and an abnormal image: expected two folders, neither below the other"
+            )
+        test += bad
+    elif masks is not None:
+        raise InputError(f"dataset folder has masks ({masks}) but no abnormal images: give --abnormal DIR too")
+    return Category("folder", normal.name, tuple(train), tuple(test))
+
+
+def _abnormal_samples(abnormal: Path, masks: str | Path | None) -> list[Sample]:
+    truth = None if masks is None else dataset_root("folder", masks, "masks")
+    by_folder: dict[Path, dict[str, tuple[Path, ...]]] = {}
+    samples: list[Sample] = []
+    for path in images_below(abnormal):
+        below = path.parent.relative_to(abnormal)
+        kind = below.parts[0] if below.parts else "anomaly"
+        if kind == "good":
+            raise InputError(f"{abnormal} has a subfolder good: expected anomalous images only (is it --normal DIR?)")
+        if truth is not None and below not in by_folder:
+            by_folder[below] = masks_by_stem(truth / below)
+        samples.append(Sample(path, 1, kind, by_folder.get(below, {}).get(path.stem, ())))
+    if not samples:
+        raise InputError(f"{abnormal} has no image in it: expected anomalous images")
+    if truth is not None and not any(sample.masks for sample in samples):
+        first = samples[0].path.relative_to(abnormal)
+        raise InputError(
+            f"no file in {truth} is the mask of an image in {abnormal}: expected names such as "
+            f"{first.with_name(first.stem + '_mask.png')} or {first.with_suffix('.png')}"
+        )
+    return samples

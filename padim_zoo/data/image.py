@@ -58,6 +58,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (width, height) if rotated else (height, width)
 
 
+def image_mode(path: str | Path) -> str:
+    """Pillow's name for how a file stores its samples, e.g. ``"L"``, ``"RGB"``, ``"P"`` or ``"I;16"``."""
+    return _open(Path(path)).mode
+
+
 def read_mask(paths: Sequence[Path], size: tuple[int, int], image: Path | None = None) -> np.ndarray:
     """Read the union of ground-truth masks: a pixel is anomalous where any of them is not zero.
 

@@ -74,7 +74,7 @@ def wrong_layout(dataset: str, root: Path, expected: str) -> InputError:
     hint = ""
     if is_category(root):
         hint = "; the folder is itself one category: give the folder above it, or use the dataset folder"
-    return InputError(f"{root} is not laid out as {dataset}: expected {expected}, found {shown or 'nothing'}{hint}")
+    return InputError(f"dataset {dataset} expects {expected}, but {root} holds {shown or 'nothing'}{hint}")
 
 
 def is_category(folder: Path, normal: str = "good") -> bool:

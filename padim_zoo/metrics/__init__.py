@@ -1,0 +1,26 @@
+"""Figures of merit: pure functions of labels, scores, anomaly maps and masks."""
+
+from __future__ import annotations
+
+from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, paired_difference
+from padim_zoo.metrics.evaluation import Figures, evaluate
+from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
+from padim_zoo.metrics.region_overlap import aupro, rank_pixels
+from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+
+__all__ = [
+    "Figures",
+    "PairedDifference",
+    "Ranking",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "bootstrap_interval",
+    "conformal_threshold",
+    "evaluate",
+    "f1_max",
+    "paired_difference",
+    "rank",
+    "rank_pixels",
+    "smallest_false_alarm_rate",
+]

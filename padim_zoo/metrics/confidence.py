@@ -1,0 +1,216 @@
+"""How sure an image AUROC is, and whether two of them differ: stratified bootstrap and DeLong's test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from padim_zoo.errors import InputError
+from padim_zoo.metrics.checks import check_labels, check_scores
+
+# Resampled scores held in memory at a time; a bound on memory for large test sets.
+_DRAWS_AT_A_TIME = 4_000_000
+
+
+def bootstrap_interval(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Confidence interval of image AUROC, by the percentiles of a stratified bootstrap.
+
+    Normal and anomalous images are resampled with replacement each among themselves, so that every replicate has as
+    many of both as the test set. Where the test set is ranked without an error, so is every replicate, and the
+    interval is the single point 1: it says nothing of the errors that more images would show.
+
+    Parameters
+    ----------
+    labels : ndarray (N,)
+        0 for normal images, 1 for anomalous ones.
+    scores : ndarray (N,)
+        Anomaly score of each image.
+    replicates : int
+        Number of resampled test sets.
+    seed : int
+        Of the resampling.
+    confidence : float
+        Coverage of the interval, between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+        NaN without normal or without anomalous images.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, labels are not 0 and 1, or a score is NaN or infinite.
+    """
+    _check_resampling(replicates, confidence)
+    groups = _Groups.split(labels, scores)
+    if groups.lacks_a_kind:
+        return math.nan, math.nan
+    return _percentile_interval(_bootstrap_aurocs([groups], replicates, seed)[0], confidence)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Image AUROC of detector A less that of detector B, on the same images.
+
+    Attributes
+    ----------
+    difference : float
+        Positive when A ranks better.
+    low, high : float
+        Bootstrap confidence interval of the difference.
+    p_value : float
+        Two-sided, of DeLong's test that both AUROCs are equal.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_difference(
+    labels: np.ndarray,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """Compare the image AUROCs of two detectors on the same images.
+
+    The interval is a stratified bootstrap that draws the same images for both; the p-value is DeLong's (DeLong et al.,
+    "Comparing the areas under two or more correlated ROC curves", Biometrics 1988).
+
+    Parameters
+    ----------
+    labels : ndarray (N,)
+        0 for normal images, 1 for anomalous ones.
+    scores_a, scores_b : ndarray (N,)
+        Anomaly score of each image by either detector; their scales need not agree.
+    replicates, seed, confidence
+        As for :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    PairedDifference
+        All NaN without normal or without anomalous images. The p-value alone is NaN where its variance cannot be
+        estimated: with a single image of a kind, or with a difference that no image contradicts.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, labels are not 0 and 1, or a score is NaN or infinite.
+    """
+    _check_resampling(replicates, confidence)
+    a, b = _Groups.split(labels, scores_a), _Groups.split(labels, scores_b)
+    if a.lacks_a_kind:
+        return PairedDifference(math.nan, math.nan, math.nan, math.nan)
+    aurocs_a, aurocs_b = _bootstrap_aurocs([a, b], replicates, seed)
+    low, high = _percentile_interval(aurocs_a - aurocs_b, confidence)
+    difference, p_value = _delong_test(a, b)
+    return PairedDifference(difference, low, high, p_value)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Scores of the M normal and the P anomalous images, each in the order of the test set."""
+
+    normal: np.ndarray
+    anomalous: np.ndarray
+
+    @staticmethod
+    def split(labels: np.ndarray, scores: np.ndarray) -> _Groups:
+        labels = check_labels(labels)
+        scores = check_scores(scores, len(labels))
+        return _Groups(scores[~labels], scores[labels])
+
+    @property
+    def lacks_a_kind(self) -> bool:
+        return not (len(self.normal) and len(self.anomalous))
+
+
+def _bootstrap_aurocs(detectors: Sequence[_Groups], replicates: int, seed: int) -> np.ndarray:
+    """Image AUROC of each detector on each resampled test set, the same sets for all: (len(detectors), replicates)."""
+    generator = np.random.default_rng(seed)
+    normals, anomalies = len(detectors[0].normal), len(detectors[0].anomalous)
+    at_a_time = max(1, _DRAWS_AT_A_TIME // (normals + anomalies))
+    chunks = []
+    for start in range(0, replicates, at_a_time):
+        rows = min(at_a_time, replicates - start)
+        normal_counts = _resample_counts(generator, rows, normals)
+        anomalous_counts = _resample_counts(generator, rows, anomalies)
+        chunks.append([_weighted_auroc(groups, normal_counts, anomalous_counts) for groups in detectors])
+    return np.concatenate(chunks, axis=1)
+
+
+def _resample_counts(generator: np.random.Generator, rows: int, size: int) -> np.ndarray:
+    """How often each of ``size`` items is among ``size`` draws with replacement: int (rows, size)."""
+    draws = generator.integers(size, size=(rows, size))
+    draws += size * np.arange(rows)[:, None]
+    return np.bincount(draws.ravel(), minlength=rows * size).reshape(rows, size)
+
+
+def _weighted_auroc(groups: _Groups, normal_counts: np.ndarray, anomalous_counts: np.ndarray) -> np.ndarray:
+    """AUROC (R,) when the images count as often as R rows (R, M) and (R, P) say. Integers until the division."""
+    order = np.argsort(groups.normal)
+    ranked = groups.normal[order]
+    # Column i: how many of the drawn normal images are among the i lowest.
+    lowest = np.zeros((len(normal_counts), len(order) + 1), dtype=np.int64)
+    np.cumsum(normal_counts[:, order], axis=1, out=lowest[:, 1:])
+    below = lowest[:, np.searchsorted(ranked, groups.anomalous, side="left")]
+    not_above = lowest[:, np.searchsorted(ranked, groups.anomalous, side="right")]
+    doubled: np.ndarray = (anomalous_counts * (below + not_above)).sum(axis=1)
+    return doubled / (2 * len(groups.normal) * len(groups.anomalous))
+
+
+def _percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(replicates, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _delong_test(a: _Groups, b: _Groups) -> tuple[float, float]:
+    """Difference of two AUROCs on the same images, and the two-sided p-value of its being none.
+
+    AUROC is the mean placement of the anomalous images among the normal ones, and as well of the normal ones among
+    the anomalous; the variance of the difference is that of either mean of differences, added (DeLong, eq. 5–7).
+    """
+    normals, anomalies = len(a.normal), len(a.anomalous)
+    pairs = 2 * normals * anomalies
+    of_anomalous = _doubled_placements(a.anomalous, a.normal) - _doubled_placements(b.anomalous, b.normal)
+    of_normal = _doubled_placements(a.normal, a.anomalous) - _doubled_placements(b.normal, b.anomalous)
+    difference = float(of_anomalous.sum() / pairs)
+    if min(normals, anomalies) < 2:
+        return difference, math.nan
+    variance = (anomalies * of_anomalous.var(ddof=1) + normals * of_normal.var(ddof=1)) / pairs**2
+    if variance == 0:
+        return difference, 1.0 if difference == 0 else math.nan
+    return difference, math.erfc(abs(difference) / math.sqrt(2 * variance))
+
+
+def _doubled_placements(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Twice how many of ``among`` each score exceeds, ties counting half: doubled to stay in exact integers."""
+    ranked = np.sort(among)
+    placements: np.ndarray = np.searchsorted(ranked, scores, side="left") + np.searchsorted(
+        ranked, scores, side="right"
+    )
+    return placements
+
+
+def _check_resampling(replicates: int, confidence: float) -> None:
+    if replicates < 1:
+        raise InputError(f"{replicates} bootstrap replicates: expected at least 1, e.g. 2000")
+    if not 0 < confidence < 1:
+        raise InputError(f"a confidence of {confidence}: expected a share between 0 and 1, e.g. 0.95")

@@ -1,0 +1,131 @@
+"""All figures of one test set, with a word on those that are undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from padim_zoo.errors import InputError
+from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
+from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
+from padim_zoo.metrics.region_overlap import aupro, rank_pixels
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What :func:`evaluate` gives.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        ``image_auroc``, ``image_ap``, ``image_f1``, ``pixel_auroc``, ``pixel_ap``, ``pixel_f1`` and ``aupro``, all in
+        [0, 1]; ``image_f1_threshold`` and ``pixel_f1_threshold``, in the unit of the scores. NaN where undefined.
+    notes : list of str
+        Why a figure is undefined, and which images a figure leaves out.
+    """
+
+    values: dict[str, float]
+    notes: list[str]
+
+
+def evaluate(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    maps: np.ndarray | None = None,
+    masks: Sequence[np.ndarray | None] | None = None,
+    *,
+    aupro_limit: float = 0.3,
+) -> Figures:
+    """Judge the scores and maps of N test images.
+
+    Parameters
+    ----------
+    labels : ndarray (N,)
+        0 for normal images, 1 for anomalous ones.
+    scores : ndarray (N,)
+        Anomaly score of each image.
+    maps : ndarray (N, H, W), optional
+        Anomaly score of each pixel. Without it the pixel figures are NaN.
+    masks : sequence of N (bool ndarray (H, W) or None), optional
+        The anomalous pixels of each image. A normal image needs none. An anomalous image without one is left out of
+        the pixel figures; one whose mask is empty, because its defect lies outside the crop, say, stays in with all
+        its pixels normal.
+    aupro_limit : float
+        The false positive rate up to which AUPRO counts.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, labels are not 0 and 1, a score is NaN or infinite, or a normal image has a defect.
+    """
+    labels = check_labels(labels)
+    scores = check_scores(scores, len(labels))
+    images = rank(scores[~labels], scores[labels])
+    notes = _undefined("image", images)
+    if maps is None:
+        notes.append("the pixel figures are undefined: there are no anomaly maps")
+        pixels, regions = rank_pixels([], [])
+    else:
+        maps = check_maps(maps, len(labels))
+        known, truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
+        pixels, regions = rank_pixels([maps[image] for image in known], truth)
+        notes += _undefined("pixel", pixels)
+    values = {
+        **_ranking_figures("image", images),
+        **_ranking_figures("pixel", pixels),
+        "aupro": aupro(pixels, regions, limit=aupro_limit),
+    }
+    return Figures(values, notes)
+
+
+def _pixel_truth(
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None] | None,
+    size: tuple[int, ...],
+    notes: list[str],
+) -> tuple[list[int], list[np.ndarray]]:
+    """The images whose anomalous pixels are known, and their masks; adds to the notes."""
+    given = [None] * len(labels) if masks is None else list(masks)
+    if len(given) != len(labels):
+        raise InputError(f"{len(given)} masks do not fit {len(labels)} labels: expected one mask or None per image")
+    kept: list[int] = []
+    truth: list[np.ndarray] = []
+    unknown = empty = 0
+    for image, (anomalous, mask) in enumerate(zip(labels, given, strict=True)):
+        if mask is None and anomalous:
+            unknown += 1
+            continue
+        mask = np.zeros(size, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        if mask.shape != size:
+            raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
+        if mask.any() != anomalous:
+            if not anomalous:
+                raise InputError(f"image {image} is labelled normal but its mask marks {mask.sum()} anomalous pixels")
+            empty += 1
+        kept.append(image)
+        truth.append(mask)
+    total = int(labels.sum())
+    if unknown:
+        notes.append(f"{unknown} of {total} anomalous images have no mask and are left out of the pixel figures")
+    if empty:
+        notes.append(f"the masks of {empty} of {total} anomalous images are empty: all their pixels count as normal")
+    return kept, truth
+
+
+def _ranking_figures(level: str, ranking: Ranking) -> dict[str, float]:
+    f1, threshold = f1_max(ranking)
+    return {
+        f"{level}_auroc": auroc(ranking),
+        f"{level}_ap": average_precision(ranking),
+        f"{level}_f1": f1,
+        f"{level}_f1_threshold": threshold,
+    }
+
+
+def _undefined(level: str, ranking: Ranking) -> list[str]:
+    absent = [
+        kind for kind, scores in (("normal", ranking.normal), ("anomalous", ranking.anomalous)) if not len(scores)
+    ]
+    return [f"the {level} figures are undefined: no {kind} {level}" for kind in absent]

@@ -1,0 +1,150 @@
+"""Where each anomalous item stands among the normal ones: one sort, and every ranking figure is a mean over it.
+
+A threshold matters only where an anomalous item is found: between two such thresholds, false alarms are all that
+changes. So three counts per anomalous item describe the whole ROC, precision–recall and per-region-overlap curve,
+and AUROC, average precision, F1-max and AUPRO are means or maxima of them. Items are images or pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """P anomalous items ranked among M normal ones.
+
+    Attributes
+    ----------
+    normal : ndarray (M,), float
+        Scores of the normal items, ascending.
+    anomalous : ndarray (P,), float
+        Scores of the anomalous items, ascending. The counts below are in this order.
+    order : ndarray (P,), int
+        The permutation that sorted the anomalous items.
+    hits : ndarray (P,), int
+        Anomalous items that score at least as high, the item itself included.
+    outscored_by : ndarray (P,), int
+        Normal items that score strictly higher.
+    false_alarms : ndarray (P,), int
+        Normal items that score at least as high. Less ``outscored_by``, these are the ties.
+    """
+
+    normal: np.ndarray
+    anomalous: np.ndarray
+    order: np.ndarray
+    hits: np.ndarray
+    outscored_by: np.ndarray
+    false_alarms: np.ndarray
+
+    @property
+    def defined(self) -> bool:
+        """Whether there are both normal and anomalous items, without which every figure is NaN."""
+        return bool(len(self.normal) and len(self.anomalous))
+
+
+def rank(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
+    """Rank anomalous items among normal ones.
+
+    Parameters
+    ----------
+    normal, anomalous : ndarray (M,) and (P,), float
+        Finite scores; larger is more anomalous.
+    """
+    # Only the normal scores need a full sort by value, which NumPy vectorises; the permutation is needed for the
+    # anomalous ones alone, and those are few among pixels.
+    normal = np.sort(normal)
+    order = np.argsort(anomalous)
+    anomalous = anomalous[order]
+    return Ranking(
+        normal=normal,
+        anomalous=anomalous,
+        order=order,
+        hits=len(anomalous) - np.searchsorted(anomalous, anomalous, side="left"),
+        outscored_by=len(normal) - np.searchsorted(normal, anomalous, side="right"),
+        false_alarms=len(normal) - np.searchsorted(normal, anomalous, side="left"),
+    )
+
+
+def area_shares(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
+    """What each anomalous item contributes to the area under a curve over the false positive rate up to ``limit``.
+
+    An item joins the detected ones linearly while the false positive rate goes from that of the normal items above it
+    to that of the normal items level with it, and counts fully from there on. Its share is the mean of that over
+    ``[0, limit]``; any average of shares is the normalised area under the curve of the same average of detections.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        With at least one normal item.
+    limit : float
+        The false positive rate at which the area ends, in (0, 1].
+
+    Returns
+    -------
+    ndarray (P,), float64
+        In [0, 1].
+    """
+    end = limit * len(ranking.normal)
+    start, full = ranking.outscored_by, ranking.false_alarms
+    ties = full - start
+    climbed = np.clip(end, start, full) - start
+    area = climbed**2 / (2 * np.maximum(ties, 1)) + np.maximum(end - full, 0)
+    shares: np.ndarray = area / end
+    return shares
+
+
+def auroc(ranking: Ranking) -> float:
+    """Area under the ROC curve: the chance that an anomalous item outscores a normal one, ties counting half."""
+    if not ranking.defined:
+        return math.nan
+    return float(area_shares(ranking).mean())
+
+
+def average_precision(ranking: Ranking) -> float:
+    """Average precision, without interpolation: the mean, over the anomalous items, of the precision at their score."""
+    if not ranking.defined:
+        return math.nan
+    return float((ranking.hits / (ranking.hits + ranking.false_alarms)).mean())
+
+
+def f1_max(ranking: Ranking) -> tuple[float, float]:
+    """The largest F1 that any threshold attains, and that threshold.
+
+    Returns
+    -------
+    f1, threshold : float
+        Calling an item anomalous when ``score > threshold`` attains ``f1``. The threshold is representable in the
+        type of the scores, so that the comparison holds in float32 too. It lies halfway between the lowest score
+        called anomalous and the next lower one, or just below the former when there is no lower one. Where several
+        thresholds attain the maximum it is the highest, which raises the fewest false alarms.
+    """
+    if not ranking.defined:
+        return math.nan, math.nan
+    f1 = 2 * ranking.hits / (len(ranking.anomalous) + ranking.hits + ranking.false_alarms)
+    # Scores ascend, so the last of the maxima is the highest threshold.
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    return float(f1[best]), _just_below(ranking, best)
+
+
+def _just_below(ranking: Ranking, item: int) -> float:
+    """A threshold between the score of an anomalous item and the next lower score of any item."""
+    score = ranking.anomalous[item]
+    lower = [
+        scores[len(scores) - at_least - 1]
+        for scores, at_least in (
+            (ranking.normal, ranking.false_alarms[item]),
+            (ranking.anomalous, ranking.hits[item]),
+        )
+        if at_least < len(scores)
+    ]
+    if not lower:
+        with np.errstate(over="ignore"):  # minus infinity is right below the lowest float
+            return float(np.nextafter(score, score.dtype.type(-np.inf)))
+    next_lower = max(lower)
+    # Halved first, as the sum of two large scores overflows; in the scores' type whatever NumPy's promotion rules.
+    middle = score.dtype.type(score / 2 + next_lower / 2)
+    return float(middle if next_lower <= middle < score else next_lower)

@@ -1,0 +1,89 @@
+"""AUPRO: how well every single defect is covered, whatever its size.
+
+Bergmann et al., "Uninformed Students" (CVPR 2020, arXiv 1911.02357): at each threshold, the per-region overlap (PRO)
+is the share of a defect's pixels that are found, averaged over all defects of the test set. AUPRO is the area under
+PRO over the false positive rate of the normal pixels, up to a limit (0.3 as a rule), divided by that limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from padim_zoo.errors import InputError
+from padim_zoo.metrics.ranking import Ranking, area_shares, rank
+
+# Diagonal neighbours belong to one defect.
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[Ranking, np.ndarray]:
+    """Rank the anomalous pixels of a whole test set among its normal ones, and say which defect each belongs to.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray (H, W), float
+        Finite anomaly scores; larger is more anomalous.
+    masks : sequence of ndarray (H, W), bool
+        Where the defects are.
+
+    Returns
+    -------
+    ranking : Ranking
+        Of P anomalous pixels.
+    regions : ndarray (P,), int
+        The defect (8-connected component of a mask, numbered from 0) of each pixel, in the ranking's order.
+    """
+    normal, anomalous, regions = [], [], []
+    found = 0
+    for scores, mask in zip(maps, masks, strict=True):
+        if not mask.any():
+            normal.append(scores.ravel())
+            continue
+        components, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+        normal.append(scores[~mask])
+        anomalous.append(scores[mask])
+        regions.append(components[mask] - 1 + found)
+        found += count
+    ranking = rank(_concatenate(normal, np.float32), _concatenate(anomalous, np.float32))
+    return ranking, _concatenate(regions, np.int32)[ranking.order]
+
+
+def aupro(ranking: Ranking, regions: np.ndarray, *, limit: float = 0.3) -> float:
+    """Normalised area under the per-region-overlap curve, exact: every threshold counts, ties and all.
+
+    Pixels tied in score are found together; the curve starts at (0, 0), is linear between thresholds, and is
+    interpolated at the limit.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        Of P anomalous pixels among the normal pixels of all images.
+    regions : ndarray (P,), int
+        The defect of each anomalous pixel, numbered from 0 without gaps, in the ranking's order.
+    limit : float
+        The false positive rate up to which the curve counts, in (0, 1].
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without normal or without anomalous pixels.
+
+    Raises
+    ------
+    InputError
+        If the limit is outside (0, 1].
+    """
+    if not 0 < limit <= 1:
+        raise InputError(f"the AUPRO limit {limit} is no false positive rate: expected more than 0 and at most 1")
+    if not ranking.defined:
+        return math.nan
+    found = np.bincount(regions, weights=area_shares(ranking, limit))
+    return float((found / np.bincount(regions)).mean())
+
+
+def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=empty_type)

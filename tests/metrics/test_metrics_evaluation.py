@@ -1,0 +1,169 @@
+"""One call gives all figures, and says in words which are undefined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from padim_zoo.errors import InputError
+from padim_zoo.metrics import Figures, aupro, evaluate, rank_pixels
+
+SIZE = (6, 5)
+NAMES = {
+    *("image_auroc", "image_ap", "image_f1", "image_f1_threshold"),
+    *("pixel_auroc", "pixel_ap", "pixel_f1", "pixel_f1_threshold", "aupro"),
+}
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.array([0, 0, 1, 1, 1])
+
+
+@pytest.fixture
+def scores() -> np.ndarray:
+    return np.array([0.1, 0.5, 0.4, 0.5, 0.9], dtype=np.float32)
+
+
+@pytest.fixture
+def maps() -> np.ndarray:
+    return np.random.default_rng(0).random((5, *SIZE), dtype=np.float32)
+
+
+@pytest.fixture
+def masks(labels: np.ndarray) -> list[np.ndarray | None]:
+    generator = np.random.default_rng(1)
+    return [generator.random(SIZE) < 0.3 if label else None for label in labels]
+
+
+def undefined(figures: Figures) -> set[str]:
+    return {name for name, value in figures.values.items() if math.isnan(value)}
+
+
+PIXEL_FIGURES = {name for name in NAMES if not name.startswith("image")}
+IMAGE_FIGURES = NAMES - PIXEL_FIGURES
+
+
+def test_all_figures_together(labels, scores, maps, masks) -> None:
+    figures = evaluate(labels, scores, maps, masks, aupro_limit=0.2)
+    truth = np.stack([np.zeros(SIZE, bool) if mask is None else mask for mask in masks])
+    assert figures.notes == []
+    assert set(figures.values) == NAMES
+    expected = {
+        "image_auroc": roc_auc_score(labels, scores),
+        "image_ap": average_precision_score(labels, scores),
+        "image_f1": 6 / 7,
+        "image_f1_threshold": 0.25,
+        "pixel_auroc": roc_auc_score(truth.ravel(), maps.ravel()),
+        "pixel_ap": average_precision_score(truth.ravel(), maps.ravel()),
+        "aupro": aupro(*rank_pixels(maps, truth), limit=0.2),
+    }
+    assert {name: figures.values[name] for name in expected} == pytest.approx(expected)
+    called = maps > figures.values["pixel_f1_threshold"]
+    assert figures.values["pixel_f1"] == pytest.approx(2 * (called & truth).sum() / (called.sum() + truth.sum()))
+
+
+def test_masks_of_normal_images_may_be_given_or_not(labels, scores, maps, masks) -> None:
+    given = [np.zeros(SIZE, bool) if mask is None else mask for mask in masks]
+    assert evaluate(labels, scores, maps, given) == evaluate(labels, scores, maps, masks)
+
+
+def test_masks_may_be_0_and_255(labels, scores, maps, masks) -> None:
+    given = [None if mask is None else mask.astype(np.uint8) * 255 for mask in masks]
+    assert evaluate(labels, scores, maps, given) == evaluate(labels, scores, maps, masks)
+
+
+def test_without_maps_the_pixel_figures_are_undefined(labels, scores) -> None:
+    figures = evaluate(labels, scores)
+    assert undefined(figures) == PIXEL_FIGURES
+    assert figures.notes == ["the pixel figures are undefined: there are no anomaly maps"]
+
+
+def test_anomalous_images_without_a_mask_are_left_out_of_the_pixel_figures(labels, scores, maps, masks) -> None:
+    some = [*masks[:2], None, *masks[3:]]
+    figures = evaluate(labels, scores, maps, some)
+    assert figures.notes == ["1 of 3 anomalous images have no mask and are left out of the pixel figures"]
+    rest = np.array([0, 1, 3, 4])
+    without = evaluate(labels[rest], scores[rest], maps[rest], [some[image] for image in rest]).values
+    assert {name: figures.values[name] for name in PIXEL_FIGURES} == {name: without[name] for name in PIXEL_FIGURES}
+    assert figures.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
+
+
+def test_no_mask_at_all(labels, scores, maps) -> None:
+    figures = evaluate(labels, scores, maps)
+    assert undefined(figures) == PIXEL_FIGURES
+    assert figures.notes == [
+        "3 of 3 anomalous images have no mask and are left out of the pixel figures",
+        "the pixel figures are undefined: no anomalous pixel",
+    ]
+
+
+def test_an_empty_mask_keeps_its_image_and_is_noted(labels, scores, maps, masks) -> None:
+    masks[4] = np.zeros(SIZE, dtype=bool)
+    figures = evaluate(labels, scores, maps, masks)
+    assert figures.notes == ["the masks of 1 of 3 anomalous images are empty: all their pixels count as normal"]
+    truth = np.stack([np.zeros(SIZE, bool) if mask is None else mask for mask in masks])
+    assert figures.values["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), maps.ravel()))
+    assert figures.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
+
+
+@pytest.mark.parametrize(("kept", "absent"), [(0, "anomalous"), (1, "normal")])
+def test_one_kind_of_image_only(labels, scores, maps, masks, kept: int, absent: str) -> None:
+    only = np.flatnonzero(labels == kept)
+    figures = evaluate(labels[only], scores[only], maps[only], [masks[image] for image in only])
+    assert undefined(figures) >= IMAGE_FIGURES
+    assert figures.notes[0] == f"the image figures are undefined: no {absent} image"
+    # Anomalous images have normal pixels, normal images have no anomalous ones.
+    assert (undefined(figures) >= PIXEL_FIGURES) == (kept == 0)
+
+
+def test_no_image_at_all() -> None:
+    figures = evaluate(np.array([]), np.array([]), np.empty((0, 4, 4)), [])
+    assert undefined(figures) == NAMES
+    assert len(figures.notes) == 4
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused(labels, scores, maps, masks, bad: float) -> None:
+    spoilt = scores.copy()
+    spoilt[3] = bad
+    with pytest.raises(InputError, match=r"scores of 1 of 5 images, the first at index 3, hold NaN or infinity"):
+        evaluate(labels, spoilt)
+    maps[2, 1, 1] = bad
+    with pytest.raises(InputError, match=r"anomaly maps of 1 of 5 images, the first at index 2, hold NaN or infinity"):
+        evaluate(labels, scores, maps, masks)
+
+
+def test_inputs_that_do_not_fit_are_refused(labels, scores, maps, masks) -> None:
+    with pytest.raises(InputError, match=r"scores of shape \(4,\) do not fit 5 images"):
+        evaluate(labels, scores[:4])
+    with pytest.raises(InputError, match=r"maps of shape \(5, 30\) do not fit 5 images"):
+        evaluate(labels, scores, maps.reshape(5, -1), masks)
+    with pytest.raises(InputError, match="4 masks do not fit 5"):
+        evaluate(labels, scores, maps, masks[:4])
+    with pytest.raises(InputError, match="expected one row of 0"):
+        evaluate(labels + 1, scores)
+    with pytest.raises(InputError, match=r"mask of image 2 has shape \(5, 6\)"):
+        evaluate(labels, scores, maps, [None if mask is None else mask.T for mask in masks])
+    with pytest.raises(InputError, match="image 0 is labelled normal but its mask marks 30 anomalous pixels"):
+        evaluate(labels, scores, maps, [np.ones(SIZE, bool), *masks[1:]])
+    with pytest.raises(InputError, match="AUPRO limit"):
+        evaluate(labels, scores, maps, masks, aupro_limit=30)
+
+
+def test_inputs_are_left_unchanged(labels, scores, maps, masks) -> None:
+    before = [array.copy() for array in (labels, scores, maps, masks[2])]
+    evaluate(labels, scores, maps, masks)
+    for array, copy in zip((labels, scores, maps, masks[2]), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_integer_and_half_precision_scores_count_by_value(labels, maps, masks) -> None:
+    integers = np.array([1, 5, 4, 5, 9])
+    coarse = maps.astype(np.float16)
+    assert evaluate(labels, integers, coarse, masks) == evaluate(
+        labels, integers.astype(np.float64), coarse.astype(np.float64), masks
+    )

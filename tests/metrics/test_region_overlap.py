@@ -1,0 +1,142 @@
+"""AUPRO against a literal loop over thresholds and defects."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from padim_zoo.errors import InputError
+from padim_zoo.metrics import aupro, auroc, rank_pixels
+
+LIMITS = st.sampled_from([0.01, 0.05, 0.3, 0.5, 1.0]) | st.floats(0.01, 1)
+
+
+def defects(mask: np.ndarray) -> list[np.ndarray]:
+    """The 8-connected components of a mask by flood fill, one mask each."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    found = []
+    while left:
+        component = np.zeros_like(mask)
+        front = [left.pop()]
+        while front:
+            row, column = front.pop()
+            component[row, column] = True
+            near = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
+            left -= near
+            front += near
+        found.append(component)
+    return found
+
+
+def literal_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
+    """One point of the curve per distinct score, then the trapezoidal rule up to the limit."""
+    regions = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
+    curve = [(0.0, 0.0)]
+    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
+        called = maps >= threshold
+        overlaps = [called[image][defect].mean() for image, defect in regions]
+        curve.append((float(called[~masks].mean()), float(np.mean(overlaps))))
+    area = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(curve):
+        if x1 <= limit:
+            area += (x1 - x0) * (y0 + y1) / 2
+        elif x0 < limit:
+            at_limit = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
+            area += (limit - x0) * (y0 + at_limit) / 2
+    return area / limit
+
+
+@st.composite
+def labelled_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """A few small maps, heavily tied or not at all, and masks with both kinds of pixel."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7)))
+    elements = draw(
+        st.sampled_from([st.integers(0, 3).map(float), st.floats(-1, 1, width=32)]),
+    )
+    maps = draw(hnp.arrays(np.float32, shape, elements=elements))
+    masks = draw(hnp.arrays(np.bool_, shape))
+    masks[0, 0, 0], masks[0, -1, -1] = True, False
+    return maps, masks
+
+
+@given(labelled_maps(), LIMITS)
+def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
+    maps, masks = test_set
+    found = aupro(*rank_pixels(maps, masks), limit=limit)
+    assert found == pytest.approx(literal_aupro(maps, masks, limit), abs=1e-9)
+    assert 0 <= found <= 1
+
+
+@given(labelled_maps())
+def test_pixels_are_counted_as_by_boolean_indexing(test_set: tuple[np.ndarray, np.ndarray]) -> None:
+    maps, masks = test_set
+    ranking, regions = rank_pixels(maps, masks)
+    np.testing.assert_array_equal(ranking.normal, np.sort(maps[~masks]))
+    np.testing.assert_array_equal(ranking.anomalous, np.sort(maps[masks]))
+    sizes = sorted(int(defect.sum()) for mask in masks for defect in defects(mask))
+    assert sorted(np.bincount(regions).tolist()) == sizes
+
+
+@given(labelled_maps(), LIMITS)
+def test_only_the_order_of_scores_counts(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
+    maps, masks = test_set
+    places = np.unique(maps, return_inverse=True)[1].reshape(maps.shape).astype(np.float64)
+    assert aupro(*rank_pixels(maps, masks), limit=limit) == aupro(*rank_pixels(places**3 - 5, masks), limit=limit)
+
+
+@given(labelled_maps())
+def test_with_defects_of_one_pixel_the_whole_area_is_pixel_auroc(test_set: tuple[np.ndarray, np.ndarray]) -> None:
+    maps, _ = test_set
+    masks = np.zeros(maps.shape, dtype=bool)
+    masks[:, ::2, ::2] = True
+    ranking, regions = rank_pixels(maps, masks)
+    assert len(np.unique(regions)) == masks.sum()
+    assert aupro(ranking, regions, limit=1) == pytest.approx(auroc(ranking), abs=1e-12)
+
+
+def test_every_defect_weighs_the_same() -> None:
+    scores = np.zeros((1, 10, 10), dtype=np.float32)
+    mask = np.zeros((1, 10, 10), dtype=bool)
+    mask[0, :6, :6] = True  # 36 pixels, found
+    mask[0, 9, 9] = True  # 1 pixel, scored below everything
+    scores[mask] = 1
+    scores[0, 9, 9] = -1
+    assert aupro(*rank_pixels(scores, mask)) == 0.5
+
+
+def test_diagonal_neighbours_are_one_defect() -> None:
+    mask = np.eye(4, dtype=bool)[None]
+    _, regions = rank_pixels(np.zeros((1, 4, 4), dtype=np.float32), mask)
+    assert regions.tolist() == [0, 0, 0, 0]
+
+
+def test_a_constant_map_climbs_linearly() -> None:
+    mask = np.eye(4, dtype=bool)[None]
+    ranked = rank_pixels(np.full((1, 4, 4), 7, dtype=np.float32), mask)
+    for limit in (0.1, 0.3, 1.0):
+        assert aupro(*ranked, limit=limit) == pytest.approx(limit / 2)
+
+
+def test_a_perfect_map_scores_exactly_one() -> None:
+    generator = np.random.default_rng(0)
+    masks = generator.random((5, 40, 40)) < 0.1
+    assert aupro(*rank_pixels(masks + generator.random(masks.shape) / 2, masks)) == 1
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_aupro_without_a_kind_of_pixel_is_nan(fill: bool) -> None:
+    ranked = rank_pixels(np.zeros((2, 3, 3), dtype=np.float32), np.full((2, 3, 3), fill))
+    assert math.isnan(aupro(*ranked))
+
+
+@pytest.mark.parametrize("limit", [0, -0.1, 1.01, math.nan])
+def test_a_limit_that_is_no_rate_is_refused(limit: float) -> None:
+    ranked = rank_pixels(np.zeros((1, 2, 2), dtype=np.float32), np.eye(2, dtype=bool)[None])
+    with pytest.raises(InputError, match="AUPRO limit"):
+        aupro(*ranked, limit=limit)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from padim_zoo import registry
 from padim_zoo.data.files import images_below
 from padim_zoo.data.image import image_mode, read_image, read_mask
+from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.errors import InputError
 
@@ -117,13 +118,12 @@ def check(source: str | Path | Category) -> list[Report]:
 
 
 def _detect(root: str | Path) -> Dataset:
+    expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
+    folder = dataset_root("folder", root, expected)
     for layout in _LAYOUTS:
         with suppress(InputError):
-            return registry.datasets.create(layout, root=root)
-    names = ", ".join(_LAYOUTS)
-    raise InputError(
-        f"{root} has none of the layouts {names}: expected a folder with train/good and test/KIND, or one of such folders"
-    )
+            return registry.datasets.create(layout, root=folder)
+    raise InputError(f"{root} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
 
 
 def _check_by_name(dataset: Dataset, name: str) -> Report:

@@ -1,0 +1,302 @@
+"""Every file format and pixel type to uint8 RGB, and what is refused."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from padim_zoo.data import image as image_module
+from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, read_mask, to_image
+from padim_zoo.errors import InputError
+
+HEIGHT, WIDTH = 5, 7
+RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+GREY = RGB[:, :, 0]
+DEEP = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
+
+
+def three(grey: np.ndarray) -> np.ndarray:
+    return np.stack([grey, grey, grey], axis=-1)
+
+
+def write_png_48_bit(path: Path, samples: np.ndarray) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def write_tif_48_bit(path: Path, samples: np.ndarray) -> None:
+    height, width, _ = samples.shape
+    pixels = samples.astype("<u2").tobytes()
+    entries = 10
+    bits_at = 8 + 2 + 12 * entries + 4
+    pixels_at = bits_at + 6
+    tags = [  # tag, type (3 short, 4 long), count, value
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, bits_at),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, pixels_at),
+        (277, 3, 1, 3),
+        (278, 4, 1, height),
+        (279, 4, 1, len(pixels)),
+        (284, 3, 1, 1),
+    ]
+    directory = struct.pack("<H", entries) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0\0\0\0"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<HHH", 16, 16, 16) + pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".PNG"])
+def test_lossless_rgb_is_read_unchanged(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(RGB).save(path)
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, RGB)
+    assert image_size(path) == (HEIGHT, WIDTH)
+    assert image_mode(path) == "RGB"
+
+
+def test_webp_lossless_is_read_unchanged(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.webp", lossless=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.webp"), RGB)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_of_one_colour(tmp_path: Path, mode: str) -> None:
+    Image.new("RGB", (16, 16), (120, 120, 120)).convert(mode).save(tmp_path / "x.JPG", quality=100)
+    image = read_image(tmp_path / "x.JPG").astype(int)
+    assert image.shape == (16, 16, 3)
+    assert np.abs(image - 120).max() <= 2
+
+
+def test_grey_and_alpha(tmp_path: Path) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 10, dtype=np.uint8)
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]).save(tmp_path / "grey_alpha.png")
+    Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), three(GREY))
+    np.testing.assert_array_equal(read_image(tmp_path / "grey_alpha.png"), three(GREY))
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # dropped, not composited
+
+
+def test_bilevel_and_palette(tmp_path: Path) -> None:
+    Image.fromarray(GREY > 127).save(tmp_path / "bilevel.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "bilevel.png"), three(np.where(GREY > 127, 255, 0)))
+
+    indices = (GREY % 3).astype(np.uint8)
+    colours = np.array([[255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
+    palette = Image.fromarray(indices)
+    palette.putpalette(colours.tobytes())
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert image_mode(tmp_path / "palette.png") == "P"
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colours[indices])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_is_scaled_by_its_bit_depth(tmp_path: Path, suffix: str) -> None:
+    samples = DEEP[:, :, 0] // 4  # a dark image must stay dark
+    samples[0, :4] = [0, 128, 129, 16000]  # 128/257 rounds to 0, 129/257 to 1
+    Image.fromarray(samples).save(tmp_path / f"x{suffix}")
+    expected = np.round(samples / 65535 * 255).astype(np.uint8)
+    image = read_image(tmp_path / f"x{suffix}")
+    np.testing.assert_array_equal(image, three(expected))
+    assert image.max() < 65
+
+
+def test_16_bit_white_is_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16)).save(tmp_path / "x.png")
+    assert (read_image(tmp_path / "x.png") == 255).all()
+
+
+def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
+    write_png_48_bit(tmp_path / "x.png", DEEP)
+    write_tif_48_bit(tmp_path / "x.tif", DEEP)
+    for name in ("x.png", "x.tif"):
+        difference = read_image(tmp_path / name).astype(float) - DEEP / 257
+        assert np.abs(difference).max() <= 1
+
+
+def test_32_bit_integers_within_16_bits(tmp_path: Path) -> None:
+    Image.fromarray(DEEP[:, :, 0].astype(np.int32)).save(tmp_path / "x.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), three(np.round(DEEP[:, :, 0] / 257).astype(np.uint8)))
+    Image.fromarray(np.full((2, 2), 70000, dtype=np.int32)).save(tmp_path / "y.tif")
+    with pytest.raises(InputError, match=r"y\.tif has values from 70000 to 70000.*at most 16 bits"):
+        read_image(tmp_path / "y.tif")
+
+
+def test_float_tif(tmp_path: Path) -> None:
+    Image.fromarray((GREY / 255).astype(np.float32)).save(tmp_path / "x.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), three(GREY))
+    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "y.tif")
+    with pytest.raises(InputError, match=r"y\.tif has values from .* must be in \[0, 1\]"):
+        read_image(tmp_path / "y.tif")
+
+
+# What a viewer does with each EXIF orientation, written out.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("pixels", [RGB, DEEP[:, :, 0]], ids=["8-bit", "16-bit"])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, pixels: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    expected = UPRIGHT[orientation](to_image(pixels))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
+    assert image_size(tmp_path / "x.png") == expected.shape[:2]
+    np.testing.assert_array_equal(to_image(Image.open(tmp_path / "x.png")), expected)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=rf"cut\{suffix}") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    for name, message in [
+        ("text.png", "is not an image that can be read"),
+        ("empty.png", "is an empty file"),
+        ("missing.png", "does not exist"),
+        ("folder.png", "cannot be read"),
+    ]:
+        with pytest.raises(InputError, match=rf"{name} {message}"):
+            read_image(tmp_path / name)
+
+
+def test_images_beyond_pillows_limit_are_read_up_to_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
+    assert Image.MAX_IMAGE_PIXELS == 3
+    monkeypatch.setattr(image_module, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(InputError, match=r"x\.png has 35 pixels: at most 34"):
+        read_image(tmp_path / "x.png")
+
+
+def test_image_files_are_told_by_their_suffix(tmp_path: Path) -> None:
+    for name in ["a.PNG", "b.jpeg", "._c.png", "Thumbs.db", ".DS_Store", "d.txt"]:
+        (tmp_path / name).touch()
+    (tmp_path / "e.png").mkdir()
+    assert [path.name for path in sorted(tmp_path.iterdir()) if is_image_file(path)] == ["a.PNG", "b.jpeg"]
+
+
+def test_masks_are_united_where_not_zero(tmp_path: Path) -> None:
+    first = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    second = first.copy()
+    first[0, 0], second[4, 6] = 1, 255  # VisA marks with small numbers
+    Image.fromarray(first).save(tmp_path / "a.png")
+    Image.fromarray(three(second)).save(tmp_path / "b.bmp")
+    union = read_mask([tmp_path / "a.png", tmp_path / "b.bmp"], (HEIGHT, WIDTH))
+    assert union.dtype == bool
+    assert sorted(zip(*np.nonzero(union), strict=True)) == [(0, 0), (4, 6)]
+
+
+def test_a_mask_of_another_depth_or_with_alpha(tmp_path: Path) -> None:
+    deep = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    deep[1, 2] = 1  # would be lost if scaled to 8 bits
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    opaque = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
+    opaque[:, :, 3] = 255
+    opaque[1, 2, 1] = 7
+    Image.fromarray(opaque).save(tmp_path / "alpha.png")
+    for name in ("deep.png", "alpha.png"):
+        assert np.argwhere(read_mask([tmp_path / name], (HEIGHT, WIDTH))).tolist() == [[1, 2]]
+
+
+def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image .*photo\.png is 7x5"):
+        read_mask([tmp_path / "mask.png"], (WIDTH, HEIGHT), tmp_path / "photo.png")
+    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image is 5x8"):
+        read_mask([tmp_path / "mask.png"], (5, 8))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        RGB,
+        np.dstack([RGB, GREY]),
+        RGB / 255,
+        (RGB / 255).astype(np.float32),
+        RGB.astype(np.uint16) * 257,
+        Image.fromarray(RGB),
+        Image.fromarray(RGB).convert("RGBA"),
+        torch.from_numpy(RGB).permute(2, 0, 1),
+        torch.from_numpy(RGB).permute(2, 0, 1) / 255,
+        (torch.from_numpy(RGB).permute(2, 0, 1) / 255).requires_grad_(),
+    ],
+    ids=["uint8", "rgba", "float64", "float32", "uint16", "pil", "pil-rgba", "tensor", "float tensor", "with grad"],
+)
+def test_in_memory_images_are_the_same_image(given: object) -> None:
+    image = to_image(given)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, RGB)
+
+
+@pytest.mark.parametrize("given", [GREY, GREY[:, :, None], torch.from_numpy(GREY.copy()), torch.from_numpy(GREY[None])])
+def test_in_memory_grey(given: object) -> None:
+    np.testing.assert_array_equal(to_image(given), three(GREY))
+
+
+def test_half_precision_tensors() -> None:
+    assert (to_image(torch.ones(3, 2, 2, dtype=torch.bfloat16)) == 255).all()
+    assert (to_image(torch.zeros(3, 2, 2, dtype=torch.float16)) == 0).all()
+
+
+def test_an_overshoot_below_half_a_grey_level_is_rounded_back() -> None:
+    assert to_image(np.array([[-0.001, 1.001]])).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (RGB.astype(np.float32), r"values from .* must be in \[0, 1\]"),
+        (RGB / 255 - 0.5, "not normalised"),
+        (np.full((2, 2), np.nan), "values from nan"),
+        (RGB.astype(np.int64), "type int64"),
+        (GREY > 5, "type bool"),
+        (RGB.transpose(2, 0, 1), r"shape \(3, 5, 7\): expected an array \(H, W, 3\)"),
+        (torch.from_numpy(RGB), r"shape \(5, 7, 3\): expected a tensor \(3, H, W\)"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (np.zeros(4, np.uint8), "shape"),
+        ("x", "is a str"),
+        (None, "is a NoneType"),
+    ],
+)
+def test_in_memory_images_that_are_refused(given: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"image 3 .*{message}"):
+        to_image(given, "image 3")

@@ -1,54 +1,56 @@
-"""The images that a command line names: files, folders and globs."""
+"""The images that a command line names: files, folders and globs and what their pictures are called."""
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from padim_zoo.data.image import IMAGE_SUFFIXES, is_image_file
+from padim_zoo.data.files import paths_of
 from padim_zoo.errors import InputError
 
 
 def image_files(arguments: Sequence[str]) -> list[Path]:
-    """Image files that arguments name, each once, in the order of the arguments and sorted within one.
+    """Image files that files, folders and globs name, each once."""
+    return list(dict.fromkeys(paths_of(arguments)))
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        A file is taken whatever its name; a folder stands for all images below it; anything else is a glob
-        (``**`` for any depth).
+
+def normal_image_files(arguments: Sequence[str]) -> list[Path]:
+    """As :func:`image_files`, for a fit.
 
     Raises
     ------
     InputError
-        If an argument names no image.
+        If a folder is a category of a data set: its anomalous test images must not join the fit unnoticed.
     """
-    found: dict[Path, None] = {}
     for argument in arguments:
-        path = Path(argument)
-        if path.is_file():
-            files = [path]
-        elif path.is_dir():
-            files = _below(path)
-        elif glob.has_magic(argument):
-            files = list(_matching(argument))
-        else:
-            raise InputError(f"{argument} does not exist: expected image files, folders or globs")
-        if not files:
-            raise InputError(f"{argument} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        good = Path(argument, "train", "good")
+        if good.is_dir():
+            raise InputError(f"{argument} holds test images too: expected normal images only, e.g. {good}")
+    return image_files(arguments)
 
 
-def _below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_image_file(path))
+def picture_names(paths: Sequence[Path]) -> list[Path]:
+    """Where each image's pictures go, below a folder, without suffix: no two agree, in any case of letters.
+
+    Images keep their folders below the folder that all of them share.
+    """
+    absolute = [path.absolute() for path in paths]
+    shared = _shared_folder(absolute)
+    taken: set[str] = set()
+    names: list[Path] = []
+    for path in absolute:
+        name = path.relative_to(shared).with_suffix("")
+        candidate, number = name, 1
+        while str(candidate).casefold() in taken:
+            number += 1
+            candidate = name.with_name(f"{name.name}-{number}")
+        taken.add(str(candidate).casefold())
+        names.append(candidate)
+    return names
 
 
-def _matching(pattern: str) -> Iterable[Path]:
-    for match in sorted(glob.glob(pattern, recursive=True)):
-        path = Path(match)
-        if path.is_dir():
-            yield from _below(path)
-        elif is_image_file(path):
-            yield path
+def _shared_folder(paths: Sequence[Path]) -> Path:
+    shared = paths[0].parent
+    while not all(path.is_relative_to(shared) for path in paths):
+        shared = shared.parent
+    return shared

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from padim_zoo.cli.options import plugin_option
 from padim_zoo.cli.table import show_json, show_table
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.registry import Entry
 
 
 @click.command("list")
@@ -21,12 +26,10 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
     PATTERN is a shell wildcard: "wide_*", or "timm/resnet*" for names behind a prefix, of which there are too many to
     list them all.
     """
-    from padim_zoo.errors import InputError
     from padim_zoo.registry import REGISTRIES
 
     registry = REGISTRIES[kind]
-    names = registry.names(pattern)
-    records: list[dict[str, Any]] = [describe(registry.entry(name)) for name in names]
+    records = describe([registry.entry(name) for name in registry.names(pattern)])
     if pattern == "*":
         records += [
             {"name": f"{family.prefix}*", "source": family.prefix.rstrip("/"), "summary": family.summary}
@@ -42,6 +45,15 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
         click.echo(f"not loaded: {plugin} ({reason})", err=True)
 
 
-def describe(entry: Any) -> dict[str, Any]:
-    """One registered name as a record: its metadata between its name and its summary."""
-    return {"name": entry.name, "source": entry.source, **entry.metadata, "summary": entry.summary}
+def describe(entries: Sequence[Entry[Any]]) -> list[dict[str, Any]]:
+    """Registered names as records of one form: name, source, whatever any of them is registered with, summary."""
+    keys = dict.fromkeys(key for entry in entries for key in entry.metadata)
+    return [
+        {
+            "name": entry.name,
+            "source": "padim_zoo" if entry.source.startswith("padim_zoo.") else entry.source,
+            **{key: entry.metadata.get(key) for key in keys},
+            "summary": entry.summary,
+        }
+        for entry in entries
+    ]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.data.sample import Category
 
 
 def _load_plugins(ctx: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -30,13 +38,86 @@ plugin_option = click.option(
 )
 
 
-class SizeType(click.ParamType):
-    """A size in pixels: N, HEIGHTxWIDTH or ``none``."""
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What the options of :func:`dataset_options` say."""
 
-    name = "size"
+    dataset: str = "folder"
+    data_root: Path | None = None
+    category: str | None = None
+    normal: Path | None = None
+    abnormal: Path | None = None
+    masks: Path | None = None
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text with :func:`padim_zoo.data.transform.parse_size`."""
-        from padim_zoo.data.transform import parse_size
+    def load(self) -> Category:
+        """List the chosen category, which need not be named where there is only one.
 
-        return parse_size(value)
+        Raises
+        ------
+        InputError
+            If the data set or the category is unknown, or one has to be chosen.
+        """
+        from padim_zoo.registry import datasets
+
+        folders = {"normal": self.normal, "abnormal": self.abnormal, "masks": self.masks}
+        given = {name: folder for name, folder in folders.items() if folder is not None}
+        dataset = datasets.create(self.dataset, root=self.data_root, **given)
+        if self.category is not None:
+            return dataset.load(self.category)
+        known = dataset.categories()
+        if len(known) != 1:
+            raise InputError(
+                f"{self.dataset} has {len(known)} categories: choose one with --category, of {', '.join(known)}"
+            )
+        return dataset.load(known[0])
+
+
+def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that name one category of a data set; the command gets them as one :class:`DatasetChoice`."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, **options: Any) -> Any:
+        chosen = {field.name: options.pop(field.name) for field in fields(DatasetChoice)}
+        return function(*arguments, source=DatasetChoice(**chosen), **options)
+
+    folder = click.Path(path_type=Path)
+    for option in (
+        click.option("--masks", type=folder, metavar="DIR", help="Masks, named as the images in --abnormal."),
+        click.option("--abnormal", type=folder, metavar="DIR", help="Anomalous images; subfolders name the defects."),
+        click.option("--normal", type=folder, metavar="DIR", help="Instead of --data-root: a folder of normal images."),
+        click.option("--category", help="Category of the data set; may be left out where there is only one."),
+        click.option("--data-root", type=folder, metavar="DIR", help="Folder of the data set."),
+        click.option("--dataset", default="folder", show_default=True, help="padim-zoo list datasets."),
+    ):
+        command = option(command)
+    return command
+
+
+def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(comma_separated(ctx, parameter, value) or ()))
+    for kind in kinds:
+        if kind not in PICTURES:
+            raise click.BadParameter(f"{kind!r} is no kind of picture: expected some of {', '.join(PICTURES)}")
+    return kinds
+
+
+PICTURES = ("heatmap", "overlay", "boundary", "panel")
+
+picture_option = click.option(
+    "--pictures",
+    metavar="KINDS",
+    callback=_picture_kinds,
+    help=f"Pictures to write into --output, comma-separated: {', '.join(PICTURES)}.",
+)
+
+
+def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """Callback of an option that takes a size: N, HEIGHTxWIDTH or ``none``."""
+    from padim_zoo.data.transform import parse_size
+
+    return None if value is None else parse_size(value)
+
+
+def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Callback of an option that takes several names."""
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())

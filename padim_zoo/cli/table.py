@@ -12,7 +12,7 @@ import click
 _WIDE = 10_000  # columns; a pipe has no width, and a table in a file should not be cut
 
 
-def show_table(records: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+def show_table(records: Sequence[Mapping[str, Any]]) -> None:
     """Print records as a table; the columns are the keys of the records in order of appearance."""
     from rich import box
     from rich.console import Console
@@ -22,7 +22,7 @@ def show_table(records: Sequence[Mapping[str, Any]], title: str | None = None) -
     if not console.is_terminal:
         console.width = _WIDE
     columns = list(dict.fromkeys(key for record in records for key in record))
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         numeric = all(isinstance(record.get(column), (int, float, type(None))) for record in records)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")

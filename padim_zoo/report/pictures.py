@@ -92,7 +92,7 @@ def heat_map(anomaly_map: npt.NDArray[np.floating], scale: Scale) -> Picture:
     return colour_table()[np.round(_relative(anomaly_map, scale) * 255).astype(np.intp)]
 
 
-def overlay(image: Picture, anomaly_map: npt.NDArray[np.floating], scale: Scale, alpha: float = 0.75) -> Picture:
+def overlay(image: Picture, anomaly_map: npt.NDArray[np.floating], scale: Scale, alpha: float = 0.9) -> Picture:
     """The heat map over the image, the more opaque the more anomalous.
 
     Parameters

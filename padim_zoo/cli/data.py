@@ -1,0 +1,98 @@
+"""``padim-zoo data``: make the synthetic data set; check a folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.table import show_json, show_table
+
+if TYPE_CHECKING:
+    from padim_zoo.data.check import Report
+
+ERRORS_FOUND = 1
+"""Exit code of ``data check`` when a run on the folder would fail or mean nothing."""
+
+SHOWN = 5
+"""Files that are named for each problem."""
+
+
+@click.group()
+def data() -> None:
+    """Make the synthetic data set; check a folder of images."""
+
+
+@data.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--categories", callback=comma_separated, help="Comma-separated.  [default: all]")
+@click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
+@click.option("--train", type=int, default=40, show_default=True, help="Normal images to fit, per category.")
+@click.option("--good", type=int, default=12, show_default=True, help="Normal test images, per category.")
+@click.option("--defects", type=int, default=3, show_default=True, help="Test images per category and kind of defect.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other specimens.")
+def synthetic(
+    out: Path, categories: tuple[str, ...] | None, size: int, train: int, good: int, defects: int, seed: int
+) -> None:
+    """Write the synthetic data set into the folder OUT, in the layout of MVTec AD."""
+    from padim_zoo.data.synthetic import CATEGORIES, generate
+
+    generate(out, categories=categories, train=train, good=good, defects_per_kind=defects, size=size, seed=seed)
+    click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a list with one report per category.")
+@click.option("--all", "everything", is_flag=True, help=f"Name every file concerned, not only {SHOWN} of each problem.")
+@click.pass_context
+def check(ctx: click.Context, /, folder: Path, as_json: bool, everything: bool) -> None:
+    """Read every image and mask of the data set in FOLDER and report counts, sizes and problems.
+
+    The exit code is 1 if there are errors; warnings alone leave it at 0.
+    """
+    from padim_zoo.data.check import check as examine
+
+    reports = examine(folder)
+    if as_json:
+        show_json([report.to_dict() for report in reports])
+    else:
+        show_table([_counts(report) for report in reports])
+        for report in reports:
+            for problem in report.problems:
+                click.echo(f"\n{report.category}: {problem.severity}: {problem.message}")
+                shown = problem.items if everything else problem.items[:SHOWN]
+                for item in shown:
+                    click.echo(f"    {item}")
+                if len(shown) < len(problem.items):
+                    click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
+    if not all(report.usable for report in reports):
+        ctx.exit(ERRORS_FOUND)
+
+
+def _counts(report: Report) -> dict[str, Any]:
+    """A report as a row of a table."""
+    train, test = (sum(report.counts.get(split, {}).values()) for split in ("train", "test"))
+    good = report.counts.get("test", {}).get("good", 0)
+    errors = sum(problem.severity == "error" for problem in report.problems)
+    return {
+        "category": report.category,
+        "dataset": report.dataset,
+        "train": train,
+        "test_good": good,
+        "test_anomalous": test - good,
+        "kinds": sorted(set(report.counts.get("test", {})) - {"good"}),
+        "sizes": _most(report.sizes),
+        "modes": list(report.modes),
+        "errors": errors,
+        "warnings": len(report.problems) - errors,
+    }
+
+
+def _most(sizes: Mapping[str, int]) -> str:
+    """The commonest sizes, of which a folder may have hundreds."""
+    first = list(sizes)[:3]
+    return ", ".join(first) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")

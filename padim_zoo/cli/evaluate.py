@@ -1,0 +1,179 @@
+"""``padim-zoo evaluate``: a saved detector against labelled test images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from padim_zoo.cli.options import DatasetChoice, dataset_options, picture_option, plugin_option
+from padim_zoo.cli.table import show_json, show_table
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from padim_zoo.data.sample import Sample
+    from padim_zoo.detectors.detector import Prediction
+
+FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@dataset_options
+@click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
+@picture_option
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@plugin_option
+def evaluate(
+    model: Path,
+    source: DatasetChoice,
+    aupro_limit: float,
+    as_json: bool,
+    output: Path | None,
+    pictures: tuple[str, ...],
+    batch_size: int,
+    device: str,
+) -> None:
+    """Judge a saved detector on the test images of a data set.
+
+    Prints the figures, and what two thresholds do on the test images: the model's own, made from normal images only,
+    and the one with the highest F1, which is chosen with the labels of these very images and so flatters.
+    """
+    import numpy as np
+
+    from padim_zoo import metrics
+    from padim_zoo.data.loading import masks
+    from padim_zoo.detectors import load
+
+    if pictures and output is None:
+        raise InputError("--pictures need a folder to write to: add --output DIR")
+    chosen = source.load()
+    if not chosen.test:
+        raise InputError(
+            f"{chosen.name} of {source.dataset} has no test images, so there is nothing to judge: add test/good and "
+            "test/<kind of defect>, or score single images with padim-zoo predict"
+        )
+    detector: Any = load(model, device=device, batch_size=batch_size)
+    samples = chosen.test
+    prediction: Prediction = detector.predict([sample.path for sample in samples])
+    truth = masks(samples, detector.transform)
+    labels = np.array([sample.label for sample in samples])
+    figures = metrics.evaluate(labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit)
+    low, high = metrics.bootstrap_interval(labels, prediction.scores)
+    thresholds = [
+        realised("false-alarm rate", prediction.threshold, labels, prediction.scores),
+        realised("highest F1", figures.values["image_f1_threshold"], labels, prediction.scores),
+    ]
+    if pictures and output is not None and prediction.maps is not None:
+        _write_pictures(detector, output, pictures, samples, prediction, truth)
+
+    title = f"{source.dataset}, {chosen.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    if as_json:
+        show_json(
+            {
+                "model": str(model),
+                "dataset": source.dataset,
+                "category": chosen.name,
+                "normal_images": int((labels == 0).sum()),
+                "anomalous_images": int(labels.sum()),
+                "aupro_limit": aupro_limit,
+                **figures.values,
+                "image_auroc_low": low,
+                "image_auroc_high": high,
+                "thresholds": thresholds,
+                "notes": figures.notes,
+            }
+        )
+        return
+    click.echo(f"{title}\n")
+    intervals = {"image_auroc": _interval(low, high)}
+    show_table(
+        [
+            {"figure": name.replace("_", " "), "value": figures.values[name], "95 % interval": intervals.get(name)}
+            for name in FIGURES
+        ]
+    )
+    click.echo()
+    show_table(
+        [
+            {
+                "threshold for": row["threshold_for"],
+                "score": row["score"],
+                "false alarms": _share(row["false_alarms"]),
+                "detections": _share(row["detections"]),
+            }
+            for row in thresholds
+        ]
+    )
+    for note in figures.notes:
+        click.echo(f"note: {note}")
+
+
+def realised(purpose: str, threshold: float | None, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """What a threshold does on test images: how many of the normal and of the anomalous images exceed it."""
+    if threshold is None or math.isnan(threshold):
+        return {"threshold_for": purpose, "score": None, "false_alarms": None, "detections": None}
+    exceeds = scores > threshold
+    return {
+        "threshold_for": purpose,
+        "score": threshold,
+        "false_alarms": share(exceeds[labels == 0]),
+        "detections": share(exceeds[labels == 1]),
+    }
+
+
+def share(exceeds: np.ndarray) -> dict[str, float] | None:
+    """How many of some images exceed a threshold, with the exact 95 % interval (Clopper–Pearson) of their share."""
+    from scipy.stats import binomtest
+
+    if not len(exceeds):
+        return None
+    count = int(exceeds.sum())
+    interval = binomtest(count, len(exceeds)).proportion_ci(0.95, method="exact")
+    return {
+        "count": count,
+        "of": len(exceeds),
+        "rate": count / len(exceeds),
+        "low": float(interval.low),
+        "high": float(interval.high),
+    }
+
+
+def _share(found: dict[str, float] | None) -> str | None:
+    if found is None:
+        return None
+    return f"{found['count']} of {found['of']}: {found['rate']:.3f} ({_interval(found['low'], found['high'])})"
+
+
+def _interval(low: float, high: float) -> str | None:
+    return None if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+
+
+def _write_pictures(
+    detector: Any,
+    output: Path,
+    kinds: tuple[str, ...],
+    samples: Sequence[Sample],
+    prediction: Prediction,
+    truth: Sequence[np.ndarray | None],
+) -> None:
+    """Pictures of all test images; the panel shows the ground truth."""
+    import numpy as np
+
+    from padim_zoo.cli.inputs import picture_names
+    from padim_zoo.cli.pictures import picture_folder
+
+    assert prediction.maps is not None
+    folder = picture_folder(detector, output, kinds, prediction.threshold)
+    names = picture_names([sample.path for sample in samples])
+    for name, sample, anomaly_map, mask in zip(names, samples, prediction.maps, truth, strict=True):
+        nothing = np.zeros(anomaly_map.shape, dtype=bool) if sample.label == 0 else None
+        folder.write(name, sample.path, anomaly_map, nothing if mask is None else mask)

@@ -1,0 +1,153 @@
+"""``padim-zoo predict``: a saved detector and images to scores, maps and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from padim_zoo.cli.options import picture_option, plugin_option
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SOME_FAILED = 1
+"""Exit code when some images could not be scored."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is written of one image."""
+
+    path: str
+    score: float | None = None
+    threshold: float | None = None
+    anomalous: bool | None = None
+    error: str | None = None
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores, maps and pictures.")
+@click.option("--scores", metavar="FILE|-", help="File for the scores.  [default: scores.csv in --output, or -]")
+@click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
+@click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
+@picture_option
+@click.option("--threshold", type=float, help="Instead of the model's own.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@plugin_option
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    model: Path,
+    images: tuple[str, ...],
+    output: Path | None,
+    scores: str | None,
+    form: str | None,
+    maps: str | None,
+    pictures: tuple[str, ...],
+    threshold: float | None,
+    batch_size: int,
+    device: str,
+) -> None:
+    """Score images with a saved detector; draw heat maps on request.
+
+    IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
+    scored all the same, and the exit code is 1.
+
+    All pictures share one colour scale: it starts at a typical normal pixel and turns bright at the threshold.
+    """
+    from padim_zoo.cli.inputs import image_files, picture_names
+    from padim_zoo.cli.pictures import picture_folder, write_map
+    from padim_zoo.detectors import load
+
+    if output is None and (maps or pictures):
+        raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
+    target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
+    paths = image_files(images)
+    detector: Any = load(model, device=device, batch_size=batch_size)
+    limit = detector.threshold_ if threshold is None else threshold
+    folder = picture_folder(detector, output, pictures, limit) if output is not None and pictures else None
+
+    rows: list[Row] = []
+    names = picture_names(paths)
+    for (path, result), name in zip(_predictions(detector, paths, batch_size), names, strict=True):
+        if isinstance(result, InputError):
+            click.echo(f"Error: {result}", err=True)
+            rows.append(Row(str(path), error=str(result)))
+            continue
+        score, anomaly_map = result
+        anomalous = None if limit is None else score > limit
+        rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
+        if anomaly_map is None:
+            continue
+        if maps and output is not None:
+            write_map(output, name, anomaly_map)
+        if folder is not None:
+            folder.write(name, path, anomaly_map)
+    _write_scores(target, form, rows)
+    if any(row.error for row in rows):
+        ctx.exit(SOME_FAILED)
+
+
+def _predictions(
+    detector: Any, paths: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Path, tuple[float, np.ndarray | None] | InputError]]:
+    """Score and map of each image, or why there is none; batch by batch, so that any number of images fits."""
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        try:
+            prediction = detector.predict(batch)
+        except InputError as error:
+            if len(batch) == 1:
+                yield batch[0], error
+            else:  # one image spoils the batch: find out which
+                yield from _predictions(detector, batch, 1)
+            continue
+        for position, path in enumerate(batch):
+            anomaly_map = None if prediction.maps is None else prediction.maps[position]
+            yield path, (float(prediction.scores[position]), anomaly_map)
+
+
+def _shortest(score: float) -> float:
+    """The number with the fewest digits that is the same as float32: what it takes to compare scores, and no more."""
+    import numpy as np
+
+    return float(str(np.float32(score)))
+
+
+def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
+    from padim_zoo.atomic import write_text_whole
+
+    as_json = form == "json" or (form is None and target.lower().endswith(".json"))
+    text = _json(rows) if as_json else _csv(rows)
+    if target == "-":
+        click.echo(text, nl=False)
+    else:
+        write_text_whole(target, text)
+
+
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        anomalous = None if row.anomalous is None else str(row.anomalous).lower()
+        writer.writerow({**asdict(row), "anomalous": anomalous})
+    return text.getvalue()

@@ -86,7 +86,7 @@ def read_mask(paths: Sequence[Path], size: tuple[int, int], image: Path | None =
     """
     union = np.zeros(size, dtype=bool)
     for path in paths:
-        mask = _nonzero(_decode(Path(path)))
+        mask = _nonzero(_decode(Path(path)), str(path))
         if mask.shape != tuple(size):
             of_image = f"its image {image}" if image is not None else "its image"
             raise InputError(
@@ -221,8 +221,9 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     return to_image(samples.astype(np.uint16), name)
 
 
-def _nonzero(image: Image.Image) -> np.ndarray:
-    samples = np.asarray(image if _is_deep(image) else image.convert("RGB"))
+def _nonzero(image: Image.Image, name: str) -> np.ndarray:
+    # Deep samples are not scaled: that would round a small mark to zero.
+    samples = np.asarray(image) if _is_deep(image) else _to_rgb(image, name)
     return np.asarray(np.count_nonzero(np.atleast_3d(samples), axis=2) > 0)
 
 

@@ -17,8 +17,10 @@ import importlib.util
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -43,8 +45,13 @@ class Entry(Generic[T]):
     name: str
     factory: Callable[..., T]
     source: str
-    summary: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    summary: str
+    describe: Callable[[], Mapping[str, Any]]
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What a listing says beside name, source and summary; may be slow, for the first time it is asked for."""
+        return self.describe()
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,9 @@ class Family(Generic[T]):
     prefix: str
     factory: Callable[..., T]
     names: Callable[[], Iterable[str]]
+    knows: Callable[[str], bool]
     describe: Callable[[str], Mapping[str, Any]]
-    summary: str = ""
+    summary: str
 
 
 class PluginWarning(UserWarning):
@@ -112,13 +120,36 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(
-        self, name: str, *, summary: str = "", source: str | None = None, **metadata: Any
+        self,
+        name: str,
+        *,
+        summary: str = "",
+        source: str | None = None,
+        describe: Callable[[], Mapping[str, Any]] | None = None,
+        **metadata: Any,
     ) -> Callable[[Factory], Factory]:
         """Register a factory (a function or a class) under ``name``; usable as a decorator.
 
-        ``metadata`` is shown by listings. A second registration under one name replaces the first,
-        with a :class:`PluginWarning`, so that a plugin can improve on the package and a notebook cell
-        can be run twice.
+        A second registration under one name replaces the first, so that a plugin can improve on the package and a
+        notebook cell can be run twice; where the two come from different places, with a :class:`PluginWarning`.
+
+        Parameters
+        ----------
+        name : str
+            Letters, digits, ``_``, ``-`` and ``.``, in parts separated by ``/``.
+        summary : str
+            One line for listings; by default the first line of the factory's docstring.
+        source : str, optional
+            Where it comes from; by default the plugin being loaded, or the factory's module.
+        describe : callable, optional
+            Gives the metadata of listings, where finding it takes time or it may change.
+        **metadata
+            The metadata of listings otherwise.
+
+        Raises
+        ------
+        InputError
+            If the name has other characters.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.\-]*(/[\w.\-]+)*", name):
             raise InputError(
@@ -135,7 +166,7 @@ class Registry(Generic[T]):
                     stacklevel=2,
                 )
             text = summary or (factory.__doc__ or "").strip().split("\n", 1)[0]
-            self._entries[name] = Entry(name, factory, origin, text, metadata)
+            self._entries[name] = Entry(name, factory, origin, text, describe or (lambda: metadata))
             return factory
 
         return decorate
@@ -146,6 +177,7 @@ class Registry(Generic[T]):
         factory: Callable[..., T],
         *,
         names: Callable[[], Iterable[str]],
+        knows: Callable[[str], bool] | None = None,
         describe: Callable[[str], Mapping[str, Any]] = lambda name: {},
         summary: str = "",
     ) -> None:
@@ -158,13 +190,16 @@ class Registry(Generic[T]):
         factory : callable
             Called with the name after the prefix, and the options.
         names : callable
-            Gives the names after the prefix that are known; may be slow, called by listings and errors only.
+            Gives the names after the prefix, for listings and errors; may be slow.
+        knows : callable, optional
+            Whether a name after the prefix exists, where ``names`` does not give them all.
         describe : callable
             Gives the metadata of one name after the prefix.
         summary : str
             What a listing says of the whole family.
         """
-        self._families[prefix] = Family(prefix, factory, names, describe, summary)
+        known = knows or (lambda name: name in set(names()))
+        self._families[prefix] = Family(prefix, factory, names, known, describe, summary)
 
     def create(self, spec: str, *args: Any, **options: Any) -> T:
         """Build the object that ``spec`` names.
@@ -203,12 +238,10 @@ class Registry(Generic[T]):
             return self._entries[name]
         for prefix, family in self._families.items():
             rest = name.removeprefix(prefix)
-            if rest and rest != name:
-
-                def factory(*args: Any, _family: Family[T] = family, _rest: str = rest, **options: Any) -> T:
-                    return _family.factory(_rest, *args, **options)
-
-                return Entry(name, factory, prefix.rstrip("/"), family.summary, family.describe(rest))
+            if rest != name and family.knows(rest):
+                # partial, not a closure: a call with wrong arguments must fail in the frame of create
+                factory, describe = partial(family.factory, rest), partial(family.describe, rest)
+                return Entry(name, factory, prefix.rstrip("/"), family.summary, describe)
         raise InputError(self._unknown(name))
 
     def families(self) -> list[Family[T]]:
@@ -265,15 +298,26 @@ class Registry(Generic[T]):
             importlib.import_module(module)
         for point in importlib.metadata.entry_points(group=self.group):
             distribution = point.dist.name if point.dist is not None else point.value
-            self._source = f"plugin {distribution}"
             try:
-                loaded = point.load()
-                if point.name not in self._entries and callable(loaded):
-                    self.register(point.name)(loaded)
+                with self._loading(f"plugin {distribution}"):
+                    loaded = point.load()
+                    if point.name not in self._entries and callable(loaded):
+                        self.register(point.name)(loaded)
             except Exception as error:  # whatever a stranger's module raises must not break the others
                 self._report(f"{point.name} of {distribution}", error)
-            finally:
-                self._source = None
+
+    @contextmanager
+    def _loading(self, source: str) -> Iterator[None]:
+        """Registrations inside come from ``source``, and are taken back if it fails."""
+        before = dict(self._entries), dict(self._families)
+        self._source = source
+        try:
+            yield
+        except BaseException:
+            self._entries, self._families = before
+            raise
+        finally:
+            self._source = None
 
     def _report(self, plugin: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -314,14 +358,12 @@ def load_plugin(path: str | Path) -> None:
         raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
-    for registry in REGISTRIES.values():
-        registry._load()
-        registry._source = f"plugin {path.name}"
     try:
-        specification.loader.exec_module(module)
+        with ExitStack() as stack:
+            for registry in REGISTRIES.values():
+                registry._load()
+                stack.enter_context(registry._loading(f"plugin {path.name}"))
+            specification.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise InputError(f"plugin {path} failed to load: {type(error).__name__}: {error}") from error
-    finally:
-        for registry in REGISTRIES.values():
-            registry._source = None

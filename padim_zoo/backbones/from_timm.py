@@ -1,0 +1,1 @@
+"""Backbones of timm: every model that can give feature maps, as ``timm/…``."""

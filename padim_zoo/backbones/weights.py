@@ -1,0 +1,263 @@
+"""Where a backbone's weights come from: the library's own, a file, a saved detector, or a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import socket
+import urllib.request
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from padim_zoo.errors import InputError
+
+State = Mapping[str, Tensor]
+Weights = Union[str, Path, State]
+"""``"default"``, ``"none"``, the path of a file, or tensors by name."""
+
+
+def parse_weights(values: Sequence[str], backbones: Sequence[str]) -> dict[str, str]:
+    """The weights of each backbone, from values as the command line takes them.
+
+    Parameters
+    ----------
+    values : sequence of str
+        ``NAME=WEIGHTS`` for one backbone, or ``WEIGHTS`` for all that are not named.
+    backbones : sequence of str
+        The names of the backbones in use.
+
+    Returns
+    -------
+    dict of str to str
+        Weights by name; ``"default"`` where nothing was said.
+
+    Raises
+    ------
+    InputError
+        If a value names a backbone that is not in use, or two values are for the same.
+    """
+    everywhere: str | None = None
+    named: dict[str, str] = {}
+    for value in values:
+        name, equals, weights = value.partition("=")
+        if name in backbones and equals:
+            if name in named:
+                raise InputError(f"--weights is given twice for {name}: {named[name]} and {weights}")
+            named[name] = weights
+        elif equals and not Path(value).exists():
+            known = ", ".join(backbones)
+            raise InputError(f"--weights {value}: {name!r} is none of the backbones in use; expected one of {known}")
+        elif everywhere is not None:
+            raise InputError(
+                f"--weights is given twice for all backbones: {everywhere} and {value}; name one: NAME=PATH"
+            )
+        else:
+            everywhere = value
+    return {name: named.get(name, everywhere or "default") for name in backbones}
+
+
+def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> tuple[State | None, str]:
+    """The tensors that ``weights`` stands for.
+
+    Parameters
+    ----------
+    weights : str, path or mapping
+        ``"default"``, ``"none"``, the path of a file, or the tensors themselves.
+    name : str
+        The backbone, for error messages.
+    default : callable
+        Gives the library's weights.
+
+    Returns
+    -------
+    state : mapping or None
+        Tensors by name; None for ``"none"``, when they are to be drawn.
+    source : str
+        ``"default"``, ``"none"``, ``"embedded"`` or the path.
+
+    Raises
+    ------
+    InputError
+        If they can be neither read nor downloaded.
+    """
+    if isinstance(weights, Mapping):
+        return weights, "embedded"
+    if weights == "none":
+        return None, "none"
+    if weights == "default":
+        with _downloading(name):
+            return default(), "default"
+    return read_weights(weights), str(weights)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name from a ``.safetensors`` file, or a ``.pth`` or ``.pt`` file without objects in it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another kind or broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights {str(path)!r} are neither 'default' nor 'none' nor an existing file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read as safetensors: {_line(error)}") from None
+    if path.suffix not in (".pth", ".pt"):
+        raise InputError(f"{path} is no weights file: expected .safetensors, .pth or .pt; convert it to .safetensors")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        hint = "a file that holds more than tensors has to be converted to .safetensors"
+        raise InputError(f"{path} cannot be read as tensors alone: {_line(error)}; {hint}") from None
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict inside what a training script saved."""
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path} holds no tensors by name: expected a state dict")
+    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise InputError(f"{path} holds things that are no tensors ({_listed(strangers)}): expected a state dict")
+    prefix = "module." if all(key.startswith("module.") for key in content) else ""
+    return {key.removeprefix(prefix): value for key, value in content.items()}
+
+
+def install(module: nn.Module, state: State | None, *, name: str, source: str, known: Collection[str]) -> State:
+    """Load ``state`` into a network that has been cut, and say which of its tensors are in use.
+
+    Parameters
+    ----------
+    module : Module
+        The network; its parameter names are those of the file.
+    state : mapping or None
+        Tensors by name; those of parts that were cut off are ignored. None draws them: see :func:`random_state`.
+    name, source : str
+        The backbone and the weights, for error messages.
+    known : collection of str
+        The names of the whole network's tensors, before it was cut.
+
+    Returns
+    -------
+    mapping of str to Tensor
+        The tensors of ``module`` after loading, without the counters of batch norms.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, has another shape, or belongs to a part in use that has no such tensor.
+    """
+    used = _in_use(module)
+    if state is None:
+        state = random_state(used)
+    problems = _mismatches(state, used, known)
+    if problems:
+        origin = "the tensors given" if source == "embedded" else source
+        raise InputError(f"{origin} does not fit {name}: {problems}")
+    module.load_state_dict({key: state[key] for key in used}, strict=False)
+    return _in_use(module)
+
+
+def covers(module: nn.Module, state: State) -> bool:
+    """Whether ``state`` has a tensor for every one that ``module`` uses."""
+    return _in_use(module).keys() <= state.keys()
+
+
+def _in_use(module: nn.Module) -> dict[str, Tensor]:
+    # The counters of batch norms steer training only, and not every file has them.
+    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+
+
+def _mismatches(state: State, used: State, known: Collection[str]) -> str:
+    """What keeps ``state`` from fitting, in words; empty if it fits."""
+    missing = [key for key in used if key not in state]
+    reshaped = [
+        f"{key}: found {_size(state[key])}, expected {_size(used[key])}"
+        for key in used
+        if key in state and state[key].shape != used[key].shape
+    ]
+    # Extra tensors are those of later layers and heads, of whatever kind; within a part in use they are a mistake.
+    parts = {key.split(".")[0] for key in used}
+    unexpected = [
+        key
+        for key in state
+        if key not in used
+        and key not in known
+        and key.split(".")[0] in parts
+        and not key.endswith("num_batches_tracked")
+    ]
+    counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
+    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in counts if keys)
+
+
+def random_state(used: State) -> dict[str, Tensor]:
+    """Seeded random weights of these names and shapes: the same on every machine, whatever else draws numbers.
+
+    Weights of two or more dimensions are normal with variance 2 / fan-in (He et al. 2015, equation 10), each from a
+    seed that its name gives, so that a layer's weights do not depend on where the network is cut. Vectors keep the
+    constants of the untrained network.
+    """
+    state = {}
+    for name, tensor in used.items():
+        if tensor.ndim < 2 or not tensor.is_floating_point():
+            state[name] = tensor
+            continue
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        fan_in = tensor[0].numel()
+        values = np.random.Generator(np.random.PCG64(seed)).standard_normal(tuple(tensor.shape))
+        state[name] = torch.from_numpy((values * np.sqrt(2 / fan_in)).astype(np.float32))
+    return state
+
+
+def require_connection(url: str) -> None:
+    """Find out within seconds that there is no network: the libraries would try again for a minute.
+
+    Raises
+    ------
+    OSError
+        If the host of ``url`` cannot be reached. A proxy is left to the libraries.
+    """
+    host = urlsplit(url).hostname
+    if host is not None and not urllib.request.getproxies():
+        socket.create_connection((host, 443), timeout=5).close()
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the network's errors, and the libraries' for a broken or missing file
+        raise InputError(
+            f"the default weights of {name} cannot be had ({_line(error)}); without a network use "
+            "--weights none, --weights PATH or --backbones builtin"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _size(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")

@@ -51,11 +51,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width that :func:`read_image` would give, from the header alone."""
+    """Height and width that :func:`read_image` would give, from the header where that is enough."""
     image = _open(Path(path))
     width, height = image.size
-    rotated = image.getexif().get(_EXIF_ORIENTATION) in _ROTATED_ORIENTATIONS
-    return (width, height) if rotated else (height, width)
+    if width == height:  # a PNG is decoded to its end for its EXIF data, which would tell nothing here
+        return height, width
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception as error:
+        raise _broken(str(path), error) from None
+    return (width, height) if orientation in _ROTATED_ORIENTATIONS else (height, width)
 
 
 def image_mode(path: str | Path) -> str:
@@ -196,7 +201,11 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
         image.load()
         return ImageOps.exif_transpose(image)
     except Exception as error:  # as above, and truncated files
-        raise InputError(f"{name} is broken and cannot be decoded ({_reason(error)}): replace or remove it") from None
+        raise _broken(name, error) from None
+
+
+def _broken(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} is broken and cannot be decoded ({_reason(error)}): replace or remove it")
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -206,6 +215,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if not _is_deep(image):
+        image.info.pop("transparency", None)  # alpha is dropped, and Pillow would warn of a palette's
         try:
             return np.array(image.convert("RGB"))
         except ValueError:

@@ -118,6 +118,14 @@ def test_16_bit_grey_is_scaled_by_its_bit_depth(tmp_path: Path, suffix: str) -> 
     assert image.max() < 65
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_is_read_in_silence_and_left_alone(tmp_path: Path) -> None:
+    Image.fromarray(RGB).quantize(8).save(tmp_path / "x.png", transparency=bytes(range(8)))
+    given = Image.open(tmp_path / "x.png")
+    np.testing.assert_array_equal(to_image(given), read_image(tmp_path / "x.png"))
+    assert given.info["transparency"] == bytes(range(8))
+
+
 def test_16_bit_white_is_white(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16)).save(tmp_path / "x.png")
     assert (read_image(tmp_path / "x.png") == 255).all()
@@ -181,6 +189,16 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(InputError, match=rf"cut\{suffix}") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_size_whose_exif_is_broken_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    data = content.index(b"IDAT") + 4
+    (tmp_path / "x.png").write_bytes(content[:data] + b"\xff\xff" + content[data + 2 :])
+    for read in (read_image, image_size):
+        with pytest.raises(InputError, match=r"x\.png is broken and cannot be decoded"):
+            read(tmp_path / "x.png")
 
 
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,288 @@
+"""From normal images to a model, scores, pictures and figures, on the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import padim_zoo
+from padim_zoo.cli.inputs import picture_names
+from padim_zoo.cli.main import main
+from padim_zoo.data.synthetic import generate
+
+FIT = ["--resize", "none", "--crop", "none", "--dims", "20"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refuse(*arguments: object) -> str:
+    """Run a command that has to fail with exit code 2 and one line; returns that line."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    lines = result.output.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def gear(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One category of small synthetic images: 12 normal ones to fit, 3 normal and 5 anomalous ones to test."""
+    root = tmp_path_factory.mktemp("synthetic")
+    generate(root, categories=["gear"], train=12, good=3, defects_per_kind=1, size=64)
+    return root / "gear"
+
+
+@pytest.fixture(scope="module")
+def model(gear: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    succeed("fit", gear / "train" / "good", "-o", path, *FIT)
+    return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# -- fit ---------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_says_what_it_did(gear: Path, tmp_path: Path) -> None:
+    output = succeed("fit", gear / "train" / "good", "-o", tmp_path / "m.safetensors", *FIT)
+    assert "on 12 normal images" in output
+    assert "16 × 16, of 20 dimensions" in output
+    assert "at most 0.0769 (the least that 12 images can promise)" in output
+    assert (tmp_path / "m.safetensors").is_file()
+
+
+def test_fit_is_the_python_api(gear: Path, model: Path) -> None:
+    paths = sorted((gear / "train" / "good").iterdir())
+    detector = padim_zoo.PaDiM(resize=None, crop=None, dims=20).fit(paths)
+    detector.calibrate()
+    expected = detector.predict([gear / "test" / "crack" / "000.png"])
+    found = padim_zoo.load(model).predict([gear / "test" / "crack" / "000.png"])
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+    assert found.threshold == expected.threshold
+
+
+@pytest.mark.parametrize(
+    "images",
+    [["--data-root", "{gear}"], ["--data-root", "{gear}/..", "--category", "gear"], ["{gear}/train/good/*.png"]],
+)
+def test_fit_takes_data_sets_and_globs(gear: Path, tmp_path: Path, images: Sequence[str]) -> None:
+    arguments = [argument.format(gear=gear) for argument in images]
+    assert "on 12 normal images" in succeed("fit", *arguments, "-o", tmp_path / "m.safetensors", *FIT)
+
+
+def test_fit_of_a_single_image_has_no_threshold(gear: Path, tmp_path: Path) -> None:
+    image = gear / "train" / "good" / "000.png"
+    assert "threshold  none" in succeed("fit", image, "-o", tmp_path / "m.safetensors", *FIT)
+    assert padim_zoo.load(tmp_path / "m.safetensors").predict([image]).threshold is None
+
+
+def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path: Path) -> None:
+    line = refuse("fit", gear / "train" / "good", "-o", tmp_path / "m.safetensors", "--fpr", "0.01", *FIT)
+    assert "needs at least 99 normal images, found 12" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{gear}"], "holds test images too"),
+        ([], "neither images nor a data set"),
+        (["{gear}/train/good", "--data-root", "{gear}"], "both images and a data set"),
+        (["{gear}/nothing"], "does not exist"),
+        (["{gear}/*.jpg"], "matches nothing"),
+        (["{gear}/train/good", "--backbone", "resnet81"], "did you mean resnet18"),
+        (["{gear}/train/good", "--estimator", "fool"], "did you mean full"),
+        (["{gear}/train/good", "--detector", "padme"], "did you mean padim"),
+        (["{gear}/train/good", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (["{gear}/train/good", "--resize", "huge"], "HEIGHTxWIDTH"),
+        (["{gear}/train/good", "--crop", "500"], "larger than the image"),
+        (["{gear}/train/good", "--dims", "10000"], "10000"),
+        (["{gear}/train/good", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_fit_tells_mistakes_in_one_line(gear: Path, tmp_path: Path, arguments: Sequence[str], message: str) -> None:
+    formatted = [argument.format(gear=gear) for argument in arguments]
+    assert message in refuse("fit", *formatted, "-o", tmp_path / "m.safetensors")
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_one_of_several_categories_has_to_be_chosen(gear: Path, tmp_path: Path) -> None:
+    for name in ("cog", "gear"):
+        shutil.copytree(gear / "train", tmp_path / name / "train")
+    line = refuse("fit", "--data-root", tmp_path, "-o", tmp_path / "m.safetensors")
+    assert "folder has 2 categories: choose one with --category, of cog, gear" in line
+
+
+# -- predict -----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_model(gear: Path, model: Path, tmp_path: Path) -> None:
+    succeed("predict", model, gear / "test", "-o", tmp_path, "--maps", "npy")
+    rows = read_csv(tmp_path / "scores.csv")
+    paths = sorted((gear / "test").rglob("*.png"))
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    prediction = padim_zoo.load(model).predict(paths)
+    np.testing.assert_array_equal(np.array([row["score"] for row in rows], dtype=np.float32), prediction.scores)
+    assert [row["anomalous"] == "true" for row in rows] == list(prediction.anomalous)
+    maps = [np.load(tmp_path / "maps" / path.relative_to(gear / "test").with_suffix(".npy")) for path in paths]
+    np.testing.assert_array_equal(maps, prediction.maps)
+
+
+def test_batch_size_changes_no_score(gear: Path, model: Path) -> None:
+    first, second = (
+        json.loads(succeed("predict", model, gear / "test", "--format", "json", "--batch-size", size))
+        for size in (1, 8)
+    )
+    np.testing.assert_allclose([row["score"] for row in first], [row["score"] for row in second], rtol=1e-4)
+
+
+def test_threshold_can_be_given(gear: Path, model: Path) -> None:
+    rows = json.loads(succeed("predict", model, gear / "test" / "good", "--format", "json", "--threshold", "0"))
+    assert all(row["anomalous"] and row["threshold"] == 0 for row in rows)
+
+
+def test_format_follows_the_name_of_the_file(gear: Path, model: Path, tmp_path: Path) -> None:
+    succeed("predict", model, gear / "test" / "good", "--scores", tmp_path / "scores.json")
+    assert len(json.loads((tmp_path / "scores.json").read_text())) == 3
+
+
+def test_broken_image_is_a_row_and_the_others_go_on(gear: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(gear / "test" / "good", tmp_path / "images")
+    (tmp_path / "images" / "001.png").write_bytes(b"no image")
+    Image.new("RGB", (50, 80)).save(tmp_path / "images" / "002.png")
+    result = run("predict", model, tmp_path / "images", "-o", tmp_path / "out", "--pictures", "overlay")
+    assert result.exit_code == 1
+    rows = read_csv(tmp_path / "out" / "scores.csv")
+    assert [bool(row["error"]) for row in rows] == [False, True, True]
+    assert [bool(row["score"]) for row in rows] == [True, False, False]
+    assert "001.png" in rows[1]["error"]
+    assert [path.name for path in (tmp_path / "out" / "overlay").iterdir()] == ["000.png"]
+
+
+def test_pictures_of_all_kinds(gear: Path, model: Path, tmp_path: Path) -> None:
+    kinds = ["heatmap", "overlay", "boundary", "panel"]
+    succeed("predict", model, gear / "test", "-o", tmp_path, "--pictures", ",".join(kinds))
+    for kind in kinds:
+        pictures = sorted((tmp_path / kind).rglob("*.png"))
+        assert len(pictures) == 8
+        width, height = Image.open(pictures[0]).size
+        assert width > 5 * height if kind == "panel" else (width, height) == (64, 64)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_one_colour_scale_for_all_images(gear: Path, model: Path, tmp_path: Path) -> None:
+    image = gear / "test" / "good" / "000.png"
+    succeed("predict", model, image, "-o", tmp_path / "alone", "--pictures", "heatmap")
+    succeed("predict", model, gear / "test", "-o", tmp_path / "all", "--pictures", "heatmap")
+    alone = np.asarray(Image.open(tmp_path / "alone" / "heatmap" / "000.png")).astype(int)
+    among = np.asarray(Image.open(tmp_path / "all" / "heatmap" / "good" / "000.png")).astype(int)
+    assert np.abs(alone - among).max() <= 4  # batches of another size may round to the next colour
+
+
+def test_pictures_of_equal_names_do_not_collide(gear: Path, model: Path, tmp_path: Path) -> None:
+    image = gear / "test" / "good" / "000.png"
+    for name in ("a/000.png", "b/000.png", "b/000.PNG.png", "b/000.bmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(image).save(tmp_path / name)
+    succeed("predict", model, tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--maps", "npy")
+    assert len(list((tmp_path / "out" / "maps").rglob("*.npy"))) == 4
+
+
+def test_picture_names_are_unique_in_any_case() -> None:
+    paths = [Path(path) for path in ("x/A.png", "x/a.png", "x/a.jpg", "x/a-2.png", "y/a.png")]
+    names = picture_names(paths)
+    assert len({str(name).casefold() for name in names}) == len(paths)
+    assert names[0] == Path("x/A")
+    assert names[4] == Path("y/a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{model}", "{gear}/test", "--pictures", "overlay"], "add --output DIR"),
+        (["{model}", "{gear}/test", "--threshold", "nan"], "finite"),
+        (["{model}", "{gear}/test", "--threshold", "-5", "--pictures", "overlay", "-o", "{out}"], "higher one"),
+        (["{model}", "{gear}/nothing"], "does not exist"),
+        (["{gear}/nothing", "{gear}/test"], "nothing"),
+        (["{gear}/test/good/000.png", "{gear}/test"], "padim-zoo fit"),
+    ],
+)
+def test_predict_tells_mistakes_in_one_line(
+    gear: Path, model: Path, tmp_path: Path, arguments: Sequence[str], message: str
+) -> None:
+    out = tmp_path / "out"
+    assert message in refuse("predict", *(part.format(gear=gear, model=model, out=out) for part in arguments))
+    assert not out.exists()
+
+
+def test_unknown_kind_of_picture_is_a_usage_error(gear: Path, model: Path, tmp_path: Path) -> None:
+    result = run("predict", model, gear / "test", "-o", tmp_path, "--pictures", "oil")
+    assert result.exit_code == 2
+    assert "heatmap, overlay, boundary, panel" in result.output
+
+
+# -- evaluate ----------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_judges_the_test_images(gear: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", model, "--data-root", gear]
+    found = json.loads(succeed(*arguments, "--json", "-o", tmp_path, "--pictures", "panel"))
+    assert (found["category"], found["normal_images"], found["anomalous_images"]) == ("gear", 3, 5)
+    assert found["image_auroc_low"] <= found["image_auroc"] <= found["image_auroc_high"]
+    assert 0 < found["aupro"] <= 1
+    own, best = found["thresholds"]
+    detector = padim_zoo.load(model)
+    scores = detector.predict(sorted((gear / "test" / "good").iterdir())).scores
+    assert own["false_alarms"]["count"] == (scores > own["score"]).sum()
+    assert best["false_alarms"]["of"] == 3
+    assert best["detections"]["of"] == 5
+    assert len(list((tmp_path / "panel").rglob("*.png"))) == 8
+    table = succeed(*arguments)
+    assert "image auroc" in table
+    assert f"{own['detections']['count']} of 5" in table
+
+
+def test_evaluate_without_test_images_says_so(gear: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copytree(gear / "train", tmp_path / "gear" / "train")
+    assert "has no test images" in refuse("evaluate", model, "--data-root", tmp_path / "gear")
+
+
+def test_evaluate_without_masks_gives_image_figures(gear: Path, model: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(gear / part, tmp_path / "gear" / part)
+    found = json.loads(succeed("evaluate", model, "--data-root", tmp_path / "gear", "--json"))
+    assert found["image_auroc"] is not None
+    assert found["aupro"] is None
+    assert any("mask" in note for note in found["notes"])
+
+
+def test_real_images_reach_the_expected_figures(shared: Path, tmp_path: Path) -> None:
+    """A literal float64 PaDiM gives pixel AUROC 0.988 and AUPRO 0.958."""
+    category = shared / "data" / "mvtec_reduced" / "hazelnut_reduced"
+    weights = shared / "weights" / "resnet18_imagenet1k_v1_layers1-3.safetensors"
+    model = tmp_path / "model.safetensors"
+    succeed("fit", "--data-root", category, "-o", model, "--backbone", "resnet18", "--weights", weights, "--folds", 2)
+    found = json.loads(succeed("evaluate", model, "--data-root", category, "--json"))
+    assert found["pixel_auroc"] == pytest.approx(0.988, abs=0.01)
+    assert found["aupro"] == pytest.approx(0.958, abs=0.03)

@@ -1,0 +1,73 @@
+"""A leaderboard as text or bytes: csv, json, md and parquet."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from padim_zoo.errors import MissingExtraError
+
+
+def to_csv(board: pd.DataFrame) -> bytes:
+    """Comma-separated, with a header; an empty field for what is undefined."""
+    return board.to_csv(index=False).encode()
+
+
+def to_json(board: pd.DataFrame) -> bytes:
+    """A list of records; null for what is undefined."""
+    return (json.dumps(records(board), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def to_markdown(board: pd.DataFrame) -> bytes:
+    """A table as GitHub shows it."""
+    rows = [list(board.columns), ["---"] * len(board.columns)]
+    rows += [[cell(value).replace("|", "\\|") for value in record.values()] for record in records(board)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows).encode()
+
+
+def to_parquet(board: pd.DataFrame) -> bytes:
+    """Apache Parquet.
+
+    Raises
+    ------
+    MissingExtraError
+        Without pyarrow.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError("pyarrow", "parquet", "a leaderboard in Parquet")
+    buffer = io.BytesIO()
+    board.to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    "csv": to_csv,
+    "json": to_json,
+    "md": to_markdown,
+    "parquet": to_parquet,
+}
+
+
+def records(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values, None for what is undefined."""
+    plain = board.astype(object).where(board.notna(), None)
+    return [{str(name): _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
+
+
+def cell(value: Any) -> str:
+    """One value for a reader: four digits, and a dash for what is undefined."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

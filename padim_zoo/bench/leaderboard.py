@@ -1,0 +1,260 @@
+"""The leaderboard: a table made of run documents, and of nothing else. docs/leaderboard.md describes its columns."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from padim_zoo.bench.store import Document
+from padim_zoo.errors import InputError
+
+MEAN = "mean"
+"""The category of a row that averages over categories."""
+
+_Category = tuple[str, str]  # a name and the fingerprint of its data: of two folders, both may have a "bottle"
+
+Kind = Literal["text", "integer", "number"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``"text"``, ``"integer"`` or ``"number"``.
+    better : str, optional
+        Whether a ``"high"`` or a ``"low"`` value is better.
+    """
+
+    name: str
+    kind: Kind = "text"
+    better: Literal["high", "low"] | None = None
+
+
+DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
+"""Figures of every fold; each has its standard deviation beside it."""
+
+TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
+IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers")
+SETTINGS = ("dims", "seed", "folds")
+TRANSFORM = ("resize", "crop", "sigma")
+HASHES = ("weights_hash", "data")
+
+COLUMNS: tuple[Column, ...] = (
+    *(Column(name) for name in IDENTITY),
+    *(Column(name, "integer") for name in SETTINGS),
+    *(Column(name) for name in TRANSFORM),
+    *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
+    *(
+        column
+        for name in DEVIATING
+        for column in (
+            Column(name, "number", "high"),
+            Column(f"{name}_std", "number"),
+            *((Column("image_auroc_low", "number"), Column("image_auroc_high", "number")) * (name == "image_auroc")),
+        )
+    ),
+    *(Column(name, "number", "low") for name in TIMINGS),
+    *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
+    Column("results_version", "integer"),
+)
+
+_KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
+"""The columns that tell runs apart."""
+
+_SPLIT_ALWAYS = ("dataset", "ensemble")
+"""No average is taken over these: it would mean nothing."""
+
+
+def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
+    """One row per run, then one mean row per configuration over its categories and seeds.
+
+    A function of the documents alone, whatever their order. A configuration of a single run has no mean row.
+    """
+    entries = sorted((_Entry(document) for document in documents), key=lambda entry: entry.order)
+    rows = [_run_row(entry) for entry in entries]
+    configuration = [key for key in _KEYS if key not in ("category", "seed", "data")]
+    return _frame(rows + _average(entries, configuration, single=False))
+
+
+def summarise(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
+    """One mean row for every combination of the values of some columns, over everything else.
+
+    Different datasets, and ensembles and single detectors, are never averaged together.
+
+    Parameters
+    ----------
+    documents : iterable of dict
+    by : sequence of str
+        Columns that tell runs apart, e.g. ``["backbone"]``.
+
+    Raises
+    ------
+    InputError
+        If a column is unknown or is a figure.
+    """
+    for name in by:
+        check_column(name, _KEYS)
+    entries = sorted((_Entry(document) for document in documents), key=lambda entry: entry.order)
+    return _frame(_average(entries, list(dict.fromkeys([*_SPLIT_ALWAYS, *by]))))
+
+
+def sort_rows(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Best first by one column, runs before mean rows, and rows without a value last of each.
+
+    Raises
+    ------
+    InputError
+        If the column is unknown.
+    """
+    check_column(by, [str(column) for column in frame.columns])
+    best_is_low = {column.name for column in COLUMNS if column.better != "high"}
+    ordered = frame.sort_values(by, ascending=by in best_is_low, kind="stable", na_position="last")
+    # A mean row is no rival of the rows it is made of.
+    return ordered.sort_values("category", key=lambda names: names == MEAN, kind="stable", ignore_index=True)
+
+
+def check_column(name: str, known: Sequence[str]) -> None:
+    """Refuse a column that is not there.
+
+    Raises
+    ------
+    InputError
+        Naming the closest columns.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        raise InputError(f"unknown column {name!r}: {hint}")
+
+
+class _Entry:
+    """A run document with the values that tell it apart, as the leaderboard shows them."""
+
+    def __init__(self, document: Document) -> None:
+        config = document["config"]
+        self.document = document
+        self.done = document["status"] == "done"
+        self.keys: dict[str, Any] = {name: config.get(name) for name in _KEYS if name != "weights"}
+        self.keys["weights"] = document.get("weights")
+        self.keys["layers"] = None if config.get("layers") is None else ",".join(config["layers"])
+        for name in ("resize", "crop"):
+            self.keys[name] = _size_text(config.get(name))
+        self.keys["sigma"] = None if config.get("sigma") is None else f"{config['sigma']:g}"
+        # Numbers sort as numbers; what is missing sorts first.
+        self.order = [
+            (value is not None, value if isinstance(value, int) else 0, str(value))
+            for value in (*(self.keys[name] for name in _KEYS), document["id"])
+        ]
+
+    @property
+    def category(self) -> _Category:
+        return self.keys["category"], self.keys["data"]
+
+
+def _run_row(entry: _Entry) -> dict[str, Any]:
+    document = entry.document
+    error = document.get("error")
+    return {
+        **entry.keys,
+        **_figures([document["folds"]]),
+        **document["timings"],
+        "n_train": document.get("n_train"),
+        "n_test": document.get("n_test"),
+        "categories": 1,
+        "runs": 1,
+        "status": document["status"],
+        "error": None if error is None else f"{error['type']}: {error['message']}",
+        "notes": "; ".join(document["notes"]) or None,
+        "id": document["id"],
+    }
+
+
+def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = True) -> list[dict[str, Any]]:
+    """Mean rows by some columns; ``single`` keeps those that have one run because there is no more to average."""
+    of_dataset: dict[Any, set[_Category]] = defaultdict(set)
+    groups: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        of_dataset[entry.keys["dataset"]].add(entry.category)
+        groups[tuple(entry.keys[name] for name in by)].append(entry)
+    rows = []
+    for key, group in groups.items():
+        of = dict(zip(by, key, strict=True))
+        wanted = {entry.category for entry in group} if "category" in of else of_dataset[group[0].keys["dataset"]]
+        if single or len(group) > 1 or len(wanted) > 1:
+            rows.append({**_mean_row(group, wanted), "category": of.get("category", MEAN)})
+    return rows
+
+
+def _mean_row(entries: Sequence[_Entry], wanted: set[_Category]) -> dict[str, Any]:
+    """The mean over runs, which says how many failed and which of the categories wanted it lacks."""
+    done = [entry for entry in entries if entry.done]
+    covered = {entry.category for entry in done}
+    lacking = sorted(str(name) for name, _ in wanted - covered)
+    notes = []
+    if lacking:
+        notes.append(f"mean over {len(covered)} of {len(wanted)} categories, without {', '.join(lacking)}")
+    if len(done) < len(entries):
+        notes.append(f"{len(entries) - len(done)} of {len(entries)} runs failed")
+    # What all runs share is shown; what they differ in is averaged over.
+    shared = {name: values.pop() for name in _KEYS if len(values := {entry.keys[name] for entry in entries}) == 1}
+    timings = {name: _mean([entry.document["timings"].get(name, math.nan) for entry in done]) for name in TIMINGS}
+    return {
+        **shared,
+        **_figures([entry.document["folds"] for entry in done], [entry.keys["seed"] for entry in done]),
+        **timings,
+        "categories": len(covered),
+        "runs": len(done),
+        "status": "partial" if notes else "done",
+        "notes": "; ".join(notes) or None,
+    }
+
+
+def _figures(runs: Sequence[Sequence[dict[str, float]]], seeds: Sequence[Any] | None = None) -> dict[str, float]:
+    """Mean figures of runs, and their standard deviation between repetitions.
+
+    A repetition is one fold of one seed, averaged over the runs that have it. With one repetition there is no
+    deviation. Of several runs there is no interval of the mean.
+    """
+    seeds = [0] * len(runs) if seeds is None else seeds
+    row: dict[str, float] = {}
+    for name in DEVIATING:
+        repetitions: dict[tuple[Any, int], list[float]] = defaultdict(list)
+        for folds, seed in zip(runs, seeds, strict=True):
+            for number, figures in enumerate(folds):
+                repetitions[seed, number].append(figures.get(name, math.nan))
+        per_run = [_mean([figures.get(name, math.nan) for figures in folds]) for folds in runs]
+        row[name] = _mean(per_run)
+        means = [_mean(values) for values in repetitions.values()]
+        row[f"{name}_std"] = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+    if len(runs) == 1:
+        for name in ("image_auroc_low", "image_auroc_high"):
+            row[name] = _mean([figures.get(name, math.nan) for figures in runs[0]])
+    return row
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN if there is no value, or if one of them is NaN: a figure that is undefined somewhere has no mean."""
+    return float(np.mean(values)) if values else math.nan
+
+
+def _size_text(size: Any) -> str:
+    return "none" if size is None else "x".join(map(str, size)) if isinstance(size, list) else str(size)
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows to a table with the documented columns and types; what a row lacks is empty."""
+    types: dict[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64"}
+    return pd.DataFrame(
+        {column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind]) for column in COLUMNS}
+    )

@@ -1,0 +1,79 @@
+"""What a fitted detector costs: latency, and the memory of the process while it is made."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from types import TracebackType
+
+import numpy as np
+import psutil
+
+from padim_zoo.detectors.detector import Detector
+
+BATCH_SIZES = (1, 32)
+MEGABYTE = 1e6
+_SECONDS = 0.15
+_REPEATS = 10
+_SAMPLING_SECONDS = 0.01
+
+
+def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray], batch_size: int) -> float:
+    """Median time of :meth:`Detector.predict` per image, from decoded images to scores and maps.
+
+    A first call that is not counted warms caches up. Then calls are repeated for about 0.15 s, ten at most and one at
+    least: a benchmark of hundreds of runs cannot dwell on each.
+
+    Parameters
+    ----------
+    detector : Detector
+        Fitted.
+    images : sequence of ndarray (H, W, 3), uint8
+        Taken in turn, repeatedly if there are fewer than the batch holds.
+    batch_size : int
+        Images of one call.
+    """
+    batch = list(islice(cycle(images), batch_size))
+    detector.predict(batch[:1] if batch_size > 1 else batch)
+    times: list[float] = []
+    while len(times) < _REPEATS and sum(times) < _SECONDS:
+        start = time.perf_counter()
+        detector.predict(batch)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times) / batch_size
+
+
+class PeakMemory:
+    """Highest resident memory of this process while the context is open, sampled every 10 ms.
+
+    Attributes
+    ----------
+    megabytes : float
+        In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self._process = psutil.Process()
+        self._peak = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def megabytes(self) -> float:
+        """The peak so far."""
+        return self._peak / MEGABYTE
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_SAMPLING_SECONDS):
+            self._peak = max(self._peak, self._process.memory_info().rss)

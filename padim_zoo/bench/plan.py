@@ -1,0 +1,235 @@
+"""From a suite to its runs: every name resolved, every mistake found before the first image is read."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.bench.run import Run, RunConfig
+from padim_zoo.bench.settings import canonical_spec, check_settings_apply, setting_of, split_specs
+from padim_zoo.bench.suite import Suite
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a suite.
+
+    Attributes
+    ----------
+    runs : list of Run
+        Runs of one detector each, those that share features next to each other.
+    ensembles : list of Run
+        Runs that combine some of ``runs``.
+    """
+
+    runs: list[Run]
+    ensembles: list[Run]
+
+    def __iter__(self) -> Iterator[Run]:
+        yield from self.runs
+        yield from self.ensembles
+
+    def __len__(self) -> int:
+        return len(self.runs) + len(self.ensembles)
+
+
+def make_plan(suite: Suite) -> Plan:
+    """Work out the runs of a suite whose plugins are loaded.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a folder is not there, weights cannot be read, a device is missing: whatever no run can
+        mend.
+    """
+    detectors = [canonical_spec(spec) for spec in registry.detectors.resolve(suite.detectors)]
+    estimators = [canonical_spec(spec) for spec in registry.estimators.resolve(suite.estimators)]
+    for estimator in estimators:
+        registry.estimators.create(estimator)
+    parsed = [_members(text) for text in suite.ensemble]
+    named = suite.backbones or [backbone for members in parsed for backbone, _ in members] or ["builtin"]
+    grid = product(registry.backbones.resolve(named), estimators)
+    ensembles = dict.fromkeys(
+        tuple((backbone, own or estimator) for backbone, own in members)
+        for members, estimator in product(parsed, estimators)
+    )
+    pairs = dict.fromkeys(chain(grid, *ensembles))
+    backbones = list(dict.fromkeys(backbone for backbone, _ in pairs))
+    check_settings_apply("weights", suite.weights, backbones)
+    check_settings_apply("layers", suite.layers, backbones)
+    dataset = suite.open_dataset()
+    categories = [dataset.load(name) for name in choose(dataset.categories(), suite.categories, "category")]
+
+    models: dict[_Model, Run] = {}
+    for backbone in backbones:
+        module = _build(suite, backbone)
+        for seed, detector, (_, estimator) in product(suite.seeds, detectors, [p for p in pairs if p[0] == backbone]):
+            model = _describe(suite, module, _Model(backbone, seed, detector, estimator))
+            # Whatever only the detector can refuse, a device say, it refuses here.
+            create_detector(suite, model, module).features_key  # noqa: B018
+            models[_Model(backbone, seed, detector, estimator)] = model
+
+    runs: dict[str, Run] = {}
+    combined: dict[str, Run] = {}
+    for category in categories:
+        place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
+        here = {key: replace(model, config=replace(model.config, **place)) for key, model in models.items()}
+        runs |= {run.id: run for run in here.values()}
+        for members, seed, detector in product(ensembles, suite.seeds, detectors):
+            parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
+            run = _combine(parts, suite.ensemble_rule)
+            combined[run.id] = run
+    return Plan(list(runs.values()), list(combined.values()))
+
+
+def groups(runs: Iterable[Run]) -> list[list[Run]]:
+    """Cut runs where the category or the backbone changes: the runs of a group share their features."""
+    return [list(group) for _, group in groupby(runs, key=lambda run: (run.config.category, run.config.backbone))]
+
+
+def create_backbone(run: Run) -> Backbone | None:
+    """The backbone of a run, or None if its detector takes none."""
+    config = run.config
+    if config.backbone is None:
+        return None
+    assert config.ensemble is None
+    return registry.backbones.create(config.backbone, layers=config.layers, weights=run.weights)
+
+
+def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detector:
+    """The unfitted detector of a run."""
+    config = run.config
+    offered = {
+        "backbone": backbone,
+        "estimator": config.estimator,
+        "dims": config.dims,
+        "seed": config.seed,
+        "resize": config.resize,
+        "crop": config.crop,
+        "sigma": config.sigma,
+        "batch_size": suite.batch_size,
+        "device": suite.device,
+    }
+    taken = _options(config.detector)
+    return registry.detectors.create(config.detector, **{k: value for k, value in offered.items() if k in taken})
+
+
+class _Model(NamedTuple):
+    """What makes a run, but for the category."""
+
+    backbone: str
+    seed: int
+    detector: str
+    estimator: str
+
+
+def _build(suite: Suite, name: str) -> Backbone:
+    layers = setting_of(name, suite.layers)
+    return registry.backbones.create(
+        name, layers=split_specs(layers) if layers else None, weights=_weights(suite, name)
+    )
+
+
+def _weights(suite: Suite, backbone: str) -> str:
+    return setting_of(backbone, suite.weights) or "default"
+
+
+def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
+    """The run of a model on no category yet; options that the detector does not take stay None."""
+    default_dims = min(backbone.default_dims, sum(backbone.channels))
+    asked = {
+        "backbone": model.backbone,
+        "estimator": model.estimator,
+        "dims": suite.dims or default_dims,
+        "resize": suite.resize,
+        "crop": suite.crop,
+        "sigma": suite.sigma,
+    }
+    taken = _options(model.detector)
+    options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}
+    if "backbone" in options:
+        options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
+    config = RunConfig("", "", "", model.detector, seed=model.seed, folds=suite.fold_count, **options)
+    if "backbone" not in options:
+        return Run(config)
+    return Run(config, _weights(suite, model.backbone), Path(backbone.weights_source).name)
+
+
+def _combine(members: Sequence[Run], rule: str) -> Run:
+    """The run that combines others, which agree in all but backbone and estimator."""
+    configs = [member.config for member in members]
+    ids = tuple(config.id for config in configs)
+    if len(set(ids)) < len(ids):
+        raise InputError(
+            f"an ensemble of {configs[0].detector} has members that do not differ: this detector takes no backbone "
+            "or no estimator"
+        )
+    config = replace(
+        configs[0],
+        backbone=_joined(config.backbone for config in configs),
+        weights_hash=_joined(config.weights_hash for config in configs),
+        estimator=_joined(dict.fromkeys(config.estimator for config in configs)),
+        layers=None,
+        dims=None,
+        ensemble=rule,
+        members=ids,
+    )
+    return Run(config, weights_label=_joined(dict.fromkeys(member.weights_label for member in members)))
+
+
+def _joined(parts: Iterable[str | None]) -> str | None:
+    return "+".join(part for part in parts if part is not None) or None
+
+
+def _options(detector: str) -> set[str]:
+    """The names of the arguments that a detector takes."""
+    factory = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
+    return set(inspect.signature(factory).parameters)
+
+
+def _members(text: str) -> list[tuple[str, str | None]]:
+    """Read ``backbone[:estimator]+backbone[:estimator]…``; no estimator stands for that of the row."""
+    members: list[tuple[str, str | None]] = []
+    for part in split_specs(text, "+"):
+        backbone, _, estimator = part.partition(":")
+        registry.backbones.entry(registry.parse_spec(backbone)[0])
+        if estimator:
+            registry.estimators.create(estimator)
+        members.append((backbone, canonical_spec(estimator) if estimator else None))
+    if len(set(members)) != len(members) or len(members) < 2:
+        raise InputError(
+            f"the ensemble {text!r} has {len(set(members))} member(s): expected two or more that differ, "
+            "BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]"
+        )
+    return members
+
+
+def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str]:
+    """The names that the patterns pick, in the order of ``names``; all of them without a pattern.
+
+    Raises
+    ------
+    InputError
+        If a pattern picks nothing; the closest names are listed.
+    """
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
+            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
+            raise InputError(f"unknown {kind} {pattern!r}: {hint}")
+    return [
+        name
+        for name in names
+        if not patterns or any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]

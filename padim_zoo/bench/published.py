@@ -1,0 +1,81 @@
+"""Published figures beside measured ones: what the paper, the official code and others report for the same detector.
+
+The figures are facts, each with its source, in published.csv beside this module. Traps: only ``aupro_30`` is comparable
+with the column ``aupro``; a single class of image AUROC swings by 0.10 with the channels drawn, so compare means first.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from padim_zoo.bench.formats import records
+from padim_zoo.bench.leaderboard import MEAN
+
+METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", "aupro": "aupro_30"}
+"""Columns of the leaderboard, and what published.csv calls them."""
+
+_DATASET = "mvtec"
+_CATEGORIES = 15
+_KINDS = ("paper", "official", "reimpl")
+"""Whose figure is taken where there are several, first to last."""
+
+_PAPER_DIMS = {"resnet18": 100, "wide_resnet50_2": 550}
+
+
+@cache
+def published_figures() -> pd.DataFrame:
+    """All figures: system, backbone, config, metric, kind, category, value, source and note."""
+    return pd.read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
+
+
+def add_published(board: pd.DataFrame) -> pd.DataFrame:
+    """A leaderboard with published figures in new columns at its end.
+
+    A row has some if its dataset is ``mvtec``, its category one of MVTec AD's (or the mean over all of them), and it is
+    a single detector with the estimator and the dimensions of its paper. Weights are not compared, except that random
+    ones have no published figure.
+
+    Returns
+    -------
+    DataFrame
+        ``published_image_auroc``, ``published_pixel_auroc``, ``published_aupro`` and ``published_source``: for each
+        figure who reports it (system, kind) and where.
+    """
+    found = [_figures_for(row) for row in records(board)]
+    columns = pd.DataFrame(found, columns=[*(f"published_{name}" for name in METRICS), "published_source"])
+    return pd.concat([board, columns.set_index(board.index)], axis="columns")
+
+
+def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
+    figures: dict[str, Any] = {f"published_{name}": math.nan for name in METRICS}
+    sources: dict[str, list[str]] = {}
+    if _comparable(row):
+        table = published_figures()
+        # "padim" is the paper's own, "padim-anomalib" a reimplementation.
+        systems = table["system"].str.fullmatch(rf"{row['detector']}(-.*)?")
+        table = table[systems & (table["backbone"] == row["backbone"]) & (table["category"] == row["category"])]
+        for name, metric in METRICS.items():
+            rows = table[table["metric"] == metric].sort_values(
+                "kind", key=lambda kinds: kinds.map(_KINDS.index), kind="stable"
+            )
+            if len(rows):
+                first = rows.iloc[0]
+                figures[f"published_{name}"] = float(first["value"])
+                sources.setdefault(f"{first['system']} ({first['kind']}), {first['source']}", []).append(name)
+    text = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
+    return {**figures, "published_source": text or None}
+
+
+def _comparable(row: dict[str, Any]) -> bool:
+    if row["dataset"] != _DATASET or row["ensemble"] is not None or row["weights"] in ("none", "builtin"):
+        return False
+    if row["category"] == MEAN and (row["categories"] != _CATEGORIES or row["status"] != "done"):
+        return False
+    if row["detector"] == "padim":
+        return bool(row["estimator"] == "full" and row["dims"] == _PAPER_DIMS.get(row["backbone"]))
+    return True

@@ -1,0 +1,107 @@
+"""Does groups of runs and records each as soon as it is done, whether it worked or failed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from padim_zoo.bench.measure import PeakMemory
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.store import FORMAT, Document, RunStore
+from padim_zoo.bench.suite import Suite
+from padim_zoo.bench.workbench import Outcome, Workbench
+from padim_zoo.data.sample import Dataset
+
+
+@dataclass(frozen=True)
+class Event:
+    """A run begins, or, with its document, is recorded, whether it worked or failed."""
+
+    run: Run
+    document: Document | None = None
+
+
+class Runner:
+    """Does groups of runs and records them.
+
+    Parameters
+    ----------
+    suite : Suite
+        Its plugins are loaded.
+    store : RunStore
+    keep_maps : set of str
+        Ids of the runs whose maps an ensemble is going to need.
+    environment : dict
+        Recorded with every run.
+    """
+
+    def __init__(self, suite: Suite, store: RunStore, keep_maps: frozenset[str], environment: dict[str, Any]) -> None:
+        self.suite = suite
+        self.store = store
+        self.keep_maps = keep_maps
+        self.environment = environment
+        self.dataset: Dataset = suite.open_dataset()
+
+    def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
+        """Do runs of one category and one backbone, or ensembles of one category."""
+        bench: Workbench | None = None
+        for run in runs:
+            meanwhile = self.store.completed(run.id, with_maps=run.id in self.keep_maps)
+            if meanwhile is not None:  # by another process that works on the same store
+                yield Event(run, meanwhile)
+                continue
+            yield Event(run)
+            outcome: Outcome | Exception
+            try:
+                with PeakMemory() as memory:
+                    if bench is None:
+                        bench = Workbench(self.suite, self.dataset.load(run.config.category), run)
+                    if run.config.ensemble is None:
+                        outcome = bench.do(run, run.id in self.keep_maps)
+                    else:
+                        outcome = bench.combine(run, self.store)
+                outcome.timings["peak_memory_mb"] = memory.megabytes
+            except Exception as error:  # whatever goes wrong in one run is a row, and the others go on
+                outcome = error
+            yield Event(run, self.record(run, outcome))
+
+    def record(self, run: Run, outcome: Outcome | Exception) -> Document:
+        """Write what came of a run."""
+        document = describe(run, outcome, self.environment)
+        if isinstance(outcome, Exception):
+            self.store.write(document)
+        else:
+            self.store.write(document, outcome.scores, outcome.maps)
+        return document
+
+
+def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]) -> Document:
+    """The document of a run."""
+    failed = isinstance(outcome, Exception)
+    found = Outcome(0, 0) if isinstance(outcome, Exception) else outcome
+    return {
+        "format": FORMAT,
+        "id": run.id,
+        "status": "failed" if failed else "done",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "config": run.config.to_dict(),
+        "weights": run.weights_label,
+        "n_train": None if failed else found.n_train,
+        "n_test": None if failed else found.n_test,
+        "folds": found.figures,
+        "timings": found.timings,
+        "notes": found.notes,
+        "error": _describe_error(outcome) if isinstance(outcome, Exception) else None,
+        "environment": environment,
+    }
+
+
+def _describe_error(error: Exception) -> dict[str, str]:
+    return {
+        "type": type(error).__name__,
+        "message": " ".join(str(error).split()) or type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+    }

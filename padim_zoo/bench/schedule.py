@@ -1,0 +1,186 @@
+"""Which runs of a plan are missing, and doing them: in this process, or group by group in worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from padim_zoo.bench.environment import describe_environment
+from padim_zoo.bench.plan import Plan, groups
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.runner import Event, Runner
+from padim_zoo.bench.store import DamagedRunError, Document, RunStore
+from padim_zoo.bench.suite import Suite
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended in the middle of a run."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is left of a plan.
+
+    Attributes
+    ----------
+    plan : Plan
+        The runs to do.
+    keep_maps : frozenset of str
+        Ids of runs whose maps the ensembles among them need.
+    done : list of Document
+        The runs that are done.
+    notes : list of str
+        Why runs that were recorded are done again.
+    """
+
+    plan: Plan
+    keep_maps: frozenset[str]
+    done: list[Document] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_missing(plan: Plan, store: RunStore) -> Missing:
+    """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not."""
+    done: dict[str, Document] = {}
+    notes: list[str] = []
+    failed = 0
+    for run in plan:
+        try:
+            document = store.read(run.id)
+        except DamagedRunError as error:
+            notes.append(f"{error}; it is done again")
+            continue
+        if document is not None and document["status"] == "done":
+            done[run.id] = document
+        elif document is not None:
+            failed += 1
+    if failed:
+        notes.append(f"{failed} runs that failed before are tried again")
+    ensembles = [run for run in plan.ensembles if run.id not in done]
+    keep_maps = frozenset(member for run in ensembles for member in run.config.members)
+    without_maps = {run_id for run_id in keep_maps & set(done) if not store.has_maps(run_id)}
+    if without_maps:
+        notes.append(f"{len(without_maps)} runs left no maps for the ensembles and are done again")
+    for run_id in without_maps:
+        del done[run_id]
+    runs = [run for run in plan.runs if run.id not in done]
+    return Missing(Plan(runs, ensembles), keep_maps, list(done.values()), notes)
+
+
+def execute(suite: Suite, missing: Missing, store: RunStore) -> Iterator[Event]:
+    """Do the missing runs, ensembles after their members; each is recorded in the store before it is reported."""
+    runner = Runner(suite, store, missing.keep_maps, describe_environment(suite.jobs))
+    for stage in (groups(missing.plan.runs), groups(missing.plan.ensembles)):
+        if suite.jobs > 1 and len(stage) > 1:
+            yield from _in_workers(stage, runner)
+        else:
+            for group in stage:
+                yield from runner.run_group(group)
+
+
+@dataclass
+class _Worker:
+    """A worker process, and how far it is with its group."""
+
+    process: BaseProcess
+    connection: Connection
+    group: list[Run] = field(default_factory=list)
+    running: Run | None = None
+
+
+def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
+    """Hand groups out to worker processes.
+
+    A worker that dies (the system may kill it for its memory) fails the run it was at; the rest of its group goes to a
+    new one.
+    """
+    waiting = deque(stage)
+    workers: list[_Worker] = []
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < runner.suite.jobs:
+                workers.append(_start(runner, waiting.popleft()))
+            ready = wait([worker.connection for worker in workers])
+            for worker in [worker for worker in workers if worker.connection in ready]:
+                try:
+                    event = worker.connection.recv()
+                except (EOFError, ConnectionError):
+                    yield from _bury(worker, runner)
+                    workers.remove(worker)
+                    if worker.group:
+                        waiting.appendleft(worker.group)
+                    continue
+                if event is None:  # the group is done
+                    if waiting:
+                        worker.group = waiting.popleft()
+                        with suppress(ConnectionError):  # if it has died, the next recv says so
+                            worker.connection.send(worker.group)
+                    else:
+                        worker.connection.close()
+                        worker.process.join()
+                        workers.remove(worker)
+                    continue
+                if event.document is None:
+                    worker.running = event.run
+                else:
+                    worker.running = None
+                    worker.group = [run for run in worker.group if run.id != event.run.id]
+                yield event
+    finally:
+        for worker in workers:  # interrupted: what they are at is not recorded, and will be done next time
+            worker.process.terminate()
+            worker.process.join()
+
+
+def _start(runner: Runner, group: list[Run]) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    threads = max(1, torch.get_num_threads() // runner.suite.jobs)
+    arguments = (theirs, runner.suite, runner.store, runner.keep_maps, runner.environment, threads)
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    theirs.close()  # so that the end of the worker is the end of the pipe
+    ours.send(group)
+    return _Worker(process, ours, group)
+
+
+def _bury(worker: _Worker, runner: Runner) -> Iterator[Event]:
+    """Record the run that a dead worker was at, or its whole group if it never got to one."""
+    worker.process.join()
+    worker.connection.close()
+    code = worker.process.exitcode
+    reason = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    error = WorkerDiedError(f"the worker process died ({reason}); out of memory? try fewer --jobs")
+    lost = worker.group if worker.running is None else [worker.running]
+    for run in lost:
+        yield Event(run, runner.record(run, error))
+    worker.group = [run for run in worker.group if run not in lost]
+
+
+def _work(
+    connection: Connection,
+    suite: Suite,
+    store: RunStore,
+    keep_maps: frozenset[str],
+    environment: dict[str, Any],
+    threads: int,
+) -> None:
+    """Life of a worker: groups in, events out, None after each group, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    torch.set_num_threads(threads)
+    suite.load_plugins()
+    runner = Runner(replace(suite, jobs=1), store, keep_maps, {**environment, "threads": threads})
+    with suppress(EOFError, ConnectionError):
+        while True:
+            for event in runner.run_group(connection.recv()):
+                connection.send(event)
+            connection.send(None)

@@ -1,0 +1,206 @@
+"""The run store: a folder of run documents, each written whole, so that a kill loses at most the run in flight.
+
+Of each run there is
+
+* ``<id>.json``: the document. It is written last: where it exists, the run is complete.
+* ``<id>.safetensors``: the labels, the test scores of each fold, and the out-of-fold scores of the normal images.
+* ``<id>.maps.safetensors``: only for members of ensembles, their anomaly maps of the test set. It may be deleted; an
+  ensemble that is asked for later runs its members again.
+
+Any number of processes may write to one folder: every file appears under its name by one atomic rename.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from padim_zoo.errors import InputError
+
+Document = dict[str, Any]
+
+FORMAT = 1
+"""Format of the documents; one of another format is not read."""
+
+_REQUIRED = {"format": int, "id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
+
+
+class DamagedRunError(InputError):
+    """A file in the run store is not a run document."""
+
+
+@dataclass(frozen=True)
+class StoreContents:
+    """Every run document of a folder, by id, and one line for each file that is none."""
+
+    documents: list[Document] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class RunStore:
+    """A folder of runs.
+
+    Parameters
+    ----------
+    folder : path
+        Made when the first run is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"the run store {self.folder} is a file: expected a folder, or a name that is free")
+
+    def read(self, run_id: str) -> Document | None:
+        """The document of a run, or None if there is none.
+
+        Raises
+        ------
+        DamagedRunError
+            If the file is not a run document.
+        """
+        path = self._path(run_id, ".json")
+        return read_document(path) if path.exists() else None
+
+    def completed(self, run_id: str, *, with_maps: bool) -> Document | None:
+        """The document of a run that is done, with its maps if they are asked for; else None."""
+        try:
+            document = self.read(run_id)
+        except DamagedRunError:
+            return None
+        if document is None or document["status"] != "done" or (with_maps and not self.has_maps(run_id)):
+            return None
+        return document
+
+    def read_all(self) -> StoreContents:
+        """All documents, sorted by id, and what is wrong with the files that are none.
+
+        Raises
+        ------
+        InputError
+            If the folder does not exist.
+        """
+        if not self.folder.is_dir():
+            raise InputError(f"there is no run store {self.folder}: expected a folder that padim-zoo bench has written")
+        contents = StoreContents()
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                contents.documents.append(read_document(path))
+            except DamagedRunError as error:  # noqa: PERF203
+                contents.problems.append(str(error))
+        return contents
+
+    def write(
+        self,
+        document: Mapping[str, Any],
+        scores: Mapping[str, np.ndarray] | None = None,
+        maps: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Write a run: its arrays first, its document last."""
+        run_id = document["id"]
+        if maps is not None:
+            self._write(self._path(run_id, ".maps.safetensors"), _tensors(maps))
+        if scores is not None:
+            self._write(self._path(run_id, ".safetensors"), _tensors(scores))
+        text = json.dumps(_finite(document), indent=1, allow_nan=False)
+        self._write(self._path(run_id, ".json"), text.encode())
+
+    def scores(self, run_id: str) -> dict[str, np.ndarray]:
+        """The arrays that :meth:`write` was given as ``scores``."""
+        return _read_tensors(self._path(run_id, ".safetensors"))
+
+    def maps(self, run_id: str) -> dict[str, np.ndarray]:
+        """The arrays that :meth:`write` was given as ``maps``."""
+        return _read_tensors(self._path(run_id, ".maps.safetensors"))
+
+    def has_maps(self, run_id: str) -> bool:
+        """Whether the maps of a run were kept."""
+        return self._path(run_id, ".maps.safetensors").exists()
+
+    def clean(self) -> None:
+        """Remove temporary files whose writer, a process of this machine, is gone."""
+        for path in self.folder.glob(f".{socket.gethostname()}.*.tmp"):
+            writer = path.name.removeprefix(f".{socket.gethostname()}.").split(".", 1)[0]
+            if writer.isdigit() and not psutil.pid_exists(int(writer)):
+                path.unlink(missing_ok=True)
+
+    def _path(self, run_id: str, suffix: str) -> Path:
+        return self.folder / f"{run_id}{suffix}"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":  # the rename itself reaches the disk with its folder
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def read_document(path: Path) -> Document:
+    """Read one run document; null figures come back as NaN.
+
+    Raises
+    ------
+    DamagedRunError
+        If the file is not one: a single line that names it.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedRunError(f"{path} is not a run document ({error}): delete it, or move it away") from None
+    if not isinstance(document, dict):
+        raise DamagedRunError(f"{path} is not a run document (no JSON object): delete it, or move it away")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(document.get(key), kind):
+            raise DamagedRunError(f"{path} is not a run document ({key!r} is missing): delete it, or move it away")
+    if document["format"] != FORMAT:
+        raise DamagedRunError(f"{path} has format {document['format']}: this version reads format {FORMAT}")
+    for figures in [*document["folds"], document["timings"]]:
+        figures.update({name: math.nan for name, value in figures.items() if value is None})
+    return document
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+    return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_tensors(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise DamagedRunError(f"cannot read the arrays of a run, {path}: {error}") from None
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: undefined figures are null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,181 @@
+"""What a benchmark is asked to do: the same settings from the command line and from a YAML file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from padim_zoo import registry
+from padim_zoo.bench.run import Size
+from padim_zoo.bench.settings import READERS
+from padim_zoo.data.sample import Dataset
+from padim_zoo.data.transform import Transform
+from padim_zoo.errors import InputError
+
+ENSEMBLE_RULES = ("mean", "max")
+ENSEMBLE_FOLDS = 5
+"""Folds of a suite that asks for ensembles and says nothing of folds."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid of runs and how to do them.
+
+    Attributes
+    ----------
+    backbones, estimators, detectors : tuple of str
+        Specs; ``*`` and ``?`` are wildcards. Without backbones: the members of the ensembles, or ``builtin``.
+    dataset : str, optional
+        A registered dataset. Default: ``folder`` if a folder is given, else ``synthetic``.
+    data_root : Path, optional
+        The dataset's folder.
+    categories : tuple of str
+        Names or wildcards; empty for all.
+    normal, abnormal, masks : Path, optional
+        Folders of the dataset ``folder`` that is not in MVTec's layout.
+    folds : int, optional
+        Default: 1, or 5 with ensembles, which need out-of-fold scores.
+    seeds : tuple of int
+        One run for each.
+    ensemble : tuple of str
+        ``backbone[:estimator]+backbone[:estimator]…`` each.
+    ensemble_rule : str
+        ``"mean"`` or ``"max"`` of the normalised maps.
+    layers, weights : tuple of str
+        ``VALUE`` for all backbones or ``BACKBONE=VALUE`` for one; a value of layers is ``layer1,layer2``.
+    dims : int, optional
+        Dimensions of a patch embedding. Default: the backbone's.
+    resize, crop : int, (int, int) or None
+        The transform in front of the backbone.
+    sigma : float
+        Blur of the anomaly map in pixels.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` …
+    batch_size : int
+        Images that pass the backbone at a time.
+    jobs : int
+        Worker processes.
+    plugin : tuple of Path
+        Python files that register backbones, estimators, detectors or datasets.
+    output : Path
+        The run store.
+    """
+
+    backbones: tuple[str, ...] = ()
+    estimators: tuple[str, ...] = ("full", "ledoit-wolf", "diagonal")
+    detectors: tuple[str, ...] = ("padim",)
+    dataset: str | None = None
+    data_root: Path | None = None
+    categories: tuple[str, ...] = ()
+    normal: Path | None = None
+    abnormal: Path | None = None
+    masks: Path | None = None
+    folds: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    ensemble: tuple[str, ...] = ()
+    ensemble_rule: str = "mean"
+    layers: tuple[str, ...] = ()
+    dims: int | None = None
+    resize: Size = 256
+    crop: Size = 224
+    sigma: float = 4.0
+    weights: tuple[str, ...] = ()
+    device: str = "auto"
+    batch_size: int = 32
+    jobs: int = 1
+    plugin: tuple[Path, ...] = ()
+    output: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        for name in ("estimators", "detectors", "seeds"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: name at least one")
+        for name in ("folds", "dims", "batch_size", "jobs"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"{name} is {number}: expected 1 or more")
+        if min(self.seeds) < 0:
+            raise InputError(f"seeds has {min(self.seeds)}: expected 0 or more")
+        if not 0 <= self.sigma < float("inf"):
+            raise InputError(f"sigma is {self.sigma}: expected pixels, 0 or more")
+        if self.ensemble_rule not in ENSEMBLE_RULES:
+            raise InputError(f"ensemble_rule is {self.ensemble_rule!r}: expected {' or '.join(ENSEMBLE_RULES)}")
+        if self.ensemble and self.folds == 1:
+            raise InputError(
+                "an ensemble normalises its members by out-of-fold scores, which folds 1 does not give: ask for "
+                "folds 2 or more"
+            )
+        Transform(self.resize, self.crop)
+
+    @property
+    def fold_count(self) -> int:
+        """The number of folds, the default worked out."""
+        return self.folds or (ENSEMBLE_FOLDS if self.ensemble else 1)
+
+    def load_plugins(self) -> None:
+        """Run the plugin files, so that what they register can be named."""
+        for path in self.plugin:
+            registry.load_plugin(path)
+
+    def open_dataset(self) -> Dataset:
+        """The dataset that is asked for.
+
+        Raises
+        ------
+        InputError
+            If it is unknown, or its folder is not there or not of its layout.
+        """
+        folders = {"normal": self.normal, "abnormal": self.abnormal, "masks": self.masks}
+        given = {name: path for name, path in folders.items() if path is not None}
+        name = self.dataset or ("folder" if self.data_root is not None or given else "synthetic")
+        if given and name != "folder":
+            raise InputError(f"{', '.join(given)} belong to the dataset folder: leave them out with dataset {name}")
+        return registry.datasets.create(name, root=self.data_root, **given)
+
+    @classmethod
+    def from_settings(cls, *sources: Mapping[str, Any]) -> Suite:
+        """Build a suite from settings as text or as YAML gives them; later sources override earlier ones.
+
+        Raises
+        ------
+        InputError
+            If a setting is unknown (the closest is named) or its value does not fit.
+        """
+        values: dict[str, Any] = {}
+        for source in sources:
+            for key, value in source.items():
+                name = str(key).replace("-", "_")
+                if name not in READERS:
+                    close = difflib.get_close_matches(name, READERS, n=1)
+                    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(READERS)}"
+                    raise InputError(f"unknown setting {key!r}: {hint}")
+                if value is not None or name in ("resize", "crop"):
+                    values[name] = READERS[name](name, value)
+        return cls(**values)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises
+    ------
+    InputError
+        If the file is not there, is not YAML, or is no mapping of settings to values.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the suite {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"the suite {path} is not YAML: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"the suite {path} holds a {type(content).__name__}: expected lines of 'setting: value'")
+    return content

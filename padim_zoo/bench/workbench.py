@@ -1,0 +1,193 @@
+"""What runs of one group share, and how one of them is done: fit, score and judge, fold by fold."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.bench.ensemble import MapStatistics, combine_members
+from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, milliseconds_per_image
+from padim_zoo.bench.plan import create_backbone, create_detector
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.bench.suite import Suite
+from padim_zoo.data.image import read_image
+from padim_zoo.data.loading import masks
+from padim_zoo.data.sample import Category
+from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.errors import InputError
+from padim_zoo.features import Features
+from padim_zoo.metrics.confidence import bootstrap_interval
+from padim_zoo.metrics.evaluation import Figures, evaluate
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
+
+    labels: np.ndarray
+    masks: list[np.ndarray | None]
+
+    @classmethod
+    def of(cls, category: Category, transform: Transform) -> Truth:
+        """Read the ground truth of a category."""
+        labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
+        return cls(labels, masks(category.test, transform))
+
+    def judge(self, prediction: Prediction) -> Figures:
+        """Every metric of a prediction on the test images."""
+        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks)
+
+
+@dataclass
+class Outcome:
+    """What a run finds, fold by fold."""
+
+    n_train: int
+    n_test: int
+    figures: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: dict[str, np.ndarray] | None = None
+
+    def judge(self, truth: Truth, prediction: Prediction) -> None:
+        """Add the figures of one fold."""
+        figures = truth.judge(prediction)
+        low, high = bootstrap_interval(truth.labels, prediction.scores)
+        self.figures.append({**figures.values, "image_auroc_low": low, "image_auroc_high": high})
+        self.notes += [note for note in figures.notes if note not in self.notes]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The features of a category, and how long a normal image took: decoding, transform and forward pass."""
+
+    train: Features
+    test: Features
+    seconds_per_image: float
+
+
+class Workbench:
+    """What the runs of one group share: a category, a backbone, its features, the ground truth.
+
+    Everything is made at first use, and an error in the making is raised again for every run that needs it.
+
+    Parameters
+    ----------
+    suite : Suite
+    category : Category
+    run : Run
+        Any run of the group.
+    """
+
+    def __init__(self, suite: Suite, category: Category, run: Run) -> None:
+        self.suite = suite
+        self.category = category
+        self._run = run
+        self._backbone: Backbone | None = None
+        self.transform = Transform(run.config.resize, run.config.crop)
+        self._truth: Truth | None = None
+        self._images: list[np.ndarray] = []
+        self._key: str | None = None
+        self._extracted: Extracted | Exception | None = None
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The backbone of all runs of the group."""
+        if self._backbone is None:
+            self._backbone = create_backbone(self._run)
+        return self._backbone
+
+    @property
+    def truth(self) -> Truth:
+        """Labels and masks of the test images."""
+        if self._truth is None:
+            self._truth = Truth.of(self.category, self.transform)
+        return self._truth
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        """Some test images, decoded, to measure latency on."""
+        if not self._images:
+            self._images = [read_image(sample.path) for sample in self.category.test[: max(BATCH_SIZES)]]
+        return self._images
+
+    def extract(self, detector: Detector) -> Extracted:
+        """The features that ``detector`` needs; those of the last run if they are the same."""
+        if detector.features_key != self._key:
+            self._key, self._extracted = detector.features_key, None
+            try:
+                start = time.perf_counter()
+                train = detector.extract(self.category.train)
+                seconds = time.perf_counter() - start
+                self._extracted = Extracted(train, detector.extract(self.category.test), seconds / len(train))
+            except Exception as error:
+                self._extracted = error
+        if isinstance(self._extracted, Exception):
+            raise self._extracted
+        assert self._extracted is not None
+        return self._extracted
+
+    def do(self, run: Run, keep_maps: bool) -> Outcome:
+        """Fit and score every fold of a run."""
+        detector = create_detector(self.suite, run, self.backbone)
+        features = self.extract(detector)
+        n = len(features.train)
+        outcome = Outcome(n, len(features.test))
+        fit_seconds: list[float] = []
+        test: list[Prediction] = []
+        held_out_scores = np.full(n, np.nan, dtype=np.float32)
+        held_out_fold = np.full(n, -1, dtype=np.int64)
+        normal_maps = MapStatistics()
+        parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
+        for number, part in enumerate(parts):
+            fit = np.setdiff1d(np.arange(n), part)
+            start = time.perf_counter()
+            detector.fit_features(features.train.images(fit) if len(part) else features.train)
+            size = detector.size_in_bytes()  # a detector may put its estimation off until something is asked of it
+            fit_seconds.append(time.perf_counter() - start + len(fit) * features.seconds_per_image)
+            test.append(detector.predict_features(features.test))
+            outcome.judge(self.truth, test[-1])
+            if len(part):
+                held_out = detector.predict_features(features.train.images(part))
+                held_out_scores[part], held_out_fold[part] = held_out.scores, number
+                normal_maps.add(held_out.maps)
+        outcome.timings = {
+            "fit_seconds": float(np.mean(fit_seconds)),
+            **{f"ms_per_image_b{size}": milliseconds_per_image(detector, self.images, size) for size in BATCH_SIZES},
+            "model_mb": size / MEGABYTE,
+        }
+        outcome.scores = {"labels": self.truth.labels, "scores": np.stack([part.scores for part in test])}
+        if run.config.folds > 1:
+            outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
+        if keep_maps:
+            outcome.maps = normal_maps.with_maps([part.maps for part in test])
+        return outcome
+
+    def combine(self, run: Run, store: RunStore) -> Outcome:
+        """Combine the maps that the members of an ensemble left in the store."""
+        members: list[Document] = []
+        for member_id in run.config.members:
+            document = store.read(member_id)
+            if document is None or document["status"] != "done":
+                error = "it was not run" if document is None else document["error"]["message"]
+                raise InputError(f"the member {member_id} of the ensemble failed: {error}")
+            members.append(document)
+        outcome = Outcome(members[0]["n_train"], members[0]["n_test"])
+        assert run.config.ensemble is not None
+        maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
+        scores = maps.max(axis=(2, 3))
+        for fold_scores, fold_maps in zip(scores, maps, strict=True):
+            outcome.judge(self.truth, Prediction(fold_scores, fold_maps))
+        timings = [member["timings"] for member in members]
+        outcome.timings = {
+            name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
+        }
+        outcome.scores = {"labels": self.truth.labels, "scores": scores}
+        return outcome

@@ -1,0 +1,99 @@
+"""``padim-zoo bench``: the grid of backbones, estimators and categories, run, recorded and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+INTERRUPTED = 130
+SOME_FAILED = 1
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML with any of these options.")
+@click.option("--backbones", metavar="A,B", help="Backbones; wildcards allowed.  [default: builtin]")
+@click.option("--estimators", metavar="A,B", help="Estimators.  [default: full,ledoit-wolf,diagonal]")
+@click.option("--detectors", metavar="A,B", help="Detectors.  [default: padim]")
+@click.option("--dataset", metavar="NAME", help="Data set.  [default: synthetic, or folder with --data-root]")
+@click.option("--data-root", metavar="DIR", help="Folder of the data set.")
+@click.option("--categories", metavar="A,B", help="Categories; wildcards allowed.  [default: all]")
+@click.option("--normal", metavar="DIR", help="Normal images, for a data set in no known layout.")
+@click.option("--abnormal", metavar="DIR", help="Anomalous images that go with --normal.")
+@click.option("--masks", metavar="DIR", help="Masks of the anomalous images.")
+@click.option(
+    "--folds", metavar="K", help="Folds of the normal images.  [default: 1; 5 with --ensemble]"
+)
+@click.option("--seeds", metavar="I,J", help="Seeds of the channel draw and the folds.  [default: 0]")
+@click.option("--ensemble", multiple=True, metavar="A+B", help="BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]; repeatable.")
+@click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalised maps.  [default: mean]")
+@click.option("--layers", multiple=True, metavar="L", help="[BACKBONE=]LAYER,LAYER; repeatable.")
+@click.option("--dims", metavar="N", help="Dimensions of a patch embedding.  [default: the backbone's]")
+@click.option("--resize", metavar="SIZE", help="N (shorter side), HxW or none.  [default: 256]")
+@click.option("--crop", metavar="SIZE", help="N, HxW or none.  [default: 224]")
+@click.option("--sigma", metavar="PX", help="Blur of the anomaly map; 0 is off.  [default: 4]")
+@click.option("--weights", multiple=True, metavar="W", help="[BACKBONE=]default|none|PATH; repeatable.")
+@click.option("--device", metavar="NAME", help="auto, cpu or cuda.  [default: auto]")
+@click.option("--batch-size", metavar="N", help="Images that pass the backbone at a time.  [default: 32]")
+@click.option("--jobs", metavar="N", help="Worker processes.  [default: 1]")
+@click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")
+@click.option("--output", metavar="DIR", help="Run store.  [default: runs]")
+@click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
+@click.option("--quiet", is_flag=True, help="No progress and no leaderboard.")
+@click.pass_context
+def bench(ctx: click.Context, /, config: Path | None, published: bool, quiet: bool, **options: Any) -> None:
+    """Fill a leaderboard: backbones x estimators x categories x folds.
+
+    Every finished run is recorded in the run store. Interrupted in whatever way, the same command does only what is
+    missing; failed runs are tried again. Options override those of --config.
+
+    Progress goes to standard error: a bar on a terminal, else one JSON object per finished run. The leaderboard of the
+    runs asked for goes to standard output.
+
+    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
+    """
+    from padim_zoo.bench.plan import make_plan
+    from padim_zoo.bench.schedule import execute, find_missing
+    from padim_zoo.bench.store import RunStore
+    from padim_zoo.bench.suite import Suite, read_settings
+    from padim_zoo.cli.progress import reporter
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    suite = Suite.from_settings(read_settings(config) if config else {}, given)
+    suite.load_plugins()
+    store = RunStore(suite.output)
+    plan = make_plan(suite)
+    store.clean()
+    missing = find_missing(plan, store)
+    report = reporter(len(plan), len(missing.done), quiet=quiet)
+    if suite.folds is None and suite.ensemble:
+        report.note(f"ensembles need out-of-fold scores: {suite.fold_count} folds (choose with --folds)")
+    for note in missing.notes:
+        report.note(note)
+
+    documents = {document["id"]: document for document in missing.done}
+    try:
+        with report:
+            for event in execute(suite, missing, store):
+                report.show(event)
+                if event.document is not None:
+                    documents[event.run.id] = event.document
+    except KeyboardInterrupt:
+        done = sum(document["status"] == "done" for document in documents.values())
+        click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
+        ctx.exit(INTERRUPTED)
+
+    if not quiet:
+        from padim_zoo.bench.leaderboard import leaderboard
+        from padim_zoo.bench.published import add_published
+        from padim_zoo.bench.table import render
+        from padim_zoo.cli.leaderboard import print_table
+
+        board = leaderboard(documents.values())
+        print_table(render(add_published(board) if published else board))
+    failed = [document for document in documents.values() if document["status"] == "failed"]
+    if failed:
+        why = failed[0]["error"]["message"]
+        click.echo(f"{len(failed)} of {len(plan)} runs failed, the first with: {why}", err=True)
+        ctx.exit(SOME_FAILED)

@@ -1,0 +1,74 @@
+"""``padim-zoo leaderboard``: a run store as a table on the terminal, or as a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FORMATS = ("table", "csv", "json", "md", "parquet")
+_WIDTH_OF_A_FILE = 160
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--sort", metavar="COLUMN", help="Best first by this column.")
+@click.option("--by", metavar="COLUMN,COLUMN", help="One mean row for each value of these, e.g. backbone.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
+@click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
+def leaderboard(runs: Path, sort: str | None, by: str | None, form: str, output: Path | None, published: bool) -> None:
+    """Show, sort and export the leaderboard of the run store RUNS.
+
+    docs/leaderboard.md says what its columns mean, and in which units.
+    """
+    from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
+    from padim_zoo.bench.leaderboard import sort_rows, summarise
+    from padim_zoo.bench.published import add_published
+    from padim_zoo.bench.store import RunStore
+    from padim_zoo.bench.table import render
+
+    contents = RunStore(runs).read_all()
+    for problem in contents.problems:
+        click.echo(f"Warning: {problem}", err=True)
+    if not contents.documents:
+        raise InputError(f"{runs} holds no run: fill it with padim-zoo bench --output {runs}")
+    names = [name.strip() for name in by.split(",")] if by else []
+    board = summarise(contents.documents, names) if names else make_leaderboard(contents.documents)
+    if published:
+        board = add_published(board)
+    if sort:
+        board = sort_rows(board, sort)
+
+    if form == "table":
+        print_table(render(board, sort), output)
+        return
+    content = WRITERS[form](board)
+    if output is not None:
+        output.write_bytes(content)
+    elif form == "parquet" and sys.stdout.isatty():
+        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
+    else:
+        click.get_binary_stream("stdout").write(content)
+
+
+def print_table(table: RenderableType, output: Path | None = None) -> None:
+    """Print to standard output or a file; only a terminal has a width that a table must keep to."""
+    from rich.console import Console
+
+    if output is not None:
+        with output.open("w", encoding="utf-8") as file:
+            Console(file=file, width=_WIDTH_OF_A_FILE).print(table)
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH_OF_A_FILE)
+    console.print(table)

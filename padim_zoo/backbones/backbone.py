@@ -34,7 +34,7 @@ def hash_of(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         array = state[name].detach().cpu().contiguous()
         digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
-        digest.update(array.flatten().view(torch.uint8).numpy())
+        digest.update(array.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -71,6 +71,9 @@ class Backbone(nn.Module):
         How many channels a detector keeps unless told otherwise: see :func:`default_dims`.
     """
 
+    _scale: Tensor
+    _shift: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -98,7 +101,7 @@ class Backbone(nn.Module):
         network.eval().requires_grad_(False)
         # Folding and channels_last take a third off a forward of resnet18 on a CPU.
         fold_batch_norm(network, example)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         with torch.no_grad():
             self.channels = tuple(int(layer.shape[1]) for layer in self.network(example))
         self.default_dims = default_dims(self.channels)

@@ -76,6 +76,10 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
 class Scattering(nn.Module):
     """Maps (N, 63, H_l, W_l) of images (N, 3, H, W), one for each scale l, at stride 4·2^l."""
 
+    colours: Tensor
+    first: Tensor
+    second: Tensor
+
     def __init__(self, scales: Sequence[int]) -> None:
         super().__init__()
         self.scales = tuple(scales)

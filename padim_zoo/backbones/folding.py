@@ -25,7 +25,7 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> None:
     before: dict[str, nn.Module] = {}
     for convolution, norm in pairs:
         before[convolution], before[norm] = network.get_submodule(convolution), network.get_submodule(norm)
-        fused = fuse_conv_bn_eval(before[convolution], before[norm])  # type: ignore[type-var]
+        fused = fuse_conv_bn_eval(before[convolution], before[norm])  # type: ignore[type-var,arg-type]
         _replace(network, convolution, fused.requires_grad_(False))
         _replace(network, norm, _what_follows(before[norm]))
     with torch.no_grad():

@@ -108,8 +108,12 @@ def feature_maps(architecture: str) -> Mapping[str, FeatureMap]:
 
         module.register_forward_hook(note)
 
+    try:
+        with torch.device("meta"):
+            model = _build(architecture).eval()
+    except NotImplementedError:  # some constructors compute their sizes with tensors
+        model = _build(architecture).eval().to("meta")
     with torch.device("meta"), torch.no_grad():
-        model = _build(architecture).eval()
         for name, module in model.named_modules():
             parent = model.get_submodule(name.rpartition(".")[0])
             is_step = name.count(".") == 1 and isinstance(parent, (nn.Sequential, nn.ModuleList))
@@ -143,7 +147,8 @@ def _build(architecture: str) -> nn.Module:
     import torchvision
 
     options = _INCEPTION_OPTIONS if architecture in _INCEPTIONS else {}
-    model: nn.Module = torchvision.models.get_model(architecture, weights=None, **options)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn; the caller's numbers must not depend on that
+        model: nn.Module = torchvision.models.get_model(architecture, weights=None, **options)
     return model
 
 
@@ -155,7 +160,7 @@ def _weights_entry(architecture: str) -> Any:
 
 
 def _cached_file(architecture: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / _weights_entry(architecture).url.rpartition("/")[2]
+    return Path(torch.hub.get_dir(), "checkpoints", _weights_entry(architecture).url.rpartition("/")[2])
 
 
 def _download(architecture: str) -> State:

@@ -211,13 +211,13 @@ def random_state(used: State) -> dict[str, Tensor]:
     """Seeded random weights of these names and shapes: the same on every machine, whatever else draws numbers.
 
     Weights of two or more dimensions are normal with variance 2 / fan-in (He et al. 2015, equation 10), each from a
-    seed that its name gives, so that a layer's weights do not depend on where the network is cut. Vectors keep the
-    constants of the untrained network.
+    seed that its name gives, so that a layer's weights do not depend on where the network is cut. Biases are zero;
+    other vectors keep the constants of the untrained network.
     """
     state = {}
     for name, tensor in used.items():
         if tensor.ndim < 2 or not tensor.is_floating_point():
-            state[name] = tensor
+            state[name] = torch.zeros_like(tensor) if name.endswith("bias") else tensor
             continue
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
         fan_in = tensor[0].numel()

@@ -1,0 +1,227 @@
+"""The synthetic data set on disk, in the layout of MVTec AD."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from padim_zoo import registry
+from padim_zoo.atomic import write_text_whole
+from padim_zoo.data.cache import cache_folder
+from padim_zoo.data.layout import ListedDataset, list_category
+from padim_zoo.data.sample import Category, Dataset
+from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
+from padim_zoo.errors import InputError
+
+VERSION = 1
+"""Goes up with every change of the pixels."""
+
+MANIFEST = "synthetic.json"
+_SMALLEST_SIZE = 32
+# A fixed time of modification: the same pictures made again are the same data set to `Category.fingerprint`.
+_MODIFIED = 1_700_000_000 + VERSION
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What decides the pixels of a generated folder; written to its manifest."""
+
+    train: int = 40
+    good: int = 12
+    defects_per_kind: int = 3
+    size: int = 256
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        lowest = {"train": 1, "good": 0, "defects_per_kind": 0, "size": _SMALLEST_SIZE, "seed": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"synthetic: {name} is {value!r}, expected a whole number of at least {least}")
+
+    def pictures(self, category: str) -> Iterator[Picture]:
+        """Every picture of a category."""
+        for number in range(self.train):
+            yield Picture(category, "train", "good", number)
+        for number in range(self.good):
+            yield Picture(category, "test", "good", number)
+        for kind in KINDS:
+            for number in range(self.defects_per_kind):
+                yield Picture(category, "test", kind, number)
+
+
+def generate(
+    root: str | Path,
+    *,
+    categories: Iterable[str] | None = None,
+    train: int = 40,
+    good: int = 12,
+    defects_per_kind: int = 3,
+    size: int = 256,
+    seed: int = 0,
+) -> Path:
+    """Write the synthetic data set: ``CATEGORY/{train/good, test/KIND, ground_truth/KIND}``.
+
+    A category appears whole or not at all; one that is there already is kept. Several processes may
+    generate into one folder at once.
+
+    Parameters
+    ----------
+    root : path
+        A new or empty folder, or one that an earlier call with the same parameters has made.
+    categories : iterable of str, optional
+        All by default.
+    train, good : int
+        Normal images to fit and to test, per category.
+    defects_per_kind : int
+        Anomalous test images per kind of defect and category. Nine cover every combination of three
+        contrasts and three extents, three cover each of these once.
+    size : int
+        Height and width in pixels.
+    seed : int
+        Another seed gives other specimens of the same categories.
+
+    Returns
+    -------
+    Path
+        ``root``.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range, a category is unknown, or ``root`` holds anything else.
+    """
+    root = Path(root)
+    parameters = Parameters(train, good, defects_per_kind, size, seed)
+    chosen = list(CATEGORIES if categories is None else dict.fromkeys(categories))
+    for category in chosen:
+        if category not in CATEGORIES:
+            raise InputError(f"synthetic has no category {category!r}: choose from {', '.join(sorted(CATEGORIES))}")
+    _claim(root, parameters)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for category in chosen:
+            _generate_category(root, category, parameters, pool)
+    return root
+
+
+def read_manifest(root: Path) -> Parameters | None:
+    """The parameters that a folder was generated with, or None if it has no manifest.
+
+    Raises
+    ------
+    InputError
+        If the manifest cannot be read.
+    """
+    try:
+        text = (root / MANIFEST).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return Parameters(**json.loads(text)["parameters"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{root / MANIFEST} is not a manifest of synthetic data: delete the folder to have it made again"
+        ) from None
+
+
+def _claim(root: Path, parameters: Parameters) -> None:
+    """Make sure that ``root`` is ours: new, empty, or made with the same parameters."""
+    found = read_manifest(root)
+    if found == parameters:
+        return
+    if found is not None:
+        wanted, there = asdict(parameters), asdict(found)
+        differ = ", ".join(
+            f"{name} {there[name]} (asked for: {wanted[name]})" for name in wanted if wanted[name] != there[name]
+        )
+        raise InputError(f"{root} holds synthetic data with {differ}: choose another folder or delete this one")
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file: expected a new or empty folder for synthetic data")
+    if root.is_dir() and any(_stranger(path) for path in root.iterdir()):
+        raise InputError(
+            f"{root} is not empty and holds no {MANIFEST}: choose a new or empty folder for synthetic data"
+        )
+    document = {"dataset": "synthetic", "parameters": asdict(parameters)}
+    write_text_whole(root / MANIFEST, json.dumps(document, indent=2) + "\n")
+
+
+def _stranger(path: Path) -> bool:
+    """Whether a file is neither the manifest nor another process's draft of it."""
+    return path.name != MANIFEST and not path.name.startswith(f".{MANIFEST}.")
+
+
+def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:
+    target = root / category
+    pictures = list(parameters.pictures(category))
+    if target.is_dir():
+        missing = sum(not path.is_file() for picture in pictures for path in _files(target, picture))
+        if missing:
+            raise InputError(f"{target} lacks {missing} of its files: delete that folder to have it made again")
+        return
+    draft = root / f".{category}.{uuid.uuid4().hex}"
+    try:
+        for folder in {path.parent for picture in pictures for path in _files(draft, picture)}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for _ in pool.map(lambda picture: _write(draft, picture, parameters), pictures):
+            pass
+        draft.rename(target)
+    except OSError as error:
+        # Another process that generates the same category may have been first; its files are the same.
+        if not target.is_dir():
+            raise InputError(f"cannot write synthetic data to {target}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _files(folder: Path, picture: Picture) -> list[Path]:
+    """Where a picture goes, and its mask if it has one."""
+    name = f"{picture.number:03d}"
+    image = folder / picture.split / picture.kind / f"{name}.png"
+    if picture.kind == "good":
+        return [image]
+    return [image, folder / "ground_truth" / picture.kind / f"{name}_mask.png"]
+
+
+def _write(folder: Path, picture: Picture, parameters: Parameters) -> None:
+    shot = take(picture, parameters.size, parameters.seed)
+    for path, pixels in zip(_files(folder, picture), (shot.image, shot.mask), strict=False):
+        Image.fromarray(pixels).save(path, compress_level=1)
+        os.utime(path, (_MODIFIED, _MODIFIED))
+
+
+def _load(root: Path, parameters: Parameters, category: str) -> Category:
+    options = asdict(parameters)
+    del options["version"]
+    generate(root, categories=[category], **options)
+    return list_category("synthetic", root / category, expected_mask="{stem}_mask.png")
+
+
+@registry.datasets.register(
+    "synthetic",
+    summary="8 drawn textures and objects with exact masks; generated at first use, no download",
+    categories=len(CATEGORIES),
+)
+def synthetic(root: str | Path | None = None, size: int = 256, seed: int = 0) -> Dataset:
+    """The synthetic data set in ``root``, or in the cache folder; each category is generated when first loaded.
+
+    A ``root`` that was generated before keeps the parameters that it was made with.
+    """
+    if root is None:
+        parameters = Parameters(size=size, seed=seed)
+        folder = cache_folder() / "synthetic" / f"v{VERSION}-size{size}-seed{seed}"
+    else:
+        folder = Path(root)
+        parameters = read_manifest(folder) or Parameters(size=size, seed=seed)
+    return ListedDataset(
+        "synthetic", {category: partial(_load, folder, parameters, category) for category in CATEGORIES}
+    )

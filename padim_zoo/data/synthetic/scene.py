@@ -1,0 +1,161 @@
+"""From the name of a picture to its pixels and its exact mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from padim_zoo.data.synthetic import objects, textures
+from padim_zoo.data.synthetic.canvas import REFERENCE, Array, Rendering, grid
+from padim_zoo.data.synthetic.defects import SURFACE_DEFECTS, Severity
+
+# The order is part of every picture's random key: append, never reorder.
+TEXTURES: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    "fabric": textures.fabric,
+    "leather": textures.leather,
+    "terrazzo": textures.terrazzo,
+    "wood": textures.wood,
+}
+OBJECTS: dict[str, Callable[[np.random.Generator, int, objects.Fault | None], Rendering]] = {
+    "board": objects.board,
+    "cable": objects.cable,
+    "capsule": objects.capsule,
+    "gear": objects.gear,
+}
+CATEGORIES = (*TEXTURES, *OBJECTS)
+KINDS = ("crack", "misplaced", "missing", "scratch", "stain")
+_SPLITS = ("train", "test")
+
+TOLERANCE = 4 / 255
+"""Largest change of a channel, of 1, that does not count as visible."""
+
+_CONTRASTS = (0.2, 0.4, 0.7)
+_EXTENTS = (0.75, 1.2, 1.9)
+_SMALLEST, _LARGEST = 0.0003, 0.5  # share of the image that a mask may cover
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Names one picture of the data set; the same name gives the same pixels.
+
+    Attributes
+    ----------
+    category : str
+        One of ``CATEGORIES``.
+    split : str
+        ``"train"`` or ``"test"``.
+    kind : str
+        ``"good"`` or one of ``KINDS``.
+    number : int
+        Counts from 0 within the kind.
+    """
+
+    category: str
+    split: str
+    kind: str
+    number: int
+
+    def generator(self, seed: int, stream: int) -> np.random.Generator:
+        """The random numbers of one aspect of the picture, independent of every other picture's."""
+        kind = ("good", *KINDS).index(self.kind)
+        category, split = CATEGORIES.index(self.category), _SPLITS.index(self.split)
+        return np.random.default_rng([seed, category, split, kind, self.number, stream])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture taken.
+
+    Attributes
+    ----------
+    image : uint8 array (H, W, 3)
+        The picture.
+    clean : uint8 array (H, W, 3)
+        The same specimen, light and camera noise without the defect.
+    mask : bool array (H, W)
+        The pixels that the defect changes visibly; all False for a good picture.
+    """
+
+    image: NDArray[np.uint8]
+    clean: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+
+
+def severity(picture: Picture) -> Severity:
+    """Contrast and extent of a defect: nine consecutive numbers of one kind meet every combination."""
+    turn = KINDS.index(picture.kind)
+    contrast = _CONTRASTS[(picture.number + turn) % 3]
+    return Severity(contrast, _EXTENTS[(picture.number + picture.number // 3 + 2 * turn) % 3])
+
+
+def take(picture: Picture, size: int, seed: int) -> Shot:
+    """Render a picture of ``size`` pixels in height and width."""
+    clean = _render(picture, size, seed, None)
+    camera = _Camera(picture.generator(seed, _CAMERA), size)
+    if picture.kind == "good":
+        image = camera.expose(clean.image)
+        return Shot(image, image, np.zeros((size, size), dtype=bool))
+    wanted = severity(picture)
+    rng = picture.generator(seed, _DEFECT)
+    while True:
+        spoilt = _spoil(picture, clean, size, seed, rng, wanted)
+        mask = visible_change(camera.light(clean.image), camera.light(spoilt))
+        if _SMALLEST <= mask.mean() <= _LARGEST:
+            return Shot(camera.expose(spoilt), camera.expose(clean.image), mask)
+        # Drawn where it hardly shows: draw again, a little plainer.
+        wanted = Severity(min(1.0, 1.2 * wanted.contrast), min(2.4, 1.05 * wanted.extent))
+
+
+def visible_change(clean: Array, spoilt: Array) -> NDArray[np.bool_]:
+    """Mask (H, W) of where two images (H, W, 3) differ by more than ``TOLERANCE``, with its gaps closed."""
+    red, green, blue = np.moveaxis(np.abs(spoilt - clean), -1, 0)
+    changed = np.maximum(np.maximum(red, green), blue) > TOLERANCE
+    reach = max(1, round(2 * changed.shape[0] / REFERENCE))
+    padded = np.pad(changed, reach)  # so that closing reaches the border of the image
+    closed = ndimage.binary_closing(padded, iterations=reach)
+    return np.asarray(closed[reach:-reach, reach:-reach] | changed)
+
+
+_SPECIMEN, _CAMERA, _DEFECT = range(3)
+
+
+def _render(picture: Picture, size: int, seed: int, fault: objects.Fault | None) -> Rendering:
+    rng = picture.generator(seed, _SPECIMEN)
+    if picture.category in TEXTURES:
+        return Rendering(TEXTURES[picture.category](rng, size), np.ones((size, size), dtype=np.float32))
+    return OBJECTS[picture.category](rng, size, fault)
+
+
+def _spoil(
+    picture: Picture, clean: Rendering, size: int, seed: int, rng: np.random.Generator, wanted: Severity
+) -> Array:
+    if picture.category in OBJECTS and picture.kind in ("missing", "misplaced"):
+        fault = objects.Fault(picture.kind, wanted.contrast, wanted.extent, rng)
+        return _render(picture, size, seed, fault).image
+    return SURFACE_DEFECTS[picture.kind](clean, rng, wanted)
+
+
+class _Camera:
+    """Light that falls off across the image, exposure, white balance and sensor noise of one picture."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        x, y = grid(size)
+        slope_x, slope_y = rng.normal(0, 0.03, 2).astype(np.float32)
+        right, down = x / REFERENCE - 0.5, y / REFERENCE - 0.5
+        falloff = 1 + slope_x * right + slope_y * down - np.float32(0.18) * (right * right + down * down)
+        balance = (rng.normal(1, 0.02) * rng.normal(1, 0.006, 3)).astype(np.float32)
+        self._gain = falloff[..., None] * balance
+        self._noise = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0.007, 0.011))
+
+    def light(self, reflectance: Array) -> Array:
+        """The image without noise, in [0, 1]."""
+        return np.asarray(np.clip(reflectance * self._gain, 0, 1))
+
+    def expose(self, reflectance: Array) -> NDArray[np.uint8]:
+        """The image as the camera gives it."""
+        grey_levels = 255 * (self.light(reflectance) + self._noise) + 0.5
+        return np.asarray(np.clip(grey_levels, 0, 255), dtype=np.uint8)

@@ -183,6 +183,11 @@ def test_paths_of_folders_files_and_patterns(folder: Path) -> None:
     assert paths_of(odd) == [odd]  # named outright: neither a pattern nor judged by its suffix
 
 
+def test_hidden_folders_are_not_entered(folder: Path) -> None:
+    (folder / "a").rename(folder / ".thumbnails")
+    assert [path.name for path in paths_of(folder)] == ["3.png", "4.png", "5.png", "6.png"]
+
+
 def test_links_are_followed_but_not_for_ever(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     top = tmp_path_factory.mktemp("links")
     os.symlink(folder, top / "images")

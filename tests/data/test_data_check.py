@@ -102,6 +102,14 @@ def test_masks(category: Path) -> None:
     }
 
 
+def test_one_empty_mask_among_several_is_no_problem(category: Path) -> None:
+    folder = category / "ground_truth" / "hole"
+    (folder / "0").mkdir()
+    (folder / "0_mask.png").rename(folder / "0" / "000.png")
+    write(folder / "0" / "001.png", np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
+    assert only(category).problems == ()
+
+
 def test_no_masks_at_all(category: Path) -> None:
     (category / "ground_truth").rename(category / "elsewhere")
     report = only(category)

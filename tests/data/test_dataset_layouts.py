@@ -91,6 +91,7 @@ def test_links_keep_the_name_they_were_given(tmp_path: Path) -> None:
     assert dataset.categories() == ["renamed"]
     assert dataset.load("renamed").name == "renamed"
     assert len(dataset.load("renamed").test) == 3
+    assert create("folder", root=tmp_path / "linked" / "renamed").categories() == ["renamed"]
 
 
 def test_mvtec_wants_every_mask_and_folder_does_not(tmp_path: Path) -> None:
@@ -271,6 +272,15 @@ def test_folder_finds_masks_by_stem(tmp_path: Path, mask: str) -> None:
     write(tmp_path / "ground_truth" / "bad" / mask, 255)
     (sample,) = create("folder", root=tmp_path).load(tmp_path.name).test
     assert [path.name for path in sample.masks] == [mask]
+
+
+def test_a_file_marked_as_a_mask_comes_before_one_that_is_only_named_alike(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "good" / "0.png")
+    write(tmp_path / "test" / "bad" / "000.png")
+    for name in ("000.png", "000_mask.png"):
+        write(tmp_path / "ground_truth" / "bad" / name, 255)
+    (sample,) = create("folder", root=tmp_path).load(tmp_path.name).test
+    assert [path.name for path in sample.masks] == ["000_mask.png"]
 
 
 def bare_tree(root: Path, normal: int = 11) -> Path:

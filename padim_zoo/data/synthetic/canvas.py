@@ -104,6 +104,11 @@ def smoothstep(values: Array, low: float, high: float) -> Array:
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
+def inside(depth: Array) -> Array:
+    """Coverage of the pixels by a shape, given each pixel centre's depth below its outline in reference pixels."""
+    return np.asarray(np.clip(0.5 + depth * np.float32(depth.shape[0] / REFERENCE), 0, 1), dtype=np.float32)
+
+
 def mix(below: Array, above: Array | Colour, alpha: Array) -> Array:
     """``above`` laid over ``below`` (H, W, 3) with coverage ``alpha`` (H, W)."""
     top = np.asarray(above, dtype=np.float32)

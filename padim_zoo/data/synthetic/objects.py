@@ -17,6 +17,7 @@ from padim_zoo.data.synthetic.canvas import (
     Pose,
     Rendering,
     cast_shadow,
+    inside,
     light_relief,
     mix,
     smooth_noise,
@@ -114,8 +115,8 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
     marks = rng.normal(0, 0.035, 400).astype(np.float32)
     rings = marks[np.clip(distance * 2.2, 0, 399).astype(np.intp)]
     tarnish = 0.025 * smooth_noise(rng, size, 45)
-    metal = np.array(steel, dtype=np.float32) * (1 + fans + rings * (distance < 84) + tarnish)[..., None]
-    metal = metal * light_relief(relief, 1.6, 0.9)[..., None]
+    brightness = (1 + fans + rings * (distance < 84) + tarnish) * light_relief(relief, 1.6, 0.9)
+    metal = np.array(steel, dtype=np.float32) * brightness[..., None]
     table = np.array((0.20, 0.22, 0.25), dtype=np.float32) * np.float32(rng.normal(1, 0.03))
     ground = table * (1 + 0.06 * smooth_noise(rng, size, 2.2) + 0.03 * smooth_noise(rng, size, 60))[..., None]
     ground = ground * cast_shadow(coverage, 5, 2.5, 0.6)[..., None]
@@ -139,13 +140,9 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
         else:
             moved, shift = wire, fault.offset()
 
-    paint = Painter(size, pose)
-    white = (1.0, 1.0, 1.0)
-    paint.disc((0, 0), 106, white, 0.55)
-    coverage_only = Painter(size, pose)
-    coverage_only.disc((0, 0), 106, white, 1.0)
-    coverage = coverage_only.finish()[1]
-    paint.disc((0, 0), 106, (0.30, 0.30, 0.32), 0.6)
+    sheath = (0.30, 0.30, 0.32)
+    paint = Painter(size, pose, sheath)
+    paint.disc((0, 0), 106, sheath, 0.6)
     paint.disc((0, 0), 92, (0.11, 0.11, 0.12), 0.2)
     wobble = rng.normal(0, 0.5, (3, 2))
     turn = rng.uniform(-0.1, 0.1, 3)
@@ -173,6 +170,9 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
                     paint.disc((dx - 0.8, dy - 1.0), 3.4, (0.83 * glint, 0.55 * glint, 0.34 * glint), 0.85)
                 strand += 1
     colour, relief = paint.finish()
+
+    x_grid, y_grid = pose.inverse(size)
+    coverage = inside(106 - np.sqrt(x_grid * x_grid + y_grid * y_grid))
     rough = 1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.02 * smooth_noise(rng, size, (3, 30))
     lit = colour * (light_relief(relief, 1.1, 0.9) * cast_shadow(relief, 4, 2.0, 0.55) * rough)[..., None]
     bench = np.array((0.66, 0.67, 0.66), dtype=np.float32) * np.float32(rng.normal(1, 0.015))
@@ -365,7 +365,7 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
             turned = float(fault.rng.normal(0, 0.8 * fault.contrast))
 
     solder_mask = (0.07, 0.30, 0.19)
-    paint = Painter(size, pose)
+    paint = Painter(size, pose, solder_mask)
     paint.box((0, 0), 212, 212, solder_mask, 0.05)
     for trace in _TRACES:
         paint.line(trace, 3.4, _TRACE, 0.1)
@@ -384,9 +384,9 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
             dx, dy, angle = dx + shift[0], dy + shift[1], angle + turned
         _draw_component(paint, part, dx, dy, angle, number != absent, float(gain[number]))
     colour, relief = paint.finish()
-    coverage = Painter(size, pose)
-    coverage.box((0, 0), 212, 212, (1, 1, 1), 1.0)
-    region = coverage.finish()[1]
+
+    x_grid, y_grid = pose.inverse(size)
+    region = inside(106 - np.maximum(np.abs(x_grid), np.abs(y_grid)))
     fibre = 1 + 0.05 * smooth_noise(rng, size, 2.0) + 0.025 * smooth_noise(rng, size, 80)
     lit = colour * (light_relief(relief, 0.9, 0.7) * cast_shadow(relief, 5, 1.6, 0.75) * fibre)[..., None]
     tray = np.array((0.52, 0.52, 0.54), dtype=np.float32) * np.float32(rng.normal(1, 0.02))

@@ -46,4 +46,8 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
 
 def write_text_whole(path: str | Path, text: str) -> None:
     """Write UTF-8 text to ``path``, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)

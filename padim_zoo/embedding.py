@@ -8,7 +8,8 @@ is computed once per position of each layer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,12 +45,14 @@ def choose_channels(channels: Sequence[int], dims: int, seed: int) -> tuple[np.n
     if not 1 <= dims <= total:
         raise InputError(f"dims is {dims}, but the chosen layers have {total} channels: expected 1 to {total}")
     kept = np.sort(np.random.default_rng(seed).choice(total, size=dims, replace=False))
-    first = np.cumsum([0, *channels])
+    stops = np.cumsum(channels)
     return tuple(
-        kept[(kept >= start) & (kept < stop)] - start for start, stop in zip(first[:-1], first[1:], strict=True)
+        kept[(kept >= stop - width) & (kept < stop)] - (stop - width)
+        for width, stop in zip(channels, stops, strict=True)
     )
 
 
+@lru_cache(maxsize=64)
 def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
     """For each patch of the finest grid, the flat index of its nearest neighbour on ``grid``.
 
@@ -64,54 +67,98 @@ def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
     return (rows[:, None] * grid[1] + columns[None, :]).flatten()
 
 
+@dataclass(frozen=True)
 class PatchEmbeddings:
     """The embeddings of n images at P patches, D channels each, held at the layers' own resolution.
 
-    Parameters
-    ----------
-    features : Features
-        Feature maps of the n images, channels already selected.
-
     Attributes
     ----------
+    layers : tuple of Tensor
+        (positions, n, channels) of each layer, float32: the samples of one position lie together.
+    grids : tuple of tuple of int
+        Height and width of each layer's grid.
     grid : tuple of int
         Height and width of the patch grid, that of the finest layer.
-    n, P, D : int
-        Images, patches, channels.
     """
 
-    def __init__(self, features: Features) -> None:
-        self.grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
-        self.n = len(features)
-        self.P = self.grid[0] * self.grid[1]
-        self.D = sum(features.channels)
-        used = [(layer, grid) for layer, grid in zip(features.maps, features.grids, strict=True) if layer.shape[1]]
-        # (positions, n, channels): the samples of one position lie together.
-        self._layers = [layer.flatten(2).permute(2, 0, 1).contiguous() for layer, _ in used]
-        self._positions = [nearest_positions(grid, self.grid) for _, grid in used]
+    layers: tuple[Tensor, ...]
+    grids: tuple[tuple[int, int], ...]
+    grid: tuple[int, int]
+
+    @classmethod
+    def of(cls, features: Features) -> PatchEmbeddings:
+        """The embeddings of images whose channels are already selected."""
+        layers = tuple(layer.flatten(2).permute(2, 0, 1).contiguous() for layer in features.maps)
+        return cls(layers, features.grids, max(features.grids, key=lambda grid: grid[0] * grid[1]))
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return int(self.layers[0].shape[1])
+
+    @property
+    def P(self) -> int:
+        """Number of patches."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def D(self) -> int:
+        """Number of channels."""
+        return sum(int(layer.shape[2]) for layer in self.layers)
 
     def __getitem__(self, patches: slice) -> Tensor:
-        """Embeddings of some patches, (p, n, D), float32."""
-        return torch.cat(
-            [layer[at[patches]] for layer, at in zip(self._layers, self._positions, strict=True)], dim=2
-        )
+        """Embeddings at some patches, (p, n, D), float32."""
+        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
 
-    @cached_property
-    def _means(self) -> list[Tensor]:
-        return [layer.mean(1, dtype=torch.float64).float() for layer in self._layers]
+    def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
+        """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
+        return self._like(tuple(mine - theirs for mine, theirs in zip(self.layers, other.layers, strict=True)))
 
-    def mean(self, patches: slice) -> Tensor:
-        """Mean over the images, (p, D), float32."""
-        return torch.cat([mean[at[patches]] for mean, at in zip(self._means, self._positions, strict=True)], dim=1)
+    def __add__(self, other: PatchEmbeddings) -> PatchEmbeddings:
+        """Sum of two sets of embeddings on one grid, image by image; either may be a single image."""
+        return self._like(tuple(mine + theirs for mine, theirs in zip(self.layers, other.layers, strict=True)))
 
-    def gram(self, patches: slice) -> Tensor:
-        """Gram matrices of the centred embeddings, (p, n, n), float64.
+    def images(self, indices: np.ndarray) -> PatchEmbeddings:
+        """The embeddings of some of the images, in the order of ``indices``."""
+        rows = torch.from_numpy(indices)
+        return self._like(tuple(layer[:, rows] for layer in self.layers))
 
-        A Gram matrix of concatenated layers is the sum of the layers' own, and a coarse layer has few positions.
+    @staticmethod
+    def concatenate(parts: Sequence[PatchEmbeddings]) -> PatchEmbeddings:
+        """All images of several parts on one grid."""
+        return parts[0]._like(tuple(torch.cat(layers, 1) for layers in zip(*(p.layers for p in parts), strict=True)))
+
+    def mean(self) -> PatchEmbeddings:
+        """The mean over the images, as the embeddings of one image."""
+        return self._like(tuple(layer.mean(1, keepdim=True, dtype=torch.float64).float() for layer in self.layers))
+
+    def inner_products(self, other: PatchEmbeddings, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Inner products of every embedding of this set with every one of another, (p, n, N), in precision ``dtype``.
+
+        Products of concatenated layers are sums of products of the layers, and a coarse layer has few positions.
         """
-        total = torch.zeros(1, dtype=torch.float64)
-        for layer, mean, at in zip(self._layers, self._means, self._positions, strict=True):
-            positions, inverse = at[patches].unique(return_inverse=True)
-            centred = (layer[positions] - mean[positions].unsqueeze(1)).double()
-            total = total + (centred @ centred.mT)[inverse]
+        total = torch.zeros(1, dtype=dtype)
+        for (layer, at), (theirs, _) in zip(self._used, other._used, strict=True):
+            positions, inverse = torch.unique_consecutive(at[patches], return_inverse=True)
+            total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
         return total
+
+    def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
+        total = torch.zeros(1, dtype=dtype)
+        for layer, at in self._used:
+            positions, inverse = torch.unique_consecutive(at[patches], return_inverse=True)
+            total = total + layer[positions].to(dtype).square().sum(2)[inverse]
+        return total
+
+    @property
+    def _used(self) -> list[tuple[Tensor, Tensor]]:
+        """Each layer that has channels, and the position on it of every patch."""
+        return [
+            (layer, nearest_positions(grid, self.grid))
+            for layer, grid in zip(self.layers, self.grids, strict=True)
+            if layer.shape[2]
+        ]
+
+    def _like(self, layers: tuple[Tensor, ...]) -> PatchEmbeddings:
+        return PatchEmbeddings(layers, self.grids, self.grid)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
-from padim_zoo.features import Features
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
     return [np.sort(part) for part in np.array_split(order, folds)]
 
 
-def calibrate(detector: PaDiM, samples: Features, *, false_alarm_rate: float | None, folds: int) -> Calibration:
+def calibrate(detector: PaDiM, samples: PatchEmbeddings, *, false_alarm_rate: float | None, folds: int) -> Calibration:
     """Conformal threshold from the out-of-fold scores of normal images.
 
     Each fold is scored by a detector fitted on the others. Such detectors have seen fewer images than the final one and
@@ -82,8 +82,8 @@ def calibrate(detector: PaDiM, samples: Features, *, false_alarm_rate: float | N
     ----------
     detector : PaDiM
         Gives the estimator and the map; it is not changed.
-    samples : Features
-        The drawn channels of the normal images.
+    samples : PatchEmbeddings
+        The embeddings of the normal images.
     false_alarm_rate : float, optional
         In (0, 1). By default 0.01, or the least that the number of images allows.
     folds : int
@@ -94,7 +94,7 @@ def calibrate(detector: PaDiM, samples: Features, *, false_alarm_rate: float | N
     InputError
         If there are fewer than two images, or too few for the rate asked for.
     """
-    n = len(samples)
+    n = samples.n
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
     rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
@@ -104,10 +104,9 @@ def calibrate(detector: PaDiM, samples: Features, *, false_alarm_rate: float | N
     pixels: list[np.ndarray] = []
     fold_detector = copy.copy(detector)
     for part in parts:
-        rest = np.setdiff1d(np.arange(n), part)
-        fold_detector._forget()
-        fold_detector._append([samples.images(rest)])
-        prediction = fold_detector._score(samples.images(part))
+        rest = samples.images(np.setdiff1d(np.arange(n), part))
+        fold_detector._fit_embeddings(rest, detector.channels_, detector.image_size_)
+        prediction = fold_detector._score(fold_detector.gaussian_, samples.images(part))
         scores[part] = prediction.scores
         assert prediction.maps is not None
         pixels.append(prediction.maps[:, ::4, ::4].ravel())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.anomaly_map import anomaly_maps
@@ -23,13 +22,13 @@ from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import FORMS, Gaussian
 from padim_zoo.features import Features
-from padim_zoo.parallel import map_blocks
 from padim_zoo.registry import detectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Size = int | tuple[int, int] | None
+    Size = int | tuple[int, int] | None
+    Channels = tuple[np.ndarray, ...]
 
 
 @detectors.register("padim", source="padim_zoo", summary="One Gaussian per patch position (arXiv 2011.08785)")
@@ -71,8 +70,8 @@ class PaDiM(Detector):
     backbone_ : Backbone
     channels_ : tuple of ndarray
         The drawn channels of each layer.
-    samples_ : Features or None
-        The drawn channels of the normal images seen so far; None in a loaded detector.
+    samples_ : PatchEmbeddings or None
+        The embeddings of the normal images seen so far; None in a loaded detector.
     gaussian_ : Gaussian
     n_images_ : int
     image_size_ : tuple of int
@@ -108,7 +107,7 @@ class PaDiM(Detector):
         self.batch_size = batch_size
         self.device = device
         self.backbone_: Backbone | None = None
-        self.samples_: Features | None = None
+        self.samples_: PatchEmbeddings | None = None
         self.calibration_: Calibration | None = None
         self._gaussian: Gaussian | None = None
 
@@ -145,7 +144,7 @@ class PaDiM(Detector):
         backbone = self.build_backbone()
         return f"{backbone.name} {backbone.weights_hash} {','.join(backbone.layers)} {self.transform.to_dict()}"
 
-    def draw_channels(self) -> tuple[np.ndarray, ...]:
+    def draw_channels(self) -> Channels:
         """The channels that ``dims`` and ``seed`` stand for."""
         backbone = self.build_backbone()
         dims = min(backbone.default_dims, sum(backbone.channels)) if self.dims is None else self.dims
@@ -168,8 +167,7 @@ class PaDiM(Detector):
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, forgetting any earlier fit."""
         self._forget()
-        self.channels_ = self.draw_channels()
-        return self._append([features.select(self.channels_)])
+        return self._append([features])
 
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images beside those seen so far.
@@ -180,31 +178,33 @@ class PaDiM(Detector):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file, which does not hold the samples.
         """
-        if self.samples_ is None:
-            if self._gaussian is not None:
-                raise InputError(
-                    "a loaded detector does not hold the features of the images it was fitted on: "
-                    "fit a new one on the old and new images together"
-                )
-            self.channels_ = self.draw_channels()
-        return self._append([features.select(self.channels_) for features in self._features(images)])
-
-    def _append(self, parts: list[Features]) -> Self:
-        if not parts:
-            raise InputError("there are no images to fit on: expected at least one normal image")
-        if self.samples_ is not None:
-            parts = [self.samples_, *parts]
-        sizes = {part.image_size for part in parts}
-        if len(sizes) > 1:
+        if self.samples_ is None and self._gaussian is not None:
             raise InputError(
-                f"images of {parts[-1].image_size} pixels after the transform cannot join those of "
-                f"{parts[0].image_size}: one detector needs one size; set an exact resize, or a crop"
+                "a loaded detector does not hold the features of the images it was fitted on: "
+                "fit a new one on the old and new images together"
             )
-        self.samples_ = Features.concatenate(parts)
-        self._gaussian = None
-        self.calibration_ = None
-        self.image_size_ = self.samples_.image_size
-        self.n_images_ = len(self.samples_)
+        return self._append(self._features(images))
+
+    def _append(self, parts: Iterable[Features]) -> Self:
+        channels = self.draw_channels()
+        old = [] if self.samples_ is None else [self.samples_]
+        new, size = [], self.image_size_ if old else None
+        for features in parts:
+            if size is not None and features.image_size != size:
+                raise InputError(
+                    f"images of {_pixels(features.image_size)} after the transform cannot join those of "
+                    f"{_pixels(size)}: one detector needs one size; set an exact resize, or a crop"
+                )
+            size = features.image_size
+            new.append(PatchEmbeddings.of(features.select(channels)))
+        if size is None or not new:
+            raise InputError("there are no images to fit on: expected at least one normal image")
+        return self._fit_embeddings(PatchEmbeddings.concatenate([*old, *new]), channels, size)
+
+    def _fit_embeddings(self, samples: PatchEmbeddings, channels: Channels, image_size: tuple[int, int]) -> Self:
+        self._forget()
+        self.samples_, self.channels_, self.image_size_ = samples, channels, image_size
+        self.n_images_ = samples.n
         return self
 
     @property
@@ -213,9 +213,7 @@ class PaDiM(Detector):
         if self._gaussian is None:
             if self.samples_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
-            embeddings = PatchEmbeddings(self.samples_)
-            self.grid_ = embeddings.grid
-            self._gaussian = self.build_estimator().fit(embeddings)
+            self._gaussian = self.build_estimator().fit(self.samples_)
         return self._gaussian
 
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
@@ -238,7 +236,7 @@ class PaDiM(Detector):
         InputError
             If there are no images, or their size after the transform is not that of the fit.
         """
-        predictions = [self._score(part.select(self.channels_)) for part in self._features(images, fitted=True)]
+        predictions = [self.predict_features(part) for part in self._features(images, fitted=True)]
         if not predictions:
             raise InputError("there are no images to score: expected at least one")
         return Prediction(
@@ -249,23 +247,23 @@ class PaDiM(Detector):
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels."""
-        return self._score(features.select(self.channels_))
+        gaussian = self.gaussian_
+        if features.image_size != self.image_size_:
+            raise InputError(
+                f"an image of {_pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
+                f"on {_pixels(self.image_size_)}: use images of the same shape, or a crop"
+            )
+        return self._score(gaussian, PatchEmbeddings.of(features.select(self.channels_)))
 
     @property
     def threshold_(self) -> float | None:
         """Scores above it are called anomalous; None until :meth:`calibrate`."""
         return None if self.calibration_ is None else self.calibration_.threshold
 
-    def _score(self, selected: Features) -> Prediction:
-        gaussian = self.gaussian_
-        if selected.image_size != self.image_size_:
-            raise InputError(
-                f"an image of {selected.image_size} pixels after the transform cannot be scored by a detector fitted "
-                f"on {self.image_size_}: use images of the same shape, or a crop"
-            )
-        maps = distance_maps(gaussian, PatchEmbeddings(selected), self.image_size_, self.sigma)
-        scores = maps.amax((1, 2))
-        return Prediction(scores.numpy(), maps.numpy(), self.threshold_)
+    def _score(self, gaussian: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
+        distances = gaussian.squared_distances(embeddings).sqrt().T.reshape(embeddings.n, *embeddings.grid)
+        maps = anomaly_maps(distances, self.image_size_, self.sigma)
+        return Prediction(maps.amax((1, 2)).numpy(), maps.numpy(), self.threshold_)
 
     def _features(self, images: Any, fitted: bool = False) -> Iterator[Features]:
         if fitted:
@@ -295,7 +293,8 @@ class PaDiM(Detector):
         """
         gaussian, backbone = self.gaussian_, self.build_backbone()
         estimator = self.estimator if isinstance(self.estimator, str) else type(self.estimator).__name__
-        arrays = {f"gaussian.{name}": array for name, array in gaussian.state().items()}
+        arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays().items()}
+        arrays |= {f"mean.{number}": layer for number, layer in enumerate(gaussian.mean.layers)}
         arrays |= {f"backbone.{name}": array for name, array in backbone.state_in_use().items()}
         arrays |= {f"channels.{number}": torch.from_numpy(kept) for number, kept in enumerate(self.channels_)}
         header: dict[str, Any] = {
@@ -309,8 +308,9 @@ class PaDiM(Detector):
             },
             "weights_hash": backbone.weights_hash,
             "form": gaussian.form,
-            "grid": list(self.grid_),
-            "image_size": list(self.image_size_),
+            "grids": gaussian.mean.grids,
+            "grid": gaussian.mean.grid,
+            "image_size": self.image_size_,
             "n_images": self.n_images_,
             "calibration": None,
         }
@@ -335,9 +335,13 @@ class PaDiM(Detector):
                 f"{file.path} was fitted with weights {header['weights_hash']} of {made.name}, but holds "
                 f"{made.weights_hash}: the file is damaged"
             )
-        detector._gaussian = FORMS[header["form"]](**file.arrays("gaussian."))
+        mean = PatchEmbeddings(
+            tuple(layer for _, layer in sorted(file.arrays("mean.").items())),
+            tuple((height, width) for height, width in header["grids"]),
+            (header["grid"][0], header["grid"][1]),
+        )
+        detector._gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
         detector.channels_ = tuple(kept.numpy() for _, kept in sorted(file.arrays("channels.").items()))
-        detector.grid_ = (header["grid"][0], header["grid"][1])
         detector.image_size_ = (header["image_size"][0], header["image_size"][1])
         detector.n_images_ = header["n_images"]
         if header["calibration"] is not None:
@@ -347,23 +351,8 @@ class PaDiM(Detector):
         return detector
 
 
-def distance_maps(
-    gaussian: Gaussian, embeddings: PatchEmbeddings, image_size: tuple[int, int], sigma: float
-) -> Tensor:
-    """Anomaly maps of N images: Mahalanobis distances, upsampled and blurred.
-
-    Returns
-    -------
-    Tensor (N, H, W), float32
-    """
-    squared = torch.cat(
-        map_blocks(
-            lambda patches: gaussian.squared_distances(embeddings[patches], patches),
-            embeddings.P,
-            16 * embeddings.n * embeddings.D,
-        )
-    )
-    return anomaly_maps(squared.sqrt().T.reshape(embeddings.n, *embeddings.grid), image_size, sigma)
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} pixels"
 
 
 def _device(name: str) -> torch.device:

@@ -35,9 +35,8 @@ class DetectorFile:
     def arrays(self, prefix: str) -> dict[str, Tensor]:
         """The arrays whose names start with ``prefix``, by the rest of their names; memory-mapped."""
         with safe_open(self.path, framework="pt") as file:
-            return {
-                name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)
-            }
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  not a mapping
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
 def write_detector(path: str | Path, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
@@ -69,5 +68,5 @@ def open_detector(path: str | Path) -> DetectorFile:
             f"{path} is a safetensors file but no padim-zoo model: expected one that padim-zoo fit wrote"
         ) from None
     if header["format"] > FORMAT:
-        raise InputError(f"{path} has format {header['format']}, this padim-zoo reads up to {FORMAT}: upgrade padim-zoo")
+        raise InputError(f"{path} has format {header['format']}, this version reads up to {FORMAT}: upgrade padim-zoo")
     return DetectorFile(path, header)

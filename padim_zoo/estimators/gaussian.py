@@ -1,25 +1,30 @@
 """Fitted Gaussians, one per patch, in the forms that scoring wants; all give exact squared Mahalanobis distances.
 
-========  =========================================  ==========================================
-form      what it stores                             squared distance of a deviation δ
-========  =========================================  ==========================================
-primal    F (D×D) with F Fᵀ = Σ⁻¹                    ‖Fᵀδ‖²
-dual      W (D×n) with Σ⁻¹ = (I − W Wᵀ) / b          (‖δ‖² − ‖Wᵀδ‖²) / b
-diagonal  w (D) with Σ⁻¹ = diag(w²)                  ‖w∘δ‖²
-========  =========================================  ==========================================
+========  =====================================================  ==========================
+form      what it stores                                         squared distance of δ
+========  =====================================================  ==========================
+primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
+dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
+          with Σ⁻¹ = (I − AᵀT TᵀA) / b
+diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
+========  =====================================================  ==========================
 
-The dual form is Woodbury's identity for Σ = a·S + b·I with S of rank below n: fewer numbers than the primal form when
-there are fewer images than channels.
+The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the resolution of
+their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a sum over
+layers; T is the only thing that is stored per patch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.parallel import map_blocks
 
 
 class Gaussian(ABC):
@@ -27,107 +32,171 @@ class Gaussian(ABC):
 
     Parameters
     ----------
-    mean : Tensor (P, D), float32
+    mean : PatchEmbeddings
+        The mean at every patch, as the embeddings of one image.
     """
 
     form: ClassVar[str]
 
-    def __init__(self, mean: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings) -> None:
         self.mean = mean
 
-    @property
-    def P(self) -> int:
-        """Number of patches."""
-        return int(self.mean.shape[0])
-
-    @abstractmethod
-    def squared_distances(self, embeddings: Tensor, patches: slice) -> Tensor:
-        """Squared Mahalanobis distances.
-
-        Parameters
-        ----------
-        embeddings : Tensor (p, N, D)
-            Embeddings of N images at the given patches.
-        patches : slice
-            Which p of the P patches.
+    def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
+        """Squared Mahalanobis distances of N images.
 
         Returns
         -------
-        Tensor (p, N), float32, not negative
+        Tensor (P, N), float32, not negative
         """
+        deviations = embeddings - self.mean
+        working_bytes = 4 * self._working_numbers(embeddings.n)
+        parts = map_blocks(lambda patches: self._block(deviations, patches), embeddings.P, working_bytes)
+        return torch.cat(parts)
 
     @abstractmethod
-    def factors(self) -> dict[str, Tensor]:
-        """The arrays beside the mean, by the names of the constructor's arguments."""
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        """Squared distances (p, N) of deviations from the mean."""
 
-    def state(self) -> dict[str, Tensor]:
-        """All arrays: the constructor's arguments."""
-        return {"mean": self.mean, **self.factors()}
+    @abstractmethod
+    def _working_numbers(self, n: int) -> int:
+        """How many numbers scoring n images touches at one patch."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays beside the mean, by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        """The Gaussian that gave these arrays."""
 
     def size_in_bytes(self) -> int:
         """Size of all arrays."""
-        return sum(array.numel() * array.element_size() for array in self.state().values())
+        arrays = [*self.mean.layers, *self.arrays().values()]
+        return sum(array.numel() * array.element_size() for array in arrays)
 
 
 class PrimalGaussian(Gaussian):
-    """Σ⁻¹ = F Fᵀ. The factor is (P, D, D), or (1, D, D) when all patches share one covariance."""
+    """Σ⁻¹ = F Fᵀ.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    factor : Tensor
+        F, (P, D, D), or (1, D, D) when all patches share one covariance.
+    """
 
     form = "primal"
 
-    def __init__(self, mean: Tensor, factor: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings, factor: Tensor) -> None:
         super().__init__(mean)
         self.factor = factor
 
-    def squared_distances(self, embeddings: Tensor, patches: slice) -> Tensor:
-        deviation = embeddings - self.mean[patches].unsqueeze(1)
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
         factor = self.factor if self.factor.shape[0] == 1 else self.factor[patches]
-        return (deviation.to(factor.dtype) @ factor).square().sum(2).float()
+        return (deviations[patches].to(factor.dtype) @ factor).square().sum(2).float()
 
-    def factors(self) -> dict[str, Tensor]:
+    def _working_numbers(self, n: int) -> int:
+        return self.mean.D * (self.mean.D + 2 * n)
+
+    def arrays(self) -> dict[str, Tensor]:
         return {"factor": self.factor}
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, arrays["factor"])
+
+
+CANCELLATION = 1 / 256
+"""What must be left of ‖δ‖² in the dual form for float32 to keep a distance to 1e-4; where less is left, it is computed
+anew in float64. That happens near the normal images themselves, which lie in the span of the samples."""
 
 
 class DualGaussian(Gaussian):
-    """Σ⁻¹ = (I − W Wᵀ) / b. W is (P, D, n), b is (P,)."""
+    """Σ⁻¹ = (I − AᵀT TᵀA) / b, for Σ = s·AᵀA + b·I.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    samples : PatchEmbeddings
+        A: the n centred samples.
+    whitener : Tensor
+        T, (P, n, n), upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹.
+    s, b : Tensor
+        (P,), float64.
+    """
 
     form = "dual"
 
-    def __init__(self, mean: Tensor, w: Tensor, b: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings, samples: PatchEmbeddings, whitener: Tensor, s: Tensor, b: Tensor) -> None:
         super().__init__(mean)
-        self.w = w
+        self.samples = samples
+        self.whitener = whitener
+        self.s = s
         self.b = b
 
-    def squared_distances(self, embeddings: Tensor, patches: slice) -> Tensor:
-        deviation = embeddings - self.mean[patches].unsqueeze(1)
-        inside = (deviation @ self.w[patches]).square().sum(2)
-        outside = deviation.square().sum(2) - inside
-        return outside.clamp_min(0) / self.b[patches].unsqueeze(1)
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        products = deviations.inner_products(self.samples, patches, torch.float32)
+        norms = deviations.squared_norms(patches, torch.float32)
+        outside = norms - (products @ self.whitener[patches]).square().sum(2)
+        weak = (outside < CANCELLATION * norms).any(1)
+        if weak.any():
+            outside[weak] = self._outside(deviations, torch.arange(self.mean.P)[patches][weak])
+        return outside.clamp_min(0) / self.b[patches].float().unsqueeze(1)
 
-    def factors(self) -> dict[str, Tensor]:
-        return {"w": self.w, "b": self.b}
+    def _outside(self, deviations: PatchEmbeddings, patches: Tensor) -> Tensor:
+        kernel = self.samples.inner_products(self.samples, patches, torch.float64) * self.s[patches][:, None, None]
+        kernel.diagonal(dim1=1, dim2=2).add_(self.b[patches][:, None])
+        products = deviations.inner_products(self.samples, patches, torch.float64)
+        inside = (products @ whitening_factor(kernel)).square().sum(2) * self.s[patches][:, None]
+        return (deviations.squared_norms(patches, torch.float64) - inside).float()
+
+    def _working_numbers(self, n: int) -> int:
+        return self.mean.D * (n + self.samples.n) + self.samples.n * (self.samples.n + 2 * n)
+
+    def arrays(self) -> dict[str, Tensor]:
+        samples = {f"samples.{number}": layer for number, layer in enumerate(self.samples.layers)}
+        return {**samples, "whitener": self.whitener, "s": self.s, "b": self.b}
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
+        samples = PatchEmbeddings(layers, mean.grids, mean.grid)
+        return cls(mean, samples, arrays["whitener"], arrays["s"], arrays["b"])
 
 
 class DiagonalGaussian(Gaussian):
-    """Σ⁻¹ = diag(w²). The weights are (P, D), or (P, 1) when all channels of a patch share one variance."""
+    """Σ⁻¹ = diag(w²).
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    weight : Tensor
+        w, (P, D), or (P, 1) when all channels of a patch share one variance.
+    """
 
     form = "diagonal"
 
-    def __init__(self, mean: Tensor, weight: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings, weight: Tensor) -> None:
         super().__init__(mean)
         self.weight = weight
 
-    def squared_distances(self, embeddings: Tensor, patches: slice) -> Tensor:
-        deviation = embeddings - self.mean[patches].unsqueeze(1)
-        return (deviation * self.weight[patches].unsqueeze(1)).square().sum(2)
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        return (deviations[patches] * self.weight[patches].unsqueeze(1)).square().sum(2)
 
-    def factors(self) -> dict[str, Tensor]:
+    def _working_numbers(self, n: int) -> int:
+        return 2 * self.mean.D * n
+
+    def arrays(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
 
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, arrays["weight"])
 
-FORMS: Mapping[str, Callable[..., Gaussian]] = {
-    form.form: form for form in (PrimalGaussian, DualGaussian, DiagonalGaussian)
-}
-"""The forms by name, to build a saved Gaussian again from its state."""
+
+FORMS: Mapping[str, type[Gaussian]] = {form.form: form for form in (PrimalGaussian, DualGaussian, DiagonalGaussian)}
+"""The forms by name, to build a saved Gaussian again from its arrays."""
 
 
 def whitening_factor(covariance: Tensor) -> Tensor:
@@ -138,7 +207,8 @@ def whitening_factor(covariance: Tensor) -> Tensor:
 
     Parameters
     ----------
-    covariance : Tensor (p, D, D), float64, positive definite
+    covariance : Tensor
+        (p, D, D), float64, positive definite.
 
     Returns
     -------
@@ -146,4 +216,5 @@ def whitening_factor(covariance: Tensor) -> Tensor:
     """
     lower = torch.linalg.cholesky(covariance)
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
-    return torch.linalg.solve_triangular(lower, identity.expand_as(covariance), upper=False).mT
+    inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(covariance), upper=False)
+    return inverse.mT

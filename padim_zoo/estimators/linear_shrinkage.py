@@ -65,67 +65,63 @@ class LinearShrinkage(Estimator):
 
     def fit(self, samples: PatchEmbeddings) -> Gaussian:
         """Fit in the dual form when there are fewer images than channels and float32 bears it, else in the primal."""
+        mean = samples.mean()
+        centred = samples - mean
         if samples.n <= samples.D:
-            blocks = map_blocks(lambda patches: self._dual(samples, patches), samples.P, _dual_bytes(samples))
-            if all(condition <= SAFE_CONDITION for *_, condition in blocks):
-                means, ws, bs, _ = zip(*blocks, strict=True)
-                return DualGaussian(torch.cat(means), torch.cat(ws), torch.cat(bs))
-        means, factors, conditions = zip(
-            *map_blocks(lambda patches: self._primal(samples, patches), samples.P, _primal_bytes(samples)), strict=True
+            n_bytes = 8 * (4 * samples.n**2 + samples.n * samples.D)
+            duals = map_blocks(lambda patches: self._dual(centred, patches), samples.P, n_bytes)
+            if all(condition <= SAFE_CONDITION for *_, condition in duals):
+                whiteners, s, b, _ = zip(*duals, strict=True)
+                return DualGaussian(mean, centred, torch.cat(whiteners), torch.cat(s), torch.cat(b))
+        n_bytes = 8 * (4 * samples.D**2 + 2 * samples.n * samples.D)
+        factors, conditions = zip(
+            *map_blocks(lambda patches: self._primal(centred, patches), samples.P, n_bytes), strict=True
         )
         dtype = torch.float32 if max(conditions) <= FLOAT32_CONDITION else torch.float64
-        return PrimalGaussian(torch.cat(means), torch.cat([factor.to(dtype) for factor in factors]))
+        return PrimalGaussian(mean, torch.cat([factor.to(dtype) for factor in factors]))
 
     def _regularised(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor, float]:
         a, b = self.coefficients(statistics)
         b = (b + self.epsilon).clamp_min(TINY)
         return a, b, float((a * statistics.trace / b).max())
 
-    def _dual(self, samples: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, Tensor, float]:
-        mean = samples.mean(patches)
-        gram = samples.gram(patches) / max(samples.n - 1, 1)
-        squares = gram.diagonal(dim1=1, dim2=2)
-        statistics = PatchStatistics(
-            samples.n,
-            samples.D,
-            trace=squares.sum(1),
-            squared_norm=gram.square().sum((1, 2)),
-            fourth=(squares * max(samples.n - 1, 1)).square().sum(1),
+    def _dual(self, centred: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, Tensor, float]:
+        divisor = max(centred.n - 1, 1)
+        kernel = centred.inner_products(centred, patches, torch.float64) / divisor
+        squares = kernel.diagonal(dim1=1, dim2=2)
+        a, b, condition = self._regularised(
+            PatchStatistics(
+                centred.n,
+                centred.D,
+                trace=squares.sum(1),
+                squared_norm=kernel.square().sum((1, 2)),
+                fourth=(squares * divisor).square().sum(1),
+            )
         )
-        a, b, condition = self._regularised(statistics)
         if condition > SAFE_CONDITION:
-            return mean, mean[:, :, None], b.float(), condition
-        kernel = gram * a[:, None, None]
+            return kernel[:, :0], a, b, condition
+        kernel *= a[:, None, None]
         kernel.diagonal(dim1=1, dim2=2).add_(b[:, None])
-        scale = (a / max(samples.n - 1, 1)).sqrt()[:, None, None]
-        centred = (samples[patches] - mean.unsqueeze(1)).double()
-        w = centred.mT @ (whitening_factor(kernel) * scale)
-        return mean, w.float(), b.float(), condition
+        s = a / divisor
+        return (whitening_factor(kernel) * s.sqrt()[:, None, None]).float(), s, b, condition
 
-    def _primal(self, samples: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, float]:
-        mean = samples.mean(patches)
-        centred = (samples[patches] - mean.unsqueeze(1)).double()
-        covariance = (centred.mT @ centred) / max(samples.n - 1, 1)
-        statistics = PatchStatistics(
-            samples.n,
-            samples.D,
-            trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
-            squared_norm=covariance.square().sum((1, 2)),
-            fourth=centred.square().sum(2).square().sum(1),
+    def _primal(self, centred: PatchEmbeddings, patches: slice) -> tuple[Tensor, float]:
+        divisor = max(centred.n - 1, 1)
+        samples = centred[patches].double()
+        covariance = (samples.mT @ samples) / divisor
+        a, b, condition = self._regularised(
+            PatchStatistics(
+                centred.n,
+                centred.D,
+                trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
+                squared_norm=covariance.square().sum((1, 2)),
+                fourth=samples.square().sum(2).square().sum(1),
+            )
         )
-        a, b, condition = self._regularised(statistics)
         covariance *= a[:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(b[:, None])
         factor = whitening_factor(covariance)
-        return mean, factor if condition > FLOAT32_CONDITION else factor.float(), condition
-
-
-def _dual_bytes(samples: PatchEmbeddings) -> int:
-    return 8 * (3 * samples.n * samples.D + 4 * samples.n**2)
-
-
-def _primal_bytes(samples: PatchEmbeddings) -> int:
-    return 8 * (2 * samples.n * samples.D + 4 * samples.D**2)
+        return factor if condition > FLOAT32_CONDITION else factor.float(), condition
 
 
 class Full(LinearShrinkage):

@@ -12,22 +12,18 @@ from padim_zoo.estimators.linear_shrinkage import TINY
 from padim_zoo.parallel import iterate_blocks, map_blocks
 
 
-def _centred(samples: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor]:
-    mean = samples.mean(patches)
-    return mean, (samples[patches] - mean.unsqueeze(1)).double()
-
-
 class Diagonal(Estimator):
     """Σ = diag(S) + εI: the variance of each channel, divisor n − 1; correlations are ignored."""
 
     def fit(self, samples: PatchEmbeddings) -> Gaussian:
-        def block(patches: slice) -> tuple[Tensor, Tensor]:
-            mean, centred = _centred(samples, patches)
-            variance = self._pool(centred.square().sum(1) / max(samples.n - 1, 1)) + self.epsilon
-            return mean, variance.clamp_min(TINY).rsqrt().float()
+        mean = samples.mean()
+        centred = samples - mean
 
-        means, weights = zip(*map_blocks(block, samples.P, 24 * samples.n * samples.D), strict=True)
-        return DiagonalGaussian(torch.cat(means), torch.cat(weights))
+        def weights(patches: slice) -> Tensor:
+            variance = centred[patches].double().square().sum(1) / max(samples.n - 1, 1)
+            return (self._pool(variance) + self.epsilon).clamp_min(TINY).rsqrt().float()
+
+        return DiagonalGaussian(mean, torch.cat(map_blocks(weights, samples.P, 16 * samples.n * samples.D)))
 
     def _pool(self, variance: Tensor) -> Tensor:
         return variance
@@ -44,16 +40,17 @@ class Tied(Estimator):
     """Σ = mean over patches of S, + εI: a mean per patch, one covariance for all (linear discriminant analysis)."""
 
     def fit(self, samples: PatchEmbeddings) -> Gaussian:
-        def block(patches: slice) -> tuple[Tensor, Tensor]:
-            mean, centred = _centred(samples, patches)
-            rows = centred.flatten(0, 1)
-            return mean, rows.mT @ rows
+        mean = samples.mean()
+        centred = samples - mean
 
-        means = []
-        total = torch.zeros(samples.D, samples.D, dtype=torch.float64)
-        for mean, scatter in iterate_blocks(block, samples.P, 24 * samples.n * samples.D):
-            means.append(mean)
-            total += scatter
-        covariance = total / (samples.P * max(samples.n - 1, 1))
+        def scatter(patches: slice) -> Tensor:
+            rows = centred[patches].flatten(0, 1).double()
+            return rows.mT @ rows
+
+        # Block sums are added in the order of the patches, in float64: the cut into blocks is below float32's notice.
+        covariance = torch.zeros(samples.D, samples.D, dtype=torch.float64)
+        for block in iterate_blocks(scatter, samples.P, 16 * samples.n * samples.D):
+            covariance += block
+        covariance /= samples.P * max(samples.n - 1, 1)
         covariance.diagonal().add_(max(self.epsilon, TINY))
-        return PrimalGaussian(torch.cat(means), whitening_factor(covariance[None]).float())
+        return PrimalGaussian(mean, whitening_factor(covariance[None]).float())

@@ -12,7 +12,7 @@ from padim_zoo.features import Features
 def samples_of(values: np.ndarray) -> PatchEmbeddings:
     """Embeddings from an array (n, P, D): one layer on a 1×P grid."""
     maps = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1)[:, :, None, :])).float()
-    return PatchEmbeddings(Features((maps,), (1, values.shape[1])))
+    return PatchEmbeddings.of(Features((maps,), (1, values.shape[1])))
 
 
 def literal_distances(covariances: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def literal_distances(covariances: np.ndarray, train: np.ndarray, test: np.ndarr
 
 def sample_covariances(train: np.ndarray, *, biased: bool = False) -> np.ndarray:
     """S of every patch, (P, D, D): divisor n − 1, or n if biased; zero for one sample."""
-    n, P, D = train.shape
+    n = len(train)
     centred = (train - train.mean(0)).astype(np.float64)
     divisor = n if biased else max(n - 1, 1)
     return np.einsum("npd,npe->pde", centred, centred) / divisor

@@ -5,25 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gaussian_oracle import literal_distances, sample_covariances, samples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf, ShrunkCovariance
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
 
-from gaussian_oracle import literal_distances, sample_covariances, samples_of
 from padim_zoo import parallel
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian
 from padim_zoo.registry import estimators
 
-ALL = slice(None)
 NAMES = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "diagonal", "spherical", "tied"]
 
 
 def distances(gaussian: Gaussian, test: np.ndarray) -> np.ndarray:
     """Squared distances (P, N) of test (N, P, D)."""
-    return gaussian.squared_distances(samples_of(test)[ALL], ALL).numpy()
+    return gaussian.squared_distances(samples_of(test)).numpy()
 
 
 def sklearn_covariances(name: str, train: np.ndarray) -> np.ndarray:
@@ -120,6 +119,15 @@ def test_the_cheaper_form_is_chosen_and_both_agree(draw, monkeypatch):
     primal = estimators.create("full").fit(samples_of(train))
     assert isinstance(primal, PrimalGaussian)
     np.testing.assert_allclose(distances(dual, test), distances(primal, test), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.3, 5.0])
+def test_exact_on_the_normal_images_themselves_where_the_dual_form_cancels(draw, scale):
+    train = draw(15, 4, 60, scale=scale)
+    gaussian = estimators.create("full").fit(samples_of(train))
+    assert isinstance(gaussian, DualGaussian)
+    expected = literal_distances(sample_covariances(train) + 0.01 * np.eye(60), train, train)
+    np.testing.assert_allclose(distances(gaussian, train), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

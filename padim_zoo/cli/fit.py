@@ -74,10 +74,9 @@ def fit(
     seconds = time.perf_counter() - started
     model.save(output)
 
-    height, width = model.grid_
-    dims = sum(len(channels) for channels in model.channels_)
+    height, width = model.samples_.grid
     click.echo(f"fitted     {detector} ({model.backbone_.name}, {model.estimator}) on {len(paths)} normal images")
-    click.echo(f"patches    {height} × {width}, of {dims} dimensions")
+    click.echo(f"patches    {height} × {width}, of {model.samples_.D} dimensions")
     if calibration is None:
         click.echo("threshold  none: a single image cannot be left out of the fit and scored")
     else:

@@ -64,7 +64,9 @@ def find_missing(plan: Plan, store: RunStore) -> Missing:
         elif document is not None:
             failed += 1
     if failed:
-        notes.append(f"{failed} runs that failed before are tried again")
+        notes.append(
+            f"{failed} run{'s that failed before are' if failed > 1 else ' that failed before is'} tried again"
+        )
     ensembles = [run for run in plan.ensembles if run.id not in done]
     keep_maps = frozenset(member for run in ensembles for member in run.config.members)
     without_maps = {run_id for run_id in keep_maps & set(done) if not store.has_maps(run_id)}
@@ -142,7 +144,7 @@ def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
 
 
 def _start(runner: Runner, group: list[Run]) -> _Worker:
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // runner.suite.jobs)
     arguments = (theirs, runner.suite, runner.store, runner.keep_maps, runner.environment, threads)
@@ -151,6 +153,15 @@ def _start(runner: Runner, group: list[Run]) -> _Worker:
     theirs.close()  # so that the end of the worker is the end of the pipe
     ours.send(group)
     return _Worker(process, ours, group)
+
+
+def _context() -> Any:
+    """Processes that inherit nothing: a fork of this one would share its threads and its GPU."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([Runner.__module__])  # torch is imported once for all workers
+    return context
 
 
 def _bury(worker: _Worker, runner: Runner) -> Iterator[Event]:

@@ -35,7 +35,7 @@ Document = dict[str, Any]
 FORMAT = 1
 """Format of the documents; one of another format is not read."""
 
-_REQUIRED = {"format": int, "id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
+_REQUIRED = {"id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
 
 
 class DamagedRunError(InputError):
@@ -171,21 +171,34 @@ def read_document(path: Path) -> Document:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedRunError(f"{path} is not a run document ({error}): delete it, or move it away") from None
-    if not isinstance(document, dict):
-        raise DamagedRunError(f"{path} is not a run document (no JSON object): delete it, or move it away")
-    for key, kind in _REQUIRED.items():
-        if not isinstance(document.get(key), kind):
-            raise DamagedRunError(f"{path} is not a run document ({key!r} is missing): delete it, or move it away")
-    if document["format"] != FORMAT:
-        raise DamagedRunError(f"{path} has format {document['format']}: this version reads format {FORMAT}")
+        problem: str | None = str(error)
+    else:
+        problem = _find_problem(document)
+    if problem is not None:
+        raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")
     for figures in [*document["folds"], document["timings"]]:
         figures.update({name: math.nan for name, value in figures.items() if value is None})
-    return document
+    return dict(document)
+
+
+def _find_problem(document: Any) -> str | None:
+    if not isinstance(document, dict):
+        return "no JSON object"
+    if document.get("format") != FORMAT:
+        return f"format {document.get('format')}, and this version reads format {FORMAT}"
+    for key, kind in _REQUIRED.items():
+        if not isinstance(document.get(key), kind):
+            return f"{key!r} is missing or of the wrong type"
+    if document["status"] not in ("done", "failed"):
+        return f"unknown status {document['status']!r}"
+    for figures in [*document["folds"], document["timings"]]:
+        if not isinstance(figures, dict) or not all(isinstance(v, (int, float, type(None))) for v in figures.values()):
+            return "figures that are no numbers"
+    return None
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
-    return save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:

@@ -55,9 +55,9 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
         if is_mean and not previous_mean and number:
             table.add_section()
         previous_mean = is_mean
-        cells: list[str | Text] = [cell(row[name]) for name in leading]
+        cells = [Text(cell(row[name])) for name in leading]
         if row["status"] == "failed":
-            cells += [Text("failed", style="red"), *[""] * (len(figures) + len(_COSTS) - 1)]
+            cells += [Text("failed", style="red")]
         else:
             cells += [_figure(row, name, (number, name) in best) for name in (*figures, *_COSTS)]
         table.add_row(*cells)

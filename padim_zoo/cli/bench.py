@@ -22,9 +22,7 @@ SOME_FAILED = 1
 @click.option("--normal", metavar="DIR", help="Normal images, for a data set in no known layout.")
 @click.option("--abnormal", metavar="DIR", help="Anomalous images that go with --normal.")
 @click.option("--masks", metavar="DIR", help="Masks of the anomalous images.")
-@click.option(
-    "--folds", metavar="K", help="Folds of the normal images.  [default: 1; 5 with --ensemble]"
-)
+@click.option("--folds", metavar="K", help="Folds of the normal images.  [default: 1; 5 with --ensemble]")
 @click.option("--seeds", metavar="I,J", help="Seeds of the channel draw and the folds.  [default: 0]")
 @click.option("--ensemble", multiple=True, metavar="A+B", help="BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]; repeatable.")
 @click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalised maps.  [default: mean]")

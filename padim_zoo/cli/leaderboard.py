@@ -57,7 +57,7 @@ def leaderboard(runs: Path, sort: str | None, by: str | None, form: str, output:
     elif form == "parquet" and sys.stdout.isatty():
         raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
     else:
-        click.get_binary_stream("stdout").write(content)
+        click.echo(content, nl=False)
 
 
 def print_table(table: RenderableType, output: Path | None = None) -> None:

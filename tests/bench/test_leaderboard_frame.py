@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from padim_zoo.bench.formats import to_csv, to_json, to_markdown, to_parquet
+from padim_zoo.bench.leaderboard import COLUMNS, leaderboard, sort_rows, summarise
+from padim_zoo.bench.published import add_published, published_figures
+from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.table import render
+from padim_zoo.errors import InputError
+
+
+def run(
+    category="a", backbone="resnet18", estimator="full", folds=(0.8,), *, failed=False, weights="default", **config
+):
+    config = RunConfig(
+        **{
+            "dataset": "mvtec",
+            "category": category,
+            "data": f"files of {category}",
+            "detector": "padim",
+            "backbone": backbone,
+            "weights_hash": f"hash of {backbone}",
+            "layers": ("layer1", "layer2"),
+            "dims": 100 if backbone == "resnet18" else 550,
+            "estimator": estimator,
+            "resize": 256,
+            "crop": (224, 200),
+            "sigma": 4.0,
+            **config,
+        }
+    )
+    figures = {"image_auroc_low": 0.1, "image_auroc_high": 0.9, "pixel_auroc": math.nan, "aupro": 0.5}
+    return {
+        "id": config.id,
+        "config": config.to_dict(),
+        "weights": weights,
+        "status": "failed" if failed else "done",
+        "n_train": None if failed else 50,
+        "n_test": None if failed else 10,
+        "folds": [] if failed else [{"image_auroc": value, **figures} for value in folds],
+        "timings": {} if failed else {"fit_seconds": 2.0, "model_mb": 30.0},
+        "notes": [],
+        "error": {"type": "ValueError", "message": "no luck", "traceback": "…"} if failed else None,
+    }
+
+
+def test_it_is_a_function_of_the_documents_alone():
+    documents = [run(c, b, seed=s) for c in "abc" for b in ("resnet18", "wide_resnet50_2") for s in (0, 1)]
+    untouched = deepcopy(documents)
+    board = leaderboard(documents)
+    random.Random(3).shuffle(documents)
+    pd.testing.assert_frame_equal(leaderboard(documents), board)
+    assert sorted(documents, key=lambda d: d["id"]) == sorted(untouched, key=lambda d: d["id"])
+    assert list(board.columns) == [column.name for column in COLUMNS]
+
+
+def test_an_empty_leaderboard_has_all_columns():
+    assert list(leaderboard([]).columns) == [column.name for column in COLUMNS]
+
+
+def test_mean_rows_average_categories_and_seeds():
+    values = {("a", 0): (0.7, 0.9), ("b", 0): (0.5, 0.5), ("a", 1): (1.0, 0.8), ("b", 1): (0.6, 0.2)}
+    board = leaderboard([run(c, folds=folds, seed=s) for (c, s), folds in values.items()])
+    mean = board[board["category"] == "mean"]
+    assert len(mean) == 1
+    row = mean.iloc[0]
+    assert row["image_auroc"] == pytest.approx(np.mean(list(values.values())))
+    # A repetition is a fold of a seed, averaged over the categories.
+    repetitions = [np.mean([values["a", s][f], values["b", s][f]]) for s in (0, 1) for f in (0, 1)]
+    assert row["image_auroc_std"] == pytest.approx(np.std(repetitions, ddof=1))
+    assert math.isnan(row["image_auroc_low"])
+    assert (row["categories"], row["runs"], row["status"]) == (2, 4, "done")
+    assert row["backbone"] == "resnet18"
+    assert row["seed"] is pd.NA
+    assert math.isnan(row["pixel_auroc"])
+
+
+def test_one_run_has_no_mean_row():
+    assert len(leaderboard([run()])) == 1
+
+
+def test_mean_rows_say_what_they_lack():
+    board = leaderboard([run("a"), run("b", failed=True), run("a", estimator="oas"), run("b", estimator="oas")])
+    mean = board[board["category"] == "mean"].set_index("estimator")
+    assert mean.loc["full", "notes"] == "mean over 1 of 2 categories, without b; 1 of 2 runs failed"
+    assert mean.loc["full", "status"] == "partial"
+    assert mean.loc["full", "image_auroc"] == pytest.approx(0.8)
+    assert mean.loc["oas", "notes"] is None
+
+
+def test_a_mean_over_fewer_categories_than_others_says_so():
+    board = leaderboard([run("a"), run("b"), run("a", backbone="wide_resnet50_2")])
+    mean = board[board["category"] == "mean"].set_index("backbone")
+    assert mean.loc["wide_resnet50_2", "notes"] == "mean over 1 of 2 categories, without b"
+    assert mean.loc["resnet18", "notes"] is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sigma": 0.0},
+        {"crop": None},
+        {"dims": 7},
+        {"weights_hash": "other"},
+        {"results_version": 9},
+        {"ensemble": "max"},
+    ],
+)
+def test_different_configurations_are_never_averaged_together(other):
+    board = leaderboard([run("a"), run("b"), *(run(c, **other) for c in "ab")])
+    assert len(board[board["category"] == "mean"]) == 2
+
+
+def test_summarise_is_the_mean_over_everything_else():
+    documents = [run(c, b, e, folds=(v,)) for c, b, e, v in [
+        ("a", "resnet18", "full", 0.1),
+        ("b", "resnet18", "oas", 0.3),
+        ("a", "wide_resnet50_2", "full", 0.8),
+    ]]  # fmt: skip
+    by_backbone = summarise(documents, ["backbone"]).set_index("backbone")
+    assert by_backbone["image_auroc"].to_dict() == pytest.approx({"resnet18": 0.2, "wide_resnet50_2": 0.8})
+    assert by_backbone.loc["resnet18", "estimator"] is None
+    assert by_backbone.loc["wide_resnet50_2", "estimator"] == "full"
+    by_category = summarise(documents, ["category"]).set_index("category")
+    assert by_category["image_auroc"].to_dict() == pytest.approx({"a": 0.45, "b": 0.3})
+    assert by_category["notes"].tolist() == [None, None]
+    assert len(summarise(documents, ["backbone", "estimator"])) == 3
+    with pytest.raises(InputError, match="unknown column 'backbon': did you mean backbone"):
+        summarise(documents, ["backbon"])
+    with pytest.raises(InputError, match="unknown column 'image_auroc'"):
+        summarise(documents, ["image_auroc"])
+
+
+def test_sorting_knows_which_way_is_better():
+    documents = [run(c, folds=(v,)) for c, v in [("a", 0.2), ("b", 0.9), ("c", 0.5)]]
+    documents += [run("d", failed=True)]
+    documents[0]["timings"]["fit_seconds"] = 1.0
+    board = leaderboard(documents)
+    assert sort_rows(board, "image_auroc")["category"].tolist() == ["b", "c", "a", "d", "mean"]
+    assert sort_rows(board, "fit_seconds")["category"].tolist() == ["a", "b", "c", "d", "mean"]
+    assert sort_rows(board, "category")["category"].tolist() == ["a", "b", "c", "d", "mean"]
+    with pytest.raises(InputError, match="did you mean image_auroc"):
+        sort_rows(board, "image_aurok")
+
+
+def test_formats_hold_every_row_and_column():
+    board = leaderboard([run("a|b"), run("b", failed=True)])
+    rows = json.loads(to_json(board), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [list(row) for row in rows] == [list(board.columns)] * 3
+    assert rows[0]["dims"] == 100
+    assert rows[0]["crop"] == "224x200"
+    assert rows[0]["layers"] == "layer1,layer2"
+    assert rows[0]["pixel_auroc"] is None
+    assert rows[1]["error"] == "ValueError: no luck"
+    csv = pd.read_csv(io.BytesIO(to_csv(board)))
+    assert csv["image_auroc"].tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
+    pytest.importorskip("pyarrow")
+    parquet = pd.read_parquet(io.BytesIO(to_parquet(board)))
+    assert parquet["image_auroc"].tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
+    lines = to_markdown(board).decode().splitlines()
+    assert len(lines) == 2 + len(board)
+    assert "a\\|b" in lines[2]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(board.columns) + 1}
+
+
+def text_of(board, width=100, sorted_by=None):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(board, sorted_by))
+    return console.file.getvalue()
+
+
+def test_the_table_shows_what_differs_and_marks_the_best():
+    documents = [run(c, b, folds=(v,)) for c, b, v in [
+        ("a", "resnet18", 0.1),
+        ("a", "wide_resnet50_2", 0.3),
+        ("b", "resnet18", 0.8),
+        ("b", "wide_resnet50_2", 0.6),
+    ]]  # fmt: skip
+    documents += [run("c", failed=True)]
+    text = text_of(leaderboard(documents))
+    heading, *lines = text.splitlines()
+    assert "detector padim" in heading
+    stars = {tuple(line.split()[:2]): "*" in line.split()[3] for line in lines if re.match("[ab] ", line)}
+    assert {key for key, star in stars.items() if star} == {("a", "wide_resnet50_2"), ("b", "resnet18")}
+    assert "failed: ValueError: no luck" in text
+    assert "mean over 2 of 3 categories, without c" in text
+    assert max(map(len, text_of(leaderboard(documents), 80).splitlines())) <= 80
+
+
+def test_the_table_keeps_brackets_and_shows_the_column_sorted_by():
+    board = leaderboard([run("[bold]a"), run("b")])
+    assert "[bold]a" in text_of(board)
+    assert " f1 " not in text_of(board)
+    assert " f1 " in text_of(sort_rows(board, "image_f1"), sorted_by="image_f1")
+
+
+def test_published_figures_stand_beside_the_same_detector():
+    board = add_published(
+        leaderboard([run("bottle", "wide_resnet50_2"), run("bottle"), run("bottle", estimator="oas")])
+    )
+    rows = board[board["category"] == "bottle"].set_index(["backbone", "estimator"])
+    wide = rows.loc[("wide_resnet50_2", "full")]
+    assert wide["published_pixel_auroc"] == 0.983  # the paper's
+    assert wide["published_aupro"] == 0.948
+    assert wide["published_image_auroc"] == pytest.approx(
+        0.998, abs=0.003
+    )  # reimplemented: the paper has the mean only
+    assert "pixel_auroc: padim (paper)" in wide["published_source"]
+    assert "image_auroc: padim-xiahaifeng (reimpl)" in wide["published_source"]
+    assert math.isnan(rows.loc[("resnet18", "oas"), "published_pixel_auroc"])
+    assert rows.loc[("resnet18", "full"), "published_pixel_auroc"] > 0.9
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [run("hazelnut_reduced")],
+        [run("hazelnut", dataset="folder")],
+        [run("hazelnut", dims=50)],
+        [run("hazelnut", weights="none")],
+        [run("hazelnut", ensemble="mean")],
+        [run("hazelnut", backbone="builtin")],
+    ],
+)
+def test_another_configuration_has_no_published_figure(documents):
+    board = add_published(leaderboard(documents))
+    assert board[["published_image_auroc", "published_pixel_auroc", "published_aupro"]].isna().all().all()
+    assert board["published_source"].isna().all()
+
+
+def test_the_published_mean_is_of_all_fifteen_categories():
+    names = sorted(set(published_figures()["category"]) - {"mean"})
+    assert len(names) == 15
+    full = add_published(leaderboard([run(name, "wide_resnet50_2") for name in names])).iloc[-1]
+    assert (full["category"], full["published_image_auroc"], full["published_pixel_auroc"]) == ("mean", 0.953, 0.975)
+    part = add_published(leaderboard([run(name, "wide_resnet50_2") for name in names[1:]])).iloc[-1]
+    assert part["category"] == "mean"
+    assert math.isnan(part["published_pixel_auroc"])
+
+
+def test_every_column_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", text))
+    assert {column.name for column in COLUMNS} <= documented

@@ -1,0 +1,88 @@
+"""A benchmark that is killed at any moment and started again ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from padim_zoo.bench.leaderboard import COLUMNS, leaderboard
+from padim_zoo.bench.plan import make_plan
+from padim_zoo.bench.schedule import execute, find_missing
+from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.suite import Suite
+
+MEASURED = {"fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "peak_memory_mb"}
+FIGURES = [column.name for column in COLUMNS if column.name not in MEASURED]
+
+
+def bench(suite: Suite, threads: int = 1) -> None:
+    torch.set_num_threads(threads)
+    suite.load_plugins()
+    store, plan = RunStore(suite.output), make_plan(suite)
+    for _ in execute(suite, find_missing(plan, store), store):
+        pass
+
+
+def start(suite: Suite) -> multiprocessing.Process:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs processes that start quickly, by a fork server")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["padim_zoo.bench.schedule", "padim_zoo.backbones.from_timm", "timm", "torchvision"])
+    process = context.Process(target=bench, args=(suite,))
+    process.start()
+    return process
+
+
+@pytest.fixture
+def grid(suite: Suite) -> Suite:
+    return replace(suite, categories=(), estimators=("full", "tied"), folds=3, ensemble=("toy-linear+toy-square",))
+
+
+def board_of(folder: Path) -> pd.DataFrame:
+    contents = RunStore(folder).read_all()
+    assert not contents.problems
+    return leaderboard(contents.documents)[FIGURES]
+
+
+def test_kills_change_nothing_and_cost_the_run_in_flight(grid, log, tmp_path):
+    bench(replace(grid, output=tmp_path / "undisturbed"), torch.get_num_threads())
+    runs = len(make_plan(grid).runs)
+    assert len(log("fit")) == 3 * runs
+    kills, finished = 0, False
+    moment = random.Random(7)
+    while not finished:
+        before = len(list(grid.output.glob("*.json"))) if grid.output.exists() else 0
+        process = start(grid)
+        # Killed a random while after it has recorded its next run, or when it is through.
+        while process.is_alive() and kills < 4 and len(list(grid.output.glob("*.json"))) <= before:
+            time.sleep(0.005)
+        process.join(moment.uniform(0, 0.3) if kills < 4 else None)
+        finished = process.exitcode == 0
+        if not finished:
+            process.kill()
+            process.join()
+            finished = process.exitcode == 0
+            kills += not finished
+    assert kills >= 2
+    pd.testing.assert_frame_equal(board_of(grid.output), board_of(tmp_path / "undisturbed"))
+    # Of each run that a kill interrupted, at most three folds were fitted in vain.
+    assert len(log("fit")) <= 2 * 3 * runs + 3 * kills
+    start(grid).join()
+    RunStore(grid.output).clean()
+    assert list(grid.output.glob(".*")) == []
+
+
+def test_two_processes_on_one_store_do_not_disturb_each_other(grid, tmp_path):
+    bench(replace(grid, output=tmp_path / "alone"), torch.get_num_threads())
+    both = [start(grid), start(grid)]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    pd.testing.assert_frame_equal(board_of(grid.output), board_of(tmp_path / "alone"))

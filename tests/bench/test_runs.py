@@ -1,0 +1,229 @@
+"""Runs against literal computations, and the rules of the grid: sharing, resuming, failing."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from padim_zoo.bench.leaderboard import leaderboard
+from padim_zoo.bench.measure import PeakMemory, milliseconds_per_image
+from padim_zoo.bench.plan import make_plan
+from padim_zoo.bench.schedule import find_missing
+from padim_zoo.bench.store import RunStore
+from padim_zoo.data.image import read_image
+from padim_zoo.errors import InputError
+from padim_zoo.metrics.confidence import bootstrap_interval
+from padim_zoo.metrics.evaluation import evaluate
+
+FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
+
+
+def literal_folds(toys, images, backbone, folds: int, seed: int = 0):
+    """Every fold written out: fit on the rest, score the part and the test set."""
+    folder = images / "alpha"
+    train = [read_image(path) for path in sorted((folder / "train" / "good").iterdir())]
+    test, labels, masks = [], [], []
+    for kind in ("bright", "good"):
+        for path in sorted((folder / "test" / kind).iterdir()):
+            test.append(read_image(path))
+            labels.append(int(kind == "bright"))
+            truth = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
+            masks.append(read_image(truth)[..., 0] > 0 if labels[-1] else None)
+    order = np.random.default_rng(seed).permutation(len(train))
+    size, results = len(train) // folds, []
+    held_out_maps = np.empty((len(train), *train[0].shape[:2]), dtype=np.float32)
+    for fold in range(folds):
+        part = order[fold * size : (fold + 1) * size]
+        detector = toys.Toy(backbone).fit([train[i] for i in range(len(train)) if i not in part])
+        for i in part:
+            held_out_maps[i] = detector.predict([train[i]]).maps[0]
+        results.append(detector.predict(test))
+    return np.array(labels), masks, results, held_out_maps
+
+
+def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
+    [document] = run_suite(suite, folds=3)
+    labels, masks, results, held_out = literal_folds(toys, images, toys.toy_linear(), 3)
+    expected = [evaluate(labels, result.scores, result.maps, masks).values for result in results]
+    for found, values in zip(document["folds"], expected, strict=True):
+        assert {name: found[name] for name in values} == pytest.approx(values)
+    arrays = RunStore(suite.output).scores(document["id"])
+    np.testing.assert_array_equal(arrays["labels"], labels)
+    np.testing.assert_allclose(arrays["scores"], [result.scores for result in results], rtol=1e-6)
+    np.testing.assert_allclose(arrays["out_of_fold_scores"], held_out.max(axis=(1, 2)), rtol=1e-6)
+    assert sorted(arrays["out_of_fold_fold"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+    row = leaderboard([document]).iloc[0]
+    for name in FIGURES:
+        values = [fold[name] for fold in expected]
+        assert row[name] == pytest.approx(np.mean(values))
+        assert row[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+    low, high = np.mean([bootstrap_interval(labels, result.scores) for result in results], axis=0)
+    assert (row["image_auroc_low"], row["image_auroc_high"]) == pytest.approx((low, high))
+
+
+def test_one_fold_fits_on_all_normal_images_once(run_suite, suite, images, log):
+    [document] = run_suite(suite)
+    assert log("fit") == ["fit toy-linear full 0 9"]
+    row = leaderboard([document]).iloc[0]
+    assert math.isnan(row["image_auroc_std"])
+    assert row["n_train"] == 9
+    assert row["n_test"] == 9
+    assert row["model_mb"] == 2.0
+    assert (row[["fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "peak_memory_mb"]] > 0).all()
+
+
+@pytest.mark.parametrize(("rule", "combine"), [("mean", np.mean), ("max", np.max)])
+def test_an_ensemble_is_that_of_a_literal_computation(run_suite, suite, images, toys, rule, combine):
+    *members, document = run_suite(
+        suite, backbones=("toy-linear", "toy-square"), folds=3, ensemble=("toy-linear+toy-square",), ensemble_rule=rule
+    )
+    normalised = []
+    for backbone in (toys.toy_linear(), toys.toy_square()):
+        labels, masks, results, held_out = literal_folds(toys, images, backbone, 3)
+        held_out = held_out.astype(np.float64)
+        normalised.append([(result.maps - held_out.mean()) / held_out.std() for result in results])
+    for found, first, second in zip(document["folds"], *normalised, strict=True):
+        maps = combine([first, second], axis=0)
+        expected = evaluate(labels, maps.max(axis=(1, 2)), maps, masks).values
+        assert {name: found[name] for name in FIGURES} == pytest.approx(
+            {name: expected[name] for name in FIGURES}, rel=1e-5
+        )
+    assert document["config"]["members"] == [member["id"] for member in members]
+    for name in ("fit_seconds", "ms_per_image_b1", "model_mb"):
+        assert document["timings"][name] == pytest.approx(sum(member["timings"][name] for member in members))
+
+
+def test_features_are_extracted_once_for_all_that_share_them(run_suite, suite, log):
+    documents = run_suite(suite, estimators=("full", "tied"), seeds=(0, 1), backbones=("toy-*",))
+    assert len(documents) == 8
+    # Latency is measured end to end, and so extracts too: once the grid is done, count those of whole sets.
+    extractions = [line for line in log("extract") if line.endswith("toy-linear")]
+    latency_alone = len(extractions) - 2
+    assert latency_alone >= 4 * 4  # of four runs: two batch sizes, a warm-up and at least one call each
+    assert len(log("fit")) == 8
+
+
+def test_a_second_start_does_nothing_and_a_third_only_what_is_new(run_suite, suite, log):
+    first = run_suite(suite)
+    assert run_suite(suite) == first
+    assert len(log("fit")) == 1
+    run_suite(suite, categories=(), estimators=("full", "tied"))
+    assert len(log("fit")) == 4
+
+
+def test_a_failed_run_is_a_row_and_is_tried_again(run_suite, suite, log):
+    failed, done = run_suite(suite, estimators=("spherical", "full"))
+    assert (failed["status"], done["status"]) == ("failed", "done")
+    board = leaderboard([failed, done])
+    assert list(board["status"]) == ["done", "failed"]
+    assert board["error"][1] == "ArithmeticError: a toy cannot be spherical"
+    assert "fit_features" in failed["error"]["traceback"]
+    assert math.isnan(board["image_auroc"][1])
+    missing = find_missing(make_plan(suite), RunStore(suite.output))
+    assert len(missing.plan) == 0
+    run_suite(suite, estimators=("spherical", "full"))
+    assert [line.split()[2] for line in log("fit")] == ["spherical", "full", "spherical"]
+
+
+def test_more_folds_than_images_fail_and_say_so(run_suite, suite):
+    [document] = run_suite(suite, folds=10)
+    assert document["status"] == "failed"
+    assert "9 normal images cannot make 10 folds" in document["error"]["message"]
+
+
+def test_a_broken_image_fails_the_runs_of_its_category_alone(run_suite, suite, toys, tmp_path):
+    broken = toys.make_images(tmp_path / "broken")
+    (broken / "alpha" / "train" / "good" / "003.png").write_bytes(b"no image")
+    documents = run_suite(suite, data_root=broken, categories=(), estimators=("full", "tied"))
+    assert [document["status"] for document in documents] == ["failed", "failed", "done", "done"]
+    assert "003.png" in documents[0]["error"]["message"]
+    board = leaderboard(documents)
+    assert set(board[board["category"] == "mean"]["notes"]) == {
+        "mean over 1 of 2 categories, without alpha; 1 of 2 runs failed"
+    }
+
+
+def test_members_without_maps_are_done_again_for_a_later_ensemble(run_suite, suite, log):
+    options = {"backbones": ("toy-linear", "toy-square"), "folds": 3}
+    before = run_suite(suite, **options)
+    *members, ensemble = run_suite(suite, **options, ensemble=("toy-linear+toy-square",))
+    assert ensemble["status"] == "done"
+    assert [member["folds"] for member in members] == [member["folds"] for member in before]
+    assert len(log("fit")) == 12
+    run_suite(suite, **options, ensemble=("toy-linear+toy-square",), ensemble_rule="max")
+    assert len(log("fit")) == 12  # now their maps are there
+
+
+def test_an_ensemble_of_a_failed_member_fails(run_suite, suite):
+    documents = run_suite(suite, folds=3, ensemble=("toy-linear:full+toy-linear:spherical",))
+    assert [document["status"] for document in documents] == ["done", "failed", "failed"]
+    assert "cannot be spherical" in documents[-1]["error"]["message"]
+
+
+def test_an_ensemble_needs_maps(run_suite, suite):
+    *_, ensemble = run_suite(suite, detectors=("scores-only",), folds=3, ensemble=("toy-linear+toy-square",))
+    assert ensemble["status"] == "failed"
+
+
+def test_image_level_detectors_have_image_figures_only(run_suite, suite):
+    [document] = run_suite(suite, detectors=("scores-only",))
+    row = leaderboard([document]).iloc[0]
+    assert row["image_auroc"] > 0.5
+    assert math.isnan(row["pixel_auroc"])
+    assert "no anomaly maps" in row["notes"]
+
+
+def test_workers_find_what_one_process_finds(run_suite, suite, tmp_path):
+    options = {"categories": (), "estimators": ("full", "tied"), "folds": 3, "ensemble": ("toy-linear+toy-square",)}
+    alone = run_suite(suite, **options)
+    together = run_suite(suite, **options, jobs=2, output=tmp_path / "parallel")
+    assert {document["status"] for document in together} == {"done"}
+    assert [document["folds"] for document in together] == [document["folds"] for document in alone]
+
+
+def test_the_death_of_a_worker_fails_one_run(run_suite, suite):
+    documents = run_suite(suite, categories=(), estimators=("full", "oas", "tied"), jobs=2)
+    outcome = {(d["config"]["category"], d["config"]["estimator"]): d["status"] for d in documents}
+    assert {key for key, status in outcome.items() if status == "failed"} == {("alpha", "oas"), ("beta", "oas")}
+    [message] = {document["error"]["message"] for document in documents if document["error"]}
+    assert "the worker process died (exit code 9)" in message
+
+
+def test_documents_are_plain_json_with_a_complete_environment(run_suite, suite):
+    [document] = run_suite(suite)
+    text = (suite.output / f"{document['id']}.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    environment = document["environment"]
+    assert {"machine", "cpu", "cores", "python", "torch", "numpy", "padim_zoo", "commit"} <= set(environment)
+
+
+def test_latency_is_of_the_batch_size_asked_for():
+    sizes = []
+
+    class Counting:
+        def predict(self, images):
+            sizes.append(len(images))
+
+    images = [np.zeros((4, 4, 3), dtype=np.uint8)] * 3
+    assert milliseconds_per_image(Counting(), images, 32) > 0
+    assert sizes[0] == 1
+    assert set(sizes[1:]) == {32}
+
+
+def test_peak_memory_sees_an_allocation():
+    with PeakMemory() as small:
+        pass
+    with PeakMemory() as large:
+        block = np.ones(30_000_000)
+        while large.megabytes < small.megabytes + 200 and block[0]:
+            pass
+    assert large.megabytes >= small.megabytes + 200
+
+
+def test_unknown_device_is_refused_before_any_run(run_suite, suite):
+    with pytest.raises(InputError, match="device"):
+        make_plan(type(suite)(backbones=("builtin",), data_root=suite.data_root, dataset="mvtec", device="abacus"))

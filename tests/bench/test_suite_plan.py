@@ -1,0 +1,215 @@
+"""Settings as people write them, and the runs that come of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from padim_zoo.bench.plan import choose, groups, make_plan
+from padim_zoo.bench.settings import canonical_spec, check_settings_apply, setting_of, split_specs
+from padim_zoo.bench.suite import Suite, read_settings
+from padim_zoo.errors import InputError
+
+
+def test_commas_inside_parentheses_do_not_split():
+    assert split_specs("full, shrinkage(0.1, epsilon=0),,oas") == ["full", "shrinkage(0.1, epsilon=0)", "oas"]
+
+
+def test_equal_specs_have_one_spelling():
+    assert canonical_spec(" shrinkage( .10,epsilon=0 )") == canonical_spec("shrinkage(0.1, epsilon=0)")
+    assert canonical_spec("full()") == "full"
+
+
+def test_settings_of_one_backbone_beat_those_of_all():
+    settings = ["default", "resnet18=a/b.pth", "timm/*=none", "resnet18=c=d.pth"]
+    assert setting_of("resnet18", settings) == "c=d.pth"
+    assert setting_of("timm/vit", settings) == "none"
+    assert setting_of("resnet50", settings) == "default"
+    assert setting_of("resnet50", []) is None
+    with pytest.raises(InputError, match="resnet81=x"):
+        check_settings_apply("weights", ["resnet81=x"], ["resnet18"])
+
+
+def test_a_file_whose_name_has_an_equals_sign_is_for_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("epoch=3.pth").touch()
+    assert setting_of("resnet18", ["epoch=3.pth"]) == "epoch=3.pth"
+
+
+def test_yaml_and_text_give_the_same_suite(tmp_path):
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "backbones: [resnet18, wide_resnet50_2]\nestimators: full,shrinkage(0.1, epsilon=0)\ndata-root: data\n"
+        "folds: 5\nseeds: [0, 1]\nensemble: resnet18+wide_resnet50_2\nweights: {resnet18: a.pth}\n"
+        "layers: {resnet18: [layer1, layer2]}\ncrop: none\nresize: [256, 320]\nsigma: 0\nplugin: p.py\nlayers: [a, b]\n"
+    )
+    text = {
+        "backbones": "resnet18,wide_resnet50_2",
+        "estimators": "full,shrinkage(0.1, epsilon=0)",
+        "data_root": "data",
+        "folds": "5",
+        "seeds": "0,1",
+        "ensemble": ("resnet18+wide_resnet50_2",),
+        "weights": ("resnet18=a.pth",),
+        "crop": "none",
+        "resize": "256x320",
+        "sigma": "0",
+        "plugin": ("p.py",),
+        "layers": ("a,b",),
+    }
+    assert Suite.from_settings(read_settings(file)) == Suite.from_settings(text)
+    assert Suite.from_settings(read_settings(file), {"folds": "3"}).folds == 3
+    assert Suite.from_settings({"layers": {"resnet18": ["a", "b"]}}) == Suite.from_settings(
+        {"layers": ("resnet18=a,b",)}
+    )
+
+
+def test_an_empty_file_is_the_default_suite(tmp_path):
+    (tmp_path / "suite.yaml").write_text("# nothing yet\ndata_root:\n")
+    assert Suite.from_settings(read_settings(tmp_path / "suite.yaml")) == Suite()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bakbones": "a"}, "unknown setting 'bakbones': did you mean backbones"),
+        ({"folds": "five"}, "folds is 'five': expected an integer"),
+        ({"folds": 2.5}, "folds is 2.5"),
+        ({"folds": True}, "folds is True"),
+        ({"folds": 0}, "folds is 0: expected 1 or more"),
+        ({"jobs": -1}, "jobs is -1"),
+        ({"seeds": "0,x"}, "seeds is 'x'"),
+        ({"seeds": "-1"}, "seeds has -1"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"estimators": ","}, "estimators is empty"),
+        ({"backbones": {"a": 1}}, "expected text or a list"),
+        ({"sigma": "wide"}, "sigma is 'wide': expected a number"),
+        ({"sigma": "nan"}, "sigma is nan"),
+        ({"sigma": -1}, "sigma is -1"),
+        ({"crop": "big"}, "cannot read the size 'big'"),
+        ({"crop": 0}, "crop is 0"),
+        ({"data_root": 3}, "data_root is 3: expected text"),
+        ({"ensemble_rule": "sum"}, "expected mean or max"),
+        ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
+    ],
+)
+def test_bad_settings_are_one_line(settings, message):
+    with pytest.raises(InputError) as error:
+        Suite.from_settings(settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1", "a: b: c", "text"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path, content):
+    (tmp_path / "suite.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"suite\.yaml") as error:
+        read_settings(tmp_path / "suite.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_names_and_wildcards_choose_categories():
+    names = ["bottle", "cable", "capsule"]
+    assert choose(names, [], "category") == names
+    assert choose(names, ["ca*", "bottle"], "category") == names
+    assert choose(names, ["cable"], "category") == ["cable"]
+    with pytest.raises(InputError, match="unknown category 'botle': did you mean bottle"):
+        choose(names, ["botle"], "category")
+
+
+def test_the_grid_is_complete_and_grouped(suite):
+    plan = make_plan(
+        replace(
+            suite,
+            backbones=("toy-*",),
+            estimators=("full", "shrinkage(0.1, epsilon=0)", "shrinkage(.1,epsilon=0)"),
+            categories=(),
+            seeds=(0, 1),
+        )
+    )
+    assert len(plan) == len({run.id for run in plan}) == 2 * 2 * 2 * 2
+    assert [len(group) for group in groups(plan.runs)] == [4] * 4
+
+
+def ids(suite: Suite, **changes) -> list[str]:
+    return [run.id for run in make_plan(replace(suite, **changes))]
+
+
+def test_ids_depend_on_what_decides_figures_alone(suite, images, toys, tmp_path):
+    same = ids(suite)
+    for changes in ({"batch_size": 1}, {"jobs": 3}, {"output": tmp_path}, {"device": "cuda"}, {"sigma": 1.0}):
+        assert ids(suite, **changes) == same, changes  # a toy takes no sigma
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(images, moved)
+    assert ids(suite, data_root=moved) == same
+    others = [
+        ids(suite, **changes)
+        for changes in (
+            {"seeds": (1,)},
+            {"folds": 2},
+            {"resize": 8},
+            {"crop": 8},
+            {"estimators": ("tied",)},
+            {"backbones": ("toy-square",)},
+            {"detectors": ("scores-only",)},
+            {"weights": ("none",)},
+            {"layers": ("other",)},
+            {"categories": ("beta",)},
+        )
+    ]
+    os.utime(moved / "alpha" / "test" / "good" / "000.png", (1, 1))
+    others.append(ids(suite, data_root=moved))
+    assert len({*map(tuple, others), tuple(same)}) == len(others) + 1
+
+
+def test_ensembles_bring_their_members(suite):
+    plan = make_plan(replace(suite, backbones=(), estimators=("full",), ensemble=("toy-linear+toy-square:tied",)))
+    assert {(run.config.backbone, run.config.estimator) for run in plan.runs} == {
+        ("toy-linear", "full"),
+        ("toy-square", "full"),
+        ("toy-square", "tied"),
+    }
+    [ensemble] = plan.ensembles
+    assert ensemble.config.backbone == "toy-linear+toy-square"
+    assert ensemble.config.estimator == "full+tied"
+    assert ensemble.config.folds == 5
+    assert set(ensemble.config.members) < {run.id for run in plan.runs}
+
+
+def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
+    plan = make_plan(replace(suite, estimators=("full", "tied"), ensemble=("toy-linear+toy-square",)))
+    assert [run.config.estimator for run in plan.ensembles] == ["full", "tied"]
+    fixed = make_plan(replace(suite, estimators=("full", "tied"), ensemble=("toy-linear:oas+toy-square:oas",)))
+    assert [run.config.estimator for run in fixed.ensembles] == ["oas"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbones": ("toy-linar",)}, "did you mean toy-linear"),
+        ({"backbones": ("toys-*",)}, "no backbone matches"),
+        ({"estimators": ("ful",)}, "did you mean full"),
+        ({"estimators": ("shrinkage(0.1, what=2)",)}, "shrinkage"),
+        ({"detectors": ("tyo",)}, "unknown detector 'tyo'"),
+        ({"dataset": "mvtecc"}, "did you mean mvtec"),
+        ({"categories": ("alpah",)}, "did you mean alpha"),
+        ({"data_root": Path("nowhere")}, "nowhere"),
+        ({"data_root": None}, "mvtec"),
+        ({"weights": ("toy-square=none",)}, "toy-square=none"),
+        ({"layers": ("toy-square=a",)}, "toy-square=a"),
+        ({"ensemble": ("toy-linear",)}, "expected two or more that differ"),
+        ({"ensemble": ("toy-linear+toy-linear",)}, "expected two or more that differ"),
+        ({"ensemble": ("toy-linear+toy-cube",)}, "unknown backbone 'toy-cube'"),
+        ({"ensemble": ("toy-linear+toy-square:fool",)}, "did you mean full"),
+        ({"normal": Path("here")}, "belong to the dataset folder"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_run(suite, changes, message):
+    with pytest.raises(InputError) as error:
+        make_plan(replace(suite, **changes))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli.main import main
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    store = RunStore(tmp_path / "runs")
+    for number, (category, backbone) in enumerate(
+        (c, b) for c in ("bottle", "cable") for b in ("resnet18", "resnet34")
+    ):
+        config = RunConfig("mvtec", category, category, "padim", backbone, "0", ("layer1",), 100, "full", folds=2)
+        figures = dict.fromkeys(("image_auroc", "pixel_auroc", "aupro"), 0.5 + number / 10)
+        store.write(
+            {
+                "format": 1,
+                "id": config.id,
+                "status": "done",
+                "config": config.to_dict(),
+                "weights": "default",
+                "n_train": 9,
+                "n_test": 9,
+                "folds": [figures, figures],
+                "timings": {"fit_seconds": 4.0 - number},
+                "notes": [],
+                "error": None,
+            }
+        )
+    return store.folder
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["leaderboard", *map(str, arguments)])
+
+
+def records(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_sorted_json_is_a_list_of_records(runs):
+    rows = records(invoke(runs, "--sort", "image_auroc", "--format", "json"))
+    assert [row["category"] for row in rows] == ["cable", "cable", "bottle", "bottle", "mean", "mean"]
+    assert rows[0]["backbone"] == "resnet34"
+    assert {"estimator", "detector", "image_auroc", "pixel_auroc", "aupro", "image_ap"} <= set(rows[0])
+    assert rows[0]["image_ap"] is None
+
+
+def test_by_gives_mean_rows(runs):
+    rows = records(invoke(runs, "--by", "backbone", "--sort", "fit_seconds", "--format", "json"))
+    assert [(row["backbone"], row["fit_seconds"]) for row in rows] == [("resnet34", 2.0), ("resnet18", 3.0)]
+    assert rows[0]["image_auroc"] == pytest.approx(0.7)
+
+
+def test_table_csv_and_markdown(runs):
+    table = invoke(runs, "--by", "backbone,category")
+    assert table.exit_code == 0
+    assert "cable" in table.stdout
+    assert len(list(csv.DictReader(io.StringIO(invoke(runs, "--format", "csv").stdout)))) == 6
+    assert invoke(runs, "--format", "md").stdout.startswith("| dataset | category |")
+
+
+def test_parquet_to_a_file_and_to_a_pipe(runs, tmp_path):
+    pytest.importorskip("pyarrow")
+    assert invoke(runs, "--format", "parquet", "--output", tmp_path / "board.parquet").exit_code == 0
+    assert len(pd.read_parquet(tmp_path / "board.parquet")) == 6
+    assert invoke(runs, "--format", "parquet").stdout_bytes[:4] == b"PAR1"
+
+
+def test_parquet_without_pyarrow_names_the_extra(runs, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find(name))
+    result = invoke(runs, "--format", "parquet")
+    assert result.exit_code == 2
+    assert "padim-zoo[parquet]" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "md"])
+def test_output_goes_to_a_file(runs, tmp_path, form):
+    result = invoke(runs, "--format", form, "--output", tmp_path / "board")
+    assert (result.exit_code, result.output) == (0, "")
+    assert "resnet34" in (tmp_path / "board").read_text(encoding="utf-8")
+
+
+def test_published_figures_in_new_columns(runs):
+    rows = records(invoke(runs, "--published", "--format", "json"))
+    published = {(row["category"], row["backbone"]): row["published_pixel_auroc"] for row in rows}
+    assert published["bottle", "resnet18"] == pytest.approx(0.98, abs=0.01)
+    assert published["bottle", "resnet34"] is None
+    assert published["mean", "resnet18"] is None  # two categories are not fifteen
+    assert "publ." in invoke(runs, "--published").stdout
+
+
+def test_a_foreign_file_is_named_and_left_out(runs):
+    (runs / "thesis.json").write_text('{"chapters": 3}')
+    result = invoke(runs, "--format", "json")
+    assert len(records(result)) == 6
+    [warning] = result.stderr.splitlines()
+    assert "thesis.json is not a run document" in warning
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sort", "image_aurok"], "did you mean image_auroc"),
+        (["--by", "bakbone"], "did you mean backbone"),
+        (["--by", "image_auroc"], "unknown column 'image_auroc'"),
+        (["--output", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_a_mistake_is_one_line(runs, arguments, message):
+    result = invoke(runs, *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert message in line
+
+
+def test_a_folder_that_is_no_run_store(tmp_path):
+    missing = invoke(tmp_path / "none")
+    assert (missing.exit_code, "there is no run store" in missing.stderr) == (2, True)
+    empty = invoke(tmp_path)
+    assert (empty.exit_code, "holds no run" in empty.stderr) == (2, True)
+    assert len(empty.stderr.splitlines()) == 1

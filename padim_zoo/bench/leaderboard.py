@@ -119,9 +119,10 @@ def sort_rows(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """
     check_column(by, [str(column) for column in frame.columns])
     best_is_low = {column.name for column in COLUMNS if column.better != "high"}
-    ordered = frame.sort_values(by, ascending=by in best_is_low, kind="stable", na_position="last")
+    ordered: pd.DataFrame = frame.sort_values(by, ascending=by in best_is_low, kind="stable", na_position="last")
     # A mean row is no rival of the rows it is made of.
-    return ordered.sort_values("category", key=lambda names: names == MEAN, kind="stable", ignore_index=True)
+    ordered = ordered.sort_values("category", key=lambda names: names == MEAN, kind="stable", ignore_index=True)
+    return ordered
 
 
 def check_column(name: str, known: Sequence[str]) -> None:
@@ -255,6 +256,7 @@ def _size_text(size: Any) -> str:
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows to a table with the documented columns and types; what a row lacks is empty."""
     types: dict[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64"}
-    return pd.DataFrame(
+    board: pd.DataFrame = pd.DataFrame(
         {column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind]) for column in COLUMNS}
     )
+    return board

@@ -30,7 +30,8 @@ _PAPER_DIMS = {"resnet18": 100, "wide_resnet50_2": 550}
 @cache
 def published_figures() -> pd.DataFrame:
     """All figures: system, backbone, config, metric, kind, category, value, source and note."""
-    return pd.read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
+    figures: pd.DataFrame = pd.read_csv(Path(__file__).with_name("published.csv"), keep_default_na=False)
+    return figures
 
 
 def add_published(board: pd.DataFrame) -> pd.DataFrame:
@@ -48,7 +49,8 @@ def add_published(board: pd.DataFrame) -> pd.DataFrame:
     """
     found = [_figures_for(row) for row in records(board)]
     columns = pd.DataFrame(found, columns=[*(f"published_{name}" for name in METRICS), "published_source"])
-    return pd.concat([board, columns.set_index(board.index)], axis="columns")
+    beside: pd.DataFrame = pd.concat([board, columns.set_index(board.index)], axis="columns")
+    return beside
 
 
 def _figures_for(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from rich.text import Text
 from padim_zoo.bench.formats import cell, records
 from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, MEAN, SETTINGS, TRANSFORM
 
+_TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
+"""The columns that tell rows apart, the most telling first."""
+
 _FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 _COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
 _PUBLISHED = tuple(f"published_{name}" for name in _FIGURES)
@@ -37,10 +40,7 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
     The best figures among the rows of one category are marked with a star.
     """
     rows = records(board)
-    differing = [name for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if _differs(rows, name)]
-    if any(_differs(rows, name) for name in HASHES if name == "data") and "category" not in differing:
-        differing.append("data")
-    leading = differing or ["category"]
+    leading = _telling(rows)
     figures = [*_FIGURES, *((sorted_by,) if sorted_by in _BETTER and sorted_by not in (*_FIGURES, *_COSTS) else ())]
     figures += [name for name in _PUBLISHED if name in board.columns]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -61,13 +61,25 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
         else:
             cells += [_figure(row, name, (number, name) in best) for name in (*figures, *_COSTS)]
         table.add_row(*cells)
-    shared = {name: rows[0][name] for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name not in leading} if rows else {}
-    heading = Text(" · ".join(f"{name} {value}" for name, value in shared.items() if value is not None), style="dim")
+    heading = Text(" · ".join(f"{name} {value}" for name, value in _shared(rows).items()), style="dim")
     return Group(heading, table, *_remarks(rows, leading))
 
 
-def _differs(rows: list[dict[str, Any]], name: str) -> bool:
-    return len({row[name] for row in rows if row[name] is not None or row["category"] != MEAN}) > 1
+def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all rows have in common, mean rows aside: these lack what they average over."""
+    runs = [row for row in rows if row["category"] != MEAN] or rows
+    values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
+    return {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
+
+
+def _telling(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns that it takes to tell the rows apart: what follows from those before it is left out."""
+    telling = ["category"]
+    for name in _TELLING:
+        apart = {tuple(row[key] for key in telling) for row in rows}
+        if len({tuple(row[key] for key in (*telling, name)) for row in rows}) > len(apart):
+            telling.append(name)
+    return telling
 
 
 def _best(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
@@ -98,11 +110,11 @@ def _figure(row: dict[str, Any], name: str, best: bool) -> Text:
 def _remarks(rows: list[dict[str, Any]], leading: list[str]) -> list[Text]:
     remarks: dict[str, list[str]] = {}
     for row in rows:
-        of = " ".join(cell(row[name]) for name in leading)
+        name_of_row = " ".join(cell(row[name]) for name in leading)
         if row["error"]:
-            remarks.setdefault(f"failed: {row['error']}", []).append(of)
+            remarks.setdefault(f"failed: {row['error']}", []).append(name_of_row)
         if row["notes"]:
-            remarks.setdefault(row["notes"], []).append(of)
+            remarks.setdefault(row["notes"], []).append(name_of_row)
     lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
     for remark, of in remarks.items():
         more = f" and {len(of) - 2} more" if len(of) > 3 else ""

@@ -22,7 +22,8 @@ def default_dims(channels: Sequence[int]) -> int:
     """How many channels a detector keeps of layers with these channels, unless told otherwise.
 
     The paper (Defard et al. 2020, section 3.2) keeps 100 of the 448 channels of resnet18 and 550 of the 1792 of
-    wide_resnet50_2; those totals keep the paper's figures. Any other total keeps a quarter, at least 64 and at most 550.
+    wide_resnet50_2; those totals keep the paper's figures. Any other total keeps a quarter, at least 64 (or all) and at
+    most 550.
     """
     total = sum(channels)
     return _PAPER_DIMS.get(total, min(total, max(64, min(total // 4, 550))))
@@ -94,9 +95,9 @@ class Backbone(nn.Module):
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.weights_source = weights_source
+        self._example_size = example_size
         self.weights_hash = hash_of(state)
-        # Copies: folding and the change of memory layout below must not reach the tensors that are saved.
-        self._state = {key: tensor.detach().clone() for key, tensor in state.items()}
+        self._state = dict(state)  # out of reach of what follows, which replaces tensors but does not write to them
         example = torch.linspace(-2, 2, 3 * example_size[0] * example_size[1]).reshape(1, 3, *example_size)
         network.eval().requires_grad_(False)
         # Folding and channels_last take a third off a forward of resnet18 on a CPU.
@@ -131,12 +132,18 @@ class Backbone(nn.Module):
         normalised = (images - self._shift) * self._scale
         try:
             return list(self.network(normalised.contiguous(memory_format=torch.channels_last)))
-        except AssertionError as error:  # how the libraries refuse a size
+        except (AssertionError, RuntimeError) as error:
+            if "memory" in str(error) or not self._takes_its_own_size(normalised.device):
+                raise
             raise InputError(self._refusal(images, str(error))) from error
-        except RuntimeError as error:
-            if min(images.shape[-2:]) < max(self.strides):
-                raise InputError(self._refusal(images, f"one step of its grid takes {max(self.strides)}")) from error
-            raise
+
+    def _takes_its_own_size(self, device: torch.device) -> bool:
+        """Whether the network works at all: then the size of the images is to blame."""
+        try:
+            self.network(torch.zeros(1, 3, *self._example_size, device=device))
+        except (AssertionError, RuntimeError):
+            return False
+        return True
 
     def _refusal(self, images: Tensor, reason: str) -> str:
         height, width = images.shape[-2:]

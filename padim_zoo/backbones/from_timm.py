@@ -15,8 +15,8 @@ from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
 _STRIDES = (4, 8, 16)
-# What lets a model that was made for one size of images take others, where its constructor knows it.
-_ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
+# Either lets a model that was made for one size of images take others, where its constructor knows the word.
+_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
 
 def create(model_name: str, layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:
@@ -48,13 +48,14 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
     state, source = find_state(weights, name=name, default=lambda: _download(model_name))
     if state is not None and not covers(model, state):
-        reparameterised = reparameterize_model(model)
-        if covers(reparameterised, state):
-            model, known = reparameterised, known | reparameterize_model(_build(model_name)).state_dict().keys()
+        # Perhaps the file was saved from a model whose branches had been merged already.
+        merged = reparameterize_model(model)
+        if covers(merged, state):
+            model, known = merged, reparameterize_model(_build(model_name), inplace=True).state_dict().keys()
     in_use = install(model, state, name=name, source=source, known=known)
     config = model.pretrained_cfg
     return Backbone(
-        _Intermediates(reparameterize_model(model), indices),
+        _Intermediates(reparameterize_model(model, inplace=True), indices),
         name=name,
         layers=[maps[index].name for index in indices],
         strides=[maps[index].stride for index in indices],
@@ -69,14 +70,16 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
 class _Intermediates(nn.Module):
     """Intermediate maps of a model, token sequences as grids."""
 
-    def __init__(self, model: nn.Module, indices: Sequence[int]) -> None:
+    model: Any
+
+    def __init__(self, model: Any, indices: Sequence[int]) -> None:
         super().__init__()
         self.model = model
         self.indices = sorted(indices)
         self.order = [self.indices.index(index) for index in indices]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)
+        maps: list[Tensor] = self.model.forward_intermediates(images, indices=self.indices, intermediates_only=True)
         return [maps[position] for position in self.order]
 
 
@@ -88,7 +91,7 @@ class FeatureMap(NamedTuple):
     stride: int
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def feature_maps(model_name: str) -> tuple[FeatureMap, ...]:
     """The layers of a model that give maps, in the order of computation.
 
@@ -148,7 +151,7 @@ def _build(model_name: str, **options: Any) -> Any:
         for option in _ANY_SIZE:
             try:
                 return timm.create_model(model_name, **option, **options).eval()
-            except TypeError as error:
+            except TypeError as error:  # noqa: PERF203  twice at most
                 if not any(name in str(error) for name in option):
                     raise
         return timm.create_model(model_name, **options).eval()
@@ -199,14 +202,17 @@ def names() -> list[str]:
 
 def describe(model_name: str) -> dict[str, Any]:
     """What a listing says of a model: layers, channels, strides, dimensions, and whether its weights are here."""
-    maps = feature_maps(model_name)
+    try:
+        maps = feature_maps(model_name)
+    except InputError:  # listed, so that its name is not taken for a mistake, but without maps
+        maps = ()
     used = [maps[index] for index in default_layers(maps)]
     channels = tuple(known.channels for known in used)
     return {
         "layers": tuple(known.name for known in used),
         "channels": channels,
         "strides": tuple(known.stride for known in used),
-        "default_dims": default_dims(channels),
+        "default_dims": default_dims(channels) if channels else None,
         "weights_offline": _checkpoint(model_name) is not None,
     }
 

@@ -61,7 +61,7 @@ def create(
     state, source = find_state(weights, name=name, default=lambda: _download(architecture))
     in_use = install(extractor, state, name=name, source=source, known=model.state_dict().keys())
     return Backbone(
-        _Maps(extractor),
+        _Maps(extractor, tuple(chosen)),
         name=name,
         layers=tuple(chosen),
         strides=[known.stride for known in chosen.values()],
@@ -72,14 +72,16 @@ def create(
 
 
 class _Maps(nn.Module):
-    """The maps of a feature extractor as a list."""
+    """The maps of a feature extractor as a list, in the order asked for."""
 
-    def __init__(self, extractor: nn.Module) -> None:
+    def __init__(self, extractor: nn.Module, layers: Sequence[str]) -> None:
         super().__init__()
         self.extractor = extractor
+        self.layers = tuple(layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return list(self.extractor(images).values())
+        maps = self.extractor(images)
+        return [maps[layer] for layer in self.layers]
 
 
 class FeatureMap(NamedTuple):
@@ -91,7 +93,7 @@ class FeatureMap(NamedTuple):
     """Whether it is a step of the trunk, like ``layer1`` or ``features.3``, and not a part of one."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def feature_maps(architecture: str) -> Mapping[str, FeatureMap]:
     """The modules of a model that give maps, by name, in the order of computation.
 

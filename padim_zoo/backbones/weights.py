@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,48 +22,8 @@ from torch import Tensor, nn
 from padim_zoo.errors import InputError
 
 State = Mapping[str, Tensor]
-Weights = Union[str, Path, State]
+Weights = str | Path | State
 """``"default"``, ``"none"``, the path of a file, or tensors by name."""
-
-
-def parse_weights(values: Sequence[str], backbones: Sequence[str]) -> dict[str, str]:
-    """The weights of each backbone, from values as the command line takes them.
-
-    Parameters
-    ----------
-    values : sequence of str
-        ``NAME=WEIGHTS`` for one backbone, or ``WEIGHTS`` for all that are not named.
-    backbones : sequence of str
-        The names of the backbones in use.
-
-    Returns
-    -------
-    dict of str to str
-        Weights by name; ``"default"`` where nothing was said.
-
-    Raises
-    ------
-    InputError
-        If a value names a backbone that is not in use, or two values are for the same.
-    """
-    everywhere: str | None = None
-    named: dict[str, str] = {}
-    for value in values:
-        name, equals, weights = value.partition("=")
-        if name in backbones and equals:
-            if name in named:
-                raise InputError(f"--weights is given twice for {name}: {named[name]} and {weights}")
-            named[name] = weights
-        elif equals and not Path(value).exists():
-            known = ", ".join(backbones)
-            raise InputError(f"--weights {value}: {name!r} is none of the backbones in use; expected one of {known}")
-        elif everywhere is not None:
-            raise InputError(
-                f"--weights is given twice for all backbones: {everywhere} and {value}; name one: NAME=PATH"
-            )
-        else:
-            everywhere = value
-    return {name: named.get(name, everywhere or "default") for name in backbones}
 
 
 def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> tuple[State | None, str]:

@@ -151,6 +151,24 @@ class PatchEmbeddings:
             total = total + layer[positions].to(dtype).square().sum(2)[inverse]
         return total
 
+    def like_patches(self, values: Tensor) -> PatchEmbeddings:
+        """One image whose embeddings are the given values (P, D), on the grids of this set.
+
+        Values of patches that share a position of a layer must agree in the channels of that layer.
+        """
+        layers, start = [], 0
+        for layer, grid in zip(self.layers, self.grids, strict=True):
+            width = layer.shape[2]
+            one = torch.zeros(layer.shape[0], 1, width, dtype=values.dtype)
+            one[nearest_positions(grid, self.grid), 0] = values[:, start : start + width]
+            layers.append(one)
+            start += width
+        return self._like(tuple(layers))
+
+    def size_in_bytes(self) -> int:
+        """Memory of all layers."""
+        return sum(layer.numel() * layer.element_size() for layer in self.layers)
+
     @property
     def _used(self) -> list[tuple[Tensor, Tensor]]:
         """Each layer that has channels, and the position on it of every patch."""

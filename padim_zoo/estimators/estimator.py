@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import Gaussian
+from padim_zoo.estimators.statistics import Statistics
 
 EPSILON = 0.01
 """What PaDiM adds to the diagonal of the sample covariance (arXiv 2011.08785, equation 1)."""
@@ -33,8 +33,8 @@ class Estimator(ABC):
         self.epsilon = float(epsilon)
 
     @abstractmethod
-    def fit(self, samples: PatchEmbeddings) -> Gaussian:
-        """Fit to the embeddings of n ≥ 1 normal images."""
+    def fit(self, statistics: Statistics) -> Gaussian:
+        """Fit to what is known of n ≥ 1 normal images."""
 
     def get_params(self) -> dict[str, Any]:
         """The constructor's arguments by name."""

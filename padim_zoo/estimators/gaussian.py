@@ -1,4 +1,4 @@
-"""Fitted Gaussians, one per patch, in the forms that scoring wants; all give exact squared Mahalanobis distances.
+"""Fitted Gaussians, one per patch, in the forms that scoring wants; all give squared Mahalanobis distances.
 
 ========  =====================================================  ==========================
 form      what it stores                                         squared distance of δ
@@ -6,12 +6,13 @@ form      what it stores                                         squared distanc
 primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
 dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
+low-rank  W (D×k) and b with Σ⁻¹ = (I − W Wᵀ) / b                (‖δ‖² − ‖Wᵀδ‖²) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
 ========  =====================================================  ==========================
 
-The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the resolution of
-their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a sum over
-layers; T is the only thing that is stored per patch.
+The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the
+resolution of their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a
+sum over layers; T is the only thing that is stored per patch.
 """
 
 from __future__ import annotations
@@ -165,6 +166,41 @@ class DualGaussian(Gaussian):
         return cls(mean, samples, arrays["whitener"], arrays["s"], arrays["b"])
 
 
+class LowRankGaussian(Gaussian):
+    """Σ⁻¹ = (I − W Wᵀ) / b.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    w : Tensor
+        W, (P, D, k).
+    b : Tensor
+        (P,)
+    """
+
+    form = "low-rank"
+
+    def __init__(self, mean: PatchEmbeddings, w: Tensor, b: Tensor) -> None:
+        super().__init__(mean)
+        self.w = w
+        self.b = b
+
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        delta = deviations[patches]
+        inside = (delta @ self.w[patches]).square().sum(2)
+        return (delta.square().sum(2) - inside).clamp_min(0) / self.b[patches].unsqueeze(1)
+
+    def _working_numbers(self, n: int) -> int:
+        return self.w.shape[2] * self.mean.D + 2 * self.mean.D * n
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"w": self.w, "b": self.b}
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, arrays["w"], arrays["b"])
+
+
 class DiagonalGaussian(Gaussian):
     """Σ⁻¹ = diag(w²).
 
@@ -195,7 +231,9 @@ class DiagonalGaussian(Gaussian):
         return cls(mean, arrays["weight"])
 
 
-FORMS: Mapping[str, type[Gaussian]] = {form.form: form for form in (PrimalGaussian, DualGaussian, DiagonalGaussian)}
+FORMS: Mapping[str, type[Gaussian]] = {
+    form.form: form for form in (PrimalGaussian, DualGaussian, LowRankGaussian, DiagonalGaussian)
+}
 """The forms by name, to build a saved Gaussian again from its arrays."""
 
 

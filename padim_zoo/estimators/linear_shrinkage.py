@@ -16,6 +16,7 @@ from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
+from padim_zoo.estimators.statistics import Samples, Statistics
 from padim_zoo.parallel import map_blocks
 
 SAFE_CONDITION = 1e5
@@ -29,7 +30,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class PatchStatistics:
+class Spread:
     """What shrinkage needs to know of p patches.
 
     Attributes
@@ -60,37 +61,42 @@ class LinearShrinkage(Estimator):
     """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
 
     @abstractmethod
-    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
+    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
         """The coefficients a and b of each patch, (p,) float64, without epsilon."""
 
-    def fit(self, samples: PatchEmbeddings) -> Gaussian:
+    def fit(self, statistics: Statistics) -> Gaussian:
         """Fit in the dual form when there are fewer images than channels and float32 bears it, else in the primal."""
-        mean = samples.mean()
-        centred = samples - mean
-        if samples.n <= samples.D:
-            n_bytes = 8 * (4 * samples.n**2 + samples.n * samples.D)
-            duals = map_blocks(lambda patches: self._dual(centred, patches), samples.P, n_bytes)
-            if all(condition <= SAFE_CONDITION for *_, condition in duals):
-                whiteners, s, b, _ = zip(*duals, strict=True)
-                return DualGaussian(mean, centred, torch.cat(whiteners), torch.cat(s), torch.cat(b))
-        n_bytes = 8 * (4 * samples.D**2 + 2 * samples.n * samples.D)
-        factors, conditions = zip(
-            *map_blocks(lambda patches: self._primal(centred, patches), samples.P, n_bytes), strict=True
-        )
+        if isinstance(statistics, Samples) and statistics.n <= statistics.D:
+            dual = self._fit_dual(statistics)
+            if dual is not None:
+                return dual
+        n, D = statistics.n, statistics.D
+        blocks = map_blocks(lambda patches: self._primal(statistics, patches), statistics.P, 8 * D * (4 * D + 2 * n))
+        factors, conditions = zip(*blocks, strict=True)
         dtype = torch.float32 if max(conditions) <= FLOAT32_CONDITION else torch.float64
-        return PrimalGaussian(mean, torch.cat([factor.to(dtype) for factor in factors]))
+        return PrimalGaussian(statistics.mean, torch.cat([factor.to(dtype) for factor in factors]))
 
-    def _regularised(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor, float]:
-        a, b = self.coefficients(statistics)
+    def _fit_dual(self, samples: Samples) -> Gaussian | None:
+        """The dual form, or None where float32 does not bear it."""
+        centred = samples.embeddings - samples.mean
+        n = samples.n
+        blocks = map_blocks(lambda patches: self._dual(centred, patches), samples.P, 8 * n * (4 * n + samples.D))
+        whiteners, s, b, conditions = zip(*blocks, strict=True)
+        if max(conditions) > SAFE_CONDITION:
+            return None
+        return DualGaussian(samples.mean, centred, torch.cat(whiteners), torch.cat(s), torch.cat(b))
+
+    def _regularised(self, spread: Spread) -> tuple[Tensor, Tensor, float]:
+        a, b = self.coefficients(spread)
         b = (b + self.epsilon).clamp_min(TINY)
-        return a, b, float((a * statistics.trace / b).max())
+        return a, b, float((a * spread.trace / b).max())
 
     def _dual(self, centred: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, Tensor, float]:
         divisor = max(centred.n - 1, 1)
         kernel = centred.inner_products(centred, patches, torch.float64) / divisor
         squares = kernel.diagonal(dim1=1, dim2=2)
         a, b, condition = self._regularised(
-            PatchStatistics(
+            Spread(
                 centred.n,
                 centred.D,
                 trace=squares.sum(1),
@@ -105,17 +111,15 @@ class LinearShrinkage(Estimator):
         s = a / divisor
         return (whitening_factor(kernel) * s.sqrt()[:, None, None]).float(), s, b, condition
 
-    def _primal(self, centred: PatchEmbeddings, patches: slice) -> tuple[Tensor, float]:
-        divisor = max(centred.n - 1, 1)
-        samples = centred[patches].double()
-        covariance = (samples.mT @ samples) / divisor
+    def _primal(self, statistics: Statistics, patches: slice) -> tuple[Tensor, float]:
+        covariance = statistics.scatter(patches) / max(statistics.n - 1, 1)
         a, b, condition = self._regularised(
-            PatchStatistics(
-                centred.n,
-                centred.D,
+            Spread(
+                statistics.n,
+                statistics.D,
                 trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
                 squared_norm=covariance.square().sum((1, 2)),
-                fourth=samples.square().sum(2).square().sum(1),
+                fourth=statistics.fourth(patches),
             )
         )
         covariance *= a[:, None, None]
@@ -127,20 +131,20 @@ class LinearShrinkage(Estimator):
 class Full(LinearShrinkage):
     """Σ = S + εI, PaDiM's own (arXiv 2011.08785, equation 1)."""
 
-    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(statistics.trace), torch.zeros_like(statistics.trace)
+    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(spread.trace), torch.zeros_like(spread.trace)
 
 
 class _TowardsSphere(LinearShrinkage):
     """Σ = (1 − ρ)·Sₙ + ρ·tr(Sₙ)/D·I + εI with Sₙ the maximum-likelihood covariance and ρ chosen per patch."""
 
     @abstractmethod
-    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
+    def shrinkage(self, spread: Spread) -> Tensor:
         """ρ of each patch, (p,), in [0, 1]."""
 
-    def coefficients(self, statistics: PatchStatistics) -> tuple[Tensor, Tensor]:
-        rho = self.shrinkage(statistics)
-        return (1 - rho) * statistics.biased, rho * statistics.biased * statistics.trace / statistics.D
+    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
+        rho = self.shrinkage(spread)
+        return (1 - rho) * spread.biased, rho * spread.biased * spread.trace / spread.D
 
 
 class Shrinkage(_TowardsSphere):
@@ -165,21 +169,21 @@ class Shrinkage(_TowardsSphere):
             raise InputError(f"the shrinkage rho is {rho!r}: expected a number from 0 to 1, e.g. shrinkage(0.1)")
         self.rho = float(rho)
 
-    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
-        return torch.full_like(statistics.trace, self.rho)
+    def shrinkage(self, spread: Spread) -> Tensor:
+        return torch.full_like(spread.trace, self.rho)
 
 
 class LedoitWolf(_TowardsSphere):
     """ρ by Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices" (2004)."""
 
-    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
-        n, D = statistics.n, statistics.D
+    def shrinkage(self, spread: Spread) -> Tensor:
+        n, D = spread.n, spread.D
         if D == 1:
-            return torch.zeros_like(statistics.trace)
-        trace = statistics.trace * statistics.biased
-        squared_norm = statistics.squared_norm * statistics.biased**2
+            return torch.zeros_like(spread.trace)
+        trace = spread.trace * spread.biased
+        squared_norm = spread.squared_norm * spread.biased**2
         distance = squared_norm - trace**2 / D  # D·δ², how far S is from the sphere
-        error = torch.minimum((statistics.fourth / n - squared_norm) / n, distance)  # D·β², how far S is from Σ
+        error = torch.minimum((spread.fourth / n - squared_norm) / n, distance)  # D·β², how far S is from Σ
         return torch.where(error > 0, error / distance, torch.zeros_like(error))
 
 
@@ -189,12 +193,12 @@ class OAS(_TowardsSphere):
     As in scikit-learn, the terms in 2/D of the equation are left out.
     """
 
-    def shrinkage(self, statistics: PatchStatistics) -> Tensor:
-        n, D = statistics.n, statistics.D
+    def shrinkage(self, spread: Spread) -> Tensor:
+        n, D = spread.n, spread.D
         if D == 1:
-            return torch.zeros_like(statistics.trace)
-        squared_trace = (statistics.trace * statistics.biased) ** 2
-        squared_norm = statistics.squared_norm * statistics.biased**2
+            return torch.zeros_like(spread.trace)
+        squared_trace = (spread.trace * spread.biased) ** 2
+        squared_norm = spread.squared_norm * spread.biased**2
         distance = (n + 1) * (squared_norm - squared_trace / D)
         rho = (squared_norm + squared_trace) / distance
         return torch.where(distance > 0, rho.clamp_max(1), torch.ones_like(rho))

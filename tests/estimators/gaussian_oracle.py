@@ -6,10 +6,16 @@ import numpy as np
 import torch
 
 from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.estimators.statistics import Samples
 from padim_zoo.features import Features
 
 
-def samples_of(values: np.ndarray) -> PatchEmbeddings:
+def samples_of(values: np.ndarray) -> Samples:
+    """Statistics of an array (n, P, D)."""
+    return Samples(embeddings_of(values))
+
+
+def embeddings_of(values: np.ndarray) -> PatchEmbeddings:
     """Embeddings from an array (n, P, D): one layer on a 1×P grid."""
     maps = torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 1)[:, :, None, :])).float()
     return PatchEmbeddings.of(Features((maps,), (1, values.shape[1])))

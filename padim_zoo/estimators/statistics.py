@@ -1,0 +1,234 @@
+"""What estimators know of the normal images: all samples, or the moments that are left when there are too many to keep.
+
+Samples cost memory for every image, but little, since they stay on their layers' own grids. Moments cost D² numbers per
+patch whatever the number of images. Both merge, so a fit can stream, continue and be spread over machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.parallel import map_blocks
+
+
+class Statistics(Protocol):
+    """What every estimator can ask for; all in float64 and about the mean.
+
+    Attributes
+    ----------
+    n, P, D : int
+        Images, patches, channels.
+    mean : PatchEmbeddings
+        Mean over the images, as the embeddings of one image.
+    """
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def P(self) -> int: ...
+
+    @property
+    def D(self) -> int: ...
+
+    @property
+    def mean(self) -> PatchEmbeddings: ...
+
+    def scatter(self, patches: slice) -> Tensor:
+        """Σᵢ (xᵢ − x̄)(xᵢ − x̄)ᵀ, (p, D, D)."""
+
+    def squares(self, patches: slice) -> Tensor:
+        """The diagonal of :meth:`scatter`, (p, D)."""
+
+    def fourth(self, patches: slice) -> Tensor:
+        """Σᵢ ‖xᵢ − x̄‖⁴, (p,)."""
+
+
+class Samples:
+    """Statistics of samples that are all at hand.
+
+    Parameters
+    ----------
+    embeddings : PatchEmbeddings
+        Of n normal images.
+    """
+
+    def __init__(self, embeddings: PatchEmbeddings) -> None:
+        self.embeddings = embeddings
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return self.embeddings.n
+
+    @property
+    def P(self) -> int:
+        """Number of patches."""
+        return self.embeddings.P
+
+    @property
+    def D(self) -> int:
+        """Number of channels."""
+        return self.embeddings.D
+
+    @cached_property
+    def mean(self) -> PatchEmbeddings:
+        """Mean over the images."""
+        return self.embeddings.mean()
+
+    def scatter(self, patches: slice) -> Tensor:
+        """Scatter matrices, (p, D, D)."""
+        deviations = self._deviations(patches)
+        return deviations.mT @ deviations
+
+    def squares(self, patches: slice) -> Tensor:
+        """Sums of squares of each channel, (p, D)."""
+        return self._deviations(patches).square().sum(1)
+
+    def fourth(self, patches: slice) -> Tensor:
+        """Sums of fourth powers of the distance from the mean, (p,)."""
+        return self._deviations(patches).square().sum(2).square().sum(1)
+
+    def _deviations(self, patches: slice) -> Tensor:
+        return (self.embeddings[patches] - self.mean[patches]).double()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over n images of powers of y = x − shift; they merge by addition.
+
+    Attributes
+    ----------
+    n : int
+        Images.
+    shift : PatchEmbeddings
+        A fixed point near the mean, as the embeddings of one image: it keeps the sums from cancelling.
+    first : Tensor (P, D), float64
+        Σ y
+    second : Tensor (P, D, D), float64
+        Σ y yᵀ
+    third : Tensor (P, D), float64
+        Σ ‖y‖² y, which Ledoit–Wolf shrinkage needs.
+    fourth_power : Tensor (P,), float64
+        Σ ‖y‖⁴, likewise.
+    """
+
+    n: int
+    shift: PatchEmbeddings
+    first: Tensor
+    second: Tensor
+    third: Tensor
+    fourth_power: Tensor
+
+    @staticmethod
+    def bytes_needed(P: int, D: int) -> int:
+        """Memory of the moments of P patches and D channels, whatever the number of images."""
+        return 8 * P * (D * D + 2 * D + 1)
+
+    @classmethod
+    def of(cls, embeddings: PatchEmbeddings, shift: PatchEmbeddings) -> Moments:
+        """Moments of n images about a given point."""
+        deviations = embeddings - shift
+
+        def block(patches: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            y = deviations[patches].double()
+            norms = y.square().sum(2)
+            return y.sum(1), y.mT @ y, (norms.unsqueeze(1) @ y).squeeze(1), norms.square().sum(1)
+
+        n_bytes = 8 * (embeddings.n * embeddings.D + embeddings.D**2)
+        sums = zip(*map_blocks(block, embeddings.P, n_bytes), strict=True)
+        return cls(embeddings.n, shift, *(torch.cat(parts) for parts in sums))
+
+    def about(self, shift: PatchEmbeddings) -> Moments:
+        """The same moments about another point."""
+        everything = slice(None)
+        c = (self.shift[everything].double() - shift[everything].double()).squeeze(1)
+        square = c.square().sum(1)
+        along = (self.second @ c.unsqueeze(2)).squeeze(2)
+        trace = self.second.diagonal(dim1=1, dim2=2).sum(1)
+        projected = (c * self.first).sum(1)
+        cross = c.unsqueeze(2) * self.first.unsqueeze(1)
+        return Moments(
+            self.n,
+            shift,
+            self.first + self.n * c,
+            self.second + cross + cross.mT + self.n * c.unsqueeze(2) * c.unsqueeze(1),
+            self.third
+            + 2 * along
+            + square[:, None] * self.first
+            + (trace + 2 * projected + self.n * square)[:, None] * c,
+            self.fourth_power
+            + 4 * (c * self.third).sum(1)
+            + 4 * (c * along).sum(1)
+            + 2 * square * trace
+            + 4 * square * projected
+            + self.n * square**2,
+        )
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of the images of both."""
+        if other.shift is not self.shift:
+            other = other.about(self.shift)
+        return Moments(
+            self.n + other.n,
+            self.shift,
+            self.first + other.first,
+            self.second + other.second,
+            self.third + other.third,
+            self.fourth_power + other.fourth_power,
+        )
+
+    @property
+    def P(self) -> int:
+        """Number of patches."""
+        return self.shift.P
+
+    @property
+    def D(self) -> int:
+        """Number of channels."""
+        return self.shift.D
+
+    @cached_property
+    def mean(self) -> PatchEmbeddings:
+        """Mean over the images."""
+        return self.shift + self.shift.like_patches((self.first / self.n).float())
+
+    def scatter(self, patches: slice) -> Tensor:
+        """Scatter matrices, (p, D, D)."""
+        first = self.first[patches]
+        return self.second[patches] - first.unsqueeze(2) * first.unsqueeze(1) / self.n
+
+    def squares(self, patches: slice) -> Tensor:
+        """Sums of squares of each channel, (p, D)."""
+        diagonal = self.second[patches].diagonal(dim1=1, dim2=2)
+        return (diagonal - self.first[patches].square() / self.n).clamp_min(0)
+
+    def fourth(self, patches: slice) -> Tensor:
+        """Sums of fourth powers of the distance from the mean, (p,)."""
+        m = self.first[patches] / self.n
+        second = self.second[patches]
+        square = m.square().sum(1)
+        trace = second.diagonal(dim1=1, dim2=2).sum(1)
+        return (
+            self.fourth_power[patches]
+            - 4 * (m * self.third[patches]).sum(1)
+            + 4 * (m.unsqueeze(1) @ second @ m.unsqueeze(2)).flatten()
+            + 2 * square * trace
+            - 3 * self.n * square**2
+        )
+
+    def arrays(self) -> dict[str, Tensor]:
+        """All tensors but the shift, by name."""
+        return {"first": self.first, "second": self.second, "third": self.third, "fourth_power": self.fourth_power}
+
+    @classmethod
+    def from_arrays(cls, n: int, shift: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Moments:
+        """The moments that gave these arrays."""
+        return cls(n, shift, arrays["first"], arrays["second"], arrays["third"], arrays["fourth_power"])

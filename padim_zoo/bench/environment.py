@@ -13,6 +13,7 @@ import psutil
 import torch
 
 import padim_zoo
+from padim_zoo.bench.calibration import calibration_seconds
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def describe_environment(jobs: int) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "jobs": jobs,
+        "calibration_seconds": calibration_seconds(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -182,18 +182,16 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "triangle = corners_good:triangle\n"
     )
     (tmp_path / "corners_good.py").write_text('def triangle():\n    """Three corners."""\n    return 3\n')
-    (tmp_path / "corners_module.py").write_text(
-        "import test_registry_shapes as s\ns.shapes.register('star')(lambda: 5)\n"
-    )
+    (tmp_path / "corners_module.py").write_text("from test_shapes import shapes\nshapes.register('star')(lambda: 5)\n")
     (tmp_path / "corners_half.py").write_text(
-        "import test_registry_shapes as s\ns.shapes.register('half')(lambda: 5)\nraise RuntimeError('out of\\ncorners')\n"
+        "from test_shapes import shapes\nshapes.register('half')(lambda: 5)\nraise RuntimeError('out of\\ncorners')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
 def test_entry_points(distribution: Path, shapes: Registry[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "test_registry_shapes", type("module", (), {"shapes": shapes}))
+    monkeypatch.setitem(sys.modules, "test_shapes", type("module", (), {"shapes": shapes}))
     for name in ("good", "half", "module"):
         monkeypatch.delitem(sys.modules, f"corners_{name}", raising=False)
     with pytest.warns(PluginWarning) as warned:

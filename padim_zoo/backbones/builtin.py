@@ -47,7 +47,8 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
     layers : sequence of str, optional
         Some of ``scale1``, ``scale2`` and ``scale3``, at strides 4, 8 and 16; all by default.
     weights : str, path or mapping
-        ``"default"`` for the computed filters, ``"none"`` for random ones, the path of a file, or tensors by name.
+        ``"default"`` or ``"builtin"`` for the computed filters, ``"none"`` for random ones, the path of a file, or
+        tensors by name.
 
     Raises
     ------
@@ -59,6 +60,7 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
         found, expected = ",".join(layers) or "(none)", ", ".join(_STRIDES)
         raise InputError(f"builtin has no layers {found}: expected different ones of {expected}")
     network = Scattering([tuple(_STRIDES).index(layer) for layer in layers])
+    weights = "default" if weights == "builtin" else weights
     state, source = find_state(weights, name="builtin", default=network.state_dict)
     in_use = install(network, state, name="builtin", source=source, known=())
     return Backbone(

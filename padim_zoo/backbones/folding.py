@@ -22,6 +22,8 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> None:
         An input of the network.
     """
     pairs, expected = _convolutions_before_norms(network, example)
+    if not pairs:
+        return
     before: dict[str, nn.Module] = {}
     for convolution, norm in pairs:
         before[convolution], before[norm] = network.get_submodule(convolution), network.get_submodule(norm)

@@ -21,6 +21,7 @@ def builtin() -> Backbone:
 def test_the_same_filters_on_every_machine(builtin: Backbone) -> None:
     assert builtin.weights_hash == "3f59626405de31b9"
     assert builtin.weights_source == "builtin"
+    assert backbones.create("builtin", weights=builtin.weights_source).weights_hash == builtin.weights_hash
 
 
 def test_listing_holds_to_the_model_and_says_that_it_is_not_trained(builtin: Backbone) -> None:

@@ -128,6 +128,7 @@ def test_files_that_are_no_weights(tmp_path: Path, name: str, content: object, m
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_plain_pickle_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps({"a": Stranger()}))

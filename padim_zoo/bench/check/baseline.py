@@ -1,0 +1,81 @@
+"""A baseline: what later runs are compared with, as one JSON file that is made to be committed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from padim_zoo.atomic import write_text_whole
+from padim_zoo.bench.check.microbenchmark import Microbenchmarks
+from padim_zoo.bench.check.row import Row
+from padim_zoo.errors import InputError
+
+KIND = "padim-zoo baseline"
+FORMAT = 1
+"""Raised when a file of an older version can no longer be read, or the calibration workload changes."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Runs and benchmarks of one state of the code.
+
+    Attributes
+    ----------
+    rows : sequence of Row
+        Runs that were done; empty if the baseline is of benchmarks alone.
+    benchmarks : Microbenchmarks or None
+    """
+
+    rows: Sequence[Row] = ()
+    benchmarks: Microbenchmarks | None = None
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline, whole or not at all; one line for each row, so that a diff shows which of them changed."""
+    rows = sorted(baseline.rows, key=lambda row: (str(row.config.get("category")), row.key))
+    benchmarks = None if baseline.benchmarks is None else baseline.benchmarks.to_dict()
+    parts: dict[str, Any] = {"kind": KIND, "format": FORMAT, "benchmarks": benchmarks}
+    lines = [f'"{name}": {_compact(value)}' for name, value in parts.items()]
+    lines.append('"rows": [\n' + ",\n".join(_compact(row.to_dict()) for row in rows) + "\n]")
+    write_text_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises
+    ------
+    InputError
+        If the file is not there, is something else, or is of another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read the baseline {path}: {error.strerror}; write one with padim-zoo check --update"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a baseline ({error}): expected what padim-zoo check --update writes") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise InputError(f"{path} is not a baseline: expected what padim-zoo check --update writes")
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"the baseline {path} has format {content.get('format')}, and this version reads format {FORMAT}: "
+            "delete it and write a new one with padim-zoo check --update"
+        )
+    try:
+        rows = [Row.from_dict(row) for row in content["rows"]]
+        benchmarks = content["benchmarks"]
+        return Baseline(rows, None if benchmarks is None else Microbenchmarks.from_dict(benchmarks))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the baseline {path} is damaged ({type(error).__name__}: {error}): "
+            "restore it, or delete it and write a new one with padim-zoo check --update"
+        ) from None
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

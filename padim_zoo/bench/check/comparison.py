@@ -1,0 +1,124 @@
+"""The check: fresh runs and benchmarks against a baseline."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from padim_zoo.bench.check.accuracy import PairedFigures, compare_accuracy
+from padim_zoo.bench.check.baseline import Baseline
+from padim_zoo.bench.check.cost import compare_microbenchmarks, compare_sizes, compare_times, note_incomparable_machines
+from padim_zoo.bench.check.finding import Findings, Limits, Regression
+from padim_zoo.bench.check.matching import Matching, Names, Pair, match
+from padim_zoo.bench.check.microbenchmark import Microbenchmarks
+from padim_zoo.bench.check.row import Row
+from padim_zoo.errors import InputError
+
+
+def compare(
+    rows: Sequence[Row] | None, benchmarks: Microbenchmarks | None, baseline: Baseline, limits: Limits
+) -> Findings:
+    """Compare what there is with a baseline.
+
+    Parameters
+    ----------
+    rows : sequence of Row, optional
+        Fresh runs.
+    benchmarks : Microbenchmarks, optional
+        Fresh benchmarks.
+    baseline : Baseline
+    limits : Limits
+
+    Raises
+    ------
+    InputError
+        If there is nothing in the baseline to compare with.
+    """
+    findings = Findings()
+    if rows is not None:
+        _compare_rows(rows, baseline.rows, limits, findings)
+    elif baseline.rows:
+        findings.note(f"the {len(baseline.rows)} runs of the baseline are not compared: no run store was given")
+    if benchmarks is not None:
+        _compare_benchmarks(benchmarks, baseline.benchmarks, limits, findings)
+    elif baseline.benchmarks is not None:
+        findings.note("the benchmarks of the baseline are not compared: --benchmarks was not given")
+    return findings
+
+
+def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits, findings: Findings) -> None:
+    matching = match(fresh, baseline)
+    if not matching.pairs:
+        raise InputError(
+            f"none of the {len(fresh)} runs has the configuration of one of the {len(baseline)} runs in the baseline: "
+            "give the run store of the same suite, or write the baseline anew with --update"
+        )
+    findings.compared.append(f"{len(matching.pairs)} runs")
+    done = _compare_status(matching, findings)
+    _note_differences(done, findings)
+    names = Names([*fresh, *baseline])
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for pair in done:
+        groups[pair.now.configuration].append(pair)
+    for group in groups.values():
+        configuration = names.configuration_of(group[0].now)
+        figures = [PairedFigures(pair) for pair in group]
+        for row in figures:
+            compare_accuracy(row.name, [row], limits.accuracy_drop, findings)
+        if len(group) > 1:
+            compare_accuracy(f"mean of {len(group)} rows: {configuration}", figures, limits.accuracy_drop, findings)
+        compare_times(configuration, group, limits.slowdown, findings)
+        compare_sizes(group, limits.memory_growth, findings)
+
+
+def _compare_status(matching: Matching, findings: Findings) -> list[Pair]:
+    """Tell of runs that are missing, failed or new; return the pairs that are done."""
+    for name in matching.missing:
+        findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
+    failed = [pair for pair in matching.pairs if pair.now.error is not None]
+    for pair in failed:
+        findings.regressions.append(Regression(pair.name, "status", "done", "failed", "", str(pair.now.error)))
+    if matching.new:
+        findings.note("runs that the baseline lacks", matching.new)
+    return [pair for pair in matching.pairs if pair.now.error is None]
+
+
+def _note_differences(pairs: Sequence[Pair], findings: Findings) -> None:
+    """Tell what else changed, beside the code."""
+
+    def differing(part: str) -> list[str]:
+        return [pair.name for pair in pairs if pair.now.config.get(part) != pair.before.config.get(part)]
+
+    for part, text in (
+        ("weights_hash", "the weights are not those of the baseline, and figures may differ for that reason"),
+        ("results_version", "figures are of another version of results than those of the baseline"),
+    ):
+        names = differing(part)
+        if names:
+            findings.note(text, names)
+    other_images = [pair.name for pair in pairs if not _same_images(pair)]
+    if other_images:
+        findings.note("the test images are not those of the baseline, so the comparison is unpaired", other_images)
+    note_incomparable_machines(pairs, findings)
+
+
+def _same_images(pair: Pair) -> bool:
+    now, before = pair.now.scores, pair.before.scores
+    assert now is not None
+    assert before is not None
+    return np.array_equal(now.labels, before.labels)
+
+
+def _compare_benchmarks(
+    now: Microbenchmarks, before: Microbenchmarks | None, limits: Limits, findings: Findings
+) -> None:
+    common = [] if before is None else [name for name in now.timings if name in before.timings]
+    if before is None or not common:
+        raise InputError(
+            f"none of the {len(now.timings)} benchmarks is in the baseline: "
+            "give those of the same suite, or write the baseline anew with --update"
+        )
+    findings.compared.append(f"{len(common)} benchmarks")
+    compare_microbenchmarks(now, before, limits.slowdown, findings)

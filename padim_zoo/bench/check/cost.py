@@ -1,0 +1,123 @@
+"""Costs that grew by more than is allowed: times against the calibration workload, and sizes. docs/ci-check.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from padim_zoo.bench.check.finding import Findings, Regression
+from padim_zoo.bench.check.matching import Pair
+from padim_zoo.bench.check.microbenchmark import Microbenchmarks
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column of the leaderboard whose lower values are better.
+
+    Attributes
+    ----------
+    name, unit : str
+    floor : float
+        Growth that is never held against a run, because a scheduler or an allocator causes it.
+    """
+
+    name: str
+    unit: str
+    floor: float
+
+
+TIMES = (Cost("fit_seconds", "s", 0.1), Cost("ms_per_image_b1", "ms", 1.0), Cost("ms_per_image_b32", "ms", 0.5))
+SIZES = (Cost("model_mb", "MB", 0.1), Cost("peak_memory_mb", "MB", 64.0))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A cost now, and what it would be here if nothing had changed."""
+
+    name: str
+    before: float
+    now: float
+
+    @property
+    def ratio(self) -> float:
+        """Above 1 for what got worse."""
+        return self.now / self.before
+
+    def exceeds(self, limit: float, floor: float) -> bool:
+        """Whether it got worse by more than a ratio and an absolute amount."""
+        return self.ratio > limit and self.now - self.before > floor
+
+
+def compare_sizes(pairs: Sequence[Pair], limit: float, findings: Findings) -> None:
+    """Compare the memory of rows, which is nearly the same in every repetition."""
+    for pair, cost in product(pairs, SIZES):
+        growth = Growth(pair.name, pair.before.costs[cost.name], pair.now.costs[cost.name])
+        if growth.exceeds(limit, cost.floor):
+            findings.regressions.append(_too_costly(growth, cost.name, cost.unit, limit))
+
+
+def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findings: Findings) -> None:
+    """Compare the times of the rows of one configuration.
+
+    One row is one measurement of a fraction of a second, and whatever else the machine does makes it longer, twofold or
+    tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; single rows are told of.
+    """
+    comparable = [pair for pair in pairs if pair.now.machine.why_incomparable(pair.before.machine) is None]
+    if not comparable:
+        return
+    for cost in TIMES:
+        growths = [
+            Growth(pair.name, before, pair.now.costs[cost.name])
+            for pair in comparable
+            if (before := pair.before.costs[cost.name] * pair.now.machine.slower_than(pair.before.machine)) > 0
+        ]
+        if not growths:
+            continue
+        typical = sorted(growths, key=lambda growth: growth.ratio)[(len(growths) - 1) // 2]
+        if typical.exceeds(limit, cost.floor):
+            where = typical.name if len(growths) == 1 else f"median of {len(growths)} rows: {configuration}"
+            findings.regressions.append(_too_costly(replace(typical, name=where), cost.name, cost.unit, limit))
+        else:
+            single = [growth.name for growth in growths if growth.exceeds(limit**2, cost.floor)]
+            if single:
+                findings.note(f"{cost.name} over × {limit**2:.3g} in too few rows to count", single)
+
+
+def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit: float, findings: Findings) -> None:
+    """Compare the benchmarks of single stages by their medians.
+
+    The ratio of the medians must exceed the limit, and the interquartile ranges must be disjoint.
+    """
+    reason = now.machine.why_incomparable(before.machine)
+    if reason is not None:
+        findings.note(f"benchmarks are not compared: {reason}")
+        return
+    scale = now.machine.slower_than(before.machine)
+    for name, old in before.timings.items():
+        if name not in now.timings:
+            findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
+            continue
+        new = now.timings[name]
+        growth = Growth(name, 1000 * old.median * scale, 1000 * new.median)
+        if growth.ratio > limit and new.q1 > old.q3 * scale:
+            findings.regressions.append(_too_costly(growth, "median", "ms", limit))
+    added = [name for name in now.timings if name not in before.timings]
+    if added:
+        findings.note("benchmarks that the baseline lacks", added)
+
+
+def note_incomparable_machines(pairs: Sequence[Pair], findings: Findings) -> None:
+    """Say which rows' times are not compared, and why."""
+    reasons: dict[str, list[str]] = {}
+    for pair in pairs:
+        reason = pair.now.machine.why_incomparable(pair.before.machine)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(pair.name)
+    for reason, names in reasons.items():
+        findings.note(f"times are not compared ({reason})", names)
+
+
+def _too_costly(growth: Growth, name: str, unit: str, limit: float) -> Regression:
+    before, now = f"{growth.before:.4g} {unit}", f"{growth.now:.4g} {unit}"
+    return Regression(growth.name, name, before, now, f"× {growth.ratio:.2f}", f"over × {limit:.3g}")

@@ -1,0 +1,87 @@
+"""What a comparison finds, and the limits that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from padim_zoo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse is too much.
+
+    Attributes
+    ----------
+    accuracy_drop : float
+        Of a figure, absolute.
+    slowdown : float
+        Ratio of times, each divided by that of the calibration workload.
+    memory_growth : float
+        Ratio of sizes.
+
+    Raises
+    ------
+    InputError
+        If a limit calls an improvement a regression, or is NaN.
+    """
+
+    accuracy_drop: float = 0.01
+    slowdown: float = 1.3
+    memory_growth: float = 1.2
+
+    def __post_init__(self) -> None:
+        for name, least in (("accuracy_drop", 0.0), ("slowdown", 1.0), ("memory_growth", 1.0)):
+            if not getattr(self, name) >= least:  # NaN is not either
+                raise InputError(f"{name} is {getattr(self, name)}: expected {least:g} or more; inf turns it off")
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Something that got worse.
+
+    Attributes
+    ----------
+    where : str
+        A run, the mean of several, or a benchmark.
+    what : str
+        A figure, a cost, or ``"status"``.
+    before, now : str
+        Its values; times as they would be on this machine.
+    change : str
+    why : str
+        The rule that it breaks.
+    """
+
+    where: str
+    what: str
+    before: str
+    now: str
+    change: str
+    why: str
+
+
+@dataclass
+class Findings:
+    """All that a comparison finds.
+
+    Attributes
+    ----------
+    compared : list of str
+        What was compared, in words.
+    regressions : list of Regression
+    notes : list of str
+        What a reader should know to judge the result.
+    """
+
+    compared: list[str] = field(default_factory=list)
+    regressions: list[Regression] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str, of: Sequence[str] = ()) -> None:
+        """Add a note on some rows, if there are any; it names three at most."""
+        if of:
+            more = f" and {len(of) - 3} more" if len(of) > 3 else ""
+            text = f"{text}: {'; '.join(of[:3])}{more}"
+        self.notes.append(text)

@@ -1,0 +1,64 @@
+"""Whose times can be compared: the machine that a measurement was made on, as far as it matters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the times of a measurement depend on beside the code.
+
+    Attributes
+    ----------
+    calibration_seconds : float
+        Time of the calibration workload in the same process.
+    threads, jobs : int
+        Threads of a process, and processes at work at once.
+    gpu : str or None
+        Its name.
+    """
+
+    calibration_seconds: float
+    threads: int
+    jobs: int
+    gpu: str | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, Any]) -> Machine:
+        """Pick the machine out of the description that :mod:`padim_zoo.bench.environment` makes.
+
+        Raises
+        ------
+        ValueError
+            If there is no calibration time in it.
+        """
+        seconds = environment.get("calibration_seconds")
+        if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+            raise ValueError("no calibration time")
+        return cls(float(seconds), int(environment["threads"]), int(environment["jobs"]), environment.get("gpu"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def slower_than(self, other: Machine) -> float:
+        """How many times as long this machine takes for the same work."""
+        return self.calibration_seconds / other.calibration_seconds
+
+    def why_incomparable(self, other: Machine) -> str | None:
+        """Why no factor makes times here comparable with those of ``other``; None if one does.
+
+        The calibration workload runs on one thread of the processor: it knows nothing of threads, processes and GPUs.
+        """
+        for what, here, there in (
+            ("threads", self.threads, other.threads),
+            ("jobs", self.jobs, other.jobs),
+            ("GPU", self.gpu, other.gpu),
+        ):
+            if here != there:
+                return f"{what}: {here or 'none'} here, {there or 'none'} in the baseline"
+        return None

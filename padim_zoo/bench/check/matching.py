@@ -1,0 +1,104 @@
+"""Which row of a baseline a fresh row is to be compared with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from padim_zoo.bench.check.row import Row
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fresh row and the row of the baseline that was asked for in the same words."""
+
+    name: str
+    now: Row
+    before: Row
+
+
+@dataclass
+class Matching:
+    """Rows on both sides, and the names of those on one side only."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+
+
+def match(fresh: Sequence[Row], baseline: Sequence[Row]) -> Matching:
+    """Match rows by what was asked for.
+
+    Data count by the name of their category, and weights by that of their backbone. Where rows differ in the weights
+    alone, those with equal weights belong together.
+    """
+    names = Names([*fresh, *baseline])
+    matching = Matching()
+    sides: dict[str, tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
+    for side, rows in enumerate((fresh, baseline)):
+        for row in rows:
+            sides[row.key][side].append(row)
+    for now, before in sides.values():
+        alone = len(now) == len(before) == 1
+        for row in before:
+            partner = next((other for other in now if alone or _same_weights(other, row)), None)
+            if partner is None:
+                matching.missing.append(names.of(row))
+            else:
+                matching.pairs.append(Pair(names.of(row), partner, row))
+                now.remove(partner)
+        matching.new.extend(map(names.of, now))
+    return matching
+
+
+class Names:
+    """Short names of rows: category and model, and of the other settings those in which rows differ.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All rows that are to be told apart.
+    """
+
+    MODEL = ("backbone", "estimator")
+    OTHERS = (
+        "dataset",
+        "detector",
+        "weights",
+        "ensemble",
+        "layers",
+        "dims",
+        "resize",
+        "crop",
+        "sigma",
+        "folds",
+        "seed",
+    )
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._differing = [name for name in self.OTHERS if len({repr(_setting(row, name)) for row in rows}) > 1]
+
+    def of(self, row: Row) -> str:
+        """The name of a row."""
+        seed = f" seed {row.config['seed']}" if "seed" in self._differing else ""
+        return f"{row.config['category']} {self.configuration_of(row)}{seed}"
+
+    def configuration_of(self, row: Row) -> str:
+        """The name of what a row has in common with those of other categories and seeds."""
+        model = [str(value) for name in self.MODEL if (value := _setting(row, name)) is not None]
+        others = [
+            f"{name} {value}"
+            for name in self._differing
+            if name != "seed" and (value := _setting(row, name)) is not None
+        ]
+        return " ".join([*model, *others])
+
+
+def _setting(row: Row, name: str) -> Any:
+    return row.weights if name == "weights" else row.config.get(name)
+
+
+def _same_weights(a: Row, b: Row) -> bool:
+    return bool(a.config["weights_hash"] == b.config["weights_hash"])

@@ -1,0 +1,194 @@
+"""What a comparison needs of a run: its configuration, figures, costs, and the order of its test scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from padim_zoo.bench.check.machine import Machine
+from padim_zoo.bench.leaderboard import DEVIATING, TIMINGS
+from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.errors import InputError
+
+_INCIDENTAL = ("data", "weights_hash", "results_version")
+"""Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """The scores of N test images in each of K folds, by their order.
+
+    Attributes
+    ----------
+    labels : ndarray (N,), uint8
+        0 for normal images, 1 for anomalous ones.
+    ranks : ndarray (K, N), int
+        Ranks of the scores within a fold, equal scores having equal ranks. Image figures depend on nothing else.
+    """
+
+    __test__ = False  # the name is no test's
+
+    labels: np.ndarray
+    ranks: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.ranks.ndim != 2 or self.ranks.shape[1] != len(self.labels):
+            raise ValueError(f"scores of shape {self.ranks.shape} for {len(self.labels)} labels")
+
+    @classmethod
+    def of(cls, labels: np.ndarray, scores: np.ndarray) -> TestScores:
+        """Rank scores (K, N)."""
+        ranks = [np.unique(fold, return_inverse=True)[1] for fold in scores]
+        return cls(labels.astype(np.uint8), np.stack(ranks))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run.
+
+    Attributes
+    ----------
+    config : dict
+        Its configuration; the members of an ensemble are named by their keys.
+    weights : str or None
+        Source of the backbone's weights.
+    machine : Machine
+    figures : dict of str to list of float
+        Every figure in each fold; empty if the run failed.
+    costs : dict of str to float
+        As :data:`padim_zoo.bench.leaderboard.TIMINGS` lists them.
+    scores : TestScores or None
+        None if the run failed.
+    error : str or None
+        Why it failed.
+    """
+
+    config: Mapping[str, Any]
+    weights: str | None
+    machine: Machine
+    figures: Mapping[str, Sequence[float]]
+    costs: Mapping[str, float]
+    scores: TestScores | None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        lacking = {"dataset", "category", "seed", "weights_hash", "members"} - set(self.config)
+        if lacking:
+            raise ValueError(f"the configuration lacks {', '.join(sorted(lacking))}")
+        if self.scores is not None and any(len(f) != len(self.scores.ranks) for f in self.figures.values()):
+            raise ValueError("figures and scores are not of the same folds")
+
+    @property
+    def key(self) -> str:
+        """What was asked for, as a hash: the same on another machine and with a fresh copy of the data."""
+        return _hash({name: value for name, value in self.config.items() if name not in _INCIDENTAL})
+
+    @property
+    def configuration(self) -> str:
+        """The same but for the category and the seed."""
+        incidental = (*_INCIDENTAL, "category", "seed")
+        return _hash({name: value for name, value in self.config.items() if name not in incidental})
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: without NaN, and with all labels in one string."""
+        assert self.scores is not None
+        return {
+            "config": dict(self.config),
+            "weights": self.weights,
+            "machine": self.machine.to_dict(),
+            "figures": {name: [_or_none(value) for value in values] for name, values in self.figures.items()},
+            "costs": {name: _or_none(value) for name, value in self.costs.items()},
+            "labels": "".join(map(str, self.scores.labels)),
+            "ranks": self.scores.ranks.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        """The row that :meth:`to_dict` described.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it did not.
+        """
+        labels = np.array(list(values["labels"]), dtype=np.uint8)
+        return cls(
+            config=dict(values["config"]),
+            weights=values["weights"],
+            machine=Machine.of(values["machine"]),
+            figures={name: [_or_nan(value) for value in values["figures"][name]] for name in DEVIATING},
+            costs={name: _or_nan(value) for name, value in values["costs"].items()},
+            scores=TestScores(labels, np.array(values["ranks"], dtype=np.int64)),
+        )
+
+
+def read_rows(store: RunStore, documents: Sequence[Document]) -> list[Row]:
+    """The runs of a store. Of runs that differ in the fingerprint of the data only, the newest.
+
+    Parameters
+    ----------
+    store : RunStore
+    documents : sequence of dict
+        All documents of the store.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or one that is incomplete or was not timed against the calibration workload.
+    """
+    if not documents:
+        raise InputError(f"{store.folder} holds no run: fill it with padim-zoo bench --output {store.folder}")
+    keys: dict[str, str] = {}
+    newest: dict[tuple[str, Any], Row] = {}
+    ensembles_last = sorted(documents, key=lambda d: (bool(d["config"].get("members")), str(d.get("created"))))
+    for document in ensembles_last:  # whose keys are made of those of their members
+        row = _read_row(store, document, keys)
+        keys[document["id"]] = row.key
+        newest[row.key, row.config["weights_hash"]] = row
+    return list(newest.values())
+
+
+def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> Row:
+    try:
+        machine = Machine.of(document.get("environment") or {})
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"the run {document['id']} in {store.folder} does not say how fast its machine was (no calibration time): "
+            "run padim-zoo bench again with this version, into an empty folder"
+        ) from None
+    failed = document["status"] == "failed"
+    arrays = {} if failed else store.scores(document["id"])
+    try:
+        members = [keys.get(member, member) for member in document["config"]["members"]]
+        return Row(
+            config={**document["config"], "members": members},
+            weights=document.get("weights"),
+            machine=machine,
+            figures={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in DEVIATING},
+            costs={name: document["timings"].get(name, math.nan) for name in TIMINGS},
+            scores=None if failed else TestScores.of(arrays["labels"], arrays["scores"]),
+            error=document["error"]["message"] if failed else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the run {document['id']} in {store.folder} is damaged ({type(error).__name__}: {error}): "
+            "run padim-zoo bench again, into an empty folder"
+        ) from None
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,34 @@
+"""Findings for a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from padim_zoo.bench.check.finding import Findings
+
+
+def render(findings: Findings) -> RenderableType:
+    """The verdict, a table of what regressed, and notes."""
+    compared = " and ".join(findings.compared)
+    lines: list[RenderableType] = []
+    if findings.regressions:
+        lines.append(Text(f"{len(findings.regressions)} regressions in {compared}", style="bold red"))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("where", "what"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("baseline", "now", "change"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for found in findings.regressions:
+            cells = (found.where, found.what, found.before, found.now, found.change, found.why)
+            table.add_row(*map(Text, cells))
+        lines.append(table)
+        if any(found.change.startswith("×") for found in findings.regressions):
+            lines.append(Text("baseline times are scaled to this machine by the calibration workload", style="dim"))
+    else:
+        lines.append(Text(f"no regression in {compared}", style="bold green"))
+    lines += [Text(f"note: {note}") for note in findings.notes]
+    return Group(*lines)

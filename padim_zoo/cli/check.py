@@ -1,0 +1,94 @@
+"""``padim-zoo check``: hold a fresh run store and fresh benchmarks to a committed baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from padim_zoo.bench.check.microbenchmark import Microbenchmarks
+    from padim_zoo.bench.check.row import Row
+
+REGRESSED = 1
+"""Exit code when something got worse."""
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to compare with."
+)
+@click.option(
+    "--benchmarks", type=click.Path(path_type=Path), metavar="FILE", help="What pytest --benchmark-json wrote."
+)
+@click.option("--accuracy-drop", default=0.01, show_default=True, help="A figure may fall by so much, or by its noise.")
+@click.option("--slowdown", default=1.3, show_default=True, help="Ratio that times may reach, relative to the machine.")
+@click.option("--memory-growth", default=1.2, show_default=True, help="Ratio that memory and model sizes may reach.")
+@click.option("--update", is_flag=True, help="Write the baseline instead; a part that is not given stays.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    runs: Path | None,
+    baseline: Path,
+    benchmarks: Path | None,
+    accuracy_drop: float,
+    slowdown: float,
+    memory_growth: float,
+    update: bool,
+) -> None:
+    """Compare the run store RUNS, and benchmarks, with a baseline.
+
+    Exit status: 0 nothing got worse, 1 something did (a table says what), 2 bad input. docs/ci-check.md says what
+    counts as worse, and shows how to run this on every change.
+    """
+    from padim_zoo.bench.check.baseline import read_baseline
+    from padim_zoo.bench.check.comparison import compare
+    from padim_zoo.bench.check.finding import Limits
+    from padim_zoo.bench.check.microbenchmark import read_microbenchmarks
+    from padim_zoo.bench.check.table import render
+    from padim_zoo.cli.leaderboard import print_table
+
+    if runs is None and benchmarks is None:
+        raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
+    limits = Limits(accuracy_drop, slowdown, memory_growth)
+    rows = None if runs is None else _read_runs(runs)
+    stages = None if benchmarks is None else read_microbenchmarks(benchmarks)
+    if update:
+        _update(baseline, rows, stages)
+        return
+    findings = compare(rows, stages, read_baseline(baseline), limits)
+    print_table(render(findings))
+    if findings.regressions:
+        ctx.exit(REGRESSED)
+
+
+def _read_runs(folder: Path) -> list[Row]:
+    from padim_zoo.bench.check.row import read_rows
+    from padim_zoo.bench.store import RunStore
+
+    store = RunStore(folder)
+    contents = store.read_all()
+    for problem in contents.problems:
+        click.echo(f"Warning: {problem}", err=True)
+    return read_rows(store, contents.documents)
+
+
+def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | None) -> None:
+    from padim_zoo.bench.check.baseline import Baseline, read_baseline, write_baseline
+    from padim_zoo.errors import InputError
+
+    old = read_baseline(path) if path.exists() else Baseline()  # a file that is something else is not overwritten
+    if rows is not None:
+        done = [row for row in rows if row.error is None]
+        if not done:
+            raise InputError(f"all {len(rows)} runs failed: a baseline needs runs that were done")
+        if len(done) < len(rows):
+            click.echo(f"Warning: {len(rows) - len(done)} runs that failed are left out of the baseline", err=True)
+        rows = done
+    new = Baseline(old.rows if rows is None else rows, old.benchmarks if benchmarks is None else benchmarks)
+    write_baseline(path, new)
+    count = 0 if new.benchmarks is None else len(new.benchmarks.timings)
+    click.echo(f"{path}: {len(new.rows)} runs, {count} benchmarks")

@@ -1,4 +1,4 @@
-"""Feature maps to patch embeddings (PaDiM §III-A): some channels of every layer, on the grid of the finest one.
+"""Patch embeddings (PaDiM §III-A): the channels of every layer, on the grid of the finest one.
 
 The layers are never upsampled as a whole. Nearest-neighbour upsampling repeats values, so the embedding of a patch is
 gathered from the layers' own grids when it is wanted, and what is linear in the layers (means, norms, Gram matrices)
@@ -15,41 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.errors import InputError
 from padim_zoo.features import Features
-
-
-def choose_channels(channels: Sequence[int], dims: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Draw ``dims`` of all channels at random (PaDiM §III-A, "Rd"), without repetition.
-
-    Parameters
-    ----------
-    channels : sequence of int
-        Number of channels of each layer.
-    dims : int
-        How many to keep in all.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    tuple of ndarray, int64
-        The kept channels of each layer, ascending. A layer may lose all of them.
-
-    Raises
-    ------
-    InputError
-        If ``dims`` is less than 1 or more than there are.
-    """
-    total = sum(channels)
-    if not 1 <= dims <= total:
-        raise InputError(f"dims is {dims}, but the chosen layers have {total} channels: expected 1 to {total}")
-    kept = np.sort(np.random.default_rng(seed).choice(total, size=dims, replace=False))
-    stops = np.cumsum(channels)
-    return tuple(
-        kept[(kept >= stop - width) & (kept < stop)] - (stop - width)
-        for width, stop in zip(channels, stops, strict=True)
-    )
 
 
 @lru_cache(maxsize=64)

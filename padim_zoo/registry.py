@@ -227,6 +227,22 @@ class Registry(Generic[T]):
                 raise InputError(f"{self.kind} {spec!r}: {error}") from None
             raise
 
+    def spec_of(self, made: Any) -> str:
+        """The spec that builds an equal object: the name of its class, and its parameters.
+
+        Raises
+        ------
+        InputError
+            If its class is not registered.
+        """
+        self._load()
+        for name, entry in self._entries.items():
+            if entry.factory is type(made):
+                return f"{name}({', '.join(f'{key}={value!r}' for key, value in made.get_params().items())})"
+        raise InputError(
+            f"the {self.kind} {type(made).__name__} is not registered, so a file could not name it: register its class"
+        )
+
     def entry(self, name: str) -> Entry[T]:
         """Look a name up.
 

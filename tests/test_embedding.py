@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from padim_zoo.embedding import PatchEmbeddings, choose_channels
-from padim_zoo.errors import InputError
+from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.features import Features
 
 size = st.integers(1, 9)
@@ -56,26 +54,3 @@ def test_a_layer_that_lost_all_channels_still_counts_for_nothing_else():
     assert (embeddings.grid, embeddings.D) == ((8, 8), 4)
     expected = interpolate(features.maps[1], (8, 8), mode="nearest").flatten(2).permute(2, 0, 1)
     np.testing.assert_array_equal(embeddings[slice(None)], expected)
-
-
-@given(channels=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 50), data=st.data())
-def test_channels_are_drawn_without_repetition_and_by_the_seed_alone(channels, seed, data):
-    dims = data.draw(st.integers(1, sum(channels)))
-    drawn = choose_channels(channels, dims, seed)
-    assert sum(map(len, drawn)) == dims
-    for kept, available in zip(drawn, channels, strict=True):
-        assert np.all(np.diff(kept) > 0)
-        assert np.all((kept >= 0) & (kept < available))
-    for kept, again in zip(drawn, choose_channels(channels, dims, seed), strict=True):
-        np.testing.assert_array_equal(kept, again)
-
-
-def test_another_seed_draws_other_channels():
-    first, second = (np.concatenate(choose_channels([64, 128, 256], 100, seed)) for seed in (0, 1))
-    assert not np.array_equal(first, second)
-
-
-@pytest.mark.parametrize("dims", [0, -1, 449])
-def test_impossible_dims_name_the_range(dims):
-    with pytest.raises(InputError, match=r"expected 1 to 448"):
-        choose_channels([64, 128, 256], dims, 0)

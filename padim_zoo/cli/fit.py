@@ -29,6 +29,7 @@ from padim_zoo.errors import InputError
 @click.option("--seed", type=int, help="Of the channel draw.  [default: 0]")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at once in the backbone.  [default: 32]")
 @click.option("--device", help="auto, cpu or cuda.  [default: auto]")
+@click.option("--precision", help="float32, bfloat16 or auto, of the backbone.  [default: float32]")
 @click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
 @plugin_option
@@ -74,9 +75,9 @@ def fit(
     seconds = time.perf_counter() - started
     model.save(output)
 
-    height, width = model.samples_.grid
+    height, width = model.gaussian_.mean.grid
     click.echo(f"fitted     {detector} ({model.backbone_.name}, {model.estimator}) on {len(paths)} normal images")
-    click.echo(f"patches    {height} × {width}, of {model.samples_.D} dimensions")
+    click.echo(f"patches    {height} × {width}, of {model.gaussian_.mean.D} dimensions")
     if calibration is None:
         click.echo("threshold  none: a single image cannot be left out of the fit and scored")
     else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
+from padim_zoo.estimators.statistics import Samples
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def calibrate(detector: PaDiM, samples: PatchEmbeddings, *, false_alarm_rate: fl
     pixels: list[np.ndarray] = []
     fold_detector = copy.copy(detector)
     for part in parts:
-        rest = samples.images(np.setdiff1d(np.arange(n), part))
-        fold_detector._fit_embeddings(rest, detector.channels_, detector.image_size_)
+        rest = Samples(samples.images(np.setdiff1d(np.arange(n), part)))
+        fold_detector._set(rest, detector.reduction_, detector.image_size_)
         prediction = fold_detector._score(fold_detector.gaussian_, samples.images(part))
         scores[part] = prediction.scores
         assert prediction.maps is not None

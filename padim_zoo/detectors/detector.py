@@ -59,6 +59,14 @@ class Detector(ABC):
     def features_key(self) -> str:
         """Identity of what :meth:`extract` gives: equal keys mean equal features."""
 
+    @property
+    def cache_key(self) -> str | None:
+        """Identity of what :meth:`extract` gives, beyond this process and version of the code; None: not to be kept.
+
+        Images with equal bytes have equal features under equal keys, so that they can be read from a disk.
+        """
+        return None
+
     @abstractmethod
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""

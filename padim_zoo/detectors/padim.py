@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.anomaly_map import anomaly_maps
-from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.embedding import PatchEmbeddings, choose_channels
+from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
+from padim_zoo.estimators.accumulation import Accumulator, default_budget
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.gaussian import FORMS, Gaussian
+from padim_zoo.estimators.gaussian import FORMS, DualGaussian, Gaussian
+from padim_zoo.estimators.statistics import Moments, Samples
 from padim_zoo.features import Features
+from padim_zoo.reduction import REDUCTIONS, Reduction, draw_reduction
 from padim_zoo.registry import detectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     Size = int | tuple[int, int] | None
-    Channels = tuple[np.ndarray, ...]
+
+
+RUNTIME = ("device", "batch_size", "memory")
+"""Parameters that change how fast a detector works, not what it finds: a saved model leaves them open."""
 
 
 @detectors.register("padim", source="padim_zoo", summary="One Gaussian per patch position (arXiv 2011.08785)")
@@ -52,8 +60,10 @@ class PaDiM(Detector):
     dims : int, optional
         Channels drawn from all layers together; the backbone's default otherwise (100 for resnet18, 550 for
         wide_resnet50_2), or all channels where there are fewer.
+    reduce : str
+        ``"random"`` to choose channels, ``"orthogonal"`` to project them to a random subspace.
     seed : int
-        Seed of the channel draw.
+        Seed of that draw.
     resize : int, (int, int) or None
         Length of the shorter side in pixels, or exact height and width, before the crop.
     crop : int, (int, int) or None
@@ -62,16 +72,22 @@ class PaDiM(Detector):
         Standard deviation in pixels of the Gaussian that smooths the anomaly map; 0 for none.
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
+    memory : int, optional
+        Bytes that the statistics of a fit may take; half of what is free by default. Images beyond it are folded into
+        moments, from which no threshold can be made.
     device : str
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
+    precision : str
+        Type that the backbone computes in: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 where the device
+        has it in hardware; see :func:`~padim_zoo.backbones.device.resolve_precision`.
 
     Attributes
     ----------
     backbone_ : Backbone
-    channels_ : tuple of ndarray
-        The drawn channels of each layer.
-    samples_ : PatchEmbeddings or None
-        The embeddings of the normal images seen so far; None in a loaded detector.
+    reduction_ : Reduction
+        What was drawn.
+    statistics_ : Samples, Moments or None
+        What is known of the normal images; None in a detector that was loaded from a file without it.
     gaussian_ : Gaussian
     n_images_ : int
     image_size_ : tuple of int
@@ -88,26 +104,32 @@ class PaDiM(Detector):
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
         dims: int | None = None,
+        reduce: str = "random",
         seed: int = 0,
         resize: Size = 256,
         crop: Size = 224,
         sigma: float = 4.0,
         batch_size: int = 32,
+        memory: int | None = None,
         device: str = "auto",
+        precision: str = "float32",
     ) -> None:
         self.backbone = backbone
         self.estimator = estimator
         self.weights = weights
         self.layers = layers
         self.dims = dims
+        self.reduce = reduce
         self.seed = seed
         self.resize = resize
         self.crop = crop
         self.sigma = sigma
         self.batch_size = batch_size
+        self.memory = memory
         self.device = device
+        self.precision = precision
         self.backbone_: Backbone | None = None
-        self.samples_: PatchEmbeddings | None = None
+        self.statistics_: Samples | Moments | None = None
         self.calibration_: Calibration | None = None
         self._gaussian: Gaussian | None = None
 
@@ -124,15 +146,20 @@ class PaDiM(Detector):
         Raises
         ------
         InputError
-            If the name is unknown, the weights do not fit or cannot be had, or the device is not there.
+            If the name is unknown, the weights do not fit or cannot be had, or the device is not there or the
+            precision unknown.
         """
         if self.backbone_ is None:
             if isinstance(self.backbone, str):
                 made = registry.backbones.create(self.backbone, layers=self.layers, weights=self.weights)
             else:
                 made = self.backbone
-            self.backbone_ = made.to(_device(self.device)).eval()
+            self.backbone_ = self._placed(made)
         return self.backbone_
+
+    def _placed(self, backbone: Backbone) -> Backbone:
+        device = resolve_device(self.device)
+        return backbone.to(device).eval().in_precision(resolve_precision(self.precision, device))
 
     def build_estimator(self) -> Estimator:
         """The estimator that ``estimator`` names."""
@@ -140,15 +167,22 @@ class PaDiM(Detector):
 
     @property
     def features_key(self) -> str:
-        """Backbone, weights, layers and transform; neither channels nor seed, which are drawn afterwards."""
+        """Backbone, weights, precision, layers and transform; neither channels nor seed, which are drawn afterwards."""
         backbone = self.build_backbone()
-        return f"{backbone.name} {backbone.weights_hash} {','.join(backbone.layers)} {self.transform.to_dict()}"
+        layers = ",".join(backbone.layers)
+        return f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
 
-    def draw_channels(self) -> Channels:
-        """The channels that ``dims`` and ``seed`` stand for."""
+    @property
+    def cache_key(self) -> str:
+        """What :attr:`features_key` tells apart, and the device and the code of the network."""
+        backbone = self.build_backbone()
+        return f"{self.features_key} {resolve_device(self.device).type} {backbone.response}"
+
+    def draw_reduction(self) -> Reduction:
+        """The reduction that ``reduce``, ``dims`` and ``seed`` stand for."""
         backbone = self.build_backbone()
         dims = min(backbone.default_dims, sum(backbone.channels)) if self.dims is None else self.dims
-        return choose_channels(backbone.channels, dims, self.seed)
+        return draw_reduction(self.reduce, backbone.channels, dims, self.seed)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -160,35 +194,67 @@ class PaDiM(Detector):
         return Features.concatenate(parts)
 
     def fit(self, images: Any) -> Self:
-        """Fit on normal images, forgetting any earlier fit; only the drawn channels are kept in memory."""
-        self._forget()
-        return self.partial_fit(images)
+        """Fit on normal images, forgetting any earlier fit; the reduced embeddings are all that is kept in memory."""
+        return self._add(self._features(images), None)
 
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, forgetting any earlier fit."""
-        self._forget()
-        return self._append([features])
+        return self._add([features], None)
 
     def partial_fit(self, images: Any) -> Self:
-        """Fit on more normal images beside those seen so far.
+        """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
         Raises
         ------
         InputError
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
-            file, which does not hold the samples.
+            file that does not hold what is known of them. The detector is then as it was.
         """
-        if self.samples_ is None and self._gaussian is not None:
-            raise InputError(
-                "a loaded detector does not hold the features of the images it was fitted on: "
-                "fit a new one on the old and new images together"
-            )
-        return self._append(self._features(images))
+        return self._add(self._features(images), self._known_statistics("continue a fit"))
 
-    def _append(self, parts: Iterable[Features]) -> Self:
-        channels = self.draw_channels()
-        old = [] if self.samples_ is None else [self.samples_]
-        new, size = [], self.image_size_ if old else None
+    def merge(self, other: PaDiM) -> Self:
+        """Take over what another detector knows, as if its images had been fitted on here.
+
+        Parameters
+        ----------
+        other : PaDiM
+            Fitted on other images with the same backbone, weights, transform and draw.
+
+        Raises
+        ------
+        InputError
+            If the detectors differ in more than their images, or either does not know its statistics.
+        """
+        mine, theirs = self._known_statistics("merge"), other._known_statistics("merge")
+        if mine is None or theirs is None:
+            raise InputError("only fitted detectors can be merged: call fit first")
+        for what, ours, its in (
+            ("backbone, weights or transform", self.features_key, other.features_key),
+            ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
+            ("image size", self.image_size_, other.image_size_),
+        ):
+            if ours != its:
+                raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
+        accumulator = Accumulator(mine, self._budget())
+        if isinstance(theirs, Samples):
+            accumulator.add(theirs.embeddings)
+            return self._set(accumulator.result(), self.reduction_, self.image_size_)
+        moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.shift)
+        return self._set(moments + theirs, self.reduction_, self.image_size_)
+
+    def _known_statistics(self, purpose: str) -> Samples | Moments | None:
+        """The statistics, or None before the first fit."""
+        if self.statistics_ is None and self._gaussian is not None:
+            raise InputError(
+                f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
+                "resumable=True (padim-zoo fit --resumable) before the next time"
+            )
+        return self.statistics_
+
+    def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
+        reduction = self.draw_reduction() if known is None else self.reduction_
+        size = None if known is None else self.image_size_
+        accumulator = Accumulator(known, self._budget())
         for features in parts:
             if size is not None and features.image_size != size:
                 raise InputError(
@@ -196,24 +262,28 @@ class PaDiM(Detector):
                     f"{_pixels(size)}: one detector needs one size; set an exact resize, or a crop"
                 )
             size = features.image_size
-            new.append(PatchEmbeddings.of(features.select(channels)))
-        if size is None or not new:
+            accumulator.add(reduction.apply(features))
+        if size is None:
             raise InputError("there are no images to fit on: expected at least one normal image")
-        return self._fit_embeddings(PatchEmbeddings.concatenate([*old, *new]), channels, size)
+        return self._set(accumulator.result(), reduction, size)
 
-    def _fit_embeddings(self, samples: PatchEmbeddings, channels: Channels, image_size: tuple[int, int]) -> Self:
-        self._forget()
-        self.samples_, self.channels_, self.image_size_ = samples, channels, image_size
-        self.n_images_ = samples.n
+    def _set(self, statistics: Samples | Moments, reduction: Reduction, image_size: tuple[int, int]) -> Self:
+        self.statistics_, self.reduction_, self.image_size_ = statistics, reduction, image_size
+        self.n_images_ = statistics.n
+        self.calibration_ = None
+        self._gaussian = None
         return self
+
+    def _budget(self) -> int:
+        return default_budget() if self.memory is None else self.memory
 
     @property
     def gaussian_(self) -> Gaussian:
         """The Gaussians, estimated when first wanted after a fit."""
         if self._gaussian is None:
-            if self.samples_ is None:
+            if self.statistics_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
-            self._gaussian = self.build_estimator().fit(self.samples_)
+            self._gaussian = self.build_estimator().fit(self.statistics_)
         return self._gaussian
 
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
@@ -221,9 +291,13 @@ class PaDiM(Detector):
 
         See :func:`padim_zoo.detectors.calibration.calibrate`.
         """
-        if self.samples_ is None:
-            raise InputError("a threshold needs the features of the normal images: calibrate before saving")
-        self.calibration_ = calibrate(self, self.samples_, false_alarm_rate=false_alarm_rate, folds=folds)
+        statistics = self._known_statistics("make a threshold")
+        if not isinstance(statistics, Samples):
+            raise InputError(
+                "a threshold needs the samples, but there are only moments (or no fit): "
+                "allow more memory, or fit on fewer images"
+            )
+        self.calibration_ = calibrate(self, statistics.embeddings, false_alarm_rate=false_alarm_rate, folds=folds)
         return self.calibration_
 
     # -- predict -----------------------------------------------------------------------------------------------------
@@ -253,7 +327,7 @@ class PaDiM(Detector):
                 f"an image of {_pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
                 f"on {_pixels(self.image_size_)}: use images of the same shape, or a crop"
             )
-        return self._score(gaussian, PatchEmbeddings.of(features.select(self.channels_)))
+        return self._score(gaussian, self.reduction_.apply(features))
 
     @property
     def threshold_(self) -> float | None:
@@ -275,41 +349,56 @@ class PaDiM(Detector):
                 maps = backbone(batch.to(device).float().div_(255))
             yield Features(tuple(layer.float().cpu() for layer in maps), (int(batch.shape[2]), int(batch.shape[3])))
 
-    def _forget(self) -> None:
-        self.samples_ = None
-        self.calibration_ = None
-        self._gaussian = None
-
     # -- files -------------------------------------------------------------------------------------------------------
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""
         return self.gaussian_.size_in_bytes()
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, resumable: bool = False) -> None:
         """Write all that is needed to score an image file, the backbone's weights included, as one safetensors file.
 
-        Parameters and the calibration are JSON in the file's header. The samples are not kept.
+        Parameters and the calibration are JSON in the file's header.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; replaced whole or not at all.
+        resumable : bool
+            Add the moments of the normal images (8·P·D² bytes), so that :meth:`partial_fit` and :meth:`merge` go on
+            after loading. A detector in the dual form, fitted on no more images than it has dimensions, holds its
+            samples and is resumable without.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written, or the detector is not fitted or does not know its statistics.
         """
         gaussian, backbone = self.gaussian_, self.build_backbone()
-        estimator = self.estimator if isinstance(self.estimator, str) else type(self.estimator).__name__
+        estimator = self.estimator if isinstance(self.estimator, str) else registry.estimators.spec_of(self.estimator)
         arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays().items()}
         arrays |= {f"mean.{number}": layer for number, layer in enumerate(gaussian.mean.layers)}
         arrays |= {f"backbone.{name}": array for name, array in backbone.state_in_use().items()}
-        arrays |= {f"channels.{number}": torch.from_numpy(kept) for number, kept in enumerate(self.channels_)}
+        arrays |= {f"reduction.{name}": array for name, array in self.reduction_.arrays().items()}
+        if resumable and not isinstance(gaussian, DualGaussian):
+            known = self._known_statistics("save a resumable model")
+            moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
+            assert moments is not None
+            arrays |= {f"moments.{name}": array for name, array in moments.arrays().items()}
+            arrays |= {f"shift.{number}": layer.clone() for number, layer in enumerate(moments.shift.layers)}
         header: dict[str, Any] = {
             "detector": "padim",
             "parameters": {
-                **{name: value for name, value in self.get_params().items() if name not in ("device", "batch_size")},
+                **{name: value for name, value in self.get_params().items() if name not in RUNTIME},
                 "backbone": backbone.name,
                 "estimator": estimator,
-                "weights": backbone.weights_source,
+                "weights": Path(backbone.weights_source).name,
                 "layers": list(backbone.layers),
+                "precision": backbone.precision,
             },
             "weights_hash": backbone.weights_hash,
             "form": gaussian.form,
             "grids": gaussian.mean.grids,
-            "grid": gaussian.mean.grid,
             "image_size": self.image_size_,
             "n_images": self.n_images_,
             "calibration": None,
@@ -329,19 +418,22 @@ class PaDiM(Detector):
             setattr(detector, name, tuple(value) if isinstance(value, list) else value)
         weights = file.arrays("backbone.")
         made = registry.backbones.create(header["parameters"]["backbone"], layers=detector.layers, weights=weights)
-        detector.backbone_ = made.to(_device(device)).eval()
+        detector.backbone_ = detector._placed(made)
         if made.weights_hash != header["weights_hash"]:
             raise InputError(
                 f"{file.path} was fitted with weights {header['weights_hash']} of {made.name}, but holds "
                 f"{made.weights_hash}: the file is damaged"
             )
-        mean = PatchEmbeddings(
-            tuple(layer for _, layer in sorted(file.arrays("mean.").items())),
-            tuple((height, width) for height, width in header["grids"]),
-            (header["grid"][0], header["grid"][1]),
-        )
+        grids = tuple((height, width) for height, width in header["grids"])
+        mean = _embeddings(file.arrays("mean."), grids)
         detector._gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
-        detector.channels_ = tuple(kept.numpy() for _, kept in sorted(file.arrays("channels.").items()))
+        detector.reduction_ = REDUCTIONS[detector.reduce].from_arrays(file.arrays("reduction."))
+        moments = file.arrays("moments.")
+        if moments:
+            shift = _embeddings(file.arrays("shift."), grids)
+            detector.statistics_ = Moments.from_arrays(header["n_images"], shift, moments)
+        elif isinstance(detector._gaussian, DualGaussian):
+            detector.statistics_ = Samples(detector._gaussian.samples + mean)
         detector.image_size_ = (header["image_size"][0], header["image_size"][1])
         detector.n_images_ = header["n_images"]
         if header["calibration"] is not None:
@@ -351,17 +443,15 @@ class PaDiM(Detector):
         return detector
 
 
+def _embeddings(layers: Mapping[str, Tensor], grids: tuple[tuple[int, int], ...]) -> PatchEmbeddings:
+    """Embeddings from the layers that a file holds by number."""
+    ordered = tuple(layers[str(number)] for number in range(len(layers)))
+    return PatchEmbeddings(ordered, grids, max(grids, key=lambda grid: grid[0] * grid[1]))
+
+
+def _fingerprint(reduction: Reduction) -> str:
+    return f"{type(reduction).__name__} {hash_of(reduction.arrays())}"
+
+
 def _pixels(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]} pixels"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the device {name!r} cannot be used ({reason}): expected auto, cpu or cuda") from None
-    return device

@@ -17,6 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import padim_zoo
 from padim_zoo import InputError, PaDiM
 from padim_zoo.detectors import load
+from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.estimators import Full
+from padim_zoo.estimators.statistics import Moments, Samples
 
 SMALL = {"weights": "none", "resize": 64, "crop": 48, "dims": 40}
 
@@ -36,7 +39,9 @@ def fitted(images: np.ndarray) -> PaDiM:
 
 def literal_padim(detector: PaDiM, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores and maps as the paper states them, in float64, one position at a time."""
-    chosen = np.concatenate([kept + start for kept, start in zip(detector.channels_, [0, 64, 192], strict=True)])
+    chosen = np.concatenate(
+        [kept + start for kept, start in zip(detector.reduction_.channels, [0, 64, 192], strict=True)]
+    )
 
     def embed(images: np.ndarray) -> np.ndarray:
         pixels = np.stack([detector.transform.image(image) for image in images])
@@ -118,9 +123,10 @@ def test_shared_features_give_the_scores_of_an_own_extraction(images, fitted):
     np.testing.assert_allclose(prediction.scores, fitted.predict(images).scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "shrinkage(0.2, epsilon=0.001)"])
-def test_a_saved_detector_scores_the_same(images, estimator, tmp_path):
-    detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48)}).fit(images[:10])
+@pytest.mark.parametrize("reduce", ["random", "orthogonal"])
+@pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "low-rank(3)", "shrinkage(0.2, epsilon=0.001)"])
+def test_a_saved_detector_scores_the_same(images, estimator, reduce, tmp_path):
+    detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48), "reduce": reduce}).fit(images[:10])
     detector.calibrate()
     path = tmp_path / "model.safetensors"
     detector.save(path)
@@ -143,8 +149,6 @@ def test_threshold_bounds_the_false_alarm_rate_on_out_of_fold_scores(images):
     assert np.mean(calibration.scores > calibration.threshold) <= 0.2
     assert detector.predict(images).threshold == calibration.threshold
     # Each out-of-fold score is that of a detector that did not see the image.
-    from padim_zoo.detectors.calibration import split_folds
-
     for part in split_folds(14, 4, detector.seed):
         rest = np.setdiff1d(np.arange(14), part)
         literal = PaDiM("resnet18", **SMALL).fit(images[rest]).predict(images[part]).scores
@@ -173,7 +177,7 @@ def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
         (lambda: PaDiM("resnet18", **SMALL).predict(images), "not fitted"),
         (lambda: PaDiM("resnet17", **SMALL).fit(images), "did you mean"),
         (lambda: PaDiM("resnet18", "fulll", **SMALL).fit(images).predict(images), "did you mean full"),
-        (lambda: PaDiM("resnet18", **{**SMALL, "dims": 449}).fit(images), "1 to 448"),
+        (lambda: PaDiM("resnet18", **{**SMALL, "dims": 449}).fit(images), "448 channels"),
         (lambda: PaDiM("resnet18", **SMALL, device="abacus").fit(images), "abacus"),
         (lambda: load(tmp_path / "none.safetensors"), "not a file"),
     ]
@@ -205,13 +209,80 @@ def test_files_that_are_no_models_are_refused(images, fitted, tmp_path):
         load(newer)
 
 
-def test_a_loaded_detector_says_why_it_cannot_continue(images, fitted, tmp_path):
-    fitted.save(tmp_path / "model.safetensors")
+def test_moments_give_the_scores_of_samples(images):
+    many, few_dims = np.concatenate([images, 255 - images] * 5), {**SMALL, "dims": 4}
+    plenty = PaDiM("resnet18", **few_dims).fit(many)
+    budget = 3 * Moments.bytes_needed(144, 4)
+    tight = PaDiM("resnet18", **few_dims, memory=budget, batch_size=7).fit(many)
+    assert isinstance(plenty.statistics_, Samples)
+    assert isinstance(tight.statistics_, Moments)
+    np.testing.assert_allclose(tight.predict(many).scores, plenty.predict(many).scores, rtol=1e-5)
+    with pytest.raises(InputError, match="allow more memory"):
+        tight.calibrate()
+    with pytest.raises(InputError, match="do not fit the memory"):
+        PaDiM("resnet18", **SMALL, memory=100_000).fit(images)
+
+
+@pytest.mark.parametrize(("dims", "form"), [(8, "primal"), (40, "dual")])
+@pytest.mark.parametrize("estimator", ["full", "ledoit-wolf", "diagonal"])
+def test_a_saved_detector_continues_and_merges(images, dims, form, estimator, tmp_path):
+    parameters = {**SMALL, "dims": dims, "estimator": estimator}
+    expected = PaDiM("resnet18", **parameters).fit(images).predict(images).scores
+    first, second = (PaDiM("resnet18", **parameters).fit(part) for part in (images[:9], images[9:]))
+    if estimator != "diagonal":
+        assert first.gaussian_.form == form
+    path = tmp_path / "model.safetensors"
+    first.save(path, resumable=True)
+    np.testing.assert_allclose(load(path).partial_fit(images[9:]).predict(images).scores, expected, rtol=1e-5)
+    for one, other in ((load(path), second), (second, load(path))):
+        merged = one.merge(other)
+        assert merged.n_images_ == 14
+        np.testing.assert_allclose(merged.predict(images).scores, expected, rtol=1e-5)
+
+
+def test_detectors_that_differ_in_more_than_images_do_not_merge(images, fitted):
+    for change, words in (({"seed": 1}, "reduction"), ({"resize": 60}, "transform"), ({"crop": 40}, "transform")):
+        other = PaDiM("resnet18", **{**SMALL, **change}).fit(images)
+        with pytest.raises(InputError, match=words):
+            other.merge(fitted)
+
+
+def test_a_detector_saved_without_statistics_says_why_it_cannot_continue(images, tmp_path):
+    PaDiM("resnet18", **{**SMALL, "dims": 8}).fit(images).save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="does not hold"):
+    with pytest.raises(InputError, match="resumable"):
         loaded.partial_fit(images)
-    with pytest.raises(InputError, match="before saving"):
+    with pytest.raises(InputError, match="resumable"):
         loaded.calibrate()
+
+
+def test_a_failed_fit_leaves_the_detector_as_it_was(images, fitted, tmp_path):
+    detector = PaDiM("resnet18", **SMALL).fit(images[:10])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    for attempt in (detector.fit, detector.partial_fit):
+        with pytest.raises(InputError, match=r"broken\.png"):
+            attempt([*images[:3], tmp_path / "broken.png"])
+    np.testing.assert_array_equal(detector.predict(images).scores, fitted.predict(images).scores)
+
+
+def test_semi_orthogonal_embeddings_are_projections_of_all_channels(images):
+    detector = PaDiM("resnet18", **SMALL, reduce="orthogonal").fit(images[:10])
+    matrix = detector.reduction_.matrix
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(40), atol=1e-5)
+    features = detector.extract(images[:2])
+    finest = features.grids[0]
+    maps = torch.cat([interpolate(layer, finest) for layer in features.maps], 1).flatten(2)
+    expected = torch.einsum("ncp,cd->pnd", maps, matrix)
+    found = detector.reduction_.apply(features)[slice(None)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_estimator_object_is_saved_by_its_registered_name(images, tmp_path):
+    detector = PaDiM("resnet18", Full(epsilon=0.5), **SMALL).fit(images[:10])
+    detector.save(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors")
+    assert loaded.get_params()["estimator"] == "full(epsilon=0.5)"
+    np.testing.assert_allclose(loaded.predict(images).scores, detector.predict(images).scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +298,7 @@ def test_real_images_give_the_figures_of_a_literal_padim(shared: Path, category,
     detector = PaDiM("resnet18", weights=str(weights)).fit(loaded.train)
     prediction = detector.predict(loaded.test)
     masks = [
-        detector.transform.mask(read_mask(sample.masks, (256, 256))) if sample.masks else None
-        for sample in loaded.test
+        detector.transform.mask(read_mask(sample.masks, (256, 256))) if sample.masks else None for sample in loaded.test
     ]
     labels = np.array([sample.label for sample in loaded.test])
     figures = evaluate(labels, prediction.scores, prediction.maps, masks).values

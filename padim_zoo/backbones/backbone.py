@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.backbones.folding import fold_batch_norm
 from padim_zoo.errors import InputError
 
@@ -70,6 +72,11 @@ class Backbone(nn.Module):
         16 hex digits that change with any tensor of ``state``, and with nothing else.
     default_dims : int
         How many channels a detector keeps unless told otherwise: see :func:`default_dims`.
+    response : str
+        How the layers answer to a fixed image, to four digits: changes with the code of the network, which
+        :attr:`weights_hash` does not see.
+    precision : str
+        ``"float32"``, or what :meth:`in_precision` was asked for.
     """
 
     _scale: Tensor
@@ -104,7 +111,10 @@ class Backbone(nn.Module):
         fold_batch_norm(network, example)
         self.network = network.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            self.channels = tuple(int(layer.shape[1]) for layer in self.network(example))
+            maps = self.network(example)
+        self.channels = tuple(int(layer.shape[1]) for layer in maps)
+        self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
+        self.precision = "float32"
         self.default_dims = default_dims(self.channels)
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
@@ -131,16 +141,21 @@ class Backbone(nn.Module):
         """
         normalised = (images - self._shift) * self._scale
         try:
-            return list(self.network(normalised.contiguous(memory_format=torch.channels_last)))
+            return self._compute(normalised)
         except (AssertionError, RuntimeError) as error:
             if "memory" in str(error) or not self._takes_its_own_size(normalised.device):
                 raise
             raise InputError(self._refusal(images, str(error))) from error
 
+    def _compute(self, normalised: Tensor) -> list[Tensor]:
+        """The maps, float32, of normalised images."""
+        images = normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last)
+        return [layer.float() for layer in self.network(images)]
+
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
         try:
-            self.network(torch.zeros(1, 3, *self._example_size, device=device))
+            self._compute(torch.zeros(1, 3, *self._example_size, device=device))
         except (AssertionError, RuntimeError):
             return False
         return True
@@ -152,6 +167,33 @@ class Backbone(nn.Module):
             f"{self.name} cannot take images of {height}×{width} pixels ({line}): choose others by --resize and --crop"
         )
 
+    def in_precision(self, precision: str) -> Backbone:
+        """A backbone whose network computes in another type; this one is left as it is.
+
+        Images are normalised, and maps returned, in float32. :meth:`state_in_use` and :attr:`weights_hash` stay those
+        of the float32 weights.
+
+        Parameters
+        ----------
+        precision : str
+            A key of :data:`~padim_zoo.backbones.device.PRECISIONS`.
+
+        Raises
+        ------
+        InputError
+            If this backbone is not in float32 any more, or the network cannot compute in that type.
+        """
+        if precision == self.precision:
+            return self
+        if self.precision != "float32":
+            raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")
+        other = copy.deepcopy(self, {id(self._state): self._state})
+        other.network.to(PRECISIONS[precision])
+        other.precision = precision
+        if not other._takes_its_own_size(self._scale.device):
+            raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32")
+        return other
+
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode whatever is asked: a backbone is frozen."""
         return super().train(False)
@@ -162,3 +204,8 @@ class Backbone(nn.Module):
         ``backbones.create(name, layers=backbone.layers, weights=backbone.state_in_use())`` gives this backbone again.
         """
         return dict(self._state)
+
+
+def _weighted_mean(layer: Tensor) -> float:
+    values = layer.abs().flatten().double()
+    return float(values @ torch.linspace(0, 1, len(values), dtype=torch.float64) / len(values))

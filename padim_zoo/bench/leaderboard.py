@@ -47,7 +47,7 @@ DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
 IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers")
 SETTINGS = ("dims", "seed", "folds")
-TRANSFORM = ("resize", "crop", "sigma")
+TRANSFORM = ("resize", "crop", "sigma", "precision")
 HASHES = ("weights_hash", "data")
 
 COLUMNS: tuple[Column, ...] = (

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.settings import canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite
@@ -117,6 +118,7 @@ def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detect
         "resize": config.resize,
         "crop": config.crop,
         "sigma": config.sigma,
+        "precision": config.precision,
         "batch_size": suite.batch_size,
         "device": suite.device,
     }
@@ -154,6 +156,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
         "resize": suite.resize,
         "crop": suite.crop,
         "sigma": suite.sigma,
+        "precision": resolve_precision(suite.precision, resolve_device(suite.device)),
     }
     taken = _options(model.detector)
     options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}

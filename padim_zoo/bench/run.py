@@ -38,6 +38,8 @@ class RunConfig:
         Draws the channels, and shuffles the normal images into folds.
     resize, crop : int, pair of int or None
         The transform in front of the backbone.
+    precision : str
+        Type that the backbone computes in, ``"auto"`` worked out.
     sigma : float
         Blur of the anomaly map in pixels.
     folds : int
@@ -60,6 +62,7 @@ class RunConfig:
     seed: int = 0
     resize: Size = None
     crop: Size = None
+    precision: str | None = None
     sigma: float | None = None
     folds: int = 1
     ensemble: str | None = None

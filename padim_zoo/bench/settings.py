@@ -158,6 +158,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "sigma": _number,
     "weights": _settings,
     "device": _text,
+    "precision": _text,
     "batch_size": _integer,
     "jobs": _integer,
     "plugin": _paths,

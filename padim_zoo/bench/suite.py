@@ -56,6 +56,8 @@ class Suite:
         Blur of the anomaly map in pixels.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` …
+    precision : str
+        ``"float32"``, ``"bfloat16"`` or ``"auto"``: the type that backbones compute in.
     batch_size : int
         Images that pass the backbone at a time.
     jobs : int
@@ -86,6 +88,7 @@ class Suite:
     sigma: float = 4.0
     weights: tuple[str, ...] = ()
     device: str = "auto"
+    precision: str = "float32"
     batch_size: int = 32
     jobs: int = 1
     plugin: tuple[Path, ...] = ()

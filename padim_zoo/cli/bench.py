@@ -33,6 +33,7 @@ SOME_FAILED = 1
 @click.option("--sigma", metavar="PX", help="Blur of the anomaly map; 0 is off.  [default: 4]")
 @click.option("--weights", multiple=True, metavar="W", help="[BACKBONE=]default|none|PATH; repeatable.")
 @click.option("--device", metavar="NAME", help="auto, cpu or cuda.  [default: auto]")
+@click.option("--precision", metavar="TYPE", help="Of backbones: float32, bfloat16 or auto.  [default: float32]")
 @click.option("--batch-size", metavar="N", help="Images that pass the backbone at a time.  [default: 32]")
 @click.option("--jobs", metavar="N", help="Worker processes.  [default: 1]")
 @click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")

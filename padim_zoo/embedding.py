@@ -105,7 +105,7 @@ class PatchEmbeddings:
         """
         total = torch.zeros(1, dtype=dtype)
         for (layer, at), (theirs, _) in zip(self._used, other._used, strict=True):
-            positions, inverse = torch.unique_consecutive(at[patches], return_inverse=True)
+            positions, inverse = _positions(at, patches)
             total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
         return total
 
@@ -113,7 +113,7 @@ class PatchEmbeddings:
         """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
         total = torch.zeros(1, dtype=dtype)
         for layer, at in self._used:
-            positions, inverse = torch.unique_consecutive(at[patches], return_inverse=True)
+            positions, inverse = _positions(at, patches)
             total = total + layer[positions].to(dtype).square().sum(2)[inverse]
         return total
 
@@ -146,3 +146,14 @@ class PatchEmbeddings:
 
     def _like(self, layers: tuple[Tensor, ...]) -> PatchEmbeddings:
         return PatchEmbeddings(layers, self.grids, self.grid)
+
+
+def _positions(at: Tensor, patches: slice | Tensor) -> tuple[slice | Tensor, Tensor]:
+    """The positions of a layer that some patches lie on, and for each patch, which of them is its own."""
+    wanted = at[patches]
+    if isinstance(patches, slice):
+        # Neighbouring patches lie on neighbouring positions: a slice of a layer is not copied.
+        first = int(wanted.min())
+        return slice(first, int(wanted.max()) + 1), wanted - first
+    positions, inverse = torch.unique(wanted, return_inverse=True)
+    return positions, inverse

@@ -27,6 +27,10 @@ from torch import Tensor
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.parallel import map_blocks
 
+FEW_IMAGES = 4
+"""Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
+threads with less ado than a pool does."""
+
 
 class Gaussian(ABC):
     """P Gaussians in D dimensions.
@@ -50,6 +54,8 @@ class Gaussian(ABC):
         Tensor (P, N), float32, not negative
         """
         deviations = embeddings - self.mean
+        if embeddings.n < FEW_IMAGES:
+            return self._block(deviations, slice(0, embeddings.P))
         working_bytes = 4 * self._working_numbers(embeddings.n)
         parts = map_blocks(lambda patches: self._block(deviations, patches), embeddings.P, working_bytes)
         return torch.cat(parts)

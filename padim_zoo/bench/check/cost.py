@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -41,8 +42,8 @@ class Growth:
 
     @property
     def ratio(self) -> float:
-        """Above 1 for what got worse."""
-        return self.now / self.before
+        """Above 1 for what got worse; NaN where a cost was not measured."""
+        return self.now / self.before if self.before else math.inf
 
     def exceeds(self, limit: float, floor: float) -> bool:
         """Whether it got worse by more than a ratio and an absolute amount."""
@@ -67,11 +68,7 @@ def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findi
     if not comparable:
         return
     for cost in TIMES:
-        growths = [
-            Growth(pair.name, before, pair.now.costs[cost.name])
-            for pair in comparable
-            if (before := pair.before.costs[cost.name] * pair.now.machine.slower_than(pair.before.machine)) > 0
-        ]
+        growths = [growth for pair in comparable if not math.isnan((growth := _time_growth(pair, cost.name)).ratio)]
         if not growths:
             continue
         typical = sorted(growths, key=lambda growth: growth.ratio)[(len(growths) - 1) // 2]
@@ -116,6 +113,11 @@ def note_incomparable_machines(pairs: Sequence[Pair], findings: Findings) -> Non
             reasons.setdefault(reason, []).append(pair.name)
     for reason, names in reasons.items():
         findings.note(f"times are not compared ({reason})", names)
+
+
+def _time_growth(pair: Pair, name: str) -> Growth:
+    scale = pair.now.machine.slower_than(pair.before.machine)
+    return Growth(pair.name, pair.before.costs[name] * scale, pair.now.costs[name])
 
 
 def _too_costly(growth: Growth, name: str, unit: str, limit: float) -> Regression:

@@ -6,18 +6,22 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.bench.leaderboard import DEVIATING, TIMINGS
+from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.errors import InputError
 
 _INCIDENTAL = ("data", "weights_hash", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
+
+_DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}))
+"""What settings are that an older version of this package did not write down."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Row:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        lacking = {"dataset", "category", "seed", "weights_hash", "members"} - set(self.config)
+        lacking = {"dataset", "category", "data"} - set(self.config)
         if lacking:
             raise ValueError(f"the configuration lacks {', '.join(sorted(lacking))}")
         if self.scores is not None and any(len(f) != len(self.scores.ranks) for f in self.figures.values()):
@@ -91,9 +95,9 @@ class Row:
 
     @property
     def configuration(self) -> str:
-        """The same but for the category and the seed."""
-        incidental = (*_INCIDENTAL, "category", "seed")
-        return _hash({name: value for name, value in self.config.items() if name not in incidental})
+        """What rows of several categories and seeds have in common, as a hash."""
+        several = ("category", "seed", "data", "members")
+        return _hash({name: value for name, value in self.config.items() if name not in several})
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: without NaN, and with all labels in one string."""
@@ -119,11 +123,11 @@ class Row:
         """
         labels = np.array(list(values["labels"]), dtype=np.uint8)
         return cls(
-            config=dict(values["config"]),
+            config={**_DEFAULTS, **values["config"]},
             weights=values["weights"],
             machine=Machine.of(values["machine"]),
             figures={name: [_or_nan(value) for value in values["figures"][name]] for name in DEVIATING},
-            costs={name: _or_nan(value) for name, value in values["costs"].items()},
+            costs={name: _or_nan(values["costs"][name]) for name in TIMINGS},
             scores=TestScores(labels, np.array(values["ranks"], dtype=np.int64)),
         )
 
@@ -167,7 +171,7 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
     try:
         members = [keys.get(member, member) for member in document["config"]["members"]]
         return Row(
-            config={**document["config"], "members": members},
+            config={**_DEFAULTS, **document["config"], "members": members},
             weights=document.get("weights"),
             machine=machine,
             figures={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in DEVIATING},

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli.main import main
+
+ENVIRONMENT = {"calibration_seconds": 0.01, "threads": 2, "jobs": 1, "gpu": None}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_runs(folder: str, fit_seconds: float = 4.0, status: str = "done", categories=("gear", "wood"), **changes):
+    store = RunStore(folder)
+    labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
+    figures = {"image_auroc": 1.0, "image_ap": 1.0, "image_f1": 1.0, "pixel_auroc": 0.9, "aupro": 0.8}
+    for category in categories:
+        config = RunConfig("mvtec", category, category, "padim", "resnet18", "0", ("layer1",), 100, "full")
+        document = {
+            "format": 1,
+            "id": config.id,
+            "status": status,
+            "config": config.to_dict(),
+            "weights": "default",
+            "folds": [figures],
+            "timings": {"fit_seconds": fit_seconds, "model_mb": 50.0, "peak_memory_mb": 900.0},
+            "notes": [],
+            "error": {"type": "E", "message": "out of luck"} if status == "failed" else None,
+            "environment": ENVIRONMENT,
+        }
+        store.write({**document, **changes}, {"labels": labels, "scores": np.arange(6.0)[None]})
+    return folder
+
+
+def write_benchmarks(path: str, median: float, machine_info=None):
+    stats = {"q1": 0.9 * median, "median": median, "q3": 1.1 * median}
+    content = {
+        "machine_info": {"padim_zoo": ENVIRONMENT} if machine_info is None else machine_info,
+        "benchmarks": [{"fullname": "benchmarks/test_fit.py::test_fit[full]", "stats": stats}],
+    }
+    Path(path).write_text(json.dumps(content))
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments), "--baseline", "baseline.json"])
+
+
+def test_update_then_check(tmp_path):
+    updated = invoke(write_runs("runs"), "--update")
+    assert (updated.exit_code, updated.output) == (0, "baseline.json: 2 runs, 0 benchmarks\n")
+    same = invoke("runs")
+    assert (same.exit_code, same.stdout) == (0, "no regression in 2 runs\n")
+
+    slower = invoke(write_runs("slower", fit_seconds=8.0))
+    assert slower.exit_code == 1
+    for text in ("1 regressions in 2 runs", "fit_seconds", "4 s", "8 s", "× 2.00", "over × 1.3"):
+        assert text in slower.stdout
+    assert invoke("slower", "--slowdown", "2.1").exit_code == 0
+    assert invoke("slower", "--slowdown", "inf").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["baseline.json", "runs", "slower"]
+
+
+def test_parts_are_updated_by_themselves():
+    invoke(write_runs("runs"), "--update")
+    both = invoke("--benchmarks", write_benchmarks("stages.json", 0.1), "--update")
+    assert both.output == "baseline.json: 2 runs, 1 benchmarks\n"
+    assert invoke("runs", "--benchmarks", "stages.json").stdout == "no regression in 2 runs and 1 benchmarks\n"
+    assert "no run store was given" in invoke("--benchmarks", "stages.json").stdout
+    slower = invoke("runs", "--benchmarks", write_benchmarks("slower.json", 0.2))
+    assert slower.exit_code == 1
+    assert "test_fit[full]" in slower.stdout
+
+
+def test_failed_runs_are_left_out_of_a_baseline():
+    write_runs("runs", categories=("gear",))
+    write_runs("runs", categories=("wood",), status="failed")
+    result = invoke("runs", "--update")
+    assert result.stdout == "baseline.json: 1 runs, 0 benchmarks\n"
+    assert "1 runs that failed are left out" in result.stderr
+    assert invoke(write_runs("failed", categories=("gear",), status="failed")).exit_code == 1
+    all_failed = CliRunner().invoke(main, ["check", "failed", "--update", "--baseline", "other.json"])
+    assert (all_failed.exit_code, Path("other.json").exists()) == (2, False)
+
+
+def test_a_foreign_file_in_the_store_is_named_and_left_out():
+    invoke(write_runs("runs"), "--update")
+    Path("runs", "baseline.json").write_text(Path("baseline.json").read_text())
+    result = invoke("runs")
+    assert result.exit_code == 0
+    assert "baseline.json is not a run document" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to compare"),
+        (["nowhere"], "there is no run store nowhere"),
+        (["empty"], "holds no run"),
+        (["old"], "no calibration time"),
+        (["other"], "none of the 1 runs"),
+        (["runs", "--benchmarks", "nowhere.json"], "cannot read the benchmarks"),
+        (["runs", "--benchmarks", "baseline.json"], "is not what pytest --benchmark-json writes"),
+        (["runs", "--benchmarks", "list.json"], "is not what pytest --benchmark-json writes"),
+        (["runs", "--benchmarks", "text.json"], "is not what pytest --benchmark-json writes"),
+        (["runs", "--benchmarks", "none.json"], "holds no benchmark"),
+        (["runs", "--benchmarks", "foreign.json"], "no calibration time"),
+        (["runs", "--benchmarks", "stages.json"], "none of the 1 benchmarks is in the baseline"),
+        (["runs", "--slowdown", "0.5"], "slowdown is 0.5"),
+        (["runs", "--accuracy-drop", "nan"], "accuracy_drop is nan"),
+        (["runs", "--memory-growth", "much"], "much"),
+    ],
+)
+def test_input_that_cannot_be_used(arguments, message):
+    invoke(write_runs("runs"), "--update")
+    Path("empty").mkdir()
+    write_runs("old", environment={"threads": 2})
+    write_runs("other", categories=("leather",))
+    write_benchmarks("stages.json", 0.1)
+    write_benchmarks("foreign.json", 0.1, machine_info={"node": "x"})
+    Path("none.json").write_text('{"benchmarks": []}')
+    Path("list.json").write_text("[]")
+    Path("text.json").write_text("fit: 3 s")
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read the baseline"),
+        ("not JSON", "is not a baseline"),
+        ("[]", "is not a baseline"),
+        ('{"benchmarks": []}', "is not a baseline"),
+        ('{"kind": "padim-zoo baseline", "format": 0}', "this version reads format 1"),
+        ('{"kind": "padim-zoo baseline", "format": 1}', "is damaged"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used(content, message):
+    write_runs("runs")
+    if content is not None:
+        Path("baseline.json").write_text(content)
+    result = invoke("runs")
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert message in line
+    if content is not None:  # nothing that is not ours is overwritten
+        assert invoke("runs", "--update").exit_code == 2
+        assert Path("baseline.json").read_text() == content

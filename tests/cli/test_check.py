@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from padim_zoo.bench.run import RunConfig
@@ -42,7 +44,7 @@ def write_runs(folder: str, fit_seconds: float = 4.0, status: str = "done", cate
 
 
 def write_benchmarks(path: str, median: float, machine_info=None):
-    stats = {"q1": 0.9 * median, "median": median, "q3": 1.1 * median}
+    stats = {"min": 0.9 * median, "median": median}
     content = {
         "machine_info": {"padim_zoo": ENVIRONMENT} if machine_info is None else machine_info,
         "benchmarks": [{"fullname": "benchmarks/test_fit.py::test_fit[full]", "stats": stats}],
@@ -158,3 +160,13 @@ def test_a_baseline_that_cannot_be_used(content, message):
     if content is not None:  # nothing that is not ours is overwritten
         assert invoke("runs", "--update").exit_code == 2
         assert Path("baseline.json").read_text() == content
+
+
+def test_the_workflow_uses_options_that_there_are():
+    workflow = Path(__file__).parents[2] / "docs" / "workflows" / "padim-zoo.yml"
+    steps = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["check"]["steps"]
+    commands = [shlex.split(step["run"]) for step in steps if "padim-zoo " in step.get("run", "")]
+    assert [command[1] for command in commands] == ["bench", "check", "check"]
+    for _, name, *arguments in commands:
+        usage = CliRunner().invoke(main, [name, "--help"]).output
+        assert all(argument in usage for argument in arguments if argument.startswith("--"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from padim_zoo.errors import InputError
 
@@ -184,9 +184,11 @@ def _open(path: Path) -> Image.Image:
                 image = Image.open(io.BytesIO(content))
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
-    except Exception as error:  # decoders raise whatever a broken header leads them to
-        found = "is an empty file" if not content else f"is not an image that can be read ({_reason(error)})"
+    except UnidentifiedImageError:
+        found = "is an empty file" if not content else "is not an image"
         raise InputError(f"{path} {found}: expected png, jpg, bmp, tif or webp") from None
+    except Exception as error:  # decoders raise whatever a broken header leads them to
+        raise _broken(str(path), error) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(

@@ -10,6 +10,7 @@ from padim_zoo.detectors.detector import Detector as Detector
 from padim_zoo.detectors.detector import Prediction as Prediction
 from padim_zoo.detectors.padim import PaDiM as PaDiM
 from padim_zoo.detectors.storage import open_detector
+from padim_zoo.errors import InputError
 
 
 def load(path: str | Path, **options: Any) -> Detector:
@@ -28,6 +29,11 @@ def load(path: str | Path, **options: Any) -> Detector:
         If the file is not a model, or its detector or backbone is not registered here (load its plugin first).
     """
     file = open_detector(path)
-    factory: Any = registry.detectors.entry(file.header["detector"]).factory
-    detector: Detector = factory.from_file(file, **options)
+    try:
+        factory: Any = registry.detectors.entry(file.header["detector"]).factory
+        detector: Detector = factory.from_file(file, **options)
+    except KeyError as error:
+        raise InputError(
+            f"{path} lacks {error}: it was written by another version of padim-zoo; fit it again"
+        ) from None
     return detector

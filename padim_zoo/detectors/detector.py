@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.errors import InputError
 from padim_zoo.features import Features
 
 if TYPE_CHECKING:
@@ -51,8 +54,20 @@ class Detector(ABC):
     ``predict_features(extract(images))``, so that several detectors with one :attr:`features_key` can be fitted and
     judged on features that were extracted once.
 
+    Attributes
+    ----------
+    calibration_ : Calibration or None
+        Threshold and what it was made from; None until :meth:`calibrate`.
+
     Images are anything :func:`padim_zoo.data.loading.batches` takes: paths, PIL images, arrays, tensors, a data loader.
     """
+
+    calibration_: Calibration | None = None
+
+    @property
+    @abstractmethod
+    def transform(self) -> Transform:
+        """What happens to an image before the backbone, and to a mask before it is compared with a map."""
 
     @property
     @abstractmethod
@@ -86,6 +101,21 @@ class Detector(ABC):
     @abstractmethod
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` would write them, without the backbone's weights."""
+
+    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+        """Set the threshold from out-of-fold scores of the normal images of the fit.
+
+        Raises
+        ------
+        InputError
+            If there are too few images for the rate, or the detector makes no threshold, as here.
+        """
+        raise InputError(f"{type(self).__name__} makes no threshold: give one, e.g. padim-zoo predict --threshold")
+
+    @property
+    def threshold_(self) -> float | None:
+        """Scores above it are called anomalous; None until :meth:`calibrate`."""
+        return None if self.calibration_ is None else self.calibration_.threshold
 
     def fit(self, images: Any) -> Self:
         """Fit on normal images, forgetting any earlier fit."""

@@ -87,7 +87,7 @@ class PaDiM(Detector):
     reduction_ : Reduction
         What was drawn.
     statistics_ : Samples, Moments or None
-        What is known of the normal images; None in a detector that was loaded from a file without it.
+        What is known of the normal images; None in a detector that was loaded, until it is wanted.
     gaussian_ : Gaussian
     n_images_ : int
     image_size_ : tuple of int
@@ -244,6 +244,8 @@ class PaDiM(Detector):
 
     def _known_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit."""
+        if self.statistics_ is None and isinstance(self._gaussian, DualGaussian):
+            self.statistics_ = Samples(self._gaussian.samples + self._gaussian.mean)
         if self.statistics_ is None and self._gaussian is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
@@ -254,6 +256,7 @@ class PaDiM(Detector):
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         reduction = self.draw_reduction() if known is None else self.reduction_
         size = None if known is None else self.image_size_
+        self.build_estimator()  # an estimator that does not exist is refused before any image is read
         accumulator = Accumulator(known, self._budget())
         for features in parts:
             if size is not None and features.image_size != size:
@@ -328,11 +331,6 @@ class PaDiM(Detector):
                 f"on {_pixels(self.image_size_)}: use images of the same shape, or a crop"
             )
         return self._score(gaussian, self.reduction_.apply(features))
-
-    @property
-    def threshold_(self) -> float | None:
-        """Scores above it are called anomalous; None until :meth:`calibrate`."""
-        return None if self.calibration_ is None else self.calibration_.threshold
 
     def _score(self, gaussian: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
         distances = gaussian.squared_distances(embeddings).sqrt().T.reshape(embeddings.n, *embeddings.grid)
@@ -432,8 +430,6 @@ class PaDiM(Detector):
         if moments:
             shift = _embeddings(file.arrays("shift."), grids)
             detector.statistics_ = Moments.from_arrays(header["n_images"], shift, moments)
-        elif isinstance(detector._gaussian, DualGaussian):
-            detector.statistics_ = Samples(detector._gaussian.samples + mean)
         detector.image_size_ = (header["image_size"][0], header["image_size"][1])
         detector.n_images_ = header["n_images"]
         if header["calibration"] is not None:

@@ -62,12 +62,16 @@ class Toy(Detector):
         self.batch_size = batch_size
 
     @property
+    def transform(self):
+        return Transform(self.resize, self.crop)
+
+    @property
     def features_key(self):
         return self.backbone.name
 
     def extract(self, images):
         note(f"extract {self.backbone.name}")
-        pixels = torch.cat(list(batches(images, Transform(self.resize, self.crop), self.batch_size)))
+        pixels = torch.cat(list(batches(images, self.transform, self.batch_size)))
         return Features(((pixels.double() / 255) ** self.backbone.gain,), tuple(pixels.shape[2:]))
 
     def fit_features(self, features):

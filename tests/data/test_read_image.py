@@ -206,7 +206,7 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder.png").mkdir()
     for name, message in [
-        ("text.png", "is not an image that can be read"),
+        ("text.png", "is not an image"),
         ("empty.png", "is an empty file"),
         ("missing.png", "does not exist"),
         ("folder.png", "cannot be read"),

@@ -203,6 +203,10 @@ def test_files_that_are_no_models_are_refused(images, fitted, tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(InputError, match="not a whole"):
         load(tmp_path / "text.safetensors")
+    older = tmp_path / "older.safetensors"
+    save_file(load_file(whole), older, metadata={"padim_zoo": json.dumps({"format": 1, "detector": "padim"})})
+    with pytest.raises(InputError, match="another version"):
+        load(older)
     newer = tmp_path / "newer.safetensors"
     save_file(load_file(whole), newer, metadata={"padim_zoo": json.dumps({"format": 99})})
     with pytest.raises(InputError, match="upgrade"):

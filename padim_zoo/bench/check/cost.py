@@ -10,6 +10,7 @@ from itertools import product
 from padim_zoo.bench.check.finding import Findings, Regression
 from padim_zoo.bench.check.matching import Pair
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
+from padim_zoo.bench.check.noise import repetition_interval
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,25 @@ def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findi
     """Compare the times of the rows of one configuration.
 
     One row is one measurement of a fraction of a second, and whatever else the machine does makes it longer, twofold or
-    tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; single rows are told of.
+    tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; and where three or more rows
+    show how much ratios scatter, the interval of their geometric mean must not hold 1. Single rows are told of.
     """
     comparable = [pair for pair in pairs if pair.now.machine.why_incomparable(pair.before.machine) is None]
     if not comparable:
         return
     for cost in TIMES:
-        growths = [growth for pair in comparable if not math.isnan((growth := _time_growth(pair, cost.name)).ratio)]
+        growths = [growth for pair in comparable if 0 < (growth := _time_growth(pair, cost.name)).ratio < math.inf]
         if not growths:
             continue
         typical = sorted(growths, key=lambda growth: growth.ratio)[(len(growths) - 1) // 2]
-        if typical.exceeds(limit, cost.floor):
+        scatter = repetition_interval([math.log(growth.ratio) for growth in growths])
+        if typical.exceeds(limit, cost.floor) and (scatter is None or scatter[0] > 0):
             where = typical.name if len(growths) == 1 else f"median of {len(growths)} rows: {configuration}"
             findings.regressions.append(_too_costly(replace(typical, name=where), cost.name, cost.unit, limit))
         else:
             single = [growth.name for growth in growths if growth.exceeds(limit**2, cost.floor)]
             if single:
-                findings.note(f"{cost.name} over × {limit**2:.3g} in too few rows to count", single)
+                findings.note(f"{cost.name} over × {limit**2:.3g} in single rows, which does not count", single)
 
 
 def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit: float, findings: Findings) -> None:

@@ -63,8 +63,8 @@ def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findi
     """Compare the times of the rows of one configuration.
 
     One row is one measurement of a fraction of a second, and whatever else the machine does makes it longer, twofold or
-    tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; and where three or more rows
-    show how much ratios scatter, the interval of their geometric mean must not hold 1. Single rows are told of.
+    tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; and where three rows or
+    more show how ratios scatter, the interval of their geometric mean must not hold 1. Single rows are told of.
     """
     comparable = [pair for pair in pairs if pair.now.machine.why_incomparable(pair.before.machine) is None]
     if not comparable:

@@ -9,7 +9,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from padim_zoo.cli.options import DatasetChoice, comma_separated, dataset_options, pixels, plugin_option
+from padim_zoo.cli.options import (
+    DatasetChoice,
+    amount_of_memory,
+    comma_separated,
+    dataset_options,
+    pixels,
+    plugin_option,
+)
 from padim_zoo.errors import InputError
 
 
@@ -22,14 +29,22 @@ from padim_zoo.errors import InputError
 @click.option("--weights", metavar="default|none|PATH", help="Weights of the backbone.  [default: default]")
 @click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
 @click.option("--estimator", help="padim-zoo list estimators.  [default: full]")
-@click.option("--dims", type=click.IntRange(1), help="Channels drawn at random.  [default: the backbone's]")
+@click.option("--dims", type=click.IntRange(1), help="Dimensions of an embedding.  [default: the backbone's]")
+@click.option("--reduce", help="How: random channels, or an orthogonal projection.  [default: random]")
 @click.option("--resize", callback=pixels, help="Shorter side: N, HEIGHTxWIDTH or none.  [default: 256]")
 @click.option("--crop", callback=pixels, help="Centre crop: N, HEIGHTxWIDTH or none.  [default: 224]")
 @click.option("--sigma", type=click.FloatRange(0), help="Blur of the map in pixels, 0 for none.  [default: 4]")
-@click.option("--seed", type=int, help="Of the channel draw.  [default: 0]")
+@click.option("--seed", type=int, help="Of that draw.  [default: 0]")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at once in the backbone.  [default: 32]")
 @click.option("--device", help="auto, cpu or cuda.  [default: auto]")
 @click.option("--precision", help="float32, bfloat16 or auto, of the backbone.  [default: float32]")
+@click.option(
+    "--memory",
+    metavar="4GB",
+    callback=amount_of_memory,
+    help="For the fit's statistics.  [default: half of what is free]",
+)
+@click.option("--resumable", is_flag=True, help="Save what it takes to go on fitting with more images.")
 @click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
 @plugin_option
@@ -43,6 +58,7 @@ def fit(
     detector: str,
     fpr: float | None,
     folds: int,
+    resumable: bool,
     **parameters: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -71,15 +87,21 @@ def fit(
     }
     started = time.perf_counter()
     model: Any = detectors.create(detector, **chosen).fit(paths)
-    calibration = model.calibrate(false_alarm_rate=fpr, folds=folds) if fpr or len(paths) > 1 else None
+    calibration, why_none = None, ""
+    try:
+        calibration = model.calibrate(false_alarm_rate=fpr, folds=folds)
+    except InputError as error:
+        if fpr is not None:
+            raise
+        why_none = str(error)
     seconds = time.perf_counter() - started
-    model.save(output)
+    model.save(output, **({"resumable": True} if resumable else {}))
 
     height, width = model.gaussian_.mean.grid
     click.echo(f"fitted     {detector} ({model.backbone_.name}, {model.estimator}) on {len(paths)} normal images")
     click.echo(f"patches    {height} × {width}, of {model.gaussian_.mean.D} dimensions")
     if calibration is None:
-        click.echo("threshold  none: a single image cannot be left out of the fit and scored")
+        click.echo(f"threshold  none: {why_none}")
     else:
         rate = calibration.false_alarm_rate
         least = "" if fpr or rate <= 0.01 else f" (the least that {len(paths)} images can promise)"

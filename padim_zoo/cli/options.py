@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -116,6 +117,21 @@ def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     from padim_zoo.data.transform import parse_size
 
     return None if value is None else parse_size(value)
+
+
+def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Callback of an option that takes bytes: ``4GB``, ``500MB``, ``4e9``."""
+    if value is None:
+        return None
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", value.lower())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or number <= 0 or match[2] not in units:
+        raise click.BadParameter(f"{value!r} is no amount of memory: expected e.g. 4GB or 500MB")
+    return int(number * units[match[2]])
 
 
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -97,6 +97,23 @@ def test_fit_of_a_single_image_has_no_threshold(gear: Path, tmp_path: Path) -> N
     assert padim_zoo.load(tmp_path / "m.safetensors").predict([image]).threshold is None
 
 
+def test_a_resumable_model_goes_on_with_more_images(gear: Path, tmp_path: Path) -> None:
+    images = sorted((gear / "train" / "good").iterdir())
+    few = ["--resize", "none", "--crop", "none", "--dims", "4", "--reduce", "orthogonal", "--resumable"]
+    succeed("fit", *images[:8], "-o", tmp_path / "m.safetensors", *few)
+    continued = padim_zoo.load(tmp_path / "m.safetensors").partial_fit(images[8:])
+    whole = padim_zoo.PaDiM(resize=None, crop=None, dims=4, reduce="orthogonal").fit(images)
+    np.testing.assert_allclose(continued.predict(images).scores, whole.predict(images).scores, rtol=1e-5)
+
+
+def test_memory_that_is_too_little_is_refused(gear: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    line = refuse("fit", gear / "train" / "good", "-o", output, *FIT, "--memory", "20KB")
+    assert "do not fit the memory allowed" in line
+    assert not output.exists()
+    assert "no amount of memory" in run("fit", gear, "-o", output, "--memory", "lots").output
+
+
 def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path: Path) -> None:
     line = refuse("fit", gear / "train" / "good", "-o", tmp_path / "m.safetensors", "--fpr", "0.01", *FIT)
     assert "needs at least 99 normal images, found 12" in line

@@ -35,8 +35,9 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     images
         A file, folder (all images below it, sorted) or glob pattern; a PIL image; an array (H, W), (H, W, 3) or
         (N, H, W, 3); a tensor (H, W), (3, H, W) or (N, 3, H, W), each uint8 or float in [0, 1]; a :class:`Sample`; or
-        an iterable of such things, e.g. a ``DataLoader``. Of a tuple the iterable gives, the first item is taken; of
-        a mapping, the item ``"image"``.
+        an iterable of such things, e.g. a ``DataLoader``. What the iterable gives may be a list of images, each of
+        which is taken; a tuple, or a list whose first item is a batch (N, …), which are an image or batch and its
+        labels, and only the first item is taken; or a mapping, of which the item ``"image"`` is taken.
     transform : Transform
         Applied to every image, those of a ``DataLoader`` too.
     batch_size : int
@@ -168,11 +169,16 @@ def _image_of(element: Any) -> Any:
             keys = ", ".join(map(repr, element))
             raise InputError(f"a batch is a mapping with the keys {keys}: expected the images under {_IMAGE_KEY!r}")
         return element[_IMAGE_KEY]
-    if isinstance(element, (tuple, list)):
-        if not element:
-            raise InputError("a batch is an empty tuple: expected the images as its first item")
+    if isinstance(element, tuple) and not element:
+        raise InputError("a batch is an empty tuple: expected the images as its first item")
+    # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
+    if isinstance(element, tuple) or (isinstance(element, list) and element and _is_batch(element[0])):
         return element[0]
     return element
+
+
+def _is_batch(item: Any) -> bool:
+    return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4
 
 
 def _stack(batch: list[np.ndarray]) -> Tensor:

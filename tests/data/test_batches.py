@@ -88,6 +88,22 @@ def test_data_loaders(folder: Path) -> None:
     assert torch.equal(collect(labelled), CHANNELS_FIRST)  # a data set without a loader
 
 
+def test_no_image_of_a_list_is_lost(folder: Path) -> None:
+    """Only what stands beside a batch in a list, or behind the first item of a tuple, is no image."""
+    paths = paths_of(folder)
+    pil_images = [Image.open(path) for path in paths]
+    forms = {
+        "halves": [pil_images[:3], pil_images[3:]],
+        "nested": [[[PIXELS[0]], list(PIXELS[1:4])], paths[4:]],
+        "loader of lists": DataLoader(pil_images, batch_size=3, collate_fn=lambda images: images),  # type: ignore[arg-type]
+        "labelled batches": [[CHANNELS_FIRST[:4], torch.zeros(4)], [PIXELS[4:], [0, 0, 0]]],
+        "tuples of lists": [(pil_images[:3], [0, 0, 0]), (pil_images[3:], [0] * 4)],
+        "list of tuples": [[(image, 0) for image in pil_images]],
+    }
+    for name, images in forms.items():
+        assert torch.equal(collect(images), CHANNELS_FIRST), name
+
+
 @pytest.mark.parametrize(
     "one", [PIXELS[0], CHANNELS_FIRST[0], Image.fromarray(PIXELS[0])], ids=["array", "tensor", "pil"]
 )

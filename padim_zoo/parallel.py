@@ -6,27 +6,45 @@ over blocks do not, and a block that fits the cache is read once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
 
 BLOCK_BYTES = 16 * 2**20
 """Working memory of one block; changes speed and memory, never a result."""
 
+_lock = threading.Lock()
+_depth = 0
+_threads = 1
+
 
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Make torch single-threaded in this thread; gives the number of threads there were.
+
+    That number is torch's for the whole process. Of calls that overlap, from several threads, the first takes note of
+    it, so that none of them mistakes another's single thread for the caller's wish.
+    """
+    global _depth, _threads
+    with _lock:
+        if _depth == 0:
+            _threads = torch.get_num_threads()
+        _depth += 1
+        threads = _threads
+        torch.set_num_threads(1)
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
+        with _lock:
+            _depth -= 1
+            torch.set_num_threads(threads)
 
 
 def blocks(patches: int, bytes_per_patch: int) -> list[slice]:
@@ -35,8 +53,10 @@ def blocks(patches: int, bytes_per_patch: int) -> list[slice]:
     return [slice(start, min(start + size, patches)) for start in range(0, patches, size)]
 
 
-def iterate_blocks(function: Callable[[slice], T], patches: int, bytes_per_patch: int) -> Iterator[T]:
-    """Call ``function`` on every block of patches, in threads; yield results in the order of the blocks.
+def for_each_block(
+    function: Callable[[slice], T], patches: int, bytes_per_patch: int, consume: Callable[[slice, T], None]
+) -> None:
+    """Call ``function`` on every block of patches, in threads, and ``consume`` on the results, in order, in this one.
 
     Parameters
     ----------
@@ -46,16 +66,39 @@ def iterate_blocks(function: Callable[[slice], T], patches: int, bytes_per_patch
         Number of patches.
     bytes_per_patch : int
         Working memory that ``function`` needs for one patch.
+    consume : callable
+        Takes the slice and what ``function`` made of it.
     """
     parts = blocks(patches, bytes_per_patch)
     with _one_thread_each() as threads:
         if threads == 1 or len(parts) == 1:
-            yield from map(function, parts)
-        else:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield from pool.map(function, parts)
+            for part in parts:
+                consume(part, function(part))
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for part, result in zip(parts, pool.map(function, parts), strict=True):
+                consume(part, result)
 
 
-def map_blocks(function: Callable[[slice], T], patches: int, bytes_per_patch: int) -> list[T]:
-    """All results of :func:`iterate_blocks`."""
-    return list(iterate_blocks(function, patches, bytes_per_patch))
+def map_blocks(
+    function: Callable[[slice], tuple[Tensor, ...]], patches: int, bytes_per_patch: int
+) -> tuple[Tensor, ...]:
+    """Tensors whose first dimension runs over all patches, filled block by block.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of p patches; returns tensors (p, …).
+    patches, bytes_per_patch : int
+        As of :func:`for_each_block`.
+    """
+    whole: list[Tensor] = []
+
+    def place(part: slice, tensors: tuple[Tensor, ...]) -> None:
+        if not whole:
+            whole.extend(torch.empty(patches, *tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors)
+        for target, tensor in zip(whole, tensors, strict=True):
+            target[part] = tensor
+
+    for_each_block(function, patches, bytes_per_patch, place)
+    return tuple(whole)

@@ -68,7 +68,7 @@ class Accumulator:
         if self._moments is None:
             self._moments = Moments.of(embeddings, embeddings.mean())
         else:
-            self._moments = self._moments + Moments.of(embeddings, self._moments.shift)
+            self._moments = Moments.of(embeddings, self._moments.shift).absorb(self._moments)
 
     def _check_moments_fit(self) -> None:
         P, D = self._pending[0].P, self._pending[0].D

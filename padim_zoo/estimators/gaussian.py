@@ -1,18 +1,22 @@
 """Fitted Gaussians, one per patch, in the forms that scoring wants; all give squared Mahalanobis distances.
 
-========  =====================================================  ==========================
+========  =====================================================  ===============================
 form      what it stores                                         squared distance of δ
-========  =====================================================  ==========================
+========  =====================================================  ===============================
 primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
 dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
-low-rank  W (D×k) and b with Σ⁻¹ = (I − W Wᵀ) / b                (‖δ‖² − ‖Wᵀδ‖²) / b
+low-rank  orthonormal V (D×k), w (k) and b with                  ‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b
+          Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
-========  =====================================================  ==========================
+========  =====================================================  ===============================
 
 The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the
 resolution of their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a
 sum over layers; T is the only thing that is stored per patch.
+
+The precision of a form's factor is that of its products: float32, or float64 where an estimator found the covariance
+too ill-conditioned for float32.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.parallel import map_blocks
+from padim_zoo.parallel import blocks, map_blocks
 
 FEW_IMAGES = 4
 """Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
@@ -57,8 +61,8 @@ class Gaussian(ABC):
         if embeddings.n < FEW_IMAGES:
             return self._block(deviations, slice(0, embeddings.P))
         working_bytes = 4 * self._working_numbers(embeddings.n)
-        parts = map_blocks(lambda patches: self._block(deviations, patches), embeddings.P, working_bytes)
-        return torch.cat(parts)
+        (distances,) = map_blocks(lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes)
+        return distances
 
     @abstractmethod
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
@@ -114,7 +118,7 @@ class PrimalGaussian(Gaussian):
         return cls(mean, arrays["factor"])
 
 
-CANCELLATION = 1 / 256
+CANCELLATION = 1 / 128
 """What must be left of ‖δ‖² in the dual form for float32 to keep a distance to 1e-4; where less is left, it is computed
 anew in float64. That happens near the normal images themselves, which lie in the span of the samples."""
 
@@ -128,7 +132,7 @@ class DualGaussian(Gaussian):
     samples : PatchEmbeddings
         A: the n centred samples.
     whitener : Tensor
-        T, (P, n, n), upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹.
+        T, (P, n, n), upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
     s, b : Tensor
         (P,), float64.
     """
@@ -143,13 +147,19 @@ class DualGaussian(Gaussian):
         self.b = b
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        products = deviations.inner_products(self.samples, patches, torch.float32)
-        norms = deviations.squared_norms(patches, torch.float32)
+        precision = self.whitener.dtype
+        products = deviations.inner_products(self.samples, patches, precision)
+        norms = deviations.squared_norms(patches, precision)
         outside = norms - (products @ self.whitener[patches]).square().sum(2)
-        weak = (outside < CANCELLATION * norms).any(1)
-        if weak.any():
-            outside[weak] = self._outside(deviations, torch.arange(self.mean.P)[patches][weak])
-        return outside.clamp_min(0) / self.b[patches].float().unsqueeze(1)
+        if precision == torch.float32:
+            weak = outside < CANCELLATION * norms
+            patches_anew = weak.any(1).nonzero().flatten()
+            # Bounded memory, since at a normal image nearly all patches are computed anew.
+            for part in blocks(len(patches_anew), 32 * self.samples.n**2):
+                some = patches_anew[part]
+                anew = self._outside(deviations, some + patches.start)
+                outside[some] = torch.where(weak[some], anew, outside[some])
+        return (outside.clamp_min(0) / self.b[patches].to(precision).unsqueeze(1)).float()
 
     def _outside(self, deviations: PatchEmbeddings, patches: Tensor) -> Tensor:
         kernel = self.samples.inner_products(self.samples, patches, torch.float64) * self.s[patches][:, None, None]
@@ -173,38 +183,45 @@ class DualGaussian(Gaussian):
 
 
 class LowRankGaussian(Gaussian):
-    """Σ⁻¹ = (I − W Wᵀ) / b.
+    """Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b.
 
     Parameters
     ----------
     mean : PatchEmbeddings
-    w : Tensor
-        W, (P, D, k).
+    directions : Tensor
+        V, (P, D, k), orthonormal columns.
+    weight : Tensor
+        w, (P, k).
     b : Tensor
         (P,)
     """
 
     form = "low-rank"
 
-    def __init__(self, mean: PatchEmbeddings, w: Tensor, b: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings, directions: Tensor, weight: Tensor, b: Tensor) -> None:
         super().__init__(mean)
-        self.w = w
+        self.directions = directions
+        self.weight = weight
         self.b = b
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        delta = deviations[patches]
-        inside = (delta @ self.w[patches]).square().sum(2)
-        return (delta.square().sum(2) - inside).clamp_min(0) / self.b[patches].unsqueeze(1)
+        directions = self.directions[patches]
+        delta = deviations[patches].to(directions.dtype)
+        coordinates = delta @ directions
+        inside = (coordinates * self.weight[patches].unsqueeze(1)).square().sum(2)
+        # ‖δ‖² − ‖Vᵀδ‖² would be the same and cheaper, but cancels.
+        rest = (delta - coordinates @ directions.mT).square().sum(2)
+        return (inside + rest / self.b[patches].unsqueeze(1)).float()
 
     def _working_numbers(self, n: int) -> int:
-        return self.w.shape[2] * self.mean.D + 2 * self.mean.D * n
+        return self.directions.shape[2] * self.mean.D + 3 * self.mean.D * n
 
     def arrays(self) -> dict[str, Tensor]:
-        return {"w": self.w, "b": self.b}
+        return {"directions": self.directions, "weight": self.weight, "b": self.b}
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
-        return cls(mean, arrays["w"], arrays["b"])
+        return cls(mean, arrays["directions"], arrays["weight"], arrays["b"])
 
 
 class DiagonalGaussian(Gaussian):

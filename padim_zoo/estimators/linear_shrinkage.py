@@ -7,6 +7,7 @@ sufficient statistics; everything else (forms, blocks, precision) is the solver'
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +20,11 @@ from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian
 from padim_zoo.estimators.statistics import Samples, Statistics
 from padim_zoo.parallel import map_blocks
 
-SAFE_CONDITION = 1e5
-"""Largest tr(a·S)/b at which float32 may take the difference of the dual form; beyond it the primal form is used."""
+DUAL_CONDITION = 1e5
+"""Largest tr(a·S)/b at which the dual form keeps distances to 1e-4 in float32; beyond it, it is float64."""
 
-FLOAT32_CONDITION = 1e7
-"""Largest tr(a·S)/b at which a float32 whitening factor keeps distances to 1e-4; beyond it the factor is float64."""
+PRIMAL_CONDITION = 1e7
+"""The same of a whitening factor, which does not cancel."""
 
 TINY = 1e-12
 """Least b: what stands in when samples do not vary at all and epsilon is 0."""
@@ -65,67 +66,92 @@ class LinearShrinkage(Estimator):
         """The coefficients a and b of each patch, (p,) float64, without epsilon."""
 
     def fit(self, statistics: Statistics) -> Gaussian:
-        """Fit in the dual form when there are fewer images than channels and float32 bears it, else in the primal."""
+        """Fit in the dual form when there are no more images than channels, else in the primal form."""
         if isinstance(statistics, Samples) and statistics.n <= statistics.D:
-            dual = self._fit_dual(statistics)
-            if dual is not None:
-                return dual
+            return self._fit_dual(statistics)
         n, D = statistics.n, statistics.D
-        blocks = map_blocks(lambda patches: self._primal(statistics, patches), statistics.P, 8 * D * (4 * D + 2 * n))
-        factors, conditions = zip(*blocks, strict=True)
-        dtype = torch.float32 if max(conditions) <= FLOAT32_CONDITION else torch.float64
-        return PrimalGaussian(statistics.mean, torch.cat([factor.to(dtype) for factor in factors]))
+        (factor,) = _as_precise_as_needed(
+            lambda patches, limit: self._primal(statistics, patches, limit),
+            PRIMAL_CONDITION,
+            statistics.P,
+            8 * D * (4 * D + 2 * n),
+        )
+        return PrimalGaussian(statistics.mean, factor)
 
-    def _fit_dual(self, samples: Samples) -> Gaussian | None:
-        """The dual form, or None where float32 does not bear it."""
+    def _fit_dual(self, samples: Samples) -> Gaussian:
         centred = samples.embeddings - samples.mean
-        n = samples.n
-        blocks = map_blocks(lambda patches: self._dual(centred, patches), samples.P, 8 * n * (4 * n + samples.D))
-        whiteners, s, b, conditions = zip(*blocks, strict=True)
-        if max(conditions) > SAFE_CONDITION:
-            return None
-        return DualGaussian(samples.mean, centred, torch.cat(whiteners), torch.cat(s), torch.cat(b))
+        whitener, s, b = _as_precise_as_needed(
+            lambda patches, limit: self._dual(centred, patches, limit),
+            DUAL_CONDITION,
+            samples.P,
+            8 * samples.n * (4 * samples.n + samples.D),
+        )
+        return DualGaussian(samples.mean, centred, whitener, s, b)
 
-    def _regularised(self, spread: Spread) -> tuple[Tensor, Tensor, float]:
+    def _regularised(self, spread: Spread, limit: float) -> tuple[Tensor, Tensor]:
         a, b = self.coefficients(spread)
         b = (b + self.epsilon).clamp_min(TINY)
-        return a, b, float((a * spread.trace / b).max())
+        if float((a * spread.trace / b).max()) > limit:
+            raise _IllConditionedError
+        return a, b
 
-    def _dual(self, centred: PatchEmbeddings, patches: slice) -> tuple[Tensor, Tensor, Tensor, float]:
+    def _dual(self, centred: PatchEmbeddings, patches: slice, limit: float) -> tuple[Tensor, Tensor, Tensor]:
         divisor = max(centred.n - 1, 1)
         kernel = centred.inner_products(centred, patches, torch.float64) / divisor
         squares = kernel.diagonal(dim1=1, dim2=2)
-        a, b, condition = self._regularised(
+        a, b = self._regularised(
             Spread(
                 centred.n,
                 centred.D,
                 trace=squares.sum(1),
                 squared_norm=kernel.square().sum((1, 2)),
                 fourth=(squares * divisor).square().sum(1),
-            )
+            ),
+            limit,
         )
-        if condition > SAFE_CONDITION:
-            return kernel[:, :0], a, b, condition
         kernel *= a[:, None, None]
         kernel.diagonal(dim1=1, dim2=2).add_(b[:, None])
         s = a / divisor
-        return (whitening_factor(kernel) * s.sqrt()[:, None, None]).float(), s, b, condition
+        return whitening_factor(kernel) * s.sqrt()[:, None, None], s, b
 
-    def _primal(self, statistics: Statistics, patches: slice) -> tuple[Tensor, float]:
+    def _primal(self, statistics: Statistics, patches: slice, limit: float) -> tuple[Tensor]:
         covariance = statistics.scatter(patches) / max(statistics.n - 1, 1)
-        a, b, condition = self._regularised(
+        a, b = self._regularised(
             Spread(
                 statistics.n,
                 statistics.D,
                 trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
                 squared_norm=covariance.square().sum((1, 2)),
                 fourth=statistics.fourth(patches),
-            )
+            ),
+            limit,
         )
         covariance *= a[:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(b[:, None])
-        factor = whitening_factor(covariance)
-        return factor if condition > FLOAT32_CONDITION else factor.float(), condition
+        return (whitening_factor(covariance),)
+
+
+class _IllConditionedError(ArithmeticError):
+    """Float32 would not keep the distances at some patch."""
+
+
+def _as_precise_as_needed(
+    solve: Callable[[slice, float], tuple[Tensor, ...]], limit: float, patches: int, bytes_per_patch: int
+) -> tuple[Tensor, ...]:
+    """What ``solve`` gives for all patches, its first tensor in float32 if conditions are within ``limit`` everywhere.
+
+    The condition is known only after a good part of the work at each patch. It is within the limit nearly always, so
+    that is tried first, and nothing is kept in float64 that may not be needed.
+    """
+
+    def in_float32(part: slice) -> tuple[Tensor, ...]:
+        factor, *others = solve(part, limit)
+        return factor.float(), *others
+
+    try:
+        return map_blocks(in_float32, patches, bytes_per_patch)
+    except _IllConditionedError:
+        return map_blocks(lambda part: solve(part, float("inf")), patches, bytes_per_patch)
 
 
 class Full(LinearShrinkage):

@@ -8,7 +8,7 @@ from torch import Tensor
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import Gaussian, LowRankGaussian
-from padim_zoo.estimators.linear_shrinkage import TINY
+from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION, TINY
 from padim_zoo.estimators.statistics import Statistics
 from padim_zoo.parallel import map_blocks
 
@@ -17,7 +17,7 @@ class LowRank(Estimator):
     """Σ = V Λ Vᵀ + σ²(I − V Vᵀ) + εI with the k leading eigenpairs of S, σ² the mean of its other eigenvalues.
 
     Probabilistic principal component analysis (Tipping and Bishop 1999, equations 7 and 8) at every patch. It is an
-    approximation of ``full``, equal to it from k = rank(S) = D on, and reads k/D of its numbers to score an image.
+    approximation of ``full``, equal to it at k = D, and reads k/D of its numbers to score an image.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ class LowRank(Estimator):
         n, D = statistics.n, statistics.D
         k = min(self.k, D)
 
-        def block(patches: slice) -> tuple[Tensor, Tensor]:
+        def block(patches: slice) -> tuple[Tensor, Tensor, Tensor]:
             values, vectors = torch.linalg.eigh(statistics.scatter(patches) / max(n - 1, 1))
             values = values.clamp_min(0)
             rest = values[:, : D - k].mean(1) if k < D else torch.zeros(len(values), dtype=values.dtype)
             b = (rest + self.epsilon).clamp_min(TINY)
             leading = (values[:, D - k :] + self.epsilon).clamp_min(TINY)
-            # A kept eigenvalue is no less than the mean of the others, so the root is real.
-            weight = (1 - b[:, None] / leading).clamp_min(0).sqrt()
-            return (vectors[:, :, D - k :] * weight[:, None]).float(), b.float()
+            return vectors[:, :, D - k :], leading.rsqrt(), b
 
-        w, b = zip(*map_blocks(block, statistics.P, 8 * D * (4 * D + 2 * n)), strict=True)
-        return LowRankGaussian(statistics.mean, torch.cat(w), torch.cat(b))
+        directions, weight, b = map_blocks(block, statistics.P, 8 * D * (4 * D + 2 * n))
+        if float((weight.square().amax(1) / weight.square().amin(1)).max()) <= PRIMAL_CONDITION:
+            directions, weight, b = directions.float(), weight.float(), b.float()
+        return LowRankGaussian(statistics.mean, directions, weight, b)

@@ -7,11 +7,10 @@ patch whatever the number of images. Both merge, so a fit can stream, continue a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
@@ -143,47 +142,48 @@ class Moments:
             return y.sum(1), y.mT @ y, (norms.unsqueeze(1) @ y).squeeze(1), norms.square().sum(1)
 
         n_bytes = 8 * (embeddings.n * embeddings.D + embeddings.D**2)
-        sums = zip(*map_blocks(block, embeddings.P, n_bytes), strict=True)
-        return cls(embeddings.n, shift, *(torch.cat(parts) for parts in sums))
+        return cls(embeddings.n, shift, *map_blocks(block, embeddings.P, n_bytes))
 
     def about(self, shift: PatchEmbeddings) -> Moments:
         """The same moments about another point."""
-        everything = slice(None)
-        c = (self.shift[everything].double() - shift[everything].double()).squeeze(1)
-        square = c.square().sum(1)
-        along = (self.second @ c.unsqueeze(2)).squeeze(2)
-        trace = self.second.diagonal(dim1=1, dim2=2).sum(1)
-        projected = (c * self.first).sum(1)
-        cross = c.unsqueeze(2) * self.first.unsqueeze(1)
-        return Moments(
-            self.n,
-            shift,
-            self.first + self.n * c,
-            self.second + cross + cross.mT + self.n * c.unsqueeze(2) * c.unsqueeze(1),
-            self.third
-            + 2 * along
-            + square[:, None] * self.first
-            + (trace + 2 * projected + self.n * square)[:, None] * c,
-            self.fourth_power
-            + 4 * (c * self.third).sum(1)
-            + 4 * (c * along).sum(1)
-            + 2 * square * trace
-            + 4 * square * projected
-            + self.n * square**2,
-        )
+
+        def block(patches: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            c = (self.shift[patches].double() - shift[patches].double()).squeeze(1)
+            first, second, third = self.first[patches], self.second[patches], self.third[patches]
+            square = c.square().sum(1)
+            along = (second @ c.unsqueeze(2)).squeeze(2)
+            trace = second.diagonal(dim1=1, dim2=2).sum(1)
+            projected = (c * first).sum(1)
+            cross = c.unsqueeze(2) * first.unsqueeze(1)
+            return (
+                first + self.n * c,
+                second + cross + cross.mT + self.n * c.unsqueeze(2) * c.unsqueeze(1),
+                third + 2 * along + square[:, None] * first + (trace + 2 * projected + self.n * square)[:, None] * c,
+                self.fourth_power[patches]
+                + 4 * (c * third).sum(1)
+                + 4 * (c * along).sum(1)
+                + 2 * square * trace
+                + 4 * square * projected
+                + self.n * square**2,
+            )
+
+        return Moments(self.n, shift, *map_blocks(block, self.P, 32 * self.D**2))
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of the images of both."""
-        if other.shift is not self.shift:
-            other = other.about(self.shift)
-        return Moments(
-            self.n + other.n,
-            self.shift,
-            self.first + other.first,
-            self.second + other.second,
-            self.third + other.third,
-            self.fourth_power + other.fourth_power,
-        )
+        return other.about(self.shift).absorb(self)
+
+    def absorb(self, other: Moments) -> Moments:
+        """Moments of the images of both, in this one's memory, which must not be used any more.
+
+        Parameters
+        ----------
+        other : Moments
+            About the same point.
+        """
+        for mine, theirs in zip(self.arrays().values(), other.arrays().values(), strict=True):
+            mine += theirs
+        return replace(self, n=self.n + other.n)
 
     @property
     def P(self) -> int:

@@ -9,7 +9,7 @@ from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, whitening_factor
 from padim_zoo.estimators.linear_shrinkage import TINY
 from padim_zoo.estimators.statistics import Statistics
-from padim_zoo.parallel import iterate_blocks, map_blocks
+from padim_zoo.parallel import for_each_block, map_blocks
 
 
 class Diagonal(Estimator):
@@ -22,7 +22,8 @@ class Diagonal(Estimator):
             variance = statistics.squares(patches) / max(n - 1, 1)
             return (self._pool(variance) + self.epsilon).clamp_min(TINY).rsqrt().float()
 
-        return DiagonalGaussian(statistics.mean, torch.cat(map_blocks(weights, statistics.P, 16 * n * D)))
+        (weight,) = map_blocks(lambda patches: (weights(patches),), statistics.P, 16 * n * D)
+        return DiagonalGaussian(statistics.mean, weight)
 
     def _pool(self, variance: Tensor) -> Tensor:
         return variance
@@ -40,12 +41,13 @@ class Tied(Estimator):
 
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
-        # Summed in the order of the patches, in float64: the cut into blocks is below float32's notice.
         covariance = torch.zeros(D, D, dtype=torch.float64)
-        for scatter in iterate_blocks(
-            lambda patches: statistics.scatter(patches).sum(0), statistics.P, 8 * D * (D + n)
-        ):
-            covariance += scatter
+
+        def add(patches: slice, scatter: Tensor) -> None:
+            # In the order of the patches, in float64: the cut into blocks is below float32's notice.
+            covariance.add_(scatter)
+
+        for_each_block(lambda patches: statistics.scatter(patches).sum(0), statistics.P, 8 * D * (D + n), add)
         covariance /= statistics.P * max(n - 1, 1)
         covariance.diagonal().add_(max(self.epsilon, TINY))
         return PrimalGaussian(statistics.mean, whitening_factor(covariance[None]).float())

@@ -1,0 +1,50 @@
+"""Measure padim-zoo; the last line of the output is one JSON object. See README.md beside this file."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+start = time.perf_counter()
+import padim_zoo  # noqa: E402
+
+import_s = time.perf_counter() - start
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from stopwatch import median_ms, peak_mb  # noqa: E402
+
+from padim_zoo.data.image import read_image  # noqa: E402
+from padim_zoo.data.loading import masks  # noqa: E402
+from padim_zoo.metrics import evaluate  # noqa: E402
+from padim_zoo.registry import datasets  # noqa: E402
+
+root, backbone, dims, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+torch.set_num_threads(threads)
+category = datasets.create("mvtec", root=root).load("fabric")
+detector = padim_zoo.PaDiM(backbone, weights="none", dims=dims, resize=256, crop=None)
+detector.build_backbone()
+
+start = time.perf_counter()
+detector.fit(category.train)
+form = detector.gaussian_.form
+found = {"import_s": import_s, "fit_s": time.perf_counter() - start, "fit_peak_mb": peak_mb(), "form": form}
+
+start = time.perf_counter()
+prediction = detector.predict(category.test)
+truth = masks(category.test, detector.transform)
+evaluate(np.array([sample.label for sample in category.test]), prediction.scores, prediction.maps, truth)
+found["test_s"] = time.perf_counter() - start
+
+pictures = [read_image(sample.path) for sample in category.test[:32]]
+found["batch_1_ms"] = median_ms(lambda: detector.predict(pictures[:1]), 20)
+found["batch_32_ms"] = median_ms(lambda: detector.predict(pictures), 5) / 32
+network, batch = detector.build_backbone(), torch.rand(32, 3, 256, 256)
+found["bare_network_batch_32_ms"] = median_ms(lambda: network(batch), 5) / 32
+with tempfile.TemporaryDirectory() as folder:
+    detector.save(Path(folder) / "model.safetensors")
+    found["model_mb"] = (Path(folder) / "model.safetensors").stat().st_size / 1e6
+print(json.dumps(found))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import fnmatch
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -40,13 +41,18 @@ _SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One registered name: its factory, where it came from, and what a listing says of it."""
+    """One registered name: its factory, where it came from, and what a listing says of it.
+
+    ``code`` tells one version of a plugin from another: the hash of a plugin file, or the name and the version of an
+    installed distribution. It is None for what did not come from a plugin.
+    """
 
     name: str
     factory: Callable[..., T]
     source: str
     summary: str
     describe: Callable[[], Mapping[str, Any]]
+    code: str | None = None
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -64,6 +70,7 @@ class Family(Generic[T]):
     knows: Callable[[str], bool]
     describe: Callable[[str], Mapping[str, Any]]
     summary: str
+    code: str | None = None
 
 
 class PluginWarning(UserWarning):
@@ -119,6 +126,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
         self._families: dict[str, Family[T]] = {}
         self._source: str | None = None
+        self._code: str | None = None
         self._loaded = False
 
     def register(
@@ -168,7 +176,7 @@ class Registry(Generic[T]):
                     stacklevel=2,
                 )
             text = summary or (factory.__doc__ or "").strip().split("\n", 1)[0]
-            self._entries[name] = Entry(name, factory, origin, text, describe or (lambda: metadata))
+            self._entries[name] = Entry(name, factory, origin, text, describe or (lambda: metadata), self._code)
             return factory
 
         return decorate
@@ -201,7 +209,7 @@ class Registry(Generic[T]):
             What a listing says of the whole family.
         """
         known = knows or (lambda name: name in set(names()))
-        self._families[prefix] = Family(prefix, factory, names, known, describe, summary)
+        self._families[prefix] = Family(prefix, factory, names, known, describe, summary, self._code)
 
     def create(self, spec: str, *args: Any, **options: Any) -> T:
         """Build the object that ``spec`` names.
@@ -259,7 +267,7 @@ class Registry(Generic[T]):
             if rest != name and family.knows(rest):
                 # partial, not a closure: a call with wrong arguments must fail in the frame of create
                 factory, describe = partial(family.factory, rest), partial(family.describe, rest)
-                return Entry(name, factory, prefix.rstrip("/"), family.summary, describe)
+                return Entry(name, factory, prefix.rstrip("/"), family.summary, describe, family.code)
         raise InputError(self._unknown(name))
 
     def families(self) -> list[Family[T]]:
@@ -316,8 +324,9 @@ class Registry(Generic[T]):
             importlib.import_module(module)
         for point in importlib.metadata.entry_points(group=self.group):
             distribution = point.dist.name if point.dist is not None else point.value
+            code = f"{distribution} {point.dist.version}" if point.dist is not None else point.value
             try:
-                with self._loading(f"plugin {distribution}"):
+                with self._loading(f"plugin {distribution}", code):
                     loaded = point.load()
                     if point.name not in self._entries and callable(loaded):
                         self.register(point.name)(loaded)
@@ -325,17 +334,17 @@ class Registry(Generic[T]):
                 self._report(f"{point.name} of {distribution}", error)
 
     @contextmanager
-    def _loading(self, source: str) -> Iterator[None]:
-        """Registrations inside come from ``source``, and are taken back if it fails."""
+    def _loading(self, source: str, code: str) -> Iterator[None]:
+        """Registrations inside come from ``source`` in the version ``code``, and are taken back if it fails."""
         before = dict(self._entries), dict(self._families)
-        self._source = source
+        self._source, self._code = source, code
         try:
             yield
         except BaseException:
             self._entries, self._families = before
             raise
         finally:
-            self._source = None
+            self._source = self._code = None
 
     def _report(self, plugin: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -376,11 +385,12 @@ def load_plugin(path: str | Path) -> None:
         raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
+    code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     try:
         with ExitStack() as stack:
             for registry in REGISTRIES.values():
                 registry._load()
-                stack.enter_context(registry._loading(f"plugin {path.name}"))
+                stack.enter_context(registry._loading(f"plugin {path.name}", code))
             specification.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]

@@ -45,10 +45,10 @@ DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "
 """Figures of every fold; each has its standard deviation beside it."""
 
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
-IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers")
+IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
 SETTINGS = ("dims", "seed", "folds")
 TRANSFORM = ("resize", "crop", "sigma", "precision")
-HASHES = ("weights_hash", "data")
+HASHES = ("weights_hash", "data", "plugins")
 
 COLUMNS: tuple[Column, ...] = (
     *(Column(name) for name in IDENTITY),
@@ -149,6 +149,7 @@ class _Entry:
         self.keys: dict[str, Any] = {name: config.get(name) for name in _KEYS if name != "weights"}
         self.keys["weights"] = document.get("weights")
         self.keys["layers"] = None if config.get("layers") is None else ",".join(config["layers"])
+        self.keys["plugins"] = ", ".join(config.get("plugins") or ()) or None
         for name in ("resize", "crop"):
             self.keys[name] = _size_text(config.get(name))
         self.keys["sigma"] = None if config.get("sigma") is None else f"{config['sigma']:g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, product
 from pathlib import Path
@@ -15,10 +15,34 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.settings import canonical_spec, check_settings_apply, setting_of, split_specs
+from padim_zoo.bench.settings import (
+    canonical_estimator,
+    canonical_spec,
+    check_leaves_settings,
+    check_settings_apply,
+    setting_of,
+    split_specs,
+)
 from padim_zoo.bench.suite import Suite
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.errors import InputError
+
+_OF_THE_SUITE = (
+    "backbone",
+    "estimator",
+    "weights",
+    "layers",
+    "dims",
+    "reduce",
+    "seed",
+    "resize",
+    "crop",
+    "sigma",
+    "precision",
+    "batch_size",
+    "device",
+)
+"""Arguments of detectors that the suite decides, so that the spec of a detector may not."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +78,9 @@ def make_plan(suite: Suite) -> Plan:
         mend.
     """
     detectors = [canonical_spec(spec) for spec in registry.detectors.resolve(suite.detectors)]
-    estimators = [canonical_spec(spec) for spec in registry.estimators.resolve(suite.estimators)]
-    for estimator in estimators:
-        registry.estimators.create(estimator)
+    for detector in detectors:
+        check_leaves_settings(detector, _OF_THE_SUITE)
+    estimators = list(dict.fromkeys(map(canonical_estimator, registry.estimators.resolve(suite.estimators))))
     parsed = [_members(text) for text in suite.ensemble]
     named = suite.backbones or [backbone for members in parsed for backbone, _ in members] or ["builtin"]
     grid = product(registry.backbones.resolve(named), estimators)
@@ -114,6 +138,7 @@ def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detect
         "backbone": backbone,
         "estimator": config.estimator,
         "dims": config.dims,
+        "reduce": config.reduce,
         "seed": config.seed,
         "resize": config.resize,
         "crop": config.crop,
@@ -153,19 +178,41 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
         "backbone": model.backbone,
         "estimator": model.estimator,
         "dims": suite.dims or default_dims,
+        "reduce": suite.reduce,
         "resize": suite.resize,
         "crop": suite.crop,
         "sigma": suite.sigma,
-        "precision": resolve_precision(suite.precision, resolve_device(suite.device)),
+        "precision": suite.precision,
     }
     taken = _options(model.detector)
     options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}
+    if "precision" in options:
+        options["precision"] = resolve_precision(suite.precision, resolve_device(suite.device))
     if "backbone" in options:
         options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
+    if options.get("dims", 0) > sum(backbone.channels):
+        raise InputError(
+            f"dims is {suite.dims}, but the layers {','.join(backbone.layers)} of {model.backbone} have "
+            f"{sum(backbone.channels)} channels: expected 1 to that many"
+        )
+    options["plugins"] = _plugins(suite, model, options)
     config = RunConfig("", "", "", model.detector, seed=model.seed, folds=suite.fold_count, **options)
     if "backbone" not in options:
         return Run(config)
     return Run(config, _weights(suite, model.backbone), Path(backbone.weights_source).name)
+
+
+def _plugins(suite: Suite, model: _Model, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Identity of the plugins' code that a run depends on."""
+    entries: list[registry.Entry[Any]] = [
+        registry.datasets.entry(suite.dataset_name),
+        registry.detectors.entry(registry.parse_spec(model.detector)[0]),
+    ]
+    if "backbone" in options:
+        entries.append(registry.backbones.entry(registry.parse_spec(model.backbone)[0]))
+    if "estimator" in options:
+        entries.append(registry.estimators.entry(registry.parse_spec(model.estimator)[0]))
+    return tuple(sorted({entry.code for entry in entries if entry.code is not None}))
 
 
 def _combine(members: Sequence[Run], rule: str) -> Run:
@@ -186,6 +233,7 @@ def _combine(members: Sequence[Run], rule: str) -> Run:
         dims=None,
         ensemble=rule,
         members=ids,
+        plugins=tuple(sorted({code for config in configs for code in config.plugins})),
     )
     return Run(config, weights_label=_joined(dict.fromkeys(member.weights_label for member in members)))
 
@@ -206,9 +254,7 @@ def _members(text: str) -> list[tuple[str, str | None]]:
     for part in split_specs(text, "+"):
         backbone, _, estimator = part.partition(":")
         registry.backbones.entry(registry.parse_spec(backbone)[0])
-        if estimator:
-            registry.estimators.create(estimator)
-        members.append((backbone, canonical_spec(estimator) if estimator else None))
+        members.append((backbone, canonical_estimator(estimator) if estimator else None))
     if len(set(members)) != len(members) or len(members) < 2:
         raise InputError(
             f"the ensemble {text!r} has {len(set(members))} member(s): expected two or more that differ, "

@@ -34,6 +34,8 @@ class RunConfig:
         Layers of the backbone in use.
     dims : int
         Dimensions of a patch embedding.
+    reduce : str
+        How they come of all channels, ``"random"`` or ``"orthogonal"``.
     seed : int
         Draws the channels, and shuffles the normal images into folds.
     resize, crop : int, pair of int or None
@@ -48,6 +50,9 @@ class RunConfig:
         The rule, ``"mean"`` or ``"max"``, if this is an ensemble.
     members : tuple of str
         Ids of the runs that an ensemble combines.
+    plugins : tuple of str
+        Identity of the code of all plugins that the data set, the detector, the backbone and the estimator come from,
+        as :attr:`padim_zoo.registry.Entry.code` gives it.
     """
 
     dataset: str
@@ -58,6 +63,7 @@ class RunConfig:
     weights_hash: str | None = None
     layers: tuple[str, ...] | None = None
     dims: int | None = None
+    reduce: str | None = None
     estimator: str | None = None
     seed: int = 0
     resize: Size = None
@@ -67,6 +73,7 @@ class RunConfig:
     folds: int = 1
     ensemble: str | None = None
     members: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
     results_version: int = RESULTS_VERSION
 
     @property

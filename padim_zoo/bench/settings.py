@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,52 @@ def canonical_spec(spec: str) -> str:
     arguments = [repr(value) for value in positional]
     arguments += [f"{key}={value!r}" for key, value in sorted(keywords.items())]
     return f"{name}({', '.join(arguments)})" if arguments else name
+
+
+def canonical_estimator(spec: str) -> str:
+    """One spelling for equal estimators: ``full``, ``full(0.01)`` and ``full(epsilon=0.01)`` are ``full``.
+
+    Arguments go by their names, and those that have their default are left out. An estimator that does not give its
+    parameters keeps the arguments as they were written.
+
+    Raises
+    ------
+    InputError
+        If the estimator is unknown or refuses its arguments.
+    """
+    made = registry.estimators.create(spec)
+    name = registry.parse_spec(spec)[0]
+    known = inspect.signature(registry.estimators.entry(name).factory).parameters
+    given = made.get_params() if hasattr(made, "get_params") else {}
+    if set(given) != set(known):
+        return canonical_spec(spec)
+    arguments = [f"{key}={given[key]!r}" for key, parameter in known.items() if given[key] != parameter.default]
+    return f"{name}({', '.join(arguments)})" if arguments else name
+
+
+def check_leaves_settings(detector: str, settings: Iterable[str]) -> None:
+    """Refuse the spec of a detector with arguments that the settings of the suite decide.
+
+    A run is recorded under the settings, and the ground truth is brought to their geometry: an argument that silently
+    won over them would be recorded wrongly.
+
+    Raises
+    ------
+    InputError
+        Naming the argument and the setting to use.
+    """
+    name, positional, keywords = registry.parse_spec(detector)
+    try:
+        given = inspect.signature(registry.detectors.entry(name).factory).bind_partial(*positional, **keywords)
+    except TypeError as error:
+        raise InputError(f"detector {detector!r}: {error}") from None
+    for argument in given.arguments:
+        if argument in settings:
+            option = {"backbone": "backbones", "estimator": "estimators", "seed": "seeds"}.get(argument, argument)
+            raise InputError(
+                f"the detector {detector!r} sets {argument}, which is for the whole suite: use "
+                f"--{option.replace('_', '-')} instead"
+            )
 
 
 def setting_of(backbone: str, settings: Iterable[str]) -> str | None:
@@ -153,6 +200,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "ensemble_rule": _text,
     "layers": _layers,
     "dims": _integer,
+    "reduce": _text,
     "resize": _size,
     "crop": _size,
     "sigma": _number,

@@ -16,6 +16,7 @@ from padim_zoo.bench.settings import READERS
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
+from padim_zoo.reduction import REDUCTIONS
 
 ENSEMBLE_RULES = ("mean", "max")
 ENSEMBLE_FOLDS = 5
@@ -50,6 +51,8 @@ class Suite:
         ``VALUE`` for all backbones or ``BACKBONE=VALUE`` for one; a value of layers is ``layer1,layer2``.
     dims : int, optional
         Dimensions of a patch embedding. Default: the backbone's.
+    reduce : str
+        How they come of all channels: ``"random"`` channels or an ``"orthogonal"`` projection.
     resize, crop : int, (int, int) or None
         The transform in front of the backbone.
     sigma : float
@@ -83,6 +86,7 @@ class Suite:
     ensemble_rule: str = "mean"
     layers: tuple[str, ...] = ()
     dims: int | None = None
+    reduce: str = "random"
     resize: Size = 256
     crop: Size = 224
     sigma: float = 4.0
@@ -106,6 +110,8 @@ class Suite:
             raise InputError(f"seeds has {min(self.seeds)}: expected 0 or more")
         if not 0 <= self.sigma < float("inf"):
             raise InputError(f"sigma is {self.sigma}: expected pixels, 0 or more")
+        if self.reduce not in REDUCTIONS:
+            raise InputError(f"reduce is {self.reduce!r}: expected {' or '.join(REDUCTIONS)}")
         if self.ensemble_rule not in ENSEMBLE_RULES:
             raise InputError(f"ensemble_rule is {self.ensemble_rule!r}: expected {' or '.join(ENSEMBLE_RULES)}")
         if self.ensemble and self.folds == 1:
@@ -119,6 +125,12 @@ class Suite:
     def fold_count(self) -> int:
         """The number of folds, the default worked out."""
         return self.folds or (ENSEMBLE_FOLDS if self.ensemble else 1)
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset's name, the default worked out."""
+        folder_given = any(path is not None for path in (self.data_root, self.normal, self.abnormal, self.masks))
+        return self.dataset or ("folder" if folder_given else "synthetic")
 
     def load_plugins(self) -> None:
         """Run the plugin files, so that what they register can be named."""
@@ -135,10 +147,11 @@ class Suite:
         """
         folders = {"normal": self.normal, "abnormal": self.abnormal, "masks": self.masks}
         given = {name: path for name, path in folders.items() if path is not None}
-        name = self.dataset or ("folder" if self.data_root is not None or given else "synthetic")
-        if given and name != "folder":
-            raise InputError(f"{', '.join(given)} belong to the dataset folder: leave them out with dataset {name}")
-        return registry.datasets.create(name, root=self.data_root, **given)
+        if given and self.dataset_name != "folder":
+            raise InputError(
+                f"{', '.join(given)} belong to the dataset folder: leave them out with dataset {self.dataset_name}"
+            )
+        return registry.datasets.create(self.dataset_name, root=self.data_root, **given)
 
     @classmethod
     def from_settings(cls, *sources: Mapping[str, Any]) -> Suite:

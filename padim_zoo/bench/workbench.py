@@ -91,8 +91,7 @@ class Workbench:
         self.category = category
         self._run = run
         self._backbone: Backbone | None = None
-        self.transform = Transform(run.config.resize, run.config.crop)
-        self._truth: Truth | None = None
+        self._truths: dict[Transform, Truth] = {}
         self._images: list[np.ndarray] = []
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
@@ -104,12 +103,11 @@ class Workbench:
             self._backbone = create_backbone(self._run)
         return self._backbone
 
-    @property
-    def truth(self) -> Truth:
-        """Labels and masks of the test images."""
-        if self._truth is None:
-            self._truth = Truth.of(self.category, self.transform)
-        return self._truth
+    def truth(self, transform: Transform) -> Truth:
+        """Labels of the test images, and masks in register with the maps of a detector with this transform."""
+        if transform not in self._truths:
+            self._truths[transform] = Truth.of(self.category, transform)
+        return self._truths[transform]
 
     @property
     def images(self) -> list[np.ndarray]:
@@ -138,6 +136,7 @@ class Workbench:
         """Fit and score every fold of a run."""
         detector = create_detector(self.suite, run, self.backbone)
         features = self.extract(detector)
+        truth = self.truth(detector.transform)
         n = len(features.train)
         outcome = Outcome(n, len(features.test))
         fit_seconds: list[float] = []
@@ -153,7 +152,7 @@ class Workbench:
             size = detector.size_in_bytes()  # a detector may put its estimation off until something is asked of it
             fit_seconds.append(time.perf_counter() - start + len(fit) * features.seconds_per_image)
             test.append(detector.predict_features(features.test))
-            outcome.judge(self.truth, test[-1])
+            outcome.judge(truth, test[-1])
             if len(part):
                 held_out = detector.predict_features(features.train.images(part))
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
@@ -163,7 +162,7 @@ class Workbench:
             **{f"ms_per_image_b{size}": milliseconds_per_image(detector, self.images, size) for size in BATCH_SIZES},
             "model_mb": size / MEGABYTE,
         }
-        outcome.scores = {"labels": self.truth.labels, "scores": np.stack([part.scores for part in test])}
+        outcome.scores = {"labels": truth.labels, "scores": np.stack([part.scores for part in test])}
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
         if keep_maps:
@@ -181,13 +180,15 @@ class Workbench:
             members.append(document)
         outcome = Outcome(members[0]["n_train"], members[0]["n_test"])
         assert run.config.ensemble is not None
+        # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
+        truth = self.truth(create_detector(self.suite, run, None).transform)
         maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
         scores = maps.max(axis=(2, 3))
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
-            outcome.judge(self.truth, Prediction(fold_scores, fold_maps))
+            outcome.judge(truth, Prediction(fold_scores, fold_maps))
         timings = [member["timings"] for member in members]
         outcome.timings = {
             name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
         }
-        outcome.scores = {"labels": self.truth.labels, "scores": scores}
+        outcome.scores = {"labels": truth.labels, "scores": scores}
         return outcome

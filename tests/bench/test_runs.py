@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from padim_zoo import registry
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.measure import PeakMemory, milliseconds_per_image
 from padim_zoo.bench.plan import make_plan
@@ -176,6 +177,20 @@ def test_image_level_detectors_have_image_figures_only(run_suite, suite):
     assert row["image_auroc"] > 0.5
     assert math.isnan(row["pixel_auroc"])
     assert "no anomaly maps" in row["notes"]
+
+
+def test_ground_truth_is_in_the_geometry_of_each_detector(run_suite, suite, toys):
+    @registry.detectors.register("halving")
+    class Halving(toys.Toy):
+        def __init__(self, backbone, estimator="full", *, seed=0, batch_size=32):
+            super().__init__(backbone, estimator, seed=seed, resize=toys.SIZE // 2, batch_size=batch_size)
+
+    options = {"detectors": ("toy", "halving"), "folds": 3, "ensemble": ("toy-linear+toy-square",)}
+    whole, halved, *_, ensemble = run_suite(suite, **options)
+    assert (whole["status"], halved["status"], ensemble["status"]) == ("done", "done", "done"), halved["error"]
+    assert ensemble["config"]["detector"] == "halving"
+    for document in (halved, ensemble):
+        assert not math.isnan(document["folds"][0]["pixel_auroc"])
 
 
 def test_workers_find_what_one_process_finds(run_suite, suite, tmp_path):

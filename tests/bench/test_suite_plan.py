@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from padim_zoo import registry
 from padim_zoo.bench.plan import choose, groups, make_plan
-from padim_zoo.bench.settings import canonical_spec, check_settings_apply, setting_of, split_specs
+from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite, read_settings
 from padim_zoo.errors import InputError
 
@@ -22,6 +23,21 @@ def test_commas_inside_parentheses_do_not_split():
 def test_equal_specs_have_one_spelling():
     assert canonical_spec(" shrinkage( .10,epsilon=0 )") == canonical_spec("shrinkage(0.1, epsilon=0)")
     assert canonical_spec("full()") == "full"
+    assert {canonical_estimator(spec) for spec in ("full", "full()", "full(0.01)", "full(epsilon=0.01)")} == {"full"}
+    rho = {canonical_estimator(spec) for spec in ("shrinkage(.2)", "shrinkage(rho=0.2, epsilon=0.010)")}
+    assert rho == {"shrinkage(rho=0.2)"}
+    assert canonical_estimator("shrinkage(1, 0)") == canonical_estimator("shrinkage(epsilon=0.0, rho=1.0)")
+
+
+def test_an_estimator_that_does_not_tell_its_parameters_keeps_its_text(monkeypatch):
+    monkeypatch.setattr(registry.estimators, "_entries", dict(registry.estimators._entries))
+
+    @registry.estimators.register("secretive")
+    class Secretive:
+        def __init__(self, power=1):
+            self.squared = power**2
+
+    assert canonical_estimator("secretive( 2)") == "secretive(2)"
 
 
 def test_settings_of_one_backbone_beat_those_of_all():
@@ -93,6 +109,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"crop": "big"}, "cannot read the size 'big'"),
         ({"crop": 0}, "crop is 0"),
         ({"data_root": 3}, "data_root is 3: expected text"),
+        ({"reduce": "pca"}, "expected random or orthogonal"),
         ({"ensemble_rule": "sum"}, "expected mean or max"),
         ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
     ],
@@ -213,3 +230,58 @@ def test_mistakes_are_found_before_the_first_run(suite, changes, message):
         make_plan(replace(suite, **changes))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("toy(resize=81)", "sets resize, which is for the whole suite: use --resize"),
+        ("toy(seed=3)", "sets seed, which is for the whole suite: use --seeds"),
+        ("toy('toy-square')", "sets backbone, which is for the whole suite: use --backbones"),
+        ("padim(dims=5)", "sets dims, which is for the whole suite: use --dims"),
+        ("padim(batch_size=5)", "sets batch_size, which is for the whole suite: use --batch-size"),
+        ("padim(what=5)", "unexpected keyword argument 'what'"),
+    ],
+)
+def test_the_spec_of_a_detector_leaves_the_settings_of_the_suite(suite, spec, message):
+    with pytest.raises(InputError) as error:
+        make_plan(replace(suite, detectors=(spec,)))
+    assert message in str(error.value)
+
+
+def test_more_dimensions_than_channels_are_refused_before_any_run(suite):
+    grid = replace(suite, backbones=("builtin",), detectors=("padim",))
+    with pytest.raises(InputError, match=r"dims is 500, .* of builtin have \d+ channels"):
+        make_plan(replace(grid, dims=500))
+    assert [run.config.dims for run in make_plan(replace(grid, dims=7))] == [7]
+
+
+def test_reduce_is_part_of_a_run_of_a_detector_that_takes_it(suite):
+    grid = replace(suite, backbones=("builtin",), detectors=("padim", "toy"))
+    plans = [make_plan(replace(grid, reduce=kind)).runs for kind in ("random", "orthogonal")]
+    assert [[run.config.reduce for run in runs] for runs in plans] == [["random", None], ["orthogonal", None]]
+    assert plans[0][0].id != plans[1][0].id
+    assert plans[0][1].id == plans[1][1].id
+
+
+def test_the_code_of_plugins_is_part_of_a_run(suite, tmp_path):
+    def write(text):
+        (tmp_path / "one.py").write_text(text)
+
+    def config(**changes):
+        grid = replace(suite, plugin=(tmp_path / "one.py",), backbones=("builtin",), detectors=("padim",), **changes)
+        grid.load_plugins()
+        [run] = make_plan(grid)
+        return run.config
+
+    body = "from padim_zoo import registry\nfrom padim_zoo.estimators.linear_shrinkage import Full\n"
+    write(body + "registry.estimators.register('mine')(Full)\n")
+    first = config(estimators=("mine",))
+    write(body + "registry.estimators.register('mine')(Full)  # changed\n")
+    second = config(estimators=("mine",))
+    own = config()
+    write(body + "registry.estimators.register('mine')(Full)  # changed again\n")
+    assert [len(config.plugins) for config in (first, second, own)] == [1, 1, 0]
+    assert first.plugins != second.plugins
+    assert first.id != second.id
+    assert config() == own

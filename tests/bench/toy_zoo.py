@@ -67,7 +67,7 @@ class Toy(Detector):
 
     @property
     def features_key(self):
-        return self.backbone.name
+        return f"{self.backbone.name} {self.transform.to_dict()}"
 
     def extract(self, images):
         note(f"extract {self.backbone.name}")

@@ -13,27 +13,47 @@ from padim_zoo.detectors.storage import open_detector
 from padim_zoo.errors import InputError
 
 
-def load(path: str | Path, **options: Any) -> Detector:
+def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Detector:
     """Load a detector that was saved with :meth:`Detector.save`.
+
+    Files up to 256 MB are compared with the hashes in their headers. Larger ones are memory-mapped and compared by
+    their structure only; :func:`verify` reads them whole.
 
     Parameters
     ----------
     path : str or Path
         The file.
-    **options
-        ``device`` and ``batch_size``, as the detector's constructor takes them.
+    device, batch_size
+        As the detector's constructor takes them.
 
     Raises
     ------
     InputError
-        If the file is not a model, or its detector or backbone is not registered here (load its plugin first).
+        If the file is not a model, or damaged, or its detector or backbone is not registered here (load its plugin
+        first).
     """
     file = open_detector(path)
+    factory: Any = registry.detectors.entry(file.header["detector"]).factory
     try:
-        factory: Any = registry.detectors.entry(file.header["detector"]).factory
-        detector: Detector = factory.from_file(file, **options)
-    except KeyError as error:
+        detector: Detector = factory.from_file(file, device=device, batch_size=batch_size)
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        # Whatever is amiss in a header that parses: a key that is not there, a parameter that the class does not have.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"{path} lacks {error}: it was written by another version of padim-zoo; fit it again"
-        ) from None
+            f"the header of {path} makes no {file.header['detector']} ({reason}): it was edited, or written by another "
+            "version of padim-zoo; fit it again"
+        ) from error
     return detector
+
+
+def verify(path: str | Path) -> None:
+    """Compare every array of a saved detector with the hash that was saved with it, whatever the size of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is not a model, or damaged.
+    """
+    open_detector(path).verify()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
+from padim_zoo.estimators.estimator import Estimator
+from padim_zoo.estimators.gaussian import Gaussian
 from padim_zoo.estimators.statistics import Samples
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
-    from padim_zoo.detectors.padim import PaDiM
+    from padim_zoo.detectors.detector import Prediction
 
 USUAL_FALSE_ALARM_RATE = 0.01
 """The rate aimed at when none is asked for."""
@@ -63,10 +66,10 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
     Raises
     ------
     InputError
-        If there are fewer than two folds, or fewer images than folds.
+        If there are fewer than two folds, or fewer images than folds, or the seed is none.
     """
-    if folds < 2:
-        raise InputError(f"{folds} folds were asked for: expected 2 or more")
+    check_whole_number("folds", folds, 2)
+    check_whole_number("seed", seed, 0, LARGEST_SEED)
     if n < folds:
         raise InputError(f"{n} normal images cannot make {folds} folds: use at most {n} folds, or more images")
     from sklearn.model_selection import KFold  # half a second to import, and only folds need it
@@ -74,22 +77,34 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
     return [held_out for _, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.empty(n))]
 
 
-def calibrate(detector: PaDiM, samples: PatchEmbeddings, *, false_alarm_rate: float | None, folds: int) -> Calibration:
+def calibrate(
+    estimator: Estimator,
+    score: Callable[[Gaussian, PatchEmbeddings], Prediction],
+    samples: PatchEmbeddings,
+    *,
+    false_alarm_rate: float | None,
+    folds: int,
+    seed: int,
+) -> Calibration:
     """Conformal threshold from the out-of-fold scores of normal images.
 
-    Each fold is scored by a detector fitted on the others. Such detectors have seen fewer images than the final one and
-    score a little higher, so the threshold errs to the side of fewer false alarms.
+    Each fold is scored by Gaussians fitted on the others. Such Gaussians have seen fewer images than those of all, and
+    scores are a little higher, so the threshold errs to the side of fewer false alarms.
 
     Parameters
     ----------
-    detector : PaDiM
-        Gives the estimator and the map; it is not changed.
+    estimator : Estimator
+        Makes the Gaussians of each fold.
+    score : callable
+        Gives the scores (N,) and maps (N, H, W) of N embeddings by some Gaussians.
     samples : PatchEmbeddings
         The embeddings of the normal images.
     false_alarm_rate : float, optional
         In (0, 1). By default 0.01, or the least that the number of images allows.
     folds : int
         At least 2; lowered to the number of images when there are fewer.
+    seed : int
+        Seed of the cut into folds.
 
     Raises
     ------
@@ -99,16 +114,15 @@ def calibrate(detector: PaDiM, samples: PatchEmbeddings, *, false_alarm_rate: fl
     n = samples.n
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
+    check_whole_number("folds", folds, 2)
     rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
     conformal_threshold(np.zeros(n), rate)  # refuses a rate that n cannot support before any work is done
-    parts = split_folds(n, min(folds, n), detector.seed)
+    parts = split_folds(n, min(folds, n), seed)
     scores = np.empty(n, dtype=np.float32)
     pixels: list[np.ndarray] = []
-    fold_detector = copy.copy(detector)
     for part in parts:
         rest = Samples(samples.images(np.setdiff1d(np.arange(n), part)))
-        fold_detector._set(rest, detector.reduction_, detector.image_size_)
-        prediction = fold_detector._score(fold_detector.gaussian_, samples.images(part))
+        prediction = score(estimator.fit(rest), samples.images(part))
         scores[part] = prediction.scores
         assert prediction.maps is not None
         pixels.append(prediction.maps[:, ::4, ::4].ravel())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,16 +131,24 @@ class Detector(ABC):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Change constructor arguments of an unfitted detector.
+        """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`forget`.
 
         Raises
         ------
         ValueError
-            If a name is no argument of the constructor.
+            If a name is no argument of the constructor; nothing is changed then.
         """
         known = self.get_params()
-        for name, value in parameters.items():
+        for name in parameters:
             if name not in known:
                 raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(known)}")
+        changed = {name for name, value in parameters.items() if value is not known[name] and value != known[name]}
+        for name, value in parameters.items():
             setattr(self, name, value)
+        if changed:
+            self.forget(changed)
         return self
+
+    def forget(self, changed: Collection[str]) -> None:
+        """Drop what rests on parameters that have changed: here, the threshold."""
+        self.calibration_ = None

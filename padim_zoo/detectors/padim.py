@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
 from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 RUNTIME = ("device", "batch_size", "memory")
 """Parameters that change how fast a detector works, not what it finds: a saved model leaves them open."""
+
+_BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
+_SCORING = {"estimator", "sigma"}
 
 
 @detectors.register("padim", source="padim_zoo", summary="One Gaussian per patch position (arXiv 2011.08785)")
@@ -63,13 +67,14 @@ class PaDiM(Detector):
     reduce : str
         ``"random"`` to choose channels, ``"orthogonal"`` to project them to a random subspace.
     seed : int
-        Seed of that draw.
+        Seed of that draw, and of the cut into folds; 0 to 2³² - 1.
     resize : int, (int, int) or None
         Length of the shorter side in pixels, or exact height and width, before the crop.
     crop : int, (int, int) or None
         Size of the centre crop in pixels, or None for no crop.
     sigma : float
-        Standard deviation in pixels of the Gaussian that smooths the anomaly map; 0 for none.
+        Standard deviation in pixels of the Gaussian that smooths the anomaly map; 0 for none. At most the longer
+        side of the transformed images.
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
     memory : int, optional
@@ -135,6 +140,49 @@ class PaDiM(Detector):
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
 
+    def forget(self, changed: Collection[str]) -> None:
+        """Drop what rests on parameters that have changed.
+
+        ``batch_size`` and ``memory`` leave everything as it is; ``sigma`` drops the threshold, and ``estimator`` the
+        Gaussians too, which are estimated anew from the statistics of the images. All others drop the fit, and those
+        of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
+        """
+        changed = set(changed) - {"batch_size", "memory"}
+        if changed:
+            self.calibration_ = None
+        if "estimator" in changed:
+            if isinstance(self._gaussian, DualGaussian):
+                self._known_statistics("estimate anew")
+            self._gaussian = None
+        if changed - _SCORING:
+            self._gaussian = self.statistics_ = None
+        if changed & _BACKBONE:
+            self.backbone_ = None
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that nothing can be made of, before any image is read.
+
+        Names that registries know, and what depends on the backbone, are looked at where they are resolved.
+
+        Raises
+        ------
+        InputError
+            Naming the parameter, what was found and what was expected.
+        """
+        check_whole_number("seed", self.seed, 0, LARGEST_SEED)
+        check_whole_number("batch_size", self.batch_size, 1)
+        for name, value in (("dims", self.dims), ("memory", self.memory)):
+            if value is not None:
+                check_whole_number(name, value, 1)
+        check_sigma(self.sigma)
+        if self.reduce not in tuple(REDUCTIONS):
+            raise InputError(f"reduce is {self.reduce!r}: expected {' or '.join(REDUCTIONS)}")
+        if isinstance(self.layers, str):
+            raise InputError(f"layers is {self.layers!r}: expected a sequence of names, e.g. ({self.layers!r},)")
+        if not isinstance(self.estimator, (str, Estimator)):
+            raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
+        self.transform  # noqa: B018  checks resize and crop
+
     @property
     def transform(self) -> Transform:
         """What happens to an image before the backbone."""
@@ -146,9 +194,10 @@ class PaDiM(Detector):
         Raises
         ------
         InputError
-            If the name is unknown, the weights do not fit or cannot be had, or the device is not there or the
-            precision unknown.
+            If a parameter is none (:meth:`check_parameters`), the name is unknown, the weights do not fit or cannot be
+            had, or the device is not there or the precision unknown.
         """
+        self.check_parameters()
         if self.backbone_ is None:
             if isinstance(self.backbone, str):
                 made = registry.backbones.create(self.backbone, layers=self.layers, weights=self.weights)
@@ -265,6 +314,7 @@ class PaDiM(Detector):
                     f"{_pixels(size)}: one detector needs one size; set an exact resize, or a crop"
                 )
             size = features.image_size
+            check_sigma(self.sigma, size)
             accumulator.add(reduction.apply(features))
         if size is None:
             raise InputError("there are no images to fit on: expected at least one normal image")
@@ -300,7 +350,15 @@ class PaDiM(Detector):
                 "a threshold needs the samples, but there are only moments (or no fit): "
                 "allow more memory, or fit on fewer images"
             )
-        self.calibration_ = calibrate(self, statistics.embeddings, false_alarm_rate=false_alarm_rate, folds=folds)
+        self.check_parameters()
+        self.calibration_ = calibrate(
+            self.build_estimator(),
+            self._score,
+            statistics.embeddings,
+            false_alarm_rate=false_alarm_rate,
+            folds=folds,
+            seed=self.seed,
+        )
         return self.calibration_
 
     # -- predict -----------------------------------------------------------------------------------------------------
@@ -330,6 +388,7 @@ class PaDiM(Detector):
                 f"an image of {_pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
                 f"on {_pixels(self.image_size_)}: use images of the same shape, or a crop"
             )
+        check_sigma(self.sigma, self.image_size_)
         return self._score(gaussian, self.reduction_.apply(features))
 
     def _score(self, gaussian: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
@@ -414,6 +473,7 @@ class PaDiM(Detector):
         for name in ("resize", "crop", "layers"):
             value = getattr(detector, name)
             setattr(detector, name, tuple(value) if isinstance(value, list) else value)
+        detector.check_parameters()
         weights = file.arrays("backbone.")
         made = registry.backbones.create(header["parameters"]["backbone"], layers=detector.layers, weights=weights)
         detector.backbone_ = detector._placed(made)
@@ -424,6 +484,11 @@ class PaDiM(Detector):
             )
         grids = tuple((height, width) for height, width in header["grids"])
         mean = _embeddings(file.arrays("mean."), grids)
+        if header["form"] not in FORMS:
+            raise InputError(
+                f"{file.path} holds Gaussians of the form {header['form']!r}, this version knows "
+                f"{', '.join(FORMS)}: upgrade padim-zoo"
+            )
         detector._gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
         detector.reduction_ = REDUCTIONS[detector.reduce].from_arrays(file.arrays("reduction."))
         moments = file.arrays("moments.")

@@ -1,4 +1,9 @@
-"""Detector files: safetensors whose header holds one JSON document. Nothing is ever unpickled."""
+"""Detector files: safetensors whose header holds one JSON document. Nothing is ever unpickled.
+
+The document lists every array with its type, shape and hash. Names, types and shapes are compared when a file is
+opened. Hashes are compared then too where the file is small; a large one stays a memory map, of which only what is used
+is read, and is compared by :meth:`DetectorFile.verify`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from padim_zoo.atomic import write_whole
+from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.errors import InputError
 
 FORMAT = 1
+VERIFIED_AT_ONCE = 256 * 2**20
+"""Bytes up to which a file's hashes are compared when it is opened: a third of a second, or less."""
 _KEY = "padim_zoo"
 
 
@@ -38,11 +46,33 @@ class DetectorFile:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  not a mapping
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
+    def verify(self) -> None:
+        """Compare every array with its hash in the header; reads the whole file.
+
+        Raises
+        ------
+        InputError
+            If one differs.
+        """
+        for name, array in self.arrays("").items():
+            if hash_of({"": array}) != self.header["arrays"][name][2]:
+                raise InputError(f"{self.path} is damaged: its array {name} is not what was saved; fit it again")
+
+
+def _form(array: Tensor) -> list[Any]:
+    return [str(array.dtype), list(array.shape)]
+
+
+def _plain(number: Any) -> Any:
+    """A parameter that is a number of NumPy's, as JSON knows it."""
+    return number.item()
+
 
 def write_detector(path: str | Path, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
     """Write a detector file, whole or not at all."""
-    document = json.dumps({"format": FORMAT, **header}, sort_keys=True)
     contiguous = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
+    listed = {name: [*_form(array), hash_of({"": array})] for name, array in contiguous.items()}
+    document = json.dumps({"format": FORMAT, "arrays": listed, **header}, sort_keys=True, default=_plain)
     write_whole(path, lambda temporary: save_file(contiguous, temporary, metadata={_KEY: document}))
 
 
@@ -52,14 +82,15 @@ def open_detector(path: str | Path) -> DetectorFile:
     Raises
     ------
     InputError
-        If there is no such file, or it is not a detector file, or of a newer format.
+        If there is no such file, or it is not a detector file, or damaged, or of a newer format.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"the model {path} is not a file: expected one that padim-zoo fit wrote")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            found = {name: _form(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  mapped, not read
         header = json.loads(metadata[_KEY])
     except (SafetensorError, OSError, ValueError):
         raise InputError(f"{path} is not a whole safetensors file: expected a model that padim-zoo fit wrote") from None
@@ -67,6 +98,17 @@ def open_detector(path: str | Path) -> DetectorFile:
         raise InputError(
             f"{path} is a safetensors file but no padim-zoo model: expected one that padim-zoo fit wrote"
         ) from None
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+        raise InputError(f"{path} has a header without a format: expected a model that padim-zoo fit wrote")
     if header["format"] > FORMAT:
         raise InputError(f"{path} has format {header['format']}, this version reads up to {FORMAT}: upgrade padim-zoo")
-    return DetectorFile(path, header)
+    if not isinstance(header.get("detector"), str) or not isinstance(header.get("arrays"), dict):
+        raise InputError(f"{path} does not say what it holds: it is of another version of padim-zoo; fit it again")
+    listed = header["arrays"]
+    for name in sorted({*found, *listed}):
+        if name not in found or name not in listed or found[name] != listed[name][:2]:
+            raise InputError(f"{path} is damaged: its array {name} is not as its header says; fit it again")
+    file = DetectorFile(path, header)
+    if path.stat().st_size <= VERIFIED_AT_ONCE:
+        file.verify()
+    return file

@@ -91,6 +91,22 @@ def test_fit_takes_data_sets_and_globs(gear: Path, tmp_path: Path, images: Seque
     assert "on 12 normal images" in succeed("fit", *arguments, "-o", tmp_path / "m.safetensors", *FIT)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--seed", "-1", "seed is -1"),
+        ("--seed", "99999999999", "seed is 99999999999"),
+        ("--sigma", "nan", "sigma is nan"),
+        ("--sigma", "inf", "sigma is inf"),
+        ("--sigma", "1e9", "expected at most 64"),
+    ],
+)
+def test_fit_refuses_numbers_that_mean_nothing(gear: Path, tmp_path: Path, option: str, value: str, words: str) -> None:
+    images = gear / "train" / "good"
+    assert words in refuse("fit", images, "-o", tmp_path / "m.safetensors", *FIT, option, value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_fit_of_a_single_image_has_no_threshold(gear: Path, tmp_path: Path) -> None:
     image = gear / "train" / "good" / "000.png"
     assert "threshold  none" in succeed("fit", image, "-o", tmp_path / "m.safetensors", *FIT)

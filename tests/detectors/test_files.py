@@ -1,0 +1,143 @@
+"""Model files that are damaged, foreign or of another version: one line, whatever is amiss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from padim_zoo import InputError, PaDiM, load
+from padim_zoo.detectors import storage, verify
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    detector = PaDiM(dims=10, resize=None, crop=None).fit(IMAGES)
+    detector.calibrate()
+    detector.save(path)
+    return path
+
+
+def refuse(path: Path, words: str, action: Callable[[Path], Any] = load) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        action(path)
+    assert "\n" not in str(caught.value)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()["padim_zoo"])
+    return header
+
+
+def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    refuse(path, "not a file")
+    save_file({"a": torch.zeros(2)}, path)
+    refuse(path, "no padim-zoo model")
+    path.write_bytes(model.read_bytes()[:-1000])
+    refuse(path, "not a whole")
+    path.write_text("hello")
+    refuse(path, "not a whole")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ([1, 2], "without a format"),
+        ("padim", "without a format"),
+        ({}, "without a format"),
+        ({"format": "1"}, "without a format"),
+        ({"format": 99}, "upgrade"),
+        ({"format": 1}, "another version"),
+        ({"format": 1, "detector": "padim"}, "another version"),
+        ({"format": 1, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": 1, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": 1, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+    ],
+)
+def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    refuse(path, words)
+
+
+@pytest.mark.parametrize("missing", [None, "detector", "parameters", "weights_hash", "form", "grids", "calibration"])
+def test_a_header_without_a_key(model: Path, tmp_path: Path, missing: str | None) -> None:
+    header = header_of(model)
+    path = tmp_path / "model.safetensors"
+    if missing is None:  # the copy is good but for what is taken out
+        save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+        load(path)
+        return
+    del header[missing]
+    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    refuse(path, "another version")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"detector": "padin"}, "unknown detector 'padin': did you mean padim"),
+        ({"form": "cubic"}, "form 'cubic'"),
+        ({"parameters": {"colour": "red"}}, "colour"),
+        ({"parameters": [1]}, "makes no padim"),
+        ({"grids": 7}, "makes no padim"),
+        ({"grids": [[8]]}, "makes no padim"),
+        ({"image_size": []}, "makes no padim"),
+        ({"calibration": {"limit": 3}}, "makes no padim"),
+        ({"weights_hash": "0" * 16}, "damaged"),
+    ],
+)
+def test_headers_that_make_no_detector(model: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    header = {**header_of(model), **change}
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    refuse(path, words)
+
+
+@pytest.mark.parametrize("parameters", [{"seed": -1}, {"sigma": "wide"}, {"reduce": "square"}, {"estimator": 3}])
+def test_parameters_in_a_file_are_checked_as_any(model: Path, tmp_path: Path, parameters: dict[str, Any]) -> None:
+    header = header_of(model)
+    header["parameters"] |= parameters
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    refuse(path, f"{next(iter(parameters))} is ")
+
+
+def test_arrays_that_are_missing_left_over_or_of_another_form(model: Path, tmp_path: Path) -> None:
+    arrays, metadata = load_file(model), {"padim_zoo": json.dumps(header_of(model))}
+    path = tmp_path / "model.safetensors"
+    for name, array in list(arrays.items()):
+        save_file({**arrays, name: array[..., None].contiguous()}, path, metadata=metadata)
+        refuse(path, f"its array {name} is not as")
+        save_file({other: arrays[other] for other in arrays if other != name}, path, metadata=metadata)
+        refuse(path, f"its array {name} is not as")
+    save_file({**arrays, "more": torch.zeros(1)}, path, metadata=metadata)
+    refuse(path, "its array more is not as")
+    save_file({**arrays, "mean.0": arrays["mean.0"].double()}, path, metadata=metadata)
+    refuse(path, r"its array mean\.0 is not as")
+
+
+def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(model.read_bytes())
+    path = tmp_path / "model.safetensors"
+    verify(model)
+    for position in (-1, -(len(content) // 2), -len(content) // 4):
+        spoilt = bytearray(content)
+        spoilt[position] ^= 1
+        path.write_bytes(spoilt)
+        refuse(path, "is not what was saved")
+    monkeypatch.setattr(storage, "VERIFIED_AT_ONCE", 0)  # as if the file were large
+    load(path)
+    refuse(path, "is not what was saved", verify)

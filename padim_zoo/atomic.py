@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,25 +23,31 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = _create_beside(path)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; expected a folder that can be written to"
         ) from None
-    os.close(handle)
-    temporary = Path(name)
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _create_beside(path: Path) -> Path:
+    """A new empty file that only its maker knows.
+
+    Not by tempfile, whose files are readable by their owner alone. A file that is opened has the permissions that the
+    process gives any of its files, and the umask, which can only be read by setting it, need not be known.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
 
 
 def write_text_whole(path: str | Path, text: str) -> None:

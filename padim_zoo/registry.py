@@ -17,10 +17,12 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -71,6 +73,26 @@ class Family(Generic[T]):
     describe: Callable[[str], Mapping[str, Any]]
     summary: str
     code: str | None = None
+
+
+@dataclass
+class _Plugin:
+    """A plugin while it is loaded, and what it takes to undo its registrations, in whichever registries they are."""
+
+    source: str
+    code: str
+    undo: list[Callable[[], Any]] = field(default_factory=list)
+
+    def before_setting(self, names: dict[str, Any], name: str) -> None:
+        """Remember what ``name`` stands for now."""
+        known = names.get(name)
+        self.undo.append(partial(names.pop, name, None) if known is None else partial(names.update, {name: known}))
+
+
+# Of the context and not of a registry: other threads may register names of their own meanwhile.
+_PLUGIN: ContextVar[_Plugin | None] = ContextVar("plugin being loaded", default=None)
+# One for all registries, since loading one may load another.
+_LOADING = threading.RLock()
 
 
 class PluginWarning(UserWarning):
@@ -125,9 +147,7 @@ class Registry(Generic[T]):
         self._modules = tuple(modules)
         self._entries: dict[str, Entry[T]] = {}
         self._families: dict[str, Family[T]] = {}
-        self._source: str | None = None
-        self._code: str | None = None
-        self._loaded = False
+        self._own_loaded = self._loaded = self._is_loading = False
 
     def register(
         self,
@@ -167,7 +187,10 @@ class Registry(Generic[T]):
             )
 
         def decorate(factory: Factory) -> Factory:
-            origin = source or self._source or getattr(factory, "__module__", "") or "user code"
+            plugin = _PLUGIN.get()
+            code = None if plugin is None else plugin.code
+            home = getattr(factory, "__module__", "") if plugin is None else plugin.source
+            origin = source or home or "user code"
             known = self._entries.get(name)
             if known is not None and known.source != origin:
                 warnings.warn(
@@ -176,7 +199,9 @@ class Registry(Generic[T]):
                     stacklevel=2,
                 )
             text = summary or (factory.__doc__ or "").strip().split("\n", 1)[0]
-            self._entries[name] = Entry(name, factory, origin, text, describe or (lambda: metadata), self._code)
+            if plugin is not None:
+                plugin.before_setting(self._entries, name)
+            self._entries[name] = Entry(name, factory, origin, text, describe or (lambda: metadata), code)
             return factory
 
         return decorate
@@ -209,7 +234,11 @@ class Registry(Generic[T]):
             What a listing says of the whole family.
         """
         known = knows or (lambda name: name in set(names()))
-        self._families[prefix] = Family(prefix, factory, names, known, describe, summary, self._code)
+        plugin = _PLUGIN.get()
+        if plugin is not None:
+            plugin.before_setting(self._families, prefix)
+        code = None if plugin is None else plugin.code
+        self._families[prefix] = Family(prefix, factory, names, known, describe, summary, code)
 
     def create(self, spec: str, *args: Any, **options: Any) -> T:
         """Build the object that ``spec`` names.
@@ -319,32 +348,42 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # set first: the modules imported below use this registry themselves
-        for module in self._modules:
-            importlib.import_module(module)
-        for point in importlib.metadata.entry_points(group=self.group):
+        with _LOADING:
+            if self._loaded or self._is_loading:  # the modules imported below use this registry themselves
+                return
+            self._is_loading = True
+            try:
+                self._load_own_modules()
+                self._load_entry_points()
+                self._loaded = True
+            finally:
+                self._is_loading = False
+
+    def _load_own_modules(self) -> None:
+        if self._own_loaded:
+            return
+        token = _PLUGIN.set(None)  # what the package registers is not a plugin's, whoever asked for it first
+        try:
+            for module in self._modules:
+                importlib.import_module(module)
+        finally:
+            _PLUGIN.reset(token)
+        self._own_loaded = True
+
+    def _load_entry_points(self) -> None:
+        points = importlib.metadata.entry_points(group=self.group)
+        if points:
+            _load_all_own_modules()
+        for point in points:
             distribution = point.dist.name if point.dist is not None else point.value
             code = f"{distribution} {point.dist.version}" if point.dist is not None else point.value
             try:
-                with self._loading(f"plugin {distribution}", code):
+                with _loading(f"plugin {distribution}", code):
                     loaded = point.load()
                     if point.name not in self._entries and callable(loaded):
                         self.register(point.name)(loaded)
-            except Exception as error:  # whatever a stranger's module raises must not break the others
+            except (Exception, SystemExit) as error:  # whatever a stranger's module raises must not break the others
                 self._report(f"{point.name} of {distribution}", error)
-
-    @contextmanager
-    def _loading(self, source: str, code: str) -> Iterator[None]:
-        """Registrations inside come from ``source`` in the version ``code``, and are taken back if it fails."""
-        before = dict(self._entries), dict(self._families)
-        self._source, self._code = source, code
-        try:
-            yield
-        except BaseException:
-            self._entries, self._families = before
-            raise
-        finally:
-            self._source = self._code = None
 
     def _report(self, plugin: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -368,6 +407,27 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 
 
+def _load_all_own_modules() -> None:
+    """Before a plugin is loaded: else it could import a module of the package first, and take its names with it."""
+    for registry in REGISTRIES.values():
+        registry._load_own_modules()
+
+
+@contextmanager
+def _loading(source: str, code: str) -> Iterator[None]:
+    """Registrations inside come from ``source`` in the version ``code``; if it fails, all registries drop them."""
+    plugin = _Plugin(source, code)
+    token = _PLUGIN.set(plugin)
+    try:
+        yield
+    except BaseException:
+        for undo in reversed(plugin.undo):
+            undo()
+        raise
+    finally:
+        _PLUGIN.reset(token)
+
+
 def load_plugin(path: str | Path) -> None:
     """Run a Python file that registers backbones, estimators, detectors or datasets.
 
@@ -384,14 +444,15 @@ def load_plugin(path: str | Path) -> None:
     if specification is None or specification.loader is None:
         raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
     module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
     code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    try:
-        with ExitStack() as stack:
-            for registry in REGISTRIES.values():
-                registry._load()
-                stack.enter_context(registry._loading(f"plugin {path.name}", code))
-            specification.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise InputError(f"plugin {path} failed to load: {type(error).__name__}: {error}") from error
+    with _LOADING:
+        for registry in REGISTRIES.values():
+            registry._load()
+        sys.modules[name] = module
+        try:
+            with _loading(f"plugin {path.name}", code):
+                specification.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"plugin {path} failed to load: {reason}") from error

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,64 @@ def test_plugin_file_with_an_error_registers_nothing(tmp_path: Path, ending: str
     assert "\n" not in str(caught.value)
     assert "mine" not in registry.estimators.names()
     assert "padim_zoo_plugin_broken" not in sys.modules
+
+
+@pytest.mark.usefixtures("restored")
+def test_plugin_file_that_exits_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "leaving.py"
+    path.write_text(f"{PLUGIN}\nraise SystemExit(0)\n")
+    with pytest.raises(InputError, match=r"leaving\.py failed to load: SystemExit: 0"):
+        load_plugin(path)
+    assert "mine" not in registry.estimators.names()
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_failed_plugin_gives_back_the_names_it_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(
+        "from padim_zoo.registry import estimators\nestimators.register('full')(str)\n"
+        "estimators.register('full')(int)\n1 / 0"
+    )
+    before = registry.estimators.entry("full")
+    with pytest.warns(PluginWarning, match="is replaced"), pytest.raises(InputError):
+        load_plugin(path)
+    assert registry.estimators.entry("full") is before
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("ending", ["1 / 0", "raise SystemExit"])
+def test_an_entry_point_that_fails_leaves_nothing_in_any_registry(
+    tmp_path: Path, shapes: Registry[Any], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    info = tmp_path / "edges-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edges\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[padim_zoo.shapes]\nedge = edges\n")
+    (tmp_path / "edges.py").write_text(f"{PLUGIN}\n{ending}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(PluginWarning, match="edge of edges failed to load"):
+        assert shapes.names() == ["circle", "square"]
+    assert "mine" not in registry.estimators.names()
+    assert "mine" not in registry.datasets.names()
+    assert [family.prefix for family in registry.backbones.families() if family.prefix == "mine/"] == []
+
+
+def test_threads_that_come_first_together_see_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_shapes.py").write_text(
+        "import time\nfrom test_shapes import shapes\ntime.sleep(0.1)\nshapes.register('circle')(lambda: 1)\n"
+    )
+    slow: Registry[Any] = Registry("shape", ["slow_shapes"])
+    monkeypatch.setitem(sys.modules, "test_shapes", type("module", (), {"shapes": slow}))
+    monkeypatch.delitem(sys.modules, "slow_shapes", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    start = threading.Barrier(4)
+
+    def first_use(_: int) -> list[str]:
+        start.wait()
+        return slow.names()
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(first_use, range(4))) == [["circle"]] * 4
 
 
 def test_plugin_that_is_no_python_file(tmp_path: Path) -> None:

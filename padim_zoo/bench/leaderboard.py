@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +16,7 @@ from padim_zoo.bench.store import Document
 from padim_zoo.errors import InputError
 
 MEAN = "mean"
-"""The category of a row that averages over categories."""
-
-_Category = tuple[str, str]  # a name and the fingerprint of its data: of two folders, both may have a "bottle"
+"""The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
 
 Kind = Literal["text", "integer", "number"]
 
@@ -75,16 +73,20 @@ _KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
 _SPLIT_ALWAYS = ("dataset", "ensemble")
 """No average is taken over these: it would mean nothing."""
 
+_CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data"))
+"""What the runs of a mean row share."""
+
 
 def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
     """One row per run, then one mean row per configuration over its categories and seeds.
 
-    A function of the documents alone, whatever their order. A configuration of a single run has no mean row.
+    A function of the documents alone, whatever their order. A configuration of a single run has no mean row. Where the
+    data of a category have changed, each configuration keeps its runs on those of its newest run, and a note counts
+    those left out.
     """
-    entries = sorted((_Entry(document) for document in documents), key=lambda entry: entry.order)
+    entries = _newest(documents)
     rows = [_run_row(entry) for entry in entries]
-    configuration = [key for key in _KEYS if key not in ("category", "seed", "data")]
-    return _frame(rows + _average(entries, configuration, single=False))
+    return _frame(rows + _average(entries, _CONFIGURATION, single=False))
 
 
 def summarise(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
@@ -105,8 +107,12 @@ def summarise(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
     """
     for name in by:
         check_column(name, _KEYS)
-    entries = sorted((_Entry(document) for document in documents), key=lambda entry: entry.order)
-    return _frame(_average(entries, list(dict.fromkeys([*_SPLIT_ALWAYS, *by]))))
+    return _frame(_average(_newest(documents), list(dict.fromkeys([*_SPLIT_ALWAYS, *by]))))
+
+
+def is_mean(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a mean and not a run: it has no id."""
+    return not isinstance(row["id"], str)
 
 
 def sort_rows(frame: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -121,7 +127,7 @@ def sort_rows(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     best_is_low = {column.name for column in COLUMNS if column.better != "high"}
     ordered: pd.DataFrame = frame.sort_values(by, ascending=by in best_is_low, kind="stable", na_position="last")
     # A mean row is no rival of the rows it is made of.
-    ordered = ordered.sort_values("category", key=lambda names: names == MEAN, kind="stable", ignore_index=True)
+    ordered = ordered.sort_values("id", key=lambda ids: ids.isna(), kind="stable", ignore_index=True)
     return ordered
 
 
@@ -159,9 +165,31 @@ class _Entry:
             for value in (*(self.keys[name] for name in _KEYS), document["id"])
         ]
 
+        self.left_out = 0
+        """Runs of the same configuration and category on other, older data."""
+
     @property
-    def category(self) -> _Category:
-        return self.keys["category"], self.keys["data"]
+    def category(self) -> str:
+        return str(self.keys["category"])
+
+
+def _newest(documents: Iterable[Document]) -> list[_Entry]:
+    """The runs in order, without those of a configuration on data of a category that it has newer runs of."""
+    generations: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
+    for entry in sorted(map(_Entry, documents), key=lambda entry: entry.order):
+        generations[tuple(entry.keys[name] for name in ("category", *_CONFIGURATION))].append(entry)
+    kept: list[_Entry] = []
+    for entries in generations.values():
+        newest = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
+        current = [entry for entry in entries if entry.keys["data"] == newest]
+        current[0].left_out = len(entries) - len(current)
+        kept += current
+    return sorted(kept, key=lambda entry: entry.order)
+
+
+def _left_out_note(entries: Sequence[_Entry]) -> list[str]:
+    count = sum(entry.left_out for entry in entries)
+    return [f"{count} older run{'s' * (count > 1)} on other data left out"] if count else []
 
 
 def _run_row(entry: _Entry) -> dict[str, Any]:
@@ -169,7 +197,8 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
     error = document.get("error")
     return {
         **entry.keys,
-        **_figures([document["folds"]]),
+        **_figures([entry]),
+        **document.get("interval", {}),
         **document["timings"],
         "n_train": document.get("n_train"),
         "n_test": document.get("n_test"),
@@ -177,14 +206,14 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
         "runs": 1,
         "status": document["status"],
         "error": None if error is None else f"{error['type']}: {error['message']}",
-        "notes": "; ".join(document["notes"]) or None,
+        "notes": "; ".join([*document["notes"], *_left_out_note([entry])]) or None,
         "id": document["id"],
     }
 
 
 def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = True) -> list[dict[str, Any]]:
     """Mean rows by some columns; ``single`` keeps those that have one run because there is no more to average."""
-    of_dataset: dict[Any, set[_Category]] = defaultdict(set)
+    of_dataset: dict[Any, set[str]] = defaultdict(set)
     groups: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
     for entry in entries:
         of_dataset[entry.keys["dataset"]].add(entry.category)
@@ -198,11 +227,11 @@ def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = Tru
     return rows
 
 
-def _mean_row(entries: Sequence[_Entry], wanted: set[_Category]) -> dict[str, Any]:
-    """The mean over runs, which says how many failed and which of the categories wanted it lacks."""
+def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
+    """The mean over runs, which says how many failed, and which of the categories wanted lack runs or figures."""
     done = [entry for entry in entries if entry.done]
     covered = {entry.category for entry in done}
-    lacking = sorted(str(name) for name, _ in wanted - covered)
+    lacking = sorted(wanted - covered)
     notes = []
     if lacking:
         notes.append(f"mean over {len(covered)} of {len(wanted)} categories, without {', '.join(lacking)}")
@@ -210,39 +239,67 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[_Category]) -> dict[str, An
         notes.append(f"{len(entries) - len(done)} of {len(entries)} runs failed")
     # What all runs share is shown; what they differ in is averaged over.
     shared = {name: values.pop() for name in _KEYS if len(values := {entry.keys[name] for entry in entries}) == 1}
-    timings = {name: _mean([entry.document["timings"].get(name, math.nan) for entry in done]) for name in TIMINGS}
+    timings = {
+        name: _mean_of_categories(done, [entry.document["timings"].get(name, math.nan) for entry in done])
+        for name in TIMINGS
+    }
     return {
         **shared,
-        **_figures([entry.document["folds"] for entry in done], [entry.keys["seed"] for entry in done]),
+        **_figures(done),
         **timings,
         "categories": len(covered),
         "runs": len(done),
         "status": "partial" if notes else "done",
-        "notes": "; ".join(notes) or None,
+        "notes": "; ".join([*notes, *_undefined_notes(done), *_left_out_note(entries)]) or None,
     }
 
 
-def _figures(runs: Sequence[Sequence[dict[str, float]]], seeds: Sequence[Any] | None = None) -> dict[str, float]:
+def _figures(entries: Sequence[_Entry]) -> dict[str, float]:
     """Mean figures of runs, and their standard deviation between repetitions.
 
-    A repetition is one fold of one seed, averaged over the runs that have it. With one repetition there is no
-    deviation. Of several runs there is no interval of the mean.
+    Every category counts alike, however many runs it has. A repetition is one fold of one seed. Those that lack a
+    category are left out of the deviation, which would be between categories otherwise; of fewer than two there is
+    none.
     """
-    seeds = [0] * len(runs) if seeds is None else seeds
     row: dict[str, float] = {}
+    categories = {entry.category for entry in entries}
     for name in DEVIATING:
-        repetitions: dict[tuple[Any, int], list[float]] = defaultdict(list)
-        for folds, seed in zip(runs, seeds, strict=True):
-            for number, figures in enumerate(folds):
-                repetitions[seed, number].append(figures.get(name, math.nan))
-        per_run = [_mean([figures.get(name, math.nan) for figures in folds]) for folds in runs]
-        row[name] = _mean(per_run)
-        means = [_mean(values) for values in repetitions.values()]
+        row[name] = _mean_of_categories(entries, [_figure(entry, name) for entry in entries])
+        repetitions: dict[tuple[Any, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for entry in entries:
+            for number, figures in enumerate(entry.document["folds"]):
+                repetitions[entry.keys["seed"], number][entry.category].append(figures.get(name, math.nan))
+        means = [
+            _mean([_mean(values) for values in by_category.values()])
+            for by_category in repetitions.values()
+            if set(by_category) == categories
+        ]
         row[f"{name}_std"] = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
-    if len(runs) == 1:
-        for name in ("image_auroc_low", "image_auroc_high"):
-            row[name] = _mean([figures.get(name, math.nan) for figures in runs[0]])
     return row
+
+
+def _figure(entry: _Entry, name: str) -> float:
+    """A figure of a run: its mean over the folds."""
+    return _mean([figures.get(name, math.nan) for figures in entry.document["folds"]])
+
+
+def _mean_of_categories(entries: Sequence[_Entry], values: Sequence[float]) -> float:
+    """Mean of one value of each run within each category, then over the categories."""
+    by_category: dict[str, list[float]] = defaultdict(list)
+    for entry, value in zip(entries, values, strict=True):
+        by_category[entry.category].append(value)
+    return _mean([_mean(of_category) for of_category in by_category.values()])
+
+
+def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
+    """Which categories keep a figure from having a mean; none where no category has it."""
+    lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    categories = {entry.category for entry in entries}
+    for name in DEVIATING:
+        without = {entry.category for entry in entries if math.isnan(_figure(entry, name))}
+        if without and without != categories:
+            lacking[tuple(sorted(without))].append(name)
+    return [f"no mean of {', '.join(names)}: undefined in {', '.join(where)}" for where, names in lacking.items()]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ with the column ``aupro``; a single class of image AUROC swings by 0.10 with the
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pandas as pd
 
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import MEAN
+from padim_zoo.bench.leaderboard import MEAN, is_mean
+from padim_zoo.bench.settings import canonical_estimator
+from padim_zoo.registry import parse_spec
 
 METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", "aupro": "aupro_30"}
 """Columns of the leaderboard, and what published.csv calls them."""
@@ -25,6 +28,12 @@ _KINDS = ("paper", "official", "reimpl")
 """Whose figure is taken where there are several, first to last."""
 
 _PAPER_DIMS = {"resnet18": 100, "wide_resnet50_2": 550}
+
+_GEOMETRY = {"resize": "256", "crop": "224", "precision": "float32"}
+"""What all publications share; a detector that does not take an option has none."""
+
+_PADIM = {"sigma": "4", "layers": "layer1,layer2,layer3", "reduce": "random"}
+"""The paper's settings, and those of its reimplementations."""
 
 
 @cache
@@ -38,8 +47,8 @@ def add_published(board: pd.DataFrame) -> pd.DataFrame:
     """A leaderboard with published figures in new columns at its end.
 
     A row has some if its dataset is ``mvtec``, its category one of MVTec AD's (or the mean over all of them), and it is
-    a single detector with the estimator and the dimensions of its paper. Weights are not compared, except that random
-    ones have no published figure.
+    a single detector with the settings of its paper, fitted on all normal images. Weights are not compared, except that
+    random ones have no published figure.
 
     Returns
     -------
@@ -59,8 +68,9 @@ def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
     if _comparable(row):
         table = published_figures()
         # "padim" is the paper's own, "padim-anomalib" a reimplementation.
-        systems = table["system"].str.fullmatch(rf"{row['detector']}(-.*)?")
-        table = table[systems & (table["backbone"] == row["backbone"]) & (table["category"] == row["category"])]
+        systems = table["system"].str.fullmatch(rf"{re.escape(row['detector'])}(-.*)?")
+        backbone = (row["backbone"] or "").removeprefix("torchvision/")
+        table = table[systems & (table["backbone"] == backbone) & (table["category"] == row["category"])]
         for name, metric in METRICS.items():
             rows = table[table["metric"] == metric].sort_values(
                 "kind", key=lambda kinds: kinds.map(_KINDS.index), kind="stable"
@@ -76,8 +86,21 @@ def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
 def _comparable(row: dict[str, Any]) -> bool:
     if row["dataset"] != _DATASET or row["ensemble"] is not None or row["weights"] in ("none", "builtin"):
         return False
-    if row["category"] == MEAN and (row["categories"] != _CATEGORIES or row["status"] != "done"):
+    if row["folds"] != 1:
         return False
-    if row["detector"] == "padim":
-        return bool(row["estimator"] == "full" and row["dims"] == _PAPER_DIMS.get(row["backbone"]))
-    return True
+    whole = is_mean(row) and row["categories"] == _CATEGORIES and row["status"] == "done"
+    if row["category"] == MEAN and not whole:
+        return False
+    if row["detector"] != "padim":
+        return all(row[name] in (value, None) for name, value in _GEOMETRY.items())
+    backbone = (row["backbone"] or "").removeprefix("torchvision/")
+    return bool(
+        all(row[name] == value for name, value in (_GEOMETRY | _PADIM).items())
+        and _is_full(row["estimator"])
+        and row["dims"] == _PAPER_DIMS.get(backbone)
+    )
+
+
+def _is_full(estimator: str | None) -> bool:
+    """Whether an estimator is the paper's, with its epsilon."""
+    return estimator is not None and parse_spec(estimator)[0] == "full" and canonical_estimator(estimator) == "full"

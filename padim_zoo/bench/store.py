@@ -176,7 +176,7 @@ def read_document(path: Path) -> Document:
         problem = _find_problem(document)
     if problem is not None:
         raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")
-    for figures in [*document["folds"], document["timings"]]:
+    for figures in _figures_of(document):
         figures.update({name: math.nan for name, value in figures.items() if value is None})
     return dict(document)
 
@@ -191,10 +191,15 @@ def _find_problem(document: Any) -> str | None:
             return f"{key!r} is missing or of the wrong type"
     if document["status"] not in ("done", "failed"):
         return f"unknown status {document['status']!r}"
-    for figures in [*document["folds"], document["timings"]]:
+    for figures in _figures_of(document):
         if not isinstance(figures, dict) or not all(isinstance(v, (int, float, type(None))) for v in figures.values()):
             return "figures that are no numbers"
     return None
+
+
+def _figures_of(document: Document) -> list[Any]:
+    """Everything in a document that maps names to numbers."""
+    return [*document["folds"], document.get("interval", {}), document["timings"]]
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, MEAN, SETTINGS, TRANSFORM
+from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, SETTINGS, TRANSFORM, is_mean
 
 _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
 """The columns that tell rows apart, the most telling first."""
@@ -51,10 +51,9 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
     best = _best(board, figures)
     previous_mean = False
     for number, row in enumerate(rows):
-        is_mean = row["category"] == MEAN
-        if is_mean and not previous_mean and number:
+        if is_mean(row) and not previous_mean and number:
             table.add_section()
-        previous_mean = is_mean
+        previous_mean = is_mean(row)
         cells = [Text(cell(row[name])) for name in leading]
         if row["status"] == "failed":
             cells += [Text("failed", style="red")]
@@ -67,7 +66,7 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
 
 def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
-    runs = [row for row in rows if row["category"] != MEAN] or rows
+    runs = [row for row in rows if not is_mean(row)] or rows
     values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
     return {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
 
@@ -85,7 +84,8 @@ def _telling(rows: list[dict[str, Any]]) -> list[str]:
 def _best(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Row number and column of every figure that no other row of its category beats."""
     best: set[tuple[int, str]] = set()
-    for _, rows in board.reset_index(drop=True).groupby(["dataset", "category"], dropna=False):
+    board = board.reset_index(drop=True)
+    for _, rows in board.groupby([board["dataset"], board["category"], board["id"].isna()], dropna=False):
         for name in names:
             values = rows[name].dropna()
             if name in _BETTER and len(values) > 1:

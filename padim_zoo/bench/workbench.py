@@ -52,6 +52,7 @@ class Outcome:
     n_test: int
     figures: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    interval: dict[str, float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] | None = None
@@ -59,9 +60,14 @@ class Outcome:
     def judge(self, truth: Truth, prediction: Prediction) -> None:
         """Add the figures of one fold."""
         figures = truth.judge(prediction)
-        low, high = bootstrap_interval(truth.labels, prediction.scores)
-        self.figures.append({**figures.values, "image_auroc_low": low, "image_auroc_high": high})
+        self.figures.append(figures.values)
         self.notes += [note for note in figures.notes if note not in self.notes]
+
+    def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
+        """Keep the test scores of all folds (K, N), and the interval of their mean image AUROC."""
+        self.scores = {"labels": labels, "scores": scores}
+        low, high = bootstrap_interval(labels, scores)
+        self.interval = {"image_auroc_low": low, "image_auroc_high": high}
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Workbench:
             **{f"ms_per_image_b{size}": milliseconds_per_image(detector, self.images, size) for size in BATCH_SIZES},
             "model_mb": size / MEGABYTE,
         }
-        outcome.scores = {"labels": truth.labels, "scores": np.stack([part.scores for part in test])}
+        outcome.keep_scores(truth.labels, np.stack([part.scores for part in test]))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
         if keep_maps:
@@ -190,5 +196,5 @@ class Workbench:
         outcome.timings = {
             name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
         }
-        outcome.scores = {"labels": truth.labels, "scores": scores}
+        outcome.keep_scores(truth.labels, scores)
         return outcome

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from padim_zoo.errors import InputError
+
+_READERS = 8
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,44 @@ class Category:
     def fingerprint(self) -> str:
         """Hex digest that changes when a file, a label or the split changes.
 
-        Files count by the last three parts of their path, size and modification time: cheap for any
-        number of images, and the same wherever the data set is mounted.
+        Files count by the last three parts of their path and their bytes, so that a copy of a data set is the same
+        data set, wherever and whenever it was made.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read.
         """
-        digest = hashlib.sha256()
-        for split, samples in (("train", self.train), ("test", self.test)):
-            for sample in samples:
-                for path in (sample.path, *sample.masks):
-                    status = path.stat()
-                    tail = "/".join(path.parts[-3:])
-                    line = f"{split}\0{sample.label}\0{tail}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                    digest.update(line.encode())
+        files = [
+            (split, sample.label, path)
+            for split, samples in (("train", self.train), ("test", self.test))
+            for sample in samples
+            for path in (sample.path, *sample.masks)
+        ]
+        with ThreadPoolExecutor(_READERS) as pool:
+            contents = pool.map(_content_hash, (path for _, _, path in files))
+            digest = hashlib.sha256()
+            for (split, label, path), content in zip(files, contents, strict=True):
+                digest.update(f"{split}\0{label}\0{'/'.join(path.parts[-3:])}\0{content}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _hash_of_version(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@functools.lru_cache(maxsize=1_000_000)
+def _hash_of_version(path: Path, size: int, modified: int) -> str:
+    """SHA-256 of a file's bytes, read once per process as long as its size and modification time stay."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class Dataset(Protocol):

@@ -25,6 +25,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Confidence interval of image AUROC, by the percentiles of a stratified bootstrap.
 
+    Of K detectors, such as those of K folds, it is the interval of their mean image AUROC: every resampled test set
+    is ranked by all of them. The mean of their own intervals' bounds would be wider.
+
     Normal and anomalous images are resampled with replacement each among themselves, so that every replicate has as
     many of both as the test set. Where the test set is ranked without an error, so is every replicate, and the
     interval is the single point 1: it says nothing of the errors that more images would show.
@@ -33,8 +36,8 @@ def bootstrap_interval(
     ----------
     labels : ndarray (N,)
         0 for normal images, 1 for anomalous ones.
-    scores : ndarray (N,)
-        Anomaly score of each image.
+    scores : ndarray (N,) or (K, N)
+        Anomaly score of each image, by each detector.
     replicates : int
         Number of resampled test sets.
     seed : int
@@ -53,15 +56,15 @@ def bootstrap_interval(
         If shapes disagree, labels are not 0 and 1, or a score is NaN or infinite.
     """
     _check_resampling(replicates, confidence)
-    groups = _Groups.split(labels, scores)
-    if groups.lacks_a_kind:
+    detectors = _split(labels, scores)
+    if detectors[0].lacks_a_kind:
         return math.nan, math.nan
-    return _percentile_interval(_bootstrap_aurocs([groups], replicates, seed)[0], confidence)
+    return _percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Image AUROC of detector A less that of detector B, on the same images.
+    """Image AUROC of detector A less that of detector B, on the same images; of several folds, the mean AUROC.
 
     Attributes
     ----------
@@ -97,8 +100,8 @@ def paired_difference(
     ----------
     labels : ndarray (N,)
         0 for normal images, 1 for anomalous ones.
-    scores_a, scores_b : ndarray (N,)
-        Anomaly score of each image by either detector; their scales need not agree.
+    scores_a, scores_b : ndarray (N,) or (K, N)
+        Anomaly score of each image by either detector, in each of its folds; neither scales nor folds need to agree.
     replicates, seed, confidence
         As for :func:`bootstrap_interval`.
 
@@ -114,11 +117,11 @@ def paired_difference(
         If shapes disagree, labels are not 0 and 1, or a score is NaN or infinite.
     """
     _check_resampling(replicates, confidence)
-    a, b = _Groups.split(labels, scores_a), _Groups.split(labels, scores_b)
-    if a.lacks_a_kind:
+    a, b = _split(labels, scores_a), _split(labels, scores_b)
+    if a[0].lacks_a_kind:
         return PairedDifference(math.nan, math.nan, math.nan, math.nan)
-    aurocs_a, aurocs_b = _bootstrap_aurocs([a, b], replicates, seed)
-    low, high = _percentile_interval(aurocs_a - aurocs_b, confidence)
+    aurocs = _bootstrap_aurocs([*a, *b], replicates, seed)
+    low, high = _percentile_interval(aurocs[: len(a)].mean(axis=0) - aurocs[len(a) :].mean(axis=0), confidence)
     difference, p_value = _delong_test(a, b)
     return PairedDifference(difference, low, high, p_value)
 
@@ -139,6 +142,14 @@ class _Groups:
     @property
     def lacks_a_kind(self) -> bool:
         return not (len(self.normal) and len(self.anomalous))
+
+
+def _split(labels: np.ndarray, scores: np.ndarray) -> list[_Groups]:
+    """The scores of each of K detectors, given as (N,) or (K, N)."""
+    folds = [scores] if np.ndim(scores) < 2 else list(scores)
+    if not folds:
+        raise InputError("there are scores of no detector: expected one row of scores or more")
+    return [_Groups.split(labels, fold) for fold in folds]
 
 
 def _bootstrap_aurocs(detectors: Sequence[_Groups], replicates: int, seed: int) -> np.ndarray:
@@ -181,16 +192,18 @@ def _percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[flo
     return float(low), float(high)
 
 
-def _delong_test(a: _Groups, b: _Groups) -> tuple[float, float]:
-    """Difference of two AUROCs on the same images, and the two-sided p-value of its being none.
+def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, float]:
+    """Difference of two AUROCs on the same images, each the mean of its folds, and the p-value of its being none.
 
     AUROC is the mean placement of the anomalous images among the normal ones, and as well of the normal ones among
-    the anomalous; the variance of the difference is that of either mean of differences, added (DeLong, eq. 5–7).
+    the anomalous; the variance of the difference is that of either mean of differences, added (DeLong, eq. 5–7). The
+    placement of an image is the mean of those in its folds; sums over folds keep to integers.
     """
-    normals, anomalies = len(a.normal), len(a.anomalous)
-    pairs = 2 * normals * anomalies
-    of_anomalous = _doubled_placements(a.anomalous, a.normal) - _doubled_placements(b.anomalous, b.normal)
-    of_normal = _doubled_placements(a.normal, a.anomalous) - _doubled_placements(b.normal, b.anomalous)
+    normals, anomalies = len(a[0].normal), len(a[0].anomalous)
+    pairs = 2 * normals * anomalies * len(a) * len(b)
+    of_anomalous, of_normal = (
+        len(b) * placed_a - len(a) * placed_b for placed_a, placed_b in zip(_placements(a), _placements(b), strict=True)
+    )
     difference = float(of_anomalous.sum() / pairs)
     if min(normals, anomalies) < 2:
         return difference, math.nan
@@ -198,6 +211,14 @@ def _delong_test(a: _Groups, b: _Groups) -> tuple[float, float]:
     if variance == 0:
         return difference, 1.0 if difference == 0 else math.nan
     return difference, math.erfc(abs(difference) / math.sqrt(2 * variance))
+
+
+def _placements(folds: Sequence[_Groups]) -> tuple[np.ndarray, np.ndarray]:
+    """Doubled placements, summed over folds, of the P anomalous among the normal images, and of the M normal ones."""
+    return (
+        np.sum([_doubled_placements(fold.anomalous, fold.normal) for fold in folds], axis=0),
+        np.sum([_doubled_placements(fold.normal, fold.anomalous) for fold in folds], axis=0),
+    )
 
 
 def _doubled_placements(scores: np.ndarray, among: np.ndarray) -> np.ndarray:

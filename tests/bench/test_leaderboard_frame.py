@@ -22,7 +22,16 @@ from padim_zoo.errors import InputError
 
 
 def run(
-    category="a", backbone="resnet18", estimator="full", folds=(0.8,), *, failed=False, weights="default", **config
+    category="a",
+    backbone="resnet18",
+    estimator="full",
+    folds=(0.8,),
+    *,
+    failed=False,
+    weights="default",
+    created="2020",
+    figures=None,
+    **config,
 ):
     config = RunConfig(
         **{
@@ -32,24 +41,28 @@ def run(
             "detector": "padim",
             "backbone": backbone,
             "weights_hash": f"hash of {backbone}",
-            "layers": ("layer1", "layer2"),
+            "layers": ("layer1", "layer2", "layer3"),
+            "reduce": "random",
+            "precision": "float32",
             "dims": 100 if backbone == "resnet18" else 550,
             "estimator": estimator,
             "resize": 256,
-            "crop": (224, 200),
+            "crop": 224,
             "sigma": 4.0,
             **config,
         }
     )
-    figures = {"image_auroc_low": 0.1, "image_auroc_high": 0.9, "pixel_auroc": math.nan, "aupro": 0.5}
+    figures = {"pixel_auroc": math.nan, "aupro": 0.5, **(figures or {})}
     return {
         "id": config.id,
+        "created": created,
         "config": config.to_dict(),
         "weights": weights,
         "status": "failed" if failed else "done",
         "n_train": None if failed else 50,
         "n_test": None if failed else 10,
         "folds": [] if failed else [{"image_auroc": value, **figures} for value in folds],
+        "interval": {} if failed else {"image_auroc_low": 0.1, "image_auroc_high": 0.9},
         "timings": {} if failed else {"fit_seconds": 2.0, "model_mb": 30.0},
         "notes": [],
         "error": {"type": "ValueError", "message": "no luck", "traceback": "…"} if failed else None,
@@ -85,6 +98,43 @@ def test_mean_rows_average_categories_and_seeds():
     assert row["backbone"] == "resnet18"
     assert row["seed"] is pd.NA
     assert math.isnan(row["pixel_auroc"])
+
+
+def test_every_category_counts_alike_however_many_seeds_it_has():
+    values = {("a", 0): 0.9, ("a", 1): 0.7, ("b", 0): 0.5}
+    row = leaderboard([run(c, folds=(value,), seed=s) for (c, s), value in values.items()]).iloc[-1]
+    assert row["image_auroc"] == pytest.approx(np.mean([0.8, 0.5]))
+    assert math.isnan(row["image_auroc_std"])  # one seed alone has both categories
+    values |= {("b", 1): 0.6, ("a", 2): 0.1}
+    row = leaderboard([run(c, folds=(value,), seed=s) for (c, s), value in values.items()]).iloc[-1]
+    assert row["image_auroc_std"] == pytest.approx(np.std([0.7, 0.65], ddof=1))
+
+
+def test_older_runs_on_other_data_are_left_out_and_counted():
+    now = [run(c, folds=(0.9,), seed=s, created="2022") for c in "ab" for s in (0, 1)]
+    before = [run("a", folds=(0.1,), seed=s, data="older", created="2021") for s in (0, 2)]
+    other = run("a", estimator="oas", folds=(0.2,), data="older", created="2021")
+    board = leaderboard([*before, *now, other])
+    assert board["image_auroc"].tolist() == pytest.approx([0.9, 0.9, 0.2, 0.9, 0.9, 0.9, 0.2])
+    mean = board[board["id"].isna()].set_index("estimator")
+    assert mean.loc["full", "notes"] == "2 older runs on other data left out"
+    assert mean.loc["full", "status"] == "done"
+    assert board["notes"].tolist().count("2 older runs on other data left out") == 2
+    assert summarise([*before, *now], ["backbone"])["image_auroc"].tolist() == pytest.approx([0.9])
+
+
+def test_a_mean_says_which_category_lacks_a_figure():
+    row = leaderboard([run("a", figures={"aupro": math.nan}), run("b")]).iloc[-1]
+    assert math.isnan(row["aupro"])
+    assert row["notes"] == "no mean of aupro: undefined in a"
+
+
+def test_a_category_called_mean_is_a_run():
+    board = leaderboard([run("mean", folds=(0.9,)), run("z", folds=(0.1,))])
+    assert board["id"].isna().tolist() == [False, False, True]
+    assert sort_rows(board, "image_auroc")["image_auroc"].tolist() == pytest.approx([0.9, 0.1, 0.5])
+    assert add_published(board)["published_source"].isna().all()
+    assert "*" not in text_of(board).splitlines()[-4]
 
 
 def test_one_run_has_no_mean_row():
@@ -156,12 +206,12 @@ def test_sorting_knows_which_way_is_better():
 
 
 def test_formats_hold_every_row_and_column():
-    board = leaderboard([run("a|b"), run("b", failed=True)])
+    board = leaderboard([run("a|b", crop=(224, 200)), run("b", failed=True, crop=(224, 200))])
     rows = json.loads(to_json(board), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert [list(row) for row in rows] == [list(board.columns)] * 3
     assert rows[0]["dims"] == 100
     assert rows[0]["crop"] == "224x200"
-    assert rows[0]["layers"] == "layer1,layer2"
+    assert rows[0]["layers"] == "layer1,layer2,layer3"
     assert rows[0]["pixel_auroc"] is None
     assert rows[1]["error"] == "ValueError: no luck"
     csv = pd.read_csv(io.BytesIO(to_csv(board)))
@@ -225,12 +275,30 @@ def test_published_figures_stand_beside_the_same_detector():
 
 
 @pytest.mark.parametrize(
+    "config", [{"backbone": "torchvision/resnet18", "dims": 100}, {"estimator": "full(0.01)"}, {"seed": 3}]
+)
+def test_other_spellings_have_the_published_figure(config):
+    [row] = add_published(leaderboard([run(**{"category": "bottle", **config})])).to_dict("records")
+    assert row["published_pixel_auroc"] > 0.9
+
+
+@pytest.mark.parametrize(
     "documents",
     [
         [run("hazelnut_reduced")],
         [run("hazelnut", dataset="folder")],
         [run("hazelnut", dims=50)],
         [run("hazelnut", weights="none")],
+        [run("hazelnut", layers=("layer1", "layer2"))],
+        [run("hazelnut", reduce="orthogonal")],
+        [run("hazelnut", resize=320)],
+        [run("hazelnut", crop=None)],
+        [run("hazelnut", sigma=0.0)],
+        [run("hazelnut", precision="bfloat16")],
+        [run("hazelnut", folds=(0.8, 0.9)) | {"config": run("hazelnut")["config"] | {"folds": 2}}],
+        [run("hazelnut", estimator="full(epsilon=1)")],
+        [run("hazelnut", detector="p.dim")],
+        [run("bottle", "wide_resnet50_2", detector="patchcore", resize=320)],
         [run("hazelnut", ensemble="mean")],
         [run("hazelnut", backbone="builtin")],
     ],

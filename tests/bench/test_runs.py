@@ -63,7 +63,7 @@ def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
         values = [fold[name] for fold in expected]
         assert row[name] == pytest.approx(np.mean(values))
         assert row[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
-    low, high = np.mean([bootstrap_interval(labels, result.scores) for result in results], axis=0)
+    low, high = bootstrap_interval(labels, np.stack([result.scores for result in results]))
     assert (row["image_auroc_low"], row["image_auroc_high"]) == pytest.approx((low, high))
 
 

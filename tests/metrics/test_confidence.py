@@ -188,3 +188,26 @@ def test_bad_inputs_are_refused() -> None:
         bootstrap_interval(LABELS, scores, replicates=0)
     with pytest.raises(InputError, match="between 0 and 1"):
         paired_difference(LABELS, scores, scores, confidence=95)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_are_averaged_on_each_resampled_test_set(seed: int) -> None:
+    a, b = (
+        np.random.default_rng(seed + 10 * folds).integers(0, 6, (folds, len(LABELS))).astype(float) for folds in (3, 2)
+    )
+    options = {"replicates": 50, "seed": seed, "confidence": 0.8}
+    mean_a, mean_b = (
+        np.mean([literal_replicates(LABELS, fold, 50, seed) for fold in folds], axis=0) for folds in (a, b)
+    )
+    assert bootstrap_interval(LABELS, a, **options) == pytest.approx(np.quantile(mean_a, (0.1, 0.9)))
+    found = paired_difference(LABELS, a, b, **options)
+    assert (found.low, found.high) == pytest.approx(np.quantile(mean_a - mean_b, (0.1, 0.9)))
+    mean_aurocs = [np.mean([roc_auc_score(LABELS, fold) for fold in folds]) for folds in (a, b)]
+    assert found.difference == pytest.approx(mean_aurocs[0] - mean_aurocs[1])
+
+
+@given(tied_scores(), tied_scores())
+def test_equal_folds_are_as_one(a: np.ndarray, b: np.ndarray) -> None:
+    once = paired_difference(LABELS, a, b, replicates=5)
+    thrice = paired_difference(LABELS, np.tile(a, (3, 1)), np.tile(b, (2, 1)), replicates=5)
+    assert (thrice.difference, thrice.p_value) == pytest.approx((once.difference, once.p_value), nan_ok=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +122,11 @@ class Backbone(nn.Module):
         self.register_buffer("_shift", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._scale.device
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of each layer.
@@ -150,7 +157,8 @@ class Backbone(nn.Module):
     def _compute(self, normalised: Tensor) -> list[Tensor]:
         """The maps, float32, of normalised images."""
         images = normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last)
-        return [layer.float() for layer in self.network(images)]
+        with _whole_float32():
+            return [layer.float() for layer in self.network(images)]
 
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
@@ -204,6 +212,21 @@ class Backbone(nn.Module):
         ``backbones.create(name, layers=backbone.layers, weights=backbone.state_in_use())`` gives this backbone again.
         """
         return dict(self._state)
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions of float32 keep all its 24 bits on CUDA, where torch by default lets them drop to TF32's 11."""
+    cudnn: Any = torch.backends.cudnn
+    # Torch before 2.9 has the older of the two switches only, and later ones want them not to be mixed.
+    newer = hasattr(cudnn, "conv")
+    switch, name, whole = (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False)
+    before = getattr(switch, name)
+    setattr(switch, name, whole)
+    try:
+        yield
+    finally:
+        setattr(switch, name, before)
 
 
 def _weighted_mean(layer: Tensor) -> float:

@@ -54,11 +54,12 @@ class PaDiM(Detector):
     Parameters
     ----------
     backbone : str or Backbone
-        A registered name (``padim-zoo list backbones``) or a module that keeps the backbone contract.
+        A registered name (``padim-zoo list backbones``) or a :class:`~padim_zoo.backbones.backbone.Backbone`, which
+        wraps any network.
     estimator : str or Estimator
         A registered name, with arguments if wanted (``"shrinkage(0.2)"``), or an estimator.
     weights : str
-        ``"default"``, ``"none"`` (random, seeded) or the path of a weights file. Ignored when ``backbone`` is a module.
+        ``"default"``, ``"none"`` (random, seeded) or the path of a weights file. Ignored when ``backbone`` is no name.
     layers : sequence of str, optional
         Layers of the backbone; its first three stages by default.
     dims : int, optional
@@ -194,8 +195,8 @@ class PaDiM(Detector):
         Raises
         ------
         InputError
-            If a parameter is none (:meth:`check_parameters`), the name is unknown, the weights do not fit or cannot be
-            had, or the device is not there or the precision unknown.
+            If a parameter is none (:meth:`check_parameters`), the name is unknown or makes no Backbone, the weights do
+            not fit or cannot be had, or the device is not there or the precision unknown.
         """
         self.check_parameters()
         if self.backbone_ is None:
@@ -203,7 +204,7 @@ class PaDiM(Detector):
                 made = registry.backbones.create(self.backbone, layers=self.layers, weights=self.weights)
             else:
                 made = self.backbone
-            self.backbone_ = self._placed(made)
+            self.backbone_ = self._placed(_checked(made))
         return self.backbone_
 
     def _placed(self, backbone: Backbone) -> Backbone:
@@ -400,7 +401,7 @@ class PaDiM(Detector):
         if fitted:
             self.gaussian_  # noqa: B018  an unfitted detector says so before any image is read
         backbone = self.build_backbone()
-        device = next(iter(backbone.buffers())).device
+        device = backbone.device
         for batch in batches(images, self.transform, self.batch_size):
             with torch.inference_mode():
                 maps = backbone(batch.to(device).float().div_(255))
@@ -476,7 +477,7 @@ class PaDiM(Detector):
         detector.check_parameters()
         weights = file.arrays("backbone.")
         made = registry.backbones.create(header["parameters"]["backbone"], layers=detector.layers, weights=weights)
-        detector.backbone_ = detector._placed(made)
+        detector.backbone_ = detector._placed(_checked(made))
         if made.weights_hash != header["weights_hash"]:
             raise InputError(
                 f"{file.path} was fitted with weights {header['weights_hash']} of {made.name}, but holds "
@@ -502,6 +503,16 @@ class PaDiM(Detector):
                 **header["calibration"], scores=file.arrays("calibration.")["scores"].numpy()
             )
         return detector
+
+
+def _checked(backbone: Any) -> Backbone:
+    """What is registered or given as a backbone, if it is one."""
+    if not isinstance(backbone, Backbone):
+        raise InputError(
+            f"the backbone is a {type(backbone).__name__}: expected a padim_zoo.backbones.backbone.Backbone; wrap a "
+            "network by Backbone(network, name=…, layers=…, strides=…, state=network.state_dict(), weights_source=…)"
+        )
+    return backbone
 
 
 def _embeddings(layers: Mapping[str, Tensor], grids: tuple[tuple[int, int], ...]) -> PatchEmbeddings:

@@ -122,3 +122,19 @@ def test_a_saved_detector_keeps_the_precision_it_was_fitted_in(tmp_path, monkeyp
     loaded = load(tmp_path / "model.safetensors")
     assert loaded.precision == loaded.backbone_.precision == "bfloat16"
     np.testing.assert_allclose(loaded.predict(images).scores, detector.predict(images).scores, rtol=1e-4)
+
+
+def convolutions_may_round() -> bool:
+    """Whether convolutions of float32 may be computed in TF32 on CUDA, as torch's own switches say."""
+    cudnn = torch.backends.cudnn
+    return cudnn.conv.fp32_precision != "ieee" if hasattr(cudnn, "conv") else cudnn.allow_tf32
+
+
+def test_float32_is_no_tf32_within_a_forward_and_as_before_after_it():
+    backbone = registry.backbones.create("builtin", weights="none")
+    before, seen = convolutions_may_round(), []
+    backbone.network.register_forward_hook(lambda *_: seen.append(convolutions_may_round()))
+    backbone(torch.rand(1, 3, 32, 32))
+    assert seen == [False]
+    assert convolutions_may_round() == before
+    assert before, "torch's default has changed: the switch is of no use any more"

@@ -17,7 +17,16 @@ from padim_zoo.backbones.weights import State, Weights, find_state, install, req
 from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
-_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2")
+# What a listing says of them, channels and file of weights: to ask torchvision takes seconds.
+_RESNETS = {
+    "resnet18": ((64, 128, 256), "resnet18-f37072fd.pth"),
+    "resnet34": ((64, 128, 256), "resnet34-b627a593.pth"),
+    "resnet50": ((256, 512, 1024), "resnet50-0676ba61.pth"),
+    "resnet101": ((256, 512, 1024), "resnet101-63fe2227.pth"),
+    "resnet152": ((256, 512, 1024), "resnet152-394f9c45.pth"),
+    "wide_resnet50_2": ((256, 512, 1024), "wide_resnet50_2-95faca4d.pth"),
+    "wide_resnet101_2": ((256, 512, 1024), "wide_resnet101_2-32ee1156.pth"),
+}
 _STRIDES = (4, 8, 16)
 # Their constructors draw slowly and build heads of no use; their default weights expect this renormalisation.
 _INCEPTIONS = ("googlenet", "inception_v3")
@@ -162,7 +171,11 @@ def _weights_entry(architecture: str) -> Any:
 
 
 def _cached_file(architecture: str) -> Path:
-    return Path(torch.hub.get_dir(), "checkpoints", _weights_entry(architecture).url.rpartition("/")[2])
+    return _checkpoint(_weights_entry(architecture).url.rpartition("/")[2])
+
+
+def _checkpoint(file: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", file)
 
 
 def _download(architecture: str) -> State:
@@ -184,12 +197,25 @@ def describe(architecture: str) -> dict[str, Any]:
     """What a listing says of a model: layers, channels, strides, dimensions, and whether its weights are here."""
     layers = default_layers(architecture)
     channels = tuple(known.channels for known in layers.values())
+    strides = tuple(known.stride for known in layers.values())
+    return _description(tuple(layers), channels, strides, _cached_file(architecture))
+
+
+def _describe_resnet(architecture: str) -> dict[str, Any]:
+    """What :func:`describe` says, without torchvision."""
+    channels, file = _RESNETS[architecture]
+    return _description(("layer1", "layer2", "layer3"), channels, _STRIDES, _checkpoint(file))
+
+
+def _description(
+    layers: tuple[str, ...], channels: tuple[int, ...], strides: tuple[int, ...], weights: Path
+) -> dict[str, Any]:
     return {
-        "layers": tuple(layers),
+        "layers": layers,
         "channels": channels,
-        "strides": tuple(known.stride for known in layers.values()),
+        "strides": strides,
         "default_dims": default_dims(channels) if channels else None,
-        "weights_offline": _cached_file(architecture).exists(),
+        "weights_offline": weights.exists(),
     }
 
 
@@ -198,7 +224,7 @@ for _name in _RESNETS:
         _name,
         source="torchvision",
         summary="ImageNet-1k" + (", the paper's" if _name in ("resnet18", "wide_resnet50_2") else ""),
-        describe=functools.partial(describe, _name),
+        describe=functools.partial(_describe_resnet, _name),
     )(functools.partial(create, _name, name=_name))
 
 backbones.register_family(

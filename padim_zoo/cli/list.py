@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from padim_zoo.registry import Entry
 
 
+DESCRIBED = 50
+"""More matches are listed by name alone: what a model of a family gives is found by building it without its numbers."""
+
+
 @click.command("list")
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
 @click.argument("pattern", default="*")
@@ -29,7 +33,9 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
     from padim_zoo.registry import REGISTRIES
 
     registry = REGISTRIES[kind]
-    records = describe([registry.entry(name) for name in registry.names(pattern)])
+    entries = [registry.entry(name) for name in registry.names(pattern)]
+    short = len(entries) > DESCRIBED
+    records = describe(entries, in_full=not short)
     if pattern == "*":
         records += [
             {"name": f"{family.prefix}*", "source": family.prefix.rstrip("/"), "summary": family.summary}
@@ -41,13 +47,18 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
         show_json(records)
     else:
         show_table(records)
+    if short:
+        click.echo(
+            f"{len(records)} matches are listed by name alone: layers and channels are told of {DESCRIBED} or fewer",
+            err=True,
+        )
     for plugin, reason in registry.problems.items():
         click.echo(f"not loaded: {plugin} ({reason})", err=True)
 
 
-def describe(entries: Sequence[Entry[Any]]) -> list[dict[str, Any]]:
-    """Registered names as records of one form: name, source, whatever any of them is registered with, summary."""
-    keys = dict.fromkeys(key for entry in entries for key in entry.metadata)
+def describe(entries: Sequence[Entry[Any]], *, in_full: bool) -> list[dict[str, Any]]:
+    """Registered names as records of one form: name, source, ``in_full`` all that any tells of itself, summary."""
+    keys = dict.fromkeys(key for entry in entries for key in entry.metadata) if in_full else {}
     return [
         {
             "name": entry.name,

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from padim_zoo import registry
+from padim_zoo.backbones import from_timm, from_torchvision
 from padim_zoo.cli.main import main
 
 
@@ -49,6 +52,31 @@ def test_wildcards_choose() -> None:
 def test_prefix_lists_a_family() -> None:
     names = [record["name"] for record in json.loads(output_of("backbones", "timm/resnet18*", "--json"))]
     assert "timm/resnet18" in names
+
+
+def test_many_matches_are_listed_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of timm in seconds: no model is built."""
+    monkeypatch.setattr(from_timm, "_build", lambda *_, **__: pytest.fail("a model was built"))
+    result = CliRunner().invoke(main, ["list", "backbones", "timm/*", "--json"])
+    assert result.exit_code == 0
+    records = json.loads(result.stdout)
+    assert len(records) > 500
+    assert {frozenset(record) for record in records} == {frozenset({"name", "source", "summary"})}
+    assert f"{len(records)} matches are listed by name alone" in result.stderr
+
+
+def test_the_plain_list_of_backbones_imports_no_zoo() -> None:
+    code = (
+        "import sys; from padim_zoo.cli.main import main; main(['list', 'backbones'], standalone_mode=False);"
+        "sys.exit(bool({'torchvision', 'timm'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", sorted(from_torchvision._RESNETS))
+def test_what_is_told_without_torchvision_is_what_torchvision_gives(name: str) -> None:
+    assert registry.backbones.entry(name).metadata == from_torchvision.describe(name)
+    assert from_torchvision._checkpoint(from_torchvision._RESNETS[name][1]) == from_torchvision._cached_file(name)
 
 
 def test_pattern_without_match_is_a_mistake() -> None:

@@ -50,10 +50,15 @@ def _create_beside(path: Path) -> Path:
     return temporary
 
 
-def write_text_whole(path: str | Path, text: str) -> None:
-    """Write UTF-8 text to ``path``, whole or not at all."""
+def write_bytes_whole(path: str | Path, content: bytes) -> None:
+    """Write bytes to ``path``, whole or not at all."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
     write_whole(path, write)
+
+
+def write_text_whole(path: str | Path, text: str) -> None:
+    """Write UTF-8 text to ``path``, whole or not at all."""
+    write_bytes_whole(path, text.encode())

@@ -52,7 +52,7 @@ class Plan:
     Attributes
     ----------
     runs : list of Run
-        Runs of one detector each, those that share features next to each other.
+        Runs of one detector each, those of one backbone and then of one category next to each other.
     ensembles : list of Run
         Runs that combine some of ``runs``.
     """
@@ -114,7 +114,9 @@ def make_plan(suite: Suite) -> Plan:
             parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
             run = _combine(parts, suite.ensemble_rule)
             combined[run.id] = run
-    return Plan(list(runs.values()), list(combined.values()))
+    # Backbone by backbone, so that each is made once and only one is held at a time.
+    place_of = {name: number for number, name in enumerate([None, *backbones])}
+    return Plan(sorted(runs.values(), key=lambda run: place_of[run.config.backbone]), list(combined.values()))
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:

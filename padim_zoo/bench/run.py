@@ -34,10 +34,10 @@ class RunConfig:
         Layers of the backbone in use.
     dims : int
         Dimensions of a patch embedding.
-    reduce : str
-        How they come of all channels, ``"random"`` or ``"orthogonal"``.
     seed : int
         Draws the channels, and shuffles the normal images into folds.
+    reduce : str
+        How the dimensions come of all channels, ``"random"`` or ``"orthogonal"``.
     resize, crop : int, pair of int or None
         The transform in front of the backbone.
     precision : str
@@ -63,9 +63,9 @@ class RunConfig:
     weights_hash: str | None = None
     layers: tuple[str, ...] | None = None
     dims: int | None = None
-    reduce: str | None = None
     estimator: str | None = None
     seed: int = 0
+    reduce: str | None = None
     resize: Size = None
     crop: Size = None
     precision: str | None = None

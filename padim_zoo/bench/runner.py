@@ -12,7 +12,7 @@ from padim_zoo.bench.measure import PeakMemory
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.bench.workbench import Outcome, Workbench
+from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
 from padim_zoo.data.sample import Dataset
 
 
@@ -44,6 +44,7 @@ class Runner:
         self.keep_maps = keep_maps
         self.environment = environment
         self.dataset: Dataset = suite.open_dataset()
+        self.backbones = LastBackbone()
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Do runs of one category and one backbone, or ensembles of one category."""
@@ -58,7 +59,7 @@ class Runner:
             try:
                 with PeakMemory() as memory:
                     if bench is None:
-                        bench = Workbench(self.suite, self.dataset.load(run.config.category), run)
+                        bench = Workbench(self.suite, self.dataset.load(run.config.category), run, self.backbones)
                     if run.config.ensemble is None:
                         outcome = bench.do(run, run.id in self.keep_maps)
                     else:

@@ -97,6 +97,8 @@ class _Worker:
     connection: Connection
     group: list[Run] = field(default_factory=list)
     running: Run | None = None
+    last_words: str | None = None
+    """The exception that it ends with, if it could tell."""
 
 
 def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
@@ -120,6 +122,9 @@ def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
                     workers.remove(worker)
                     if worker.group:
                         waiting.appendleft(worker.group)
+                    continue
+                if isinstance(event, str):
+                    worker.last_words = event
                     continue
                 if event is None:  # the group is done
                     if waiting:
@@ -169,8 +174,13 @@ def _bury(worker: _Worker, runner: Runner) -> Iterator[Event]:
     worker.process.join()
     worker.connection.close()
     code = worker.process.exitcode
-    reason = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    error = WorkerDiedError(f"the worker process died ({reason}); out of memory? try fewer --jobs")
+    if worker.last_words is not None:
+        error = WorkerDiedError(f"the worker process failed: {worker.last_words}")
+    elif code == -signal.SIGKILL:  # what a system that runs out of memory sends
+        error = WorkerDiedError("the worker process was killed; out of memory? try fewer --jobs")
+    else:
+        reason = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        error = WorkerDiedError(f"the worker process died ({reason})")
     lost = worker.group if worker.running is None else [worker.running]
     for run in lost:
         yield Event(run, runner.record(run, error))
@@ -185,13 +195,21 @@ def _work(
     environment: dict[str, Any],
     threads: int,
 ) -> None:
-    """Life of a worker: groups in, events out, None after each group, until the pipe closes."""
+    """Life of a worker: groups in, events out, None after each group, until the pipe closes.
+
+    An exception outside of a run, in the loading of a plugin say, is sent as text and ends it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    torch.set_num_threads(threads)
-    suite.load_plugins()
-    runner = Runner(replace(suite, jobs=1), store, keep_maps, {**environment, "threads": threads})
     with suppress(EOFError, ConnectionError):
-        while True:
-            for event in runner.run_group(connection.recv()):
-                connection.send(event)
-            connection.send(None)
+        try:
+            torch.set_num_threads(threads)
+            suite.load_plugins()
+            runner = Runner(replace(suite, jobs=1), store, keep_maps, {**environment, "threads": threads})
+            while True:
+                for event in runner.run_group(connection.recv()):
+                    connection.send(event)
+                connection.send(None)
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:
+            connection.send(f"{type(error).__name__}: {' '.join(str(error).split())}")

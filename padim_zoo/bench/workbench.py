@@ -79,6 +79,25 @@ class Extracted:
     seconds_per_image: float
 
 
+class LastBackbone:
+    """Makes the backbone of a run, and keeps it until a run wants another."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._kept: Backbone | None = None
+
+    def of(self, run: Run) -> Backbone | None:
+        """The backbone of a run, or None if its detector takes none."""
+        if run.config.backbone is None:
+            return None
+        key = (run.config.backbone, run.config.layers, run.weights)
+        if key != self._key:
+            self._key = self._kept = None  # so that two are never held at once
+            self._kept = create_backbone(run)
+            self._key = key
+        return self._kept
+
+
 class Workbench:
     """What the runs of one group share: a category, a backbone, its features, the ground truth.
 
@@ -90,13 +109,15 @@ class Workbench:
     category : Category
     run : Run
         Any run of the group.
+    backbones : LastBackbone
+        That of the group before, which may be the same.
     """
 
-    def __init__(self, suite: Suite, category: Category, run: Run) -> None:
+    def __init__(self, suite: Suite, category: Category, run: Run, backbones: LastBackbone) -> None:
         self.suite = suite
         self.category = category
         self._run = run
-        self._backbone: Backbone | None = None
+        self._backbones = backbones
         self._truths: dict[Transform, Truth] = {}
         self._images: list[np.ndarray] = []
         self._key: str | None = None
@@ -105,9 +126,7 @@ class Workbench:
     @property
     def backbone(self) -> Backbone | None:
         """The backbone of all runs of the group."""
-        if self._backbone is None:
-            self._backbone = create_backbone(self._run)
-        return self._backbone
+        return self._backbones.of(self._run)
 
     def truth(self, transform: Transform) -> Truth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""

@@ -40,7 +40,7 @@ SOME_FAILED = 1
 @click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")
 @click.option("--output", metavar="DIR", help="Run store.  [default: runs]")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
-@click.option("--quiet", is_flag=True, help="No progress and no leaderboard.")
+@click.option("--quiet", is_flag=True, help="Neither progress nor leaderboard, only notes and errors.")
 @click.pass_context
 def bench(ctx: click.Context, /, config: Path | None, published: bool, quiet: bool, **options: Any) -> None:
     """Fill a leaderboard: backbones x estimators x categories x folds.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.atomic import write_bytes_whole, write_text_whole
 from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def leaderboard(runs: Path, sort: str | None, by: str | None, form: str, output:
         return
     content = WRITERS[form](board)
     if output is not None:
-        output.write_bytes(content)
+        write_bytes_whole(output, content)
     elif form == "parquet" and sys.stdout.isatty():
         raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
     else:
@@ -65,8 +67,9 @@ def print_table(table: RenderableType, output: Path | None = None) -> None:
     from rich.console import Console
 
     if output is not None:
-        with output.open("w", encoding="utf-8") as file:
-            Console(file=file, width=_WIDTH_OF_A_FILE).print(table)
+        text = io.StringIO()
+        Console(file=text, width=_WIDTH_OF_A_FILE).print(table)
+        write_text_whole(output, text.getvalue())
         return
     console = Console()
     if not console.is_terminal:

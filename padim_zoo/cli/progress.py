@@ -1,4 +1,4 @@
-"""Progress of a benchmark on standard error: a bar on a terminal, JSON lines elsewhere, nothing when quiet."""
+"""Progress of a benchmark on standard error: a bar on a terminal, JSON lines elsewhere, notes alone when quiet."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class _Quiet:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
 
     def show(self, event: Event) -> None: ...
 

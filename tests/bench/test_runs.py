@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from padim_zoo import registry
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.measure import PeakMemory, milliseconds_per_image
 from padim_zoo.bench.plan import make_plan
-from padim_zoo.bench.schedule import find_missing
+from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.data.image import read_image
 from padim_zoo.errors import InputError
@@ -206,7 +207,29 @@ def test_the_death_of_a_worker_fails_one_run(run_suite, suite):
     outcome = {(d["config"]["category"], d["config"]["estimator"]): d["status"] for d in documents}
     assert {key for key, status in outcome.items() if status == "failed"} == {("alpha", "oas"), ("beta", "oas")}
     [message] = {document["error"]["message"] for document in documents if document["error"]}
-    assert "the worker process died (exit code 9)" in message
+    assert message == "the worker process died (exit code 9)"
+
+
+def test_a_worker_that_is_killed_may_have_been_out_of_memory(run_suite, suite):
+    documents = run_suite(suite, categories=(), estimators=("low-rank",), jobs=2)
+    assert {"out of memory?" in document["error"]["message"] for document in documents} == {True}
+
+
+def test_a_worker_that_cannot_start_says_why(run_suite, suite, tmp_path):
+    (tmp_path / "bad.py").write_text("raise ValueError('no luck')\n")
+    documents = run_suite(suite, categories=(), jobs=2, plugin=(*suite.plugin, tmp_path / "bad.py"))
+    assert [document["status"] for document in documents] == ["failed", "failed"]
+    assert {document["error"]["message"] for document in documents} == {
+        f"the worker process failed: InputError: plugin {tmp_path / 'bad.py'} failed to load: ValueError: no luck"
+    }
+
+
+def test_a_backbone_is_made_once_for_all_categories(run_suite, suite, log):
+    plan = make_plan(replace(suite, categories=(), backbones=("toy-*",)))
+    before = len(log("build"))
+    for _ in execute(suite, find_missing(plan, RunStore(suite.output)), RunStore(suite.output)):
+        pass
+    assert log("build")[before:] == ["build toy-linear", "build toy-square"]
 
 
 def test_documents_are_plain_json_with_a_complete_environment(run_suite, suite):

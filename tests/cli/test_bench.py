@@ -71,6 +71,18 @@ def test_quiet_says_nothing(arguments):
     assert len(list(Path("runs").glob("*.json"))) == 2 * 3
 
 
+def test_quiet_still_tells_notes(arguments):
+    options = ("--quiet", "--estimators", "full", "--categories", "alpha")
+    invoke(*arguments, *options)
+    [path] = Path("runs").glob("*.json")
+    path.write_text("{")
+    result = invoke(*arguments, *options)
+    assert (result.exit_code, result.stdout) == (0, "")
+    [line] = result.stderr.splitlines()
+    assert path.name in line
+    assert "it is done again" in line
+
+
 def test_failed_runs_are_rows_and_exit_status_1(arguments):
     result = invoke(*arguments, "--estimators", "full,spherical", "--categories", "alpha")
     assert result.exit_code == 1

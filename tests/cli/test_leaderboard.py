@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,22 @@ def runs(tmp_path: Path) -> Path:
     for number, (category, backbone) in enumerate(
         (c, b) for c in ("bottle", "cable") for b in ("resnet18", "resnet34")
     ):
-        config = RunConfig("mvtec", category, category, "padim", backbone, "0", ("layer1",), 100, "full", folds=2)
+        config = RunConfig(
+            "mvtec",
+            category,
+            category,
+            "padim",
+            backbone,
+            "0",
+            ("layer1", "layer2", "layer3"),
+            100,
+            reduce="random",
+            estimator="full",
+            resize=256,
+            crop=224,
+            sigma=4.0,
+            precision="float32",
+        )
         figures = dict.fromkeys(("image_auroc", "pixel_auroc", "aupro"), 0.5 + number / 10)
         store.write(
             {
@@ -32,7 +48,7 @@ def runs(tmp_path: Path) -> Path:
                 "weights": "default",
                 "n_train": 9,
                 "n_test": 9,
-                "folds": [figures, figures],
+                "folds": [figures],
                 "timings": {"fit_seconds": 4.0 - number},
                 "notes": [],
                 "error": None,
@@ -94,6 +110,19 @@ def test_output_goes_to_a_file(runs, tmp_path, form):
     assert "resnet34" in (tmp_path / "board").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_an_export_that_fails_leaves_the_old_file(runs, tmp_path, monkeypatch, form):
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "board").write_text("old")
+    monkeypatch.setattr(os, "fsync", fail)
+    result = invoke(runs, "--format", form, "--output", tmp_path / "board")
+    assert (result.exit_code, "No space left" in result.stderr) == (2, True)
+    assert (tmp_path / "board").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"board", "runs"}
+
+
 def test_published_figures_in_new_columns(runs):
     rows = records(invoke(runs, "--published", "--format", "json"))
     published = {(row["category"], row["backbone"]): row["published_pixel_auroc"] for row in rows}
@@ -117,7 +146,7 @@ def test_a_foreign_file_is_named_and_left_out(runs):
         (["--sort", "image_aurok"], "did you mean image_auroc"),
         (["--by", "bakbone"], "did you mean backbone"),
         (["--by", "image_auroc"], "unknown column 'image_auroc'"),
-        (["--output", "no/such/folder"], "no/such/folder"),
+        (["--output", "/dev/null/folder/board"], "/dev/null/folder/board"),
     ],
 )
 def test_a_mistake_is_one_line(runs, arguments, message):

@@ -23,26 +23,47 @@ _WIDTH_OF_A_FILE = 160
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--sort", metavar="COLUMN", help="Best first by this column.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="One mean row for each value of these, e.g. backbone.")
+@click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images instead.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
-def leaderboard(runs: Path, sort: str | None, by: str | None, form: str, output: Path | None, published: bool) -> None:
+def leaderboard(
+    runs: Path,
+    sort: str | None,
+    by: str | None,
+    compare: tuple[str, str] | None,
+    form: str,
+    output: Path | None,
+    published: bool,
+) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
-    docs/leaderboard.md says what its columns mean, and in which units.
+    docs/leaderboard.md says what its columns mean, and in which units. Ids of runs are in the column id of
+    --format csv; their beginning suffices.
     """
     from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
     from padim_zoo.bench.leaderboard import sort_rows, summarise
+    from padim_zoo.bench.paired import compare_runs, describe_comparison
     from padim_zoo.bench.published import add_published
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.table import render
 
-    contents = RunStore(runs).read_all()
+    store = RunStore(runs)
+    contents = store.read_all()
     for problem in contents.problems:
         click.echo(f"Warning: {problem}", err=True)
     if not contents.documents:
         raise InputError(f"{runs} holds no run: fill it with padim-zoo bench --output {runs}")
+    if compare is not None:
+        if by or sort or published:
+            raise InputError("--compare shows two runs: leave out --by, --sort and --published")
+        comparison = compare_runs(store, contents.documents, *compare)
+        if form == "table":
+            _write(describe_comparison(comparison).encode(), output)
+        else:
+            _export(WRITERS[form](comparison), form, output)
+        return
     names = [name.strip() for name in by.split(",")] if by else []
     board = summarise(contents.documents, names) if names else make_leaderboard(contents.documents)
     if published:
@@ -53,11 +74,18 @@ def leaderboard(runs: Path, sort: str | None, by: str | None, form: str, output:
     if form == "table":
         print_table(render(board, sort), output)
         return
-    content = WRITERS[form](board)
+    _export(WRITERS[form](board), form, output)
+
+
+def _export(content: bytes, form: str, output: Path | None) -> None:
+    if output is None and form == "parquet" and sys.stdout.isatty():
+        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
+    _write(content, output)
+
+
+def _write(content: bytes, output: Path | None) -> None:
     if output is not None:
         write_bytes_whole(output, content)
-    elif form == "parquet" and sys.stdout.isatty():
-        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
     else:
         click.echo(content, nl=False)
 

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,9 @@ from click.testing import CliRunner, Result
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import RunStore
 from padim_zoo.cli.main import main
+from padim_zoo.metrics import paired_difference
+
+LABELS = np.repeat([0, 1], (9, 12)).astype(np.uint8)
 
 
 @pytest.fixture
@@ -52,7 +56,8 @@ def runs(tmp_path: Path) -> Path:
                 "timings": {"fit_seconds": 4.0 - number},
                 "notes": [],
                 "error": None,
-            }
+            },
+            {"labels": LABELS, "scores": np.random.default_rng(number).normal(size=(2, len(LABELS))) + LABELS},
         )
     return store.folder
 
@@ -138,6 +143,44 @@ def test_a_foreign_file_is_named_and_left_out(runs):
     assert len(records(result)) == 6
     [warning] = result.stderr.splitlines()
     assert "thesis.json is not a run document" in warning
+
+
+def ids_of(runs: Path) -> list[str]:
+    """Ids of the runs: both backbones on bottle, both on cable."""
+    rows = [row for row in records(invoke(runs, "--format", "json")) if row["id"]]
+    return [str(row["id"]) for row in sorted(rows, key=lambda row: (row["category"], row["backbone"]))]
+
+
+def test_two_runs_are_compared_on_the_same_images(runs):
+    first, second, *_ = ids_of(runs)
+    [row] = records(invoke(runs, "--compare", first, second[:9], "--format", "json"))
+    store = RunStore(runs)
+    expected = paired_difference(LABELS, store.scores(first)["scores"], store.scores(second)["scores"])
+    assert (row["difference"], row["low"], row["high"], row["p_value"]) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value)
+    )
+    assert (row["category"], row["id_a"], row["id_b"]) == ("bottle", first, second)
+    text = invoke(runs, "--compare", first, second)
+    assert text.exit_code == 0
+    assert f"A − B = {expected.difference:+.4f}" in text.stdout
+    assert "resnet34" in text.stdout
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(runs):
+    first, second, other, _ = ids_of(runs)
+    document = RunStore(runs).read(second)
+    RunStore(runs).write(document | {"status": "failed", "error": {"type": "E", "message": "m", "traceback": ""}})
+    for pair, message in (
+        ((first, other), "have other test images"),
+        ((first, first[:12]), "are the same run"),
+        ((first, "xyz"), "no run has the id 'xyz'"),
+        ((first, ""), "no run has the id ''"),
+        ((first, second), "failed: only runs that are done"),
+    ):
+        result = invoke(runs, "--compare", *pair)
+        assert (result.exit_code, result.stdout) == (2, "")
+        [line] = result.stderr.splitlines()
+        assert message in line
 
 
 @pytest.mark.parametrize(

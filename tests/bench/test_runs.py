@@ -35,7 +35,7 @@ def literal_folds(toys, images, backbone, folds: int, seed: int = 0):
             truth = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
             masks.append(read_image(truth)[..., 0] > 0 if labels[-1] else None)
     order = np.arange(len(train))
-    np.random.RandomState(seed).shuffle(order)  # noqa: NPY002  what scikit-learn's KFold documents
+    np.random.RandomState(seed).shuffle(order)
     size, results = len(train) // folds, []
     held_out_maps = np.empty((len(train), *train[0].shape[:2]), dtype=np.float32)
     for fold in range(folds):

@@ -70,6 +70,7 @@ class Names:
         "ensemble",
         "layers",
         "dims",
+        "reduce",
         "resize",
         "crop",
         "sigma",

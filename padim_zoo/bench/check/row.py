@@ -17,7 +17,7 @@ from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.errors import InputError
 
-_INCIDENTAL = ("data", "weights_hash", "results_version")
+_INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
 
 _DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}))

@@ -255,14 +255,23 @@ class Registry(Generic[T]):
             If the name is unknown (the closest names are listed) or its arguments do not fit.
         """
         name, positional, keywords = parse_spec(spec)
-        factory = self.entry(name).factory
+        entry = self.entry(name)
+        factory = entry.factory
         try:
             return factory(*positional, *args, **{**options, **keywords})
+        except InputError:
+            raise
         except TypeError as error:
             # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
                 raise InputError(f"{self.kind} {spec!r}: {error}") from None
-            raise
+            if entry.code is None:
+                raise
+            raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
+        except Exception as error:
+            if entry.code is None:
+                raise
+            raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
 
     def spec_of(self, made: Any) -> str:
         """The spec that builds an equal object: the name of its class, and its parameters.
@@ -390,6 +399,12 @@ class Registry(Generic[T]):
         self.problems[plugin] = reason
         message = f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out"
         warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:
+    """Whose mistake it is, and what was raised, in one line."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"the {kind} {entry.name!r} of {entry.source} cannot be made ({reason}): mend the plugin, or leave it out"
 
 
 backbones: Registry[Backbone] = Registry(

@@ -336,3 +336,19 @@ def test_plugin_that_is_no_python_file(tmp_path: Path) -> None:
 def test_importing_the_registry_is_cheap() -> None:
     code = "import sys, padim_zoo.registry; print(*{'torch', 'pandas', 'numpy', 'timm'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_a_plugin_whose_factory_fails_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.estimators.names()
+    monkeypatch.setattr(registry.estimators, "_entries", dict(registry.estimators._entries))
+    plugin = tmp_path / "boom.py"
+    plugin.write_text(
+        "from padim_zoo.registry import estimators\n"
+        "@estimators.register('boom')\n"
+        "def boom():\n    raise RuntimeError('no\\nnetwork')\n"
+    )
+    load_plugin(plugin)
+    with pytest.raises(
+        InputError, match=r"estimator 'boom' of plugin boom.py cannot be made .RuntimeError: no network"
+    ):
+        registry.estimators.create("boom")

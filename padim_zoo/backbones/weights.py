@@ -70,7 +70,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"weights {str(path)!r} are neither 'default' nor 'none' nor an existing file")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"the weights file {path} {found}: expected a file, or 'default' or 'none'")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

@@ -141,7 +141,13 @@ class RunStore:
         return self.folder / f"{run_id}{suffix}"
 
     def _write(self, path: Path, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the run store {self.folder}: {error.strerror or error}; "
+                "expected a folder that can be written to"
+            ) from None
         temporary = self.folder / f".{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
         try:
             with temporary.open("xb") as file:

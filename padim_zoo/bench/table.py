@@ -24,7 +24,7 @@ _HEADINGS = {
     "pixel_auroc": "pixel\nAUROC",
     "aupro": "AUPRO",
     "fit_seconds": "fit\ns",
-    "ms_per_image_b1": "ms/\nimage",
+    "ms_per_image_b1": "ms/image\nbatch 1",
     "model_mb": "model\nMB",
     "peak_memory_mb": "peak\nMB",
     "published_image_auroc": "publ.\nimage",

@@ -146,6 +146,8 @@ class Workbench:
         if detector.features_key != self._key:
             self._key, self._extracted = detector.features_key, None
             try:
+                if not self.category.test:
+                    raise InputError(f"{self.category.name} has no test images: expected some, normal and anomalous")
                 start = time.perf_counter()
                 train = detector.extract(self.category.train)
                 seconds = time.perf_counter() - start

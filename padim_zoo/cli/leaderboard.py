@@ -24,7 +24,14 @@ _WIDTH_OF_A_FILE = 160
 @click.option("--sort", metavar="COLUMN", help="Best first by this column.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="One mean row for each value of these, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images instead.")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="parquet needs the extra padim-zoo[parquet].",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
 def leaderboard(

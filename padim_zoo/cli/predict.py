@@ -98,6 +98,9 @@ def predict(
         if folder is not None:
             folder.write(name, path, anomaly_map)
     _write_scores(target, form, rows)
+    if target != "-":
+        told = f"scores of {len(rows)} images in {target}"
+        click.echo(told + (f", pictures in {output}" if folder is not None else ""), err=True)
     if any(row.error for row in rows):
         ctx.exit(SOME_FAILED)
 

@@ -476,7 +476,12 @@ class PaDiM(Detector):
             setattr(detector, name, tuple(value) if isinstance(value, list) else value)
         detector.check_parameters()
         weights = file.arrays("backbone.")
-        made = registry.backbones.create(header["parameters"]["backbone"], layers=detector.layers, weights=weights)
+        name = header["parameters"]["backbone"]
+        try:
+            registry.backbones.entry(name)
+        except InputError as error:
+            raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
+        made = registry.backbones.create(name, layers=detector.layers, weights=weights)
         detector.backbone_ = detector._placed(_checked(made))
         if made.weights_hash != header["weights_hash"]:
             raise InputError(

@@ -42,6 +42,9 @@ class Column:
 DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
 """Figures of every fold; each has its standard deviation beside it."""
 
+RATES = ("promised_false_alarms", "false_alarms", "detections")
+"""What the threshold from out-of-fold normal scores promises, and does on the test images."""
+
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
 IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
 SETTINGS = ("dims", "seed", "folds")
@@ -62,6 +65,10 @@ COLUMNS: tuple[Column, ...] = (
             *((Column("image_auroc_low", "number"), Column("image_auroc_high", "number")) * (name == "image_auroc")),
         )
     ),
+    Column("threshold", "number"),
+    Column("promised_false_alarms", "number", "low"),
+    Column("false_alarms", "number", "low"),
+    Column("detections", "number", "high"),
     *(Column(name, "number", "low") for name in TIMINGS),
     *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
     Column("results_version", "integer"),
@@ -199,6 +206,7 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
         **entry.keys,
         **_figures([entry]),
         **document.get("interval", {}),
+        **document.get("threshold", {}),
         **document["timings"],
         "n_train": document.get("n_train"),
         "n_test": document.get("n_test"),
@@ -243,9 +251,14 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
         name: _mean_of_categories(done, [entry.document["timings"].get(name, math.nan) for entry in done])
         for name in TIMINGS
     }
+    rates = {
+        name: _mean_of_categories(done, [entry.document.get("threshold", {}).get(name, math.nan) for entry in done])
+        for name in RATES
+    }
     return {
         **shared,
         **_figures(done),
+        **rates,
         **timings,
         "categories": len(covered),
         "runs": len(done),

@@ -94,6 +94,7 @@ def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]
         "n_test": None if failed else found.n_test,
         "folds": found.figures,
         "interval": found.interval,
+        "threshold": found.threshold,
         "timings": found.timings,
         "notes": found.notes,
         "error": _describe_error(outcome) if isinstance(outcome, Exception) else None,

@@ -205,7 +205,7 @@ def _find_problem(document: Any) -> str | None:
 
 def _figures_of(document: Document) -> list[Any]:
     """Everything in a document that maps names to numbers."""
-    return [*document["folds"], document.get("interval", {}), document["timings"]]
+    return [*document["folds"], document.get("interval", {}), document.get("threshold", {}), document["timings"]]
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -18,12 +19,13 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.errors import InputError
 from padim_zoo.features import Features
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.evaluation import Figures, evaluate
+from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Outcome:
     figures: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
+    threshold: dict[str, float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] | None = None
@@ -68,6 +71,23 @@ class Outcome:
         self.scores = {"labels": labels, "scores": scores}
         low, high = bootstrap_interval(labels, scores)
         self.interval = {"image_auroc_low": low, "image_auroc_high": high}
+
+    def set_threshold(self, normal_scores: np.ndarray) -> None:
+        """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""
+        rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
+        threshold = conformal_threshold(normal_scores, rate)
+        called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
+        self.threshold = {
+            "threshold": threshold,
+            "promised_false_alarms": rate,
+            "false_alarms": _share(called[:, ~anomalous]),
+            "detections": _share(called[:, anomalous]),
+        }
+
+
+def _share(decisions: np.ndarray) -> float:
+    """The share that is true; NaN of none."""
+    return float(decisions.mean()) if decisions.size else math.nan
 
 
 @dataclass(frozen=True)
@@ -192,6 +212,7 @@ class Workbench:
         outcome.keep_scores(truth.labels, np.stack([part.scores for part in test]))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
+            outcome.set_threshold(held_out_scores)
         if keep_maps:
             outcome.maps = normal_maps.with_maps([part.maps for part in test])
         return outcome

@@ -56,7 +56,14 @@ def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
     arrays = RunStore(suite.output).scores(document["id"])
     np.testing.assert_array_equal(arrays["labels"], labels)
     np.testing.assert_allclose(arrays["scores"], [result.scores for result in results], rtol=1e-6)
-    np.testing.assert_allclose(arrays["out_of_fold_scores"], held_out.max(axis=(1, 2)), rtol=1e-6)
+    normal_scores = held_out.max(axis=(1, 2))
+    np.testing.assert_allclose(arrays["out_of_fold_scores"], normal_scores, rtol=1e-6)
+    # 9 normal images promise one false alarm in ten: nothing above the highest of their scores.
+    assert document["threshold"]["promised_false_alarms"] == pytest.approx(0.1)
+    assert document["threshold"]["threshold"] == pytest.approx(normal_scores.max())
+    above = arrays["scores"] > document["threshold"]["threshold"]
+    assert document["threshold"]["false_alarms"] == pytest.approx(above[:, labels == 0].mean())
+    assert document["threshold"]["detections"] == pytest.approx(above[:, labels == 1].mean())
     assert sorted(arrays["out_of_fold_fold"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
     row = leaderboard([document]).iloc[0]

@@ -10,10 +10,11 @@ from pathlib import Path
 from padim_zoo.errors import InputError
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
 
-    The data reach the disk before the rename, so a crash at any moment leaves the old file or the new one.
+    The data reach the disk before the rename, so a crash at any moment leaves the old file or the new one. Without
+    ``durable`` nothing waits for the disk: the same holds of a process that is killed, but not of a power failure.
 
     Raises
     ------
@@ -30,8 +31,9 @@ def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
         ) from None
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None

@@ -20,7 +20,7 @@ def describe_environment(jobs: int) -> dict[str, Any]:
     """The machine, the versions, and the git commit of padim_zoo when it runs from a checkout."""
     return {
         "machine": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -35,7 +35,8 @@ def describe_environment(jobs: int) -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor by its maker's name, or what the platform knows of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

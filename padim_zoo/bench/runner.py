@@ -13,7 +13,9 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
+from padim_zoo.data.cache import cache_limit
 from padim_zoo.data.sample import Dataset
+from padim_zoo.feature_cache import FeatureCache
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Runner:
         self.keep_maps = keep_maps
         self.environment = environment
         self.dataset: Dataset = suite.open_dataset()
+        self.cache = FeatureCache() if suite.cache and cache_limit() > 0 else None
         self.backbones = LastBackbone()
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
@@ -59,7 +62,8 @@ class Runner:
             try:
                 with PeakMemory() as memory:
                     if bench is None:
-                        bench = Workbench(self.suite, self.dataset.load(run.config.category), run, self.backbones)
+                        category = self.dataset.load(run.config.category)
+                        bench = Workbench(self.suite, category, run, self.backbones, self.cache)
                     if run.config.ensemble is None:
                         outcome = bench.do(run, run.id in self.keep_maps)
                     else:
@@ -92,6 +96,7 @@ def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]
         "weights": run.weights_label,
         "n_train": None if failed else found.n_train,
         "n_test": None if failed else found.n_test,
+        "cached_images": found.cached_images,
         "folds": found.figures,
         "interval": found.interval,
         "threshold": found.threshold,

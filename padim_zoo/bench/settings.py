@@ -168,6 +168,12 @@ def _number(name: str, value: Any) -> float:
         raise InputError(f"{name} is {value!r}: expected a number") from None
 
 
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}: expected true or false")
+    return value
+
+
 def _size(name: str, value: Any) -> Size:
     if value is None or isinstance(value, int):
         return value
@@ -208,6 +214,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "device": _text,
     "precision": _text,
     "batch_size": _integer,
+    "cache": _boolean,
     "jobs": _integer,
     "plugin": _paths,
     "output": _path,

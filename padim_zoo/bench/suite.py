@@ -63,6 +63,8 @@ class Suite:
         ``"float32"``, ``"bfloat16"`` or ``"auto"``: the type that backbones compute in.
     batch_size : int
         Images that pass the backbone at a time.
+    cache : bool
+        Whether features are kept on disk for the next benchmark, and taken from there.
     jobs : int
         Worker processes.
     plugin : tuple of Path
@@ -94,6 +96,7 @@ class Suite:
     device: str = "auto"
     precision: str = "float32"
     batch_size: int = 32
+    cache: bool = True
     jobs: int = 1
     plugin: tuple[Path, ...] = ()
     output: Path = Path("runs")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
+from padim_zoo.bench.extraction import Extraction, extract
 from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, milliseconds_per_image
 from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
@@ -22,7 +24,7 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.errors import InputError
-from padim_zoo.features import Features
+from padim_zoo.feature_cache import FeatureCache
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.evaluation import Figures, evaluate
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
@@ -52,6 +54,7 @@ class Outcome:
 
     n_train: int
     n_test: int
+    cached_images: int = 0
     figures: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -90,13 +93,11 @@ def _share(decisions: np.ndarray) -> float:
     return float(decisions.mean()) if decisions.size else math.nan
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """The features of a category, and how long a normal image took: decoding, transform and forward pass."""
+class Extracted(NamedTuple):
+    """The features of a category."""
 
-    train: Features
-    test: Features
-    seconds_per_image: float
+    train: Extraction
+    test: Extraction
 
 
 class LastBackbone:
@@ -131,13 +132,18 @@ class Workbench:
         Any run of the group.
     backbones : LastBackbone
         That of the group before, which may be the same.
+    cache : FeatureCache, optional
+        Where features are kept from one benchmark to the next.
     """
 
-    def __init__(self, suite: Suite, category: Category, run: Run, backbones: LastBackbone) -> None:
+    def __init__(
+        self, suite: Suite, category: Category, run: Run, backbones: LastBackbone, cache: FeatureCache | None = None
+    ) -> None:
         self.suite = suite
         self.category = category
         self._run = run
         self._backbones = backbones
+        self._cache = cache
         self._truths: dict[Transform, Truth] = {}
         self._images: list[np.ndarray] = []
         self._key: str | None = None
@@ -168,10 +174,10 @@ class Workbench:
             try:
                 if not self.category.test:
                     raise InputError(f"{self.category.name} has no test images: expected some, normal and anomalous")
-                start = time.perf_counter()
-                train = detector.extract(self.category.train)
-                seconds = time.perf_counter() - start
-                self._extracted = Extracted(train, detector.extract(self.category.test), seconds / len(train))
+                splits = self.category.train, self.category.test
+                self._extracted = Extracted(
+                    *(extract(detector, samples, self._cache, self.suite.batch_size) for samples in splits)
+                )
             except Exception as error:
                 self._extracted = error
         if isinstance(self._extracted, Exception):
@@ -182,10 +188,11 @@ class Workbench:
     def do(self, run: Run, keep_maps: bool) -> Outcome:
         """Fit and score every fold of a run."""
         detector = create_detector(self.suite, run, self.backbone)
-        features = self.extract(detector)
+        extracted = self.extract(detector)
+        train, unknown = extracted.train.features, extracted.test.features
         truth = self.truth(detector.transform)
-        n = len(features.train)
-        outcome = Outcome(n, len(features.test))
+        n = len(train)
+        outcome = Outcome(n, len(unknown), cached_images=extracted.train.cached + extracted.test.cached)
         fit_seconds: list[float] = []
         test: list[Prediction] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
@@ -195,13 +202,13 @@ class Workbench:
         for number, part in enumerate(parts):
             fit = np.setdiff1d(np.arange(n), part)
             start = time.perf_counter()
-            detector.fit_features(features.train.images(fit) if len(part) else features.train)
+            detector.fit_features(train.images(fit) if len(part) else train)
             size = detector.size_in_bytes()  # a detector may put its estimation off until something is asked of it
-            fit_seconds.append(time.perf_counter() - start + len(fit) * features.seconds_per_image)
-            test.append(detector.predict_features(features.test))
+            fit_seconds.append(time.perf_counter() - start + len(fit) * extracted.train.seconds_per_image)
+            test.append(detector.predict_features(unknown))
             outcome.judge(truth, test[-1])
             if len(part):
-                held_out = detector.predict_features(features.train.images(part))
+                held_out = detector.predict_features(train.images(part))
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
                 normal_maps.add(held_out.maps)
         outcome.timings = {

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector; draw heat maps on request."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Judge a saved detector on the test images of a data set."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
+    "cache": ("padim_zoo.cli.cache:cache", "Show what padim-zoo keeps on disk to save time; remove it."),
     "data": ("padim_zoo.cli.data:data", "Make the synthetic data set; check a folder of images."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from padim_zoo import registry
+from padim_zoo.backbones import device
 from padim_zoo.bench.plan import choose, groups, make_plan
 from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite, read_settings
@@ -97,6 +98,8 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"folds": True}, "folds is True"),
         ({"folds": 0}, "folds is 0: expected 1 or more"),
         ({"jobs": -1}, "jobs is -1"),
+        ({"cache": "maybe"}, "cache is 'maybe': expected true or false"),
+        ({"cache": 1}, "cache is 1: expected true or false"),
         ({"seeds": "0,x"}, "seeds is 'x'"),
         ({"seeds": "-1"}, "seeds has -1"),
         ({"seeds": []}, "seeds is empty"),
@@ -155,10 +158,29 @@ def ids(suite: Suite, **changes) -> list[str]:
     return [run.id for run in make_plan(replace(suite, **changes))]
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_precision_is_that_of_the_computation(suite, monkeypatch, fast):
+    monkeypatch.setattr(device, "has_fast_bfloat16", lambda _: fast)
+    suite = replace(suite, backbones=("builtin",), detectors=("padim",), resize=32, device="cpu")
+    single, half, auto = (ids(suite, precision=precision) for precision in ("float32", "bfloat16", "auto"))
+    assert single != half
+    assert auto == (half if fast else single)
+    with pytest.raises(InputError, match="unknown precision 'double': expected float32, bfloat16 or auto"):
+        make_plan(replace(suite, precision="double"))
+
+
 def test_ids_depend_on_what_decides_figures_alone(suite, images, toys, tmp_path):
     same = ids(suite)
-    for changes in ({"batch_size": 1}, {"jobs": 3}, {"output": tmp_path}, {"device": "cuda"}, {"sigma": 1.0}):
-        assert ids(suite, **changes) == same, changes  # a toy takes no sigma
+    for changes in (
+        {"batch_size": 1},
+        {"jobs": 3},
+        {"cache": False},
+        {"output": tmp_path},
+        {"device": "cuda"},
+        {"sigma": 1.0},
+        {"precision": "bfloat16"},
+    ):
+        assert ids(suite, **changes) == same, changes  # a toy takes neither sigma nor precision
     moved = tmp_path / "elsewhere"
     shutil.copytree(images, moved, copy_function=shutil.copy)  # with new times
     assert ids(suite, data_root=moved) == same

@@ -1,0 +1,144 @@
+"""Features of a data set's images, read from the disk where they are kept, and what it costs to compute them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import fmean
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+import padim_zoo
+from padim_zoo.bench.environment import cpu_name
+from padim_zoo.bench.run import RESULTS_VERSION
+from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.feature_cache import Entry, FeatureCache
+from padim_zoo.features import Features
+
+_READERS = 4
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features of images.
+
+    Attributes
+    ----------
+    features : Features
+    seconds_per_image : float
+        Time to compute them: decoding, transform and forward pass. Never the time to read them from the cache.
+    cached : int
+        Images whose features were read from the cache.
+    """
+
+    features: Features
+    seconds_per_image: float
+    cached: int = 0
+
+
+def extract(
+    detector: Detector, samples: Sequence[Sample], cache: FeatureCache | None = None, batch_size: int = 32
+) -> Extraction:
+    """Features of samples; those that the cache lacks are computed and added to it.
+
+    The time of features that are read is the one measured when they were computed, if that was under the conditions of
+    now: processor, threads, batch size and versions. If none was, a batch is computed once more to measure it.
+
+    Parameters
+    ----------
+    detector : Detector
+        Its :attr:`~padim_zoo.detectors.detector.Detector.cache_key` says whether its features may be kept.
+    samples : sequence of Sample
+        At least one.
+    cache : FeatureCache, optional
+        Without one, everything is computed.
+    batch_size : int
+        The detector's.
+    """
+    cache_key = detector.cache_key
+    if cache is None or cache_key is None:
+        return _compute(detector, samples)
+    conditions = _conditions(batch_size)
+    stack = _Stack(len(samples))
+    keys = [""] * len(samples)
+
+    def recall(index: int) -> tuple[float, str] | None:
+        """Time and conditions of an image whose features are now in the stack."""
+        keys[index] = cache.key(samples[index].path, f"{cache_key} {RESULTS_VERSION}")
+        entry = cache.read(keys[index])
+        return (entry.seconds, entry.conditions) if entry is not None and stack.put(index, entry) else None
+
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            recalled = list(pool.map(recall, range(len(samples))))
+    except OSError:  # a file is unreadable, which the detector tells better
+        return _compute(detector, samples)
+    seconds = [found[0] for found in recalled if found is not None and found[1] == conditions]
+    missing = [index for index, found in enumerate(recalled) if found is None]
+    if missing:
+        computed = _compute(detector, [samples[index] for index in missing])
+        entries = [Entry(maps, size, computed.seconds_per_image, conditions) for maps, size in _images(computed)]
+        for index, entry in zip(missing, entries, strict=True):
+            cache.write(keys[index], entry)
+        cache.trim()
+        if len(missing) == len(samples):
+            return computed
+        if not all(stack.put(index, entry) for index, entry in zip(missing, entries, strict=True)):
+            return _compute(detector, samples)  # sizes differ, which the detector refuses
+        seconds += [computed.seconds_per_image] * len(missing)
+    each = fmean(seconds) if seconds else _compute(detector, samples[:batch_size]).seconds_per_image
+    return Extraction(stack.features, each, len(samples) - len(missing))
+
+
+def _conditions(batch_size: int) -> str:
+    """What the time of an extraction depends on besides detector and images."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{cpu_name()}; {gpu}; threads {torch.get_num_threads()}; batches of {batch_size}; torch {torch.__version__}; "
+        f"padim-zoo {padim_zoo.__version__}"
+    )
+
+
+def _compute(detector: Detector, samples: Sequence[Sample]) -> Extraction:
+    start = time.perf_counter()
+    features = detector.extract(samples)
+    return Extraction(features, (time.perf_counter() - start) / len(samples))
+
+
+def _images(extraction: Extraction) -> list[tuple[tuple[Tensor, ...], tuple[int, int]]]:
+    """Maps (H_l, W_l, C_l), and the size, of each image."""
+    layers = [layer.permute(0, 2, 3, 1) for layer in extraction.features.maps]
+    return [(maps, extraction.features.image_size) for maps in zip(*layers, strict=True)]
+
+
+class _Stack:
+    """Features of a number of images, filled in any order by any thread; the first decides the shapes."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._layers: list[Tensor] = []
+        self._image_size = (0, 0)
+        self._lock = Lock()
+
+    def put(self, index: int, entry: Entry) -> bool:
+        """Copy one image into its place, unless its shapes are not those of the others."""
+        with self._lock:
+            if not self._layers:
+                self._layers = [torch.empty(self._images, *layer.shape) for layer in entry.maps]
+                self._image_size = entry.image_size
+        shapes = [layer.shape[1:] for layer in self._layers]
+        if entry.image_size != self._image_size or [layer.shape for layer in entry.maps] != shapes:
+            return False
+        for layer, found in zip(self._layers, entry.maps, strict=True):
+            layer[index] = found
+        return True
+
+    @property
+    def features(self) -> Features:
+        """All images, channels last in memory as networks leave them."""
+        return Features(tuple(layer.permute(0, 3, 1, 2) for layer in self._layers), self._image_size)

@@ -1,0 +1,63 @@
+"""``padim-zoo cache``: what is kept on disk to save time."""
+
+from __future__ import annotations
+
+import click
+
+from padim_zoo.cli.table import show_json, show_table
+
+PURPOSES = {"features": "features of image files", "synthetic": "the synthetic data set"}
+
+
+@click.group()
+def cache() -> None:
+    """Show what padim-zoo keeps on disk to save time; remove it.
+
+    PADIM_ZOO_CACHE names the folder, PADIM_ZOO_CACHE_LIMIT the size that features may take, e.g. 500MB; 0 keeps none.
+    """
+
+
+@cache.command()
+@click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
+def info(as_json: bool) -> None:
+    """Show the folder, what is in it, and the limit."""
+    from padim_zoo.data.cache import KINDS, cache_folder, cache_limit, usage
+
+    found = {kind: usage(kind) for kind in KINDS}
+    limits = {"features": cache_limit()}
+    if as_json:
+        kinds = {
+            kind: {"entries": used.entries, "bytes": used.bytes, "limit": limits.get(kind)}
+            for kind, used in found.items()
+        }
+        show_json({"folder": str(cache_folder()), "kinds": kinds})
+        return
+    click.echo(f"folder  {cache_folder()}\n")
+    show_table(
+        [
+            {
+                "kind": kind,
+                "what": PURPOSES[kind],
+                "entries": used.entries,
+                "MB": used.bytes / 1e6,
+                "limit MB": limits[kind] / 1e6 if kind in limits else None,
+            }
+            for kind, used in found.items()
+        ]
+    )
+
+
+@cache.command()
+@click.option("--all", "everything", is_flag=True, help="The synthetic data set too, not only features.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
+def clear(everything: bool, as_json: bool) -> None:
+    """Remove features; they are computed again when needed. Files of other programs are left alone."""
+    from padim_zoo.data.cache import KINDS
+    from padim_zoo.data.cache import clear as remove
+
+    freed = {kind: remove(kind) for kind in (KINDS if everything else ["features"])}
+    if as_json:
+        show_json({kind: {"entries": gone.entries, "bytes": gone.bytes} for kind, gone in freed.items()})
+        return
+    for kind, gone in freed.items():
+        click.echo(f"{kind}: removed {gone.entries} entries, {gone.bytes / 1e6:.1f} MB")

@@ -1,0 +1,199 @@
+"""Squared distances by every fold of several estimators, from one pass over the patches.
+
+What folds and estimators have in common is made once per block of patches, and what differs is made of it:
+
+* With no more images than channels, the inner products of all images about one point, which is nearly their mean. A fold
+  is a part of them. Its contrasts, n − 1 orthonormal combinations of its images that add up to nothing, take its own
+  mean out (what kernel centring does, but of full rank), and Woodbury's identity gives the distances, as in
+  :class:`~padim_zoo.estimators.gaussian.DualGaussian`.
+* With more images, the sums of products of all of them, less those of the images held out.
+
+Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorisation and a triangular solve per
+fold and patch; one eigendecomposition for all of them would cost as much as five of those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
+from padim_zoo.parallel import map_blocks
+
+
+@dataclass(frozen=True)
+class FoldDistances:
+    """Squared distances of N test images and of n normal ones, by E estimators and K folds.
+
+    Attributes
+    ----------
+    test : Tensor (P, E, K, N), float32
+        By the Gaussians of each fold, which are fitted on the normal images outside of it.
+    held_out : Tensor (P, E, n), float32
+        Of each normal image by the fold that holds it out; NaN where none does.
+    """
+
+    test: Tensor
+    held_out: Tensor
+
+    @staticmethod
+    def bytes_needed(P: int, estimators: int, folds: int, n: int, N: int) -> int:
+        """Memory of all distances."""
+        return 4 * P * estimators * (folds * N + n)
+
+
+def fold_distances(
+    normal: PatchEmbeddings,
+    test: PatchEmbeddings,
+    folds: Sequence[np.ndarray],
+    estimators: Sequence[LinearShrinkage],
+) -> FoldDistances:
+    """What fitting every estimator without each fold in turn, and scoring that fold and the test images, gives.
+
+    Parameters
+    ----------
+    normal : PatchEmbeddings
+        Of n normal images.
+    test : PatchEmbeddings
+        Of N images.
+    folds : sequence of ndarray, int
+        Indices of the normal images that each fold holds out; no image is in two, and no fold holds all.
+    estimators : sequence of LinearShrinkage
+
+    Returns
+    -------
+    FoldDistances
+        Equal to the literal loop's to about 1e-5, what float32 loses there.
+    """
+    shift = normal.mean()
+    y, x = normal - shift, test - shift
+    splits = [
+        _Split(
+            torch.from_numpy(np.setdiff1d(np.arange(normal.n), held_out)),
+            torch.as_tensor(held_out, dtype=torch.int64),
+        )
+        for held_out in folds
+    ]
+    dual = max(len(split.fit) for split in splits) <= normal.D
+    block = _dual_block if dual else _primal_block
+
+    def distances(patches: slice) -> tuple[Tensor, Tensor]:
+        p = len(range(*patches.indices(normal.P)))
+        of_test = torch.empty(p, len(estimators), len(splits), test.n)
+        of_held_out = torch.full((p, len(estimators), normal.n), float("nan"))
+        solve = block(y, x, patches)
+        for k, split in enumerate(splits):
+            for e, found in enumerate(solve(split, estimators)):
+                squared = found.clamp_min(0).float()
+                of_test[:, e, k] = squared[:, : test.n]
+                of_held_out[:, e, split.held_out] = squared[:, test.n :]
+        return of_test, of_held_out
+
+    size, most = (normal.n if dual else normal.D), test.n + max(len(split.held_out) for split in splits)
+    bytes_per_patch = 8 * (normal.D * (normal.n + test.n) + 4 * size * size + 3 * size * most)
+    return FoldDistances(*map_blocks(distances, normal.P, bytes_per_patch))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Indices of the normal images that a fold fits on, and of those that it holds out."""
+
+    fit: Tensor
+    held_out: Tensor
+
+
+_Solve = Callable[[_Split, Sequence[LinearShrinkage]], list[Tensor]]
+"""Squared distances (p, N + held out) by one fold of each estimator."""
+
+
+def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solve:
+    gram = y.inner_products(y, patches, torch.float64)
+    cross = y.inner_products(x, patches, torch.float64)
+    gram_norms = gram.diagonal(dim1=1, dim2=2)
+    test_norms = x.squared_norms(patches, torch.float64)
+
+    def solve(split: _Split, estimators: Sequence[LinearShrinkage]) -> list[Tensor]:
+        m = len(split.fit)
+        divisor = max(m - 1, 1)
+        rows = gram[:, split.fit]
+        own = rows[:, :, split.fit]
+        with_mean = own.mean(2)  # inner products of the images and their mean
+        mean_norm = with_mean.mean(1, keepdim=True)
+        squares = gram_norms[:, split.fit] - 2 * with_mean + mean_norm
+        kernel = _contrasts(_contrasts(own).mT) / divisor
+        spread = Spread(
+            m,
+            y.D,
+            trace=squares.sum(1) / divisor,
+            squared_norm=kernel.square().sum((1, 2)),
+            fourth=squares.square().sum(1),
+        )
+        products = torch.cat([cross[:, split.fit], rows[:, :, split.held_out]], 2)
+        norms = torch.cat([test_norms, gram_norms[:, split.held_out]], 1) - 2 * products.mean(1) + mean_norm
+        products = _contrasts(products - with_mean[:, :, None])
+
+        def distances(estimator: LinearShrinkage) -> Tensor:
+            a, b = _coefficients(estimator, spread)
+            white = _whitened(kernel, a, b, products)
+            return (norms - white.square().sum(1) * (a / divisor)[:, None]) / b[:, None]
+
+        return [distances(estimator) for estimator in estimators]
+
+    return solve
+
+
+def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solve:
+    normal, test = y[patches].double(), x[patches].double()
+    norms = normal.square().sum(2)
+    first, second = normal.sum(1), normal.mT @ normal
+
+    def solve(split: _Split, estimators: Sequence[LinearShrinkage]) -> list[Tensor]:
+        m = len(split.fit)
+        held_out = normal[:, split.held_out]
+        mean = (first - held_out.sum(1)) / m
+        scatter = second - held_out.mT @ held_out - m * mean[:, :, None] * mean[:, None, :]
+        covariance = scatter / max(m - 1, 1)
+        squares = norms - 2 * (normal @ mean[:, :, None]).squeeze(2) + mean.square().sum(1, keepdim=True)
+        spread = Spread(
+            m,
+            y.D,
+            trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
+            squared_norm=covariance.square().sum((1, 2)),
+            fourth=squares[:, split.fit].square().sum(1),
+        )
+        deviations = (torch.cat([test, held_out], 1) - mean[:, None]).mT
+        return [
+            _whitened(covariance, *_coefficients(estimator, spread), deviations).square().sum(1)
+            for estimator in estimators
+        ]
+
+    return solve
+
+
+def _coefficients(estimator: LinearShrinkage, spread: Spread) -> tuple[Tensor, Tensor]:
+    a, b = estimator.coefficients(spread)
+    return a, (b + estimator.epsilon).clamp_min(TINY)
+
+
+def _whitened(matrix: Tensor, a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
+    """L⁻¹ columns, (p, k, N), with L Lᵀ = a·matrix + b·I."""
+    regularised = matrix * a[:, None, None]
+    regularised.diagonal(dim1=1, dim2=2).add_(b[:, None])
+    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(regularised), columns, upper=False)
+    return white
+
+
+def _contrasts(values: Tensor) -> Tensor:
+    """Orthonormal combinations, (p, m − 1, …), of m rows that take out what is common to all rows.
+
+    The reflection that maps the diagonal (1, …, 1) to the first axis, without the first of its rows.
+    """
+    root = math.sqrt(values.shape[1])
+    along = (values.sum(1, keepdim=True) / root + values[:, :1]) / (root + 1)
+    return values[:, 1:] - along

@@ -1,4 +1,4 @@
-"""From all channels of all layers to the D dimensions of an embedding: a random choice, or a random projection."""
+"""From all channels of all layers to the D dimensions of an embedding: a choice of channels, or a projection."""
 
 from __future__ import annotations
 
@@ -107,7 +107,18 @@ class SemiOrthogonal(Reduction):
         return cls(arrays["matrix"])
 
 
+class LeadingChannels(RandomChannels):
+    """The first channels of each layer, for backbones whose channels come most informative first."""
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> LeadingChannels:
+        """Each layer gives its share of ``dims``, to the nearest whole number; ``seed`` plays no part."""
+        stops = np.rint(np.cumsum(channels) * dims / sum(channels)).astype(int)
+        return cls(tuple(np.arange(kept) for kept in np.diff(stops, prepend=0)))
+
+
 REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {
+    "leading": LeadingChannels,
     "random": RandomChannels,
     "orthogonal": SemiOrthogonal,
 }
@@ -120,7 +131,7 @@ def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> 
     Parameters
     ----------
     kind : str
-        ``"random"`` or ``"orthogonal"``.
+        ``"leading"``, ``"random"`` or ``"orthogonal"``.
     channels : sequence of int
         Number of channels of each layer.
     dims : int
@@ -134,7 +145,7 @@ def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> 
         If there is no such kind, or ``dims`` is less than 1 or more than there are channels.
     """
     if kind not in REDUCTIONS:
-        raise InputError(f"reduce is {kind!r}: expected {' or '.join(REDUCTIONS)}")
+        raise InputError(f"reduce is {kind!r}: expected {', '.join(REDUCTIONS)}")
     if not 1 <= dims <= sum(channels):
         raise InputError(
             f"dims is {dims}, but the chosen layers have {sum(channels)} channels: expected 1 to that many"

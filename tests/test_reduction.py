@@ -41,5 +41,5 @@ def test_impossible_dims_name_the_range(dims):
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputError, match="random or orthogonal"):
+    with pytest.raises(InputError, match="leading, random, orthogonal"):
         draw_reduction("pca", [64], 10, 0)

@@ -65,6 +65,9 @@ class Backbone(nn.Module):
         Normalisation of red, green and blue in [0, 1].
     example_size : tuple of int
         Height and width of an image that the network can take.
+    ordered_channels : bool
+        Whether the channels of each layer are decorrelated and come most informative first, so that the leading ones
+        are a better choice than random ones.
 
     Attributes
     ----------
@@ -74,6 +77,8 @@ class Backbone(nn.Module):
         16 hex digits that change with any tensor of ``state``, and with nothing else.
     default_dims : int
         How many channels a detector keeps unless told otherwise: see :func:`default_dims`.
+    default_reduction : str
+        How it comes to these, unless told otherwise: ``"leading"`` channels if they are ordered, else ``"random"``.
     response : str
         How the layers answer to a fixed image, to four digits: changes with the code of the network, which
         :attr:`weights_hash` does not see.
@@ -96,6 +101,7 @@ class Backbone(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         example_size: tuple[int, int] = (64, 64),
+        ordered_channels: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -118,6 +124,7 @@ class Backbone(nn.Module):
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"
         self.default_dims = default_dims(self.channels)
+        self.default_reduction = "leading" if ordered_channels else "random"
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.eval()

@@ -180,7 +180,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
         "backbone": model.backbone,
         "estimator": model.estimator,
         "dims": suite.dims or default_dims,
-        "reduce": suite.reduce,
+        "reduce": suite.reduce or backbone.default_reduction,
         "resize": suite.resize,
         "crop": suite.crop,
         "sigma": suite.sigma,

@@ -51,8 +51,9 @@ class Suite:
         ``VALUE`` for all backbones or ``BACKBONE=VALUE`` for one; a value of layers is ``layer1,layer2``.
     dims : int, optional
         Dimensions of a patch embedding. Default: the backbone's.
-    reduce : str
-        How they come of all channels: ``"random"`` channels or an ``"orthogonal"`` projection.
+    reduce : str, optional
+        How they come of all channels: the ``"leading"`` ones of each layer, ``"random"`` ones or an ``"orthogonal"``
+        projection. Default: the backbone's.
     resize, crop : int, (int, int) or None
         The transform in front of the backbone.
     sigma : float
@@ -88,7 +89,7 @@ class Suite:
     ensemble_rule: str = "mean"
     layers: tuple[str, ...] = ()
     dims: int | None = None
-    reduce: str = "random"
+    reduce: str | None = None
     resize: Size = 256
     crop: Size = 224
     sigma: float = 4.0
@@ -113,8 +114,8 @@ class Suite:
             raise InputError(f"seeds has {min(self.seeds)}: expected 0 or more")
         if not 0 <= self.sigma < float("inf"):
             raise InputError(f"sigma is {self.sigma}: expected pixels, 0 or more")
-        if self.reduce not in REDUCTIONS:
-            raise InputError(f"reduce is {self.reduce!r}: expected {' or '.join(REDUCTIONS)}")
+        if self.reduce is not None and self.reduce not in REDUCTIONS:
+            raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
         if self.ensemble_rule not in ENSEMBLE_RULES:
             raise InputError(f"ensemble_rule is {self.ensemble_rule!r}: expected {' or '.join(ENSEMBLE_RULES)}")
         if self.ensemble and self.folds == 1:

@@ -111,7 +111,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"crop": "big"}, "cannot read the size 'big'"),
         ({"crop": 0}, "crop is 0"),
         ({"data_root": 3}, "data_root is 3: expected text"),
-        ({"reduce": "pca"}, "expected random or orthogonal"),
+        ({"reduce": "pca"}, "expected leading, random, orthogonal"),
         ({"ensemble_rule": "sum"}, "expected mean or max"),
         ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
     ],

@@ -28,7 +28,7 @@ SOME_FAILED = 1
 @click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalised maps.  [default: mean]")
 @click.option("--layers", multiple=True, metavar="L", help="[BACKBONE=]LAYER,LAYER; repeatable.")
 @click.option("--dims", metavar="N", help="Dimensions of a patch embedding.  [default: the backbone's]")
-@click.option("--reduce", metavar="HOW", help="random channels, or an orthogonal projection.  [default: random]")
+@click.option("--reduce", metavar="HOW", help="leading, random or orthogonal.  [default: the backbone's]")
 @click.option("--resize", metavar="SIZE", help="N (shorter side), HxW or none.  [default: 256]")
 @click.option("--crop", metavar="SIZE", help="N, HxW or none.  [default: 224]")
 @click.option("--sigma", metavar="PX", help="Blur of the anomaly map; 0 is off.  [default: 4]")

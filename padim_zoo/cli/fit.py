@@ -30,7 +30,7 @@ from padim_zoo.errors import InputError
 @click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
 @click.option("--estimator", help="padim-zoo list estimators.  [default: full]")
 @click.option("--dims", type=click.IntRange(1), help="Dimensions of an embedding.  [default: the backbone's]")
-@click.option("--reduce", help="How: random channels, or an orthogonal projection.  [default: random]")
+@click.option("--reduce", help="How: leading, random or orthogonal.  [default: the backbone's]")
 @click.option("--resize", callback=pixels, help="Shorter side: N, HEIGHTxWIDTH or none.  [default: 256]")
 @click.option("--crop", callback=pixels, help="Centre crop: N, HEIGHTxWIDTH or none.  [default: 224]")
 @click.option("--sigma", type=click.FloatRange(0), help="Blur of the map in pixels, 0 for none.  [default: 4]")

@@ -65,8 +65,9 @@ class PaDiM(Detector):
     dims : int, optional
         Channels drawn from all layers together; the backbone's default otherwise (100 for resnet18, 550 for
         wide_resnet50_2), or all channels where there are fewer.
-    reduce : str
-        ``"random"`` to choose channels, ``"orthogonal"`` to project them to a random subspace.
+    reduce : str, optional
+        ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
+        to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
     seed : int
         Seed of that draw, and of the cut into folds; 0 to 2³² - 1.
     resize : int, (int, int) or None
@@ -110,7 +111,7 @@ class PaDiM(Detector):
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
         dims: int | None = None,
-        reduce: str = "random",
+        reduce: str | None = None,
         seed: int = 0,
         resize: Size = 256,
         crop: Size = 224,
@@ -176,8 +177,8 @@ class PaDiM(Detector):
             if value is not None:
                 check_whole_number(name, value, 1)
         check_sigma(self.sigma)
-        if self.reduce not in tuple(REDUCTIONS):
-            raise InputError(f"reduce is {self.reduce!r}: expected {' or '.join(REDUCTIONS)}")
+        if self.reduce is not None and self.reduce not in tuple(REDUCTIONS):
+            raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
         if isinstance(self.layers, str):
             raise InputError(f"layers is {self.layers!r}: expected a sequence of names, e.g. ({self.layers!r},)")
         if not isinstance(self.estimator, (str, Estimator)):
@@ -232,7 +233,7 @@ class PaDiM(Detector):
         """The reduction that ``reduce``, ``dims`` and ``seed`` stand for."""
         backbone = self.build_backbone()
         dims = min(backbone.default_dims, sum(backbone.channels)) if self.dims is None else self.dims
-        return draw_reduction(self.reduce, backbone.channels, dims, self.seed)
+        return draw_reduction(self.reduce or backbone.default_reduction, backbone.channels, dims, self.seed)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -393,7 +394,11 @@ class PaDiM(Detector):
         return self._score(gaussian, self.reduction_.apply(features))
 
     def _score(self, gaussian: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
-        distances = gaussian.squared_distances(embeddings).sqrt().T.reshape(embeddings.n, *embeddings.grid)
+        return self.predict_distances(gaussian.squared_distances(embeddings), embeddings.grid)
+
+    def predict_distances(self, squared: Tensor, grid: tuple[int, int]) -> Prediction:
+        """Score images by the squared distances (P, N) of the patches of a grid, by whatever Gaussians."""
+        distances = squared.sqrt().T.reshape(-1, *grid)
         maps = anomaly_maps(distances, self.image_size_, self.sigma)
         return Prediction(maps.amax((1, 2)).numpy(), maps.numpy(), self.threshold_)
 
@@ -456,6 +461,7 @@ class PaDiM(Detector):
             },
             "weights_hash": backbone.weights_hash,
             "form": gaussian.form,
+            "reduction": next(name for name, kind in REDUCTIONS.items() if type(self.reduction_) is kind),
             "grids": gaussian.mean.grids,
             "image_size": self.image_size_,
             "n_images": self.n_images_,
@@ -496,7 +502,7 @@ class PaDiM(Detector):
                 f"{', '.join(FORMS)}: upgrade padim-zoo"
             )
         detector._gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
-        detector.reduction_ = REDUCTIONS[detector.reduce].from_arrays(file.arrays("reduction."))
+        detector.reduction_ = REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
         moments = file.arrays("moments.")
         if moments:
             shift = _embeddings(file.arrays("shift."), grids)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from padim_zoo.bench.measure import PeakMemory
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore
 from padim_zoo.bench.suite import Suite
@@ -60,15 +59,13 @@ class Runner:
             yield Event(run)
             outcome: Outcome | Exception
             try:
-                with PeakMemory() as memory:
-                    if bench is None:
-                        category = self.dataset.load(run.config.category)
-                        bench = Workbench(self.suite, category, run, self.backbones, self.cache)
-                    if run.config.ensemble is None:
-                        outcome = bench.do(run, run.id in self.keep_maps)
-                    else:
-                        outcome = bench.combine(run, self.store)
-                outcome.timings["peak_memory_mb"] = memory.megabytes
+                if bench is None:
+                    category = self.dataset.load(run.config.category)
+                    bench = Workbench(self.suite, category, runs, self.backbones, self.cache)
+                if run.config.ensemble is None:
+                    outcome = bench.do(run, run.id in self.keep_maps)
+                else:
+                    outcome = bench.combine(run, self.store)
             except Exception as error:  # whatever goes wrong in one run is a row, and the others go on
                 outcome = error
             yield Event(run, self.record(run, outcome))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
-from padim_zoo.bench.extraction import Extraction, extract
-from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, milliseconds_per_image
+from padim_zoo.bench.extraction import extract
+from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
 from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
+from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.bench.suite import Suite
+from padim_zoo.bench.trial import Extracted, Trial
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -93,13 +94,6 @@ def _share(decisions: np.ndarray) -> float:
     return float(decisions.mean()) if decisions.size else math.nan
 
 
-class Extracted(NamedTuple):
-    """The features of a category."""
-
-    train: Extraction
-    test: Extraction
-
-
 class LastBackbone:
     """Makes the backbone of a run, and keeps it until a run wants another."""
 
@@ -128,8 +122,8 @@ class Workbench:
     ----------
     suite : Suite
     category : Category
-    run : Run
-        Any run of the group.
+    runs : sequence of Run
+        The group, as far as it is to be done.
     backbones : LastBackbone
         That of the group before, which may be the same.
     cache : FeatureCache, optional
@@ -137,13 +131,19 @@ class Workbench:
     """
 
     def __init__(
-        self, suite: Suite, category: Category, run: Run, backbones: LastBackbone, cache: FeatureCache | None = None
+        self,
+        suite: Suite,
+        category: Category,
+        runs: Sequence[Run],
+        backbones: LastBackbone,
+        cache: FeatureCache | None = None,
     ) -> None:
         self.suite = suite
         self.category = category
-        self._run = run
+        self._run = runs[0]
         self._backbones = backbones
         self._cache = cache
+        self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, Truth] = {}
         self._images: list[np.ndarray] = []
         self._key: str | None = None
@@ -187,42 +187,39 @@ class Workbench:
 
     def do(self, run: Run, keep_maps: bool) -> Outcome:
         """Fit and score every fold of a run."""
-        detector = create_detector(self.suite, run, self.backbone)
+        detector = self._create(run)
         extracted = self.extract(detector)
-        train, unknown = extracted.train.features, extracted.test.features
         truth = self.truth(detector.transform)
-        n = len(train)
-        outcome = Outcome(n, len(unknown), cached_images=extracted.train.cached + extracted.test.cached)
-        fit_seconds: list[float] = []
-        test: list[Prediction] = []
+        n = len(extracted.train.features)
+        cached = extracted.train.cached + extracted.test.cached
+        outcome = Outcome(n, len(extracted.test.features), cached_images=cached)
+        parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
+        trial = Trial(detector, extracted)
+        predictions = self._shared_folds.predictions(run, trial, parts) or trial.predict_fold_by_fold(parts)
+        test_scores: list[np.ndarray] = []
+        test_maps: list[np.ndarray | None] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
         normal_maps = MapStatistics()
-        parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
-        for number, part in enumerate(parts):
-            fit = np.setdiff1d(np.arange(n), part)
-            start = time.perf_counter()
-            detector.fit_features(train.images(fit) if len(part) else train)
-            size = detector.size_in_bytes()  # a detector may put its estimation off until something is asked of it
-            fit_seconds.append(time.perf_counter() - start + len(fit) * extracted.train.seconds_per_image)
-            test.append(detector.predict_features(unknown))
-            outcome.judge(truth, test[-1])
-            if len(part):
-                held_out = detector.predict_features(train.images(part))
+        for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
+            outcome.judge(truth, test)
+            test_scores.append(test.scores)
+            if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
-                normal_maps.add(held_out.maps)
-        outcome.timings = {
-            "fit_seconds": float(np.mean(fit_seconds)),
-            **{f"ms_per_image_b{size}": milliseconds_per_image(detector, self.images, size) for size in BATCH_SIZES},
-            "model_mb": size / MEGABYTE,
-        }
-        outcome.keep_scores(truth.labels, np.stack([part.scores for part in test]))
+            if keep_maps:
+                test_maps.append(test.maps)
+                normal_maps.add(held_out.maps if held_out is not None else None)
+        outcome.timings = trial.costs(self.images)
+        outcome.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
             outcome.set_threshold(held_out_scores)
         if keep_maps:
-            outcome.maps = normal_maps.with_maps([part.maps for part in test])
+            outcome.maps = normal_maps.with_maps(test_maps)
         return outcome
+
+    def _create(self, run: Run) -> Detector:
+        return create_detector(self.suite, run, self.backbone)
 
     def combine(self, run: Run, store: RunStore) -> Outcome:
         """Combine the maps that the members of an ensemble left in the store."""
@@ -237,7 +234,8 @@ class Workbench:
         assert run.config.ensemble is not None
         # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
         truth = self.truth(create_detector(self.suite, run, None).transform)
-        maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
+        with PeakMemory() as memory:
+            maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
         scores = maps.max(axis=(2, 3))
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
             outcome.judge(truth, Prediction(fold_scores, fold_maps))
@@ -245,5 +243,6 @@ class Workbench:
         outcome.timings = {
             name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
         }
+        outcome.timings["peak_memory_mb"] = memory.megabytes
         outcome.keep_scores(truth.labels, scores)
         return outcome

@@ -1,0 +1,108 @@
+"""Folds of runs that differ in their estimator alone, all from one pass over the patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from padim_zoo.bench.run import Run, RunConfig
+from padim_zoo.bench.trial import Predictions, Trial
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.estimators.accumulation import default_budget
+from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
+from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+
+SHARE_OF_BUDGET = 0.25
+"""Part of the memory that statistics may take which the distances of one pass may take; beyond it nothing is shared."""
+
+
+class _Distances(NamedTuple):
+    """Squared distances by one estimator: (P, K, N) of the test images, (P, n) of the normal ones."""
+
+    test: Tensor
+    held_out: Tensor
+
+
+class SharedFolds:
+    """Does one pass for all runs that it can serve, when the first of them comes, and keeps what is still wanted.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        A group: all that are still to be done of one category and backbone.
+    create : callable
+        The unfitted detector of a run.
+    """
+
+    def __init__(self, runs: Sequence[Run], create: Callable[[Run], Detector]) -> None:
+        self._runs = runs
+        self._create = create
+        self._shared: RunConfig | None = None
+        self._distances: dict[str, _Distances] = {}
+
+    def predictions(self, run: Run, trial: Trial, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
+        """What each fold says, or None if it must be fitted to know.
+
+        The trial is fitted without the last fold, which leaves the most images, and scores the test images: its costs
+        are measured on that.
+        """
+        if len(folds) < 2 or _linear_shrinkage(trial.detector) is None:
+            return None
+        trial.fit(folds[-1])
+        trial.predict(trial.extracted.test.features)
+        if _but_the_estimator(run) != self._shared:
+            self._shared, self._distances = _but_the_estimator(run), {}
+            try:
+                self._distances = self._pass(trial, folds)
+            except Exception:  # whatever it is, the run that it comes from fails alone and tells
+                self._distances = {}
+        distances = self._distances.pop(run.id, None)
+        if distances is None:
+            return None
+        return _predictions(trial.detector, distances, folds)
+
+    def _pass(self, trial: Trial, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
+        mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
+        found = {run.id: _linear_shrinkage(self._create(run)) for run in mates}
+        estimators = {run_id: estimator for run_id, estimator in found.items() if estimator is not None}
+        assert isinstance(trial.detector, PaDiM)
+        reduction = trial.detector.reduction_
+        normal, test = (reduction.apply(part.features) for part in trial.extracted)
+        needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
+        if needed > SHARE_OF_BUDGET * default_budget():
+            return {}
+        distances = fold_distances(normal, test, folds, list(estimators.values()))
+        return {
+            run_id: _Distances(distances.test[:, number], distances.held_out[:, number])
+            for number, run_id in enumerate(estimators)
+        }
+
+
+def _but_the_estimator(run: Run) -> RunConfig:
+    """What runs must agree in to share a pass."""
+    return replace(run.config, estimator=None, plugins=())
+
+
+def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
+    """The estimator of a detector whose distances a pass gives, with nothing of their own in the way to scores."""
+    if type(detector) is not PaDiM:
+        return None
+    estimator = detector.build_estimator()
+    if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:
+        return estimator
+    return None
+
+
+def _predictions(detector: Detector, distances: _Distances, folds: Sequence[np.ndarray]) -> Iterator[Predictions]:
+    assert isinstance(detector, PaDiM)
+    grid = detector.gaussian_.mean.grid
+    for number, fold in enumerate(folds):
+        yield Predictions(
+            detector.predict_distances(distances.test[:, number], grid),
+            detector.predict_distances(distances.held_out[:, fold], grid),
+        )

@@ -1,0 +1,87 @@
+"""One pipeline, fitted and scored alone: where the costs of a run are measured, whatever it shares with others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from padim_zoo.bench.extraction import Extraction
+from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, milliseconds_per_image
+from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.features import Features
+
+
+class Extracted(NamedTuple):
+    """The features of a category."""
+
+    train: Extraction
+    test: Extraction
+
+
+class Predictions(NamedTuple):
+    """What one fold says of the test images, and of the normal images that it holds out, if any."""
+
+    test: Prediction
+    held_out: Prediction | None
+
+
+class Trial:
+    """Fits a detector without one fold or another, predicts, and notes what that costs.
+
+    Parameters
+    ----------
+    detector : Detector
+    extracted : Extracted
+        Its features.
+    """
+
+    def __init__(self, detector: Detector, extracted: Extracted) -> None:
+        self.detector = detector
+        self.extracted = extracted
+        self._fit_seconds: list[float] = []
+        self._model_bytes = 0
+        self._peak = 0.0
+
+    def fit(self, held_out: np.ndarray) -> None:
+        """Fit on all normal images but those held out."""
+        train = self.extracted.train
+        rest = np.setdiff1d(np.arange(len(train.features)), held_out)
+        features = train.features.images(rest) if len(held_out) else train.features
+        with self._watching_memory():
+            start = time.perf_counter()
+            self.detector.fit_features(features)
+            self._model_bytes = self.detector.size_in_bytes()  # a detector may put its estimation off until asked
+            seconds = time.perf_counter() - start
+        self._fit_seconds.append(seconds + len(rest) * train.seconds_per_image)
+
+    def predict(self, features: Features) -> Prediction:
+        """Score images by their features."""
+        with self._watching_memory():
+            return self.detector.predict_features(features)
+
+    def predict_fold_by_fold(self, folds: Sequence[np.ndarray]) -> Iterator[Predictions]:
+        """Fit without each fold in turn, and score the test images and that fold."""
+        for held_out in folds:
+            self.fit(held_out)
+            test = self.predict(self.extracted.test.features)
+            own = self.predict(self.extracted.train.features.images(held_out)) if len(held_out) else None
+            yield Predictions(test, own)
+
+    def costs(self, images: Sequence[np.ndarray]) -> dict[str, float]:
+        """All that is measured: of the fits so far, and latency on some decoded images now."""
+        return {
+            "fit_seconds": float(np.mean(self._fit_seconds)),
+            **{f"ms_per_image_b{size}": milliseconds_per_image(self.detector, images, size) for size in BATCH_SIZES},
+            "model_mb": self._model_bytes / MEGABYTE,
+            "peak_memory_mb": self._peak,
+        }
+
+    @contextmanager
+    def _watching_memory(self) -> Iterator[None]:
+        with PeakMemory() as memory:
+            yield
+        self._peak = max(self._peak, memory.megabytes)

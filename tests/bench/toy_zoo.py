@@ -36,6 +36,7 @@ class ToyBackbone:
         self.layers = tuple(layers or ("pixels",))
         self.channels = (3,)
         self.default_dims = 3
+        self.default_reduction = "random"
         self.weights_source = weights
         note(f"build {name}")
         self.weights_hash = f"{name}-{Path(weights).name}"

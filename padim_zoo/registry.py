@@ -408,7 +408,13 @@ def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:
 
 
 backbones: Registry[Backbone] = Registry(
-    "backbone", ["padim_zoo.backbones.builtin", "padim_zoo.backbones.from_torchvision", "padim_zoo.backbones.from_timm"]
+    "backbone",
+    [
+        "padim_zoo.backbones.builtin",
+        "padim_zoo.backbones.scattering",
+        "padim_zoo.backbones.from_torchvision",
+        "padim_zoo.backbones.from_timm",
+    ],
 )
 estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
 detectors: Registry[Detector] = Registry("detector", ["padim_zoo.detectors"])

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from padim_zoo.backbones import builtin as module
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.builtin import first_order_filters, second_order_filters, wavelets
+from padim_zoo.backbones.compact_resnet import CompactResNet, ProjectedResNet
 from padim_zoo.errors import InputError
+from padim_zoo.reduction import LeadingChannels, draw_reduction
 from padim_zoo.registry import backbones
 
 
@@ -18,64 +21,85 @@ def builtin() -> Backbone:
     return backbones.create("builtin")
 
 
-def test_the_same_filters_on_every_machine(builtin: Backbone) -> None:
-    assert builtin.weights_hash == "3f59626405de31b9"
-    assert builtin.weights_source == "builtin"
-    assert backbones.create("builtin", weights=builtin.weights_source).weights_hash == builtin.weights_hash
+def test_weights_come_with_the_package_and_are_small() -> None:
+    path = Path(module.__file__).with_name("builtin.safetensors")
+    assert path.stat().st_size < 3_000_000
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
 
 
-def test_listing_holds_to_the_model_and_says_that_it_is_not_trained(builtin: Backbone) -> None:
+def test_listing_holds_to_the_model(builtin: Backbone) -> None:
     entry = backbones.entry("builtin")
     for key in ("layers", "channels", "strides", "default_dims"):
         assert entry.metadata[key] == getattr(builtin, key)
-    assert "not trained" in entry.summary
     assert entry.metadata["weights_offline"] is True
+    assert builtin.weights_source == "builtin"
+    assert builtin.default_reduction == "leading"
 
 
-def test_filters_see_no_constant_and_their_own_orientation_most() -> None:
-    assert np.abs(wavelets(7, 6, 4.0).sum((1, 2))).max() < 1e-12
-    assert np.abs(first_order_filters().sum((2, 3))).max() < 1e-12
-    assert second_order_filters().shape == (96, 1, 5, 5)
-    y, x = np.mgrid[:7, :7]
-    for orientation, angle in enumerate(np.arange(6) * np.pi / 6):
-        grating = np.exp(2j * np.pi / 4 * (x * np.cos(angle) + y * np.sin(angle)))
-        responses = np.abs((wavelets(7, 6, 4.0) * grating).sum((1, 2)))
-        energies = np.hypot(responses[::2], responses[1::2])
-        assert energies.argmax() == orientation
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 19), (64, 48)])
-def test_any_size_of_image(builtin: Backbone, height: int, width: int) -> None:
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 48), (75, 101)])
+def test_grids_of_any_size_of_image(builtin: Backbone, height: int, width: int) -> None:
     maps = builtin(torch.rand(2, 3, height, width))
-    grids = [tuple(layer.shape[2:]) for layer in maps]
-    assert grids == [(-(-height // stride), -(-width // stride)) for stride in builtin.strides]
-    assert all(torch.isfinite(layer).all() for layer in maps)
-
-
-def test_a_flat_image_has_colour_only(builtin: Backbone) -> None:
-    for layer in builtin(torch.full((1, 3, 64, 64), 0.7)):
-        assert torch.allclose(layer[0, :1], torch.tensor((0.7 - 0.5) / 0.25 * np.sqrt(3)).float(), atol=1e-4)
-        assert layer[0, 1:3].abs().max() < 1e-4
-        assert layer[0, 3:].abs().max() < 5e-3  # rounding, through a square root
+    assert [tuple(layer.shape[2:]) for layer in maps] == [
+        (-(-height // stride), -(-width // stride)) for stride in builtin.strides
+    ]
 
 
 def test_a_layer_alone_is_the_layer_of_all(builtin: Backbone) -> None:
-    images = torch.rand(1, 3, 40, 40)
-    [alone] = backbones.create("builtin", layers=["scale2"])(images)
-    assert torch.equal(alone, builtin(images)[1])
+    images = torch.rand(1, 3, 64, 64)
+    [alone] = backbones.create("builtin", layers=["stage2"])(images)
+    torch.testing.assert_close(alone, builtin(images)[1])
+
+
+def test_maps_are_projections_of_the_residual_streams() -> None:
+    projected, plain = ProjectedResNet([2, 0], (5, 6, 7)), CompactResNet()
+    plain.load_state_dict({k: v for k, v in projected.state_dict().items() if not k.startswith("projections")}, False)
+    images = torch.rand(1, 3, 64, 64)
+    third, first = projected(images)
+    streams = plain(images)
+    for maps, stage in ((first, 0), (third, 2)):
+        layer = projected.projections[str(stage)]
+        expected = torch.einsum("oc,nchw->nohw", layer.weight[:, :, 0, 0], streams[stage])
+        torch.testing.assert_close(maps, expected + layer.bias.view(1, -1, 1, 1), atol=1e-5, rtol=1e-5)
 
 
 def test_weights_of_other_origins(builtin: Backbone, tmp_path: Path) -> None:
     random = backbones.create("builtin", weights="none")
     assert random.weights_source == "none"
+    assert random.default_reduction == "random"
     assert random.weights_hash != builtin.weights_hash
     path = tmp_path / "mine.safetensors"
-    save_file(random.state_in_use(), path)
+    save_file({name: tensor.contiguous() for name, tensor in random.state_in_use().items()}, path)
     assert backbones.create("builtin", weights=str(path)).weights_hash == random.weights_hash
     assert backbones.create("builtin", weights=builtin.state_in_use()).weights_hash == builtin.weights_hash
+    assert backbones.create("builtin", weights="builtin").weights_hash == builtin.weights_hash
 
 
-@pytest.mark.parametrize("layers", [["layer1"], [], ["scale1", "scale1"]])
+@pytest.mark.parametrize("layers", [["layer1"], [], ["stage1", "stage1"]])
 def test_unknown_layers(layers: list[str]) -> None:
-    with pytest.raises(InputError, match=r"builtin has no layers .*: expected different ones of scale1"):
+    with pytest.raises(InputError, match=r"builtin has no layers .*: expected different ones of stage1"):
         backbones.create("builtin", layers=layers)
+
+
+def test_leading_directions_see_a_scratch_that_light_does_not_hide(builtin: Backbone) -> None:
+    """What it was made for: a defect moves the leading channels by more than harmless changes do."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(60, 200, (16, 16, 3), dtype=np.uint8))
+    image = np.asarray(coarse.resize((128, 128), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    scratched = image.copy()
+    scratched[62:66, 40:90] = 0.95
+    views = [image * gain + rng.normal(0, 0.01, image.shape) for gain in (0.95, 1.0, 1.05)]
+    batch = torch.from_numpy(np.stack([*views, scratched]).clip(0, 1).astype(np.float32)).permute(0, 3, 1, 2)
+    for maps in builtin(batch):
+        leading = maps[:, :16]
+        harmless = (leading[[0, 2]] - leading[1]).square().sum(1).amax()
+        damage = (leading[3] - leading[1]).square().sum(0).amax()
+        assert damage > 4 * harmless
+
+
+def test_leading_channels_share_the_dimensions() -> None:
+    drawn = draw_reduction("leading", (48, 48, 48), 64, seed=3)
+    assert isinstance(drawn, LeadingChannels)
+    assert [list(kept) for kept in drawn.channels] == [list(range(kept)) for kept in (21, 22, 21)]
+    assert draw_reduction("leading", (48, 48, 48), 64, seed=4).arrays().keys() == drawn.arrays().keys()
+    assert [len(kept) for kept in LeadingChannels.draw((5, 3), 8, 0).channels] == [5, 3]
+    assert [len(kept) for kept in LeadingChannels.draw((1, 9), 1, 0).channels] == [0, 1]

@@ -7,7 +7,7 @@ is computed once per position of each layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from padim_zoo.arrays import filled
 from padim_zoo.features import Features
 
 
@@ -78,25 +79,44 @@ class PatchEmbeddings:
 
     def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._like(tuple(mine - theirs for mine, theirs in zip(self.layers, other.layers, strict=True)))
+        return self._with(other, torch.sub)
 
     def __add__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Sum of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._like(tuple(mine + theirs for mine, theirs in zip(self.layers, other.layers, strict=True)))
+        return self._with(other, torch.add)
 
     def images(self, indices: np.ndarray) -> PatchEmbeddings:
         """The embeddings of some of the images, in the order of ``indices``."""
-        rows = torch.from_numpy(indices)
-        return self._like(tuple(layer[:, rows] for layer in self.layers))
+        chosen = torch.from_numpy(indices)
+
+        def images(layer: Tensor) -> Tensor:
+            shape = (layer.shape[0], len(chosen), layer.shape[2])
+            return filled(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
+
+        return self._like(tuple(images(layer) for layer in self.layers))
 
     @staticmethod
     def concatenate(parts: Sequence[PatchEmbeddings]) -> PatchEmbeddings:
         """All images of several parts on one grid."""
-        return parts[0]._like(tuple(torch.cat(layers, 1) for layers in zip(*(p.layers for p in parts), strict=True)))
+
+        def joined(layers: Sequence[Tensor]) -> Tensor:
+            shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
+            return filled(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
+
+        return parts[0]._like(tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True)))
 
     def mean(self) -> PatchEmbeddings:
         """The mean over the images, as the embeddings of one image."""
-        return self._like(tuple(layer.mean(1, keepdim=True, dtype=torch.float64).float() for layer in self.layers))
+
+        def mean(layer: Tensor) -> Tensor:
+            return filled(
+                (layer.shape[0], 1, layer.shape[2]),
+                torch.float32,
+                lambda rows: layer[rows].mean(1, keepdim=True, dtype=torch.float64).float(),
+                layer.shape[1] * layer.shape[2] * layer.element_size(),
+            )
+
+        return self._like(tuple(mean(layer) for layer in self.layers))
 
     def inner_products(self, other: PatchEmbeddings, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Inner products of every embedding of this set with every one of another, (p, n, N), in precision ``dtype``.
@@ -143,6 +163,14 @@ class PatchEmbeddings:
             for layer, grid in zip(self.layers, self.grids, strict=True)
             if layer.shape[2]
         ]
+
+    def _with(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
+        def combined(mine: Tensor, theirs: Tensor) -> Tensor:
+            shape = (mine.shape[0], max(mine.shape[1], theirs.shape[1]), mine.shape[2])
+            dtype = torch.promote_types(mine.dtype, theirs.dtype)
+            return filled(shape, dtype, lambda rows: operation(mine[rows], theirs[rows]))
+
+        return self._like(tuple(combined(*pair) for pair in zip(self.layers, other.layers, strict=True)))
 
     def _like(self, layers: tuple[Tensor, ...]) -> PatchEmbeddings:
         return PatchEmbeddings(layers, self.grids, self.grid)

@@ -7,13 +7,17 @@ over blocks do not, and a block that fits the cache is read once.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from padim_zoo.arrays import empty, release
 
 T = TypeVar("T")
 
@@ -74,10 +78,25 @@ def for_each_block(
         if threads == 1 or len(parts) == 1:
             for part in parts:
                 consume(part, function(part))
+                release()
             return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for part, result in zip(parts, pool.map(function, parts), strict=True):
-                consume(part, result)
+            # Not pool.map: where results are consumed slowly (to disk), all of them would wait in memory.
+            left = iter(parts)
+            pending: deque[tuple[slice, Future[T]]] = deque()
+            for part in islice(left, 2 * threads):
+                pending.append((part, pool.submit(function, part)))
+            try:
+                while pending:
+                    part, future = pending.popleft()
+                    consume(part, future.result())
+                    release()
+                    del future  # or its result stays while the next one is waited for
+                    for part in islice(left, 1):
+                        pending.append((part, pool.submit(function, part)))
+            finally:
+                for _, future in pending:
+                    future.cancel()
 
 
 def map_blocks(
@@ -96,7 +115,7 @@ def map_blocks(
 
     def place(part: slice, tensors: tuple[Tensor, ...]) -> None:
         if not whole:
-            whole.extend(torch.empty(patches, *tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors)
+            whole.extend(empty(patches, *tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors)
         for target, tensor in zip(whole, tensors, strict=True):
             target[part] = tensor
 

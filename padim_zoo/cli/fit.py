@@ -44,6 +44,11 @@ from padim_zoo.errors import InputError
     callback=amount_of_memory,
     help="For the fit's statistics.  [default: half of what is free]",
 )
+@click.option(
+    "--model-dtype",
+    type=click.Choice(("float16", "float32")),
+    help="Type of the factors in the file.  [default: float16, where that is accurate enough]",
+)
 @click.option("--resumable", is_flag=True, help="Save what it takes to go on fitting with more images.")
 @click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
@@ -59,6 +64,7 @@ def fit(
     fpr: float | None,
     folds: int,
     resumable: bool,
+    model_dtype: str | None,
     **parameters: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -95,7 +101,10 @@ def fit(
             raise
         why_none = str(error)
     seconds = time.perf_counter() - started
-    model.save(output, **({"resumable": True} if resumable else {}))
+    options: dict[str, Any] = {"resumable": True} if resumable else {}
+    if model_dtype is not None:
+        options["dtype"] = model_dtype
+    model.save(output, **options)
 
     height, width = model.gaussian_.mean.grid
     click.echo(f"fitted     {detector} ({model.backbone_.name}, {model.estimator}) on {len(paths)} normal images")

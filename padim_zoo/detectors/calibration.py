@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 USUAL_FALSE_ALARM_RATE = 0.01
 """The rate aimed at when none is asked for."""
+
+SCORED_AT_ONCE = 64
+"""Images of a fold whose maps are in memory together."""
+
+MOST_IMAGES_IN_SCALE = 2000
+"""Images whose pixels make the colour scale; of more, every second, third and so on is taken."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +127,15 @@ def calibrate(
     parts = split_folds(n, min(folds, n), seed)
     scores = np.empty(n, dtype=np.float32)
     pixels: list[np.ndarray] = []
+    every = math.ceil(n / MOST_IMAGES_IN_SCALE)
     for part in parts:
-        rest = Samples(samples.images(np.setdiff1d(np.arange(n), part)))
-        prediction = score(estimator.fit(rest), samples.images(part))
-        scores[part] = prediction.scores
-        assert prediction.maps is not None
-        pixels.append(prediction.maps[:, ::4, ::4].ravel())
+        gaussian = estimator.fit(Samples(samples.images(np.setdiff1d(np.arange(n), part))))
+        for start in range(0, len(part), SCORED_AT_ONCE):
+            some = part[start : start + SCORED_AT_ONCE]
+            prediction = score(gaussian, samples.images(some))
+            scores[some] = prediction.scores
+            assert prediction.maps is not None
+            pixels.append(prediction.maps[some % every == 0, ::4, ::4].ravel())
     low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999])
     return Calibration(
         float(conformal_threshold(scores, rate)), float(rate), len(parts), float(low), float(high), scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.anomaly_map import anomaly_maps
+from padim_zoo.arrays import arrays_up_to
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.data.loading import batches
@@ -22,7 +24,7 @@ from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whol
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
-from padim_zoo.estimators.accumulation import Accumulator, default_budget
+from padim_zoo.estimators.accumulation import Accumulator, default_budget, largest_array
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import FORMS, DualGaussian, Gaussian
 from padim_zoo.estimators.statistics import Moments, Samples
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
 
 RUNTIME = ("device", "batch_size", "memory")
 """Parameters that change how fast a detector works, not what it finds: a saved model leaves them open."""
+
+MODEL_DTYPES = ("float16", "float32")
+"""Types that the factors of Gaussians can have in a file."""
+
+ACTIVATIONS = 6
+"""How many times its feature maps a backbone has in memory, and their copies: measured with resnets."""
 
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 _SCORING = {"estimator", "sigma"}
@@ -80,8 +88,10 @@ class PaDiM(Detector):
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
     memory : int, optional
-        Bytes that the statistics of a fit may take; half of what is free by default. Images beyond it are folded into
-        moments, from which no threshold can be made.
+        Bytes that a fit may take beside the backbone; half of what is free by default. What is larger goes to files
+        that are mapped, in the cache folder, and that vanish with the process. Where no disk has room, images are
+        folded into moments, from which no threshold can be made. Fewer than ``batch_size`` images pass through the
+        backbone at once when their activations would take more than half of it.
     device : str
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
     precision : str
@@ -338,7 +348,8 @@ class PaDiM(Detector):
         if self._gaussian is None:
             if self.statistics_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
-            self._gaussian = self.build_estimator().fit(self.statistics_)
+            with arrays_up_to(largest_array(self._budget())):
+                self._gaussian = self.build_estimator().fit(self.statistics_)
         return self._gaussian
 
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
@@ -353,14 +364,15 @@ class PaDiM(Detector):
                 "allow more memory, or fit on fewer images"
             )
         self.check_parameters()
-        self.calibration_ = calibrate(
-            self.build_estimator(),
-            self._score,
-            statistics.embeddings,
-            false_alarm_rate=false_alarm_rate,
-            folds=folds,
-            seed=self.seed,
-        )
+        with arrays_up_to(largest_array(self._budget())):
+            self.calibration_ = calibrate(
+                self.build_estimator(),
+                self._score,
+                statistics.embeddings,
+                false_alarm_rate=false_alarm_rate,
+                folds=folds,
+                seed=self.seed,
+            )
         return self.calibration_
 
     # -- predict -----------------------------------------------------------------------------------------------------
@@ -407,10 +419,21 @@ class PaDiM(Detector):
             self.gaussian_  # noqa: B018  an unfitted detector says so before any image is read
         backbone = self.build_backbone()
         device = backbone.device
-        for batch in batches(images, self.transform, self.batch_size):
+        size = self.batch_size if fitted else self._batch_within_budget(backbone)
+        for batch in batches(images, self.transform, size):
             with torch.inference_mode():
                 maps = backbone(batch.to(device).float().div_(255))
             yield Features(tuple(layer.float().cpu() for layer in maps), (int(batch.shape[2]), int(batch.shape[3])))
+
+    def _batch_within_budget(self, backbone: Backbone) -> int:
+        """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
+        size = self.crop or self.resize
+        if size is None:
+            return self.batch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        positions = (math.ceil(height / stride) * math.ceil(width / stride) for stride in backbone.strides)
+        numbers = sum(channels * count for channels, count in zip(backbone.channels, positions, strict=True))
+        return max(1, min(self.batch_size, self._budget() // 2 // (4 * ACTIVATIONS * numbers)))
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -418,7 +441,7 @@ class PaDiM(Detector):
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""
         return self.gaussian_.size_in_bytes()
 
-    def save(self, path: str | Path, *, resumable: bool = False) -> None:
+    def save(self, path: str | Path, *, resumable: bool = False, dtype: str = "float16") -> None:
         """Write all that is needed to score an image file, the backbone's weights included, as one safetensors file.
 
         Parameters and the calibration are JSON in the file's header.
@@ -431,15 +454,23 @@ class PaDiM(Detector):
             Add the moments of the normal images (8·P·D² bytes), so that :meth:`partial_fit` and :meth:`merge` go on
             after loading. A detector in the dual form, fitted on no more images than it has dimensions, holds its
             samples and is resumable without.
+        dtype : str
+            ``"float16"`` keeps the factors of Gaussians in 16 bit where that moves distances by less than
+            :data:`~padim_zoo.estimators.gaussian.HALF_ERROR`, measured and put down in the file; ``"float32"`` keeps
+            them as they are. The dual form is never in 16 bit.
 
         Raises
         ------
         InputError
             If the file cannot be written, or the detector is not fitted or does not know its statistics.
         """
+        if dtype not in MODEL_DTYPES:
+            raise InputError(f"dtype is {dtype!r}: expected {' or '.join(MODEL_DTYPES)}")
+        half = dtype == "float16"
         gaussian, backbone = self.gaussian_, self.build_backbone()
         estimator = self.estimator if isinstance(self.estimator, str) else registry.estimators.spec_of(self.estimator)
-        arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays().items()}
+        with arrays_up_to(largest_array(self._budget())):
+            arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays(half=half).items()}
         arrays |= {f"mean.{number}": layer for number, layer in enumerate(gaussian.mean.layers)}
         arrays |= {f"backbone.{name}": array for name, array in backbone.state_in_use().items()}
         arrays |= {f"reduction.{name}": array for name, array in self.reduction_.arrays().items()}
@@ -461,6 +492,7 @@ class PaDiM(Detector):
             },
             "weights_hash": backbone.weights_hash,
             "form": gaussian.form,
+            "half_error": gaussian.half_error() if half else None,
             "reduction": next(name for name, kind in REDUCTIONS.items() if type(self.reduction_) is kind),
             "grids": gaussian.mean.grids,
             "image_size": self.image_size_,

@@ -20,7 +20,7 @@ from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 VERIFIED_AT_ONCE = 256 * 2**20
 """Bytes up to which a file's hashes are compared when it is opened: a third of a second, or less."""
 _KEY = "padim_zoo"
@@ -102,6 +102,8 @@ def open_detector(path: str | Path) -> DetectorFile:
         raise InputError(f"{path} has a header without a format: expected a model that padim-zoo fit wrote")
     if header["format"] > FORMAT:
         raise InputError(f"{path} has format {header['format']}, this version reads up to {FORMAT}: upgrade padim-zoo")
+    if header["format"] < FORMAT:
+        raise InputError(f"{path} has format {header['format']}, of an older version of padim-zoo: fit it again")
     if not isinstance(header.get("detector"), str) or not isinstance(header.get("arrays"), dict):
         raise InputError(f"{path} does not say what it holds: it is of another version of padim-zoo; fit it again")
     listed = header["arrays"]

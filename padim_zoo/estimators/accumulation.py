@@ -1,22 +1,37 @@
-"""Normal images as they come: kept while they fit the memory, folded into moments when they no longer do."""
+"""Normal images as they come: kept in memory while they fit, on disk beyond, and as moments where no disk has room.
+
+Samples on disk, and not moments, because a threshold is made by leaving samples out of the fit. They are read back a
+few times, patch block by patch block, and cost 4·n·D bytes for a position of a layer; moments cost 8·D² for each patch.
+"""
 
 from __future__ import annotations
 
-import psutil
-
+from padim_zoo.arrays import NoRoomError, arrays_up_to
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.free_memory import free_memory
 
 COPIES = 3
-"""How often samples or moments are in memory at the worst moment: themselves, a copy about the mean, a merge."""
+"""How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""
+
+LARGE_ARRAYS = 6
+"""How many arrays of a fit are alive at the worst moment: of all samples, and of a fold's the same, centred, factor."""
+
+MOST_PARTS = 128
+"""Parts on disk, of one open file for each layer, that are joined at the latest."""
 
 GIGABYTE = 1e9
 
 
 def default_budget() -> int:
     """Half of the memory that is free now, in bytes."""
-    return int(psutil.virtual_memory().available // 2)
+    return free_memory() // 2
+
+
+def largest_array(budget: int) -> int:
+    """Bytes that one array of a fit may take in memory."""
+    return budget // LARGE_ARRAYS
 
 
 class Accumulator:
@@ -33,7 +48,8 @@ class Accumulator:
     def __init__(self, start: Samples | Moments | None, budget: int) -> None:
         self.budget = budget
         self._moments = start if isinstance(start, Moments) else None
-        self._pending = [start.embeddings] if isinstance(start, Samples) else []
+        self._stored = [start.embeddings] if isinstance(start, Samples) else []
+        self._pending: list[PatchEmbeddings] = []
 
     def add(self, embeddings: PatchEmbeddings) -> None:
         """Count images in.
@@ -41,42 +57,68 @@ class Accumulator:
         Raises
         ------
         InputError
-            If neither the samples nor their moments fit the budget.
+            If a single image does not fit the budget, or the images fit neither the budget nor the disk, nor their
+            moments the budget.
         """
+        if COPIES * embeddings.size_in_bytes() > self.budget * embeddings.n:
+            raise InputError(
+                f"an image of {embeddings.P} patches and {embeddings.D} dimensions does not fit the memory allowed, "
+                f"{self.budget / GIGABYTE:.3g} GB: allow more (--memory), or use fewer dims"
+            )
         self._pending.append(embeddings)
-        bytes_of_samples = COPIES * sum(part.size_in_bytes() for part in self._pending)
+        pending = sum(part.size_in_bytes() for part in self._pending)
         if self._moments is not None:
             # Moments are touched as a whole at each merge: worth it for as many images as fill half of what is left.
             left = self.budget - COPIES * Moments.bytes_needed(embeddings.P, embeddings.D)
-            if bytes_of_samples > left / 2:
+            if COPIES * pending > left / 2:
                 self._fold()
-        elif bytes_of_samples > self.budget:
-            self._check_moments_fit()
-            self._fold()
+        elif pending > largest_array(self.budget):
+            try:
+                self._store()
+            except NoRoomError as error:
+                self._fold_if_moments_fit(error)
 
     def result(self) -> Samples | Moments:
-        """Statistics of all images so far."""
+        """Statistics of all images so far.
+
+        Raises
+        ------
+        InputError
+            As of :meth:`add`.
+        """
         if self._moments is None:
-            return Samples(PatchEmbeddings.concatenate(self._pending))
-        if self._pending:
+            try:
+                with arrays_up_to(largest_array(self.budget)):
+                    parts = [*self._stored, *self._pending]
+                    return Samples(PatchEmbeddings.concatenate(parts) if len(parts) > 1 else parts[0])
+            except NoRoomError as error:
+                self._fold_if_moments_fit(error)
+        elif self._pending:
             self._fold()
+        assert self._moments is not None
         return self._moments
 
-    def _fold(self) -> None:
-        embeddings = PatchEmbeddings.concatenate(self._pending)
-        self._pending = []
-        if self._moments is None:
-            self._moments = Moments.of(embeddings, embeddings.mean())
-        else:
-            self._moments = Moments.of(embeddings, self._moments.shift).absorb(self._moments)
+    def _store(self) -> None:
+        """Move what is in memory to disk, each position's images together: a block of patches is one read."""
+        with arrays_up_to(0):
+            self._stored.append(PatchEmbeddings.concatenate(self._pending))
+            self._pending = []
+            if len(self._stored) > MOST_PARTS:
+                self._stored = [PatchEmbeddings.concatenate(self._stored)]
 
-    def _check_moments_fit(self) -> None:
-        P, D = self._pending[0].P, self._pending[0].D
-        needed = COPIES * Moments.bytes_needed(P, D)
-        if needed > self.budget:
-            n = sum(part.n for part in self._pending)
-            raise InputError(
-                f"{n} images of {P} patches and {D} dimensions do not fit the memory allowed, "
-                f"{self.budget / GIGABYTE:.3g} GB: their moments take {needed / GIGABYTE:.3g} GB; allow more "
-                "(--memory), or use fewer dims or images"
-            )
+    def _fold(self) -> None:
+        with arrays_up_to(largest_array(self.budget)):
+            parts = [*self._stored, PatchEmbeddings.concatenate(self._pending)] if self._pending else self._stored
+        self._stored, self._pending = [], []
+        # The moments themselves belong in memory: each merge touches all of them.
+        for part in parts:
+            if self._moments is None:
+                self._moments = Moments.of(part, part.mean())
+            else:
+                self._moments = Moments.of(part, self._moments.shift).absorb(self._moments)
+
+    def _fold_if_moments_fit(self, error: NoRoomError) -> None:
+        first = (self._stored or self._pending)[0]
+        if COPIES * Moments.bytes_needed(first.P, first.D) > self.budget:
+            raise error
+        self._fold()

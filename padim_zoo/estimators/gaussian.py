@@ -16,19 +16,21 @@ resolution of their layers, so n·D numbers per patch shrink to those of the fin
 sum over layers; T is the only thing that is stored per patch.
 
 The precision of a form's factor is that of its products: float32, or float64 where an estimator found the covariance
-too ill-conditioned for float32.
+too ill-conditioned for float32. Files keep triangular factors without their zeros, and F in 16 bit where that is
+accurate enough; T is not, since the terms of TᵀAδ cancel.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.estimators.triangle import PackedTriangles, distance_error, packed_bytes
 from padim_zoo.parallel import blocks, map_blocks
 
 FEW_IMAGES = 4
@@ -73,8 +75,18 @@ class Gaussian(ABC):
         """How many numbers scoring n images touches at one patch."""
 
     @abstractmethod
-    def arrays(self) -> dict[str, Tensor]:
-        """The arrays beside the mean, by name."""
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        """The arrays beside the mean as a file keeps them, by name.
+
+        Parameters
+        ----------
+        half : bool
+            Whether factors may be in 16 bit; they are where it keeps distances to :data:`HALF_ERROR`.
+        """
+
+    def half_error(self) -> float | None:
+        """Largest relative change of a distance by factors in 16 bit; None of a form that knows none."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -82,9 +94,14 @@ class Gaussian(ABC):
         """The Gaussian that gave these arrays."""
 
     def size_in_bytes(self) -> int:
-        """Size of all arrays."""
-        arrays = [*self.mean.layers, *self.arrays().values()]
-        return sum(array.numel() * array.element_size() for array in arrays)
+        """Size of all arrays in a file, factors in 16 bit where they may be."""
+        return _bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
+
+
+HALF_ERROR = 1e-3
+"""Largest relative change of a distance at which factors are kept in 16 bit."""
+
+_MEASURED_PATCHES = 256
 
 
 class PrimalGaussian(Gaussian):
@@ -93,15 +110,38 @@ class PrimalGaussian(Gaussian):
     Parameters
     ----------
     mean : PatchEmbeddings
-    factor : Tensor
-        F, (P, D, D), or (1, D, D) when all patches share one covariance.
+    factor : Tensor or PackedTriangles
+        F, upper triangular, (P, D, D), or (1, D, D) when all patches share one covariance.
     """
 
     form = "primal"
 
-    def __init__(self, mean: PatchEmbeddings, factor: Tensor) -> None:
+    def __init__(self, mean: PatchEmbeddings, factor: Tensor | PackedTriangles) -> None:
         super().__init__(mean)
-        self.factor = factor
+        self._packed = factor if isinstance(factor, PackedTriangles) else None
+        self._factor = factor if isinstance(factor, Tensor) else None
+        self._half_error: float | None = None
+
+    @property
+    def factor(self) -> Tensor:
+        """F; of a model that was loaded, unpacked when first wanted."""
+        if self._factor is None:
+            assert self._packed is not None
+            self._factor = self._packed.unpack()
+        return self._factor
+
+    def half_error(self) -> float | None:
+        """Measured on some patches.
+
+        None of factors in float64, which have no bits to spare, of one for all patches, which is small, and of those
+        that are in 16 bit already.
+        """
+        if self._packed is not None or self.factor.dtype != torch.float32 or len(self.factor) == 1:
+            return None
+        if self._half_error is None:
+            some = self.factor[:: -(-len(self.factor) // _MEASURED_PATCHES)]
+            self._half_error = distance_error(some, PackedTriangles.pack(some, torch.float16).unpack())
+        return self._half_error
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
         factor = self.factor if self.factor.shape[0] == 1 else self.factor[patches]
@@ -110,12 +150,22 @@ class PrimalGaussian(Gaussian):
     def _working_numbers(self, n: int) -> int:
         return self.mean.D * (self.mean.D + 2 * n)
 
-    def arrays(self) -> dict[str, Tensor]:
-        return {"factor": self.factor}
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        if self._packed is not None and (half or self._packed.scale is None):
+            return self._packed.arrays("factor")
+        return PackedTriangles.pack(self.factor, self._kept_in(half)).arrays("factor")
+
+    def _kept_in(self, half: bool) -> torch.dtype:
+        error = self.half_error() if half else None
+        return torch.float16 if error is not None and error <= HALF_ERROR else self.factor.dtype
+
+    def size_in_bytes(self) -> int:
+        triangles = packed_bytes(len(self.factor), self.mean.D, self._kept_in(True)) if self._packed is None else 0
+        return _bytes_of(self.mean.layers) + (triangles or _bytes_of(self.arrays(half=True).values()))
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
-        return cls(mean, arrays["factor"])
+        return cls(mean, PackedTriangles.from_arrays("factor", arrays))
 
 
 CANCELLATION = 1 / 128
@@ -131,7 +181,7 @@ class DualGaussian(Gaussian):
     mean : PatchEmbeddings
     samples : PatchEmbeddings
         A: the n centred samples.
-    whitener : Tensor
+    whitener : Tensor or PackedTriangles
         T, (P, n, n), upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
     s, b : Tensor
         (P,), float64.
@@ -139,12 +189,23 @@ class DualGaussian(Gaussian):
 
     form = "dual"
 
-    def __init__(self, mean: PatchEmbeddings, samples: PatchEmbeddings, whitener: Tensor, s: Tensor, b: Tensor) -> None:
+    def __init__(
+        self, mean: PatchEmbeddings, samples: PatchEmbeddings, whitener: Tensor | PackedTriangles, s: Tensor, b: Tensor
+    ) -> None:
         super().__init__(mean)
         self.samples = samples
-        self.whitener = whitener
+        self._packed = whitener if isinstance(whitener, PackedTriangles) else None
+        self._whitener = whitener if isinstance(whitener, Tensor) else None
         self.s = s
         self.b = b
+
+    @property
+    def whitener(self) -> Tensor:
+        """T; of a model that was loaded, unpacked when first wanted."""
+        if self._whitener is None:
+            assert self._packed is not None
+            self._whitener = self._packed.unpack()
+        return self._whitener
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
         precision = self.whitener.dtype
@@ -171,15 +232,21 @@ class DualGaussian(Gaussian):
     def _working_numbers(self, n: int) -> int:
         return self.mean.D * (n + self.samples.n) + self.samples.n * (self.samples.n + 2 * n)
 
-    def arrays(self) -> dict[str, Tensor]:
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        packed = self._packed or PackedTriangles.pack(self.whitener, self.whitener.dtype)
         samples = {f"samples.{number}": layer for number, layer in enumerate(self.samples.layers)}
-        return {**samples, "whitener": self.whitener, "s": self.s, "b": self.b}
+        return {**samples, **packed.arrays("whitener"), "s": self.s, "b": self.b}
+
+    def size_in_bytes(self) -> int:
+        n, patches = self.samples.n, len(self.s)
+        dtype = self._packed.values.dtype if self._packed is not None else self.whitener.dtype
+        return packed_bytes(patches, n, dtype) + _bytes_of([*self.mean.layers, *self.samples.layers, self.s, self.b])
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
         layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
         samples = PatchEmbeddings(layers, mean.grids, mean.grid)
-        return cls(mean, samples, arrays["whitener"], arrays["s"], arrays["b"])
+        return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
 
 
 class LowRankGaussian(Gaussian):
@@ -216,7 +283,7 @@ class LowRankGaussian(Gaussian):
     def _working_numbers(self, n: int) -> int:
         return self.directions.shape[2] * self.mean.D + 3 * self.mean.D * n
 
-    def arrays(self) -> dict[str, Tensor]:
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
         return {"directions": self.directions, "weight": self.weight, "b": self.b}
 
     @classmethod
@@ -246,7 +313,7 @@ class DiagonalGaussian(Gaussian):
     def _working_numbers(self, n: int) -> int:
         return 2 * self.mean.D * n
 
-    def arrays(self) -> dict[str, Tensor]:
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
         return {"weight": self.weight}
 
     @classmethod
@@ -258,6 +325,10 @@ FORMS: Mapping[str, type[Gaussian]] = {
     form.form: form for form in (PrimalGaussian, DualGaussian, LowRankGaussian, DiagonalGaussian)
 }
 """The forms by name, to build a saved Gaussian again from its arrays."""
+
+
+def _bytes_of(arrays: Iterable[Tensor]) -> int:
+    return sum(array.numel() * array.element_size() for array in arrays)
 
 
 def whitening_factor(covariance: Tensor) -> Tensor:

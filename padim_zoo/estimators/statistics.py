@@ -134,10 +134,9 @@ class Moments:
     @classmethod
     def of(cls, embeddings: PatchEmbeddings, shift: PatchEmbeddings) -> Moments:
         """Moments of n images about a given point."""
-        deviations = embeddings - shift
 
         def block(patches: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            y = deviations[patches].double()
+            y = (embeddings[patches] - shift[patches]).double()
             norms = y.square().sum(2)
             return y.sum(1), y.mT @ y, (norms.unsqueeze(1) @ y).squeeze(1), norms.square().sum(1)
 

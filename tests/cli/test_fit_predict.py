@@ -124,8 +124,8 @@ def test_a_resumable_model_goes_on_with_more_images(gear: Path, tmp_path: Path) 
 
 def test_memory_that_is_too_little_is_refused(gear: Path, tmp_path: Path) -> None:
     output = tmp_path / "m.safetensors"
-    line = refuse("fit", gear / "train" / "good", "-o", output, *FIT, "--memory", "20KB")
-    assert "do not fit the memory allowed" in line
+    line = refuse("fit", gear / "train" / "good", "-o", output, *FIT, "--memory", "2KB")
+    assert "does not fit the memory allowed" in line
     assert not output.exists()
     assert "no amount of memory" in run("fit", gear, "-o", output, "--memory", "lots").output
 

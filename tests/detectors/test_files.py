@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import storage, verify
+from padim_zoo.estimators import gaussian
+from padim_zoo.estimators.gaussian import HALF_ERROR
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
@@ -59,11 +61,12 @@ def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
         ({}, "without a format"),
         ({"format": "1"}, "without a format"),
         ({"format": 99}, "upgrade"),
-        ({"format": 1}, "another version"),
-        ({"format": 1, "detector": "padim"}, "another version"),
-        ({"format": 1, "detector": ["padim"], "arrays": {}}, "another version"),
-        ({"format": 1, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
-        ({"format": 1, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+        ({"format": 1}, "older version"),
+        ({"format": 2}, "another version"),
+        ({"format": 2, "detector": "padim"}, "another version"),
+        ({"format": 2, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": 2, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": 2, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
     ],
 )
 def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:
@@ -141,3 +144,49 @@ def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(storage, "VERIFIED_AT_ONCE", 0)  # as if the file were large
     load(path)
     refuse(path, "is not what was saved", verify)
+
+
+def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
+    detector = PaDiM(dims=8, resize=None, crop=None, sigma=0, batch_size=8).fit(images)
+    detector.save(tmp_path / "half.safetensors")
+    detector.save(tmp_path / "whole.safetensors", dtype="float32")
+    whole, half = load(tmp_path / "whole.safetensors"), load(tmp_path / "half.safetensors")
+    exact = detector.predict(images).maps
+    assert np.array_equal(whole.predict(images).maps, exact)
+    stated = storage.open_detector(tmp_path / "half.safetensors").header["half_error"]
+    moved = np.abs(half.predict(images).maps / exact - 1).max()
+    assert 0 < moved <= 3 * stated <= 3 * HALF_ERROR
+    arrays = load_file(tmp_path / "half.safetensors")
+    assert arrays["gaussian.factor.values"].dtype == torch.float16
+    saved = sum(array.nbytes for name, array in arrays.items() if name.startswith(("gaussian.", "mean.")))
+    assert detector.size_in_bytes() == half.size_in_bytes() == saved
+    half.save(tmp_path / "again.safetensors")
+    assert np.array_equal(load(tmp_path / "again.safetensors").predict(images).maps, half.predict(images).maps)
+    with pytest.raises(InputError, match="dtype is 'int8': expected float16 or float32"):
+        detector.save(tmp_path / "other.safetensors", dtype="int8")
+
+
+def test_factors_that_16_bit_would_spoil_are_kept_in_32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
+    detector = PaDiM(dims=8, resize=None, crop=None).fit(images)
+    monkeypatch.setattr(gaussian, "HALF_ERROR", 1e-7)
+    detector.save(tmp_path / "model.safetensors")
+    assert load_file(tmp_path / "model.safetensors")["gaussian.factor.values"].dtype == torch.float32
+    assert np.array_equal(load(tmp_path / "model.safetensors").predict(images).maps, detector.predict(images).maps)
+
+
+def test_the_dual_form_is_kept_without_its_zeros(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(6)]
+    detector = PaDiM(dims=8, resize=None, crop=None).fit(images)
+    detector.save(tmp_path / "model.safetensors")
+    arrays = load_file(tmp_path / "model.safetensors")
+    assert arrays["gaussian.whitener.values"].shape == (16 * 16, 21)
+    saved = sum(array.nbytes for name, array in arrays.items() if name.startswith(("gaussian.", "mean.")))
+    assert detector.size_in_bytes() == saved
+    loaded = load(tmp_path / "model.safetensors")
+    assert loaded.size_in_bytes() == saved
+    assert np.array_equal(loaded.predict(images).maps, detector.predict(images).maps)

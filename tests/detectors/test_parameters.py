@@ -61,7 +61,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
         {"dims": 7},
         {"reduce": "orthogonal"},
         {"resize": 36},
-        {"layers": ("scale1",)},
+        {"layers": ("stage1",)},
         {"backbone": "resnet18"},
         {"precision": "bfloat16"},
     ],

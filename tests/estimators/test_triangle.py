@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from padim_zoo.estimators.gaussian import HALF_ERROR, whitening_factor
+from padim_zoo.estimators.triangle import PackedTriangles, distance_error, packed_bytes
+
+
+def factors(patches: int, n: int, condition: float, seed: int = 0) -> torch.Tensor:
+    """Whitening factors (patches, n, n) of covariances of a given condition, float64."""
+    rng = np.random.default_rng(seed)
+    spectrum = np.geomspace(1, 1 / condition, n)
+    turned = [np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(patches)]
+    return whitening_factor(torch.from_numpy(np.stack([(q * spectrum) @ q.T for q in turned])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_nothing_is_lost_but_the_zeros(n: int, dtype: torch.dtype) -> None:
+    matrices = torch.randn(5, n, n, dtype=dtype).triu()
+    packed = PackedTriangles.pack(matrices, dtype)
+    assert torch.equal(packed.unpack(), matrices)
+    again = PackedTriangles.from_arrays("t", packed.arrays("t"))
+    assert torch.equal(again.unpack(), matrices)
+    assert packed_bytes(5, n, dtype) == packed.values.numel() * dtype.itemsize
+
+
+def test_sixteen_bits_whatever_the_range() -> None:
+    matrices = torch.randn(3, 9, 9).triu() * torch.tensor([1e-20, 1.0, 1e20]).view(3, 1, 1)
+    matrices[:, :, 4] = 0
+    packed = PackedTriangles.pack(matrices, torch.float16)
+    largest = matrices.abs().amax(1, keepdim=True)
+    assert ((packed.unpack() - matrices).abs() <= 2**-11 * largest).all()
+    assert packed.scale is not None
+    found = packed.values.numel() * 2 + packed.scale.numel() * 4
+    assert packed_bytes(3, 9, torch.float16) == found
+
+
+def test_the_error_is_that_of_the_worst_distance() -> None:
+    """Against the distances of many deviations drawn from each Gaussian, one by one."""
+    exact = factors(4, 20, 1e3).float()
+    rounded = PackedTriangles.pack(exact, torch.float16).unpack()
+    error = distance_error(exact, rounded)
+    rng = np.random.default_rng(1)
+    seen = 0.0
+    for factor, other in zip(exact.double().numpy(), rounded.double().numpy(), strict=True):
+        for _ in range(200):
+            deviation = np.linalg.solve(factor.T, rng.standard_normal(20))
+            before, after = np.linalg.norm(factor.T @ deviation), np.linalg.norm(other.T @ deviation)
+            seen = max(seen, abs(after / before - 1))
+    assert 0 < error <= HALF_ERROR
+    assert seen / 3 < error < 3 * seen
+
+
+def test_the_error_grows_with_the_condition() -> None:
+    errors = []
+    for condition in (1e1, 1e4, 1e7):
+        exact = factors(4, 20, condition).float()
+        errors.append(distance_error(exact, PackedTriangles.pack(exact, torch.float16).unpack()))
+    assert errors[0] < errors[1] < errors[2]
+    assert errors[2] > HALF_ERROR

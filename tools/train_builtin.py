@@ -41,6 +41,7 @@ SHARD = 500
 CROP = 160
 BATCH = 16
 HELD_OUT = 250
+EVERY = 500
 VIEWS = 3
 
 
@@ -118,7 +119,7 @@ def batch_of(shards: list[np.ndarray], seed: int, step: int) -> Tensor:
     total = len(shards) * SHARD
     crops = []
     for index in rng.integers(HELD_OUT, total, BATCH):
-        side = int(rng.integers(96, SIZE + 1))
+        side = int(rng.integers(3 * SIZE // 8, SIZE + 1))
         top, left = rng.integers(0, SIZE - side + 1, 2)
         crop = shards[index // SHARD][index % SHARD, top : top + side, left : left + side]
         crop = np.rot90(crop, int(rng.integers(4)))
@@ -140,7 +141,7 @@ def normalised(images: Tensor) -> Tensor:
 def held_out_batches(shards: list[np.ndarray]) -> Iterator[Tensor]:
     """The first images, whole, which no step sees."""
     for start in range(0, HELD_OUT, 25):
-        images = torch.from_numpy(np.ascontiguousarray(shards[0][start : start + 25])).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.array(shards[0][start : start + 25])).permute(0, 3, 1, 2)
         yield normalised(images.float() / 255)
 
 
@@ -337,7 +338,7 @@ def train(
     rate: float,
     seed: int,
 ) -> None:
-    """Adam with one cosine; the state is written every 500 steps."""
+    """Adam with one cosine; the state is written every so many steps."""
     parameters = dict(student.named_parameters())
     optimiser = torch.optim.Adam(parameters.values(), lr=rate, betas=(0.9, 0.99))
     state_path, log_path = work / "state.safetensors", work / "log.jsonl"
@@ -348,7 +349,7 @@ def train(
         log_path.write_text("")
     start, losses = time.perf_counter(), []
     while True:
-        if step % 500 == 0 and step != resumed:
+        if step % EVERY == 0 and step != resumed:
             line = {
                 "step": step,
                 "loss": round(float(np.mean(losses)), 4) if losses else None,

@@ -45,7 +45,7 @@ MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
 
 ACTIVATIONS = 6
-"""How many times its feature maps a backbone has in memory, and their copies: measured with resnets."""
+"""How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
 
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 _SCORING = {"estimator", "sigma"}

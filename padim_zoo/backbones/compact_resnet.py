@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 STEM_CHANNELS = 32
 WIDTHS = (64, 128, 256)
-RANKS = (24, 48, 96)
+RANKS = (16, 32, 96)
 BLOCKS = 2
 
 

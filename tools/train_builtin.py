@@ -297,7 +297,7 @@ def explained(student: nn.Module, teacher: nn.Module, distances: nn.ModuleList, 
 @click.option("--teacher", type=click.Path(path_type=Path), required=True, help="torchvision's resnet18 weights.")
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--images", default=8000, show_default=True)
-@click.option("--steps", default=4000, show_default=True)
+@click.option("--steps", default=5000, show_default=True)
 @click.option("--rate", default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option("--seed", default=0, show_default=True, help="Order and colours of the images.")
 def main(work: Path, teacher: Path, output: Path, images: int, steps: int, rate: float, seed: int) -> None:

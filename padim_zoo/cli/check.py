@@ -21,7 +21,11 @@ REGRESSED = 1
     "--baseline", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to compare with."
 )
 @click.option(
-    "--benchmarks", type=click.Path(path_type=Path), metavar="FILE", help="What pytest --benchmark-json wrote."
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="What pytest --benchmark-json wrote; of several (repeat the option) the fastest times count.",
 )
 @click.option("--accuracy-drop", default=0.01, show_default=True, help="A figure may fall by so much, or by its noise.")
 @click.option("--slowdown", default=1.3, show_default=True, help="Ratio that times may reach, relative to the machine.")
@@ -33,7 +37,7 @@ def command(
     /,
     runs: Path | None,
     baseline: Path,
-    benchmarks: Path | None,
+    benchmarks: tuple[Path, ...],
     accuracy_drop: float,
     slowdown: float,
     memory_growth: float,
@@ -47,15 +51,15 @@ def command(
     from padim_zoo.bench.check.baseline import read_baseline
     from padim_zoo.bench.check.comparison import compare
     from padim_zoo.bench.check.finding import Limits
-    from padim_zoo.bench.check.microbenchmark import read_microbenchmarks
+    from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
     from padim_zoo.bench.check.table import render
     from padim_zoo.cli.leaderboard import print_table
 
-    if runs is None and benchmarks is None:
+    if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
     limits = Limits(accuracy_drop, slowdown, memory_growth)
     rows = None if runs is None else _read_runs(runs)
-    stages = None if benchmarks is None else read_microbenchmarks(benchmarks)
+    stages = fastest([read_microbenchmarks(path) for path in benchmarks]) if benchmarks else None
     if update:
         _update(baseline, rows, stages)
         return

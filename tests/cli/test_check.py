@@ -170,3 +170,20 @@ def test_the_workflow_uses_options_that_there_are():
     for _, name, *arguments in commands:
         usage = CliRunner().invoke(main, [name, "--help"]).output
         assert all(argument in usage for argument in arguments if argument.startswith("--"))
+
+
+def test_the_fastest_of_several_sessions_counts():
+    invoke("--benchmarks", write_benchmarks("before.json", 1.0), "--update")
+    disturbed, quiet, slower = (write_benchmarks(f"{time}.json", time) for time in (5.0, 1.1, 1.9))
+    assert invoke("--benchmarks", disturbed).exit_code == 1
+    assert invoke("--benchmarks", disturbed, "--benchmarks", quiet).exit_code == 0
+    really = invoke("--benchmarks", disturbed, "--benchmarks", slower)
+    assert really.exit_code == 1
+    assert "× 1.90" in really.stdout
+    halved = {**ENVIRONMENT, "calibration_seconds": 2 * ENVIRONMENT["calibration_seconds"]}
+    elsewhere = write_benchmarks("elsewhere.json", 2.1, {"padim_zoo": halved})  # as fast as 1.05 on the first machine
+    assert invoke("--benchmarks", disturbed, "--benchmarks", elsewhere).exit_code == 0
+    other = write_benchmarks("other.json", 1.0, {"padim_zoo": {**ENVIRONMENT, "threads": 96}})
+    refused = invoke("--benchmarks", quiet, "--benchmarks", other)
+    assert refused.exit_code == 2
+    assert "not of one machine" in refused.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,30 @@ class Microbenchmarks:
         """
         timings = {name: Timing(**timing) for name, timing in values["timings"].items()}
         return cls(Machine.of(values["machine"]), timings)
+
+
+def fastest(sessions: Sequence[Microbenchmarks]) -> Microbenchmarks:
+    """The fastest of several sessions, benchmark by benchmark, in the time of the first one's machine.
+
+    Whatever else a machine does adds to a time, often to that of every round of a benchmark: a session lasts a minute,
+    a round milliseconds. It seldom comes upon the same benchmark twice.
+
+    Raises
+    ------
+    InputError
+        If times of two sessions cannot be compared.
+    """
+    machine = sessions[0].machine
+    timings: dict[str, Timing] = {}
+    for session in sessions:
+        reason = session.machine.why_incomparable(machine)
+        if reason is not None:
+            raise InputError(f"the files of benchmarks are not of one machine ({reason}): give those of one")
+        scale = machine.slower_than(session.machine)
+        for name, timing in session.timings.items():
+            so_far = timings.get(name, Timing(float("inf"), float("inf")))
+            timings[name] = Timing(min(so_far.min, scale * timing.min), min(so_far.median, scale * timing.median))
+    return Microbenchmarks(machine, timings)
 
 
 def read_microbenchmarks(path: Path) -> Microbenchmarks:

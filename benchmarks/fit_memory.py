@@ -44,7 +44,7 @@ def fit(number: int, size: int, memory: int, backbone: str, dims: int | None, th
             peak[0] = max(peak[0], found.rss)
             anonymous[0] = max(anonymous[0], found.rss - getattr(found, "shared", 0))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)  # a fit that fails ends the process
     watcher.start()
     start = time.perf_counter()
     detector = PaDiM(backbone, resize=size, crop=None, dims=dims, memory=memory, weights=_weights(backbone))
@@ -70,6 +70,8 @@ def _weights(backbone: str) -> str:
 @click.option("--threshold", is_flag=True, help="Make a threshold too, from five folds.")
 @click.option("--here", is_flag=True, hidden=True)
 def main(numbers: str, size: int, memory: float, backbone: str, dims: int | None, threshold: bool, here: bool) -> None:
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers.split(",")):
+        raise click.BadParameter(f"found {numbers!r}: expected whole numbers, e.g. 500,20000", param_hint="--images")
     if here:
         click.echo(json.dumps(fit(int(numbers), size, int(memory), backbone, dims, threshold)))
         return
@@ -78,7 +80,10 @@ def main(numbers: str, size: int, memory: float, backbone: str, dims: int | None
     for number in numbers.split(","):
         command = [sys.executable, __file__, "--here", f"--images={number}", f"--size={size}", f"--memory={memory}"]
         command += [f"--backbone={backbone}", *([f"--dims={dims}"] if dims else []), *["--threshold"] * threshold]
-        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise click.ClickException(f"the fit of {number} images failed: {done.stderr.strip().splitlines()[-1]}")
+        found = json.loads(done.stdout)
         first = first or found["peak"]
         columns = f"{found['seconds']:9.1f} {found['peak']:9.0f} {found['without_files']:21.0f}"
         click.echo(f"{number:>6}{columns} {found['peak'] / first:19.2f}")

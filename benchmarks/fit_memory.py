@@ -80,7 +80,7 @@ def main(numbers: str, size: int, memory: float, backbone: str, dims: int | None
     for number in numbers.split(","):
         command = [sys.executable, __file__, "--here", f"--images={number}", f"--size={size}", f"--memory={memory}"]
         command += [f"--backbone={backbone}", *([f"--dims={dims}"] if dims else []), *["--threshold"] * threshold]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise click.ClickException(f"the fit of {number} images failed: {done.stderr.strip().splitlines()[-1]}")
         found = json.loads(done.stdout)

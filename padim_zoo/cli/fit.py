@@ -106,9 +106,8 @@ def fit(
         options["dtype"] = model_dtype
     model.save(output, **options)
 
-    height, width = model.gaussian_.mean.grid
-    click.echo(f"fitted     {detector} ({model.backbone_.name}, {model.estimator}) on {len(paths)} normal images")
-    click.echo(f"patches    {height} × {width}, of {model.gaussian_.mean.D} dimensions")
+    for title, text in model.describe_fit().items():
+        click.echo(f"{title:<10} {text}")
     if calibration is None:
         click.echo(f"threshold  none: {why_none}")
     else:

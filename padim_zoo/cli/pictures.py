@@ -71,7 +71,7 @@ def picture_folder(detector: Any, folder: Path, kinds: tuple[str, ...], threshol
     """
     if threshold is None:
         raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
-    low = 0.0 if detector.calibration_ is None else detector.calibration_.map_low
+    low = 0.0 if detector.calibration_ is None else detector.calibration_.map_low or 0.0
     if threshold <= low:
         raise InputError(
             f"the threshold {threshold:g} is below the score of normal pixels, {low:.4g}: give a higher one"

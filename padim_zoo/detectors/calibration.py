@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
-from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.gaussian import Gaussian
-from padim_zoo.estimators.statistics import Samples
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction
+
+Model = TypeVar("Model")
 
 USUAL_FALSE_ALARM_RATE = 0.01
 """The rate aimed at when none is asked for."""
@@ -42,8 +41,9 @@ class Calibration:
         Bound on the probability that a new normal image is called anomalous.
     folds : int
         Parts that the normal images were cut into.
-    map_low, map_high : float
-        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a colour scale for pictures.
+    map_low, map_high : float or None
+        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a colour scale for pictures. None of a
+        detector that makes no maps.
     scores : ndarray (n,), float32
         Out-of-fold score of each normal image, in the order of the fit.
     """
@@ -51,8 +51,8 @@ class Calibration:
     threshold: float
     false_alarm_rate: float
     folds: int
-    map_low: float
-    map_high: float
+    map_low: float | None
+    map_high: float | None
     scores: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
 
 
 def calibrate(
-    estimator: Estimator,
-    score: Callable[[Gaussian, PatchEmbeddings], Prediction],
+    fit: Callable[[PatchEmbeddings], Model],
+    score: Callable[[Model, PatchEmbeddings], Prediction],
     samples: PatchEmbeddings,
     *,
     false_alarm_rate: float | None,
@@ -95,15 +95,15 @@ def calibrate(
 ) -> Calibration:
     """Conformal threshold from the out-of-fold scores of normal images.
 
-    Each fold is scored by Gaussians fitted on the others. Such Gaussians have seen fewer images than those of all, and
-    scores are a little higher, so the threshold errs to the side of fewer false alarms.
+    Each fold is scored by a model fitted on the others. Such a model has seen fewer images than one of all, and scores
+    are a little higher, so the threshold errs to the side of fewer false alarms.
 
     Parameters
     ----------
-    estimator : Estimator
-        Makes the Gaussians of each fold.
+    fit : callable
+        Makes a model of the embeddings of some normal images.
     score : callable
-        Gives the scores (N,) and maps (N, H, W) of N embeddings by some Gaussians.
+        Gives the scores (N,) and maps (N, H, W), if any, of N embeddings by a model.
     samples : PatchEmbeddings
         The embeddings of the normal images.
     false_alarm_rate : float, optional
@@ -129,14 +129,12 @@ def calibrate(
     pixels: list[np.ndarray] = []
     every = math.ceil(n / MOST_IMAGES_IN_SCALE)
     for part in parts:
-        gaussian = estimator.fit(Samples(samples.images(np.setdiff1d(np.arange(n), part))))
+        model = fit(samples.images(np.setdiff1d(np.arange(n), part)))
         for start in range(0, len(part), SCORED_AT_ONCE):
             some = part[start : start + SCORED_AT_ONCE]
-            prediction = score(gaussian, samples.images(some))
+            prediction = score(model, samples.images(some))
             scores[some] = prediction.scores
-            assert prediction.maps is not None
-            pixels.append(prediction.maps[some % every == 0, ::4, ::4].ravel())
-    low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999])
-    return Calibration(
-        float(conformal_threshold(scores, rate)), float(rate), len(parts), float(low), float(high), scores
-    )
+            if prediction.maps is not None:
+                pixels.append(prediction.maps[some % every == 0, ::4, ::4].ravel())
+    low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999]).tolist() if pixels else (None, None)
+    return Calibration(float(conformal_threshold(scores, rate)), float(rate), len(parts), low, high, scores)

@@ -103,6 +103,10 @@ class Detector(ABC):
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` would write them, without the backbone's weights."""
 
+    def describe_fit(self) -> dict[str, str]:
+        """What was fitted, in words, by titles of at most ten letters."""
+        return {"fitted": type(self).__name__}
+
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from padim_zoo.data.transform import Transform as Transform
     from padim_zoo.detectors import load as load
     from padim_zoo.detectors.detector import Prediction as Prediction
+    from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
+    from padim_zoo.detectors.patchcore import PatchCore as PatchCore
+    from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.errors import InputError as InputError
     from padim_zoo.registry import load_plugin as load_plugin
 
@@ -20,8 +23,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "padim_zoo.errors",
+    "MahalanobisAD": "padim_zoo.detectors.mahalanobis_ad",
     "PaDiM": "padim_zoo.detectors.padim",
+    "PatchCore": "padim_zoo.detectors.patchcore",
     "Prediction": "padim_zoo.detectors.detector",
+    "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
     "load": "padim_zoo.detectors",
     "load_plugin": "padim_zoo.registry",

@@ -213,6 +213,7 @@ def describe(model_name: str) -> dict[str, Any]:
         "channels": channels,
         "strides": tuple(known.stride for known in used),
         "default_dims": default_dims(channels) if channels else None,
+        "stages": tuple(known.name for known in maps),
         "weights_offline": _checkpoint(model_name) is not None,
     }
 

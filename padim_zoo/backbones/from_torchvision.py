@@ -198,23 +198,27 @@ def describe(architecture: str) -> dict[str, Any]:
     layers = default_layers(architecture)
     channels = tuple(known.channels for known in layers.values())
     strides = tuple(known.stride for known in layers.values())
-    return _description(tuple(layers), channels, strides, _cached_file(architecture))
+    last = {known.stride: name for name, known in feature_maps(architecture).items() if known.is_stage}
+    stages = tuple(last[stride] for stride in sorted(last) if stride >= min(strides, default=1))
+    return _description(tuple(layers), channels, strides, stages, _cached_file(architecture))
 
 
 def _describe_resnet(architecture: str) -> dict[str, Any]:
     """What :func:`describe` says, without torchvision."""
     channels, file = _RESNETS[architecture]
-    return _description(("layer1", "layer2", "layer3"), channels, _STRIDES, _checkpoint(file))
+    layers = ("layer1", "layer2", "layer3", "layer4")
+    return _description(layers[:3], channels, _STRIDES, layers, _checkpoint(file))
 
 
 def _description(
-    layers: tuple[str, ...], channels: tuple[int, ...], strides: tuple[int, ...], weights: Path
+    layers: tuple[str, ...], channels: tuple[int, ...], strides: tuple[int, ...], stages: tuple[str, ...], weights: Path
 ) -> dict[str, Any]:
     return {
         "layers": layers,
         "channels": channels,
         "strides": strides,
         "default_dims": default_dims(channels) if channels else None,
+        "stages": stages,
         "weights_offline": weights.exists(),
     }
 

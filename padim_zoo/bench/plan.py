@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.backbones.stages import default_layers
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.settings import (
     canonical_estimator,
@@ -97,31 +98,43 @@ def make_plan(suite: Suite) -> Plan:
 
     models: dict[_Model, Run] = {}
     for backbone in backbones:
-        module = _build(suite, backbone)
-        for seed, detector, (_, estimator) in product(suite.seeds, detectors, [p for p in pairs if p[0] == backbone]):
-            model = _describe(suite, module, _Model(backbone, seed, detector, estimator))
-            # Whatever only the detector can refuse, a device say, it refuses here.
-            create_detector(suite, model, module).features_key  # noqa: B018
-            models[_Model(backbone, seed, detector, estimator)] = model
+        wanted = {detector: _layers(suite, backbone, detector) for detector in detectors}
+        for layers in dict.fromkeys(wanted.values()):
+            module = _build(suite, backbone, layers)
+            mates = [detector for detector in detectors if wanted[detector] == layers]
+            for seed, detector, (_, estimator) in product(suite.seeds, mates, [p for p in pairs if p[0] == backbone]):
+                model = _describe(suite, module, _Model(backbone, seed, detector, estimator))
+                # Whatever only the detector can refuse, a device say, it refuses here.
+                create_detector(suite, model, module).features_key  # noqa: B018
+                models[_Model(backbone, seed, detector, estimator)] = model
 
     runs: dict[str, Run] = {}
     combined: dict[str, Run] = {}
     for category in categories:
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
-        here = {key: replace(model, config=replace(model.config, **place)) for key, model in models.items()}
-        runs |= {run.id: run for run in here.values()}
-        for members, seed, detector in product(ensembles, suite.seeds, detectors):
-            parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
-            run = _combine(parts, suite.ensemble_rule)
-            combined[run.id] = run
-    # Backbone by backbone, so that each is made once and only one is held at a time.
+        # A number of images that is not less than there are is all of them.
+        sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
+        for size in dict.fromkeys(sizes):
+            place["train_size"] = size
+            here = {key: replace(model, config=replace(model.config, **place)) for key, model in models.items()}
+            runs |= {run.id: run for run in here.values()}
+            for members, seed, detector in product(ensembles, suite.seeds, detectors):
+                parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
+                run = _combine(parts, suite.ensemble_rule)
+                combined[run.id] = run
+    # Backbone by backbone, so that each is made once and only one is held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
-    return Plan(sorted(runs.values(), key=lambda run: place_of[run.config.backbone]), list(combined.values()))
+    order = sorted(runs.values(), key=lambda run: (place_of[run.config.backbone], run.config.layers or ()))
+    return Plan(order, list(combined.values()))
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:
-    """Cut runs where the category or the backbone changes: the runs of a group share their features."""
-    return [list(group) for _, group in groupby(runs, key=lambda run: (run.config.category, run.config.backbone))]
+    """Cut runs where the category, the backbone or its layers change: the runs of a group share their features."""
+
+    def shared(run: Run) -> tuple[object, ...]:
+        return run.config.category, run.config.backbone, run.config.layers
+
+    return [list(group) for _, group in groupby(runs, key=shared)]
 
 
 def create_backbone(run: Run) -> Backbone | None:
@@ -162,11 +175,18 @@ class _Model(NamedTuple):
     estimator: str
 
 
-def _build(suite: Suite, name: str) -> Backbone:
-    layers = setting_of(name, suite.layers)
-    return registry.backbones.create(
-        name, layers=split_specs(layers) if layers else None, weights=_weights(suite, name)
-    )
+def _layers(suite: Suite, backbone: str, detector: str) -> tuple[str, ...] | None:
+    """The layers that are asked for, else those that a detector wants of a backbone; None for its default ones."""
+    asked = setting_of(backbone, suite.layers)
+    if asked:
+        return tuple(split_specs(asked))
+    factory: Any = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
+    wanted: tuple[str, ...] | None = factory.layers_wanted(backbone) if hasattr(factory, "layers_wanted") else None
+    return None if wanted == default_layers(backbone) else wanted
+
+
+def _build(suite: Suite, name: str, layers: tuple[str, ...] | None) -> Backbone:
+    return registry.backbones.create(name, layers=layers, weights=_weights(suite, name))
 
 
 def _weights(suite: Suite, backbone: str) -> str:

@@ -46,7 +46,7 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
     if as_json:
         show_json(records)
     else:
-        show_table(records)
+        show_table([{key: value for key, value in record.items() if key != "stages"} for record in records])
     if short:
         click.echo(
             f"{len(records)} matches are listed by name alone: layers and channels are told of {DESCRIBED} or fewer",

@@ -26,6 +26,19 @@ def check_whole_number(name: str, value: Any, least: int, most: int | None = Non
         raise InputError(f"{name} is {value!r}: expected a whole number {bounds}")
 
 
+def check_share(name: str, value: Any) -> None:
+    """Refuse what is no share of a whole, in (0, 1].
+
+    Raises
+    ------
+    InputError
+        Naming the parameter, what was found and what was expected.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= 1:
+        raise InputError(f"{name} is {value!r}: expected a number above 0 and up to 1")
+
+
 def check_sigma(sigma: Any, image_size: tuple[int, int] | None = None) -> None:
     """Refuse a blur that is no finite number of pixels, or wider than the image where its size is known.
 

@@ -146,7 +146,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
         (["{gear}/*.jpg"], "matches nothing"),
         (["{gear}/train/good", "--backbone", "resnet81"], "did you mean resnet18"),
         (["{gear}/train/good", "--estimator", "fool"], "did you mean full"),
-        (["{gear}/train/good", "--detector", "padme"], "did you mean padim"),
+        (["{gear}/train/good", "--detector", "padin"], "did you mean padim"),
         (["{gear}/train/good", "--weights", "nowhere.pth"], "nowhere.pth"),
         (["{gear}/train/good", "--resize", "huge"], "HEIGHTxWIDTH"),
         (["{gear}/train/good", "--crop", "500"], "larger than the image"),

@@ -1,0 +1,245 @@
+"""PatchCore: distances to a thinned-out memory of normal patches (Roth et al. 2022, arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from padim_zoo.anomaly_map import anomaly_maps
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
+from padim_zoo.detectors.coreset import greedy_k_center
+from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.parameters import check_share, check_whole_number
+from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.errors import InputError
+from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.features import Features
+from padim_zoo.nearest import nearest_neighbours
+from padim_zoo.registry import detectors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PROJECTED = 128
+"""Dimensions in which the coreset is chosen, as in the authors' code."""
+
+
+@dataclass(frozen=True)
+class LocalPatches:
+    """Patches that know their neighbours (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
+
+    Attributes
+    ----------
+    levels : int
+        The last so many layers are used.
+    """
+
+    levels: int = 2
+
+    def apply(self, features: Features) -> PatchEmbeddings:
+        """Embeddings on the grid of the finest layer in use, coarser ones interpolated."""
+        pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in features.maps[-self.levels :]]
+        finest = max((layer.shape[2:] for layer in pooled), key=lambda grid: grid[0] * grid[1])
+        layers = [
+            layer if layer.shape[2:] == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
+            for layer in pooled
+        ]
+        return PatchEmbeddings.of(Features((torch.cat(layers, 1),), features.image_size))
+
+
+@detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
+class PatchCore(BackboneDetector[Tensor]):
+    """Nearest normal patch in a memory that holds patches of all images and positions, thinned out by a coreset.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
+    coreset : float
+        Share of the normal patches that is kept, in (0, 1].
+    neighbours : int
+        Patches of the memory around the nearest one that weigh the score of the image (equation 7); 1 for no weight.
+    levels : int
+        The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
+        three are extracted, so that PaDiM shares the features.
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision
+        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`.
+
+    Attributes
+    ----------
+    model_ : Tensor (m, D), float32
+        The memory.
+    progress : callable, optional
+        Told how many patches of the coreset are chosen, of how many, while it is made; None by default.
+    """
+
+    name = "patchcore"
+    scoring = frozenset({"sigma", "neighbours"})
+    modelling = frozenset({"coreset"})
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "builtin",
+        *,
+        coreset: float = 0.1,
+        neighbours: int = 9,
+        levels: int = 2,
+        weights: str = "default",
+        layers: tuple[str, ...] | list[str] | None = None,
+        seed: int = 0,
+        resize: Size = 256,
+        crop: Size = 224,
+        sigma: float = 4.0,
+        batch_size: int = 32,
+        memory: int | None = None,
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(
+            backbone,
+            weights=weights,
+            layers=layers,
+            seed=seed,
+            resize=resize,
+            crop=crop,
+            sigma=sigma,
+            batch_size=batch_size,
+            memory=memory,
+            device=device,
+            precision=precision,
+        )
+        self.coreset = coreset
+        self.neighbours = neighbours
+        self.levels = levels
+        self.progress: Callable[[int, int], None] | None = None
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that nothing can be made of, before any image is read."""
+        super().check_parameters()
+        check_share("coreset", self.coreset)
+        check_whole_number("neighbours", self.neighbours, 1)
+        check_whole_number("levels", self.levels, 1)
+
+    def draw_embedding(self) -> LocalPatches:
+        """The last layers, averaged over neighbourhoods."""
+        return LocalPatches(self.levels)
+
+    # -- fit ---------------------------------------------------------------------------------------------------------
+
+    def fit_model(self, statistics: Samples | Moments) -> Tensor:
+        """A coreset of all patches of all images."""
+        assert isinstance(statistics, Samples)
+        return self._coreset(_patches(statistics.embeddings), statistics.n * statistics.P)
+
+    def _coreset(self, patches: Tensor, stands_for: int) -> Tensor:
+        """A coreset whose size is the share of the patches that were seen, of those that are left of them."""
+        count = min(len(patches), max(1, round(self.coreset * stands_for)))
+        if count == len(patches):
+            return patches.clone()
+        return patches[greedy_k_center(self._projected(patches), count, self.seed, self.progress)]
+
+    def _projected(self, patches: Tensor) -> Tensor:
+        """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""
+        D = patches.shape[1]
+        if D <= PROJECTED:
+            return patches
+        from sklearn.random_projection import SparseRandomProjection
+
+        projection = SparseRandomProjection(PROJECTED, random_state=self.seed).fit(patches[:1].numpy())
+        matrix = torch.from_numpy(projection.components_.toarray()).to(patches.dtype).T.contiguous()
+        return patches @ matrix
+
+    def partial_fit(self, images: Any) -> Self:
+        """Fit on more normal images.
+
+        A detector that was loaded knows only its memory: the new one is a coreset of that and of the new patches. Every
+        old patch stays as near to the memory as the old coreset and the new one together allow.
+        """
+        if self._model is None or self.statistics_ is not None:
+            return super().partial_fit(images)
+        memory, seen = self._model, self.n_images_
+        fresh = type(self)(**self.get_params())
+        fresh.backbone_ = self.build_backbone()
+        fresh.fit(images)
+        if fresh.image_size_ != self.image_size_:
+            raise InputError(
+                f"images of {fresh.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
+                "one detector needs one size; set an exact resize, or a crop"
+            )
+        assert isinstance(fresh.statistics_, Samples)
+        self.n_images_ = seen + fresh.statistics_.n
+        patches = torch.cat([memory, _patches(fresh.statistics_.embeddings)])
+        self._model = self._coreset(patches, self.n_images_ * fresh.statistics_.P)
+        self.calibration_ = None
+        return self
+
+    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+        """The samples, or None before the first fit; a model file does not hold them."""
+        if self.statistics_ is None and self._model is not None:
+            raise InputError(
+                f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
+            )
+        return self.statistics_
+
+    # -- predict -----------------------------------------------------------------------------------------------------
+
+    def score(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
+        """Distance of each patch to the memory; the score is that of the worst patch, weighed (equations 6 and 7)."""
+        (layer,) = embeddings.layers  # (P, N, D)
+        found, indices = nearest_neighbours(layer.flatten(0, 1), model)
+        distances, indices = found.view(layer.shape[:2]), indices.view(layer.shape[:2])
+        worst = distances.argmax(0)
+        images = torch.arange(embeddings.n)
+        scores = distances[worst, images]
+        if self.neighbours > 1:
+            scores = scores * self._weight(model, layer[worst, images], indices[worst, images], scores)
+        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma)
+        return Prediction(scores.numpy(), maps.numpy(), self.threshold_)
+
+    def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
+        """1 − exp(d*) / Σ exp(d) over the neighbourhood in the memory of the nearest patch, which is one of it.
+
+        Exponents are taken relative to the largest: features of some backbones have distances whose exponential is
+        beyond any float.
+        """
+        _, around = nearest_neighbours(model[nearest], model, self.neighbours)
+        if around.shape[1] < 2:
+            return torch.ones_like(distances)
+        others = torch.linalg.vector_norm(model[around] - patches[:, None], dim=2)
+        largest = others.amax(1, keepdim=True)
+        shares = (others - largest).double().exp().sum(1)
+        weight: Tensor = 1 - (distances - largest[:, 0]).double().exp() / shares
+        return weight.float().clamp_min(0)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def describe_fit(self) -> dict[str, str]:
+        """What was fitted, in words."""
+        size, dims = self.model_.shape
+        return {**super().describe_fit(), "memory": f"{size} patches of {dims} dimensions"}
+
+    def size_in_bytes(self) -> int:
+        """Size of the memory."""
+        return int(self.model_.numel() * self.model_.element_size())
+
+    def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The memory, from which a fit can always go on."""
+        return {"memory": self.model_}, {}
+
+    def restore(self, file: DetectorFile) -> None:
+        """Take over what :meth:`model_arrays` gave."""
+        self._model = file.arrays("memory")[""]
+        self.embedding_ = self.draw_embedding()
+
+
+def _patches(embeddings: PatchEmbeddings) -> Tensor:
+    """All patches of all images, (P·n, D)."""
+    (layer,) = embeddings.layers
+    return layer.flatten(0, 1)

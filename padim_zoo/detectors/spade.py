@@ -1,0 +1,160 @@
+"""SPADE: distances to the most similar normal images, and to their positions (Cohen and Hoshen, arXiv 2005.02357)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from padim_zoo.anomaly_map import anomaly_maps
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.stages import default_layers, stages
+from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
+from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.parameters import check_whole_number
+from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.features import Features
+from padim_zoo.nearest import nearest_neighbours
+from padim_zoo.registry import detectors
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """The maps of the first layers, and the average of the last one as a layer of a single position.
+
+    Attributes
+    ----------
+    levels : int
+        Layers whose maps are compared.
+    """
+
+    levels: int = 3
+
+    def apply(self, features: Features) -> PatchEmbeddings:
+        """Embeddings whose last layer (1, n, C) describes whole images."""
+        maps = features.maps[: self.levels]
+        image = features.maps[-1].mean((2, 3), keepdim=True)
+        return PatchEmbeddings.of(Features((*maps, image), features.image_size))
+
+
+@detectors.register("spade", source="padim_zoo", summary="Nearest normal images and their positions (2005.02357)")
+class SPADE(BackboneDetector[PatchEmbeddings]):
+    """Semantic pyramid anomaly detection: k nearest normal images, then nearest positions among theirs.
+
+    The score of an image is the mean distance of its averaged last layer to those of the k nearest normal images. The
+    anomaly map is, for each layer, the distance of each position to the nearest of all positions of those images;
+    upsampled, averaged over the layers and blurred.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
+    neighbours : int
+        Normal images to compare with, k of the paper; all, where there are fewer.
+    levels : int
+        The first so many of the layers make the map.
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision
+        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the backbone's
+        usual three, which make the map, and its last stage, which finds the images.
+
+    Attributes
+    ----------
+    model_ : PatchEmbeddings
+        The gallery: the features of all normal images.
+    """
+
+    name = "spade"
+    scoring = frozenset({"sigma", "neighbours"})
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "builtin",
+        *,
+        neighbours: int = 50,
+        levels: int = 3,
+        weights: str = "default",
+        layers: tuple[str, ...] | list[str] | None = None,
+        seed: int = 0,
+        resize: Size = 256,
+        crop: Size = 224,
+        sigma: float = 4.0,
+        batch_size: int = 32,
+        memory: int | None = None,
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(
+            backbone,
+            weights=weights,
+            layers=layers,
+            seed=seed,
+            resize=resize,
+            crop=crop,
+            sigma=sigma,
+            batch_size=batch_size,
+            memory=memory,
+            device=device,
+            precision=precision,
+        )
+        self.neighbours = neighbours
+        self.levels = levels
+
+    @classmethod
+    def layers_wanted(cls, backbone: str) -> tuple[str, ...] | None:
+        """The usual layers and the last stage."""
+        usual = default_layers(backbone)
+        return tuple(dict.fromkeys([*usual, *stages(backbone)[-1:]])) or None
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that nothing can be made of, before any image is read."""
+        super().check_parameters()
+        check_whole_number("neighbours", self.neighbours, 1)
+        check_whole_number("levels", self.levels, 1)
+
+    def draw_embedding(self) -> Pyramid:
+        """The first layers, and the average of the last."""
+        return Pyramid(self.levels)
+
+    def fit_model(self, statistics: Samples | Moments) -> PatchEmbeddings:
+        """The gallery is all that there is to a fit."""
+        assert isinstance(statistics, Samples)
+        return statistics.embeddings
+
+    def known_statistics(self, purpose: str) -> Samples | None:
+        """The gallery, or None before the first fit."""
+        return None if self._model is None and self.statistics_ is None else Samples(self.model_)
+
+    def score(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
+        """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
+        found, nearest = nearest_neighbours(embeddings.layers[-1][0], model.layers[-1][0], self.neighbours)
+        maps = [self._map(model, embeddings, image, nearest[image]) for image in range(embeddings.n)]
+        return Prediction(found.mean(1).numpy(), torch.stack(maps).numpy(), self.threshold_)
+
+    def _map(self, model: PatchEmbeddings, embeddings: PatchEmbeddings, image: int, nearest: Tensor) -> Tensor:
+        """The mean over the layers of one image's maps, (H, W)."""
+        total = torch.zeros(self.image_size_)
+        levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
+        for layer, gallery, grid in levels:
+            positions = gallery[:, nearest].flatten(0, 1)
+            distances, _ = nearest_neighbours(layer[:, image], positions)
+            total += anomaly_maps(distances.view(1, *grid), self.image_size_, self.sigma)[0]
+        return total / len(levels)
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def size_in_bytes(self) -> int:
+        """Size of the gallery."""
+        return self.model_.size_in_bytes()
+
+    def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The gallery, from which a fit can always go on."""
+        return numbered("gallery", self.model_), {"grids": self.model_.grids}
+
+    def restore(self, file: DetectorFile) -> None:
+        """Take over what :meth:`model_arrays` gave."""
+        self._model = embeddings_of(file.arrays("gallery."), file.header["grids"])
+        self.embedding_ = self.draw_embedding()

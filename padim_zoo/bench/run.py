@@ -44,6 +44,8 @@ class RunConfig:
         Type that the backbone computes in, ``"auto"`` worked out.
     sigma : float
         Blur of the anomaly map in pixels.
+    train_size : int
+        Normal images that are drawn, with the seed, from all of them; None for all.
     folds : int
         1: one fit on all normal images; k: fits on k - 1 of k parts each.
     ensemble : str
@@ -75,11 +77,15 @@ class RunConfig:
     members: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     results_version: int = RESULTS_VERSION
+    train_size: int | None = None
 
     @property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = asdict(self)
+        if self.train_size is None:  # as it was before there were sizes: runs of older stores keep their ids
+            del values["train_size"]
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,5 +122,7 @@ class Run:
         model = [config.backbone, config.estimator]
         if config.ensemble is not None:
             model.append(f"{config.ensemble} of members")
+        if config.train_size is not None:
+            model.append(f"{config.train_size} images")
         parts = [config.category, config.detector, *(part for part in model if part), f"seed {config.seed}"]
         return " ".join(parts)

@@ -161,6 +161,13 @@ def _integers(name: str, value: Any) -> tuple[int, ...]:
     return tuple(_integer(name, part) for part in _specs(name, value))
 
 
+def _train_sizes(name: str, value: Any) -> tuple[int | None, ...]:
+    """Numbers of images; ``all`` is None."""
+    if isinstance(value, int):
+        return (_integer(name, value),)
+    return tuple(None if part == "all" else _integer(name, part) for part in _specs(name, value))
+
+
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
@@ -202,6 +209,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "masks": _path,
     "folds": _integer,
     "seeds": _integers,
+    "train_sizes": _train_sizes,
     "ensemble": _texts,
     "ensemble_rule": _text,
     "layers": _layers,

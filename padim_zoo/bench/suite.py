@@ -43,6 +43,9 @@ class Suite:
         Default: 1, or 5 with ensembles, which need out-of-fold scores.
     seeds : tuple of int
         One run for each.
+    train_sizes : tuple of int or None
+        One run for each: on so many of the normal images, drawn with the seed, a smaller draw being part of a larger
+        one; None for all.
     ensemble : tuple of str
         ``backbone[:estimator]+backbone[:estimator]…`` each.
     ensemble_rule : str
@@ -85,6 +88,7 @@ class Suite:
     masks: Path | None = None
     folds: int | None = None
     seeds: tuple[int, ...] = (0,)
+    train_sizes: tuple[int | None, ...] = (None,)
     ensemble: tuple[str, ...] = ()
     ensemble_rule: str = "mean"
     layers: tuple[str, ...] = ()
@@ -103,13 +107,17 @@ class Suite:
     output: Path = Path("runs")
 
     def __post_init__(self) -> None:
-        for name in ("estimators", "detectors", "seeds"):
+        for name in ("estimators", "detectors", "seeds", "train_sizes"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: name at least one")
         for name in ("folds", "dims", "batch_size", "jobs"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{name} is {number}: expected 1 or more")
+        least = max(2, self.fold_count)
+        if any(size is not None and size < least for size in self.train_sizes):
+            smallest = min(size for size in self.train_sizes if size is not None)
+            raise InputError(f"train_sizes has {smallest}: expected numbers of images of at least {least}, or all")
         if min(self.seeds) < 0:
             raise InputError(f"seeds has {min(self.seeds)}: expected 0 or more")
         if not 0 <= self.sigma < float("inf"):

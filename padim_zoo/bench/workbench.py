@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -92,6 +92,16 @@ class Outcome:
 def _share(decisions: np.ndarray) -> float:
     """The share that is true; NaN of none."""
     return float(decisions.mean()) if decisions.size else math.nan
+
+
+def _drawn(extracted: Extracted, run: Run) -> Extracted:
+    """The features that a run may see: of as many normal images as it asks for, the first of a shuffle by its seed."""
+    if run.config.train_size is None:
+        return extracted
+    train = extracted.train
+    order = np.random.default_rng(run.config.seed).permutation(len(train.features))
+    features = train.features.images(np.sort(order[: run.config.train_size]))
+    return extracted._replace(train=replace(train, features=features, cached=min(train.cached, len(features))))
 
 
 class LastBackbone:
@@ -188,7 +198,7 @@ class Workbench:
     def do(self, run: Run, keep_maps: bool) -> Outcome:
         """Fit and score every fold of a run."""
         detector = self._create(run)
-        extracted = self.extract(detector)
+        extracted = _drawn(self.extract(detector), run)
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached

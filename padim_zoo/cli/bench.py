@@ -27,6 +27,9 @@ SOME_FAILED = 1
 @click.option("--ensemble", multiple=True, metavar="A+B", help="BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]; repeatable.")
 @click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalised maps.  [default: mean]")
 @click.option("--layers", multiple=True, metavar="L", help="[BACKBONE=]LAYER,LAYER; repeatable.")
+@click.option(
+    "--train-sizes", metavar="5,10,all", help="Learning curves: runs on so many normal images.  [default: all]"
+)
 @click.option("--dims", metavar="N", help="Dimensions of a patch embedding.  [default: the backbone's]")
 @click.option("--reduce", metavar="HOW", help="leading, random or orthogonal.  [default: the backbone's]")
 @click.option("--resize", metavar="SIZE", help="N (shorter side), HxW or none.  [default: 256]")

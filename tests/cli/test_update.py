@@ -1,0 +1,77 @@
+"""``padim-zoo update``: fits continued on saved models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from padim_zoo.cli.main import main
+from padim_zoo.detectors import load
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for part, count in (("old", 8), ("new", 6)):
+        (root / part).mkdir()
+        for number in range(count):
+            Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(root / part / f"{number}.png")
+    return root
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def fit(model: Path, images: list[Path], *options: str) -> str:
+    return run("fit", *images, "-o", model, "--resize", "none", "--crop", "none", *options)
+
+
+@pytest.mark.parametrize("detector", ["padim", "spade", "mahalanobis-ad"])
+def test_an_updated_model_is_one_fitted_on_all(folder, tmp_path, detector):
+    part, whole = tmp_path / "part.safetensors", tmp_path / "whole.safetensors"
+    assert "8 normal images" in fit(part, [folder / "old"], "--detector", detector)
+    fit(whole, [folder / "old", folder / "new"], "--detector", detector, "--fpr", "0.2")
+    told = run("update", part, folder / "new", "--fpr", "0.2", "-o", tmp_path / "new.safetensors")
+    assert "6 normal images, 14 in all" in told
+    new, expected = load(tmp_path / "new.safetensors"), load(whole)
+    images = sorted((folder / "new").glob("*.png"))
+    np.testing.assert_allclose(new.predict(images).scores, expected.predict(images).scores, rtol=1e-4)
+    assert new.threshold_ == pytest.approx(expected.threshold_, rel=0.2)
+    assert load(part).n_images_ == 8
+
+
+def test_a_coreset_grows_in_place_and_keeps_its_threshold_only_if_told_to(folder, tmp_path):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"], "--detector", "patchcore(coreset=0.2)")
+    before = load(model)
+    assert "as before" in run("update", model, folder / "new", "--keep-threshold")
+    assert load(model).threshold_ == before.threshold_
+    assert len(load(model).model_) > len(before.model_)
+    assert "threshold  none: cannot make a threshold" in run("update", model, folder / "new")
+    assert load(model).threshold_ is None
+
+
+def test_a_resumable_model_stays_one(folder, tmp_path):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"], "--dims", "4", "--resumable")
+    for _ in range(2):
+        run("update", model, folder / "new")
+    assert load(model).n_images_ == 20
+
+
+def test_refusals_leave_the_model_alone(folder, tmp_path):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"], "--dims", "4")
+    content = model.read_bytes()
+    assert "save with resumable=True" in run("update", model, folder / "new", code=2)
+    assert "exclude each other" in run("update", model, folder / "new", "--keep-threshold", "--fpr", "0.1", code=2)
+    assert "is not a file" in run("update", tmp_path / "none", folder / "new", code=2)
+    assert model.read_bytes() == content

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from padim_zoo.data.transform import Transform as Transform
     from padim_zoo.detectors import load as load
     from padim_zoo.detectors.detector import Prediction as Prediction
+    from padim_zoo.detectors.ensemble import Ensemble as Ensemble
     from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Ensemble": "padim_zoo.detectors.ensemble",
     "InputError": "padim_zoo.errors",
     "MahalanobisAD": "padim_zoo.detectors.mahalanobis_ad",
     "PaDiM": "padim_zoo.detectors.padim",

@@ -72,6 +72,11 @@ def picture_folder(detector: Any, folder: Path, kinds: tuple[str, ...], threshol
     if threshold is None:
         raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
     low = 0.0 if detector.calibration_ is None else detector.calibration_.map_low or 0.0
+    if not detector.score_is_map_maximum:
+        # Scores and maps are on scales of their own: the colours rest on normal pixels, of which one in 1,000 is higher.
+        if detector.calibration_ is None or detector.calibration_.map_high is None:
+            raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
+        threshold = detector.calibration_.map_high
     if threshold <= low:
         raise InputError(
             f"the threshold {threshold:g} is below the score of normal pixels, {low:.4g}: give a higher one"

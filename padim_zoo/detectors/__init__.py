@@ -8,6 +8,7 @@ from typing import Any
 from padim_zoo import registry
 from padim_zoo.detectors.detector import Detector as Detector
 from padim_zoo.detectors.detector import Prediction as Prediction
+from padim_zoo.detectors.ensemble import Ensemble as Ensemble
 from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
 from padim_zoo.detectors.padim import PaDiM as PaDiM
 from padim_zoo.detectors.patchcore import PatchCore as PatchCore

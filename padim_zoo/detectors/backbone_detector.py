@@ -465,6 +465,10 @@ class BackboneDetector(Detector, Generic[Model]):
         InputError
             If the file cannot be written, or the detector is not fitted or does not know its statistics.
         """
+        write_detector(path, *self.contents(resumable=resumable, dtype=dtype))
+
+    def contents(self, *, resumable: bool = False, dtype: str = "float16") -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Header and arrays of the file that :meth:`save` writes."""
         if dtype not in MODEL_DTYPES:
             raise InputError(f"dtype is {dtype!r}: expected {' or '.join(MODEL_DTYPES)}")
         self.model_  # noqa: B018  an unfitted detector says so
@@ -484,7 +488,7 @@ class BackboneDetector(Detector, Generic[Model]):
         if self.calibration_ is not None:
             header["calibration"] = self.calibration_.to_dict()
             arrays["calibration.scores"] = torch.from_numpy(self.calibration_.scores)
-        write_detector(path, header, arrays)
+        return header, arrays
 
     @classmethod
     def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Detector(ABC):
     """
 
     calibration_: Calibration | None = None
+    score_is_map_maximum: ClassVar[bool] = True
+    """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
 
     @property
     @abstractmethod

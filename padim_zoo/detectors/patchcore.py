@@ -81,6 +81,7 @@ class PatchCore(BackboneDetector[Tensor]):
     """
 
     name = "patchcore"
+    score_is_map_maximum = False
     scoring = frozenset({"sigma", "neighbours"})
     modelling = frozenset({"coreset"})
 

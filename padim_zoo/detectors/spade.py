@@ -68,6 +68,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
     """
 
     name = "spade"
+    score_is_map_maximum = False
     scoring = frozenset({"sigma", "neighbours"})
 
     def __init__(

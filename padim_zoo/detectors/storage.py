@@ -35,13 +35,17 @@ class DetectorFile:
     path : Path
     header : dict
         The JSON document: detector, parameters and so on.
+    within : str
+        What the names of all arrays start with, in a file that holds several detectors.
     """
 
     path: Path
     header: dict[str, Any]
+    within: str = ""
 
     def arrays(self, prefix: str) -> dict[str, Tensor]:
         """The arrays whose names start with ``prefix``, by the rest of their names; memory-mapped."""
+        prefix = self.within + prefix
         with safe_open(self.path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  not a mapping
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

@@ -1,0 +1,275 @@
+"""Ensembles of fitted detectors, each brought to one scale by the normal images that it had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from padim_zoo import registry
+from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
+from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.storage import DetectorFile, write_detector
+from padim_zoo.errors import InputError
+from padim_zoo.features import Features
+from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.registry import detectors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+RULES = ("mean", "max", "rank")
+WEIGHTS = ("uniform", "learned")
+RIDGE = 0.01
+"""Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
+
+
+@detectors.register("ensemble", source="padim_zoo", summary="Several fitted detectors; padim-zoo combine makes one")
+class Ensemble(Detector):
+    """Several detectors, fitted on the same normal images in the same order, that score together.
+
+    A member's scale comes of its out-of-fold scores: those of its calibration. Scores are taken in standard deviations
+    from their mean, maps from their median (0) to their 99.9th percentile (1).
+
+    Parameters
+    ----------
+    members : sequence of BackboneDetector
+        At least two. Those that are fitted have to be calibrated.
+    rule : str
+        ``"mean"``; ``"max"``; or ``"rank"``, the mean share of out-of-fold normal scores below a score. Beyond all
+        normal scores ranks are equal, so ``"rank"`` tells how sure it is that an image is anomalous, not how anomalous
+        it is. Maps are averaged under ``"rank"``.
+    weights : str or sequence of float
+        Of the members, for ``"mean"`` and ``"rank"``: ``"uniform"``; ``"learned"``, those of the mean that varies least
+        over the out-of-fold normal scores, none of them negative; or numbers.
+
+    Attributes
+    ----------
+    weights_ : ndarray (M,)
+        They sum to 1.
+    """
+
+    score_is_map_maximum = False
+
+    def __init__(
+        self,
+        members: Sequence[BackboneDetector[Any]] = (),
+        *,
+        rule: str = "mean",
+        weights: str | Sequence[float] = "uniform",
+    ) -> None:
+        self.members = members
+        self.rule = rule
+        self.weights = weights
+
+    def check_parameters(self) -> None:
+        """Refuse members that cannot score together.
+
+        Raises
+        ------
+        InputError
+            Naming what was found and what was expected.
+        """
+        if self.rule not in RULES:
+            raise InputError(f"rule is {self.rule!r}: expected {', '.join(RULES)}")
+        if len(self.members) < 2 or not all(isinstance(member, BackboneDetector) for member in self.members):
+            raise InputError(f"an ensemble of {len(self.members)} detectors: expected two or more on backbones")
+        transforms = {str(member.transform.to_dict()) for member in self.members}
+        if len(transforms) > 1:
+            raise InputError(f"the members differ in their transforms ({'; '.join(sorted(transforms))}): use one")
+        if isinstance(self.weights, str):
+            if self.weights not in WEIGHTS:
+                raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
+        elif len(self.weights) != len(self.members) or min(self.weights) < 0 or not sum(self.weights) > 0:
+            raise InputError(f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative")
+
+    @property
+    def transform(self) -> Transform:
+        """That of all members."""
+        self.check_parameters()
+        return self.members[0].transform
+
+    @property
+    def features_key(self) -> str:
+        """Those of all members."""
+        self.check_parameters()
+        return " + ".join(member.features_key for member in self.members)
+
+    def extract(self, images: Any) -> Features:
+        """Features of all members, one after the other; images that can be read only once are kept."""
+        self.check_parameters()
+        images = images if hasattr(images, "__len__") else list(images)
+        parts = [member.extract(images) for member in self.members]
+        return Features(tuple(layer for part in parts for layer in part.maps), parts[0].image_size)
+
+    def _parts(self, features: Features) -> list[Features]:
+        counts = [len(member.build_backbone().layers) for member in self.members]
+        ends = np.cumsum(counts)
+        return [
+            Features(features.maps[end - count : end], features.image_size)
+            for count, end in zip(counts, ends, strict=True)
+        ]
+
+    def fit_features(self, features: Features) -> Self:
+        """Fit every member, and calibrate it, for that gives its scale."""
+        self.check_parameters()
+        for member, part in zip(self.members, self._parts(features), strict=True):
+            member.fit_features(part).calibrate()
+        self.calibration_ = None
+        return self
+
+    def _calibrations(self) -> list[Calibration]:
+        self.check_parameters()
+        found = [member.calibration_ for member in self.members]
+        known = [calibration for calibration in found if calibration is not None and len(calibration.scores) > 1]
+        if len(known) < len(found):
+            lacking = [member.name for member, one in zip(self.members, found, strict=True) if one not in known]
+            raise InputError(
+                f"{', '.join(lacking)} in the ensemble has no out-of-fold scores of normal images, which give its "
+                "scale: fit it with a threshold"
+            )
+        counts = {len(calibration.scores) for calibration in known}
+        if len(counts) > 1:
+            raise InputError(
+                f"the members were calibrated on {' and '.join(map(str, sorted(counts)))} normal images: fit all of "
+                "them on the same"
+            )
+        return known
+
+    @property
+    def weights_(self) -> np.ndarray:
+        """Weights of the members, which sum to 1."""
+        calibrations = self._calibrations()
+        if not isinstance(self.weights, str):
+            return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
+        if self.weights == "uniform":
+            return np.full(len(calibrations), 1 / len(calibrations))
+        scores = np.stack([_standardised(one, one.scores) for one in calibrations])
+        return least_variance_weights(scores)
+
+    def predict_features(self, features: Features) -> Prediction:
+        """Score images by all members."""
+        calibrations = self._calibrations()
+        predictions = [
+            member.predict_features(part) for member, part in zip(self.members, self._parts(features), strict=True)
+        ]
+        scores = self._combined(calibrations, [prediction.scores for prediction in predictions])
+        maps = [
+            (prediction.maps - np.float32(one.map_low)) / np.float32((one.map_high - one.map_low) or 1.0)
+            for prediction, one in zip(predictions, calibrations, strict=True)
+            if prediction.maps is not None and one.map_low is not None and one.map_high is not None
+        ]
+        together = None
+        if maps and self.rule == "max":
+            together = np.max(maps, axis=0)
+        elif maps:
+            of_maps = [prediction.maps is not None for prediction in predictions]
+            weights = self.weights_[of_maps]
+            # Members without maps may have all the weight: then those with maps count alike.
+            together = np.average(maps, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
+        return Prediction(scores, together, self.threshold_)
+
+    def _combined(self, calibrations: Sequence[Calibration], scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores of all members (N,) each to those of the ensemble (N,), float32."""
+        if self.rule == "rank":
+            parts = [
+                np.searchsorted(np.sort(one.scores), of_member, side="right") / len(one.scores)
+                for one, of_member in zip(calibrations, scores, strict=True)
+            ]
+        else:
+            parts = [_standardised(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
+        together = np.max(parts, axis=0) if self.rule == "max" else self.weights_ @ np.stack(parts)
+        return together.astype(np.float32)
+
+    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+        """Set the threshold from the members' out-of-fold scores of the normal images, combined.
+
+        They have given the scales and learned weights too, so that the promise is a little less strict than that of a
+        single detector. ``folds`` are those of the members.
+        """
+        calibrations = self._calibrations()
+        scores = self._combined(calibrations, [one.scores for one in calibrations])
+        least = smallest_false_alarm_rate(len(scores))
+        rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
+        threshold = float(conformal_threshold(scores, rate))
+        has_maps = any(one.map_high is not None for one in calibrations)
+        low, high = (0.0, 1.0) if has_maps else (None, None)
+        self.calibration_ = Calibration(threshold, float(rate), calibrations[0].folds, low, high, scores)
+        return self.calibration_
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def describe_fit(self) -> dict[str, str]:
+        """What was combined, in words."""
+        parts = [
+            f"{weight:.3g} × {member.name} ({member.build_backbone().name})"
+            for weight, member in zip(self.weights_, self.members, strict=True)
+        ]
+        return {"ensemble": f"{self.rule} of {' + '.join(parts)}"}
+
+    def size_in_bytes(self) -> int:
+        """Size of all members."""
+        return sum(member.size_in_bytes() for member in self.members)
+
+    def save(self, path: str | Path, *, resumable: bool = False, dtype: str = "float16") -> None:
+        """Write all members as one safetensors file; see :meth:`BackboneDetector.save` for the options."""
+        arrays: dict[str, Tensor] = {}
+        headers = []
+        for number, member in enumerate(self.members):
+            header, parts = member.contents(resumable=resumable, dtype=dtype)
+            headers.append(header)
+            arrays |= {f"member.{number}.{name}": array for name, array in parts.items()}
+        calibration = None if self.calibration_ is None else self.calibration_.to_dict()
+        weights = self.weights if isinstance(self.weights, str) else [float(weight) for weight in self.weights]
+        header = {
+            "detector": "ensemble",
+            "parameters": {"rule": self.rule, "weights": weights},
+            "members": headers,
+            "calibration": calibration,
+        }
+        write_detector(path, header, arrays)
+
+    @classmethod
+    def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:
+        """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
+        members = []
+        for number, header in enumerate(file.header["members"]):
+            kind: Any = registry.detectors.entry(header["detector"]).factory
+            part = DetectorFile(file.path, header, f"{file.within}member.{number}.")
+            members.append(kind.from_file(part, device=device, batch_size=batch_size))
+        ensemble = cls(members, **file.header["parameters"])
+        if file.header["calibration"] is not None:
+            ensemble.calibrate(false_alarm_rate=file.header["calibration"]["false_alarm_rate"])
+        return ensemble
+
+
+def least_variance_weights(scores: np.ndarray) -> np.ndarray:
+    """The weights of standardised scores (M, n) whose weighted mean varies least, none negative; they sum to 1.
+
+    Without the bound they are C⁻¹1 / 1ᵀC⁻¹1 of the correlation C. Members that would get a negative weight are left
+    out, the worst first.
+    """
+    correlation = np.atleast_2d(np.corrcoef(scores)) if scores.std(1).all() else np.eye(len(scores))
+    correlation = correlation + RIDGE * np.eye(len(scores))
+    kept = np.arange(len(scores))
+    while True:
+        inverse_sums = np.linalg.solve(correlation[np.ix_(kept, kept)], np.ones(len(kept)))
+        if (inverse_sums >= 0).all():
+            weights = np.zeros(len(scores))
+            weights[kept] = inverse_sums / inverse_sums.sum()
+            return weights
+        kept = np.delete(kept, inverse_sums.argmin())
+
+
+def _standardised(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
+    """Scores in standard deviations from the mean of the out-of-fold normal scores."""
+    normal = calibration.scores.astype(np.float64)
+    deviation = normal.std(ddof=1)
+    # A member that is constant on normal images has no scale of its own.
+    standardised: np.ndarray = (scores - normal.mean()) / (deviation if deviation > 0 else 1.0)
+    return standardised

@@ -12,9 +12,7 @@ from padim_zoo.errors import InputError
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, a safetensors file."
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
 @click.option("--rule", type=click.Choice(["mean", "max", "rank"]), default="mean", show_default=True)
 @click.option(
     "--weights",

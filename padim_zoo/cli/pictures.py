@@ -73,7 +73,7 @@ def picture_folder(detector: Any, folder: Path, kinds: tuple[str, ...], threshol
         raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
     low = 0.0 if detector.calibration_ is None else detector.calibration_.map_low or 0.0
     if not detector.score_is_map_maximum:
-        # Scores and maps are on scales of their own: the colours rest on normal pixels, of which one in 1,000 is higher.
+        # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
         if detector.calibration_ is None or detector.calibration_.map_high is None:
             raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
         threshold = detector.calibration_.map_high

@@ -37,7 +37,9 @@ def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Det
         first).
     """
     file = open_detector(path)
-    factory: Any = registry.detectors.entry(file.header["detector"]).factory
+    kind = file.header["detector"]
+    # An ensemble is made of fitted detectors, so none can be created by name.
+    factory: Any = Ensemble if kind == Ensemble.name else registry.detectors.entry(kind).factory
     try:
         detector: Detector = factory.from_file(file, device=device, batch_size=batch_size)
     except InputError:

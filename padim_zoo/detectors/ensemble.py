@@ -18,7 +18,6 @@ from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.errors import InputError
 from padim_zoo.features import Features
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.registry import detectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +28,6 @@ RIDGE = 0.01
 """Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
 
 
-@detectors.register("ensemble", source="padim_zoo", summary="Several fitted detectors; padim-zoo combine makes one")
 class Ensemble(Detector):
     """Several detectors, fitted on the same normal images in the same order, that score together.
 
@@ -54,6 +52,7 @@ class Ensemble(Detector):
         They sum to 1.
     """
 
+    name = "ensemble"
     score_is_map_maximum = False
 
     def __init__(
@@ -183,8 +182,9 @@ class Ensemble(Detector):
             ]
         else:
             parts = [_standardised(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
-        together = np.max(parts, axis=0) if self.rule == "max" else self.weights_ @ np.stack(parts)
-        return together.astype(np.float32)
+        together: np.ndarray = np.max(parts, axis=0) if self.rule == "max" else self.weights_ @ np.stack(parts)
+        combined: np.ndarray = together.astype(np.float32)
+        return combined
 
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
         """Set the threshold from the members' out-of-fold scores of the normal images, combined.
@@ -227,7 +227,7 @@ class Ensemble(Detector):
         calibration = None if self.calibration_ is None else self.calibration_.to_dict()
         weights = self.weights if isinstance(self.weights, str) else [float(weight) for weight in self.weights]
         header = {
-            "detector": "ensemble",
+            "detector": self.name,
             "parameters": {"rule": self.rule, "weights": weights},
             "members": headers,
             "calibration": calibration,

@@ -39,7 +39,8 @@ def hash_of(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         array = state[name].detach().cpu().contiguous()
         digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
-        digest.update(array.flatten().view(torch.uint8).numpy().data)
+        if array.numel():  # an empty tensor has no strides to view it by
+            digest.update(array.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

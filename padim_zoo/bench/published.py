@@ -54,10 +54,13 @@ def add_published(board: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         ``published_image_auroc``, ``published_pixel_auroc``, ``published_aupro`` and ``published_source``: for each
-        figure who reports it (system, kind) and where.
+        figure who reports it (system, kind) and where; and ``difference_image_auroc`` and so on, measured less
+        published.
     """
     found = [_figures_for(row) for row in records(board)]
     columns = pd.DataFrame(found, columns=[*(f"published_{name}" for name in METRICS), "published_source"])
+    for name in METRICS:
+        columns[f"difference_{name}"] = board[name].to_numpy() - columns[f"published_{name}"].to_numpy(dtype=float)
     beside: pd.DataFrame = pd.concat([board, columns.set_index(board.index)], axis="columns")
     return beside
 

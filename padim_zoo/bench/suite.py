@@ -187,6 +187,21 @@ class Suite:
         return cls(**values)
 
 
+def preset_settings(name: str) -> dict[str, Any]:
+    """The settings of a suite that comes with the package.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    folder = Path(__file__).with_name("suites")
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise InputError(f"unknown suite {name!r}: expected {', '.join(known)}, or your own file with --config")
+    return read_settings(folder / f"{name}.yaml")
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a YAML file.
 

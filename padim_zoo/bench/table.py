@@ -19,6 +19,7 @@ _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTING
 _FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 _COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
 _PUBLISHED = tuple(f"published_{name}" for name in _FIGURES)
+_DIFFERENCES = tuple(f"difference_{name}" for name in _FIGURES)
 _HEADINGS = {
     "image_auroc": "image\nAUROC",
     "pixel_auroc": "pixel\nAUROC",
@@ -27,6 +28,9 @@ _HEADINGS = {
     "ms_per_image_b1": "ms/image\nbatch 1",
     "model_mb": "model\nMB",
     "peak_memory_mb": "peak\nMB",
+    "difference_image_auroc": "Δ\nimage",
+    "difference_pixel_auroc": "Δ\npixel",
+    "difference_aupro": "Δ\nAUPRO",
     "published_image_auroc": "publ.\nimage",
     "published_pixel_auroc": "publ.\npixel",
     "published_aupro": "publ.\nAUPRO",
@@ -42,7 +46,7 @@ def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
     rows = records(board)
     leading = _telling(rows)
     figures = [*_FIGURES, *((sorted_by,) if sorted_by in _BETTER and sorted_by not in (*_FIGURES, *_COSTS) else ())]
-    figures += [name for name in _PUBLISHED if name in board.columns]
+    figures += [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in board.columns]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in leading:
         table.add_column(name.replace("_", " "), overflow="fold")
@@ -98,6 +102,8 @@ def _figure(row: dict[str, Any], name: str, best: bool) -> Text:
     value = row[name]
     if value is None:
         return Text("–")
+    if name in _DIFFERENCES:
+        return Text(f"{value:+.3f} ")
     if _BETTER.get(name) == "high" or name in _PUBLISHED:
         text = f"{value:.3f}"
         deviation = row.get(f"{name}_std")

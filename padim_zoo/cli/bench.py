@@ -43,14 +43,20 @@ SOME_FAILED = 1
 @click.option("--jobs", metavar="N", help="Worker processes.  [default: 1]")
 @click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")
 @click.option("--output", metavar="DIR", help="Run store.  [default: runs]")
+@click.option("--suite", metavar="NAME", help="Settings that come with padim-zoo: paper, the published tables'.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
 @click.option("--quiet", is_flag=True, help="Neither progress nor leaderboard, only notes and errors.")
 @click.pass_context
-def bench(ctx: click.Context, /, config: Path | None, published: bool, quiet: bool, **options: Any) -> None:
+def bench(
+    ctx: click.Context, /, config: Path | None, suite: str | None, published: bool, quiet: bool, **options: Any
+) -> None:
     """Fill a leaderboard: backbones x estimators x categories x folds.
 
     Every finished run is recorded in the run store. Interrupted in whatever way, the same command does only what is
-    missing; failed runs are tried again. Options override those of --config.
+    missing; failed runs are tried again. Options override those of --config, and these those of --suite.
+
+    --suite paper runs the configurations of the published tables, on a copy of MVTec AD (--data-root), and puts the
+    published figures, and the differences to them, beside the measured ones.
 
     Progress goes to standard error: a bar on a terminal, else one JSON object per finished run. The leaderboard of the
     runs asked for goes to standard output.
@@ -60,26 +66,27 @@ def bench(ctx: click.Context, /, config: Path | None, published: bool, quiet: bo
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
-    from padim_zoo.bench.suite import Suite, read_settings
+    from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    suite = Suite.from_settings(read_settings(config) if config else {}, given)
-    suite.load_plugins()
-    store = RunStore(suite.output)
-    plan = make_plan(suite)
+    preset = preset_settings(suite) if suite else {}
+    asked = Suite.from_settings(preset, read_settings(config) if config else {}, given)
+    asked.load_plugins()
+    store = RunStore(asked.output)
+    plan = make_plan(asked)
     store.clean()
     missing = find_missing(plan, store)
     report = reporter(len(plan), len(missing.done), quiet=quiet)
-    if suite.folds is None and suite.ensemble:
-        report.note(f"ensembles need out-of-fold scores: {suite.fold_count} folds (choose with --folds)")
+    if asked.folds is None and asked.ensemble:
+        report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")
     for note in missing.notes:
         report.note(note)
 
     documents = {document["id"]: document for document in missing.done}
     try:
         with report:
-            for event in execute(suite, missing, store):
+            for event in execute(asked, missing, store):
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
@@ -95,7 +102,7 @@ def bench(ctx: click.Context, /, config: Path | None, published: bool, quiet: bo
         from padim_zoo.cli.leaderboard import print_table
 
         board = leaderboard(documents.values())
-        print_table(render(add_published(board) if published else board))
+        print_table(render(add_published(board) if published or suite else board))
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:
         why = failed[0]["error"]["message"]

@@ -145,7 +145,8 @@ class Ensemble(Detector):
         """Weights of the members, which sum to 1."""
         calibrations = self._calibrations()
         if not isinstance(self.weights, str):
-            return np.asarray(self.weights, dtype=np.float64) / np.sum(self.weights)
+            weights: np.ndarray = np.asarray(self.weights, dtype=np.float64)
+            return weights / weights.sum()
         if self.weights == "uniform":
             return np.full(len(calibrations), 1 / len(calibrations))
         scores = np.stack([_standardised(one, one.scores) for one in calibrations])
@@ -163,7 +164,7 @@ class Ensemble(Detector):
             for prediction, one in zip(predictions, calibrations, strict=True)
             if prediction.maps is not None and one.map_low is not None and one.map_high is not None
         ]
-        together = None
+        together: np.ndarray | None = None
         if maps and self.rule == "max":
             together = np.max(maps, axis=0)
         elif maps:

@@ -155,6 +155,13 @@ def test_the_chi2_threshold_holds_for_gaussian_features():
     assert 0.07 < (scores > calibration.threshold).double().mean() < 0.13
 
 
+def test_a_chi2_threshold_survives_a_file(images, tmp_path):
+    detector = MahalanobisAD("resnet18", threshold="chi2", **SMALL).fit(images[:10])
+    detector.calibrate(false_alarm_rate=0.05)
+    detector.save(tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").threshold_ == detector.threshold_
+
+
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 class TestEveryRelative:
     def test_a_file_scores_like_the_detector(self, kind, options, images, tmp_path):

@@ -145,8 +145,9 @@ class Ensemble(Detector):
         """Weights of the members, which sum to 1."""
         calibrations = self._calibrations()
         if not isinstance(self.weights, str):
-            weights: np.ndarray = np.asarray(self.weights, dtype=np.float64)
-            return weights / weights.sum()
+            given = np.asarray(self.weights, dtype=np.float64)
+            shares: np.ndarray = given / given.sum()
+            return shares
         if self.weights == "uniform":
             return np.full(len(calibrations), 1 / len(calibrations))
         scores = np.stack([_standardised(one, one.scores) for one in calibrations])

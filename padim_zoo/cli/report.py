@@ -1,0 +1,36 @@
+"""``padim-zoo report``: a run store to one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from padim_zoo.errors import InputError
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
+)
+def report(runs: Path, output: Path) -> None:
+    """Make one HTML page of a run store, to show to a colleague: it opens from disk and needs no network.
+
+    RUNS is the output of padim-zoo bench. Needs padim-zoo[report].
+    """
+    from padim_zoo.atomic import write_whole
+    from padim_zoo.bench.store import RunStore
+    from padim_zoo.report.page import render_report
+
+    if not runs.is_dir():
+        raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'report.html'}")
+    content = render_report(RunStore(runs)).encode()
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_whole(output, write)
+    click.echo(f"report in {output}, {output.stat().st_size / 1e6:.1f} MB")

@@ -17,6 +17,7 @@ from padim_zoo.errors import InputError
 COMMANDS = {
     "bench": ("padim_zoo.cli.bench:bench", "Fill a leaderboard: backbones × estimators × categories × folds."),
     "leaderboard": ("padim_zoo.cli.leaderboard:leaderboard", "Show, sort and export the leaderboard of a run store."),
+    "compare": ("padim_zoo.cli.compare:compare", "Compare the runs of two run stores, pair by pair."),
     "report": ("padim_zoo.cli.report:report", "Make one HTML page of a run store."),
     "check": ("padim_zoo.cli.check:command", "Hold a run store and benchmarks to a committed baseline."),
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),

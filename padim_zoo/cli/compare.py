@@ -1,0 +1,74 @@
+"""``padim-zoo compare``: two run stores, run by run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from padim_zoo.cli.table import show_table
+from padim_zoo.errors import InputError
+
+
+@click.command()
+@click.argument("runs_a", type=click.Path(path_type=Path))
+@click.argument("runs_b", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
+def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
+    """Compare the runs of two stores, pair by pair, on the same test images.
+
+    Runs are pairs if they differ only in what the stores differ in as wholes, say the backbone, or in nothing: then it
+    is the machine, or the version of the code, that is compared. Differences are B less A. A star marks those of image
+    AUROC that are significant at 0.05 over all pairs together.
+    """
+    from padim_zoo.bench.formats import FORMATS
+    from padim_zoo.bench.formats import records as to_records
+    from padim_zoo.bench.store import RunStore
+    from padim_zoo.bench.store_comparison import compare_stores
+
+    for folder in (runs_a, runs_b):
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder: expected a run store, the output of padim-zoo bench")
+    if form == "table" and output is not None:
+        raise InputError("--output writes csv, json or md: name one with --format")
+    comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
+    if form != "table":
+        content = FORMATS[form](comparison)
+        if output is None:
+            click.echo(content, nl=False)
+        else:
+            from padim_zoo.atomic import write_bytes_whole
+
+            write_bytes_whole(output, content)
+        return
+    for name, (a, b) in comparison.attrs["differing"].items():
+        click.echo(f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}")
+    show_table(
+        [
+            {
+                "category": row["category"],
+                "run": row["run"],
+                "A": f"{row['image_auroc_a']:.3f}",
+                "B": f"{row['image_auroc_b']:.3f}",
+                "B − A": f"{row['difference']:+.3f}{'*' if row['significant'] else ''}",
+                "95 % interval": f"{row['low']:+.3f} to {row['high']:+.3f}",
+                "p": "–" if row["p_value"] is None else f"{row['p_value']:.3g}",
+                "pixel AUROC": _signed(row["pixel_auroc_difference"]),
+                "AUPRO": _signed(row["aupro_difference"]),
+            }
+            for row in to_records(comparison)
+        ]
+    )
+    unpaired = comparison.attrs["unpaired"]
+    if any(unpaired):
+        click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)
+
+
+def _plain(value: str) -> str:
+    return str(json.loads(value))
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"

@@ -1,0 +1,103 @@
+"""Two run stores compared run by run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
+
+from padim_zoo import InputError
+from padim_zoo.bench.plan import make_plan
+from padim_zoo.bench.schedule import execute, find_missing
+from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store_comparison import compare_stores, holm
+from padim_zoo.bench.suite import Suite
+from padim_zoo.cli.main import main
+from padim_zoo.data.synthetic import generate
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunStore]:
+    root = tmp_path_factory.mktemp("data")
+    generate(root / "images", categories=["gear", "fabric"], train=10, good=4, defects_per_kind=2, size=64)
+    stores = {}
+    for name, settings in {
+        "full": {"estimators": "full"},
+        "diagonal": {"estimators": "diagonal"},
+        "both": {"estimators": "full,diagonal"},
+        "seed": {"estimators": "full", "seeds": "1"},
+    }.items():
+        given = {"data_root": str(root / "images"), "resize": "64", "crop": "none", "cache": False, **settings}
+        suite = Suite.from_settings(given, {"output": str(root / name)})
+        stores[name] = RunStore(suite.output)
+        list(execute(suite, find_missing(make_plan(suite), stores[name]), stores[name]))
+    return stores
+
+
+def test_pairs_differ_in_what_the_stores_differ_in(stores):
+    found = compare_stores(stores["full"], stores["diagonal"])
+    assert list(found["category"]) == ["fabric", "gear", "mean"]
+    assert found.attrs["differing"] == {"estimator": (['"full"'], ['"diagonal"'])}
+    assert found.attrs["unpaired"] == (0, 0)
+    for store, column in ((stores["full"], "image_auroc_a"), (stores["diagonal"], "image_auroc_b")):
+        for document in store.read_all().documents:
+            arrays = store.scores(document["id"])
+            row = found[found["category"] == document["config"]["category"]].iloc[0]
+            assert row[column] == pytest.approx(roc_auc_score(arrays["labels"], arrays["scores"][0]))
+            assert row["difference"] == pytest.approx(row["image_auroc_b"] - row["image_auroc_a"])
+            assert row["low"] <= row["difference"] <= row["high"]
+    mean = found.iloc[-1]
+    assert mean["difference"] == pytest.approx(found["difference"][:2].mean())
+    assert mean["pixel_auroc_difference"] == pytest.approx(found["pixel_auroc_difference"][:2].mean())
+    turned = compare_stores(stores["diagonal"], stores["full"])
+    np.testing.assert_allclose(turned["difference"], -found["difference"])
+
+
+def test_a_store_does_not_differ_from_itself(stores):
+    found = compare_stores(stores["both"], stores["both"])
+    assert (found["difference"] == 0).all()
+    assert not found["significant"].any()
+    assert found.attrs["differing"] == {}
+
+
+def test_runs_without_a_partner_are_counted(stores):
+    found = compare_stores(stores["both"], stores["full"])
+    assert len(found) == 3
+    assert found.attrs["unpaired"] == (2, 0)
+
+
+def test_other_draws_are_no_pairs(stores):
+    with pytest.raises(InputError, match="has a partner in"):
+        compare_stores(stores["full"], stores["seed"])
+
+
+def test_holm_steps_down():
+    assert holm([0.01, 0.04, 0.03, float("nan")]) == [True, False, False, False]
+    assert holm([0.01, 0.04, 0.02]) == [True, True, True]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "md"])
+def test_the_command_shows_it(stores, tmp_path, form):
+    result = CliRunner().invoke(
+        main, ["compare", str(stores["full"].folder), str(stores["diagonal"].folder), "--format", form]
+    )
+    assert result.exit_code == 0, result.output
+    assert "fabric" in result.output
+    assert form != "table" or "estimator: A full; B diagonal" in result.output
+
+
+def test_mistakes_are_one_line(stores, tmp_path: Path):
+    full = str(stores["full"].folder)
+    for arguments, message in (
+        ([full, str(tmp_path / "none")], "is not a folder"),
+        ([full, str(tmp_path)], "holds no run"),
+        ([full, full, "-o", str(tmp_path / "x")], "name one with --format"),
+    ):
+        result = CliRunner().invoke(main, ["compare", *arguments])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert len(result.output.splitlines()) == 1

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
     from padim_zoo.detectors.spade import SPADE as SPADE
+    from padim_zoo.detectors.stfpm import STFPM as STFPM
     from padim_zoo.errors import InputError as InputError
     from padim_zoo.registry import load_plugin as load_plugin
 
@@ -29,6 +30,7 @@ _HOME = {
     "PaDiM": "padim_zoo.detectors.padim",
     "PatchCore": "padim_zoo.detectors.patchcore",
     "Prediction": "padim_zoo.detectors.detector",
+    "STFPM": "padim_zoo.detectors.stfpm",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
     "load": "padim_zoo.detectors",

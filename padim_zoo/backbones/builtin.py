@@ -72,6 +72,11 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
     )
 
 
+def build_network(layers: Sequence[str]) -> ProjectedResNet:
+    """A network of random weights that gives the maps of some layers, and can be trained."""
+    return ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
+
+
 def _shipped() -> dict[str, Tensor]:
     """The package's weights, which are kept in 16 bit."""
     return {name: tensor.float() for name, tensor in read_weights(_WEIGHTS).items()}

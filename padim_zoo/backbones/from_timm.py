@@ -67,6 +67,14 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     )
 
 
+def build_network(model_name: str, layers: Sequence[str]) -> nn.Module:
+    """A network of random weights that gives the maps of some layers, and can be trained."""
+    indices = _choose(f"timm/{model_name}", layers, feature_maps(model_name))
+    model = _build(model_name)
+    model.prune_intermediate_layers(sorted(indices), prune_norm=True)
+    return _Intermediates(model, indices)
+
+
 class _Intermediates(nn.Module):
     """Intermediate maps of a model, token sequences as grids."""
 

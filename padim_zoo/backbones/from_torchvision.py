@@ -18,7 +18,7 @@ from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
 # What a listing says of them, channels and file of weights: to ask torchvision takes seconds.
-_RESNETS = {
+RESNETS = {
     "resnet18": ((64, 128, 256), "resnet18-f37072fd.pth"),
     "resnet34": ((64, 128, 256), "resnet34-b627a593.pth"),
     "resnet50": ((256, 512, 1024), "resnet50-0676ba61.pth"),
@@ -76,8 +76,17 @@ def create(
         strides=[known.stride for known in chosen.values()],
         state=in_use,
         weights_source=source,
-        example_size=(64, 64) if architecture in _RESNETS else (224, 224),
+        example_size=(64, 64) if architecture in RESNETS else (224, 224),
     )
+
+
+def build_network(architecture: str, layers: Sequence[str]) -> nn.Module:
+    """A network of random weights that gives the maps of some layers, and can be trained."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    nodes = {layer: layer for layer in layers}
+    extractor = create_feature_extractor(_build(architecture), return_nodes=nodes, suppress_diff_warning=True)
+    return _Maps(extractor, tuple(layers))
 
 
 class _Maps(nn.Module):
@@ -205,7 +214,7 @@ def describe(architecture: str) -> dict[str, Any]:
 
 def _describe_resnet(architecture: str) -> dict[str, Any]:
     """What :func:`describe` says, without torchvision."""
-    channels, file = _RESNETS[architecture]
+    channels, file = RESNETS[architecture]
     layers = ("layer1", "layer2", "layer3", "layer4")
     return _description(layers[:3], channels, _STRIDES, layers, _checkpoint(file))
 
@@ -223,7 +232,7 @@ def _description(
     }
 
 
-for _name in _RESNETS:
+for _name in RESNETS:
     backbones.register(
         _name,
         source="torchvision",

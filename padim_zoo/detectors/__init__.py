@@ -13,6 +13,7 @@ from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
 from padim_zoo.detectors.padim import PaDiM as PaDiM
 from padim_zoo.detectors.patchcore import PatchCore as PatchCore
 from padim_zoo.detectors.spade import SPADE as SPADE
+from padim_zoo.detectors.stfpm import STFPM as STFPM
 from padim_zoo.detectors.storage import open_detector
 from padim_zoo.errors import InputError
 

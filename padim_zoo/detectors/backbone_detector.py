@@ -271,7 +271,7 @@ class BackboneDetector(Detector, Generic[Model]):
         return f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
 
     @property
-    def cache_key(self) -> str:
+    def cache_key(self) -> str | None:
         """What :attr:`features_key` tells apart, and the device and the code of the network."""
         backbone = self.build_backbone()
         return f"{self.features_key} {resolve_device(self.device).type} {backbone.response}"

@@ -73,10 +73,10 @@ def test_the_plain_list_of_backbones_imports_no_zoo() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("name", sorted(from_torchvision._RESNETS))
+@pytest.mark.parametrize("name", sorted(from_torchvision.RESNETS))
 def test_what_is_told_without_torchvision_is_what_torchvision_gives(name: str) -> None:
     assert registry.backbones.entry(name).metadata == from_torchvision.describe(name)
-    assert from_torchvision._checkpoint(from_torchvision._RESNETS[name][1]) == from_torchvision._cached_file(name)
+    assert from_torchvision._checkpoint(from_torchvision.RESNETS[name][1]) == from_torchvision._cached_file(name)
 
 
 def test_pattern_without_match_is_a_mistake() -> None:

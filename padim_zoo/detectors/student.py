@@ -1,0 +1,222 @@
+"""Training of a student that gives the teacher's features of normal images (Wang et al. 2021, arXiv 2103.04257)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from padim_zoo.atomic import write_whole
+from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.backbones.trainable import frozen, trainable_network
+from padim_zoo.errors import InputError
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+LEARNING_RATE = 0.4
+"""The paper's, for students with batch norms."""
+LEARNING_RATE_WITHOUT_NORMS = 0.05
+"""A larger one makes students without batch norms diverge."""
+LEARNT = 0.9
+"""A student has collapsed whose held-out loss is more than this share of that before the training."""
+
+
+@dataclass
+class Recipe:
+    """How a student is trained; the defaults are those of :class:`~padim_zoo.detectors.stfpm.STFPM`."""
+
+    epochs: int
+    learning_rate: float | None
+    batch_size: int
+    held_out: float
+    patience: int
+    seed: int
+    checkpoint: str | None = None
+    report: Callable[[int, int, float], None] | None = None
+
+
+@dataclass
+class _Progress:
+    """Where a training is: all that it takes to go on."""
+
+    epoch: int = 0
+    initial: float = math.inf
+    best: float = math.inf
+    best_epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+
+def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """Sum over the layers of the mean over images and positions of ‖t/‖t‖ − s/‖s‖‖²; twice the paper's equation 3.
+
+    The authors' code leaves the factor ½ of the paper out, and their learning rate goes with that.
+    """
+    layers = [
+        (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1).mean()
+        for t, s in zip(teacher, student, strict=True)
+    ]
+    return torch.stack(layers).sum()
+
+
+def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Backbone, Tensor, list[float]]:
+    """Train a student on normal images, and keep the one that matches held-out images best.
+
+    Parameters
+    ----------
+    teacher : Backbone
+    images : Tensor (n, 3, H, W), uint8
+    recipe : Recipe
+
+    Returns
+    -------
+    student : Backbone
+    held_out : Tensor (m,), int64
+        Indices of the images that were not trained on.
+    losses : list of float
+        Loss of the held-out images after each epoch.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two images, or the student has not learnt to match the held-out ones.
+    """
+    n = len(images)
+    if n < 2:
+        raise InputError(f"a student needs at least 2 normal images, one of them to hold out; found {n}")
+    order = torch.from_numpy(np.random.default_rng(recipe.seed).permutation(n))
+    count = min(n - 1, max(1, round(recipe.held_out * n)))
+    held_out, used = order[:count].sort().values, order[count:].sort().values
+    network = trainable_network(teacher, recipe.seed).to(teacher.device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=_learning_rate(network, recipe), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+    )
+    key = _key(teacher, images, recipe)
+    progress = _resume(recipe.checkpoint, key, network, optimizer) or _Progress(
+        initial=_held_out_loss(teacher, network, images[held_out], recipe.batch_size)
+    )
+    while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
+        _epoch(teacher, network, optimizer, images[used], recipe, progress.epoch)
+        progress.epoch += 1
+        loss = _held_out_loss(teacher, network, images[held_out], recipe.batch_size)
+        progress.losses.append(loss)
+        if loss < progress.best:
+            progress.best, progress.best_epoch = loss, progress.epoch
+            progress.best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        if recipe.report is not None:
+            recipe.report(progress.epoch, recipe.epochs, loss)
+        if recipe.checkpoint is not None:
+            _write_checkpoint(recipe.checkpoint, key, network, optimizer, progress)
+        if not math.isfinite(loss):
+            break
+    if not progress.best <= LEARNT * progress.initial:
+        raise InputError(
+            f"the student has collapsed: its loss on {count} held-out images is {progress.best:.3g} at best, and was "
+            f"{progress.initial:.3g} before the training; try a lower learning_rate, more epochs or another seed"
+        )
+    network.load_state_dict(progress.best_state)
+    return frozen(copy.deepcopy(network).cpu(), teacher).to(teacher.device), held_out, progress.losses
+
+
+def _learning_rate(network: nn.Module, recipe: Recipe) -> float:
+    if recipe.learning_rate is not None:
+        return recipe.learning_rate
+    has_norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return LEARNING_RATE if has_norms else LEARNING_RATE_WITHOUT_NORMS
+
+
+def _normalised(teacher: Backbone, images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values, device=teacher.device).view(1, 3, 1, 1) for values in (teacher.mean, teacher.std))
+    pixels = images.to(teacher.device).float().div_(255)
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _batches(images: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def _epoch(
+    teacher: Backbone, network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, recipe: Recipe, epoch: int
+) -> None:
+    """One pass over the images, in an order by the seed and the number of the epoch: a resumed one is the same."""
+    network.train()
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(images))
+    for batch in _batches(images[torch.from_numpy(order)], recipe.batch_size):
+        loss = matching_loss(teacher(batch.to(teacher.device).float() / 255), network(_normalised(teacher, batch)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+@torch.no_grad()
+def _held_out_loss(teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int) -> float:
+    network.eval()
+    total = 0.0
+    for batch in _batches(images, batch_size):
+        loss = matching_loss(teacher(batch.to(teacher.device).float() / 255), network(_normalised(teacher, batch)))
+        total += float(loss) * len(batch)
+    return total / len(images)
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def _key(teacher: Backbone, images: Tensor, recipe: Recipe) -> str:
+    """What a training must agree in to be gone on with; not the number of epochs, which may be raised."""
+    settings = [recipe.learning_rate, recipe.batch_size, recipe.held_out, recipe.seed]
+    return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {hash_of({'': images})}"
+
+
+def _write_checkpoint(
+    path: str, key: str, network: nn.Module, optimizer: torch.optim.Optimizer, progress: _Progress
+) -> None:
+    arrays = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
+    arrays |= {f"best.{name}": tensor.contiguous() for name, tensor in progress.best_state.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        arrays[f"momentum.{number}"] = state["momentum_buffer"].contiguous()
+    numbers = {name: value for name, value in vars(progress).items() if name != "best_state"}
+    metadata = {"padim_zoo_student": json.dumps({"key": key, **numbers})}
+    write_whole(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+
+
+def _resume(path: str | None, key: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> _Progress | None:
+    """Take up a training from its checkpoint; None without one.
+
+    Raises
+    ------
+    InputError
+        If the file is no checkpoint, or that of another training.
+    """
+    if path is None or not Path(path).exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            document: dict[str, Any] = json.loads((file.metadata() or {})["padim_zoo_student"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except (SafetensorError, OSError, ValueError, KeyError):
+        raise InputError(f"{path} is no checkpoint of a student: name another file, or remove it") from None
+    if document.pop("key") != key:
+        raise InputError(
+            f"{path} is the checkpoint of another training (backbone, images or settings differ): name another file, "
+            "or remove it"
+        )
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    network.load_state_dict(part("network."))
+    state = optimizer.state_dict()
+    state["state"] = {int(number): {"momentum_buffer": buffer} for number, buffer in part("momentum.").items()}
+    optimizer.load_state_dict(state)
+    return _Progress(**document, best_state=part("best."))

@@ -19,6 +19,7 @@ COMMANDS = {
     "leaderboard": ("padim_zoo.cli.leaderboard:leaderboard", "Show, sort and export the leaderboard of a run store."),
     "compare": ("padim_zoo.cli.compare:compare", "Compare the runs of two run stores, pair by pair."),
     "report": ("padim_zoo.cli.report:report", "Make one HTML page of a run store."),
+    "plot": ("padim_zoo.cli.plot:plot", "Draw a picture of a run store for papers and slides."),
     "check": ("padim_zoo.cli.check:command", "Hold a run store and benchmarks to a committed baseline."),
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "update": ("padim_zoo.cli.update:update", "Continue the fit of a saved detector with more normal images."),

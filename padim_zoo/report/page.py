@@ -15,7 +15,7 @@ from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import DEVIATING, TIMINGS, is_mean, leaderboard
 from padim_zoo.bench.published import METRICS, add_published
 from padim_zoo.bench.store import Document, RunStore
-from padim_zoo.errors import InputError
+from padim_zoo.errors import InputError, MissingExtraError
 from padim_zoo.report.commands import reproducing_command
 
 _MODEL = ("detector", "backbone", "estimator")
@@ -43,7 +43,7 @@ def render_report(store: RunStore) -> str:
         from jinja2 import Environment, StrictUndefined
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise InputError(f"a report needs {error.name}: pip install 'padim-zoo[report]'") from None
+        raise MissingExtraError(str(error.name), "report", "a report") from None
     documents = store.read_all().documents
     if not documents:
         raise InputError(f"{store.folder} has no runs: expected the output of padim-zoo bench")

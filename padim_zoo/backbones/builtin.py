@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, default_dims
 from padim_zoo.backbones.compact_resnet import ProjectedResNet
@@ -73,8 +73,16 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
 
 
 def build_network(layers: Sequence[str]) -> ProjectedResNet:
-    """A network of random weights that gives the maps of some layers, and can be trained."""
-    return ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
+    """A network of random weights that gives the maps of some layers, and can be trained.
+
+    The distilled network has no batch norms; one that starts from random weights learns a good deal faster with them.
+    """
+    network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d) and not name.startswith("projections."):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, nn.Sequential(module, nn.BatchNorm2d(module.out_channels)))
+    return network
 
 
 def _shipped() -> dict[str, Tensor]:

@@ -62,6 +62,8 @@ def evaluate(
             "test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
+    if pictures and not detector.makes_maps:
+        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --pictures")
     samples = chosen.test
     prediction: Prediction = detector.predict([sample.path for sample in samples])
     truth = masks(samples, detector.transform)

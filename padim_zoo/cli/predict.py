@@ -78,6 +78,8 @@ def predict(
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
     detector: Any = load(model, device=device, batch_size=batch_size)
+    if (maps or pictures) and not detector.makes_maps:
+        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --pictures")
     limit = detector.threshold_ if threshold is None else threshold
     folder = picture_folder(detector, output, pictures, limit) if output is not None and pictures else None
 

@@ -64,6 +64,8 @@ class Detector(ABC):
     """
 
     calibration_: Calibration | None = None
+    makes_maps: bool = True
+    """Whether predictions have anomaly maps."""
     score_is_map_maximum: ClassVar[bool] = True
     """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
 

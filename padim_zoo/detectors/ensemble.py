@@ -65,6 +65,7 @@ class Ensemble(Detector):
         self.members = members
         self.rule = rule
         self.weights = weights
+        self.makes_maps = any(member.makes_maps for member in members)
 
     def check_parameters(self) -> None:
         """Refuse members that cannot score together.

@@ -108,6 +108,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     """
 
     name = "mahalanobis-ad"
+    makes_maps = False
     scoring = frozenset({"threshold"})
     modelling = frozenset({"covariance", "components", "explained"})
 

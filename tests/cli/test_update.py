@@ -67,6 +67,15 @@ def test_a_resumable_model_stays_one(folder, tmp_path):
     assert load(model).n_images_ == 20
 
 
+def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"], "--detector", "mahalanobis-ad")
+    for options in (["--pictures", "overlay"], ["--maps", "npy"]):
+        told = run("predict", model, folder / "new", "-o", tmp_path / "found", *options, code=2)
+        assert "makes no anomaly maps" in told
+    assert not (tmp_path / "found").exists()
+
+
 def test_refusals_leave_the_model_alone(folder, tmp_path):
     model = tmp_path / "model.safetensors"
     fit(model, [folder / "old"], "--dims", "4")

@@ -3,7 +3,9 @@
 Of each run there is
 
 * ``<id>.json``: the document. It is written last: where it exists, the run is complete.
-* ``<id>.safetensors``: the labels, the test scores of each fold, and the out-of-fold scores of the normal images.
+* ``<id>.safetensors``: the labels, the test scores of each fold, the out-of-fold scores of the normal images, and,
+  since they cannot be made of scores, the curves of the pixels: ``pro_curve``, ``pixel_roc_curve`` and
+  ``pixel_pr_curve``, each (2, 101), abscissas over ordinates, the mean of the folds. Older stores have no curves.
 * ``<id>.maps.safetensors``: only for members of ensembles, their anomaly maps of the test set. It may be deleted; an
   ensemble that is asked for later runs its members again.
 

@@ -63,16 +63,19 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] | None = None
+    _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def judge(self, truth: Truth, prediction: Prediction) -> None:
         """Add the figures of one fold."""
         figures = truth.judge(prediction)
         self.figures.append(figures.values)
+        self._curves.append(figures.curves)
         self.notes += [note for note in figures.notes if note not in self.notes]
 
     def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the test scores of all folds (K, N), and the interval of their mean image AUROC."""
-        self.scores = {"labels": labels, "scores": scores}
+        """Keep the test scores of all folds (K, N), the folds' mean curves, and the interval of their image AUROC."""
+        curves = {f"{name}_curve": np.stack([fold[name] for fold in self._curves]).mean(0) for name in self._curves[0]}
+        self.scores = {"labels": labels, "scores": scores, **curves}
         low, high = bootstrap_interval(labels, scores)
         self.interval = {"image_auroc_low": low, "image_auroc_high": high}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, paired_difference
 from padim_zoo.metrics.evaluation import Figures, evaluate
-from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
-from padim_zoo.metrics.region_overlap import aupro, rank_pixels
+from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, detection_curve, f1_max, precision_curve, rank
+from padim_zoo.metrics.region_overlap import aupro, pro_curve, rank_pixels
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 __all__ = [
@@ -17,9 +17,12 @@ __all__ = [
     "average_precision",
     "bootstrap_interval",
     "conformal_threshold",
+    "detection_curve",
     "evaluate",
     "f1_max",
     "paired_difference",
+    "precision_curve",
+    "pro_curve",
     "rank",
     "rank_pixels",
     "smallest_false_alarm_rate",

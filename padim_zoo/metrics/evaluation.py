@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
-from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
-from padim_zoo.metrics.region_overlap import aupro, rank_pixels
+from padim_zoo.metrics.ranking import (
+    Ranking,
+    auroc,
+    average_precision,
+    detection_curve,
+    f1_max,
+    precision_curve,
+    rank,
+)
+from padim_zoo.metrics.region_overlap import aupro, pro_curve, rank_pixels
+
+_POINTS = 101
+"""Points of a curve to draw."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +35,15 @@ class Figures:
         [0, 1]; ``image_f1_threshold`` and ``pixel_f1_threshold``, in the unit of the scores. NaN where undefined.
     notes : list of str
         Why a figure is undefined, and which images a figure leaves out.
+    curves : dict of str to ndarray (2, 101), float32
+        Curves of all pixels to draw, abscissas over ordinates: ``pixel_roc``, false and true positive rates; ``pro``,
+        false positive rates up to the limit of AUPRO and per-region overlap; ``pixel_pr``, recall and precision.
+        The abscissas are the same for all test sets, so that curves can be averaged. None where they are undefined.
     """
 
     values: dict[str, float]
     notes: list[str]
+    curves: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
 
 def evaluate(
@@ -77,7 +93,21 @@ def evaluate(
         **_ranking_figures("pixel", pixels),
         "aupro": aupro(pixels, regions, limit=aupro_limit),
     }
-    return Figures(values, notes)
+    return Figures(values, notes, _curves(pixels, regions, aupro_limit))
+
+
+def _curves(pixels: Ranking, regions: np.ndarray, limit: float) -> dict[str, np.ndarray]:
+    if not pixels.defined:
+        return {}
+    # Curves over a false positive rate rise early: half of the points lie in the first quarter.
+    rates = np.linspace(0, 1, _POINTS) ** 2
+    recalls = np.linspace(0, 1, _POINTS)
+    found = {
+        "pixel_roc": (rates, detection_curve(pixels, rates)),
+        "pro": (limit * rates, pro_curve(pixels, regions, limit * rates)),
+        "pixel_pr": (recalls, precision_curve(pixels, recalls)),
+    }
+    return {name: np.stack(curve).astype(np.float32) for name, curve in found.items()}
 
 
 def _pixel_truth(

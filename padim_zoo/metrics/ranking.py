@@ -97,6 +97,47 @@ def area_shares(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
     return shares
 
 
+def detection_curve(ranking: Ranking, rates: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """The share of anomalous items that is detected at some false positive rates.
+
+    Items tied in score are detected together, and the curve is linear between thresholds. Where several thresholds
+    have one false positive rate, it is the largest share that counts.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        Of P anomalous items among at least one normal one.
+    rates : ndarray (n,)
+        False positive rates in [0, 1].
+    weights : ndarray (P,), optional
+        What each anomalous item counts, in the ranking's order; by default all alike, 1 in total.
+
+    Returns
+    -------
+    ndarray (n,), float64
+    """
+    counts = np.full(len(ranking.anomalous), 1 / len(ranking.anomalous)) if weights is None else weights
+    # Best items first: false alarms rise from one group of tied items to the next.
+    start, full = ranking.outscored_by[::-1], ranking.false_alarms[::-1]
+    last = np.append(np.flatnonzero((np.diff(start) > 0) | (np.diff(full) > 0)), len(start) - 1)
+    found = np.cumsum(counts[::-1])[last]
+    alarms = np.stack([start[last], full[last]], axis=1).ravel()
+    shares = np.stack([np.append(0.0, found[:-1]), found], axis=1).ravel()
+    # Of several points at one place np.interp takes the last.
+    curve: np.ndarray = np.interp(rates * len(ranking.normal), np.append(0, alarms), np.append(0.0, shares))
+    return curve
+
+
+def precision_curve(ranking: Ranking, recalls: np.ndarray) -> np.ndarray:
+    """The precision at the highest threshold whose recall is at least that of each of ``recalls``, in (0, 1]."""
+    count = len(ranking.anomalous)
+    # Less a little, lest 7 % of 100 items be 8 by rounding.
+    items = np.clip(np.ceil(recalls * count - 1e-9).astype(np.int64), 1, count)
+    hits, false_alarms = ranking.hits[-items], ranking.false_alarms[-items]
+    precisions: np.ndarray = hits / (hits + false_alarms)
+    return precisions
+
+
 def auroc(ranking: Ranking) -> float:
     """Area under the ROC curve: the chance that an anomalous item outscores a normal one, ties counting half."""
     if not ranking.defined:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from padim_zoo.errors import InputError
-from padim_zoo.metrics.ranking import Ranking, area_shares, rank
+from padim_zoo.metrics.ranking import Ranking, area_shares, detection_curve, rank
 
 # Diagonal neighbours belong to one defect.
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
@@ -83,6 +83,25 @@ def aupro(ranking: Ranking, regions: np.ndarray, *, limit: float = 0.3) -> float
         return math.nan
     found = np.bincount(regions, weights=area_shares(ranking, limit))
     return float((found / np.bincount(regions)).mean())
+
+
+def pro_curve(ranking: Ranking, regions: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Per-region overlap at some false positive rates: the curve under which :func:`aupro` is the area.
+
+    Parameters
+    ----------
+    ranking, regions
+        As :func:`rank_pixels` gives them, with normal and anomalous pixels.
+    rates : ndarray (n,)
+        False positive rates in [0, 1].
+
+    Returns
+    -------
+    ndarray (n,), float64
+        In [0, 1].
+    """
+    sizes = np.bincount(regions)
+    return detection_curve(ranking, rates, 1 / (sizes[regions] * len(sizes)))
 
 
 def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic]) -> np.ndarray:

@@ -114,6 +114,9 @@ def _behind(store: RunStore, document: Document) -> dict[str, Any]:
         arrays = store.scores(document["id"])
         # Folds score on scales of their own, but nearly the same: their mean is one curve instead of many.
         found |= curves(arrays["labels"], arrays["scores"].mean(0))
+        for name in ("pro", "pixel_roc", "pixel_pr"):
+            if f"{name}_curve" in arrays:  # older stores have none
+                found[name] = [_rounded(values) for values in arrays[f"{name}_curve"]]
     return found
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from padim_zoo.errors import InputError
-from padim_zoo.metrics import aupro, auroc, rank_pixels
+from padim_zoo.metrics import aupro, auroc, precision_curve, pro_curve, rank_pixels
 
 LIMITS = st.sampled_from([0.01, 0.05, 0.3, 0.5, 1.0]) | st.floats(0.01, 1)
 
@@ -140,3 +140,43 @@ def test_a_limit_that_is_no_rate_is_refused(limit: float) -> None:
     ranked = rank_pixels(np.zeros((1, 2, 2), dtype=np.float32), np.eye(2, dtype=bool)[None])
     with pytest.raises(InputError, match="AUPRO limit"):
         aupro(*ranked, limit=limit)
+
+
+def literal_curve(maps: np.ndarray, masks: np.ndarray, rate: float) -> float:
+    """One point per distinct score, joined by straight lines; the upper one of two at one place."""
+    regions = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
+    points = [(0.0, 0.0)]
+    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
+        called = maps >= threshold
+        overlaps = [called[image][defect].mean() for image, defect in regions]
+        points.append((float(called[~masks].mean()), float(np.mean(overlaps))))
+    x0, y0 = [(x, y) for x, y in points if x <= rate][-1]
+    right = [(x, y) for x, y in points if x > rate]
+    if not right:
+        return y0
+    x1, y1 = right[0]
+    return y0 + (y1 - y0) * (rate - x0) / (x1 - x0)
+
+
+@given(labelled_maps(), st.lists(st.integers(0, 16).map(lambda share: share / 16), min_size=1, max_size=4))
+def test_the_curve_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], rates: list[float]) -> None:
+    maps, masks = test_set
+    ranking, regions = rank_pixels(maps, masks)
+    # In the middle between counts too, where rounding cannot move a rate over a step.
+    asked = [*rates, *((np.arange(len(ranking.normal)) + 0.5) / len(ranking.normal))]
+    found = pro_curve(ranking, regions, np.array(asked))
+    for rate, share in zip(asked, found, strict=True):
+        assert share == pytest.approx(literal_curve(maps, masks, rate), abs=1e-9)
+
+
+@given(labelled_maps())
+def test_precision_at_a_recall_is_that_of_a_threshold(test_set: tuple[np.ndarray, np.ndarray]) -> None:
+    maps, masks = test_set
+    ranking, _ = rank_pixels(maps, masks)
+    for recall in (0.0, 0.1, 0.5, 1.0):
+        reached = [
+            (float(masks[maps >= threshold].mean()))
+            for threshold in sorted(set(maps.ravel().tolist()), reverse=True)
+            if masks[maps >= threshold].sum() >= max(1, math.ceil(recall * masks.sum()))
+        ]
+        assert precision_curve(ranking, np.array([recall]))[0] == pytest.approx(reached[0])

@@ -62,6 +62,8 @@ def test_the_data_are_those_of_the_store(store: RunStore) -> None:
         assert row["pixel_auroc"] == np.mean([fold["pixel_auroc"] for fold in run["folds"]])
         assert len(run["normal"]) == (arrays["labels"] == 0).sum()
         assert auc(*run["roc"]) == pytest.approx(roc_auc_score(arrays["labels"], arrays["scores"].mean(0)), abs=1e-4)
+        assert auc(*run["pro"]) / 0.3 == pytest.approx(row["aupro"], abs=0.01)
+        assert auc(*run["pixel_roc"]) == pytest.approx(row["pixel_auroc"], abs=0.01)
 
 
 def test_no_curve_without_both_kinds_of_images() -> None:

@@ -1,20 +1,16 @@
-"""Backbones of third parties: the documented plugin works, and what is no Backbone is told how to become one."""
+"""Backbones of third parties: the documented plugin is saved and loaded; what is none is told how to become one."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from torch import nn
 
 from padim_zoo import InputError, PaDiM, load, load_plugin, registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.cli.main import main
-from padim_zoo.data.synthetic import generate
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "backbone-plugin.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -31,14 +27,6 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "stem.py"
     path.write_text(code, encoding="utf-8")
     return path
-
-
-def test_the_documented_commands_run(plugin: Path) -> None:
-    generate(Path("images"), categories=["gear"], train=6, good=1, defects_per_kind=1, size=64)
-    [commands] = [text for language, text in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if language == "sh"]
-    for line in commands.splitlines():
-        result = CliRunner().invoke(main, shlex.split(line)[1:])
-        assert result.exit_code == 0, result.output
 
 
 def test_the_documented_backbone_is_saved_and_built_again(plugin: Path) -> None:

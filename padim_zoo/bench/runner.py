@@ -76,7 +76,7 @@ class Runner:
         if isinstance(outcome, Exception):
             self.store.write(document)
         else:
-            self.store.write(document, outcome.scores, outcome.maps)
+            self.store.write(document, outcome.scores, outcome.maps, outcome.gallery)
         return document
 
 

@@ -223,6 +223,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "precision": _text,
     "batch_size": _integer,
     "cache": _boolean,
+    "gallery": _boolean,
     "jobs": _integer,
     "plugin": _paths,
     "output": _path,

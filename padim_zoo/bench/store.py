@@ -8,6 +8,8 @@ Of each run there is
   ``pixel_pr_curve``, each (2, 101), abscissas over ordinates, the mean of the folds. Older stores have no curves.
 * ``<id>.maps.safetensors``: only for members of ensembles, their anomaly maps of the test set. It may be deleted; an
   ensemble that is asked for later runs its members again.
+* ``<id>.gallery.safetensors``: pictures of a few test images, see :mod:`padim_zoo.bench.gallery`. Runs of older stores
+  and those with ``--no-gallery`` have none; it may be deleted.
 
 Any number of processes may write to one folder: every file appears under its name by one atomic rename.
 """
@@ -110,9 +112,12 @@ class RunStore:
         document: Mapping[str, Any],
         scores: Mapping[str, np.ndarray] | None = None,
         maps: Mapping[str, np.ndarray] | None = None,
+        gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Write a run: its arrays first, its document last."""
         run_id = document["id"]
+        if gallery is not None:
+            self._write(self._path(run_id, ".gallery.safetensors"), _tensors(gallery))
         if maps is not None:
             self._write(self._path(run_id, ".maps.safetensors"), _tensors(maps))
         if scores is not None:
@@ -131,6 +136,11 @@ class RunStore:
     def has_maps(self, run_id: str) -> bool:
         """Whether the maps of a run were kept."""
         return self._path(run_id, ".maps.safetensors").exists()
+
+    def gallery(self, run_id: str) -> dict[str, np.ndarray] | None:
+        """The arrays that :meth:`write` was given as ``gallery``, or None if there are none."""
+        path = self._path(run_id, ".gallery.safetensors")
+        return _read_tensors(path) if path.exists() else None
 
     def clean(self) -> None:
         """Remove temporary files whose writer, a process of this machine, is gone."""

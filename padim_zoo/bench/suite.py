@@ -69,6 +69,8 @@ class Suite:
         Images that pass the backbone at a time.
     cache : bool
         Whether features are kept on disk for the next benchmark, and taken from there.
+    gallery : bool
+        Whether each run keeps pictures of a few test images for the report.
     jobs : int
         Worker processes.
     plugin : tuple of Path
@@ -102,6 +104,7 @@ class Suite:
     precision: str = "float32"
     batch_size: int = 32
     cache: bool = True
+    gallery: bool = True
     jobs: int = 1
     plugin: tuple[Path, ...] = ()
     output: Path = Path("runs")

@@ -11,6 +11,7 @@ import numpy as np
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
+from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
 from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
 from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
@@ -63,6 +64,7 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] | None = None
+    gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def judge(self, truth: Truth, prediction: Prediction) -> None:
@@ -158,6 +160,7 @@ class Workbench:
         self._cache = cache
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, Truth] = {}
+        self._thumbnails = Thumbnails(category)
         self._images: list[np.ndarray] = []
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
@@ -214,11 +217,14 @@ class Workbench:
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
         normal_maps = MapStatistics()
+        small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
             outcome.judge(truth, test)
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
+            if self.suite.gallery:
+                small_maps.add(test.maps, held_out.maps if held_out is not None else None)
             if keep_maps:
                 test_maps.append(test.maps)
                 normal_maps.add(held_out.maps if held_out is not None else None)
@@ -229,7 +235,16 @@ class Workbench:
             outcome.set_threshold(held_out_scores)
         if keep_maps:
             outcome.maps = normal_maps.with_maps(test_maps)
+        self._illustrate(outcome, run, truth, small_maps, detector.transform)
         return outcome
+
+    def _illustrate(self, outcome: Outcome, run: Run, truth: Truth, maps: FoldMaps, transform: Transform) -> None:
+        """Add the gallery, if the suite wants one."""
+        if self.suite.gallery:
+            scores = outcome.scores["scores"].mean(0)
+            outcome.gallery = make_gallery(
+                self.category, scores, truth.masks, maps, self._thumbnails, transform, run.config.data
+            ).to_arrays()
 
     def _create(self, run: Run) -> Detector:
         return create_detector(self.suite, run, self.backbone)
@@ -246,16 +261,21 @@ class Workbench:
         outcome = Outcome(members[0]["n_train"], members[0]["n_test"])
         assert run.config.ensemble is not None
         # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
-        truth = self.truth(create_detector(self.suite, run, None).transform)
+        transform = create_detector(self.suite, run, None).transform
+        truth = self.truth(transform)
         with PeakMemory() as memory:
             maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
         scores = maps.max(axis=(2, 3))
+        small_maps = FoldMaps()
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
             outcome.judge(truth, Prediction(fold_scores, fold_maps))
+            if self.suite.gallery:
+                small_maps.add(fold_maps)
         timings = [member["timings"] for member in members]
         outcome.timings = {
             name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
         }
         outcome.timings["peak_memory_mb"] = memory.megabytes
         outcome.keep_scores(truth.labels, scores)
+        self._illustrate(outcome, run, truth, small_maps, transform)
         return outcome

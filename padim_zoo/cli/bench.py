@@ -40,6 +40,11 @@ SOME_FAILED = 1
 @click.option("--precision", metavar="TYPE", help="Of backbones: float32, bfloat16 or auto.  [default: float32]")
 @click.option("--batch-size", metavar="N", help="Images that pass the backbone at a time.  [default: 32]")
 @click.option("--cache/--no-cache", default=None, help="Keep features on disk for the next time.  [default: cache]")
+@click.option(
+    "--gallery/--no-gallery",
+    default=None,
+    help="Keep pictures of a few test images for the report.  [default: gallery]",
+)
 @click.option("--jobs", metavar="N", help="Worker processes.  [default: 1]")
 @click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")
 @click.option("--output", metavar="DIR", help="Run store.  [default: runs]")

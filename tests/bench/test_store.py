@@ -54,8 +54,8 @@ def test_the_document_appears_last(tmp_path, monkeypatch):
     order = []
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda source, target: (order.append(target.name), replace(source, target)))
-    RunStore(tmp_path).write(document(), {"scores": np.zeros(2)}, {"maps": np.zeros(2)})
-    assert order == ["ab.maps.safetensors", "ab.safetensors", "ab.json"]
+    RunStore(tmp_path).write(document(), {"scores": np.zeros(2)}, {"maps": np.zeros(2)}, {"about": np.zeros(2)})
+    assert order == ["ab.gallery.safetensors", "ab.maps.safetensors", "ab.safetensors", "ab.json"]
 
 
 @pytest.mark.parametrize(

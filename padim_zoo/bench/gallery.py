@@ -1,0 +1,283 @@
+"""Pictures of a few test images of a run: the worst misses, the worst false alarms and some at random.
+
+A run keeps them small and ready to show: the image as the backbone saw it, its mask and its anomaly map, some 10 to
+20 KB each together, so that a report can be made where neither the data set nor the detector is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from PIL import Image, features
+from torch.nn.functional import avg_pool2d
+
+from padim_zoo.data.image import read_image
+from padim_zoo.data.sample import Category
+from padim_zoo.data.transform import Transform
+
+PER_REASON = 4
+"""Images for each reason to show one."""
+
+IMAGE_SIDE = 256
+"""Longest side of an image and a mask that is kept, in pixels."""
+
+MAP_SIDE = 128
+"""Longest side of an anomaly map that is kept; maps are smooth, and half the size loses nothing that can be seen."""
+
+_QUALITY = 82
+_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image of a gallery.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the test set.
+    name : str
+        The last two parts of its path.
+    kind : str
+        The kind of defect.
+    label : int
+        0 for a normal image, 1 for an anomalous one.
+    score : float
+        The mean over the folds.
+    reasons : tuple of str
+        Why it is shown: ``"miss"``, ``"false alarm"``, ``"random"``.
+    """
+
+    index: int
+    name: str
+    kind: str
+    label: int
+    score: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What a run shows.
+
+    Attributes
+    ----------
+    items : list of Shown
+    images : dict of int to bytes
+        By index; WebP, or JPEG where Pillow has no WebP.
+    masks : dict of int to bytes
+        PNG, white where anomalous; only of images that have a mask.
+    maps : dict of int to bytes
+        Grey and lossless, WebP or PNG: the level ``q`` stands for the score ``low + (q / 255)² (high - low)``, which
+        spends more levels on the low scores of normal pixels. Empty for detectors without maps.
+    low, high : float
+        Of all maps of the run.
+    colour_low, colour_high : float
+        The scores that the first and the last colour stand for: median and 99.9th percentile of normal pixels.
+    colours_from : str
+        Which pixels these are: ``"held-out"`` normal images, normal ``"test"`` images where there are no folds, or
+        ``"all"`` test images where none is normal.
+    """
+
+    items: list[Shown]
+    images: dict[int, bytes]
+    masks: dict[int, bytes]
+    maps: dict[int, bytes]
+    low: float = 0.0
+    high: float = 0.0
+    colour_low: float = 0.0
+    colour_high: float = 0.0
+    colours_from: str = "all"
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As a run store keeps it."""
+        about = {name: getattr(self, name) for name in _ABOUT}
+        text = json.dumps({**about, "items": [asdict(item) for item in self.items]}, allow_nan=False)
+        arrays = {"about": np.frombuffer(text.encode(), dtype=np.uint8)}
+        for kind in _PICTURES:
+            for index, picture in getattr(self, kind).items():
+                arrays[f"{kind}.{index}"] = np.frombuffer(picture, dtype=np.uint8)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Gallery:
+        """The inverse of :meth:`to_arrays`.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If the arrays are none of a gallery.
+        """
+        about = json.loads(arrays["about"].tobytes())
+        items = [Shown(**{**item, "reasons": tuple(item["reasons"])}) for item in about.pop("items")]
+        gallery = cls(items, {}, {}, {}, **about)
+        for name, array in arrays.items():
+            kind, _, index = name.partition(".")
+            if kind in _PICTURES:
+                getattr(gallery, kind)[int(index)] = array.tobytes()
+        return gallery
+
+
+_PICTURES = ("images", "masks", "maps")
+_ABOUT = ("low", "high", "colour_low", "colour_high", "colours_from")
+
+
+def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple[str, ...]]:
+    """The images to show, and why.
+
+    Parameters
+    ----------
+    labels, scores : ndarray (N,)
+    data : str
+        Hexadecimal fingerprint of the data: all runs on it show the same random images.
+
+    Returns
+    -------
+    dict
+        Indices of the anomalous images of the lowest scores (whether or not they are below any threshold), the normal
+        ones of the highest, and a draw of all; the worst first.
+    """
+    order = np.argsort(scores, kind="stable")
+    anomalous = labels[order] == 1
+    seed = int(data[:8] or "0", 16)
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    chosen: dict[int, tuple[str, ...]] = {}
+    for reason, indices in (("miss", order[anomalous]), ("false alarm", order[~anomalous][::-1]), ("random", drawn)):
+        for index in indices[:PER_REASON].tolist():
+            chosen[index] = (*chosen.get(index, ()), reason)
+    return chosen
+
+
+class FoldMaps:
+    """Anomaly maps of the test images, reduced and averaged over the folds, and what normal pixels score."""
+
+    def __init__(self) -> None:
+        self._total: np.ndarray | None = None
+        self._folds = 0
+        self._normal: list[np.ndarray] = []
+
+    def add(self, maps: np.ndarray | None, held_out: np.ndarray | None = None) -> None:
+        """Count the maps (N, H, W) of one fold in; and those (n, H, W) of the normal images that it holds out."""
+        if maps is None:
+            return
+        small = _reduced(maps)
+        self._total = small if self._total is None else self._total + small
+        self._folds += 1
+        if held_out is not None:
+            self._normal.append(held_out[:, ::4, ::4].ravel())
+
+    @property
+    def mean(self) -> np.ndarray | None:
+        """Maps (N, h, w); None where there are none."""
+        return None if self._total is None else self._total / self._folds
+
+    def colours(self, labels: np.ndarray) -> tuple[float, float, str]:
+        """Median and 99.9th percentile of normal pixels, and where these are from."""
+        if self._normal:
+            pixels, source = np.concatenate(self._normal), "held-out"
+        else:
+            assert self.mean is not None
+            normal = labels == 0
+            pixels, source = (self.mean[normal], "test") if normal.any() else (self.mean, "all")
+        low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
+        return low, high, source
+
+
+class Thumbnails:
+    """Test images as the backbone sees them, reduced and encoded once for all runs that show them."""
+
+    def __init__(self, category: Category) -> None:
+        self._category = category
+        self._encoded: dict[tuple[Transform, int], bytes] = {}
+
+    def of(self, index: int, transform: Transform) -> bytes:
+        """The encoded image of a number."""
+        key = transform, index
+        if key not in self._encoded:
+            picture = Image.fromarray(transform.image(read_image(self._category.test[index].path)))
+            picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
+            self._encoded[key] = _encoded(picture, "WEBP" if _has_webp() else "JPEG", quality=_QUALITY)
+        return self._encoded[key]
+
+
+def make_gallery(
+    category: Category,
+    scores: np.ndarray,
+    masks: Sequence[np.ndarray | None],
+    maps: FoldMaps,
+    thumbnails: Thumbnails,
+    transform: Transform,
+    data: str,
+) -> Gallery:
+    """The gallery of a run.
+
+    Parameters
+    ----------
+    category : Category
+    scores : ndarray (N,)
+        The mean over the folds.
+    masks : sequence of N (bool ndarray (H, W) or None)
+        In register with the maps.
+    maps : FoldMaps
+        With all folds counted in.
+    thumbnails : Thumbnails
+        Of the category.
+    transform : Transform
+        The detector's.
+    data : str
+        Fingerprint of the data.
+    """
+    labels = np.array([sample.label for sample in category.test])
+    chosen = choose(labels, scores, data)
+    items = [
+        Shown(index, "/".join(sample.path.parts[-2:]), sample.kind, sample.label, float(scores[index]), reasons)
+        for index, reasons in chosen.items()
+        for sample in [category.test[index]]
+    ]
+    images = {index: thumbnails.of(index, transform) for index in chosen}
+    drawn = {index: _mask(mask) for index in chosen if (mask := masks[index]) is not None}
+    if maps.mean is None:
+        return Gallery(items, images, drawn, {})
+    shown = {index: maps.mean[index] for index in chosen}
+    low, high = (float(bound(list(shown.values()))) for bound in (np.min, np.max))
+    encoded = {index: _map(values, low, high) for index, values in shown.items()}
+    return Gallery(items, images, drawn, encoded, low, high, *maps.colours(labels))
+
+
+def _reduced(maps: np.ndarray) -> np.ndarray:
+    """Maps (N, H, W) of which neither side is longer than MAP_SIDE, each pixel the mean of a square of them."""
+    factor = -(-max(maps.shape[1:]) // MAP_SIDE)
+    if factor == 1:
+        return np.asarray(maps, dtype=np.float32)
+    batch = torch.from_numpy(np.asarray(maps, dtype=np.float32))[:, None]
+    return avg_pool2d(batch, factor, ceil_mode=True, count_include_pad=False)[:, 0].numpy()
+
+
+def _map(values: np.ndarray, low: float, high: float) -> bytes:
+    share = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    levels = np.round(_LEVELS * np.sqrt(np.clip(share, 0, 1))).astype(np.uint8)
+    picture = Image.fromarray(levels)
+    if _has_webp():  # a third smaller than PNG
+        return _encoded(picture, "WEBP", lossless=True)
+    return _encoded(picture, "PNG", optimize=True)
+
+
+def _mask(mask: np.ndarray) -> bytes:
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
+    return _encoded(picture.convert("1"), "PNG", optimize=True)
+
+
+def _has_webp() -> bool:
+    return bool(features.check("webp"))
+
+
+def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -76,6 +76,8 @@ class Backbone(nn.Module):
         Channels of each layer.
     weights_hash : str
         16 hex digits that change with any tensor of ``state``, and with nothing else.
+    example_size : tuple of int
+        Height and width of an image that the network can take.
     default_dims : int
         How many channels a detector keeps unless told otherwise: see :func:`default_dims`.
     default_reduction : str
@@ -111,7 +113,7 @@ class Backbone(nn.Module):
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.weights_source = weights_source
-        self._example_size = example_size
+        self.example_size = example_size
         self.weights_hash = hash_of(state)
         self._state = dict(state)  # out of reach of what follows, which replaces tensors but does not write to them
         example = torch.linspace(-2, 2, 3 * example_size[0] * example_size[1]).reshape(1, 3, *example_size)
@@ -171,7 +173,7 @@ class Backbone(nn.Module):
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
         try:
-            self._compute(torch.zeros(1, 3, *self._example_size, device=device))
+            self._compute(torch.zeros(1, 3, *self.example_size, device=device))
         except (AssertionError, RuntimeError):
             return False
         return True

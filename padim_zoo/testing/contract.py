@@ -1,0 +1,134 @@
+"""What a broken contract is, and how all of its violations are collected before one error is raised."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from padim_zoo.errors import InputError
+from padim_zoo.registry import Registry
+
+Subject = TypeVar("Subject")
+Check = Callable[[Subject], Iterator[str]]
+"""Yields one line for each thing that is wrong; its name, with spaces, is what is checked."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    check : str
+        What was looked at: ``"batch invariance"``.
+    message : str
+        What was found, what was expected and, where it is known, how to mend it.
+    """
+
+    check: str
+    message: str
+
+
+class ContractError(AssertionError):
+    """A plugin does not keep the contract.
+
+    Attributes
+    ----------
+    violations : tuple of Violation
+        All that was found.
+    """
+
+    def __init__(self, subject: str, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        count = f"{len(violations)} ways" if len(violations) > 1 else "one way"
+        lines = [f"  {violation.check}: {violation.message}" for violation in violations]
+        super().__init__("\n".join([f"{subject} breaks the contract in {count}:", *lines]))
+
+
+def run_checks(subject: str, made: Subject, checks: Sequence[Check[Subject]]) -> None:
+    """Run every check, whatever the others find.
+
+    Raises
+    ------
+    ContractError
+        If any of them finds something, or ends in an error of its own.
+    """
+    violations = [Violation(title_of(check), line) for check in checks for line in _lines(check, made)]
+    if violations:
+        raise ContractError(subject, violations)
+
+
+def title_of(check: Callable[..., Any]) -> str:
+    """What a check looks at, by the name of its function."""
+    return check.__name__.strip("_").replace("_", " ")
+
+
+def _lines(check: Check[Subject], made: Subject) -> Iterator[str]:
+    try:
+        yield from check(made)
+    except Exception as error:  # of the plugin: that it cannot be tried is a finding too
+        yield f"raised {in_one_line(error)}{_place(error)}"
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and message of an error."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, since the traceback is not shown."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def create(registry: Registry[Made], spec: str, expected: type[Made] | None, **options: Any) -> Made:
+    """Make what is registered under a name.
+
+    Raises
+    ------
+    ContractError
+        If it cannot be made or is not what it should be: then there is nothing else to check.
+    InputError
+        If the name is not registered: the message lists the closest names.
+    """
+    registry.entry(spec.partition("(")[0].strip())
+    subject = f"the {registry.kind} {spec!r}"
+    try:
+        made = registry.create(spec, **options)
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        found = f"cannot be made with {given or 'no options'}: {in_one_line(error)}{_place(error)}"
+        raise ContractError(subject, [Violation("creation", found)]) from error
+    if expected is not None and not isinstance(made, expected):
+        found = f"is a {type(made).__name__}: expected a {expected.__module__}.{expected.__qualname__}"
+        raise ContractError(subject, [Violation("creation", found)])
+    return made
+
+
+def refusal(action: Callable[[], Any], what: str, *, must_raise: bool = True) -> Iterator[str]:
+    """A line if ``action`` does not end in an InputError of one line.
+
+    Parameters
+    ----------
+    action : callable
+        Does something with bad input.
+    what : str
+        The bad input, in words.
+    must_raise : bool
+        Whether it has to be refused; else it may work, too.
+    """
+    try:
+        action()
+    except InputError as error:
+        if "\n" in str(error) or not str(error):
+            yield f"{what} raises an InputError of several lines, or none: expected one line, found {str(error)!r}"
+    except Exception as error:
+        yield f"{what} raises {in_one_line(error)}{_place(error)}: expected padim_zoo.InputError with one clear line"
+    else:
+        if must_raise:
+            yield f"{what} is taken without complaint: expected padim_zoo.InputError with one clear line"

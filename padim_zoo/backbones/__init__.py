@@ -1,0 +1,1 @@
+"""Backbones: a batch of images to feature maps."""

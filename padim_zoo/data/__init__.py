@@ -1,0 +1,1 @@
+"""Folders and data sets: to samples, and to batches of images."""

@@ -1,0 +1,1 @@
+"""Pictures of predictions; a run store as an HTML page, or as plots."""

@@ -1,0 +1,40 @@
+"""Sphinx makes a site of these pages, of the docstrings and of the command line: ``tox -e docs``."""
+
+from __future__ import annotations
+
+from sphinx.application import Sphinx
+
+from padim_zoo import __version__
+
+project = "padim-zoo"
+copyright = "the authors of padim-zoo, Apache-2.0"
+version = release = __version__
+root_doc = "index"
+source_suffix = {".md": "markdown", ".rst": "restructuredtext", ".myst": "markdown"}  # .myst: pages of the site alone
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_click"]
+exclude_patterns = ["_build", "_templates", "workflows"]
+templates_path = ["_templates"]
+
+# GitHub's rules for the anchors of headings, since the same pages are read there.
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # the docstrings say types, shapes and units
+numpydoc_show_class_members = False
+
+smartquotes = False  # they would turn --option into –option
+
+html_theme = "furo"
+html_title = f"padim-zoo {__version__}"
+html_copy_source = False
+
+
+def _read_page(app: Sphinx, docname: str, content: list[str]) -> None:
+    """The README is outside of this folder: on the site it is the first page."""
+    content[0] = content[0].replace("](../README.md", "](index.myst")
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _read_page)

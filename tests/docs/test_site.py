@@ -1,0 +1,35 @@
+"""The site leaves out no page, no module and no public name; `tox -e docs` makes it, with warnings as errors."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import padim_zoo
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+API = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_menu_and_in_the_index() -> None:
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} - {"README.md"}
+    menu = re.findall(r"^[\w/-]+$", (DOCS / "index.myst").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pages <= {f"{name}.md" for name in menu}
+    assert all((DOCS / f"{name}{suffix}").exists() for name in menu for suffix in [".rst" if "/" in name else ".md"])
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
+def test_every_module_is_described() -> None:
+    modules = {f"padim_zoo.{module.name}" for module in pkgutil.iter_modules(padim_zoo.__path__)} - {"padim_zoo.cli"}
+    assert modules == set(re.findall(r"^   (padim_zoo\.\w+)$", API, re.MULTILINE))
+
+
+def test_every_name_of_the_package_is_described_where_it_lives() -> None:
+    found = re.findall(r"^   ~(padim_zoo[\w.]*)\.(\w+)$", API, re.MULTILINE)
+    described = {name: module for module, name in found}
+    assert set(described) == set(padim_zoo.__all__) - {"__version__"}
+    for name, module in described.items():
+        assert getattr(importlib.import_module(module), name) is getattr(padim_zoo, name)

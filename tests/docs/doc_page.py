@@ -4,6 +4,8 @@ Every fenced block is run, is parsed where a comment before it says why it is no
 
 ``<!-- starts with: images runs -->``
     Anywhere in the page: what its commands find in their folder (`doc_world.STARTING_POINTS`).
+``<!-- loads: module.py -->``
+    In the page of a plugin: its file, beside the page, which installing it would load.
 ``<!-- not run: needs a download -->``
     Right before a block: its commands are only parsed.
 ``<!-- exits with 1: one image cannot be read -->``
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-COMMENT = re.compile(r"<!--\s*(not run|exits with|starts with)\b\s*(.*?)\s*-->", re.DOTALL)
+COMMENT = re.compile(r"<!--\s*(not run|exits with|starts with|loads)\b\s*(.*?)\s*-->", re.DOTALL)
 
 
 class PageError(AssertionError):
@@ -62,6 +64,7 @@ class Page:
     spans: list[tuple[str, str]] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
     starts_with: list[str] = field(default_factory=list)
+    loads: list[Path] = field(default_factory=list)
     anchors: set[str] = field(default_factory=set)
 
 
@@ -99,6 +102,8 @@ def read_page(path: Path, root: Path) -> Page:
                 text = text.removeprefix(":").strip()
                 if kind == "starts with":
                     page.starts_with += text.split()
+                elif kind == "loads":
+                    page.loads += [path.parent / name for name in text.split()]
                 else:
                     comment[kind] = text
             if comment and following is None:

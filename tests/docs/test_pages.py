@@ -40,6 +40,8 @@ def test_every_block_runs_as_shown(name: str, world: World, tmp_path: Path, monk
     for kind in registry.REGISTRIES.values():
         kind.names()
         monkeypatch.setattr(kind, "_entries", dict(kind._entries))
+    for plugin in page.loads:
+        registry.load_plugin(plugin)
     run = PageRun(page, world.drawn)
     run.all_blocks()
     assert run.ran + run.parsed + run.shown == len(page.blocks)

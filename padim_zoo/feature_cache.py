@@ -48,7 +48,7 @@ class Entry:
 
     Attributes
     ----------
-    maps : tuple of Tensor (H_l, W_l, C_l)
+    maps : tuple of Tensor (H_l, W_l, C_l), or (V, H_l, W_l, C_l) of V views
         One per layer, float32 or, where that holds them exactly, bfloat16. Read ones lie in the mapped file.
     image_size : tuple of int
         Height and width in pixels after the transform.

@@ -15,21 +15,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """Feature maps of N images.
+    """Feature maps of N images, or of V views of each.
 
     Attributes
     ----------
     maps : tuple of Tensor
-        One tensor (N, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution.
+        One tensor (N·V, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution. The views of one image
+        lie next to each other.
     image_size : tuple of int
         Height and width in pixels of the images after the transform: the size of an anomaly map.
+    views : int
+        V: the image as it is, and other views of it, where a detector asks for some.
+    regions : Tensor (N·V, H, W), bool, or None
+        The pixels of each view that count; None where all do.
     """
 
     maps: tuple[Tensor, ...]
     image_size: tuple[int, int]
+    views: int = 1
+    regions: Tensor | None = None
 
     def __len__(self) -> int:
-        return int(self.maps[0].shape[0])
+        return int(self.maps[0].shape[0]) // self.views
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -42,23 +49,61 @@ class Features:
         return tuple((int(layer.shape[2]), int(layer.shape[3])) for layer in self.maps)
 
     def images(self, indices: Sequence[int] | np.ndarray | slice) -> Features:
-        """The features of some of the images, in the order of ``indices``."""
-        rows = indices if isinstance(indices, slice) else torch.as_tensor(np.asarray(indices))
-        return Features(tuple(layer[rows] for layer in self.maps), self.image_size)
+        """The features of some of the images, all views of each, in the order of ``indices``."""
+        if self.views == 1:
+            rows = indices if isinstance(indices, slice) else torch.as_tensor(np.asarray(indices))
+        else:
+            images = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices)]
+            rows = torch.from_numpy(rows_of(images, self.views))
+        return self._rows(rows, self.views)
+
+    def of_views(self, views: Sequence[int]) -> Features:
+        """Some of the views of every image."""
+        if list(views) == list(range(self.views)):
+            return self
+        return self._rows(torch.from_numpy(rows_of(np.arange(len(self)), self.views, views)), len(views))
+
+    def _rows(self, rows: slice | Tensor, views: int) -> Features:
+        regions = None if self.regions is None else self.regions[rows]
+        if regions is not None and bool(regions.all()):
+            regions = None
+        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, regions)
 
     def select(self, channels: Sequence[Sequence[int] | np.ndarray]) -> Features:
         """The given channels of each layer."""
-        return Features(
+        return self.with_maps(
             tuple(
                 layer[:, torch.as_tensor(np.asarray(chosen, dtype=np.int64))]
                 for layer, chosen in zip(self.maps, channels, strict=True)
-            ),
-            self.image_size,
+            )
         )
+
+    def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
+        """The same images and views by other maps."""
+        return Features(maps, self.image_size, self.views, self.regions)
 
     @staticmethod
     def concatenate(parts: Sequence[Features]) -> Features:
-        """All images of several parts, which must agree in layers, grids and image size."""
-        return Features(
-            tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True)), parts[0].image_size
-        )
+        """All images of several parts, which must agree in layers, grids, image size and views."""
+        maps = tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True))
+        return Features(maps, parts[0].image_size, parts[0].views, _all_regions(parts))
+
+
+def rows_of(images: np.ndarray, views: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+    """The rows of some or all views of images, the views of one image next to each other."""
+    offsets = np.arange(views) if chosen is None else np.asarray(chosen, dtype=np.int64)
+    rows: np.ndarray = (images[:, None] * views + offsets).ravel()
+    return rows
+
+
+def _all_regions(parts: Sequence[Features]) -> Tensor | None:
+    if all(part.regions is None for part in parts):
+        return None
+    return torch.cat(
+        [
+            torch.ones(part.maps[0].shape[0], *part.image_size, dtype=torch.bool)
+            if part.regions is None
+            else part.regions
+            for part in parts
+        ]
+    )

@@ -42,7 +42,12 @@ class Extraction:
 
 
 def extract(
-    detector: Detector, samples: Sequence[Sample], cache: FeatureCache | None = None, batch_size: int = 32
+    detector: Detector,
+    samples: Sequence[Sample],
+    cache: FeatureCache | None = None,
+    batch_size: int = 32,
+    *,
+    normal: bool = False,
 ) -> Extraction:
     """Features of samples; those that the cache lacks are computed and added to it.
 
@@ -59,10 +64,16 @@ def extract(
         Without one, everything is computed.
     batch_size : int
         The detector's.
+    normal : bool
+        Whether these are the images of a fit, which some detectors see in several views.
     """
-    cache_key = detector.cache_key
+    cache_key = detector.cache_key_of_normal if normal else detector.cache_key
+
+    def compute(some: Sequence[Sample]) -> Extraction:
+        return _compute(detector, some, normal)
+
     if cache is None or cache_key is None:
-        return _compute(detector, samples)
+        return compute(samples)
     conditions = _conditions(batch_size)
     stack = _Stack(len(samples))
     keys = [""] * len(samples)
@@ -77,11 +88,11 @@ def extract(
         with ThreadPoolExecutor(_READERS) as pool:
             recalled = list(pool.map(recall, range(len(samples))))
     except OSError:  # a file is unreadable, which the detector tells better
-        return _compute(detector, samples)
+        return compute(samples)
     seconds = [found[0] for found in recalled if found is not None and found[1] == conditions]
     missing = [index for index, found in enumerate(recalled) if found is None]
     if missing:
-        computed = _compute(detector, [samples[index] for index in missing])
+        computed = compute([samples[index] for index in missing])
         entries = [Entry(maps, size, computed.seconds_per_image, conditions) for maps, size in _images(computed)]
         for index, entry in zip(missing, entries, strict=True):
             cache.write(keys[index], entry)
@@ -89,9 +100,9 @@ def extract(
         if len(missing) == len(samples):
             return computed
         if not all(stack.put(index, entry) for index, entry in zip(missing, entries, strict=True)):
-            return _compute(detector, samples)  # sizes differ, which the detector refuses
+            return compute(samples)  # sizes differ, which the detector refuses
         seconds += [computed.seconds_per_image] * len(missing)
-    each = fmean(seconds) if seconds else _compute(detector, samples[:batch_size]).seconds_per_image
+    each = fmean(seconds) if seconds else compute(samples[:batch_size]).seconds_per_image
     return Extraction(stack.features, each, len(samples) - len(missing))
 
 
@@ -104,15 +115,18 @@ def _conditions(batch_size: int) -> str:
     )
 
 
-def _compute(detector: Detector, samples: Sequence[Sample]) -> Extraction:
+def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Extraction:
     start = time.perf_counter()
-    features = detector.extract(samples)
+    features = detector.extract_normal(samples) if normal else detector.extract(samples)
     return Extraction(features, (time.perf_counter() - start) / len(samples))
 
 
 def _images(extraction: Extraction) -> list[tuple[tuple[Tensor, ...], tuple[int, int]]]:
-    """Maps (H_l, W_l, C_l), and the size, of each image."""
+    """Maps (H_l, W_l, C_l), or (V, H_l, W_l, C_l) of V > 1 views, and the size, of each image."""
     layers = [layer.permute(0, 2, 3, 1) for layer in extraction.features.maps]
+    if extraction.features.views > 1:
+        views = extraction.features.views
+        layers = [layer.reshape(-1, views, *layer.shape[1:]) for layer in layers]
     return [(maps, extraction.features.image_size) for maps in zip(*layers, strict=True)]
 
 
@@ -141,4 +155,6 @@ class _Stack:
     @property
     def features(self) -> Features:
         """All images, channels last in memory as networks leave them."""
-        return Features(tuple(layer.permute(0, 3, 1, 2) for layer in self._layers), self._image_size)
+        views = self._layers[0].shape[1] if self._layers[0].ndim == 5 else 1
+        maps = [layer.flatten(0, 1) if layer.ndim == 5 else layer for layer in self._layers]
+        return Features(tuple(layer.permute(0, 3, 1, 2) for layer in maps), self._image_size, views)

@@ -47,8 +47,8 @@ RATES = ("promised_false_alarms", "false_alarms", "detections")
 
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
 IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
-SETTINGS = ("dims", "seed", "train_size", "folds")
-TRANSFORM = ("resize", "crop", "sigma", "precision")
+SETTINGS = ("dims", "seed", "train_size", "passes", "folds")
+TRANSFORM = ("resize", "crop", "sigma", "precision", "augment", "tta", "roi")
 HASHES = ("weights_hash", "data", "plugins")
 
 COLUMNS: tuple[Column, ...] = (

@@ -25,8 +25,12 @@ from padim_zoo.bench.settings import (
     split_specs,
 )
 from padim_zoo.bench.suite import Suite
+from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.errors import InputError
+
+_VIEWS = ("augment", "passes", "tta", "roi")
+"""Options that a detector has to take when they are given, and that its spec may set when they are not."""
 
 _OF_THE_SUITE = (
     "backbone",
@@ -79,8 +83,13 @@ def make_plan(suite: Suite) -> Plan:
         mend.
     """
     detectors = [canonical_spec(spec) for spec in registry.detectors.resolve(suite.detectors)]
+    given = [name for name in _VIEWS if getattr(suite, name) is not None]
+    region = None if suite.roi is None else RegionOfInterest(suite.roi).fingerprint()
     for detector in detectors:
-        check_leaves_settings(detector, _OF_THE_SUITE)
+        check_leaves_settings(detector, (*_OF_THE_SUITE, *given))
+        for name in given:
+            if name not in _options(detector):
+                raise InputError(f"the detector {detector} takes no {name}: leave it out, or leave out --{name}")
     estimators = list(dict.fromkeys(map(canonical_estimator, registry.estimators.resolve(suite.estimators))))
     parsed = [_members(text) for text in suite.ensemble]
     named = suite.backbones or [backbone for members in parsed for backbone, _ in members] or ["builtin"]
@@ -103,7 +112,7 @@ def make_plan(suite: Suite) -> Plan:
             module = _build(suite, backbone, layers)
             mates = [detector for detector in detectors if wanted[detector] == layers]
             for seed, detector, (_, estimator) in product(suite.seeds, mates, [p for p in pairs if p[0] == backbone]):
-                model = _describe(suite, module, _Model(backbone, seed, detector, estimator))
+                model = _describe(suite, module, _Model(backbone, seed, detector, estimator), region)
                 # Whatever only the detector can refuse, a device say, it refuses here.
                 create_detector(suite, model, module).features_key  # noqa: B018
                 models[_Model(backbone, seed, detector, estimator)] = model
@@ -149,7 +158,8 @@ def create_backbone(run: Run) -> Backbone | None:
 def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detector:
     """The unfitted detector of a run."""
     config = run.config
-    offered = {
+    views = {"augment": config.augment, "passes": config.passes, "tta": config.tta, "roi": suite.roi}
+    offered: dict[str, Any] = {
         "backbone": backbone,
         "estimator": config.estimator,
         "dims": config.dims,
@@ -161,6 +171,8 @@ def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detect
         "precision": config.precision,
         "batch_size": suite.batch_size,
         "device": suite.device,
+        # What is None here, the spec of the detector may have set.
+        **{name: value for name, value in views.items() if value is not None},
     }
     taken = _options(config.detector)
     return registry.detectors.create(config.detector, **{k: value for k, value in offered.items() if k in taken})
@@ -193,8 +205,11 @@ def _weights(suite: Suite, backbone: str) -> str:
     return setting_of(backbone, suite.weights) or "default"
 
 
-def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
-    """The run of a model on no category yet; options that the detector does not take stay None."""
+def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None) -> Run:
+    """The run of a model on no category yet; options that the detector does not take stay None.
+
+    ``region`` is the fingerprint of the region of interest.
+    """
     default_dims = min(backbone.default_dims, sum(backbone.channels))
     asked = {
         "backbone": model.backbone,
@@ -205,6 +220,10 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model) -> Run:
         "crop": suite.crop,
         "sigma": suite.sigma,
         "precision": suite.precision,
+        "augment": suite.augment,
+        "passes": suite.pass_count,
+        "tta": suite.tta,
+        "roi": region,
     }
     taken = _options(model.detector)
     options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}

@@ -10,6 +10,9 @@ from typing import Any
 RESULTS_VERSION = 1
 """Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused."""
 
+_LATER = ("train_size", "augment", "passes", "tta", "roi")
+"""Settings that came after the first runs were recorded; None stands for what was done before."""
+
 Size = int | tuple[int, int] | None
 
 
@@ -52,6 +55,12 @@ class RunConfig:
         The rule, ``"mean"`` or ``"max"``, if this is an ensemble.
     members : tuple of str
         Ids of the runs that an ensemble combines.
+    augment, tta : str
+        Operations that make other views of images, in a fit and when they are scored.
+    passes : int
+        Views of each normal image in a fit.
+    roi : str
+        Fingerprint of the region of interest.
     plugins : tuple of str
         Identity of the code of all plugins that the data set, the detector, the backbone and the estimator come from,
         as :attr:`padim_zoo.registry.Entry.code` gives it.
@@ -78,13 +87,18 @@ class RunConfig:
     plugins: tuple[str, ...] = ()
     results_version: int = RESULTS_VERSION
     train_size: int | None = None
+    augment: str | None = None
+    passes: int | None = None
+    tta: str | None = None
+    roi: str | None = None
 
     @property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
         values = asdict(self)
-        if self.train_size is None:  # as it was before there were sizes: runs of older stores keep their ids
-            del values["train_size"]
+        for name in _LATER:  # as it was before there were these: runs of older stores keep their ids
+            if values[name] is None:
+                del values[name]
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -124,5 +138,9 @@ class Run:
             model.append(f"{config.ensemble} of members")
         if config.train_size is not None:
             model.append(f"{config.train_size} images")
+        if config.augment is not None:
+            model.append(f"{config.passes} passes of {config.augment}")
+        if config.tta is not None:
+            model.append(f"tta {config.tta}")
         parts = [config.category, config.detector, *(part for part in model if part), f"seed {config.seed}"]
         return " ".join(parts)

@@ -10,6 +10,7 @@ from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.bench.run import Size
+from padim_zoo.data.augmentation import canonical_operations
 from padim_zoo.data.transform import parse_size
 from padim_zoo.errors import InputError
 
@@ -146,6 +147,12 @@ def _text(name: str, value: Any) -> str:
     return str(value)
 
 
+def _operations(name: str, value: Any) -> str | None:
+    """Text, or a list of operations; ``none`` for none."""
+    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(name, value)
+    return None if text.strip().lower() == "none" else canonical_operations(name, text)
+
+
 def _integer(name: str, value: Any) -> int:
     try:
         if isinstance(value, bool) or int(value) != float(value):
@@ -218,6 +225,10 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "resize": _size,
     "crop": _size,
     "sigma": _number,
+    "augment": _operations,
+    "passes": _integer,
+    "tta": _operations,
+    "roi": _path,
     "weights": _settings,
     "device": _text,
     "precision": _text,

@@ -13,6 +13,7 @@ import yaml
 from padim_zoo import registry
 from padim_zoo.bench.run import Size
 from padim_zoo.bench.settings import READERS
+from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
@@ -61,6 +62,13 @@ class Suite:
         The transform in front of the backbone.
     sigma : float
         Blur of the anomaly map in pixels.
+    augment, tta : str, optional
+        Operations that make other views of images, in a fit and when they are scored:
+        ``"flip,rotate(10),brightness(0.1)"``.
+    passes : int, optional
+        Views of each normal image in a fit with ``augment``; 4 by default.
+    roi : Path, optional
+        The pixels that count: a mask for all images, or a folder with one for each.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` …
     precision : str
@@ -99,6 +107,10 @@ class Suite:
     resize: Size = 256
     crop: Size = 224
     sigma: float = 4.0
+    augment: str | None = None
+    passes: int | None = None
+    tta: str | None = None
+    roi: Path | None = None
     weights: tuple[str, ...] = ()
     device: str = "auto"
     precision: str = "float32"
@@ -125,6 +137,13 @@ class Suite:
             raise InputError(f"seeds has {min(self.seeds)}: expected 0 or more")
         if not 0 <= self.sigma < float("inf"):
             raise InputError(f"sigma is {self.sigma}: expected pixels, 0 or more")
+        for name in ("augment", "tta"):
+            if getattr(self, name) is not None:
+                parse_operations(name, getattr(self, name))
+        if self.passes is not None and self.augment is None:
+            raise InputError(f"passes is {self.passes} without augment: say what to change, e.g. flip,rotate(10)")
+        if self.passes is not None and self.passes < 2:
+            raise InputError(f"passes is {self.passes}: expected 2 or more")
         if self.reduce is not None and self.reduce not in REDUCTIONS:
             raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
         if self.ensemble_rule not in ENSEMBLE_RULES:
@@ -140,6 +159,11 @@ class Suite:
     def fold_count(self) -> int:
         """The number of folds, the default worked out."""
         return self.folds or (ENSEMBLE_FOLDS if self.ensemble else 1)
+
+    @property
+    def pass_count(self) -> int | None:
+        """The number of passes, the default worked out; None without augmentation."""
+        return None if self.augment is None else self.passes or USUAL_PASSES
 
     @property
     def dataset_name(self) -> str:

@@ -190,9 +190,10 @@ class Workbench:
             try:
                 if not self.category.test:
                     raise InputError(f"{self.category.name} has no test images: expected some, normal and anomalous")
-                splits = self.category.train, self.category.test
+                batch_size = self.suite.batch_size
                 self._extracted = Extracted(
-                    *(extract(detector, samples, self._cache, self.suite.batch_size) for samples in splits)
+                    extract(detector, self.category.train, self._cache, batch_size, normal=True),
+                    extract(detector, self.category.test, self._cache, batch_size),
                 )
             except Exception as error:
                 self._extracted = error

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from padim_zoo.data.augmentation import Looks
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import image_size, read_image, read_mask, to_image
+from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.transform import Transform
+from padim_zoo.data.transform import CropError, Transform
 from padim_zoo.errors import InputError
 
 _BATCHES_AHEAD = 2
@@ -54,17 +56,60 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
+    for batch, _ in view_batches(images, transform, batch_size, Looks(), workers=workers):
+        yield batch
+
+
+def view_batches(
+    images: Any,
+    transform: Transform,
+    batch_size: int,
+    looks: Looks,
+    *,
+    roi: RegionOfInterest | None = None,
+    workers: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """As :func:`batches`, several views of each image, with the region of interest in register.
+
+    Parameters
+    ----------
+    images, transform, workers
+        As of :func:`batches`.
+    batch_size : int
+        Images, not views, per batch.
+    looks : Looks
+        The V views of each image.
+    roi : RegionOfInterest, optional
+
+    Yields
+    ------
+    views : Tensor (n·V, 3, H, W), uint8, contiguous
+        The views of one image next to each other.
+    regions : Tensor (n·V, H, W), bool, or None
+        The pixels that count: of the image and of its region of interest. None where all of them do.
+
+    Raises
+    ------
+    InputError
+        As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
+    """
+
+    def prepare(image: np.ndarray, path: Path | None, name: str) -> _Prepared:
+        mask = None if roi is None else roi.mask_of(path, name, (image.shape[0], image.shape[1]))
+        return _Prepared(*looks.of(image, transform, mask, name))
+
     first: tuple[str, tuple[int, ...]] | None = None
-    batch: list[np.ndarray] = []
-    for name, image in _transformed(images, transform, _BATCHES_AHEAD * batch_size, workers or _default_workers()):
+    batch: list[_Prepared] = []
+    for name, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or _default_workers()):
+        size = found.views.shape[1:3]
         if first is None:
-            first = name, image.shape
-        elif image.shape != first[1]:
+            first = name, size
+        elif size != first[1]:
             raise InputError(
-                f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(image.shape)} (height x width) after "
+                f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(size)} (height x width) after "
                 "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
             )
-        batch.append(image)
+        batch.append(found)
         if len(batch) == batch_size:
             yield _stack(batch)
             batch = []
@@ -97,20 +142,30 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
         return list(executor.map(load, samples))
 
 
-def _transformed(images: Any, transform: Transform, ahead: int, workers: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and transformed image (H, W, 3) of each image, in order, at most ``ahead`` of them in the making."""
+class _Prepared(NamedTuple):
+    """The views (V, h, w, 3) of an image, and which of their pixels count, (V, h, w), or None for all."""
 
-    def load(image: Path | np.ndarray, name: str) -> np.ndarray:
+    views: np.ndarray
+    regions: np.ndarray | None
+
+
+def _prepared(
+    images: Any, prepare: Callable[[np.ndarray, Path | None, str], _Prepared], ahead: int, workers: int
+) -> Iterator[tuple[str, _Prepared]]:
+    """Name of each image and what is prepared of it, in order, at most ``ahead`` of them in the making."""
+
+    def load(image: Path | np.ndarray, name: str) -> _Prepared:
+        path = image if isinstance(image, Path) else None
         array = read_image(image) if isinstance(image, Path) else image
         try:
-            return transform.image(array)
-        except InputError as error:
+            return prepare(array, path, name)
+        except CropError as error:
             raise InputError(f"{name}: {error}") from None
 
     sources = _named_images(images)
     executor = ThreadPoolExecutor(workers)
     try:
-        pending: deque[tuple[str, Future[np.ndarray]]] = deque()
+        pending: deque[tuple[str, Future[_Prepared]]] = deque()
 
         def submit(count: int) -> None:
             for name, image in islice(sources, count):
@@ -119,9 +174,9 @@ def _transformed(images: Any, transform: Transform, ahead: int, workers: int) ->
         submit(ahead)
         while pending:
             name, future = pending.popleft()
-            image = future.result()
+            prepared = future.result()
             submit(1)
-            yield name, image
+            yield name, prepared
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -181,8 +236,14 @@ def _is_batch(item: Any) -> bool:
     return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4
 
 
-def _stack(batch: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.stack(batch).transpose(0, 3, 1, 2)))
+def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
+    views = np.concatenate([found.views for found in batch])
+    pixels = torch.from_numpy(np.ascontiguousarray(views.transpose(0, 3, 1, 2)))
+    if all(found.regions is None for found in batch):
+        return pixels, None
+    all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)
+    regions = [all_of_it if found.regions is None else found.regions for found in batch]
+    return pixels, torch.from_numpy(np.concatenate(regions))
 
 
 def _default_workers() -> int:

@@ -33,6 +33,10 @@ def parse_size(text: str) -> Size:
     return int(height) if width is None else (int(height), int(width))
 
 
+class CropError(InputError):
+    """A crop larger than the image that it is cut from."""
+
+
 @dataclass(frozen=True)
 class Transform:
     """Resize, then cut out the centre.
@@ -77,7 +81,7 @@ class Transform:
         InputError
             If the crop is larger than the resized image.
         """
-        top, left, bottom, right = self._crop_box(*self.resized_size(height, width))
+        top, left, bottom, right = self.crop_box(*self.resized_size(height, width))
         return bottom - top, right - left
 
     def image(self, image: np.ndarray) -> np.ndarray:
@@ -108,6 +112,13 @@ class Transform:
         """
         return self._apply(mask.astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
 
+    def resized(self, array: np.ndarray, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
+        """An image (H, W, 3) or mask (H, W), uint8, after the resize and before the crop."""
+        size = self.resized_size(*array.shape[:2])
+        if size == array.shape[:2]:
+            return array
+        return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
+
     def to_dict(self) -> dict[str, Any]:
         """The parameters in JSON's types."""
         sizes = {"resize": self.resize, "crop": self.crop}
@@ -118,13 +129,19 @@ class Transform:
         """The inverse of :meth:`to_dict`."""
         return cls(**parameters)
 
-    def _crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, left, bottom and right of the crop in a resized image."""
+    def crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of the crop in a resized image.
+
+        Raises
+        ------
+        InputError
+            If the crop is larger than that.
+        """
         if self.crop is None:
             return 0, 0, height, width
         crop_height, crop_width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
         if crop_height > height or crop_width > width:
-            raise InputError(
+            raise CropError(
                 f"the crop {crop_height}x{crop_width} is larger than the image, which is {height}x{width} "
                 f"(height x width) after the resize {_text(self.resize)}: choose a smaller crop, crop none, or a "
                 "larger resize"
@@ -134,11 +151,9 @@ class Transform:
         return top, left, top + crop_height, left + crop_width
 
     def _apply(self, array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        size = self.resized_size(*array.shape[:2])
-        top, left, bottom, right = self._crop_box(*size)
-        if size != array.shape[:2]:
-            array = np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
-        return np.ascontiguousarray(array[top:bottom, left:right])
+        # A crop that does not fit is refused before the work.
+        top, left, bottom, right = self.crop_box(*self.resized_size(*array.shape[:2]))
+        return np.ascontiguousarray(self.resized(array, resampling)[top:bottom, left:right])
 
 
 def _checked(name: str, size: Any) -> Size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -20,7 +20,18 @@ from padim_zoo import registry
 from padim_zoo.arrays import arrays_up_to
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
-from padim_zoo.data.loading import batches
+from padim_zoo.data.augmentation import (
+    USUAL_PASSES,
+    Augmentation,
+    Looks,
+    View,
+    canonical_operations,
+    mean_of_views,
+    parse_operations,
+    views_for_scoring,
+)
+from padim_zoo.data.loading import view_batches
+from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
 from padim_zoo.detectors.detector import Detector, Prediction
@@ -30,7 +41,7 @@ from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator, default_budget, largest_array
 from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
+from padim_zoo.features import Features, rows_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,6 +103,21 @@ class BackboneDetector(Detector, Generic[Model]):
     precision : str
         Type that the backbone computes in: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 where the device
         has it in hardware; see :func:`~padim_zoo.backbones.device.resolve_precision`.
+    augment : str, optional
+        Operations of :data:`~padim_zoo.data.augmentation.OPERATIONS`, e.g. ``"flip,rotate(10),brightness(0.1)"``: the
+        fit sees every normal image ``passes`` times, once as it is and otherwise with a random amount of each. The
+        draw depends on the seed and the image's pixels. All views of an image are in one fold.
+    passes : int, optional
+        Of a fit with ``augment``; 4 by default.
+    tta : str, optional
+        Test-time augmentation: an image is scored as it is, mirrored (``"flip"``), turned one way and the other
+        (``"rotate(5)"``) and so on, one view for every direction of every operation. Maps are brought back to the
+        pixels of the image, and their mean is taken over the views that show a pixel. Where the score of an image is
+        not the maximum of its map, it is the mean of the scores of the views.
+    roi : path, ndarray (H, W) or RegionOfInterest, optional
+        The pixels that count, as :class:`~padim_zoo.data.roi.RegionOfInterest` takes them: a mask for all images, or a
+        folder with one for each. Patches of which no pixel counts take part in nothing. A model file holds the
+        mask for all images; a folder has to be named again, see :meth:`predict`.
 
     Attributes
     ----------
@@ -136,6 +162,10 @@ class BackboneDetector(Detector, Generic[Model]):
         memory: int | None,
         device: str,
         precision: str,
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         self.backbone = backbone
         self.weights = weights
@@ -148,9 +178,15 @@ class BackboneDetector(Detector, Generic[Model]):
         self.memory = memory
         self.device = device
         self.precision = precision
+        self.augment = augment
+        self.passes = passes
+        self.tta = tta
+        self.roi = roi
         self.backbone_: Backbone | None = None
         self.statistics_: Samples | Moments | None = None
         self.calibration_: Calibration | None = None
+        self._other_views: PatchEmbeddings | None = None
+        self._roi: tuple[Any, RegionOfInterest] | None = None
         self._model: Model | None = None
 
     # -- what a subclass says ----------------------------------------------------------------------------------------
@@ -202,6 +238,9 @@ class BackboneDetector(Detector, Generic[Model]):
         changed = set(changed) - {"batch_size", "memory"}
         if changed:
             self.calibration_ = None
+        if "tta" in changed:
+            self._other_views = None
+            changed = changed - {"tta"}
         if changed & self.modelling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_known()
             self._model = None
@@ -234,6 +273,43 @@ class BackboneDetector(Detector, Generic[Model]):
         if isinstance(self.layers, str):
             raise InputError(f"layers is {self.layers!r}: expected a sequence of names, e.g. ({self.layers!r},)")
         self.transform  # noqa: B018  checks resize and crop
+        self.views_of_fit()
+        self.region_of_interest()
+
+    def views_of_fit(self) -> Looks:
+        """The views of normal images: those of the passes, then those for scoring beyond the first.
+
+        Raises
+        ------
+        InputError
+            If ``augment``, ``passes`` or ``tta`` cannot be read.
+        """
+        if self.augment is None and self.passes is not None:
+            raise InputError(f"passes is {self.passes!r} without augment: say what to change, e.g. flip,rotate(10)")
+        passes = 1
+        if self.augment is not None:
+            passes = USUAL_PASSES if self.passes is None else self.passes
+            check_whole_number("passes", passes, 2)
+        operations = () if self.augment is None else parse_operations("augment", self.augment)
+        return Looks(Augmentation(operations, passes, self.seed), self.views_of_score()[1:])
+
+    def views_of_score(self) -> tuple[View, ...]:
+        """The views by which an image is scored; the first is the image as it is."""
+        return views_for_scoring(() if self.tta is None else parse_operations("tta", self.tta))
+
+    def region_of_interest(self) -> RegionOfInterest | None:
+        """What ``roi`` stands for; opened once.
+
+        Raises
+        ------
+        InputError
+            If there is no such file or folder, or nothing counts.
+        """
+        if self.roi is None:
+            return None
+        if self._roi is None or self._roi[0] is not self.roi:
+            self._roi = (self.roi, RegionOfInterest(self.roi))
+        return self._roi[1]
 
     @property
     def transform(self) -> Transform:
@@ -265,32 +341,67 @@ class BackboneDetector(Detector, Generic[Model]):
 
     @property
     def features_key(self) -> str:
-        """Backbone, weights, precision, layers and transform; nothing that is drawn or chosen afterwards."""
+        """Backbone, weights, precision, layers, transform and views; nothing that is drawn or chosen afterwards."""
         backbone = self.build_backbone()
         layers = ",".join(backbone.layers)
-        return f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
+        key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
+        return key + self._key_of_views(fit=True) + self._key_of_roi()
+
+    def _key_of_views(self, fit: bool) -> str:
+        """What tells views apart; nothing where an image is seen as it is."""
+        key = ""
+        if fit and self.augment is not None:
+            passes = self.views_of_fit().augmentation.passes
+            key = f" {canonical_operations('augment', self.augment)} {passes} {self.seed}"
+        return key if self.tta is None else f"{key} tta {canonical_operations('tta', self.tta)}"
+
+    def _key_of_roi(self) -> str:
+        region = self.region_of_interest()
+        return "" if region is None else f" roi {region.fingerprint()}"
 
     @property
     def cache_key(self) -> str | None:
-        """What :attr:`features_key` tells apart, and the device and the code of the network."""
+        """What :attr:`features_key` tells apart, and the device and the code of the network.
+
+        None, so that nothing is kept, where masks of pixels go with the features.
+        """
+        return self._cache_key(fit=False)
+
+    @property
+    def cache_key_of_normal(self) -> str | None:
+        """The same of :meth:`extract_normal`."""
+        return self._cache_key(fit=True)
+
+    def _cache_key(self, fit: bool) -> str | None:
+        if self.roi is not None or any(view.resamples for view in self.views_of_score()):
+            return None
         backbone = self.build_backbone()
-        return f"{self.features_key} {resolve_device(self.device).type} {backbone.response}"
+        key = self.features_key
+        if not fit and self.augment is not None:  # the same as without: test images are seen in no pass of a fit
+            key = key.replace(self._key_of_views(fit=True), self._key_of_views(fit=False))
+        return f"{key} {resolve_device(self.device).type} {backbone.response}"
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
-    def extract(self, images: Any) -> Features:
-        """All channels of the feature maps of ``images``."""
-        parts = list(self._features(images))
-        if not parts:
-            raise InputError("there are no images: expected at least one")
-        return Features.concatenate(parts)
+    def extract(self, images: Any, *, roi: Any = None) -> Features:
+        """All channels of the feature maps of ``images``, in all views by which they are scored.
+
+        ``roi`` is as of :meth:`predict`.
+        """
+        return Features.concatenate(list(self._features(images, roi=roi)))
+
+    def extract_normal(self, images: Any) -> Features:
+        """The same of normal images, in all views of a fit and for scoring."""
+        if self.augment is None:
+            return self.extract(images)
+        return Features.concatenate(list(self._features(images, fit=True)))
 
     def fit(self, images: Any) -> Self:
         """Fit on normal images, forgetting any earlier fit; the embeddings are all that is kept in memory."""
-        return self._add(self._features(images), None)
+        return self._add(self._features(images, fit=True), None)
 
     def fit_features(self, features: Features) -> Self:
-        """Fit on the features of normal images, forgetting any earlier fit."""
+        """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
         return self._add([features], None)
 
     def partial_fit(self, images: Any) -> Self:
@@ -302,21 +413,34 @@ class BackboneDetector(Detector, Generic[Model]):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file that does not hold what is known of them. The detector is then as it was.
         """
-        return self._add(self._features(images), self.known_statistics("continue a fit"))
+        return self._add(self._features(images, fit=True), self.known_statistics("continue a fit"))
 
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         embedding = self.draw_embedding() if known is None else self.embedding_
         size = None if known is None else self.image_size_
-        accumulator = Accumulator(known, self._budget())
+        looks = self.views_of_fit()
+        passes, others = looks.augmentation.passes, len(looks.others)
+        accumulator = Accumulator(known, self._budget() * passes // looks.count)
+        # Of a fit that is continued after loading, the views for scoring are not known, and no threshold can be made.
+        keeps_others = others > 0 and (known is None or self._other_views is not None)
+        earlier = Samples(self._other_views) if known is not None and self._other_views is not None else None
+        aside = Accumulator(earlier, self._budget() * others // looks.count)
         for features in parts:
             if size is not None and features.image_size != size:
                 raise InputError(
                     f"images of {_pixels(features.image_size)} after the transform cannot join those of "
                     f"{_pixels(size)}: one detector needs one size; set an exact resize, or a crop"
                 )
+            if features.views != looks.count:
+                raise InputError(
+                    f"features of {features.views} views of each image do not fit a detector of {looks.count}: "
+                    "extract them by its extract_normal"
+                )
             size = features.image_size
             check_sigma(self.sigma, size)
-            accumulator.add(embedding.apply(features))
+            accumulator.add(embedding.apply(features.of_views(range(passes))))
+            if keeps_others:
+                aside.add(embedding.apply(features.of_views(range(passes, looks.count))))
         if size is None:
             raise InputError("there are no images to fit on: expected at least one normal image")
         statistics = accumulator.result()
@@ -325,11 +449,19 @@ class BackboneDetector(Detector, Generic[Model]):
                 f"{self.name} needs all normal embeddings, which fit neither the memory allowed nor the disk: allow "
                 "more memory (--memory), free some disk, or fit on fewer images"
             )
-        return self._set(statistics, embedding, size)
+        kept = aside.result() if keeps_others else None
+        return self._set(statistics, embedding, size, kept.embeddings if isinstance(kept, Samples) else None)
 
-    def _set(self, statistics: Samples | Moments, embedding: Embedding, image_size: tuple[int, int]) -> Self:
+    def _set(
+        self,
+        statistics: Samples | Moments,
+        embedding: Embedding,
+        image_size: tuple[int, int],
+        other_views: PatchEmbeddings | None = None,
+    ) -> Self:
         self.statistics_, self.embedding_, self.image_size_ = statistics, embedding, image_size
-        self.n_images_ = statistics.n
+        self._other_views = other_views
+        self.n_images_ = statistics.n // self.views_of_fit().augmentation.passes
         self.calibration_ = None
         self._model = None
         return self
@@ -359,39 +491,62 @@ class BackboneDetector(Detector, Generic[Model]):
                 "allow more memory, or fit on fewer images"
             )
         self.check_parameters()
+        passes = self.views_of_fit().augmentation.passes
+        self._require_other_views()
         with arrays_up_to(largest_array(self._budget())):
             self.calibration_ = calibrate(
-                lambda rest: self.fit_model(Samples(rest)),
-                self.score,
-                statistics.embeddings,
+                lambda images: self.fit_model(Samples(statistics.embeddings.images(rows_of(images, passes)))),
+                lambda model, images: self.score_views(model, self._views_to_score(statistics.embeddings, images)),
+                statistics.n // passes,
                 false_alarm_rate=false_alarm_rate,
                 folds=folds,
                 seed=self.seed,
             )
         return self.calibration_
 
+    def _require_other_views(self) -> None:
+        """Refuse to score normal images of which not all views are known."""
+        if len(self.views_of_score()) > 1 and self._other_views is None:
+            raise InputError(
+                "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
+                "this session only: fit again"
+            )
+
+    def _views_to_score(self, embeddings: PatchEmbeddings, images: np.ndarray) -> PatchEmbeddings:
+        """The views by which some of the normal images are scored, those of each next to each other."""
+        passes, count = self.views_of_fit().augmentation.passes, len(self.views_of_score())
+        first = embeddings.images(images * passes)
+        if count == 1:
+            return first
+        assert self._other_views is not None
+        others = self._other_views.images(rows_of(images, count - 1))
+        n = len(images)
+        order = np.concatenate([np.arange(n)[:, None], n + np.arange(n * (count - 1)).reshape(n, -1)], 1)
+        return PatchEmbeddings.concatenate([first, others]).images(order.ravel())
+
     # -- predict -----------------------------------------------------------------------------------------------------
 
-    def predict(self, images: Any) -> Prediction:
+    def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
+
+        Parameters
+        ----------
+        images
+            As :func:`~padim_zoo.data.loading.batches` takes them.
+        roi : path, ndarray or RegionOfInterest, optional
+            Pixels of these images that count, beside the detector's own region of interest, where it has one: what
+            lies outside either does not. Instead of it, where that is a folder.
 
         Raises
         ------
         InputError
             If there are no images, or their size after the transform is not that of the fit.
         """
-        predictions = [self.predict_features(part) for part in self._features(images, fitted=True)]
-        if not predictions:
-            raise InputError("there are no images to score: expected at least one")
-        maps = [part.maps for part in predictions if part.maps is not None]
-        return Prediction(
-            np.concatenate([part.scores for part in predictions]),
-            np.concatenate(maps) if maps else None,
-            self.threshold_,
-        )
+        predictions = [self.predict_features(part) for part in self._features(images, fitted=True, roi=roi)]
+        return Prediction.concatenate(predictions)
 
     def predict_features(self, features: Features) -> Prediction:
-        """Score images by their features, all channels."""
+        """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         model = self.model_
         if features.image_size != self.image_size_:
             raise InputError(
@@ -399,21 +554,66 @@ class BackboneDetector(Detector, Generic[Model]):
                 f"on {_pixels(self.image_size_)}: use images of the same shape, or a crop"
             )
         check_sigma(self.sigma, self.image_size_)
-        return self.score(model, self.embedding_.apply(features))
+        count, of_fit = len(self.views_of_score()), self.views_of_fit().count
+        if features.views not in (count, of_fit):
+            raise InputError(
+                f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "
+                "them by its extract"
+            )
+        if features.views > count:
+            features = features.of_views([0, *range(of_fit - count + 1, of_fit)])
+        return self.score_views(model, self.embedding_.apply(features))
 
-    def _features(self, images: Any, fitted: bool = False) -> Iterator[Features]:
+    def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
+        """Scores of images of which all views for scoring are given, those of one next to each other."""
+        views = self.views_of_score()
+        prediction = self.score(model, embeddings)
+        return prediction if len(views) == 1 else self._combined(prediction, views)
+
+    def _combined(self, prediction: Prediction, views: Sequence[View]) -> Prediction:
+        """One prediction of the predictions of all views."""
+        scores = prediction.scores.reshape(-1, len(views)).mean(1)
+        if prediction.maps is None:
+            return Prediction(scores, None, prediction.threshold)
+        of_views = torch.from_numpy(prediction.maps.reshape(-1, len(views), *prediction.maps.shape[1:]))
+        maps = mean_of_views(of_views, views).numpy()
+        return Prediction(maps.max((1, 2)) if self.score_is_map_maximum else scores, maps, prediction.threshold)
+
+    def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         if fitted:
             self.model_  # noqa: B018  an unfitted detector says so before any image is read
         backbone = self.build_backbone()
         device = backbone.device
         size = self.batch_size if fitted else self._batch_within_budget(backbone)
-        for batch in batches(images, self.transform, size):
-            with torch.inference_mode():
-                maps = self.kept(backbone(batch.to(device).float().div_(255)))
-            yield Features(tuple(layer.float().cpu() for layer in maps), (int(batch.shape[2]), int(batch.shape[3])))
+        for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
+            parts = []
+            for start in range(0, len(batch), size):
+                with torch.inference_mode():
+                    pixels = batch[start : start + size].to(device).float().div_(255)
+                    some = None if regions is None else regions[start : start + size]
+                    parts.append([layer.float().cpu() for layer in self.kept(backbone(pixels), some)])
+            maps = tuple(torch.cat(layers) if len(layers) > 1 else layers[0] for layers in zip(*parts, strict=True))
+            yield Features(maps, (int(batch.shape[2]), int(batch.shape[3])), looks.count, regions)
 
-    def kept(self, maps: list[Tensor]) -> list[Tensor]:
-        """What features keep of the maps of a batch: everything, unless a detector needs less."""
+    def _batches(self, images: Any, size: int, *, fit: bool, roi: Any) -> Iterator[tuple[Tensor, Tensor | None, Looks]]:
+        """Views of images, with the pixels that count; about ``size`` views at a time."""
+        looks = self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
+        own = self.region_of_interest()
+        region = own if roi is None else RegionOfInterest(roi)
+        if own is not None and roi is not None and own.common:
+            region = RegionOfInterest.both(own, RegionOfInterest(roi))
+        for batch, regions in view_batches(images, self.transform, max(1, size // looks.count), looks, roi=region):
+            yield batch, regions, looks
+
+    def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
+        """What features keep of the maps of a batch: everything, unless a detector needs less.
+
+        Parameters
+        ----------
+        maps : list of Tensor (n, C, H_l, W_l)
+        regions : Tensor (n, H, W), bool, or None
+            The pixels that count.
+        """
         return maps
 
     def _batch_within_budget(self, backbone: Backbone) -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
-from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
@@ -85,9 +84,9 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
 
 
 def calibrate(
-    fit: Callable[[PatchEmbeddings], Model],
-    score: Callable[[Model, PatchEmbeddings], Prediction],
-    samples: PatchEmbeddings,
+    fit: Callable[[np.ndarray], Model],
+    score: Callable[[Model, np.ndarray], Prediction],
+    n: int,
     *,
     false_alarm_rate: float | None,
     folds: int,
@@ -101,11 +100,11 @@ def calibrate(
     Parameters
     ----------
     fit : callable
-        Makes a model of the embeddings of some normal images.
+        Makes a model of some of the normal images, by their indices.
     score : callable
-        Gives the scores (N,) and maps (N, H, W), if any, of N embeddings by a model.
-    samples : PatchEmbeddings
-        The embeddings of the normal images.
+        Gives the scores (N,) and maps (N, H, W), if any, of N normal images by a model.
+    n : int
+        Normal images.
     false_alarm_rate : float, optional
         In (0, 1). By default 0.01, or the least that the number of images allows.
     folds : int
@@ -118,7 +117,6 @@ def calibrate(
     InputError
         If there are fewer than two images, or too few for the rate asked for.
     """
-    n = samples.n
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
     check_whole_number("folds", folds, 2)
@@ -129,10 +127,10 @@ def calibrate(
     pixels: list[np.ndarray] = []
     every = math.ceil(n / MOST_IMAGES_IN_SCALE)
     for part in parts:
-        model = fit(samples.images(np.setdiff1d(np.arange(n), part)))
+        model = fit(np.setdiff1d(np.arange(n), part))
         for start in range(0, len(part), SCORED_AT_ONCE):
             some = part[start : start + SCORED_AT_ONCE]
-            prediction = score(model, samples.images(some))
+            prediction = score(model, some)
             scores[some] = prediction.scores
             if prediction.maps is not None:
                 pixels.append(prediction.maps[some % every == 0, ::4, ::4].ravel())

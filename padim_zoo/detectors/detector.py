@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -41,6 +41,14 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @staticmethod
+    def concatenate(parts: Sequence[Prediction]) -> Prediction:
+        """What was said of some images, and of others, by one detector."""
+        maps = [part.maps for part in parts if part.maps is not None]
+        return Prediction(
+            np.concatenate([part.scores for part in parts]), np.concatenate(maps) if maps else None, parts[0].threshold
+        )
+
     @property
     def anomalous(self) -> np.ndarray | None:
         """The decision of each image, bool (N,), or None without a threshold."""
@@ -51,7 +59,7 @@ class Detector(ABC):
     """An image anomaly detector that learns from normal images only, in scikit-learn's manners.
 
     Constructor arguments are stored unchanged under their own names; attributes that a fit sets end in ``_``.
-    ``fit(images)`` is ``fit_features(extract(images))`` and ``predict(images)`` is
+    ``fit(images)`` is ``fit_features(extract_normal(images))`` and ``predict(images)`` is
     ``predict_features(extract(images))``, so that several detectors with one :attr:`features_key` can be fitted and
     judged on features that were extracted once.
 
@@ -91,6 +99,15 @@ class Detector(ABC):
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""
 
+    def extract_normal(self, images: Any) -> Features:
+        """Features of normal images: all that a fit, and a prediction of them, need."""
+        return self.extract(images)
+
+    @property
+    def cache_key_of_normal(self) -> str | None:
+        """As :attr:`cache_key`, of :meth:`extract_normal`."""
+        return self.cache_key
+
     @abstractmethod
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, forgetting any earlier fit."""
@@ -128,7 +145,7 @@ class Detector(ABC):
 
     def fit(self, images: Any) -> Self:
         """Fit on normal images, forgetting any earlier fit."""
-        return self.fit_features(self.extract(images))
+        return self.fit_features(self.extract_normal(images))
 
     def predict(self, images: Any) -> Prediction:
         """Score images."""

@@ -101,11 +101,38 @@ class Ensemble(Detector):
         return " + ".join(member.features_key for member in self.members)
 
     def extract(self, images: Any) -> Features:
-        """Features of all members, one after the other; images that can be read only once are kept."""
+        """Features of all members, one after the other; images that can be read only once are kept.
+
+        Raises
+        ------
+        InputError
+            If a member asks for several views of an image, or for a region of interest.
+        """
         self.check_parameters()
+        for member in self.members:
+            if member.augment is not None or member.tta is not None or member.roi is not None:
+                raise InputError(
+                    f"{member.name} in the ensemble has augment, tta or roi, so that its features are not one per "
+                    "image: fit and predict by images, not by features"
+                )
         images = images if hasattr(images, "__len__") else list(images)
         parts = [member.extract(images) for member in self.members]
         return Features(tuple(layer for part in parts for layer in part.maps), parts[0].image_size)
+
+    def fit(self, images: Any) -> Self:
+        """Fit every member on normal images, and calibrate it, for that gives its scale."""
+        self.check_parameters()
+        images = images if hasattr(images, "__len__") else list(images)
+        for member in self.members:
+            member.fit(images).calibrate()
+        self.calibration_ = None
+        return self
+
+    def predict(self, images: Any, *, roi: Any = None) -> Prediction:
+        """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
+        self._calibrations()
+        images = images if hasattr(images, "__len__") else list(images)
+        return self._together([member.predict(images, roi=roi) for member in self.members])
 
     def _parts(self, features: Features) -> list[Features]:
         counts = [len(member.build_backbone().layers) for member in self.members]
@@ -155,11 +182,14 @@ class Ensemble(Detector):
         return least_variance_weights(scores)
 
     def predict_features(self, features: Features) -> Prediction:
-        """Score images by all members."""
+        """Score images by the features of all members."""
+        self._calibrations()
+        return self._together(
+            [member.predict_features(part) for member, part in zip(self.members, self._parts(features), strict=True)]
+        )
+
+    def _together(self, predictions: Sequence[Prediction]) -> Prediction:
         calibrations = self._calibrations()
-        predictions = [
-            member.predict_features(part) for member, part in zip(self.members, self._parts(features), strict=True)
-        ]
         scores = self._combined(calibrations, [prediction.scores for prediction in predictions])
         maps = [
             (prediction.maps - np.float32(one.map_low)) / np.float32((one.map_high - one.map_low) or 1.0)

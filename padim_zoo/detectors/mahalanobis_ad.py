@@ -35,7 +35,7 @@ class ImageVectors:
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings (1, n, C_l) per layer."""
         return PatchEmbeddings.of(
-            Features(tuple(layer.mean((2, 3), keepdim=True) for layer in features.maps), features.image_size)
+            features.with_maps(tuple(layer.mean((2, 3), keepdim=True) for layer in features.maps))
         )
 
 
@@ -98,7 +98,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         How :meth:`calibrate` makes a threshold: ``"out-of-fold"``, from scores of images that were left out; or
         ``"chi2"``, from the χ² distribution that squared distances have if the features are Gaussian and the
         covariance is known. It needs no images, and promises what it says only as far as that holds.
-    weights, layers, seed, resize, crop, batch_size, memory, device, precision
+    weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default all stages.
 
     Attributes
@@ -129,6 +129,10 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         memory: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -142,6 +146,10 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             memory=memory,
             device=device,
             precision=precision,
+            augment=augment,
+            passes=passes,
+            tta=tta,
+            roi=roi,
         )
         self.covariance = covariance
         self.components = components
@@ -185,7 +193,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         """That of all detectors on a backbone, but of averaged maps."""
         return f"{super().features_key} averaged"
 
-    def kept(self, maps: list[Tensor]) -> list[Tensor]:
+    def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
         """Averages only: a thousandth of the maps."""
         return [layer.mean((2, 3), keepdim=True) for layer in maps]
 

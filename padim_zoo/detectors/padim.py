@@ -49,7 +49,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     reduce : str, optional
         ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
         to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the first
         three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from
         which no threshold can be made.
@@ -87,6 +87,10 @@ class PaDiM(BackboneDetector[Gaussian]):
         memory: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -100,6 +104,10 @@ class PaDiM(BackboneDetector[Gaussian]):
             memory=memory,
             device=device,
             precision=precision,
+            augment=augment,
+            passes=passes,
+            tta=tta,
+            roi=roi,
         )
         self.estimator = estimator
         self.dims = dims
@@ -278,7 +286,9 @@ class PaDiM(BackboneDetector[Gaussian]):
         moments = file.arrays("moments.")
         if moments:
             shift = embeddings_of(file.arrays("shift."), header["grids"])
-            self.statistics_ = Moments.from_arrays(header["n_images"], shift, moments)
+            self.statistics_ = Moments.from_arrays(
+                header["n_images"] * self.views_of_fit().augmentation.passes, shift, moments
+            )
 
 
 def _fingerprint(reduction: Reduction) -> str:

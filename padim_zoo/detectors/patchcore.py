@@ -51,7 +51,7 @@ class LocalPatches:
             layer if layer.shape[2:] == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
             for layer in pooled
         ]
-        return PatchEmbeddings.of(Features((torch.cat(layers, 1),), features.image_size))
+        return PatchEmbeddings.of(features.with_maps((torch.cat(layers, 1),)))
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
@@ -69,7 +69,7 @@ class PatchCore(BackboneDetector[Tensor]):
     levels : int
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
         three are extracted, so that PaDiM shares the features.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`.
 
     Attributes
@@ -102,6 +102,10 @@ class PatchCore(BackboneDetector[Tensor]):
         memory: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -115,6 +119,10 @@ class PatchCore(BackboneDetector[Tensor]):
             memory=memory,
             device=device,
             precision=precision,
+            augment=augment,
+            passes=passes,
+            tta=tta,
+            roi=roi,
         )
         self.coreset = coreset
         self.neighbours = neighbours
@@ -175,9 +183,10 @@ class PatchCore(BackboneDetector[Tensor]):
                 "one detector needs one size; set an exact resize, or a crop"
             )
         assert isinstance(fresh.statistics_, Samples)
-        self.n_images_ = seen + fresh.statistics_.n
+        self.n_images_ = seen + fresh.n_images_
         patches = torch.cat([memory, _patches(fresh.statistics_.embeddings)])
-        self._model = self._coreset(patches, self.n_images_ * fresh.statistics_.P)
+        views = self.n_images_ * self.views_of_fit().augmentation.passes
+        self._model = self._coreset(patches, views * fresh.statistics_.P)
         self.calibration_ = None
         return self
 

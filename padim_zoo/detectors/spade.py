@@ -38,7 +38,7 @@ class Pyramid:
         """Embeddings whose last layer (1, n, C) describes whole images."""
         maps = features.maps[: self.levels]
         image = features.maps[-1].mean((2, 3), keepdim=True)
-        return PatchEmbeddings.of(Features((*maps, image), features.image_size))
+        return PatchEmbeddings.of(features.with_maps((*maps, image)))
 
 
 @detectors.register("spade", source="padim_zoo", summary="Nearest normal images and their positions (2005.02357)")
@@ -57,7 +57,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         Normal images to compare with, k of the paper; all, where there are fewer.
     levels : int
         The first so many of the layers make the map.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the backbone's
         usual three, which make the map, and its last stage, which finds the images.
 
@@ -87,6 +87,10 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         memory: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -100,6 +104,10 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
             memory=memory,
             device=device,
             precision=precision,
+            augment=augment,
+            passes=passes,
+            tta=tta,
+            roi=roi,
         )
         self.neighbours = neighbours
         self.levels = levels

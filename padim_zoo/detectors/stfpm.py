@@ -14,7 +14,6 @@ from torch.nn.functional import normalize
 from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.trainable import frozen, trainable_network
-from padim_zoo.data.loading import batches
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
@@ -79,7 +78,7 @@ class STFPM(BackboneDetector[Pupil]):
         Images of a step of the training.
     checkpoint : str, optional
         File that the state of the training is written to after every epoch, and taken up from; one training each.
-    weights, layers, seed, resize, crop, batch_size, memory, device, precision
+    weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. The paper takes 256 × 256 pixels without
         a crop; the default here is that of all detectors, so that they are compared on the same pixels.
 
@@ -113,6 +112,10 @@ class STFPM(BackboneDetector[Pupil]):
         memory: int | None = None,
         device: str = "auto",
         precision: str = "float32",
+        augment: str | None = None,
+        passes: int | None = None,
+        tta: str | None = None,
+        roi: Any = None,
     ) -> None:
         super().__init__(
             backbone,
@@ -126,6 +129,10 @@ class STFPM(BackboneDetector[Pupil]):
             memory=memory,
             device=device,
             precision=precision,
+            augment=augment,
+            passes=passes,
+            tta=tta,
+            roi=roi,
         )
         self.epochs = epochs
         self.patience = patience
@@ -151,19 +158,24 @@ class STFPM(BackboneDetector[Pupil]):
     @property
     def features_key(self) -> str:
         """Features are the transformed images."""
-        return f"pixels {self.transform.to_dict()}"
+        return f"pixels {self.transform.to_dict()}{self._key_of_views(fit=True)}{self._key_of_roi()}"
 
     @property
     def cache_key(self) -> str | None:
         """Nothing is kept: an image is decoded faster than a cache is read."""
         return None
 
-    def _features(self, images: Any, fitted: bool = False) -> Iterator[Features]:
+    @property
+    def cache_key_of_normal(self) -> str | None:
+        """As :attr:`cache_key`."""
+        return None
+
+    def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         if fitted:
             self.model_  # noqa: B018  an unfitted detector says so before any image is read
         self.check_parameters()
-        for batch in batches(images, self.transform, self.batch_size):
-            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])))
+        for batch, regions, looks in self._batches(images, self.batch_size, fit=fit, roi=roi):
+            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), looks.count, regions)
 
     def draw_embedding(self) -> Pixels:
         """Images as they are."""
@@ -183,6 +195,7 @@ class STFPM(BackboneDetector[Pupil]):
             self.seed,
             self.checkpoint,
             self.progress,
+            self.views_of_fit().augmentation.passes,
         )
         return Pupil(*train_student(self.build_backbone(), _images(statistics.embeddings), recipe))
 
@@ -206,7 +219,8 @@ class STFPM(BackboneDetector[Pupil]):
         known = self.known_statistics("make a threshold")
         if not isinstance(known, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
-        prediction = self.score(self.model_, known.embeddings.images(self.model_.held_out.numpy()))
+        self._require_other_views()
+        prediction = self.score_views(self.model_, self._views_to_score(known.embeddings, self.model_.held_out.numpy()))
         least = smallest_false_alarm_rate(len(prediction))
         rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(prediction.scores, rate))

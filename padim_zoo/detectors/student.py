@@ -21,6 +21,7 @@ from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.errors import InputError
+from padim_zoo.features import rows_of
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 LEARNING_RATE = 0.4
@@ -43,6 +44,7 @@ class Recipe:
     seed: int
     checkpoint: str | None = None
     report: Callable[[int, int, float], None] | None = None
+    passes: int = 1
 
 
 @dataclass
@@ -75,7 +77,9 @@ def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Ba
     Parameters
     ----------
     teacher : Backbone
-    images : Tensor (n, 3, H, W), uint8
+    images : Tensor (n·passes, 3, H, W), uint8
+        In all passes, those of one image next to each other. A student learns from all of them, and is held out whole
+        images, which it has to match as they are.
     recipe : Recipe
 
     Returns
@@ -91,24 +95,25 @@ def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Ba
     InputError
         If there are fewer than two images, or the student has not learnt to match the held-out ones.
     """
-    n = len(images)
+    n = len(images) // recipe.passes
     if n < 2:
         raise InputError(f"a student needs at least 2 normal images, one of them to hold out; found {n}")
     order = torch.from_numpy(np.random.default_rng(recipe.seed).permutation(n))
     count = min(n - 1, max(1, round(recipe.held_out * n)))
     held_out, used = order[:count].sort().values, order[count:].sort().values
+    first, all_views = held_out * recipe.passes, torch.from_numpy(rows_of(used.numpy(), recipe.passes))
     network = trainable_network(teacher, recipe.seed).to(teacher.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=_learning_rate(network, recipe), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     key = _key(teacher, images, recipe)
     progress = _resume(recipe.checkpoint, key, network, optimizer) or _Progress(
-        initial=_held_out_loss(teacher, network, images[held_out], recipe.batch_size)
+        initial=_held_out_loss(teacher, network, images[first], recipe.batch_size)
     )
     while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
-        _epoch(teacher, network, optimizer, images[used], recipe, progress.epoch)
+        _epoch(teacher, network, optimizer, images[all_views], recipe, progress.epoch)
         progress.epoch += 1
-        loss = _held_out_loss(teacher, network, images[held_out], recipe.batch_size)
+        loss = _held_out_loss(teacher, network, images[first], recipe.batch_size)
         progress.losses.append(loss)
         if loss < progress.best:
             progress.best, progress.best_epoch = loss, progress.epoch

@@ -20,6 +20,9 @@ _OPTIONS = {
     "crop": "crop",
     "sigma": "sigma",
     "precision": "precision",
+    "augment": "augment",
+    "passes": "passes",
+    "tta": "tta",
     "folds": "folds",
 }
 """What a configuration calls a setting, and the option of padim-zoo bench that gives it."""
@@ -28,8 +31,8 @@ _OPTIONS = {
 def reproducing_command(document: Document) -> str | None:
     """The command line that gives a run of the same id, up to the places of data and weights files.
 
-    Those are no part of a run document: they stand as ``DATA`` and as the name of the file. An ensemble has none of its
-    own: it is its members' with ``--ensemble``.
+    Those are no part of a run document: they stand as ``DATA``, ``ROI`` and as the name of the file. An ensemble has
+    none of its own: it is its members' with ``--ensemble``.
     """
     config = document["config"]
     if config.get("ensemble") is not None:
@@ -43,6 +46,8 @@ def reproducing_command(document: Document) -> str | None:
             words += [f"--{option}", _text(value)]
     if config.get("layers"):
         words += ["--layers", ",".join(config["layers"])]
+    if config.get("roi") is not None:
+        words += ["--roi", "ROI"]
     weights = document.get("weights")
     if weights not in (None, "default", "builtin", "embedded"):
         words += ["--weights", str(weights)]

@@ -1,0 +1,360 @@
+"""Other views of an image: mirrored, turned, shifted, brighter; for fits on several passes, and for scoring.
+
+An image is warped after its resize and before its crop, so that what a small rotation or shift brings into the crop is
+the image itself. What lies beyond the image is mirrored at its edge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from padim_zoo.data.transform import Transform
+from padim_zoo.errors import InputError
+
+OPERATIONS = {
+    "flip": None,
+    "vflip": None,
+    "rotate": 180.0,
+    "translate": 0.5,
+    "brightness": 0.9,
+    "contrast": 0.9,
+}
+"""What can be done to an image, and the largest amount, or None where there is no amount."""
+
+_MIRRORINGS = ("flip", "vflip")
+
+USUAL_PASSES = 4
+"""Passes of a fit that asks for augmentation and does not say how many."""
+
+_EXPECTED = "flip, vflip, rotate(DEGREES), translate(SHARE), brightness(SHARE), contrast(SHARE), comma-separated"
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at an image.
+
+    Attributes
+    ----------
+    flip, vflip : bool
+        Mirrored left to right, top to bottom.
+    angle : float
+        Degrees that the image is turned, counter-clockwise, about the centre of the crop.
+    shift : (float, float)
+        How far it is moved to the right and down, in shares of the width and the height of the crop; before the rest.
+    brightness, contrast : float
+        Factors of the pixels, and of their distances from the mean of the view.
+    """
+
+    flip: bool = False
+    vflip: bool = False
+    angle: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    brightness: float = 1.0
+    contrast: float = 1.0
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels come to lie between pixels."""
+        return self.angle != 0 or self.shift != (0.0, 0.0)
+
+    def image(self, resized: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The view of an image.
+
+        Parameters
+        ----------
+        resized : ndarray (H, W, 3), uint8
+            The image before its crop.
+        box : tuple of int
+            Top, left, bottom and right of the crop.
+
+        Returns
+        -------
+        ndarray (h, w, 3), uint8
+            Of the size of the crop.
+        """
+        top, left, bottom, right = box
+        if self.resamples:
+            view = self._warped(resized, box, Image.Resampling.BILINEAR, mirror=True)
+        else:
+            view = resized[top:bottom, left:right][:: -1 if self.vflip else 1, :: -1 if self.flip else 1]
+        if self.brightness != 1:
+            view = _pixels(view * self.brightness)
+        if self.contrast != 1:
+            mean = view.mean()
+            view = _pixels(mean + self.contrast * (view - mean))
+        return np.ascontiguousarray(view)
+
+    def mask(self, resized: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The view of a mask (H, W), bool, of the image before its crop; nothing beyond the image belongs to it."""
+        top, left, bottom, right = box
+        if self.resamples:
+            return self._warped(resized.astype(np.uint8), box, Image.Resampling.NEAREST, mirror=False).astype(bool)
+        mask = resized[top:bottom, left:right][:: -1 if self.vflip else 1, :: -1 if self.flip else 1]
+        return np.ascontiguousarray(mask)
+
+    def restore(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring maps of the view back to the pixels of the image.
+
+        Returns
+        -------
+        maps : Tensor (N, h, w), float32
+            Bilinear; 0 where the view does not show the pixel.
+        seen : Tensor (h, w), bool
+            Where it does.
+        """
+        height, width = maps.shape[1:]
+        if not self.resamples:
+            dims = [dim for dim, mirrored in ((1, self.vflip), (2, self.flip)) if mirrored]
+            return (maps.flip(dims) if dims else maps), torch.ones(height, width, dtype=torch.bool)
+        y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
+        # Where each pixel of the image lies in the view, from the centre.
+        x, y = x + self.shift[0] * width, y + self.shift[1] * height
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        u, v = cos * x + sin * y, cos * y - sin * x
+        u, v = (-u if self.flip else u), (-v if self.vflip else v)
+        u, v = u / (width / 2), v / (height / 2)
+        seen = torch.from_numpy((np.abs(u) <= 1) & (np.abs(v) <= 1))
+        grid = torch.from_numpy(np.stack([u, v], 2)).float().expand(len(maps), height, width, 2)
+        found = grid_sample(maps[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
+        return found * seen, seen
+
+    def _warped(
+        self, resized: np.ndarray, box: tuple[int, int, int, int], resampling: Image.Resampling, mirror: bool
+    ) -> np.ndarray:
+        top, left, bottom, right = box
+        height, width = bottom - top, right - left
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        # From the pixel (u, v) of the view to that of the image, from the centre: mirrored back, turned back, moved
+        # back.
+        matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1 if self.flip else 1, -1 if self.vflip else 1])
+        offset = np.array([left + right, top + bottom]) / 2 - np.array([self.shift[0] * width, self.shift[1] * height])
+        reach = np.abs(matrix) @ np.array([width, height]) / 2
+        low, high = offset - reach, offset + reach
+        margin = 0
+        if mirror:
+            size = np.array([resized.shape[1], resized.shape[0]])
+            margin = max(0, math.ceil(max((-low).max(), (high - size).max())) + 1)
+            if margin:
+                resized = np.pad(resized, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+        start = offset + margin - matrix @ np.array([width, height]) / 2
+        data = (*matrix[0], start[0], *matrix[1], start[1])
+        warped = Image.fromarray(resized).transform((width, height), Image.Transform.AFFINE, data, resampling)
+        return np.asarray(warped)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that may be done to an image.
+
+    Attributes
+    ----------
+    name : str
+        Of :data:`OPERATIONS`.
+    amount : float
+        At most so much of it.
+    """
+
+    name: str
+    amount: float = 0.0
+
+    def drawn(self, view: View, rng: np.random.Generator) -> View:
+        """The view with a random amount of this: a mirroring every other time, else anything up to the amount."""
+        if self.name in _MIRRORINGS:
+            return self._on(view, bool(rng.random() < 0.5))
+        if self.name == "translate":
+            right, down = rng.uniform(-self.amount, self.amount, 2).tolist()
+            return self._on(view, (right, down))
+        return self._on(view, float(rng.uniform(-self.amount, self.amount)))
+
+    def extremes(self) -> list[View]:
+        """The views with all of it, in every direction."""
+        most = self.amount
+        if self.name in _MIRRORINGS:
+            return [self._on(View(), True)]
+        if self.name == "translate":
+            return [self._on(View(), shift) for shift in ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))]
+        return [self._on(View(), -most), self._on(View(), most)]
+
+    def _on(self, view: View, value: Any) -> View:
+        if self.name in ("brightness", "contrast"):
+            value = 1 + value
+        field = {"rotate": "angle", "translate": "shift"}.get(self.name, self.name)
+        changed: dict[str, Any] = {field: value}
+        return replace(view, **changed)
+
+
+def parse_operations(option: str, text: Any) -> tuple[Operation, ...]:
+    """Read ``"flip,rotate(10),brightness(0.1)"``.
+
+    Raises
+    ------
+    InputError
+        If something is unknown, twice there, or its amount missing or out of range.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{option} is {text!r}: expected text, {_EXPECTED}")
+    operations: list[Operation] = []
+    for part in re.split(r",(?![^(]*\))", text):
+        match = re.fullmatch(r"([a-z]+)(?:\(\s*([0-9]*\.?[0-9]+)\s*\))?", part.strip())
+        if match is None or match[1] not in OPERATIONS:
+            raise InputError(f"{option} has {part.strip()!r}: expected {_EXPECTED}")
+        name, most = match[1], OPERATIONS[match[1]]
+        amount = float(match[2] or 0)
+        if most is None and match[2] is not None:
+            raise InputError(f"{option} has {part.strip()!r}: expected {name}, without an amount")
+        if most is not None and not 0 < amount <= most:
+            raise InputError(f"{option} has {part.strip()!r}: expected an amount above 0 and up to {most:g}, {name}(…)")
+        if name in {operation.name for operation in operations}:
+            raise InputError(f"{option} has {name} twice: expected each at most once")
+        operations.append(Operation(name, amount))
+    return tuple(operations)
+
+
+def canonical_operations(option: str, text: str) -> str:
+    """One spelling for equal operations: ``flip, rotate(10.0)`` is ``flip,rotate(10)``."""
+    return ",".join(
+        operation.name if OPERATIONS[operation.name] is None else f"{operation.name}({operation.amount:g})"
+        for operation in parse_operations(option, text)
+    )
+
+
+def views_for_scoring(operations: Sequence[Operation]) -> tuple[View, ...]:
+    """The views of test-time augmentation: the image itself, and one for every direction of every operation."""
+    return (View(), *(view for operation in operations for view in operation.extremes()))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Passes over the normal images of a fit: the first shows each as it is, the others a random view of it.
+
+    What is drawn depends on the seed and on the image's own pixels, so that neither the order of the images nor the
+    batches nor the other images change it, and a fit that is continued draws what one on all images would.
+
+    Attributes
+    ----------
+    operations : tuple of Operation
+    passes : int
+    seed : int
+    """
+
+    operations: tuple[Operation, ...] = ()
+    passes: int = 1
+    seed: int = 0
+
+    def views(self, resized: np.ndarray) -> list[View]:
+        """The views of an image, one for each pass."""
+        if self.passes == 1:
+            return [View()]
+        content = hashlib.blake2b(np.ascontiguousarray(resized).data, digest_size=16).digest()
+        rng = np.random.default_rng([self.seed, *np.frombuffer(content, dtype=np.uint32).tolist()])
+        drawn = [View()]
+        for _ in range(self.passes - 1):
+            view = View()
+            for operation in self.operations:
+                view = operation.drawn(view, rng)
+            drawn.append(view)
+        return drawn
+
+
+@dataclass(frozen=True)
+class Looks:
+    """All views of an image that are wanted: those of the passes of a fit, and those for scoring beyond the first.
+
+    Attributes
+    ----------
+    augmentation : Augmentation
+    others : tuple of View
+        The same of every image.
+    """
+
+    augmentation: Augmentation = Augmentation()
+    others: tuple[View, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Views of each image."""
+        return self.augmentation.passes + len(self.others)
+
+    def of(
+        self, image: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """All views of an image.
+
+        Parameters
+        ----------
+        image : ndarray (H, W, 3), uint8
+            Before the transform.
+        transform : Transform
+        mask : ndarray (H, W), bool, optional
+            Its region of interest.
+        name : str
+            What errors call the image.
+
+        Returns
+        -------
+        views : ndarray (V, h, w, 3), uint8
+        regions : ndarray (V, h, w), bool, or None
+            The pixels of each view that are of the region of interest. Without one, those of the views for scoring
+            that are of the image: what is mirrored at its edge is there for the backbone, and not to be judged. None
+            where that is all of them.
+
+        Raises
+        ------
+        InputError
+            If nothing of the mask is left within the crop.
+        """
+        box = transform.crop_box(*transform.resized_size(*image.shape[:2]))
+        resized = transform.resized(image)
+        views = [*self.augmentation.views(resized), *self.others]
+        pixels = np.stack([view.image(resized, box) for view in views])
+        if mask is None and not any(view.resamples for view in self.others):
+            return pixels, None
+        whole = mask is None
+        kept = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
+        kept = transform.resized(kept, Image.Resampling.NEAREST).astype(bool)
+        regions = np.stack([view.mask(kept, box) for view in views])
+        if not whole and not regions[0].any():
+            raise InputError(
+                f"the region of interest of {name} has no pixel left within the crop: expected one that reaches into "
+                "it; check the mask, or use a larger crop (--crop none)"
+            )
+        if whole:
+            regions[: self.augmentation.passes] = True
+        return pixels, None if regions.all() else regions
+
+
+def mean_of_views(maps: Tensor, views: Sequence[View]) -> Tensor:
+    """The mean, at each pixel, of the maps of the views that show it.
+
+    Parameters
+    ----------
+    maps : Tensor (N, V, h, w)
+        Of each view, in its own pixels.
+    views : sequence of V View
+        The first is the image as it is, so that some view shows every pixel.
+
+    Returns
+    -------
+    Tensor (N, h, w), float32
+    """
+    total, count = torch.zeros(()), torch.zeros(())
+    for number, view in enumerate(views):
+        restored, seen = view.restore(maps[:, number])
+        total, count = total + restored, count + seen
+    return total / count
+
+
+def _pixels(values: np.ndarray) -> np.ndarray:
+    pixels: np.ndarray = np.rint(values).clip(0, 255).astype(np.uint8)
+    return pixels

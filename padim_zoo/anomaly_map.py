@@ -18,6 +18,11 @@ from padim_zoo.parallel import map_blocks
 TRUNCATE = 4.0
 """The Gaussian kernel is cut at this many standard deviations, as scipy.ndimage.gaussian_filter does."""
 
+EDGES = ("symmetric", "reflect")
+"""How a map goes on beyond its edges when it is blurred, by NumPy's names: ``symmetric`` repeats the last pixel
+(d c b a | a b c d | d c b a), as scipy.ndimage does by default and with it the first implementation of PaDiM;
+``reflect`` does not (d c b | a b c d | c b a), as torch does and with it anomalib and anodet."""
+
 
 def bilinear_matrix(patches: int, pixels: int) -> np.ndarray:
     """Bilinear interpolation of one axis, half-pixel centres, edges held.
@@ -37,34 +42,46 @@ def bilinear_matrix(patches: int, pixels: int) -> np.ndarray:
     return matrix
 
 
-def blur_matrix(pixels: int, sigma: float) -> np.ndarray:
-    """Gaussian blur of one axis with half-sample symmetric edges (d c b a | a b c d | d c b a).
+def blur_matrix(pixels: int, sigma: float, edges: str = "symmetric") -> np.ndarray:
+    """Gaussian blur of one axis.
+
+    Parameters
+    ----------
+    pixels : int
+        Length of the axis.
+    sigma : float
+        Standard deviation in pixels.
+    edges : str
+        How the axis goes on beyond its ends, one of :data:`EDGES`.
 
     Returns
     -------
     ndarray (pixels, pixels), float64
-        Rows sum to 1; the rule is that of ``scipy.ndimage.gaussian_filter1d(mode="reflect")``.
+        Rows sum to 1; the rule is that of ``scipy.ndimage.gaussian_filter1d``, whose modes ``"reflect"`` and
+        ``"mirror"`` are the edges ``"symmetric"`` and ``"reflect"``.
     """
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
     kernel /= kernel.sum()
-    source = np.mod(np.arange(pixels)[:, None] + offsets[None, :], 2 * pixels)
-    source = np.where(source < pixels, source, 2 * pixels - 1 - source)
+    repeated = 1 if edges == "symmetric" else 0
+    period = max(2 * (pixels - 1 + repeated), 1)
+    source = np.mod(np.arange(pixels)[:, None] + offsets[None, :], period)
+    source = np.where(source < pixels, source, period - repeated - source)
     matrix = np.zeros((pixels, pixels))
     np.add.at(matrix, (np.arange(pixels)[:, None], source), kernel[None, :])
     return matrix
 
 
 @lru_cache(maxsize=32)
-def _axis(patches: int, pixels: int, sigma: float) -> Tensor:
+def _axis(patches: int, pixels: int, sigma: float, edges: str = "symmetric") -> Tensor:
     matrix = bilinear_matrix(patches, pixels)
     if sigma > 0:
-        matrix = blur_matrix(pixels, sigma) @ matrix
+        matrix = blur_matrix(pixels, sigma, edges) @ matrix
     return torch.from_numpy(matrix).float()
 
 
-def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float) -> Tensor:
+def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float, edges: str = "symmetric") -> Tensor:
     """Bring distances to the size of the image and blur them.
 
     Parameters
@@ -75,13 +92,15 @@ def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float) -
         Height H and width W in pixels.
     sigma : float
         Standard deviation of the Gaussian in pixels of the image; 0 leaves the map unblurred.
+    edges : str
+        How the blur goes on beyond the edges, one of :data:`EDGES`.
 
     Returns
     -------
     Tensor (N, H, W), float32
     """
-    rows = _axis(distances.shape[1], image_size[0], sigma)
-    columns = _axis(distances.shape[2], image_size[1], sigma)
+    rows = _axis(distances.shape[1], image_size[0], sigma, edges)
+    columns = _axis(distances.shape[2], image_size[1], sigma, edges)
 
     def block(images: slice) -> tuple[Tensor]:
         # Distances come with the images innermost, which batched products take one image at a time.

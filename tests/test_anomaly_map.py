@@ -18,13 +18,15 @@ from padim_zoo.anomaly_map import anomaly_maps
     grid=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     image=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     sigma=st.sampled_from([0, 0.05, 0.7, 4, 11.5]),
+    edges=st.sampled_from([("symmetric", "reflect"), ("reflect", "mirror")]),
 )
-def test_equals_bilinear_upsampling_then_gaussian_blur(grid, image, sigma):
+def test_equals_bilinear_upsampling_then_gaussian_blur(grid, image, sigma, edges):
     distances = torch.rand(2, *grid, dtype=torch.float64) * 30
     expected = interpolate(distances[:, None], image, mode="bilinear", align_corners=False)[:, 0].numpy()
+    ours, scipys = edges
     if sigma:
-        expected = np.stack([gaussian_filter(one, sigma, mode="reflect", truncate=4.0) for one in expected])
-    np.testing.assert_allclose(anomaly_maps(distances, image, sigma), expected, rtol=2e-5, atol=1e-5)
+        expected = np.stack([gaussian_filter(one, sigma, mode=scipys, truncate=4.0) for one in expected])
+    np.testing.assert_allclose(anomaly_maps(distances, image, sigma, ours), expected, rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0, 4.0])

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": ("padim_zoo.cli.check:command", "Hold a run store and benchmarks to a committed baseline."),
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "update": ("padim_zoo.cli.update:update", "Continue the fit of a saved detector with more normal images."),
+    "import": ("padim_zoo.cli.import_model:import_model", "Make a detector of a PaDiM that another program fitted."),
     "combine": ("padim_zoo.cli.combine:combine", "Combine saved detectors into an ensemble, one file."),
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector; draw heat maps on request."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Judge a saved detector on the test images of a data set."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.anomaly_map import anomaly_maps
+from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
@@ -49,6 +49,9 @@ class PaDiM(BackboneDetector[Gaussian]):
     reduce : str, optional
         ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
         to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
+    blur_edges : str
+        How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
+        ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.anomaly_map.EDGES`.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the first
         three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from
@@ -67,6 +70,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     name = "padim"
     takes_moments = True
     modelling = frozenset({"estimator"})
+    scoring = frozenset({"sigma", "blur_edges"})
 
     embedding_: Reduction
 
@@ -83,6 +87,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         resize: Size = 256,
         crop: Size = 224,
         sigma: float = 4.0,
+        blur_edges: str = "symmetric",
         batch_size: int = 32,
         memory: int | None = None,
         device: str = "auto",
@@ -112,15 +117,16 @@ class PaDiM(BackboneDetector[Gaussian]):
         self.estimator = estimator
         self.dims = dims
         self.reduce = reduce
+        self.blur_edges = blur_edges
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
 
     def forget(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size`` and ``memory`` leave everything as it is; ``sigma`` drops the threshold, and ``estimator`` the
-        Gaussians too, which are estimated anew from the statistics of the images. All others drop the fit, and those
-        of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
+        ``batch_size`` and ``memory`` leave everything as it is; ``sigma`` and ``blur_edges`` drop the threshold, and
+        ``estimator`` the Gaussians too, which are estimated anew from the statistics of the images. All others drop the
+        fit, and those of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
         """
         super().forget(changed)
 
@@ -137,6 +143,8 @@ class PaDiM(BackboneDetector[Gaussian]):
             check_whole_number("dims", self.dims, 1)
         if self.reduce is not None and self.reduce not in tuple(REDUCTIONS):
             raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
+        if self.blur_edges not in EDGES:
+            raise InputError(f"blur_edges is {self.blur_edges!r}: expected {' or '.join(EDGES)}")
         if not isinstance(self.estimator, (str, Estimator)):
             raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
 
@@ -187,6 +195,22 @@ class PaDiM(BackboneDetector[Gaussian]):
         moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.shift)
         return self._set(moments + theirs, self.reduction_, self.image_size_)
 
+    def adopt(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
+        """Take over Gaussians that were estimated elsewhere, of a number of images that is not known.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            How the embeddings were made that they are of.
+        gaussian : Gaussian
+        image_size : tuple of int
+            Height and width of the transformed images.
+        """
+        self.build_backbone()
+        self.embedding_, self.image_size_, self.n_images_ = reduction, image_size, 0
+        self.statistics_, self.calibration_, self._model = None, None, gaussian
+        return self
+
     def known_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit.
 
@@ -226,7 +250,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     def predict_distances(self, squared: Tensor, grid: tuple[int, int]) -> Prediction:
         """Score images by the squared distances (P, N) of the patches of a grid, by whatever Gaussians."""
         distances = squared.sqrt().T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma)
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.blur_edges)
         return Prediction(maps.amax((1, 2)).numpy(), maps.numpy(), self.threshold_)
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -235,8 +259,9 @@ class PaDiM(BackboneDetector[Gaussian]):
         """What was fitted, in words."""
         mean = self.gaussian_.mean
         network = self.build_backbone().name
+        count = self.n_images_ or "an unknown number of"
         return {
-            "fitted": f"{self.name} ({network}, {self.estimator}) on {self.n_images_} normal images",
+            "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images",
             "patches": f"{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
         }
 

@@ -346,7 +346,33 @@ def whitening_factor(covariance: Tensor) -> Tensor:
     -------
     Tensor (p, D, D), float64, upper triangular
     """
-    lower = torch.linalg.cholesky(covariance)
-    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
-    inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(covariance), upper=False)
-    return inverse.mT
+    return _inverse_of_lower(torch.linalg.cholesky(covariance)).mT
+
+
+def _inverse_of_lower(lower: Tensor) -> Tensor:
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    return inverse
+
+
+def upper_factor(matrix: Tensor, is_inverse: bool) -> tuple[Tensor, Tensor]:
+    """F with F Fᵀ = Σ⁻¹ of a covariance, or of its inverse.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        (p, D, D), float64, symmetric: Σ⁻¹ if ``is_inverse``, else Σ.
+
+    Returns
+    -------
+    factor : Tensor (p, D, D), float64, upper triangular
+    failed : Tensor (p,), bool
+        Matrices that are not positive definite, whose factors mean nothing.
+    """
+    # Cholesky gives lower triangles; with rows and columns in reverse an upper one comes out.
+    lower, info = torch.linalg.cholesky_ex(matrix.flip((1, 2)) if is_inverse else matrix)
+    failed = info != 0
+    if is_inverse:
+        return lower.flip((1, 2)), failed
+    lower[failed] = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return _inverse_of_lower(lower).mT, failed

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import DatasetChoice, dataset_options, picture_option, plugin_option
+from padim_zoo.cli.options import DatasetChoice, PictureChoice, dataset_options, picture_options, plugin_option
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from padim_zoo.cli.pictures import PictureFolder
     from padim_zoo.data.sample import Sample
     from padim_zoo.detectors.detector import Prediction
 
@@ -28,7 +29,7 @@ FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pi
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
-@picture_option
+@picture_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @plugin_option
@@ -38,7 +39,7 @@ def evaluate(
     aupro_limit: float,
     as_json: bool,
     output: Path | None,
-    pictures: tuple[str, ...],
+    pictures: PictureChoice,
     batch_size: int,
     device: str,
 ) -> None:
@@ -53,7 +54,7 @@ def evaluate(
     from padim_zoo.data.loading import masks
     from padim_zoo.detectors import load
 
-    if pictures and output is None:
+    if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
     chosen = source.load()
     if not chosen.test:
@@ -62,8 +63,11 @@ def evaluate(
             "test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
-    if pictures and not detector.makes_maps:
-        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --pictures")
+    folder = None
+    if pictures.kinds and output is not None:
+        from padim_zoo.cli.pictures import picture_folder
+
+        folder = picture_folder(detector, model, output, pictures, detector.threshold_)
     samples = chosen.test
     prediction: Prediction = detector.predict([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
@@ -74,8 +78,8 @@ def evaluate(
         realised("false-alarm rate", prediction.threshold, labels, prediction.scores),
         realised("highest F1", figures.values["image_f1_threshold"], labels, prediction.scores),
     ]
-    if pictures and output is not None and prediction.maps is not None:
-        _write_pictures(detector, output, pictures, samples, prediction, truth)
+    if folder is not None:
+        _write_pictures(folder, samples, prediction, truth)
 
     title = f"{source.dataset}, {chosen.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
@@ -160,9 +164,7 @@ def _interval(low: float, high: float) -> str | None:
 
 
 def _write_pictures(
-    detector: Any,
-    output: Path,
-    kinds: tuple[str, ...],
+    folder: PictureFolder,
     samples: Sequence[Sample],
     prediction: Prediction,
     truth: Sequence[np.ndarray | None],
@@ -171,11 +173,10 @@ def _write_pictures(
     import numpy as np
 
     from padim_zoo.cli.inputs import picture_names
-    from padim_zoo.cli.pictures import picture_folder
 
-    assert prediction.maps is not None
-    folder = picture_folder(detector, output, kinds, prediction.threshold)
     names = picture_names([sample.path for sample in samples])
-    for name, sample, anomaly_map, mask in zip(names, samples, prediction.maps, truth, strict=True):
-        nothing = np.zeros(anomaly_map.shape, dtype=bool) if sample.label == 0 else None
-        folder.write(name, sample.path, anomaly_map, nothing if mask is None else mask)
+    for position, (name, sample, mask) in enumerate(zip(names, samples, truth, strict=True)):
+        anomaly_map = None if prediction.maps is None else prediction.maps[position]
+        if mask is None and anomaly_map is not None and sample.label == 0:
+            mask = np.zeros(anomaly_map.shape, dtype=bool)
+        folder.write(name, sample.path, float(prediction.scores[position]), anomaly_map, mask)

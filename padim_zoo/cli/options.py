@@ -102,14 +102,52 @@ def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | 
     return kinds
 
 
-PICTURES = ("heatmap", "overlay", "boundary", "panel")
+PICTURES = ("heatmap", "overlay", "boundary", "highlight", "frame", "panel")
+MAPLESS_PICTURES = ("frame",)
+"""Those that need no anomaly map."""
 
-picture_option = click.option(
-    "--pictures",
-    metavar="KINDS",
-    callback=_picture_kinds,
-    help=f"Pictures to write into --output, comma-separated: {', '.join(PICTURES)}.",
-)
+
+@dataclass(frozen=True)
+class PictureChoice:
+    """What the options of :func:`picture_options` say."""
+
+    kinds: tuple[str, ...] = ()
+    alpha: float = 0.9
+    colormap: str = "ember"
+
+
+def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of the pictures to draw; the command gets them as one :class:`PictureChoice`."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, **options: Any) -> Any:
+        chosen = PictureChoice(options.pop("pictures"), options.pop("alpha"), options.pop("colormap"))
+        return function(*arguments, pictures=chosen, **options)
+
+    for option in (
+        click.option(
+            "--colormap",
+            metavar="NAME",
+            default=PictureChoice.colormap,
+            show_default=True,
+            help="Colours of heat maps; all of matplotlib's do, e.g. viridis, with padim-zoo[report].",
+        ),
+        click.option(
+            "--alpha",
+            type=click.FloatRange(0, 1),
+            default=PictureChoice.alpha,
+            show_default=True,
+            help="Opacity of overlays where they are hottest.",
+        ),
+        click.option(
+            "--pictures",
+            metavar="KINDS",
+            callback=_picture_kinds,
+            help=f"Pictures to write into --output, comma-separated: {', '.join(PICTURES)}.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:

@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.atomic import write_whole
+from padim_zoo.cli.options import MAPLESS_PICTURES, PictureChoice
+from padim_zoo.colours import colour_table
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
-from padim_zoo.report.pictures import Picture, Scale, boundary, heat_map, overlay, panels
+from padim_zoo.report.pictures import Picture, Scale, boundary, frame, heat_map, highlight, overlay, panels
 
 
 @dataclass(frozen=True)
@@ -24,64 +26,77 @@ class PictureFolder:
     Attributes
     ----------
     folder : Path
-    kinds : tuple of str
-        Of ``heatmap``, ``overlay``, ``boundary`` and ``panel``.
+    choice : PictureChoice
+        Kinds of pictures, and how they are drawn.
     transform : Transform
         What the detector did to the images; pictures show the images after it.
-    scale : (low, high)
-        The scores of the first and the last colour.
     threshold : float
+        Images whose score exceeds it are anomalous.
+    scale : (low, high), optional
+        The scores of the first and the last colour; none of a detector without maps.
+    map_threshold : float, optional
         Pixels that exceed it lie within the boundary.
     """
 
     folder: Path
-    kinds: tuple[str, ...]
+    choice: PictureChoice
     transform: Transform
-    scale: Scale
     threshold: float
+    scale: Scale | None
+    map_threshold: float | None
 
-    def write(self, name: Path, path: Path, anomaly_map: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def write(
+        self, name: Path, path: Path, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None = None
+    ) -> None:
         """Write the pictures of the image at ``path``; ``mask`` is its ground truth after the transform."""
         image = self.transform.image(read_image(path))
-        for kind in self.kinds:
-            picture = Image.fromarray(self._draw(kind, image, anomaly_map, mask))
+        for kind in self.choice.kinds:
+            picture = Image.fromarray(self._draw(kind, image, score, anomaly_map, mask))
             target = self.folder / kind / name.with_name(f"{name.name}.png")
             write_whole(target, partial(picture.save, format="PNG"))
 
-    def _draw(self, kind: str, image: Picture, anomaly_map: np.ndarray, mask: np.ndarray | None) -> Picture:
+    def _draw(
+        self, kind: str, image: Picture, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None
+    ) -> Picture:
+        if kind == "frame":
+            return frame(image, score, self.threshold)
+        assert anomaly_map is not None
+        assert self.scale is not None
+        assert self.map_threshold is not None
+        alpha, colours = self.choice.alpha, self.choice.colormap
         if kind == "heatmap":
-            return heat_map(anomaly_map, self.scale)
+            return heat_map(anomaly_map, self.scale, colours)
         if kind == "overlay":
-            return overlay(image, anomaly_map, self.scale)
+            return overlay(image, anomaly_map, self.scale, alpha, colours)
         if kind == "boundary":
-            return boundary(image, anomaly_map, self.threshold)
-        return panels(image, mask, anomaly_map, self.scale, self.threshold)
+            return boundary(image, anomaly_map, self.map_threshold)
+        if kind == "highlight":
+            return highlight(image, anomaly_map, self.map_threshold)
+        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, alpha, colours)
 
 
-def picture_folder(detector: Any, folder: Path, kinds: tuple[str, ...], threshold: float | None) -> PictureFolder:
+def picture_folder(
+    detector: Any, model: Path, folder: Path, choice: PictureChoice, threshold: float | None
+) -> PictureFolder:
     """Where the pictures of a detector's predictions go.
-
-    The colours start at the score of a typical normal pixel, or at 0 where the detector knows none, and have the
-    threshold at two thirds of the way, where they turn bright.
 
     Raises
     ------
     InputError
-        If there is no threshold.
+        If there is no threshold, the colour map is unknown, or a kind of picture needs maps that the detector does not
+        make.
     """
-    if threshold is None:
-        raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
-    low = 0.0 if detector.calibration_ is None else detector.calibration_.map_low or 0.0
-    if not detector.score_is_map_maximum:
-        # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
-        if detector.calibration_ is None or detector.calibration_.map_high is None:
-            raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
-        threshold = detector.calibration_.map_high
-    if threshold <= low:
+    of_maps = [kind for kind in choice.kinds if kind not in MAPLESS_PICTURES]
+    if of_maps and not detector.makes_maps:
         raise InputError(
-            f"the threshold {threshold:g} is below the score of normal pixels, {low:.4g}: give a higher one"
+            f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
         )
-    return PictureFolder(folder, kinds, detector.transform, (low, low + 1.5 * (threshold - low)), threshold)
+    scale, map_threshold = detector.colour_scale(threshold) if of_maps else (None, None)
+    limit = detector.threshold_ if threshold is None else threshold
+    if limit is None:
+        raise InputError("the model has no threshold to decide by: give --threshold")
+    colour_table(choice.colormap)  # refused before any work is done
+    return PictureFolder(folder, choice, detector.transform, limit, scale, map_threshold)
 
 
 def write_map(folder: Path, name: Path, anomaly_map: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import picture_option, plugin_option
+from padim_zoo.cli.options import PictureChoice, picture_options, plugin_option
 from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Row:
 @click.option("--scores", metavar="FILE|-", help="File for the scores.  [default: scores.csv in --output, or -]")
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
 @click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
-@picture_option
+@picture_options
 @click.option("--threshold", type=float, help="Instead of the model's own.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -55,7 +55,7 @@ def predict(
     scores: str | None,
     form: str | None,
     maps: str | None,
-    pictures: tuple[str, ...],
+    pictures: PictureChoice,
     threshold: float | None,
     batch_size: int,
     device: str,
@@ -71,17 +71,19 @@ def predict(
     from padim_zoo.cli.pictures import picture_folder, write_map
     from padim_zoo.detectors import load
 
-    if output is None and (maps or pictures):
+    if output is None and (maps or pictures.kinds):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
     detector: Any = load(model, device=device, batch_size=batch_size)
-    if (maps or pictures) and not detector.makes_maps:
-        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --pictures")
+    if maps and not detector.makes_maps:
+        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     limit = detector.threshold_ if threshold is None else threshold
-    folder = picture_folder(detector, output, pictures, limit) if output is not None and pictures else None
+    folder = None
+    if output is not None and pictures.kinds:
+        folder = picture_folder(detector, model, output, pictures, limit)
 
     rows: list[Row] = []
     names = picture_names(paths)
@@ -93,12 +95,10 @@ def predict(
         score, anomaly_map = result
         anomalous = None if limit is None else score > limit
         rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
-        if anomaly_map is None:
-            continue
-        if maps and output is not None:
+        if maps and output is not None and anomaly_map is not None:
             write_map(output, name, anomaly_map)
         if folder is not None:
-            folder.write(name, path, anomaly_map)
+            folder.write(name, path, score, anomaly_map)
     _write_scores(target, form, rows)
     if target != "-":
         told = f"scores of {len(rows)} images in {target}"

@@ -543,7 +543,7 @@ class BackboneDetector(Detector, Generic[Model]):
             If there are no images, or their size after the transform is not that of the fit.
         """
         predictions = [self.predict_features(part) for part in self._features(images, fitted=True, roi=roi)]
-        return Prediction.concatenate(predictions)
+        return self.with_scale(Prediction.concatenate(predictions))
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""

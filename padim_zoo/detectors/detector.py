@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from padim_zoo.colours import Scale
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.errors import InputError
@@ -32,11 +33,17 @@ class Prediction:
         Anomaly score of each pixel of the transformed image; None for image-level detectors.
     threshold : float or None
         Images whose score exceeds it are called anomalous; None when the detector has none.
+    scale : (low, high) or None
+        The scores of the first and the last colour of pictures of the maps: :meth:`Detector.colour_scale`.
+    map_threshold : float or None
+        Pixels whose score exceeds it lie within the boundary of such a picture.
     """
 
     scores: np.ndarray
     maps: np.ndarray | None
     threshold: float | None = None
+    scale: Scale | None = None
+    map_threshold: float | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -45,9 +52,8 @@ class Prediction:
     def concatenate(parts: Sequence[Prediction]) -> Prediction:
         """What was said of some images, and of others, by one detector."""
         maps = [part.maps for part in parts if part.maps is not None]
-        return Prediction(
-            np.concatenate([part.scores for part in parts]), np.concatenate(maps) if maps else None, parts[0].threshold
-        )
+        scores = np.concatenate([part.scores for part in parts])
+        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None)
 
     @property
     def anomalous(self) -> np.ndarray | None:
@@ -149,7 +155,56 @@ class Detector(ABC):
 
     def predict(self, images: Any) -> Prediction:
         """Score images."""
-        return self.predict_features(self.extract(images))
+        return self.with_scale(self.predict_features(self.extract(images)))
+
+    def colour_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
+        """What the colours of all pictures of this detector's maps rest on.
+
+        They start at the score of a typical normal pixel, or at 0 where the detector knows none, and have the
+        threshold at two thirds of the way, where they turn bright.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            Instead of the detector's own.
+
+        Returns
+        -------
+        scale : (low, high)
+            The scores of the first and the last colour.
+        map_threshold : float
+            Pixels whose score exceeds it lie within the boundary.
+
+        Raises
+        ------
+        InputError
+            If there is no threshold, or it is no higher than a typical normal pixel, or the detector makes no maps.
+        """
+        if not self.makes_maps:
+            raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to colour")
+        limit = self.threshold_ if threshold is None else threshold
+        known = self.calibration_
+        if limit is None:
+            raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
+        low = 0.0 if known is None else known.map_low or 0.0
+        if not self.score_is_map_maximum:
+            # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
+            if known is None or known.map_high is None:
+                raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
+            limit = known.map_high
+        if limit <= low:
+            raise InputError(
+                f"the threshold {limit:g} is below the score of normal pixels, {low:.4g}: give a higher one"
+            )
+        return (low, low + 1.5 * (limit - low)), limit
+
+    def with_scale(self, prediction: Prediction) -> Prediction:
+        """The prediction with the scale of its pictures, where there is one."""
+        try:
+            scale, limit = self.colour_scale()
+        except InputError:
+            return prediction
+        return replace(prediction, scale=scale, map_threshold=limit)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments by name, as scikit-learn's estimators give them."""

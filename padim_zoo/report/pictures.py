@@ -1,144 +1,154 @@
-"""Pictures of an anomaly map: heat map, overlay, boundary and the five panels, as arrays.
+"""Pictures of an anomaly map as arrays: heat map, overlay, boundary, highlight, frame and the five panels.
 
-Every function takes the scale, the two scores that the first and the last colour stand for, and never takes it from
-the map itself: only on one scale can two images be compared, and a normal image has to look normal.
+Every function that colours takes the scale, the two scores that the first and the last colour stand for, and never
+takes it from the map itself: only on one scale can two images be compared, and a normal image has to look normal.
+Pixels that a map says nothing of, NaN, are grey in a heat map and untouched elsewhere.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-Picture = npt.NDArray[np.uint8]
-Scale = tuple[float, float]
+from padim_zoo.colours import OWN, Picture, Scale, colour_table, heat_map, place_on_scale
+from padim_zoo.errors import InputError
 
-# From cold to hot. Oklab lightness rises by equal steps along the table (see `colour_table`), so the map also reads
-# in grey; blue to yellow is kept apart by all common colour-vision deficiencies.
-_ANCHORS = ("08102b", "2a1a66", "6b1f80", "b02f73", "e55a4f", "f99b3e", "fbe08a")
+__all__ = ["OWN", "Picture", "Scale", "boundary", "colour_table", "frame", "heat_map", "highlight", "overlay", "panels"]
+
+OPACITY = 0.9
+"""Of the last colour of an overlay, unless said otherwise."""
+
 _LINE = (255, 40, 90)
 _HALO = (255, 255, 255)
+# Decisions differ in lightness and in words too, for those who do not tell red from green.
+_ANOMALOUS, _NORMAL = (200, 30, 40), (110, 205, 130)
 _PANELS = ("image", "ground truth", "anomaly map", "overlay", "boundary")
-
-_LINEAR_RGB_TO_LMS = np.array(
-    [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-)
-_LMS_TO_OKLAB = np.array(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-)
+_DIMMED = 0.4
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def to_oklab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """sRGB colours (..., 3) in the perceptual space Oklab (lightness, green–red, blue–yellow).
-
-    References
-    ----------
-    Björn Ottosson, "A perceptual color space for image processing", 2020.
-    """
-    encoded = rgb / 255.0
-    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.cbrt(linear @ _LINEAR_RGB_TO_LMS.T) @ _LMS_TO_OKLAB.T)
-
-
-def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Oklab colours (..., 3) as sRGB, clipped to what a screen can show."""
-    linear = (lab @ np.linalg.inv(_LMS_TO_OKLAB).T) ** 3 @ np.linalg.inv(_LINEAR_RGB_TO_LMS).T
-    linear = np.clip(linear, 0.0, 1.0)
-    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.round(encoded * 255.0), dtype=np.uint8)
-
-
-@lru_cache(maxsize=1)
-def colour_table() -> Picture:
-    """The 256 colours of a heat map, uint8 (256, 3): a few anchors joined in Oklab, at equal steps of lightness."""
-    anchors = to_oklab(np.array([list(bytes.fromhex(anchor)) for anchor in _ANCHORS], dtype=np.uint8))
-    lightness = np.linspace(anchors[0, 0], anchors[-1, 0], 256)
-    return from_oklab(np.stack([np.interp(lightness, anchors[:, 0], axis) for axis in anchors.T], axis=1))
-
-
-def _relative(anomaly_map: npt.NDArray[np.floating], scale: Scale) -> npt.NDArray[np.float64]:
-    """Position on the scale, 0 to 1, (H, W)."""
-    low, high = scale
-    if not low < high:
-        raise ValueError(f"a scale rises from low to high, found {scale}")
-    return np.clip((anomaly_map.astype(np.float64) - low) / (high - low), 0.0, 1.0)
-
-
-def heat_map(anomaly_map: npt.NDArray[np.floating], scale: Scale) -> Picture:
-    """Colours of an anomaly map.
-
-    Parameters
-    ----------
-    anomaly_map : ndarray (H, W)
-        Anomaly score of each pixel.
-    scale : (low, high)
-        The scores of the first and the last colour; scores beyond them take the end's colour.
-
-    Returns
-    -------
-    ndarray (H, W, 3), uint8
-    """
-    return colour_table()[np.round(_relative(anomaly_map, scale) * 255).astype(np.intp)]
-
-
-def overlay(image: Picture, anomaly_map: npt.NDArray[np.floating], scale: Scale, alpha: float = 0.9) -> Picture:
+def overlay(
+    image: npt.ArrayLike,
+    anomaly_map: npt.NDArray[np.floating],
+    scale: Scale,
+    alpha: float = OPACITY,
+    colours: str = OWN,
+) -> Picture:
     """The heat map over the image, the more opaque the more anomalous.
 
     Parameters
     ----------
-    image : ndarray (H, W, 3), uint8
+    image : ndarray (H, W, 3) or, grey, (H, W), uint8
         What the map was made from.
     anomaly_map : ndarray (H, W)
         Anomaly score of each pixel.
     scale : (low, high)
         At ``low`` the image shows through wholly.
     alpha : float
-        Opacity at ``high``.
+        Opacity at ``high``, 0 to 1.
+    colours : str
+        As :func:`~padim_zoo.colours.colour_table` takes it.
+
+    Raises
+    ------
+    InputError
+        If the image is not of uint8 or not of the size of the map, or alpha is no opacity.
     """
-    opacity = alpha * _relative(anomaly_map, scale)[..., None]
-    mixed = (1.0 - opacity) * image + opacity * heat_map(anomaly_map, scale)
-    return np.asarray(np.round(mixed), dtype=np.uint8)
+    picture = _picture(image, anomaly_map)
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha}: expected an opacity between 0 and 1")
+    opacity = alpha * np.nan_to_num(place_on_scale(anomaly_map, scale))[..., None].astype(np.float32)
+    mixed = (1 - opacity) * picture + opacity * heat_map(anomaly_map, scale, colours)
+    return np.asarray(np.rint(mixed), dtype=np.uint8)
 
 
-def boundary(image: Picture, anomaly_map: npt.NDArray[np.floating], threshold: float) -> Picture:
+def boundary(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], threshold: float) -> Picture:
     """The image with a line around the regions whose score exceeds ``threshold``.
 
     The line lies just inside the region, and a halo of another colour outside of it, so that it shows on
     any background.
     """
+    drawn = _picture(image, anomaly_map)
     region = anomaly_map > threshold
-    width = max(1, round(min(region.shape) / 128))
-    inner = ndimage.binary_erosion(region, iterations=width)
-    outer = ndimage.binary_dilation(region)
-    drawn = np.array(image)
-    drawn[region & ~inner] = _LINE
-    drawn[outer & ~region] = _HALO
+    if not region.any():
+        return drawn
+    # The pixels that as many erosions by a cross take away are those so near to the outside in steps, and distances
+    # cost the same however wide the line is. A frame of outside: the line is drawn along the edge of the image too.
+    steps = ndimage.distance_transform_cdt(np.pad(region, 1), metric="taxicab")[1:-1, 1:-1]
+    drawn[region & (steps <= _line_width(region.shape))] = _LINE
+    drawn[_just_outside(region)] = _HALO
     return drawn
 
 
+def highlight(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], threshold: float) -> Picture:
+    """The image in which only the regions whose score exceeds ``threshold`` keep their light and colour.
+
+    Everything else is grey and dim; pixels without a score (NaN) are not anomalous, and dim too. A white line of one
+    pixel goes around the regions, which may be dark themselves.
+    """
+    picture = _picture(image, anomaly_map)
+    region = anomaly_map > threshold
+    dim = np.rint(_DIMMED * (picture @ _LUMINANCE)).astype(np.uint8)
+    drawn = np.where(region[..., None], picture, dim[..., None])
+    drawn[_just_outside(region)] = _HALO
+    return drawn
+
+
+def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
+    """Any picture within a frame that tells the decision: red and *anomalous*, or green and *normal*, and the score.
+
+    Parameters
+    ----------
+    image : ndarray (H, W, 3) or, grey, (H, W), uint8
+        The image, or one of the other pictures of it.
+    score : float
+        Anomaly score of the image.
+    threshold : float
+        Images whose score exceeds it are anomalous.
+
+    Returns
+    -------
+    ndarray (H', W', 3), uint8
+        The picture unchanged, with a border on all sides and a line of text below.
+    """
+    picture = _picture(image)
+    height, width = picture.shape[:2]
+    anomalous = score > threshold
+    colour = _ANOMALOUS if anomalous else _NORMAL
+    # Pillow's own font has no sign for "at most".
+    caption = f"{'anomalous' if anomalous else 'normal'}: {score:.4g} {'>' if anomalous else '<='} {threshold:.4g}"
+    border = max(2, round(min(height, width) / 40))
+    size = max(8, round(min(height / 12, width / 14)))
+    sheet = Image.new("RGB", (width + 2 * border, height + 2 * border + 2 * size), colour)
+    sheet.paste(Image.fromarray(picture), (border, border))
+    ImageDraw.Draw(sheet).text(
+        (sheet.width / 2, height + border + size + border / 2),
+        caption,
+        fill=(255, 255, 255) if anomalous else (10, 40, 15),
+        font=_font_that_fits(caption, size, width),
+        anchor="mm",
+    )
+    return np.asarray(sheet)
+
+
 def panels(
-    image: Picture,
+    image: npt.ArrayLike,
     mask: npt.NDArray[np.bool_] | None,
     anomaly_map: npt.NDArray[np.floating],
     scale: Scale,
     threshold: float,
+    alpha: float = OPACITY,
+    colours: str = OWN,
 ) -> Picture:
     """Five captioned pictures side by side: image, ground truth, anomaly map, overlay, boundary.
 
     Parameters
     ----------
-    image : ndarray (H, W, 3), uint8
+    image : ndarray (H, W, 3) or, grey, (H, W), uint8
         What the map was made from.
     mask : ndarray (H, W), bool, or None
         Ground truth; blank when not known.
@@ -148,24 +158,77 @@ def panels(
         The scores of the first and the last colour.
     threshold : float
         Score beyond which a pixel lies within the boundary.
+    alpha, colours
+        As :func:`overlay` takes them.
     """
-    height, width = image.shape[:2]
-    blank = np.full_like(image, 235)
-    truth = blank if mask is None else np.repeat(np.where(mask, 255, 0)[..., None], 3, axis=2).astype(np.uint8)
+    picture = _picture(image, anomaly_map)
+    height, width = picture.shape[:2]
+    truth = np.full_like(picture, 235)
+    if mask is not None:
+        if mask.shape != anomaly_map.shape:
+            raise InputError(f"the mask is {_size(mask)} and the map {_size(anomaly_map)}: expected the same size")
+        truth[:] = np.where(mask, 255, 0)[..., None]
     pictures = (
-        image,
+        picture,
         truth,
-        heat_map(anomaly_map, scale),
-        overlay(image, anomaly_map, scale),
-        boundary(image, anomaly_map, threshold),
+        heat_map(anomaly_map, scale, colours),
+        overlay(picture, anomaly_map, scale, alpha, colours),
+        boundary(picture, anomaly_map, threshold),
     )
-    text = max(10, round(height / 16))
-    gap, top = max(2, height // 48), 2 * text
+    gap = max(2, height // 48)
+    size = max(8, round(min(height / 16, width / 8)))
+    top = 2 * size
     sheet = Image.new("RGB", (5 * width + 6 * gap, height + top + gap), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=text)
-    for column, (caption, picture) in enumerate(zip(_PANELS, pictures, strict=True)):
+    for column, (caption, part) in enumerate(zip(_PANELS, pictures, strict=True)):
         left = gap + column * (width + gap)
-        sheet.paste(Image.fromarray(picture), (left, top))
+        sheet.paste(Image.fromarray(part), (left, top))
+        font = _font_that_fits(caption, size, width)
         draw.text((left + width / 2, top / 2), caption, fill=(40, 40, 40), font=font, anchor="mm")
     return np.asarray(sheet)
+
+
+def _picture(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating] | None = None) -> Picture:
+    """A copy of an image as uint8 (H, W, 3).
+
+    Raises
+    ------
+    InputError
+        If it is no image of uint8, or not of the size of the map.
+    """
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise InputError(
+            f"an image of {array.dtype} and shape {array.shape} cannot be drawn on: expected uint8, "
+            "(height, width, 3) or (height, width)"
+        )
+    if anomaly_map is not None and array.shape[:2] != anomaly_map.shape:
+        raise InputError(
+            f"the image is {_size(array)} and the map {_size(anomaly_map)}: expected the image as the detector sees "
+            "it, detector.transform.image(image)"
+        )
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _size(array: npt.NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape[:2]))
+
+
+def _just_outside(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_dilation(region) & ~region)
+
+
+def _line_width(shape: tuple[int, ...]) -> int:
+    """Width of a boundary in pixels: the same share of every image."""
+    return max(1, round(min(shape) / 128))
+
+
+def _font_that_fits(text: str, size: int, width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The largest font up to a size with which a text is no wider than so many pixels, down to what can be read."""
+    font = ImageFont.load_default(size=size)
+    while size > 6 and font.getlength(text) > width:
+        size -= 1
+        font = ImageFont.load_default(size=size)
+    return font

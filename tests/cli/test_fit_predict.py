@@ -214,13 +214,13 @@ def test_broken_image_is_a_row_and_the_others_go_on(gear: Path, model: Path, tmp
 
 
 def test_pictures_of_all_kinds(gear: Path, model: Path, tmp_path: Path) -> None:
-    kinds = ["heatmap", "overlay", "boundary", "panel"]
+    kinds = ["heatmap", "overlay", "boundary", "highlight", "frame", "panel"]
     succeed("predict", model, gear / "test", "-o", tmp_path, "--pictures", ",".join(kinds))
     for kind in kinds:
         pictures = sorted((tmp_path / kind).rglob("*.png"))
         assert len(pictures) == 8
         width, height = Image.open(pictures[0]).size
-        assert (width > 5 * 64 and height > 64) if kind == "panel" else (width, height) == (64, 64)
+        assert {"panel": width > 5 * 64, "frame": 64 < width < height}.get(kind, (width, height) == (64, 64))
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -272,7 +272,38 @@ def test_predict_tells_mistakes_in_one_line(
 def test_unknown_kind_of_picture_is_a_usage_error(gear: Path, model: Path, tmp_path: Path) -> None:
     result = run("predict", model, gear / "test", "-o", tmp_path, "--pictures", "oil")
     assert result.exit_code == 2
-    assert "heatmap, overlay, boundary, panel" in result.output
+    assert "heatmap, overlay, boundary, highlight, frame, panel" in result.output
+
+
+def test_alpha_and_colormap_change_overlays(gear: Path, model: Path, tmp_path: Path) -> None:
+    image = gear / "test" / "good" / "000.png"
+    arguments = ["predict", model, image, "-o", tmp_path, "--pictures", "overlay,heatmap"]
+    succeed(*arguments, "--alpha", "0")
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "overlay" / "000.png")), np.asarray(Image.open(image))
+    )
+    succeed(*arguments, "--colormap", "gray")
+    heat = np.asarray(Image.open(tmp_path / "heatmap" / "000.png"))
+    assert (heat == heat[..., :1]).all()
+    assert "did you mean gray" in refuse(*arguments, "--colormap", "grayy")
+
+
+def test_a_detector_without_maps_draws_frames_alone(gear: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "whole.safetensors"
+    succeed(
+        "fit",
+        gear / "train" / "good",
+        "-o",
+        saved,
+        "--detector",
+        "mahalanobis-ad",
+        *["--resize", "64", "--crop", "none"],
+    )
+    arguments = ["predict", saved, gear / "test" / "good", "-o", tmp_path / "out"]
+    assert "leave overlay out of --pictures" in refuse(*arguments, "--pictures", "overlay,frame")
+    assert not (tmp_path / "out").exists()
+    succeed(*arguments, "--pictures", "frame")
+    assert len(list((tmp_path / "out" / "frame").iterdir())) == 3
 
 
 # -- evaluate ----------------------------------------------------------------------------------------------------------

@@ -4,53 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
 
-from padim_zoo.report.pictures import boundary, colour_table, from_oklab, heat_map, overlay, panels, to_oklab
+from padim_zoo.colours import colour_table, heat_map
+from padim_zoo.errors import InputError
+from padim_zoo.report.pictures import boundary, frame, highlight, overlay, panels
 
 
 def random_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def test_oklab_of_known_colours() -> None:
-    colours = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], dtype=np.uint8)
-    # Ottosson's reference implementation: red is (0.62796, 0.22486, 0.12585).
-    expected = [[1, 0, 0], [0, 0, 0], [0.62796, 0.22486, 0.12585]]
-    np.testing.assert_allclose(to_oklab(colours), expected, atol=1e-4)
-
-
-def test_oklab_round_trip() -> None:
-    image = random_image(20, 20)
-    np.testing.assert_array_equal(from_oklab(to_oklab(image)), image)
-
-
-def test_colours_grow_lighter_by_equal_steps() -> None:
-    table = colour_table()
-    assert table.shape == (256, 3)
-    steps = np.diff(to_oklab(table)[:, 0])
-    assert (steps > 0).all()
-    assert np.abs(steps - steps.mean()).max() < 0.003  # 8-bit rounding
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.floats(-5, 5), st.floats(0.1, 10))
-def test_heat_map_looks_every_pixel_up(height: int, width: int, low: float, span: float) -> None:
-    anomaly_map = np.random.default_rng(0).normal(0, 10, (height, width)).astype(np.float32)
-    picture = heat_map(anomaly_map, (low, low + span))
-    for row in range(height):
-        for column in range(width):
-            position = min(max((float(anomaly_map[row, column]) - low) / span, 0), 1)
-            np.testing.assert_array_equal(picture[row, column], colour_table()[round(position * 255)])
-
-
-def test_heat_map_does_not_depend_on_the_rest_of_the_map() -> None:
-    calm, wild = np.full((4, 4), 3.0), np.full((4, 4), 3.0)
-    wild[0, 0] = 1000.0
-    np.testing.assert_array_equal(heat_map(calm, (0, 10))[1:], heat_map(wild, (0, 10))[1:])
-
-
-def test_scale_has_to_rise() -> None:
-    with pytest.raises(ValueError, match="rises"):
-        heat_map(np.zeros((2, 2)), (1.0, 1.0))
 
 
 def test_overlay_leaves_what_is_normal_alone() -> None:
@@ -61,6 +24,39 @@ def test_overlay_leaves_what_is_normal_alone() -> None:
     np.testing.assert_array_equal(picture[4:], image[4:])
     expected = 0.5 * image[:4] + 0.5 * colour_table()[255].astype(float)
     assert np.abs(picture[:4] - expected).max() <= 0.5
+
+
+def test_overlay_of_no_opacity_is_the_image() -> None:
+    image = random_image(8, 8)
+    np.testing.assert_array_equal(overlay(image, np.full((8, 8), 5.0), (0.0, 1.0), alpha=0.0), image)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        overlay(image, np.zeros((8, 8)), (0.0, 1.0), alpha=1.5)
+
+
+def literal_boundary(image: np.ndarray, anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """The line is what erosions by a cross take away, one for each pixel of its width."""
+    region = anomaly_map > threshold
+    inner = ndimage.binary_erosion(region, iterations=max(1, round(min(region.shape) / 128)))
+    drawn = image.copy()
+    drawn[region & ~inner] = (255, 40, 90)
+    drawn[ndimage.binary_dilation(region) & ~region] = (255, 255, 255)
+    return drawn
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([0.5, 1.0, 2.0]))
+def test_boundary_is_what_erosions_take_away(height: int, width: int, seed: int, sigma: float) -> None:
+    anomaly_map = ndimage.gaussian_filter(np.random.default_rng(seed).random((height, width)), sigma)
+    image = random_image(height, width)
+    np.testing.assert_array_equal(boundary(image, anomaly_map, 0.5), literal_boundary(image, anomaly_map, 0.5))
+
+
+@pytest.mark.parametrize("size", [(200, 1000), (700, 640)])
+def test_boundary_of_large_images_is_what_erosions_take_away(size: tuple[int, int]) -> None:
+    anomaly_map = ndimage.gaussian_filter(np.random.default_rng(3).random(size), 20)
+    threshold = float(np.quantile(anomaly_map, 0.8))
+    image = random_image(*size)
+    expected = literal_boundary(image, anomaly_map, threshold)
+    np.testing.assert_array_equal(boundary(image, anomaly_map, threshold), expected)
 
 
 def test_boundary_surrounds_the_region_only() -> None:
@@ -85,6 +81,71 @@ def test_boundary_at_the_edge_of_the_image_is_drawn() -> None:
 def test_boundary_of_nothing_is_the_image() -> None:
     image = random_image(20, 30)
     np.testing.assert_array_equal(boundary(image, np.zeros((20, 30)), 0.5), image)
+
+
+def test_pixels_without_a_score_are_nobodys_anomaly() -> None:
+    image = random_image(30, 30)
+    anomaly_map = np.full((30, 30), np.nan)
+    anomaly_map[10:20, 10:20] = 2.0
+    known = ~np.isnan(anomaly_map)
+    np.testing.assert_array_equal(overlay(image, anomaly_map, (0.0, 1.0))[~known], image[~known])
+    np.testing.assert_array_equal(highlight(image, anomaly_map, 1.0)[known], image[known])
+    zero = np.nan_to_num(anomaly_map)
+    np.testing.assert_array_equal(boundary(image, anomaly_map, 1.0), boundary(image, zero, 1.0))
+    np.testing.assert_array_equal(highlight(image, anomaly_map, 1.0), highlight(image, zero, 1.0))
+
+
+def test_highlight_keeps_the_region_and_dims_the_rest() -> None:
+    image = random_image(20, 30)
+    anomaly_map = np.zeros((20, 30))
+    anomaly_map[5:9, 3:8] = 2.0
+    picture = highlight(image, anomaly_map, 1.0)
+    grey = np.asarray(Image.fromarray(image).convert("L")).astype(float)
+    for row in range(20):
+        for column in range(30):
+            if 5 <= row < 9 and 3 <= column < 8:
+                np.testing.assert_array_equal(picture[row, column], image[row, column])
+            elif (row in (4, 9) and 3 <= column < 8) or (column in (2, 8) and 5 <= row < 9):  # the line around it
+                assert (picture[row, column] == 255).all()
+            else:
+                assert np.abs(picture[row, column] - 0.4 * grey[row, column]).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (96, 160), (64, 64), (7, 5)])
+@pytest.mark.parametrize("score", [2.0, 1.0])
+def test_frame_tells_the_decision(height: int, width: int, score: float) -> None:
+    image = random_image(height, width)
+    picture = frame(image, score, 1.0)
+    border = (picture.shape[1] - width) // 2
+    assert border >= 2
+    np.testing.assert_array_equal(picture[border : border + height, border : border + width], image)
+    red, green, _ = picture[0, 0].astype(int)
+    assert (red > 2 * green) if score > 1 else (green > red)  # exactly the threshold is normal
+    for edge in (picture[:border], picture[:, :border], picture[:, -border:], picture[-border:]):
+        assert (edge[:1, :1] == picture[0, 0]).all()
+    assert len(np.unique(picture[border + height :].reshape(-1, 3), axis=0)) > 2  # there is text
+
+
+def test_a_grey_image_is_drawn_as_one_of_three_equal_channels() -> None:
+    grey = random_image(40, 50)[..., 0]
+    anomaly_map = np.random.default_rng(1).random((40, 50))
+    colour = np.repeat(grey[..., None], 3, axis=2)
+    for given_ in (grey, grey[..., None]):
+        np.testing.assert_array_equal(
+            panels(given_, None, anomaly_map, (0.0, 1.0), 0.9), panels(colour, None, anomaly_map, (0.0, 1.0), 0.9)
+        )
+        np.testing.assert_array_equal(highlight(given_, anomaly_map, 0.9), highlight(colour, anomaly_map, 0.9))
+
+
+def test_what_cannot_be_drawn_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"900x900 and the map 8x8: expected .* detector.transform.image"):
+        overlay(random_image(900, 900), np.zeros((8, 8)), (0.0, 1.0))
+    with pytest.raises(InputError, match="float64 and shape"):
+        boundary(np.zeros((8, 8, 3)), np.zeros((8, 8)), 1.0)
+    with pytest.raises(InputError, match=r"\(8, 8, 4\)"):
+        highlight(np.zeros((8, 8, 4), dtype=np.uint8), np.zeros((8, 8)), 1.0)
+    with pytest.raises(InputError, match="the mask is 4x4"):
+        panels(random_image(8, 8), np.zeros((4, 4), dtype=bool), np.zeros((8, 8)), (0.0, 1.0), 1.0)
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -80,7 +80,7 @@ _KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
 _SPLIT_ALWAYS = ("dataset", "ensemble")
 """No average is taken over these: it would mean nothing."""
 
-_CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data"))
+CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data"))
 """What the runs of a mean row share."""
 
 
@@ -93,7 +93,7 @@ def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
     """
     entries = _newest(documents)
     rows = [_run_row(entry) for entry in entries]
-    return _frame(rows + _average(entries, _CONFIGURATION, single=False))
+    return _frame(rows + _average(entries, CONFIGURATION, single=False))
 
 
 def summarise(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def _newest(documents: Iterable[Document]) -> list[_Entry]:
     """The runs in order, without those of a configuration on data of a category that it has newer runs of."""
     generations: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
     for entry in sorted(map(_Entry, documents), key=lambda entry: entry.order):
-        generations[tuple(entry.keys[name] for name in ("category", *_CONFIGURATION))].append(entry)
+        generations[tuple(entry.keys[name] for name in ("category", *CONFIGURATION))].append(entry)
     kept: list[_Entry] = []
     for entries in generations.values():
         newest = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from padim_zoo.bench.bars import Axis, bar, cost_axis, figure_axis
 from padim_zoo.bench.formats import cell, records
 from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, SETTINGS, TRANSFORM, is_mean
 
@@ -35,37 +38,175 @@ _HEADINGS = {
     "published_pixel_auroc": "publ.\npixel",
     "published_aupro": "publ.\nAUPRO",
 }
+_NARROWEST_BAR, _WIDEST_BAR = 12, 30
+_UNBOUNDED = 10_000
 _BETTER = {column.name: column.better for column in COLUMNS if column.better}
 
 
-def render(board: pd.DataFrame, sorted_by: str | None = None) -> RenderableType:
+def render(
+    board: pd.DataFrame,
+    sorted_by: str | None = None,
+    *,
+    bars: bool = False,
+    podium: bool = False,
+    max_lines: int | None = None,
+) -> RenderableType:
     """A table, with what all rows share above it, and errors and notes below.
 
-    The best figures among the rows of one category are marked with a star.
+    The best figures among the rows of one category are marked with a star. Where the console is too narrow, costs are
+    left out from the right, and a line says so.
+
+    Parameters
+    ----------
+    board : DataFrame
+    sorted_by : str, optional
+        A column that is shown in any case.
+    bars : bool
+        Draw a bar of the main figure beside it, where there is room: that of ``sorted_by`` if it is a figure or a
+        cost, else of the image AUROC.
+    podium : bool
+        Mark the first row as the best: the board is sorted, and its rows are rivals.
+    max_lines : int, optional
+        Leave rows out from below, and errors and notes, so that no more lines are printed.
     """
-    rows = records(board)
-    leading = _telling(rows)
-    figures = [*_FIGURES, *((sorted_by,) if sorted_by in _BETTER and sorted_by not in (*_FIGURES, *_COSTS) else ())]
-    figures += [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in board.columns]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in leading:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for name in (*figures, *_COSTS):
-        table.add_column(_HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
-    best = _best(board, figures)
-    previous_mean = False
-    for number, row in enumerate(rows):
-        if is_mean(row) and not previous_mean and number:
-            table.add_section()
-        previous_mean = is_mean(row)
-        cells = [Text(cell(row[name])) for name in leading]
-        if row["status"] == "failed":
-            cells += [Text("failed", style="red")]
-        else:
-            cells += [_figure(row, name, (number, name) in best) for name in (*figures, *_COSTS)]
-        table.add_row(*cells)
-    heading = Text(" · ".join(f"{name} {value}" for name, value in _shared(rows).items()), style="dim")
-    return Group(heading, table, *_remarks(rows, leading))
+    return _View(board, sorted_by, bars, podium, max_lines)
+
+
+@dataclass(frozen=True)
+class _View:
+    board: pd.DataFrame
+    sorted_by: str | None
+    bars: bool
+    podium: bool
+    max_lines: int | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = records(self.board)
+        shown = len(rows)
+        parts = self._fitted(console, options, rows, shown)
+        if self.max_lines is None:
+            yield from parts
+            return
+        while True:
+            lines = console.render_lines(Group(*parts), options, pad=False)
+            beyond = len(lines) - self.max_lines
+            if beyond <= 0 or shown <= 1:
+                break
+            shown = max(1, shown - beyond)
+            parts = self._fitted(console, options, rows, shown)
+        yield from parts
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._table(records(self.board), self._figures(), list(_COSTS)))
+
+    def _figures(self) -> list[str]:
+        wanted = self.sorted_by
+        figures = [*_FIGURES, *((wanted,) if wanted in _BETTER and wanted not in (*_FIGURES, *_COSTS) else ())]
+        return figures + [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in self.board.columns]
+
+    def _fitted(
+        self, console: Console, options: ConsoleOptions, rows: list[dict[str, Any]], shown: int
+    ) -> list[RenderableType]:
+        """Heading, table and remarks as the width allows."""
+        figures, costs = self._figures(), list(_COSTS)
+        dropped: list[str] = []
+        unbounded = options.update(max_width=_UNBOUNDED)
+
+        def missing(chart: _Chart | None = None) -> int:
+            table = self._table(rows, figures, costs, chart)
+            return Measurement.get(console, unbounded, table).maximum - options.max_width
+
+        while costs and missing() > 0:
+            dropped.insert(0, costs.pop())
+        chart = self._chart(rows, _WIDEST_BAR) if self.bars else None
+        if chart is not None and (beyond := missing(chart)) > 0:
+            width = chart.width - beyond
+            chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
+        table = self._table(rows, figures, costs, chart, shown)
+        heading = Text(" · ".join(f"{name} {value}" for name, value in _shared(rows).items()), style="dim")
+        if shown < len(rows):
+            return [heading, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
+        lines = [] if self.max_lines is not None else _remarks(rows, _telling(rows))
+        if chart is not None and chart.intervals:
+            lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
+        if dropped:
+            names = ", ".join(_HEADINGS.get(name, name).replace("\n", " ") for name in dropped)
+            lines.append(Text(f"too narrow for: {names}", style="dim"))
+        return [heading, table, *lines]
+
+    def _chart(self, rows: list[dict[str, Any]], width: int) -> _Chart | None:
+        """The bars of the main figure; None where no row has one."""
+        candidates = [self.sorted_by] if self.sorted_by in _BETTER else list(_FIGURES)
+        for name in candidates:
+            values = [row[name] for row in rows if row[name] is not None]
+            if values:
+                assert name is not None
+                intervals = {
+                    number: (row[f"{name}_low"], row[f"{name}_high"])
+                    for number, row in enumerate(rows)
+                    if row.get(f"{name}_low") is not None and row.get(f"{name}_high") is not None
+                }
+                lows = [low for low, _ in intervals.values()]
+                axis = figure_axis([*values, *lows]) if _BETTER[name] == "high" else cost_axis(values)
+                return None if axis is None else _Chart(name, axis, width, intervals)
+        return None
+
+    def _table(
+        self,
+        rows: list[dict[str, Any]],
+        figures: list[str],
+        costs: list[str],
+        chart: _Chart | None = None,
+        shown: int | None = None,
+    ) -> Table:
+        leading = _telling(rows)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in leading:
+            table.add_column(name.replace("_", " "), overflow="fold")
+        columns = [*figures, *costs]
+        for name in columns:
+            table.add_column(_HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+            if chart is not None and name == chart.name:
+                title = _HEADINGS.get(name, name).replace("\n", " ")
+                table.add_column(f"{title}\n{chart.axis.labels(chart.width)}", no_wrap=True)
+        best = _best(self.board, figures)
+        previous_mean = False
+        for number, row in enumerate(rows[:shown]):
+            if is_mean(row) and not previous_mean and number:
+                table.add_section()
+            previous_mean = is_mean(row)
+            first = self.podium and number == 0 and len(rows) > 1
+            cells = [Text(cell(row[name]), style="bold green" if first else "") for name in leading]
+            if self.podium:
+                cells[0] = Text("▶ " if first else "  ", style="bold green") + cells[0]
+            if row["status"] == "failed":
+                cells += [Text("failed", style="red")]
+            else:
+                for name in columns:
+                    cells.append(_figure(row, name, (number, name) in best))
+                    if chart is not None and name == chart.name:
+                        cells.append(chart.cell(number, row[name], first or (number, name) in best))
+            table.add_row(*cells)
+        return table
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """The column of bars: of which column, on which axis, and the intervals by the number of their row."""
+
+    name: str
+    axis: Axis
+    width: int
+    intervals: dict[int, tuple[float, float]]
+
+    def cell(self, number: int, value: float | None, best: bool) -> Text:
+        if value is None:
+            return Text("")
+        drawn = bar(value, self.axis, self.width, self.intervals.get(number))
+        text = Text(drawn, style="green" if best else "cyan")
+        beyond = max(drawn.rfind("━"), drawn.rfind("╸")) + 1
+        text.stylize("bright_black", beyond)
+        return text
 
 
 def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,8 +231,10 @@ def _best(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     best: set[tuple[int, str]] = set()
     board = board.reset_index(drop=True)
     for _, rows in board.groupby([board["dataset"], board["category"], board["id"].isna()], dropna=False):
+        # A mean over fewer categories is no rival of one over all: they may be the easy ones.
+        rivals = rows[rows["categories"] == rows["categories"].max()]
         for name in names:
-            values = rows[name].dropna()
+            values = rivals[name].dropna()
             if name in _BETTER and len(values) > 1:
                 winner = values.max() if _BETTER[name] == "high" else values.min()
                 best |= {(int(number), name) for number in values.index[values == winner]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def bench(
         from padim_zoo.cli.leaderboard import print_table
 
         board = leaderboard(documents.values())
-        print_table(render(add_published(board) if published or suite else board))
+        print_table(render(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:
         why = failed[0]["error"]["message"]

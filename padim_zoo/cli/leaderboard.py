@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "md", "parquet")
 _WIDTH_OF_A_FILE = 160
+_NO_WIDTH = 10_000
 
 
 @click.command()
@@ -34,6 +35,7 @@ _WIDTH_OF_A_FILE = 160
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
+@click.option("--bars/--no-bars", default=None, help="Bars beside the main figure.  [default: on a terminal]")
 def leaderboard(
     runs: Path,
     sort: str | None,
@@ -42,6 +44,7 @@ def leaderboard(
     form: str,
     output: Path | None,
     published: bool,
+    bars: bool | None,
 ) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
@@ -79,7 +82,8 @@ def leaderboard(
         board = sort_rows(board, sort)
 
     if form == "table":
-        print_table(render(board, sort), output)
+        on_terminal = output is None and sys.stdout.isatty()
+        print_table(render(board, sort, bars=on_terminal if bars is None else bars), output)
         return
     _export(WRITERS[form](board), form, output)
 
@@ -100,13 +104,13 @@ def _write(content: bytes, output: Path | None) -> None:
 def print_table(table: RenderableType, output: Path | None = None) -> None:
     """Print to standard output or a file; only a terminal has a width that a table must keep to."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    if output is not None:
-        text = io.StringIO()
-        Console(file=text, width=_WIDTH_OF_A_FILE).print(table)
-        write_text_whole(output, text.getvalue())
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH_OF_A_FILE)
+    text = io.StringIO()
+    console = Console() if output is None else Console(file=text, width=_WIDTH_OF_A_FILE)
+    if output is not None or not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(max_width=_NO_WIDTH), table).maximum
+        console.width = max(console.width, _WIDTH_OF_A_FILE, needed)
     console.print(table)
+    if output is not None:
+        write_text_whole(output, text.getvalue())

@@ -1,0 +1,70 @@
+"""Bars of a figure for a terminal: half a cell fine, on an axis that all rows share, with the interval as a whisker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FIGURE_ENDS_AT = 1.0
+_STARTS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
+_LEAST_SHARE = 0.1
+"""Of the axis: no bar is shorter, so that the worst row has one too."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the ends of all bars stand for.
+
+    Attributes
+    ----------
+    start, end : float
+        The values at the left and at the right end.
+    """
+
+    start: float
+    end: float
+
+    def position(self, value: float, width: int) -> float:
+        """Where a value lies on a bar of so many cells, 0 to ``width``."""
+        return width * min(max((value - self.start) / (self.end - self.start), 0.0), 1.0)
+
+    def labels(self, width: int) -> str:
+        """The values at both ends, as wide as a bar."""
+        start, end = f"{self.start:g}", f"{self.end:.3g}"
+        return start + end.rjust(width - len(start))
+
+
+def figure_axis(values: Iterable[float]) -> Axis:
+    """An axis for figures in [0, 1], higher being better: it ends at 1 and starts at a round value below all."""
+    lowest = min(values, default=0.0)
+    for start in _STARTS:
+        if lowest - start >= _LEAST_SHARE * (FIGURE_ENDS_AT - start):
+            return Axis(start, FIGURE_ENDS_AT)
+    return Axis(0.0, FIGURE_ENDS_AT)
+
+
+def cost_axis(values: Iterable[float]) -> Axis | None:
+    """An axis for costs: it starts at 0 and ends at the highest; None if there is none above 0."""
+    highest = max(values, default=0.0)
+    return Axis(0.0, highest) if highest > 0 else None
+
+
+def bar(value: float, axis: Axis, width: int, interval: tuple[float, float] | None = None) -> str:
+    """A bar of ``width`` cells.
+
+    ``━`` fills it up to the value, to half a cell (``╸``). ``┿`` is where the interval begins, ``┤`` where it ends,
+    each where there is a cell for it.
+    """
+    halves = round(2 * axis.position(value, width))
+    cells = ["━"] * (halves // 2) + ["╸"] * (halves % 2)
+    filled = len(cells)
+    cells += [" "] * (width - filled)
+    if interval is not None:
+        # A limit on the border of two cells belongs to the right one, whatever floating point says.
+        low, high = (min(int(axis.position(limit, width) + 1e-9), width - 1) for limit in interval)
+        if low < halves // 2 - 1:
+            cells[low] = "┿"
+        if high >= filled:
+            cells[filled:high] = ["─"] * (high - filled)
+            cells[high] = "┤"
+    return "".join(cells)

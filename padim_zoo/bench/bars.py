@@ -52,8 +52,8 @@ def cost_axis(values: Iterable[float]) -> Axis | None:
 def bar(value: float, axis: Axis, width: int, interval: tuple[float, float] | None = None) -> str:
     """A bar of ``width`` cells.
 
-    ``━`` fills it up to the value, to half a cell (``╸``). ``┿`` is where the interval begins, ``┤`` where it ends,
-    each where there is a cell for it.
+    ``━`` fills it up to the value, to half a cell (``╸``, or ``╾`` before a whisker). ``┿`` is where the interval
+    begins, ``┤`` where it ends, each where there is a cell for it.
     """
     halves = round(2 * axis.position(value, width))
     cells = ["━"] * (halves // 2) + ["╸"] * (halves % 2)
@@ -67,4 +67,6 @@ def bar(value: float, axis: Axis, width: int, interval: tuple[float, float] | No
         if high >= filled:
             cells[filled:high] = ["─"] * (high - filled)
             cells[high] = "┤"
+            if halves % 2:
+                cells[filled - 1] = "╾"
     return "".join(cells)

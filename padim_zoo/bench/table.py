@@ -204,7 +204,7 @@ class _Chart:
             return Text("")
         drawn = bar(value, self.axis, self.width, self.intervals.get(number))
         text = Text(drawn, style="green" if best else "cyan")
-        beyond = max(drawn.rfind("━"), drawn.rfind("╸")) + 1
+        beyond = max(map(drawn.rfind, "━╸╾")) + 1
         text.stylize("bright_black", beyond)
         return text
 

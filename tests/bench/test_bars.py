@@ -38,7 +38,7 @@ def test_whiskers_are_where_the_interval_ends(limits: list[float], width: int) -
         assert drawn.index("┤") <= high * width + 1e-6 <= drawn.index("┤") + 1.1
         assert drawn.endswith("┤" + " " * (width - 1 - drawn.index("┤")))
     # What the whiskers leave of the bar is as long as it was.
-    assert drawn.replace("┿", "━").replace("─", " ").replace("┤", " ") == plain
+    assert drawn.translate(str.maketrans("┿╾─┤", "━╸  ")) == plain
     assert ("┤" in drawn) == (int(min(high * width + 1e-9, width - 1)) >= len(plain.rstrip()))
 
 

@@ -74,7 +74,8 @@ def blur_matrix(pixels: int, sigma: float, edges: str = "symmetric") -> np.ndarr
 
 
 @lru_cache(maxsize=32)
-def _axis(patches: int, pixels: int, sigma: float, edges: str = "symmetric") -> Tensor:
+def axis_matrix(patches: int, pixels: int, sigma: float, edges: str = "symmetric") -> Tensor:
+    """Upsampling and blur of one axis, (pixels, patches), float32."""
     matrix = bilinear_matrix(patches, pixels)
     if sigma > 0:
         matrix = blur_matrix(pixels, sigma, edges) @ matrix
@@ -99,8 +100,8 @@ def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float, e
     -------
     Tensor (N, H, W), float32
     """
-    rows = _axis(distances.shape[1], image_size[0], sigma, edges)
-    columns = _axis(distances.shape[2], image_size[1], sigma, edges)
+    rows = axis_matrix(distances.shape[1], image_size[0], sigma, edges)
+    columns = axis_matrix(distances.shape[2], image_size[1], sigma, edges)
 
     def block(images: slice) -> tuple[Tensor]:
         # Distances come with the images innermost, which batched products take one image at a time.

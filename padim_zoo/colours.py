@@ -61,6 +61,45 @@ def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
+def scale_of_maps(
+    threshold: float | None, normal: tuple[float | None, float | None], score_is_map_maximum: bool
+) -> tuple[Scale, float]:
+    """What the colours of all pictures of a detector's maps rest on.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Of scores.
+    normal : (low, high)
+        The scores of a typical normal pixel and of one in 1,000, as far as they are known.
+    score_is_map_maximum : bool
+        Whether the threshold is one of pixels too.
+
+    Returns
+    -------
+    scale : (low, high)
+        The scores of the first and the last colour.
+    map_threshold : float
+        Pixels whose score exceeds it are anomalous.
+
+    Raises
+    ------
+    InputError
+        If there is no threshold, or it is no higher than a typical normal pixel.
+    """
+    if threshold is None:
+        raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
+    low, limit = normal[0] or 0.0, threshold
+    if not score_is_map_maximum:
+        # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
+        if normal[1] is None:
+            raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
+        limit = normal[1]
+    if limit <= low:
+        raise InputError(f"the threshold {limit:g} is below the score of normal pixels, {low:.4g}: give a higher one")
+    return (low, low + 1.5 * (limit - low)), limit
+
+
 def colour_table(name: str = OWN) -> Picture:
     """The 256 colours of a heat map, uint8 (256, 3).
 

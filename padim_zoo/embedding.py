@@ -77,6 +77,10 @@ class PatchEmbeddings:
         """Embeddings at some patches, (p, n, D), float32."""
         return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
 
+    def at(self, patches: Tensor) -> Tensor:
+        """Embeddings at the patches of the given numbers, (p, n, D), float32."""
+        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+
     def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
         return self._with(other, torch.sub)

@@ -26,6 +26,7 @@ COMMANDS = {
     "import": ("padim_zoo.cli.import_model:import_model", "Make a detector of a PaDiM that another program fitted."),
     "combine": ("padim_zoo.cli.combine:combine", "Combine saved detectors into an ensemble, one file."),
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector; draw heat maps on request."),
+    "export": ("padim_zoo.cli.export:export", "Write a saved detector as one ONNX, OpenVINO or torch network."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Judge a saved detector on the test images of a data set."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show what padim-zoo keeps on disk to save time; remove it."),

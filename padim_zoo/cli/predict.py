@@ -45,6 +45,11 @@ class Row:
 @click.option("--threshold", type=float, help="Instead of the model's own.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx", "openvino"]),
+    help="Of MODEL, if padim-zoo export wrote it.  [default: by its suffix]",
+)
 @plugin_option
 @click.pass_context
 def predict(
@@ -59,8 +64,9 @@ def predict(
     threshold: float | None,
     batch_size: int,
     device: str,
+    runtime: str | None,
 ) -> None:
-    """Score images with a saved detector; draw heat maps on request.
+    """Score images with a saved detector, or an exported one; draw heat maps on request.
 
     IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
     scored all the same, and the exit code is 1.
@@ -68,8 +74,6 @@ def predict(
     All pictures share one colour scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.cli.inputs import image_files, picture_names
-    from padim_zoo.cli.pictures import picture_folder, write_map
-    from padim_zoo.detectors import load
 
     if output is None and (maps or pictures.kinds):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -77,12 +81,14 @@ def predict(
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
-    detector: Any = load(model, device=device, batch_size=batch_size)
+    detector = _detector(model, runtime, device, batch_size)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     limit = detector.threshold_ if threshold is None else threshold
     folder = None
     if output is not None and pictures.kinds:
+        from padim_zoo.cli.pictures import picture_folder
+
         folder = picture_folder(detector, model, output, pictures, limit)
 
     rows: list[Row] = []
@@ -96,6 +102,8 @@ def predict(
         anomalous = None if limit is None else score > limit
         rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
         if maps and output is not None and anomaly_map is not None:
+            from padim_zoo.cli.pictures import write_map
+
             write_map(output, name, anomaly_map)
         if folder is not None:
             folder.write(name, path, score, anomaly_map)
@@ -105,6 +113,17 @@ def predict(
         click.echo(told + (f", pictures in {output}" if folder is not None else ""), err=True)
     if any(row.error for row in rows):
         ctx.exit(SOME_FAILED)
+
+
+def _detector(model: Path, runtime: str | None, device: str, batch_size: int) -> Any:
+    """What scores images: a detector, or an exported one, which needs no torch."""
+    from padim_zoo.export.runtimes import ExportedModel, runtime_of
+
+    if (runtime or "torch") != "torch" or runtime_of(model) is not None:
+        return ExportedModel(model, runtime)
+    from padim_zoo.detectors import load
+
+    return load(model, device=device, batch_size=batch_size)
 
 
 def _predictions(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from padim_zoo.colours import Scale
+from padim_zoo.colours import Scale, scale_of_maps
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.errors import InputError
@@ -184,19 +184,8 @@ class Detector(ABC):
             raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to colour")
         limit = self.threshold_ if threshold is None else threshold
         known = self.calibration_
-        if limit is None:
-            raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
-        low = 0.0 if known is None else known.map_low or 0.0
-        if not self.score_is_map_maximum:
-            # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
-            if known is None or known.map_high is None:
-                raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
-            limit = known.map_high
-        if limit <= low:
-            raise InputError(
-                f"the threshold {limit:g} is below the score of normal pixels, {low:.4g}: give a higher one"
-            )
-        return (low, low + 1.5 * (limit - low)), limit
+        normal = (None, None) if known is None else (known.map_low, known.map_high)
+        return scale_of_maps(limit, normal, self.score_is_map_maximum)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
         """The prediction with the scale of its pictures, where there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +45,20 @@ class LocalPatches:
 
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings on the grid of the finest layer in use, coarser ones interpolated."""
-        pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in features.maps[-self.levels :]]
-        finest = max((layer.shape[2:] for layer in pooled), key=lambda grid: grid[0] * grid[1])
-        layers = [
-            layer if layer.shape[2:] == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
-            for layer in pooled
-        ]
-        return PatchEmbeddings.of(features.with_maps((torch.cat(layers, 1),)))
+        patches = local_patches(features.maps[-self.levels :])
+        return PatchEmbeddings.of(features.with_maps((patches,)))
+
+
+def local_patches(maps: Sequence[Tensor]) -> Tensor:
+    """Each layer averaged over 3 × 3 positions, on the grid of the finest one, (N, C, h, w)."""
+    pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in maps]
+    grids = [(int(layer.shape[2]), int(layer.shape[3])) for layer in pooled]
+    finest = max(grids, key=lambda grid: grid[0] * grid[1])
+    layers = [
+        layer if grid == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
+        for layer, grid in zip(pooled, grids, strict=True)
+    ]
+    return torch.cat(layers, 1)
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")

@@ -93,6 +93,11 @@ class Gaussian(ABC):
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
         """The Gaussian that gave these arrays."""
 
+    @property
+    def half_rounded(self) -> bool:
+        """Whether its factors come from a file that keeps them in 16 bit."""
+        return False
+
     def size_in_bytes(self) -> int:
         """Size of all arrays in a file, factors in 16 bit where they may be."""
         return _bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
@@ -142,6 +147,11 @@ class PrimalGaussian(Gaussian):
             some = self.factor[:: -(-len(self.factor) // _MEASURED_PATCHES)]
             self._half_error = distance_error(some, PackedTriangles.pack(some, torch.float16).unpack())
         return self._half_error
+
+    @property
+    def half_rounded(self) -> bool:
+        """Whether its factors come from a file that keeps them in 16 bit."""
+        return self._packed is not None and self._packed.scale is not None
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
         factor = self.factor if self.factor.shape[0] == 1 else self.factor[patches]

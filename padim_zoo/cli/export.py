@@ -1,0 +1,72 @@
+"""``padim-zoo export``: a saved detector to one network for ONNX Runtime, OpenVINO or torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from padim_zoo.cli.options import pixels, plugin_option
+from padim_zoo.errors import InputError
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: MODEL with another suffix]")
+@click.option(
+    "--images", multiple=True, metavar="PATH", help="Images to try the file on; repeatable.  [default: drawn ones]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of the backbone.  [default: the model's; ONNX: float32]",
+)
+@click.option(
+    "--input-size",
+    callback=pixels,
+    metavar="N|HxW",
+    help="Take images of this size and resize and crop them in the network.  [default: images after that]",
+)
+@plugin_option
+def export(
+    model: Path,
+    form: str,
+    output: Path | None,
+    images: tuple[str, ...],
+    precision: str | None,
+    input_size: Any,
+) -> None:
+    """Write a saved detector as one network: uint8 RGB images in; scores, maps and decisions out.
+
+    The file is run before it is kept: if scores or maps are further than 0.001 (0.05 with a backbone in bfloat16),
+    relative, from the model's, no file is left. OpenVINO's is a pair, FILE.xml and FILE.bin.
+    """
+    from padim_zoo.cli.inputs import image_files
+    from padim_zoo.detectors import load
+    from padim_zoo.export.exporting import export as write
+    from padim_zoo.export.runtimes import SUFFIXES
+
+    if input_size is None and _given("input_size"):
+        raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")
+    size = (input_size, input_size) if isinstance(input_size, int) else input_size
+    target = output or model.with_suffix(SUFFIXES[form])
+    if target.is_dir():
+        raise InputError(f"{target} is a folder: expected a file name ending in {SUFFIXES[form]}")
+    detector = load(model, device="cpu")
+    given = image_files(images) if images else None
+    done = write(detector, target, form, precision=precision, input_size=size, images=given)
+    found = done.difference
+    maps = "" if found.maps is None else f", maps by {found.maps:.1e}"
+    drawn = "" if images else "drawn "
+    click.echo(f"{' and '.join(str(file) for file in done.files)}: {done.size / 1e6:.1f} MB")
+    click.echo(
+        f"against {model} on {found.images} {drawn}images: scores differ by at most {found.scores:.1e}{maps}, "
+        f"relative; {found.decisions} decisions differ"
+    )
+
+
+def _given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

@@ -1,0 +1,403 @@
+"""Squared Mahalanobis distances as modules of plain tensor operations, in float32 and of few numbers.
+
+Runtimes have no fast float64 and no branches on values, and read every factor from memory for every image. So forms
+that subtract large numbers are rewritten, and factors are made small, both exactly:
+
+* The dual form's (‖δ‖² − ‖TᵀAδ‖²)/b cancels near the normal images. It is the minimum over c of ‖δ − Aᵀc‖²/b + ‖c‖²/s,
+  at c = TTᵀAδ, in which nothing cancels and an error of c counts by its square.
+* Channels of a coarse layer are the same at all patches that share one of its positions, and so is their covariance,
+  where an estimator treats all patches alike. With the coarse channels first, a Cholesky factor's rows of a layer
+  depend on this and coarser layers only, and are stored once per position of the layer: :class:`NestedDistances`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from padim_zoo.embedding import PatchEmbeddings, nearest_positions
+from padim_zoo.errors import InputError
+from padim_zoo.estimators.gaussian import (
+    DiagonalGaussian,
+    DualGaussian,
+    Gaussian,
+    LowRankGaussian,
+    PrimalGaussian,
+    whitening_factor,
+)
+from padim_zoo.parallel import map_blocks
+
+AGREEMENT = 1e-4
+"""Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""
+AGREEMENT_HALF = 4e-3
+"""The same of a model whose factors are in 16 bit, which are themselves that far from what was fitted."""
+
+
+class Distances(nn.Module):
+    """Squared distances (P, N) of deviations from the mean, given as (positions, N, channels) of each layer."""
+
+    def numbers(self) -> int:
+        """How many numbers it holds, and reads for an image."""
+        return sum(buffer.numel() for buffer in self.buffers() if buffer.is_floating_point())
+
+
+class DiagonalDistances(Distances):
+    """‖w∘δ‖²."""
+
+    weight: Tensor
+
+    def __init__(self, gaussian: DiagonalGaussian) -> None:
+        super().__init__()
+        self.gather = Gather(gaussian.mean)
+        self.register_buffer("weight", gaussian.weight.float().unsqueeze(1))
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        return _squared_norm(self.gather(deviations) * self.weight)
+
+
+class LowRankDistances(Distances):
+    """‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b."""
+
+    directions: Tensor
+    weight: Tensor
+    precision: Tensor
+
+    def __init__(self, gaussian: LowRankGaussian) -> None:
+        super().__init__()
+        self.gather = Gather(gaussian.mean)
+        self.register_buffer("directions", gaussian.directions.float())
+        self.register_buffer("weight", gaussian.weight.float().unsqueeze(1))
+        self.register_buffer("precision", (1 / gaussian.b.double()).float().unsqueeze(1))
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        delta = self.gather(deviations)
+        coordinates = delta @ self.directions
+        rest = _squared_norm(delta - coordinates @ self.directions.transpose(1, 2))
+        return _squared_norm(coordinates * self.weight) + rest * self.precision
+
+
+class FactorDistances(Distances):
+    """‖Fᵀδ‖² with F upper triangular; the columns in two parts, so that a quarter of F, which is zero, is left out.
+
+    More parts read less, but runtimes lose more by small products of many images than they gain at one.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, mean: PatchEmbeddings, factor: Tensor) -> None:
+        super().__init__()
+        self.gather = Gather(mean)
+        self.cut = (factor.shape[1] + 1) // 2
+        self.register_buffer("left", factor[:, : self.cut, : self.cut].float().contiguous())
+        self.register_buffer("right", factor[:, :, self.cut :].float().contiguous())
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        delta = self.gather(deviations)
+        return _squared_norm(delta[:, :, : self.cut] @ self.left) + _squared_norm(delta @ self.right)
+
+
+class NestedDistances(Distances):
+    """‖L⁻¹δ‖² for Σ = LLᵀ with the channels of coarse layers first, the rows of a layer once per position of it.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    factors : sequence of Tensor
+        For each of :func:`levels`, transposed rows of L⁻¹: (positions, channels up to here, channels of this level).
+    """
+
+    def __init__(self, mean: PatchEmbeddings, factors: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(
+            _Level(mean, level, factor) for level, factor in zip(levels(mean), factors, strict=True)
+        )
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        return torch.stack([level(deviations) for level in self.levels]).sum(0)
+
+
+class _Level(nn.Module):
+    factor: Tensor
+
+    def __init__(self, mean: PatchEmbeddings, level: Level, factor: Tensor) -> None:
+        super().__init__()
+        self.layers = level.layers
+        grids = mean.grids
+        for layer in level.layers:
+            at = nearest_positions(grids[layer], mean.grid)[level.first]
+            self.register_buffer(f"at{layer}", at if grids[layer] != level.grid else None)
+        self.register_buffer("patches", level.patches if level.grid != mean.grid else None)
+        self.register_buffer("factor", factor.float().contiguous())
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        parts = [_taken(deviations[layer], getattr(self, f"at{layer}")) for layer in self.layers]
+        return _taken(_squared_norm(torch.cat(parts, 2) @ self.factor), self.patches)
+
+
+class DualDistances(Distances):
+    """‖δ − Aᵀc‖²/b + ‖c‖²/s with c = TTᵀAδ: the dual form without cancellation."""
+
+    kernel: Tensor
+    inverse_s: Tensor
+    inverse_b: Tensor
+
+    def __init__(self, gaussian: DualGaussian) -> None:
+        super().__init__()
+        whitener = gaussian.whitener
+        samples, P, n = gaussian.samples, gaussian.samples.P, gaussian.samples.n
+
+        def kernel(part: slice) -> tuple[Tensor]:
+            block = whitener[part].double()
+            return ((block @ block.mT).float(),)
+
+        self.register_buffer("kernel", map_blocks(kernel, P, 24 * n * n)[0])
+        s = gaussian.s.unsqueeze(1)
+        self.register_buffer("inverse_s", torch.where(s > 0, 1 / s, 0).float())
+        self.register_buffer("inverse_b", (1 / gaussian.b).unsqueeze(1).float())
+        self.layers: Any = nn.ModuleList(
+            _SampleLayer(layer, nearest_positions(grid, samples.grid))
+            for layer, grid in zip(samples.layers, samples.grids, strict=True)
+        )
+        self.used = used(samples)
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        products = torch.stack([self.layers[k].products(deviations[k]) for k in self.used]).sum(0)
+        c = products @ self.kernel
+        rest = torch.stack([self.layers[k].rest(deviations[k], c) for k in self.used]).sum(0)
+        return rest * self.inverse_b + _squared_norm(c) * self.inverse_s
+
+
+class _SampleLayer(nn.Module):
+    """A of one layer. Patches that share a position are taken together, so that the samples there are read once."""
+
+    samples: Tensor
+
+    def __init__(self, samples: Tensor, at: Tensor) -> None:
+        super().__init__()
+        positions, share = len(samples), len(at) // len(samples)
+        order = at.argsort(stable=True)
+        even = torch.equal(at[order], torch.arange(positions).repeat_interleave(share))
+        self.share = share if even else 1
+        self.register_buffer("samples", (samples if even else samples[at]).float().contiguous())
+        self.register_buffer("before", None if even else at)
+        self.register_buffer("at", at if self.share > 1 else None)
+        self.register_buffer("order", order if self.share > 1 else None)
+        self.register_buffer("patches", order.argsort() if self.share > 1 else None)
+
+    def products(self, deviations: Tensor) -> Tensor:
+        """A δ at all patches, (P, N, n)."""
+        return _taken(_taken(deviations, self.before) @ self.samples.transpose(1, 2), self.at)
+
+    def rest(self, deviations: Tensor, c: Tensor) -> Tensor:
+        """‖δ − Aᵀc‖² at all patches, (P, N)."""
+        deviations = _taken(deviations, self.before)
+        if self.share == 1:
+            return _squared_norm(deviations - c @ self.samples)
+        positions, n, channels = self.samples.shape
+        together = _taken(c, self.order).reshape(positions, -1, n) @ self.samples
+        rest = deviations.unsqueeze(1) - together.reshape(positions, self.share, -1, channels)
+        return _taken(rest.square().sum(3).flatten(0, 1), self.patches)
+
+
+class Gather(nn.Module):
+    """Deviations of layers to those of patches, (P, N, D)."""
+
+    def __init__(self, mean: PatchEmbeddings) -> None:
+        super().__init__()
+        self.layers = used(mean)
+        for layer in self.layers:
+            grid = mean.grids[layer]
+            self.register_buffer(f"at{layer}", None if grid == mean.grid else nearest_positions(grid, mean.grid))
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """All channels at all patches."""
+        return torch.cat([_taken(deviations[layer], getattr(self, f"at{layer}")) for layer in self.layers], 2)
+
+
+def _squared_norm(vectors: Tensor) -> Tensor:
+    """Of the last dimension of three."""
+    return vectors.square().sum(2)
+
+
+def _taken(values: Tensor, at: Any) -> Tensor:
+    """Rows of a tensor by a buffer of indices, or all of them where there is none."""
+    return values if at is None else values.index_select(0, at)
+
+
+def used(embeddings: PatchEmbeddings) -> list[int]:
+    """The layers that have channels."""
+    return [number for number, layer in enumerate(embeddings.layers) if layer.shape[2]]
+
+
+# -- nested factors ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Level:
+    """The layers of one grid, and all that are coarser.
+
+    Attributes
+    ----------
+    grid : tuple of int
+    layers : list of int
+        Coarse layers first; those of this grid are the last.
+    dims : Tensor (d,), int64
+        Their dimensions in an embedding.
+    own : int
+        How many dimensions are those of this grid.
+    patches : Tensor (P,), int64
+        The position on this grid of every patch.
+    first : Tensor (positions,), int64
+        One patch of every position.
+    """
+
+    grid: tuple[int, int]
+    layers: list[int]
+    dims: Tensor
+    own: int
+    patches: Tensor
+    first: Tensor
+
+
+def levels(mean: PatchEmbeddings) -> list[Level]:
+    """The grids of the layers, coarse ones first; none if a finer position lies on several of a coarser grid."""
+    layers = used(mean)
+    width = [layer.shape[2] for layer in mean.layers]
+    starts = [sum(width[:number]) for number in range(len(width))]
+    found: list[Level] = []
+    for grid in sorted({mean.grids[layer] for layer in layers}, key=lambda grid: grid[0] * grid[1]):
+        chosen = [layer for level in found[-1:] for layer in level.layers]
+        own = [layer for layer in layers if mean.grids[layer] == grid]
+        dims = [torch.arange(starts[layer], starts[layer] + width[layer]) for layer in chosen + own]
+        patches = nearest_positions(grid, mean.grid)
+        first = torch.full((grid[0] * grid[1],), len(patches)).scatter_reduce(
+            0, patches, torch.arange(len(patches)), "amin"
+        )
+        if int(first.max()) == len(patches):
+            return []
+        if found and not torch.equal(found[-1].patches, found[-1].patches[first][patches]):
+            return []
+        found.append(Level(grid, chosen + own, torch.cat(dims), sum(width[layer] for layer in own), patches, first))
+    return found
+
+
+def nested_numbers(mean: PatchEmbeddings) -> int | None:
+    """How many numbers :class:`NestedDistances` would hold, or None where there are no grids that nest."""
+    nested = levels(mean)
+    return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
+
+
+def nested_factors(gaussian: PrimalGaussian | DualGaussian) -> list[Tensor] | None:
+    """Factors of :class:`NestedDistances`, or None where patches that share a position differ in their covariance."""
+    factors = []
+    for level in levels(gaussian.mean):
+        found = _level_factor(gaussian, level)
+        if found is None:
+            return None
+        factors.append(found)
+    return factors
+
+
+def _level_factor(gaussian: PrimalGaussian | DualGaussian, level: Level) -> Tensor | None:
+    limit = AGREEMENT_HALF if gaussian.half_rounded else AGREEMENT
+    order = level.patches.argsort(stable=True)
+    counts = level.patches.bincount()
+    ends = counts.cumsum(0)
+
+    def block(positions: slice) -> tuple[Tensor, Tensor]:
+        stop = min(positions.stop, len(counts))
+        patches = order[int(ends[positions.start] - counts[positions.start]) : int(ends[stop - 1])]
+        position = level.patches[patches] - positions.start
+        own = _covariances(gaussian, patches, level.dims)
+        mean = torch.zeros(stop - positions.start, *own.shape[1:], dtype=own.dtype).index_add_(0, position, own)
+        mean /= counts[positions.start : stop, None, None]
+        factor = whitening_factor(mean)  # F with F Fᵀ = Σ⁻¹: Fᵀ is the inverse of the Cholesky factor
+        each = factor[position]
+        whitened = each.mT @ own @ each
+        whitened.diagonal(dim1=1, dim2=2).sub_(1)
+        worst = torch.zeros(len(mean), dtype=own.dtype).scatter_reduce_(
+            0, position, whitened.abs().amax((1, 2)), "amax"
+        )
+        return factor[:, :, -level.own :].float(), worst
+
+    size = len(level.dims)
+    factor, worst = map_blocks(block, len(counts), 8 * int(counts.max()) * 4 * max(size, gaussian.mean.D) ** 2)
+    return factor if float(worst.max()) <= limit else None
+
+
+def _covariances(gaussian: PrimalGaussian | DualGaussian, patches: Tensor, dims: Tensor) -> Tensor:
+    """Σ of some dimensions at some patches, float64."""
+    if isinstance(gaussian, PrimalGaussian):
+        factor = gaussian.factor[patches if len(gaussian.factor) > 1 else patches * 0].double()
+        identity = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor)
+        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=True)[:, :, dims]
+        return inverse.mT @ inverse
+    samples = gaussian.samples.at(patches)[:, :, dims].double()
+    covariance = (samples.mT @ samples) * gaussian.s[patches][:, None, None]
+    covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[patches][:, None])
+    return covariance
+
+
+def plain_factor(gaussian: DualGaussian) -> Tensor:
+    """F of the primal form, float32."""
+    dims = torch.arange(gaussian.mean.D)
+
+    def block(part: slice) -> tuple[Tensor]:
+        patches = torch.arange(gaussian.mean.P)[part]
+        return (whitening_factor(_covariances(gaussian, patches, dims)).float(),)
+
+    (factor,) = map_blocks(block, gaussian.mean.P, 32 * gaussian.mean.D**2)
+    return factor
+
+
+# -- the choice --------------------------------------------------------------------------------------------------------
+
+
+def distances_of(gaussian: Gaussian) -> Distances:
+    """The module with the fewest numbers that gives a Gaussian's squared distances.
+
+    Raises
+    ------
+    InputError
+        If the form of the Gaussian is none of this package's.
+    """
+    if isinstance(gaussian, DiagonalGaussian):
+        return DiagonalDistances(gaussian)
+    if isinstance(gaussian, LowRankGaussian):
+        return LowRankDistances(gaussian)
+    if isinstance(gaussian, PrimalGaussian):
+        return _of_primal(gaussian)
+    if isinstance(gaussian, DualGaussian):
+        return _of_dual(gaussian)
+    raise InputError(f"Gaussians of the form {gaussian.form!r} cannot be exported: use another estimator")
+
+
+def _of_primal(gaussian: PrimalGaussian) -> Distances:
+    factors = nested_factors(gaussian) if len(gaussian.factor) > 1 and nested_numbers(gaussian.mean) else None
+    return NestedDistances(gaussian.mean, factors) if factors else FactorDistances(gaussian.mean, gaussian.factor)
+
+
+def _of_dual(gaussian: DualGaussian) -> Distances:
+    mean, n = gaussian.mean, gaussian.samples.n
+    dual = mean.P * n * n + 2 * sum(layer.numel() for layer in gaussian.samples.layers)
+    if gaussian.whitener.dtype == torch.float64:
+        dual = sys.maxsize  # a kernel too ill-conditioned for float32, where a factor, its square root, is not
+    nested = nested_numbers(mean)
+    if nested is not None and nested < dual:
+        factors = nested_factors(gaussian)
+        if factors:
+            return NestedDistances(mean, factors)
+    if dual > 3 * mean.P * mean.D**2 // 4:
+        return FactorDistances(mean, plain_factor(gaussian))
+    return DualDistances(gaussian)

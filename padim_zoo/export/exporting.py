@@ -1,0 +1,250 @@
+"""Exports a fitted detector to one file, and holds what the file finds to what the detector finds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import padim_zoo
+from padim_zoo.backbones.backbone import hash_of
+from padim_zoo.data.synthetic import CATEGORIES, KINDS
+from padim_zoo.data.synthetic.scene import Picture, take
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.errors import InputError
+from padim_zoo.export.networks import exportable, in_float32
+from padim_zoo.export.runtimes import FORMAT, SUFFIXES, ExportedModel
+from padim_zoo.export.writers import write
+
+LIMITS = {"float32": 1e-3, "bfloat16": 5e-2}
+"""Largest relative difference of scores and maps from the detector's, by the precision of the backbone. Two runtimes
+round bfloat16 at different places, and each is a percent from float32."""
+
+CHECKED_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far what a file finds is from what its detector finds, at most.
+
+    Attributes
+    ----------
+    images : int
+        How many were compared.
+    scores : float
+        Relative to the detector's score.
+    maps : float or None
+        Relative to the largest value of the image's map.
+    decisions : int
+        Images that one calls anomalous and the other does not.
+    """
+
+    images: int
+    scores: float
+    maps: float | None
+    decisions: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    size : int
+        Bytes of all files.
+    difference : Difference
+    """
+
+    files: tuple[Path, ...]
+    size: int
+    difference: Difference
+
+
+def export(
+    detector: Detector,
+    path: str | Path,
+    form: str,
+    *,
+    precision: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    images: Sequence[Path] | None = None,
+) -> Exported:
+    """Write a fitted detector as one network, run it, and keep it if it finds what the detector finds.
+
+    Parameters
+    ----------
+    detector : Detector
+        Fitted.
+    path : str or Path
+        Replaced whole or not at all; of ``"openvino"`` also the ``.bin`` beside it.
+    form : str
+        ``"onnx"``, ``"openvino"`` or ``"torch"``.
+    precision : str, optional
+        Of the backbone; by default the detector's own. ONNX Runtime has float32 only.
+    input_size : tuple of int, optional
+        Height and width of images as they come, which the network then resizes and crops; by default it takes images
+        after the transform.
+    images : sequence of Path, optional
+        What the file is tried on; by default some synthetic images.
+
+    Raises
+    ------
+    InputError
+        If the detector or its backbone cannot be exported, what the format needs is not installed, or scores or maps
+        differ by more than :data:`LIMITS`. No file is left then.
+    """
+    path = Path(path)
+    if form not in SUFFIXES:
+        raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
+    if path.suffix.lower() != SUFFIXES[form]:
+        raise InputError(f"{path} does not end in {SUFFIXES[form]}, by which the format {form} is known: name it so")
+    chosen = chosen_precision(detector, form, precision)
+    network = exportable(detector, precision=chosen, size=input_size)
+    assert isinstance(detector, BackboneDetector)
+    size = input_size or detector.image_size_
+    if input_size is not None and detector.transform.output_size(*input_size) != detector.image_size_:
+        height, width = detector.transform.output_size(*input_size)
+        raise InputError(
+            f"images of {input_size[0]}x{input_size[1]} pixels are {height}x{width} after the transform, but the model "
+            f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
+        )
+    document = describe(detector, hash_of(network.state_dict()), chosen, size, input_size is not None)
+    metadata = json.dumps(document, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        write(form, network, size, metadata, folder / path.name)
+        del network
+        exported = ExportedModel(folder / path.name, form)
+        given = list(images) if images is not None else synthetic_images(detector, input_size)
+        difference = compare(exported, _reference(detector, chosen), given)
+        _refuse(difference, LIMITS[chosen], path)
+        del exported
+        written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
+        for file in written:
+            os.replace(file, path.parent / file.name)
+        files = tuple(path.parent / file.name for file in reversed(written))
+        return Exported(files, sum(file.stat().st_size for file in files), difference)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def chosen_precision(detector: Detector, form: str, precision: str | None) -> str:
+    """The precision of the backbone in a file.
+
+    Raises
+    ------
+    InputError
+        If the format knows no such precision.
+    """
+    if form == "onnx":
+        if precision not in (None, "float32"):
+            raise InputError(f"ONNX Runtime computes in float32 on a CPU, not in {precision}: choose openvino or torch")
+        return "float32"
+    if precision is not None or not isinstance(detector, BackboneDetector):
+        return precision or "float32"
+    return detector.build_backbone().precision
+
+
+def describe(
+    detector: BackboneDetector[Any], network_hash: str, precision: str, input_size: tuple[int, int], resizes: bool
+) -> dict[str, Any]:
+    """The metadata of a file: what it is, and all that it takes to use it."""
+    calibration, backbone = detector.calibration_, detector.build_backbone()
+    return {
+        "format": FORMAT,
+        "made_by": f"padim-zoo {padim_zoo.__version__}",
+        "detector": detector.name,
+        "backbone": backbone.name,
+        "weights_hash": backbone.weights_hash,
+        "network_hash": network_hash,
+        "precision": precision,
+        "n_images": detector.n_images_,
+        "input": "uint8, RGB, (N, height, width, 3)",
+        "input_size": input_size,
+        "includes_transform": resizes,
+        "transform": detector.transform.to_dict(),
+        "threshold": detector.threshold_,
+        "false_alarm_rate": None if calibration is None else calibration.false_alarm_rate,
+        "makes_maps": detector.makes_maps,
+        "score_is_map_maximum": detector.score_is_map_maximum,
+        "map_scale": [None, None] if calibration is None else [calibration.map_low, calibration.map_high],
+    }
+
+
+def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path | np.ndarray]) -> Difference:
+    """Score the same images by a file and by its detector.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read, or there is none.
+    """
+    if not images:
+        raise InputError("there are no images to try the file on: expected at least one")
+    scores, maps, decisions = 0.0, 0.0, 0
+    for start in range(0, len(images), CHECKED_AT_ONCE):
+        batch = list(images[start : start + CHECKED_AT_ONCE])
+        found, expected = exported.predict(batch), detector.predict(batch)
+        scores = max(scores, float(_relative(found.scores, expected.scores).max()))
+        if found.maps is not None and expected.maps is not None:
+            largest = np.abs(expected.maps).max((1, 2))
+            difference = np.abs(found.maps - expected.maps).max((1, 2))
+            maps = max(maps, float(_relative(difference + largest, largest).max()))
+        if expected.anomalous is not None:
+            decisions += int(((found.scores > expected.threshold) != expected.anomalous).sum())
+    return Difference(len(images), scores, maps if exported.makes_maps else None, decisions)
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """|found - expected| / |expected|; not a number is as far as can be."""
+    scale = np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
+    distance: np.ndarray = np.abs(found.astype(np.float64) - expected) / scale
+    return np.where(np.isnan(distance), np.inf, distance)
+
+
+def _refuse(difference: Difference, limit: float, path: Path) -> None:
+    worst = max(difference.scores, difference.maps or 0.0)
+    if worst > limit:
+        raise InputError(
+            f"{path} was not written: on {difference.images} images its scores differ by up to {difference.scores:.1e} "
+            f"and its maps by up to {difference.maps or 0:.1e} of the detector's, and {limit:g} is allowed; try "
+            "another format, or --precision float32"
+        )
+
+
+def _reference(detector: BackboneDetector[Any], precision: str) -> Detector:
+    """The detector; one whose backbone is in bfloat16 in float32, where the file is."""
+    backbone = detector.build_backbone()
+    if precision != "float32" or backbone.precision == "float32":
+        return detector
+    reference = copy.copy(detector)
+    reference.backbone_ = in_float32(backbone)
+    return reference
+
+
+def synthetic_images(detector: BackboneDetector[Any], input_size: tuple[int, int] | None) -> list[np.ndarray]:
+    """One drawn image of each kind, of a size that the detector takes."""
+    height, width = input_size or _raw_size(detector)
+    kinds = ["good", *KINDS]
+    pictures = [Picture(category, "test", kind, 0) for category, kind in zip(cycle(CATEGORIES), kinds, strict=False)]
+    return [take(picture, max(height, width), 0).image[:height, :width] for picture in pictures]
+
+
+def _raw_size(detector: BackboneDetector[Any]) -> tuple[int, int]:
+    """A size that the transform brings to that of the fit; twice as large if may be."""
+    height, width = detector.image_size_
+    double = 2 * height, 2 * width
+    return double if detector.transform.output_size(*double) == detector.image_size_ else (height, width)

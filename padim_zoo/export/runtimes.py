@@ -1,0 +1,237 @@
+"""Runs exported files: ONNX Runtime and OpenVINO without torch, or torch itself. None needs what wrote them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from padim_zoo.colours import Scale, scale_of_maps
+from padim_zoo.data.image import read_image, to_image
+from padim_zoo.data.transform import Transform
+from padim_zoo.errors import InputError, MissingExtraError
+
+FORMAT = 1
+KEY = "padim_zoo"
+"""Under which a file holds its metadata, one JSON document."""
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+"""How the files of each format end."""
+THREADS = 8
+"""Images that are decoded at once, at most."""
+
+
+class Scored(NamedTuple):
+    """What an exported detector says of N images; the names are those of a detector's prediction."""
+
+    scores: np.ndarray
+    maps: np.ndarray | None
+
+
+class Session(ABC):
+    """An exported file in the runtime of its format.
+
+    Attributes
+    ----------
+    text : str or None
+        The metadata that the file holds.
+    """
+
+    text: str | None
+
+    @abstractmethod
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, of uint8 images (N, H, W, 3)."""
+
+
+class OnnxSession(Session):
+    """ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "onnx", "running an ONNX file") from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no class of their own
+            raise _refusal(path, "ONNX file", error) from None
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._input = self._session.get_inputs()[0].name
+        self.text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._names, self._session.run(None, {self._input: images}), strict=True))
+
+
+class OpenVinoSession(Session):
+    """OpenVINO Runtime, on the CPU.
+
+    The types of the file are kept: by its own default OpenVINO computes in bfloat16 where the processor has that, which
+    Mahalanobis distances do not bear. What is to be in bfloat16 is so in the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        openvino = import_openvino("running an OpenVINO file")
+        core = openvino.Core()
+        with path.open("rb") as file:  # of other files OpenVINO would try to guess the format, with remarks
+            if b"<net" not in file.read(200):
+                raise _refusal(path, "OpenVINO file", ValueError("it is not XML of a network"))
+        try:
+            model = core.read_model(path)
+            self._model = core.compile_model(
+                model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            )
+        except RuntimeError as error:
+            raise _refusal(path, "OpenVINO file", error) from None
+        self._request = self._model.create_infer_request()
+        self._names = [output.any_name for output in self._model.outputs]
+        self.text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        found = self._request.infer({0: images}, share_inputs=True)
+        return dict(zip(self._names, found.to_tuple(), strict=True))
+
+
+class TorchSession(Session):
+    """``torch.export``, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        extra = {KEY: ""}
+        logging.getLogger("torch.export").setLevel(logging.ERROR)  # it would log tracebacks of what is told below
+        try:
+            self._module = torch.export.load(str(path), extra_files=extra).module()
+        except Exception as error:  # whatever an archive that is none makes torch raise
+            raise _refusal(path, "torch.export archive", error) from None
+        self._torch = torch
+        self.text = extra[KEY] or None
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        with self._torch.inference_mode():
+            found = self._module(self._torch.from_numpy(images))
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+SESSIONS: Mapping[str, Callable[[Path], Session]] = {
+    "onnx": OnnxSession,
+    "openvino": OpenVinoSession,
+    "torch": TorchSession,
+}
+"""The runtimes by their names, which are those of the formats."""
+
+
+def import_openvino(purpose: str) -> Any:
+    """The package, or the error that names the extra that brings it."""
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("openvino", "openvino", purpose) from None
+    return openvino
+
+
+def _refusal(path: Path, what: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return InputError(f"{path} is no {what} that can be run here ({reason}): expected one of padim-zoo export")
+
+
+class ExportedModel:
+    """An exported detector: images to scores and maps.
+
+    Parameters
+    ----------
+    path : str or Path
+        What ``padim-zoo export`` wrote.
+    runtime : str, optional
+        ``"onnx"``, ``"openvino"`` or ``"torch"``; by default the one of the file's suffix.
+
+    Raises
+    ------
+    InputError
+        If the file is none of the runtime, or holds no exported detector, or the runtime is not installed.
+    """
+
+    def __init__(self, path: str | Path, runtime: str | None = None) -> None:
+        path = Path(path)
+        runtime = runtime or runtime_of(path)
+        if runtime is None or runtime not in SESSIONS:
+            raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(SESSIONS)}")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file: expected one that padim-zoo export wrote")
+        self.path = path
+        self.session = SESSIONS[runtime](path)
+        self.metadata = _checked(path, self.session.text)
+        self.transform = Transform.from_dict({n: _size(v) for n, v in self.metadata["transform"].items()})
+        self.includes_transform: bool = self.metadata["includes_transform"]
+        self.input_size: tuple[int, int] = tuple(self.metadata["input_size"])
+        self.threshold_: float | None = self.metadata["threshold"]
+        self.makes_maps: bool = self.metadata["makes_maps"]
+
+    def predict(self, images: Iterable[Any]) -> Scored:
+        """Score image files, or decoded images as arrays (H, W, 3), uint8.
+
+        Raises
+        ------
+        InputError
+            If an image cannot be read, or its size is not that of the file.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            batch = list(pool.map(self._prepared, images))
+        if not batch:
+            raise InputError("there are no images to score: expected at least one")
+        found = self.session.run(np.stack(batch))
+        return Scored(found["scores"], found.get("maps"))
+
+    def colour_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
+        """As of a detector: what the colours of pictures rest on."""
+        limit = self.threshold_ if threshold is None else threshold
+        return scale_of_maps(limit, tuple(self.metadata["map_scale"]), self.metadata["score_is_map_maximum"])
+
+    def _prepared(self, image: Any) -> np.ndarray:
+        pixels = read_image(image) if isinstance(image, (str, Path)) else to_image(image)
+        if not self.includes_transform:
+            pixels = self.transform.image(pixels)
+        if pixels.shape[:2] != self.input_size:
+            name = image if isinstance(image, (str, Path)) else "an image"
+            after = "" if self.includes_transform else " after the transform"
+            raise InputError(
+                f"{name} has {_pixels(pixels.shape)}{after}, but {self.path} takes {_pixels(self.input_size)}: use "
+                "images of the same shape, or export for this one (padim-zoo export --input-size)"
+            )
+        return pixels
+
+
+def runtime_of(path: Path) -> str | None:
+    """The runtime of files with this suffix, if there is one."""
+    return next((name for name, suffix in SUFFIXES.items() if path.suffix.lower() == suffix), None)
+
+
+def _checked(path: Path, text: str | None) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text or "")
+        found = metadata["format"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} holds no metadata of padim-zoo: expected a file that padim-zoo export wrote"
+        ) from None
+    if found != FORMAT:
+        raise InputError(f"{path} has format {found}, this version reads {FORMAT}: export the model again")
+    checked: dict[str, Any] = metadata
+    return checked
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _pixels(size: tuple[int, ...]) -> str:
+    return f"{size[0]}x{size[1]} pixels"

@@ -1,0 +1,112 @@
+"""Writes a network in the format of a runtime, its metadata within."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.export.networks import ExportableNetwork
+from padim_zoo.export.runtimes import KEY, import_openvino
+
+INPUT = "images"
+LARGEST_ONNX = 2**31 - 1
+"""Bytes of a protobuf message, and so of an ONNX file that is one file."""
+
+
+def write_onnx(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
+    """One file ``path``."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnx", "onnx", "writing ONNX") from None
+    size = sum(array.numel() * array.element_size() for array in network.state_dict().values())
+    if size > LARGEST_ONNX:
+        raise InputError(
+            f"the network has {size / 1e9:.1f} GB, an ONNX file at most 2.1 GB: choose --format openvino or torch"
+        )
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=[INPUT],
+        output_names=list(network(example)),
+        dynamic_shapes={INPUT: {0: "n"}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {KEY: metadata})
+    model.doc_string, model.producer_name = "An image anomaly detector of padim-zoo", "padim-zoo"
+    onnx.save_model(model, str(path))
+
+
+def write_openvino(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
+    """``path``, which is XML, and beside it the numbers in a file ``.bin``."""
+    openvino = import_openvino("writing OpenVINO files")
+    model = openvino.convert_model(network, example_input=example)
+    model.reshape([-1, *example.shape[1:]])
+    model.inputs[0].get_tensor().set_names({INPUT})
+    model.set_rt_info(metadata, [KEY])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def write_torch(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
+    """One archive ``path`` of ``torch.export``."""
+    shapes = {INPUT: {0: torch.export.Dim("n", min=1)}}
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    torch.export.save(program, str(path), extra_files={KEY: metadata})
+
+
+WRITERS: Mapping[str, Callable[[ExportableNetwork, Tensor, str, Path], None]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "torch": write_torch,
+}
+"""By the names of the formats."""
+
+
+def write(form: str, network: ExportableNetwork, image_size: tuple[int, int], metadata: str, path: Path) -> None:
+    """Write a network that takes images of one size, any number at once.
+
+    Raises
+    ------
+    InputError
+        If what the format needs is not installed, or its exporter does not know what the network does.
+    """
+    example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
+    try:
+        with _quiet(), torch.no_grad():
+            WRITERS[form](network, example, metadata, path)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # exporters raise whatever they like
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"the network cannot be written as {form} ({type(error).__name__}: {reason}): choose another format, or "
+            "another backbone"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' remarks on the code of networks, which are not for those who export one."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

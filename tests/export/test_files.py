@@ -1,0 +1,149 @@
+"""Exported files: written, run without what wrote them, refused when they find something else."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from padim_zoo import InputError, load
+from padim_zoo.cli.main import main
+from padim_zoo.export import exporting
+from padim_zoo.export.networks import ExportableNetwork, exportable
+from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+
+
+def needs(form: str) -> None:
+    for package in {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}[form]:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install 'padim-zoo[{form}]'")
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
+def exported(request: pytest.FixtureRequest, model: Path, files: list[Path], tmp_path_factory) -> Path:
+    """The model in each format, from the command line."""
+    needs(request.param)
+    path = tmp_path_factory.mktemp("exported") / f"stripes{SUFFIXES[request.param]}"
+    told = run("export", model, "--format", request.param, "-o", path, *(f"--images={file}" for file in files))
+    assert "on 16 images: scores differ by at most" in told
+    names = {path.name, "stripes.bin"} if request.param == "openvino" else {path.name}
+    assert {file.name for file in path.parent.iterdir()} == names
+    return path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_predictions_are_those_of_the_model(exported: Path, model: Path, files: list[Path], tmp_path: Path) -> None:
+    run("predict", model, *files, "--output", tmp_path / "model", "--maps", "npy")
+    run("predict", exported, *files, "--output", tmp_path / "file", "--maps", "npy", "--batch-size", 3)
+    found, expected = (rows(tmp_path / name / "scores.csv") for name in ("file", "model"))
+    assert {row["anomalous"] for row in expected} == {"true", "false"}
+    for one, other in zip(found, expected, strict=True):
+        assert float(one.pop("score")) == pytest.approx(float(other.pop("score")), rel=1e-5)
+        assert one == other
+    for file in (tmp_path / "model" / "maps").iterdir():
+        np.testing.assert_allclose(np.load(tmp_path / "file" / "maps" / file.name), np.load(file), rtol=1e-4)
+
+
+def test_a_file_says_what_it_is(exported: Path, model: Path) -> None:
+    detector, metadata = load(model), ExportedModel(exported).metadata
+    assert metadata["detector"] == "padim"
+    assert metadata["threshold"] == detector.threshold_
+    assert metadata["input_size"] == [64, 64]
+    assert metadata["weights_hash"] == detector.build_backbone().weights_hash
+    assert len(metadata["network_hash"]) == 16
+
+
+def test_torch_is_not_imported_to_predict(exported: Path, files: list[Path]) -> None:
+    if exported.suffix == ".pt2":
+        pytest.skip("torch runs these")
+    code = (
+        "import sys\nfrom padim_zoo.cli.main import main\n"
+        f"main(['predict', {str(exported)!r}, {str(files[0])!r}], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_what_differs_is_refused_and_leaves_no_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shifted(*arguments: object, **options: object) -> ExportableNetwork:
+        network = exportable(*arguments, **options)
+        network.head.mean0 = network.head.mean0 + 0.5  # not in place: the memory is the detector's
+        return network
+
+    monkeypatch.setattr(exporting, "exportable", shifted)
+    path = tmp_path / "wrong.pt2"
+    with pytest.raises(InputError, match=r"wrong\.pt2 was not written: on 6 images its scores differ by up to"):
+        exporting.export(load(model), path, "torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "torch", "-o", "x.onnx"], "x.onnx does not end in .pt2"),
+        (["--format", "onnx", "--precision", "bfloat16"], "ONNX Runtime computes in float32 on a CPU"),
+        (["--format", "torch", "--input-size", "none"], "--input-size none"),
+        (["--format", "torch", "--images", "nowhere"], "nowhere"),
+        (["--format", "torch", "-o", "."], "is a folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str], message: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {file.name for file in model.parent.iterdir()}
+    result = CliRunner().invoke(main, ["export", str(model), *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert {file.name for file in model.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".xml"])
+def test_other_files_are_refused(suffix: str, files: list[Path], tmp_path: Path) -> None:
+    needs(next(form for form, known in SUFFIXES.items() if known == suffix))
+    path = tmp_path / f"other{suffix}"
+    path.write_text("no network")
+    result = CliRunner().invoke(main, ["predict", str(path), str(files[0])])
+    assert result.exit_code == 2
+    assert "expected one of padim-zoo export" in result.output
+
+
+def test_images_that_cannot_be_scored_are_rows_with_an_error(exported: Path, files: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    scores = tmp_path / "scores.json"
+    result = CliRunner().invoke(main, ["predict", str(exported), str(bad), str(files[0]), "--scores", str(scores)])
+    assert result.exit_code == 1
+    worse, good = json.loads(scores.read_text())
+    assert worse["score"] is None
+    assert "bad.png" in worse["error"]
+    assert good["score"] > 0
+
+
+def test_images_of_another_size_are_told(exported: Path) -> None:
+    whole = ExportedModel(exported)
+    whole.includes_transform = True
+    with pytest.raises(InputError, match=r"an image has 20x30 pixels, but .* takes 64x64 pixels"):
+        whole.predict([np.zeros((20, 30, 3), dtype=np.uint8)])

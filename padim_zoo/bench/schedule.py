@@ -18,6 +18,7 @@ from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Event, Runner
+from padim_zoo.bench.running import BenchState, sign_of_life
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.suite import Suite
 
@@ -79,7 +80,18 @@ def find_missing(plan: Plan, store: RunStore) -> Missing:
 
 
 def execute(suite: Suite, missing: Missing, store: RunStore) -> Iterator[Event]:
-    """Do the missing runs, ensembles after their members; each is recorded in the store before it is reported."""
+    """Do the missing runs, ensembles after their members; each is recorded in the store before it is reported.
+
+    Meanwhile a file in the store tells other processes how far this one is.
+    """
+    before = len(missing.done)
+    with sign_of_life(store, BenchState(len(missing.plan) + before, before, before)) as sign:
+        for event in _execute(suite, missing, store):
+            sign.take(event)
+            yield event
+
+
+def _execute(suite: Suite, missing: Missing, store: RunStore) -> Iterator[Event]:
     runner = Runner(suite, store, missing.keep_maps, describe_environment(suite.jobs))
     for stage in (groups(missing.plan.runs), groups(missing.plan.ensembles)):
         if suite.jobs > 1 and len(stage) > 1:

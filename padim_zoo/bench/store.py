@@ -143,9 +143,10 @@ class RunStore:
         return _read_tensors(path) if path.exists() else None
 
     def clean(self) -> None:
-        """Remove temporary files whose writer, a process of this machine, is gone."""
-        for path in self.folder.glob(f".{socket.gethostname()}.*.tmp"):
-            writer = path.name.removeprefix(f".{socket.gethostname()}.").split(".", 1)[0]
+        """Remove temporary files, and signs of life, whose writer, a process of this machine, is gone."""
+        ours = f".{socket.gethostname()}."
+        for path in [path for suffix in ("tmp", "bench") for path in self.folder.glob(f"{ours}*.{suffix}")]:
+            writer = path.name.removeprefix(ours).split(".", 1)[0]
             if writer.isdigit() and not psutil.pid_exists(int(writer)):
                 path.unlink(missing_ok=True)
 

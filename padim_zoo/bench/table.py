@@ -19,10 +19,10 @@ from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, SETTINGS, TRA
 _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
 """The columns that tell rows apart, the most telling first."""
 
-_FIGURES = ("image_auroc", "pixel_auroc", "aupro")
+FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 _COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
-_PUBLISHED = tuple(f"published_{name}" for name in _FIGURES)
-_DIFFERENCES = tuple(f"difference_{name}" for name in _FIGURES)
+_PUBLISHED = tuple(f"published_{name}" for name in FIGURES)
+_DIFFERENCES = tuple(f"difference_{name}" for name in FIGURES)
 _HEADINGS = {
     "image_auroc": "image\nAUROC",
     "pixel_auroc": "pixel\nAUROC",
@@ -101,7 +101,7 @@ class _View:
 
     def _figures(self) -> list[str]:
         wanted = self.sorted_by
-        figures = [*_FIGURES, *((wanted,) if wanted in _BETTER and wanted not in (*_FIGURES, *_COSTS) else ())]
+        figures = [*FIGURES, *((wanted,) if wanted in _BETTER and wanted not in (*FIGURES, *_COSTS) else ())]
         return figures + [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in self.board.columns]
 
     def _fitted(
@@ -136,7 +136,7 @@ class _View:
 
     def _chart(self, rows: list[dict[str, Any]], width: int) -> _Chart | None:
         """The bars of the main figure; None where no row has one."""
-        candidates = [self.sorted_by] if self.sorted_by in _BETTER else list(_FIGURES)
+        candidates = [self.sorted_by] if self.sorted_by in _BETTER else list(FIGURES)
         for name in candidates:
             values = [row[name] for row in rows if row[name] is not None]
             if values:
@@ -162,7 +162,9 @@ class _View:
         leading = _telling(rows)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name in leading:
-            table.add_column(name.replace("_", " "), overflow="fold")
+            # On a podium every row is a mean; over how many categories is what one has to know of it.
+            title = "  categories" if self.podium and name == "category" else name.replace("_", " ")
+            table.add_column(title, overflow="fold")
         columns = [*figures, *costs]
         for name in columns:
             table.add_column(_HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
@@ -176,9 +178,8 @@ class _View:
                 table.add_section()
             previous_mean = is_mean(row)
             first = self.podium and number == 0 and len(rows) > 1
-            cells = [Text(cell(row[name]), style="bold green" if first else "") for name in leading]
-            if self.podium:
-                cells[0] = Text("▶ " if first else "  ", style="bold green") + cells[0]
+            told = {**row, "category": f"{'▶' if first else ' '} {row['categories']}"} if self.podium else row
+            cells = [Text(cell(told[name]), style="bold green" if first else "") for name in leading]
             if row["status"] == "failed":
                 cells += [Text("failed", style="red")]
             else:

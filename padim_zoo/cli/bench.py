@@ -68,8 +68,8 @@ def bench(
     --suite paper runs the configurations of the published tables, on a copy of MVTec AD (--data-root), and puts the
     published figures, and the differences to them, beside the measured ones.
 
-    Progress goes to standard error: a bar on a terminal, else one JSON object per finished run. The leaderboard of the
-    runs asked for goes to standard output.
+    Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
+    of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
 
     Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
     """
@@ -87,7 +87,7 @@ def bench(
     plan = make_plan(asked)
     store.clean()
     missing = find_missing(plan, store)
-    report = reporter(len(plan), len(missing.done), quiet=quiet)
+    report = reporter(len(plan), missing.done, quiet=quiet)
     if asked.folds is None and asked.ensemble:
         report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")
     for note in missing.notes:

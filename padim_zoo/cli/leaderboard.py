@@ -13,9 +13,15 @@ from padim_zoo.atomic import write_bytes_whole, write_text_whole
 from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
+    from padim_zoo.bench.store import Document
+
 FORMATS = ("table", "csv", "json", "md", "parquet")
+SOME_FAILED = 1
+"""Exit code when a benchmark that was watched was killed."""
 _WIDTH_OF_A_FILE = 160
 _NO_WIDTH = 10_000
 
@@ -35,6 +41,7 @@ _NO_WIDTH = 10_000
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
+@click.option("--watch", is_flag=True, help="Redraw while a benchmark runs in another terminal, until it ends.")
 @click.option("--bars/--no-bars", default=None, help="Bars beside the main figure.  [default: on a terminal]")
 def leaderboard(
     runs: Path,
@@ -44,12 +51,16 @@ def leaderboard(
     form: str,
     output: Path | None,
     published: bool,
+    watch: bool,
     bars: bool | None,
 ) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
     docs/leaderboard.md says what its columns mean, and in which units. Ids of runs are in the column id of
     --format csv; their beginning suffices.
+
+    --watch waits for a benchmark that writes to RUNS, which need not be there yet, shows how far it is and the best
+    configurations so far (or the rows of --by), and ends with it. Ctrl-C ends earlier, with exit code 130.
     """
     from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
@@ -60,6 +71,12 @@ def leaderboard(
     from padim_zoo.bench.table import render
 
     store = RunStore(runs)
+    died = False
+    names = [name.strip() for name in by.split(",")] if by else []
+    if watch:
+        if compare or published or output is not None or form != "table":
+            raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")
+        died = _watch(runs, names, sort, bars)
     contents = store.read_all()
     for problem in contents.problems:
         click.echo(f"Warning: {problem}", err=True)
@@ -74,7 +91,6 @@ def leaderboard(
         else:
             _export(WRITERS[form](comparison), form, output)
         return
-    names = [name.strip() for name in by.split(",")] if by else []
     board = summarise(contents.documents, names) if names else make_leaderboard(contents.documents)
     if published:
         board = add_published(board)
@@ -84,8 +100,43 @@ def leaderboard(
     if form == "table":
         on_terminal = output is None and sys.stdout.isatty()
         print_table(render(board, sort, bars=on_terminal if bars is None else bars), output)
+        if died:
+            click.get_current_context().exit(SOME_FAILED)
         return
     _export(WRITERS[form](board), form, output)
+
+
+def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bool:
+    """Watch until the end; whether a benchmark died."""
+    from padim_zoo.bench.leaderboard import check_column, sort_rows, summarise
+    from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
+    from padim_zoo.bench.live import draw_standings
+    from padim_zoo.bench.table import render
+    from padim_zoo.cli.watching import watch
+
+    if not sys.stdout.isatty():
+        raise InputError("--watch redraws a terminal, and standard output is none: leave it out")
+    columns = [str(column) for column in make_leaderboard([]).columns]
+    if sort:
+        check_column(sort, columns)
+    summarise([], by)  # refuses unknown columns
+
+    def draw(documents: Sequence[Document], max_lines: int) -> RenderableType:
+        if not by and not sort:
+            return draw_standings(documents, max_lines, bars=bars is not False)
+        board = summarise(documents, by) if by else make_leaderboard(documents)
+        return render(
+            sort_rows(board, sort) if sort else board, sort, bars=bars is not False, max_lines=max(max_lines, 1)
+        )
+
+    follower = watch(runs, draw)
+    for state in follower.died:
+        click.echo(
+            f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: the same command "
+            "does the rest",
+            err=True,
+        )
+    return bool(follower.died)
 
 
 def _export(content: bytes, form: str, output: Path | None) -> None:

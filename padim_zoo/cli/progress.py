@@ -1,19 +1,27 @@
-"""Progress of a benchmark on standard error: a bar on a terminal, JSON lines elsewhere, notes alone when quiet."""
+"""Progress of a benchmark on standard error: a live table on a terminal, JSON lines elsewhere; notes when quiet."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.segment import Segment, Segments
+from rich.text import Text
 
+from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.runner import Event
+from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
+
+_PROGRESS_LINES = 3
+"""Below the table, and one for the cursor."""
 
 
 class Reporter(Protocol):
@@ -32,19 +40,21 @@ class Reporter(Protocol):
         """A run begins or is recorded."""
 
 
-def reporter(total: int, done: int, *, quiet: bool) -> Reporter:
+def reporter(total: int, done: Sequence[Document], *, quiet: bool) -> Reporter:
     """The reporter that fits standard error.
 
     Parameters
     ----------
-    total, done : int
-        Runs asked for, and how many of them were done before.
+    total : int
+        Runs asked for.
+    done : sequence of dict
+        The documents of those that were done before.
     quiet : bool
         Show nothing but notes.
     """
     if quiet:
         return _Quiet()
-    return _Bar(total, done) if sys.stderr.isatty() else _JsonLines(total, done)
+    return _LiveTable(total, done) if sys.stderr.isatty() else _JsonLines(total, len(done))
 
 
 class _Quiet:
@@ -92,41 +102,57 @@ class _JsonLines(_Quiet):
         click.echo(json.dumps(line), err=True)
 
 
-class _Bar(_Quiet):
-    def __init__(self, total: int, done: int) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}", table_column=None),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        # Runs done before count as done but not as quick: the rate is that of this process.
-        self.task = self.progress.add_task("", total=total - done)
-        if done:
-            self.note(f"{done} of {total} runs were done before")
+class _LiveTable(_Quiet):
+    """The standings so far and a line of progress, redrawn in place.
 
-    def __enter__(self) -> _Bar:
-        self.progress.start()
+    The table is made when a run has been recorded. Between events one short line is drawn each second: what is timed
+    meanwhile must not feel it.
+    """
+
+    def __init__(self, total: int, done: Sequence[Document]) -> None:
+        self.documents = {document["id"]: document for document in done}
+        self.state = BenchState(total, len(done), len(done))
+        self.console = Console(stderr=True)
+        self.table: RenderableType = Text("")
+        self.live = Live(
+            get_renderable=lambda: Group(self.table, draw_progress(self.state)),
+            console=self.console,
+            refresh_per_second=1,
+            transient=True,
+        )
+        if done:
+            self.note(f"{len(done)} of {total} runs were done before")
+
+    def __enter__(self) -> _LiveTable:
+        self._draw()
+        self.live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.live.stop()
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False)
 
     def show(self, event: Event) -> None:
-        if event.document is None:
-            self.progress.update(self.task, description=str(event.run).replace("[", r"\["))
-            return
-        self.progress.advance(self.task)
-        if event.document["status"] == "failed":
-            self.note(f"failed: {event.run}: {event.document['error']['message']}")
+        self.state.take(event)
+        if event.document is not None:
+            self.documents[event.run.id] = event.document
+            if event.document["status"] == "failed":
+                self.note(f"failed: {event.run}: {event.document['error']['message']}")
+            self._draw()
+        self.live.refresh()
+
+    def _draw(self) -> None:
+        drawn = draw_standings(list(self.documents.values()), self.console.height - _PROGRESS_LINES)
+        options = self.console.options
+        self.table = Segments(
+            segment
+            for line in self.console.render_lines(drawn, options, pad=False)
+            for segment in (*line, Segment.line())
+        )
 
 
 def _mean(document: Document, name: str) -> float | None:

@@ -93,6 +93,14 @@ def test_table_csv_and_markdown(runs):
     assert invoke(runs, "--format", "md").stdout.startswith("| dataset | category |")
 
 
+def test_bars_on_request(runs):
+    assert "━" not in invoke(runs).stdout  # no terminal
+    drawn = invoke(runs, "--bars")
+    assert (drawn.exit_code, "━" in drawn.stdout) == (0, True)
+    for form in ("csv", "json", "md"):
+        assert invoke(runs, "--bars", "--format", form).stdout == invoke(runs, "--format", form).stdout
+
+
 def test_parquet_to_a_file_and_to_a_pipe(runs, tmp_path):
     pytest.importorskip("pyarrow")
     assert invoke(runs, "--format", "parquet", "--output", tmp_path / "board.parquet").exit_code == 0
@@ -190,6 +198,8 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(runs):
         (["--by", "bakbone"], "did you mean backbone"),
         (["--by", "image_auroc"], "unknown column 'image_auroc'"),
         (["--output", "/dev/null/folder/board"], "/dev/null/folder/board"),
+        (["--watch"], "standard output is none"),
+        (["--watch", "--format", "csv"], "leave out --compare, --published, --format and --output"),
     ],
 )
 def test_a_mistake_is_one_line(runs, arguments, message):

@@ -1,0 +1,71 @@
+"""A run store that others write to, read again and again: each document once, for as long as its file is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from padim_zoo.bench.running import BenchState, read_states
+from padim_zoo.bench.store import DamagedRunError, Document, read_document
+
+
+class Follower:
+    """What is in a run store, now.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not be there yet.
+
+    Attributes
+    ----------
+    documents : list of dict
+        As of the last :meth:`poll`, by id.
+    benches : list of BenchState
+        The benchmarks at work.
+    died : list of BenchState
+        Those that were seen at work and whose process went without taking leave.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.documents: list[Document] = []
+        self.benches: list[BenchState] = []
+        self.died: list[BenchState] = []
+        self._seen: set[tuple[str, int, float]] = set()
+        self._read: dict[str, tuple[tuple[int, int, int], Document | None]] = {}
+
+    def poll(self) -> bool:
+        """Look again; whether documents have changed."""
+        states = read_states(self.folder)
+        self.benches = [state for state in states if state.alive]
+        self._seen.update((state.host, state.pid, state.started) for state in self.benches)
+        self.died = [
+            state for state in states if not state.alive and (state.host, state.pid, state.started) in self._seen
+        ]
+        found: dict[str, tuple[tuple[int, int, int], Document | None]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                status = path.stat()
+            except OSError:  # it has gone meanwhile
+                continue
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            known = self._read.get(path.name)
+            found[path.name] = known if known is not None and known[0] == version else (version, _document(path))
+        changed = found != self._read
+        self._read = found
+        if changed:
+            self.documents = [document for _, document in found.values() if document is not None]
+        return changed
+
+    @property
+    def over(self) -> bool:
+        """Whether the benchmarks that were seen at work have ended."""
+        return bool(self._seen) and not self.benches
+
+
+def _document(path: Path) -> Document | None:
+    """A run document, or None for a file that is none, which is not this reader's to complain of."""
+    try:
+        return read_document(path)
+    except DamagedRunError:
+        return None

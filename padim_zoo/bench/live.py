@@ -1,0 +1,77 @@
+"""A benchmark while it runs, for a terminal: configurations so far, the best marked, and how far it is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from padim_zoo.bench.bars import Axis, bar
+from padim_zoo.bench.leaderboard import CONFIGURATION, summarise
+from padim_zoo.bench.running import BenchState
+from padim_zoo.bench.store import Document
+from padim_zoo.bench.table import FIGURES, render
+
+_LEAST_LINES = 8
+_BAR = 24
+
+
+def standings(documents: Iterable[Document]) -> tuple[pd.DataFrame, str]:
+    """One row for each configuration, the mean over its categories and seeds so far, the best first.
+
+    A mean over more categories comes before one over fewer, whose mean says little beside it.
+
+    Returns
+    -------
+    board : DataFrame
+    figure : str
+        The figure that it is sorted by: the first that any run has.
+    """
+    board = summarise(documents, CONFIGURATION)
+    figure = next((name for name in FIGURES if board[name].notna().any()), FIGURES[0])
+    ordered: pd.DataFrame = board.sort_values(
+        ["categories", figure], ascending=False, kind="stable", na_position="last", ignore_index=True
+    )
+    return ordered, figure
+
+
+def draw_standings(documents: Sequence[Document], max_lines: int, *, bars: bool = True) -> RenderableType:
+    """The table of :func:`standings`, in no more than so many lines, eight at least."""
+    if not documents:
+        return Text("")
+    board, figure = standings(documents)
+    return render(board, figure, bars=bars, podium=True, max_lines=max(max_lines, _LEAST_LINES))
+
+
+def draw_progress(state: BenchState, now: float | None = None) -> RenderableType:
+    """Two lines: how far a benchmark is, and what it is at."""
+    moment = time.time() if now is None else now
+    left = state.seconds_left(moment)
+    words = [f"{state.done} of {state.total} runs"]
+    if state.failed:
+        words.append(f"{state.failed} failed")
+    words.append(duration(moment - state.started))
+    if left is not None and state.done < state.total:
+        words.append(f"about {duration(left)} left")
+    drawn = bar(state.done, Axis(0, max(state.total, 1)), _BAR)
+    line = Text.assemble((drawn.rstrip(), "green"), ("·" * (_BAR - len(drawn.rstrip())), "bright_black"), " ")
+    line.append(" · ".join(words))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    at = list(state.running.values())
+    more = f" and {len(at) - 1} more" if len(at) > 1 else ""
+    return Group(line, Text(f"{at[0]}{more}" if at else "", style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+def duration(seconds: float) -> str:
+    """In words that a reader needs no calculator for: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = math.ceil(max(seconds, 0.0))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,117 @@
+"""How far a running benchmark is, told to other processes by a small file in its run store.
+
+``.<host>.<pid>.bench`` in the folder of the store holds a :class:`BenchState` as JSON. It appears with the first run,
+is written again at every event and removed at the end. It is news and no record: where it cannot be written the
+benchmark goes on without, and a process that was killed leaves one behind, which :meth:`RunStore.clean` removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from padim_zoo.bench.runner import Event
+from padim_zoo.bench.store import RunStore
+
+SUFFIX = ".bench"
+
+
+@dataclass
+class BenchState:
+    """How far a benchmark is.
+
+    Attributes
+    ----------
+    total : int
+        Runs asked for.
+    before : int
+        Runs that were done before it began.
+    done, failed : int
+        Runs that are recorded, those of before included, and how many of them failed.
+    running : dict of str to str
+        The runs in flight, in words, by id.
+    started : float
+        Seconds since the epoch.
+    host, pid
+        The process that does the runs.
+    """
+
+    total: int
+    before: int = 0
+    done: int = 0
+    failed: int = 0
+    running: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def take(self, event: Event) -> None:
+        """Count a run that begins or is recorded."""
+        if event.document is None:
+            self.running[event.run.id] = str(event.run)
+            return
+        self.running.pop(event.run.id, None)
+        self.done += 1
+        self.failed += event.document["status"] == "failed"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there; of another machine's process, so far as one knows."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            # A younger process has inherited the number, and a zombie only waits to be buried.
+            return process.create_time() <= self.started + 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def seconds_left(self, now: float) -> float | None:
+        """At the rate so far; None before the first run is recorded."""
+        own = self.done - self.before
+        return (self.total - self.done) * (now - self.started) / own if own else None
+
+
+@contextmanager
+def sign_of_life(store: RunStore, state: BenchState) -> Iterator[SignOfLife]:
+    """Keep the file of a benchmark's state while it runs."""
+    sign = SignOfLife(store.folder / f".{state.host}.{state.pid}{SUFFIX}", state)
+    try:
+        yield sign
+    finally:
+        with suppress(OSError):
+            sign.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class SignOfLife:
+    """The file of a benchmark's state."""
+
+    path: Path
+    state: BenchState
+
+    def take(self, event: Event) -> None:
+        """Count an event and tell it."""
+        self.state.take(event)
+        temporary = self.path.with_name(f"{self.path.name}.tmp")
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+            os.replace(temporary, self.path)
+
+
+def read_states(folder: Path) -> list[BenchState]:
+    """What the benchmarks that write to a store say of themselves, the oldest first; other files are skipped."""
+    states = []
+    for path in folder.glob(f".*{SUFFIX}"):
+        with suppress(OSError, ValueError, TypeError):
+            states.append(BenchState(**json.loads(path.read_text(encoding="utf-8"))))
+    return sorted(states, key=lambda state: state.started)

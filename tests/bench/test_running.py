@@ -1,0 +1,197 @@
+"""A running benchmark tells others how far it is, and they can follow it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from padim_zoo.bench.following import Follower
+from padim_zoo.bench.live import draw_progress, draw_standings, duration, standings
+from padim_zoo.bench.run import Run, RunConfig
+from padim_zoo.bench.runner import Event
+from padim_zoo.bench.running import BenchState, read_states, sign_of_life
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli import watching
+
+
+def run(category: str, backbone: str) -> Run:
+    return Run(RunConfig("mvtec", category, category, "padim", backbone, "0", ("layer1",), 100, estimator="full"))
+
+
+def document(of: Run, auroc: float | None) -> dict[str, Any]:
+    """Of a run that is done, or has failed without a figure."""
+    failed = auroc is None
+    return {
+        "format": 1,
+        "id": of.id,
+        "status": "failed" if failed else "done",
+        "config": of.config.to_dict(),
+        "weights": "default",
+        "folds": [] if failed else [{"image_auroc": auroc, "pixel_auroc": auroc, "aupro": auroc}],
+        "timings": {},
+        "notes": [],
+        "error": {"type": "E", "message": "no such layer", "traceback": ""} if failed else None,
+    }
+
+
+def text_of(shown: Any, width: int = 100) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(shown)
+    return file.getvalue()
+
+
+def test_state_is_told_while_a_benchmark_runs(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    first, second = run("bottle", "a"), run("bottle", "b")
+    with sign_of_life(store, BenchState(total=5, before=2, done=2)) as sign:
+        assert read_states(store.folder) == []  # nothing is made before the first run
+        sign.take(Event(first))
+        [state] = read_states(store.folder)
+        assert (state.done, state.total, state.alive) == (2, 5, True)
+        assert list(state.running.values()) == ["bottle padim a full seed 0"]
+        sign.take(Event(second))
+        sign.take(Event(first, document(first, 0.9)))
+        sign.take(Event(second, document(second, None)))
+        [state] = read_states(store.folder)
+        assert (state.done, state.failed, state.running) == (4, 1, {})
+        assert state.seconds_left(state.started + 10) == 5  # two runs took ten seconds, one is left
+        assert store.read_all().problems == []
+    assert list(store.folder.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_to_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = RunStore(tmp_path / "file" / "runs")
+    with sign_of_life(store, BenchState(total=1)) as sign:
+        sign.take(Event(run("bottle", "a")))
+    assert sign.state.running
+
+
+def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for state in (
+        BenchState(3, pid=int(process.stdout)),
+        BenchState(3),
+        BenchState(3, pid=int(process.stdout), host="x"),
+    ):
+        with sign_of_life(store, state) as sign:
+            sign.take(Event(run("bottle", "a")))
+            content = sign.path.read_bytes()
+        sign.path.write_bytes(content)
+    # A process that began after the benchmark only has its number.
+    assert not BenchState(3, started=0.0).alive
+    assert [state.alive for state in read_states(tmp_path)] == [False, True, True]
+    store.clean()
+    assert {state.pid for state in read_states(tmp_path) if state.host != "x"} == {os.getpid()}
+    (tmp_path / ".x.1.bench").write_text("[1")
+    (tmp_path / ".x.2.bench").write_text('{"colour": "red"}')
+    assert len(read_states(tmp_path)) == 2
+
+
+def test_a_follower_reads_each_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from padim_zoo.bench import following
+
+    reads: list[str] = []
+    read = following.read_document
+    monkeypatch.setattr(following, "read_document", lambda path: reads.append(path.name) or read(path))
+    store = RunStore(tmp_path / "runs")
+    follower = Follower(store.folder)
+    assert not follower.poll()  # the folder is not there yet
+    runs = [run("bottle", name) for name in "abc"]
+    for one in runs[:2]:
+        store.write(document(one, 0.5))
+    assert follower.poll()
+    assert not follower.poll()
+    store.write(document(runs[2], None))
+    (store.folder / "notes.json").write_text("{")
+    store.write(document(runs[0], 0.75))
+    assert follower.poll()
+    assert sorted(reads) == sorted([f"{one.id}.json" for one in (*runs, runs[0])] + ["notes.json"])
+    assert sorted(follower.documents, key=lambda d: d["id"]) == store.read_all().documents
+    assert not follower.over
+
+
+def test_standings_are_means_of_configurations_best_first() -> None:
+    figures = {"a": (0.8, 0.9), "b": (0.9, 0.95), "c": (0.99, None)}
+    documents = [
+        document(run(name, b), v) for b, values in figures.items() for name, v in zip("xy", values, strict=True)
+    ]
+    board, figure = standings(documents)
+    assert figure == "image_auroc"
+    assert board["backbone"].tolist() == ["b", "a", "c"]  # c has one category, however good
+    assert board["image_auroc"].tolist() == pytest.approx([0.925, 0.85, 0.99])
+    printed = text_of(draw_standings(documents, 20))
+    [best] = [line for line in printed.splitlines() if "▶" in line]
+    assert "0.925*" in best
+    assert "categories" in printed
+    short = text_of(draw_standings([document(run("x", f"net{i:02}"), i / 50) for i in range(40)], 12))
+    assert len(short.splitlines()) <= 12
+    assert "net39" in short  # the best are kept
+    assert "more rows" in short
+    assert text_of(draw_standings([], 20)).strip() == ""
+
+
+def test_progress_in_words() -> None:
+    state = BenchState(total=12, before=2, done=7, failed=1, running={"1": "bottle a", "2": "bottle b"}, started=1000.0)
+    printed = text_of(draw_progress(state, now=1100.0))
+    line = " 7 of 12 runs · 1 failed · 1 min 40 s · about 1 min 40 s left"
+    assert printed.splitlines() == ["━" * 14 + "·" * 10 + line, "bottle a and 1 more"]
+    assert max(map(len, text_of(draw_progress(state, now=1100.0), width=40).splitlines())) <= 40
+    words = {0: "0 s", 0.2: "1 s", 59.5: "1 min 0 s", 61: "1 min 1 s", 3599: "59 min 59 s", 7500: "2 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in words} == words
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_watch_waits_for_a_benchmark_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr(watching, "EVERY", 0.01)
+    folder = tmp_path / "runs"
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    shown: list[int] = []
+    seen = threading.Event()
+
+    def draw(documents: Any, max_lines: int) -> Text:
+        shown.append(len(documents))
+        assert 0 < max_lines < 20
+        seen.set()
+        return Text(f"{len(documents)} rows")
+
+    def bench() -> None:
+        store = RunStore(folder)
+        with sign_of_life(store, BenchState(total=2, pid=process.pid)) as sign:
+            for name in "ab":
+                one = run("bottle", name)
+                sign.take(Event(one))
+                store.write(document(one, 0.9))
+                sign.take(Event(one, document(one, 0.9)))
+                seen.wait(10)
+                seen.clear()
+            if killed:
+                process.kill()
+                process.wait()
+                threading.Event().wait(0.2)
+
+    thread = threading.Timer(0.1, bench)
+    thread.start()
+    file = io.StringIO()
+    console = Console(file=file, width=80, height=20, force_terminal=True, color_system=None)
+    follower = watching.watch(folder, draw, console)
+    thread.join()
+    if not killed:
+        process.communicate(b"\n")
+    assert shown == [1, 2]
+    assert len(follower.documents) == 2
+    assert [state.pid for state in follower.died] == [process.pid] * killed
+    assert "waiting for one" in file.getvalue()
+    assert "2 rows" in file.getvalue()

@@ -82,6 +82,8 @@ class Gallery:
     colours_from : str
         Which pixels these are: ``"held-out"`` normal images, normal ``"test"`` images where there are no folds, or
         ``"all"`` test images where none is normal.
+    score_is_map_maximum : bool
+        Whether a threshold of scores is one of maps too.
     """
 
     items: list[Shown]
@@ -93,6 +95,7 @@ class Gallery:
     colour_low: float = 0.0
     colour_high: float = 0.0
     colours_from: str = "all"
+    score_is_map_maximum: bool = True
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As a run store keeps it."""
@@ -124,7 +127,7 @@ class Gallery:
 
 
 _PICTURES = ("images", "masks", "maps")
-_ABOUT = ("low", "high", "colour_low", "colour_high", "colours_from")
+_ABOUT = ("low", "high", "colour_low", "colour_high", "colours_from", "score_is_map_maximum")
 
 
 def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple[str, ...]]:
@@ -184,7 +187,7 @@ class FoldMaps:
             assert self.mean is not None
             normal = labels == 0
             pixels, source = (self.mean[normal], "test") if normal.any() else (self.mean, "all")
-        low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
+        low, high = np.quantile(pixels[np.isfinite(pixels)], [0.5, 0.999]).tolist()
         return low, high, source
 
 
@@ -213,6 +216,8 @@ def make_gallery(
     thumbnails: Thumbnails,
     transform: Transform,
     data: str,
+    *,
+    score_is_map_maximum: bool = True,
 ) -> Gallery:
     """The gallery of a run.
 
@@ -231,6 +236,8 @@ def make_gallery(
         The detector's.
     data : str
         Fingerprint of the data.
+    score_is_map_maximum : bool
+        The detector's.
     """
     labels = np.array([sample.label for sample in category.test])
     chosen = choose(labels, scores, data)
@@ -241,12 +248,13 @@ def make_gallery(
     ]
     images = {index: thumbnails.of(index, transform) for index in chosen}
     drawn = {index: _mask(mask) for index in chosen if (mask := masks[index]) is not None}
-    if maps.mean is None:
+    mean = maps.mean
+    if mean is None:
         return Gallery(items, images, drawn, {})
-    shown = {index: maps.mean[index] for index in chosen}
-    low, high = (float(bound(list(shown.values()))) for bound in (np.min, np.max))
+    shown = {index: mean[index] for index in chosen}
+    low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
     encoded = {index: _map(values, low, high) for index, values in shown.items()}
-    return Gallery(items, images, drawn, encoded, low, high, *maps.colours(labels))
+    return Gallery(items, images, drawn, encoded, low, high, *maps.colours(labels), score_is_map_maximum)
 
 
 def _reduced(maps: np.ndarray) -> np.ndarray:
@@ -260,17 +268,17 @@ def _reduced(maps: np.ndarray) -> np.ndarray:
 
 def _map(values: np.ndarray, low: float, high: float) -> bytes:
     share = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    levels = np.round(_LEVELS * np.sqrt(np.clip(share, 0, 1))).astype(np.uint8)
+    levels = np.round(_LEVELS * np.sqrt(np.clip(np.nan_to_num(share), 0, 1))).astype(np.uint8)
     picture = Image.fromarray(levels)
-    if _has_webp():  # a third smaller than PNG
-        return _encoded(picture, "WEBP", lossless=True)
-    return _encoded(picture, "PNG", optimize=True)
+    if _has_webp():  # a third smaller than PNG; more effort than this makes maps no smaller
+        return _encoded(picture, "WEBP", lossless=True, method=1, quality=0)
+    return _encoded(picture, "PNG")
 
 
 def _mask(mask: np.ndarray) -> bytes:
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
-    return _encoded(picture.convert("1"), "PNG", optimize=True)
+    return _encoded(picture.convert("1"), "PNG")
 
 
 def _has_webp() -> bool:

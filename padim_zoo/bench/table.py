@@ -123,7 +123,7 @@ class _View:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
         table = self._table(rows, figures, costs, chart, shown)
-        heading = Text(" · ".join(f"{name} {value}" for name, value in _shared(rows).items()), style="dim")
+        heading = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [heading, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
         lines = [] if self.max_lines is not None else _remarks(rows, _telling(rows))
@@ -210,7 +210,7 @@ class _Chart:
         return text
 
 
-def _shared(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
     values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}

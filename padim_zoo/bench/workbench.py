@@ -236,15 +236,24 @@ class Workbench:
             outcome.set_threshold(held_out_scores)
         if keep_maps:
             outcome.maps = normal_maps.with_maps(test_maps)
-        self._illustrate(outcome, run, truth, small_maps, detector.transform)
+        self._illustrate(outcome, run, truth, small_maps, detector.transform, detector.score_is_map_maximum)
         return outcome
 
-    def _illustrate(self, outcome: Outcome, run: Run, truth: Truth, maps: FoldMaps, transform: Transform) -> None:
+    def _illustrate(
+        self, outcome: Outcome, run: Run, truth: Truth, maps: FoldMaps, transform: Transform, score_is_maximum: bool
+    ) -> None:
         """Add the gallery, if the suite wants one."""
         if self.suite.gallery:
             scores = outcome.scores["scores"].mean(0)
             outcome.gallery = make_gallery(
-                self.category, scores, truth.masks, maps, self._thumbnails, transform, run.config.data
+                self.category,
+                scores,
+                truth.masks,
+                maps,
+                self._thumbnails,
+                transform,
+                run.config.data,
+                score_is_map_maximum=score_is_maximum,
             ).to_arrays()
 
     def _create(self, run: Run) -> Detector:
@@ -278,5 +287,5 @@ class Workbench:
         }
         outcome.timings["peak_memory_mb"] = memory.megabytes
         outcome.keep_scores(truth.labels, scores)
-        self._illustrate(outcome, run, truth, small_maps, transform)
+        self._illustrate(outcome, run, truth, small_maps, transform, True)
         return outcome

@@ -14,12 +14,19 @@ from padim_zoo.errors import InputError
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
 )
-def report(runs: Path, output: Path) -> None:
+@click.option(
+    "--images",
+    type=click.IntRange(0, 4),
+    default=4,
+    show_default=True,
+    help="Worst misses, worst false alarms and random images shown of each run, so many each at most; 0 for none.",
+)
+def report(runs: Path, output: Path, images: int) -> None:
     """Make one HTML page of a run store, to show to a colleague: it opens from disk and needs no network.
 
     RUNS is the output of padim-zoo bench. Needs padim-zoo[report].
     """
-    from padim_zoo.atomic import write_whole
+    from padim_zoo.atomic import write_text_whole
     from padim_zoo.bench.store import RunStore
     from padim_zoo.report.page import render_report
 
@@ -27,10 +34,8 @@ def report(runs: Path, output: Path) -> None:
         raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'report.html'}")
-    content = render_report(RunStore(runs)).encode()
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_whole(output, write)
+    made = render_report(RunStore(runs), images)
+    for problem in made.problems:
+        click.echo(problem, err=True)
+    write_text_whole(output, made.page)
     click.echo(f"report in {output}, {output.stat().st_size / 1e6:.1f} MB")

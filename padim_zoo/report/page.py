@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from padim_zoo import __version__
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import DEVIATING, TIMINGS, is_mean, leaderboard
+from padim_zoo.bench.gallery import PER_REASON
+from padim_zoo.bench.leaderboard import DEVIATING, RATES, SETTINGS, TIMINGS, TRANSFORM, is_mean, leaderboard
 from padim_zoo.bench.published import METRICS, add_published
-from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.bench.store import DamagedRunError, Document, RunStore
+from padim_zoo.bench.table import shared_settings
 from padim_zoo.errors import InputError, MissingExtraError
 from padim_zoo.report.commands import reproducing_command
+from padim_zoo.report.gallery import Pictures, collect
+from padim_zoo.report.pictures import colour_table
 
-_MODEL = ("detector", "backbone", "estimator")
-"""What every name of a configuration says."""
+_MODEL = ("detector", "backbone", "estimator", "ensemble")
+"""What a reader knows a configuration by."""
 
 _TELLING = (
-    *("ensemble", "weights", "layers", "train_size", "dims", "reduce", "folds", "resize", "crop", "sigma"),
-    *("precision", "dataset", "seed"),
+    *("weights", "layers", "train_size", "dims", "reduce", "folds"),
+    *(name for name in (*TRANSFORM, *SETTINGS, "dataset") if name not in ("train_size", "dims", "folds", "seed")),
+    "seed",
 )
-"""What it says besides where it takes that to tell runs apart, the most telling first."""
+"""What tells runs apart besides, the most telling first."""
 
-_SHOWN = ("category", "status", "error", "notes", "id", "n_train", "n_test", "train_size", "detector", "backbone")
-_RATES = ("threshold", "promised_false_alarms", "false_alarms", "detections")
+_SHOWN = ("dataset", "category", "status", "error", "notes", "id", "n_train", "n_test", "train_size", "seed")
+_SCRIPTS = ("state", "leaderboard", "charts", "gallery", "zoom", "main")
 
 
-def render_report(store: RunStore) -> str:
-    """The page.
+class Report(NamedTuple):
+    """The page, and one line for each file that it could not use."""
+
+    page: str
+    problems: list[str]
+
+
+def render_report(store: RunStore, images: int = PER_REASON) -> Report:
+    """The page of a run store.
+
+    Parameters
+    ----------
+    store : RunStore
+    images : int
+        Images of each kind in the gallery of a run, at most; 0 for no gallery.
 
     Raises
     ------
@@ -44,47 +64,75 @@ def render_report(store: RunStore) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise MissingExtraError(str(error.name), "report", "a report") from None
-    documents = store.read_all().documents
+    contents = store.read_all()
+    documents = contents.documents
     if not documents:
         raise InputError(f"{store.folder} has no runs: expected the output of padim-zoo bench")
-    template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
-    return page.render(data=_script_json(report_data(store, documents)), plotly=get_plotlyjs(), version=__version__)
+    web = Path(__file__).with_name("web")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_read(web / "page.html.j2"))
+    pictures = collect(store, sorted(documents, key=_image_auroc, reverse=True), images)
+    data = report_data(store, documents, pictures)
+    packed = gzip.compress(get_plotlyjs().encode(), mtime=0)
+    page = template.render(
+        data=_script_json(data),
+        pictures=_script_json(pictures.pictures),
+        plotly=base64.b64encode(packed).decode(),
+        style=_read(web / "page.css"),
+        script="".join(_read(web / f"{name}.js") for name in _SCRIPTS),
+        version=__version__,
+    )
+    return Report(page, [*contents.problems, *data["problems"], *pictures.problems])
 
 
-def report_data(store: RunStore, documents: Sequence[Document]) -> dict[str, Any]:
-    """All that the page shows, as JSON holds it.
+def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictures | None = None) -> dict[str, Any]:
+    """All that the page shows but its pictures, as JSON holds it.
 
     Returns
     -------
     dict
         ``rows`` of the leaderboard, each with the name of its configuration; ``runs``, by id, what is behind a row:
-        figures of its folds, curves, scores, environment and command.
+        figures of its folds, curves, scores, environment and command; what all rows share, and ``facets``, the
+        settings by which they differ.
     """
     rows = records(add_published(leaderboard(documents)))
-    told = _telling([row for row in rows if not is_mean(row)])
-    table = []
-    for row in rows:
-        kept = {name: row[name] for name in (*_SHOWN, *_RATES, *TIMINGS, "seed")}
-        for name in DEVIATING:
-            kept |= {name: row[name], f"{name}_std": row[f"{name}_std"]}
-        kept |= {name: row[name] for name in ("image_auroc_low", "image_auroc_high", "published_source")}
-        kept |= {f"published_{name}": row[f"published_{name}"] for name in METRICS}
-        kept["mean"] = is_mean(row)
-        kept["name"] = _name(row, told)
-        kept["curve"] = _name(row, [name for name in told if name != "train_size"])
-        table.append(kept)
+    runs = [row for row in rows if not is_mean(row)]
+    told = _telling(runs)
+    environments: list[dict[str, Any]] = []
+    problems: list[str] = []
+    behind = {}
+    pictures = pictures or Pictures()
+    for document in documents:
+        behind[document["id"]] = _behind(store, document, environments, problems)
+        behind[document["id"]]["gallery"] = pictures.by_run.get(document["id"])
+        behind[document["id"]]["no_gallery"] = pictures.without.get(document["id"])
     return {
-        "rows": table,
-        "runs": {document["id"]: _behind(store, document) for document in documents},
+        "rows": [_row(row, told) for row in rows],
+        "runs": behind,
         "figures": list(DEVIATING),
         "timings": list(TIMINGS),
+        "facets": [name for name in told if name != "seed"],
+        "common": shared_settings(rows),
+        "environments": environments,
+        "colours": colour_table().tobytes().hex(),
+        "problems": problems,
     }
 
 
+def _row(row: dict[str, Any], told: Sequence[str]) -> dict[str, Any]:
+    kept = {name: row[name] for name in (*_SHOWN, *told, "threshold", *RATES, *TIMINGS)}
+    for name in DEVIATING:
+        kept |= {name: row[name], f"{name}_std": row[f"{name}_std"]}
+    kept |= {name: row[name] for name in ("image_auroc_low", "image_auroc_high", "published_source")}
+    kept |= {f"published_{name}": row[f"published_{name}"] for name in METRICS}
+    kept["mean"] = is_mean(row)
+    kept["name"] = _name(row, told)
+    kept["curve"] = _name(row, [name for name in told if name != "train_size"])
+    return kept
+
+
 def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """The columns that it takes to tell the runs of a category apart: what follows from others is left out."""
-    told = list(_MODEL)
+    """The columns that it takes to tell the runs of a category apart: what all share, or follows, is left out."""
+    told = [name for name in _MODEL if len({row[name] for row in runs}) > 1]
     for name in _TELLING:
         apart = {tuple(str(row[key]) for key in ("category", *told)) for row in runs}
         if len({tuple(str(row[key]) for key in ("category", *told, name)) for row in runs}) > len(apart):
@@ -95,25 +143,37 @@ def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
 def _name(row: dict[str, Any], told: Sequence[str]) -> str:
     """The configuration of a row in a few words; what the models are needs no heading, numbers do."""
     parts = []
-    for name in told:
+    for name in told if any(row[name] is not None for name in told) else _MODEL:
         if row[name] is None or (name == "seed" and is_mean(row)):
             continue
-        bare = name in ("detector", "backbone", "estimator", "layers", "weights")
-        parts.append(str(row[name]) if bare else f"{name.replace('_', ' ')} {row[name]}")
-    return " · ".join(parts)
+        bare = name in (*_MODEL, "layers", "weights")
+        text = f"{row[name]} of members" if name == "ensemble" else str(row[name])
+        parts.append(text if bare else f"{name.replace('_', ' ')} {row[name]}")
+    return " · ".join(parts) or "one configuration"
 
 
-def _behind(store: RunStore, document: Document) -> dict[str, Any]:
+def _behind(
+    store: RunStore, document: Document, environments: list[dict[str, Any]], problems: list[str]
+) -> dict[str, Any]:
+    environment = document.get("environment") or {}
+    # The speed of the machine, measured at every start, differs where nothing else does.
+    environment = {name: value for name, value in environment.items() if name != "calibration_seconds"}
+    if environment not in environments:
+        environments.append(environment)
     found: dict[str, Any] = {
         "folds": document["folds"],
-        "environment": document.get("environment") or {},
+        "environment": environments.index(environment),
         "command": reproducing_command(document),
         "created": document.get("created"),
     }
     if document["status"] == "done":
-        arrays = store.scores(document["id"])
-        # Folds score on scales of their own, but nearly the same: their mean is one curve instead of many.
-        found |= curves(arrays["labels"], arrays["scores"].mean(0))
+        try:
+            arrays = store.scores(document["id"])
+            # Folds score on scales of their own, but nearly the same: their mean is one curve instead of many.
+            found |= curves(arrays["labels"], arrays["scores"].mean(0))
+        except (DamagedRunError, KeyError) as error:
+            problems.append(f"{error}: the page shows no curves of run {document['id']}")
+            return found
         for name in ("pro", "pixel_roc", "pixel_pr"):
             if f"{name}_curve" in arrays:  # older stores have none
                 found[name] = [_rounded(values) for values in arrays[f"{name}_curve"]]
@@ -142,6 +202,15 @@ def curves(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         precision, recall, _ = precision_recall_curve(labels, scores)
         found |= {"roc": [_rounded(false), _rounded(true)], "pr": [_rounded(recall), _rounded(precision)]}
     return found
+
+
+def _image_auroc(document: Document) -> float:
+    values = [fold.get("image_auroc", math.nan) for fold in document["folds"]]
+    return float(np.mean(values)) if values and np.isfinite(values).all() else -1.0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _rounded(values: np.ndarray) -> list[float]:

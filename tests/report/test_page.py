@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import gzip
 import json
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +16,20 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_runs import EVIL, made_up_gallery, write_run
 from sklearn.metrics import auc, roc_auc_score
 
+from padim_zoo.bench.gallery import Gallery, Shown
 from padim_zoo.bench.plan import make_plan
-from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cli import plot as plot_command
 from padim_zoo.cli.bench import bench
 from padim_zoo.cli.main import main
-from padim_zoo.data.synthetic import generate
 from padim_zoo.report import plots
 from padim_zoo.report.commands import reproducing_command
+from padim_zoo.report.gallery import Pictures, thinned
 from padim_zoo.report.page import curves, render_report, report_data
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    root = tmp_path_factory.mktemp("data")
-    generate(root / "images", categories=["gear", "fabric"], train=10, good=4, defects_per_kind=2, size=64)
-    settings = {"data_root": str(root / "images"), "resize": "64", "crop": "none", "cache": False}
-    asked = {"estimators": "full,diagonal", "folds": "2", "train_sizes": "6,all", "output": str(root / "runs")}
-    return Suite.from_settings(settings, asked)
-
-
-@pytest.fixture(scope="module")
-def store(suite: Suite) -> RunStore:
-    store = RunStore(suite.output)
-    for event in execute(suite, find_missing(make_plan(suite), store), store):
-        assert event.document is None or event.document["status"] == "done"
-    return store
 
 
 def test_the_data_are_those_of_the_store(store: RunStore) -> None:
@@ -56,7 +38,9 @@ def test_the_data_are_those_of_the_store(store: RunStore) -> None:
     assert len(data["runs"]) == len(documents) == 8
     runs = [row for row in data["rows"] if not row["mean"]]
     assert len({(row["category"], row["name"]) for row in runs}) == 8
-    assert "padim · builtin · full · train size 6" in {row["name"] for row in runs}
+    assert {row["name"] for row in runs} == {
+        f"{estimator}{size}" for estimator in ("full", "diagonal") for size in ("", " · train size 6")
+    }
     for row in runs:
         run, arrays = data["runs"][row["id"]], store.scores(row["id"])
         assert row["pixel_auroc"] == np.mean([fold["pixel_auroc"] for fold in run["folds"]])
@@ -86,9 +70,13 @@ def test_nothing_in_a_run_store_can_end_its_script(store: RunStore, tmp_path: Pa
     shutil.copytree(store.folder, tmp_path / "runs")
     path = next((tmp_path / "runs").glob("*.json"))
     document = json.loads(path.read_text())
-    document["notes"] = ["</script><script>alert(1)</script>"]
+    document["notes"] = [EVIL]
     path.write_text(json.dumps(document))
-    assert "</script><script>alert" not in render_report(RunStore(tmp_path / "runs"))
+    copy = RunStore(tmp_path / "runs")
+    write_run(copy, category=EVIL, estimator=EVIL, gallery=1)
+    page = render_report(copy).page
+    assert "</script><script>alert" not in page
+    assert EVIL in str(_data(page))
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
@@ -103,59 +91,95 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-SCRIPT = """
-<script>
-const errors = []; window.onerror = message => errors.push(message);
-const consoleError = console.error; console.error = (...parts) => errors.push(parts.join(" "));
-window.onload = () => {
-  const all = selector => [...document.querySelectorAll(selector)];
-  const rows = () => all("#board tbody tr").map(tr => [...tr.cells].map(td => td.firstChild.textContent));
-  const change = (id, value, event) => {
-    const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event(event));
-  };
-  const heading = text => all("#board th button").find(b => b.textContent.startsWith(text));
-  const found = {all: rows()};
-  heading("pixel AUROC").click(); found.falling = rows().map(r => r[3]);
-  heading("pixel AUROC").click(); found.rising = rows().map(r => r[3]);
-  change("filter", "diagonal", "input"); found.filtered = rows();
-  change("filter", "", "input"); change("category", "gear", "change"); found.gear = rows();
-  change("figure", "aupro", "change"); found.axis = document.querySelector("#latency .ytitle").textContent;
-  document.getElementById("theme").click(); found.theme = document.documentElement.dataset.theme;
-  found.charts = all(".chart").filter(e => e.querySelector("svg")).map(e => e.id);
-  found.errors = errors;
-  const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
-  document.body.append(out);
-};
-</script>
-"""
+def test_fifty_runs_stay_under_ten_megabytes(tmp_path: Path) -> None:
+    """Pictures of noise, which no picture of anything is as large as: images are left out until the page is small."""
+    store = RunStore(tmp_path / "runs")
+    for number in range(50):
+        write_run(store, category=f"category {number}", gallery=2, side=112)
+    page = render_report(store).page
+    assert len(page.encode()) < 10e6
+    data = _data(page)
+    shown = [len(run["gallery"]["items"]) for run in data["runs"].values() if run["gallery"]]
+    assert set(shown) == {3}  # one of each kind
+    assert sum("left out" in (run["no_gallery"] or "") for run in data["runs"].values()) == 50 - len(shown)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_the_page_works_in_a_browser(store: RunStore, tmp_path: Path) -> None:
+def test_a_picture_that_runs_share_is_in_the_page_once() -> None:
+    gallery = made_up_gallery(np.random.default_rng(0), 2, side=16)
+    pictures = Pictures()
+    pictures.add("a", gallery)
+    kept = dict(pictures.pictures)
+    pictures.add("b", gallery)
+    assert pictures.pictures == kept
+    assert len(kept) == 12
+    item = pictures.by_run["b"]["items"][0]
+    assert base64.b64decode(kept[item["image"]].removeprefix("data:image/png;base64,")) == gallery.images[0]
+    assert item["mask"] is None
+
+
+def test_fewer_images_are_the_worst_ones() -> None:
+    items = [
+        Shown(0, "a", "x", 1, 0.1, ("miss", "random")),
+        Shown(1, "b", "x", 1, 0.2, ("miss",)),
+        Shown(2, "c", "x", 0, 0.3, ("random",)),
+    ]
+    found = thinned(Gallery(items, {}, {}, {}), 1).items
+    assert [(item.index, item.reasons) for item in found] == [(0, ("miss", "random"))]
+
+
+def test_the_page_goes_without_what_is_damaged(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    one, two, three = (write_run(store, category=name, gallery=1) for name in ("a", "b", "c"))
+    (store.folder / f"{one}.gallery.safetensors").write_bytes(b"no tensors")
+    (store.folder / f"{two}.safetensors").unlink()
+    (store.folder / "other.json").write_text("{")
     result = CliRunner().invoke(main, ["report", str(store.folder), "-o", str(tmp_path / "report.html")])
     assert result.exit_code == 0, result.output
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert len(page) < 10e6
-    assert not re.search(r'(src|href)="http', page.split("<script>")[0])
-    (tmp_path / "tested.html").write_text(page.replace("<head>", "<head>" + SCRIPT, 1), encoding="utf-8")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [str(CHROMIUM), *options, profile, (tmp_path / "tested.html").as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    text = re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)
-    assert text, "the page's script did not run to its end"
-    found = json.loads(html.unescape(text[1]))
-    assert found["errors"] == []
-    assert len(found["all"]) == 8 + 4  # runs and means
-    assert found["falling"] == sorted(found["falling"], reverse=True)
-    assert found["rising"] == sorted(found["rising"])
-    assert len(found["filtered"]) == 6
-    assert all("diagonal" in row[0] for row in found["filtered"])
-    assert len(found["gear"]) == 4
-    assert all(row[1] == "gear" for row in found["gear"])
-    assert found["axis"] == "AUPRO"
-    assert found["theme"] == "dark"
-    assert set(found["charts"]) == {"latency", "size", "folds", "learning", "roc", "pr", "histogram"}
+    assert f"the gallery of run {one} cannot be read" in result.stderr
+    assert f"no curves of run {two}" in result.stderr
+    assert "other.json is not a run document" in result.stderr
+    runs = _data((tmp_path / "report.html").read_text(encoding="utf-8"))["runs"]
+    assert runs[one]["gallery"] is None
+    assert "normal" not in runs[two]
+    assert runs[three]["gallery"]
+
+
+def test_a_page_without_pictures(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    run_id = write_run(store, category="a", gallery=1)
+    page = render_report(store, images=0).page
+    assert "data:image" not in page
+    assert "without pictures" in _data(page)["runs"][run_id]["no_gallery"]
+
+
+def test_the_page_is_whole_and_needs_no_network(tmp_path: Path) -> None:
+    """What can be said of it without a browser."""
+    store = RunStore(tmp_path / "runs")
+    for category in "abc":
+        for estimator in ("full", "diagonal"):
+            write_run(store, category=category, estimator=estimator, gallery=1)
+    page = render_report(store).page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(""", page)
+    assert "{{" not in page.replace("{{x}}", "")
+    ids = re.findall(r'\bid="([\w-]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'\$\("([\w-]+)"\)', page)) <= set(ids)
+    packed = re.search(r'id="plotly">([^<]*)<', page)
+    assert packed
+    assert b"plotly.js v" in gzip.decompress(base64.b64decode(packed[1]))[:500]
+    data = _data(page)
+    assert data["facets"] == ["estimator"]
+    assert data["common"]["backbone"] == "resnet18"
+    assert {row["name"] for row in data["rows"]} == {"full", "diagonal"}
+    assert data["environments"] == [{"cpu": "a processor"}]
+    assert len(bytes.fromhex(data["colours"])) == 3 * 256
+
+
+def _data(page: str) -> dict[str, Any]:
+    text = re.search(r'id="data">([^<]*)<', page)
+    assert text
+    found: dict[str, Any] = json.loads(text[1])
+    return found
 
 
 @pytest.mark.parametrize("kind", ["roc", "pr", "pareto", "folds", "histogram"])

@@ -1,0 +1,144 @@
+// Tables: the leaderboard, the categories, measured beside published.
+function columns() {
+  const figures = ["image_auroc", "pixel_auroc", "aupro"];
+  return [...(figures.includes(state.figure) ? figures : [...figures, state.figure]), ...data.timings, "n_train"].filter(key => isFigure(key) || shown().some(row => has(row[key])));
+}
+function sorted(rows) {
+  if (!state.sort) return [...rows.filter(row => row.mean), ...rows.filter(row => !row.mean)];
+  const value = row => state.sort === "category" ? place(row) : row[state.sort];
+  return rows.map((row, index) => [row, index]).sort(([a, i], [b, j]) => {
+    const x = value(a), y = value(b);
+    if (!has(x) || !has(y)) return has(y) - has(x) || i - j;
+    return (x < y ? -1 : x > y ? 1 : 0) * (state.down ? -1 : 1) || i - j;
+  }).map(([row]) => row);
+}
+function heading(key, range) {
+  const th = element("th", null, key === "category" ? "text" : ""), [text, ...unit] = ({name: "configuration", n_train: "normal, images"}[key] || title(key)).split(", "), button = element("button", text);
+  button.type = "button";
+  th.scope = "col";
+  if (state.sort === key) {
+    button.append(state.down ? " ↓" : " ↑");
+    th.setAttribute("aria-sort", state.down ? "descending" : "ascending");
+  }
+  button.onclick = () => {
+    state.down = state.sort === key ? !state.down : isFigure(key);
+    state.sort = key;
+    drawBoard();
+    $("board").tHead.querySelectorAll("button")[["name", "category", ...columns()].indexOf(key)].focus();
+  };
+  th.append(button);
+  if (unit.length) button.setAttribute("aria-label", title(key));
+  if (unit.length) th.append(element("small", unit.join(", ")));
+  if (range) th.append(element("small", `${range[0].toFixed(2)} – ${range[1].toFixed(2)}`));
+  return th;
+}
+// The axis that a column's intervals are drawn on: from a little below the lowest to a little above the highest.
+function axisOf(rows, key) {
+  const bounds = rows.flatMap(row => [row[key], ...(interval(row, key) || [])]).filter(has);
+  if (!bounds.length) return null;
+  return [Math.max(0, Math.floor(20 * Math.min(...bounds)) / 20), Math.min(1, Math.ceil(20 * Math.max(...bounds) + 1e-9) / 20)];
+}
+function whisker(row, key, [low, high]) {
+  const bar = element("span", null, "whisker"), at = value => 100 * (value - low) / (high - low || 1), span = interval(row, key);
+  bar.setAttribute("aria-hidden", "true");
+  if (span) {
+    const line = element("i");
+    line.style.left = at(span[0]) + "%";
+    line.style.width = Math.max(1, at(span[1]) - at(span[0])) + "%";
+    bar.append(line);
+  }
+  const dot = element("b");
+  dot.style.left = at(row[key]) + "%";
+  bar.append(dot);
+  return bar;
+}
+function drawBoard() {
+  const rows = sorted(shown()), keys = columns(), axes = Object.fromEntries(keys.filter(isFigure).map(key => [key, axisOf(rows, key)]));
+  // Of each category, for no row is a rival of one of another; and of the means.
+  const rivals = (row, key) => rows.filter(other => other.mean === row.mean && other.category === row.category && other.dataset === row.dataset).map(other => other[key]).filter(has);
+  const best = (row, key) => {
+    const values = rivals(row, key);
+    return has(row[key]) && values.length > 1 && key !== "n_train" && row[key] === (isFigure(key) ? Math.max(...values) : Math.min(...values));
+  };
+  const head = element("tr"), body = $("board").tBodies[0];
+  head.append(...["name", "category", ...keys].map(key => heading(key, axes[key])));
+  $("board").tHead.replaceChildren(head);
+  body.replaceChildren(...rows.map(row => boardRow(row, keys, best, axes)));
+  if (!rows.length) {
+    const cell = element("td", "nothing matches: clear the filter", "nothing");
+    cell.colSpan = keys.length + 2;
+    body.insertRow().append(cell);
+  }
+}
+function boardRow(row, keys, best, axes) {
+  const line = element("tr"), first = element("td"), swatch = element("span", null, "swatch");
+  line.className = [row.mean ? "mean" : "", row.id && row.id === state.run ? "chosen" : ""].join(" ").trim();
+  swatch.style.background = colour(row.name);
+  if (row.mean || row.status === "failed") first.append(swatch, row.name);
+  else {
+    const button = element("button", null, "link");
+    button.type = "button";
+    button.title = "show this run in detail";
+    button.append(swatch, row.name);
+    button.onclick = () => { chooseRun(row.id); $("run-section").scrollIntoView(); };
+    first.append(button);
+  }
+  line.append(first, element("td", place(row), "text"));
+  if (row.status === "failed") {
+    const cell = element("td", "failed: " + row.error, "failed");
+    cell.colSpan = keys.length;
+    line.append(cell);
+    return line;
+  }
+  for (const key of keys) {
+    const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isFigure(key)));
+    if (best(row, key)) cell.className = "best";
+    if (isFigure(key) && has(row[key])) {
+      if (has(row[key + "_std"])) cell.append(element("span", ` ±${row[key + "_std"].toFixed(3).replace(/^0/, "")}`, "deviation"));
+      const span = interval(row, key);
+      if (span) cell.title = `${span[0].toFixed(3)} to ${span[1].toFixed(3)}`;
+      cell.append(whisker(row, key, axes[key]));
+    }
+    line.append(cell);
+  }
+  return line;
+}
+function drawHeat() {
+  const rows = done.filter(passes), lines = [...new Set(rows.map(row => row.name))], head = element("tr");
+  const average = values => values.length ? mean(values) : null;
+  const table = lines.map(name => categories.map(category => average(rows.filter(row => row.name === name && row.category === category).map(row => row[state.figure]).filter(has))));
+  const values = table.flat().filter(has), low = Math.min(...values), high = Math.max(...values);
+  $("heat-note").textContent = `${title(state.figure)} of each configuration and category${values.length ? `, from ${low.toFixed(3)} (pale) to ${high.toFixed(3)}` : ""}. A heading shows its category everywhere.`;
+  head.append(element("th", "configuration"), ...categories.map(category => {
+    const th = element("th"), button = element("button", category);
+    button.type = "button";
+    button.onclick = () => { $("category").value = category; $("category").onchange(); };
+    th.append(button);
+    return th;
+  }), element("th", "mean", "mean"));
+  $("heat").tHead.replaceChildren(head);
+  $("heat").tBodies[0].replaceChildren(...lines.map((name, index) => {
+    const line = element("tr"), whole = table[index].every(has);
+    line.append(element("td", name), ...table[index].map(value => {
+      const cell = element("td", number(value, true)), share = high > low ? (value - low) / (high - low) : 1;
+      if (has(value)) cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(4 + 46 * share)}%, var(--raised))`;
+      return cell;
+    }), element("td", whole ? number(mean(table[index]), true) : "–", "mean"));
+    return line;
+  }));
+}
+function drawPublished() {
+  const keys = ["image_auroc", "pixel_auroc", "aupro"], rows = data.rows.filter(row => passes(row) && keys.some(key => has(row["published_" + key]))), head = element("tr");
+  for (const text of ["configuration", "category", ...keys.flatMap(key => [title(key), "published", "difference"]), "source"]) head.append(element("th", text, ["category", "source"].includes(text) ? "text" : ""));
+  $("published").tHead.replaceChildren(head);
+  $("published").tBodies[0].replaceChildren(...rows.map(row => {
+    const line = element("tr");
+    line.append(element("td", row.name), element("td", place(row), "text"));
+    for (const key of keys) {
+      const theirs = row["published_" + key], ours = row[key];
+      line.append(element("td", number(ours, true)), element("td", number(theirs, true)), element("td", has(theirs) && has(ours) ? (ours >= theirs ? "+" : "−") + Math.abs(ours - theirs).toFixed(3) : "–"));
+    }
+    line.append(element("td", row.published_source, "text"));
+    return line;
+  }));
+}

@@ -1,0 +1,156 @@
+// The head of the page, what is chosen, and where each row came from.
+function drawTiles() {
+  const rows = data.rows.filter(row => row.status !== "failed" && (row.mean || !hasMeans || !data.rows.some(other => other.mean && other.name === row.name)));
+  const tiles = [["image_auroc", "Best image AUROC", 1], ["aupro", "Best AUPRO", 1], ["pixel_auroc", "Best pixel AUROC", 1], ["ms_per_image_b1", "Fastest", -1, "ms per image"], ["model_mb", "Smallest model", -1, "MB"]];
+  const made = [];
+  for (const [key, label, sign, unit] of tiles) {
+    const known = rows.filter(row => has(row[key]));
+    if (!known.length || new Set(rows.map(row => row.dataset)).size > 1) continue;
+    const best = known.reduce((a, b) => sign * b[key] > sign * a[key] ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isFigure(key)), "value"), span = isFigure(key) && interval(best, key);
+    if (unit) value.append(element("small", " " + unit));
+    if (span) value.append(element("small", best.mean || key !== "image_auroc" ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));
+    tile.append(element("div", known.length > 1 ? label : title(key), "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
+    made.push(tile);
+  }
+  $("tiles").replaceChildren(...made.slice(0, 5));
+}
+function environmentText(e) {
+  return [e.cpu, e.cores && `${e.cores} cores`, e.threads && `${e.threads} threads`, e.memory_gb && `${e.memory_gb} GB`, e.gpu || "no GPU", e.machine, e.python && "python " + e.python, e.torch && "torch " + e.torch, e.numpy && "numpy " + e.numpy, e.padim_zoo && "padim-zoo " + e.padim_zoo, e.commit && "commit " + e.commit.replace(/^([0-9a-f]{10})[0-9a-f]*/, "$1")].filter(Boolean).join(" · ");
+}
+function drawBehind() {
+  const machines = data.environments.map(environmentText);
+  $("machines").replaceChildren(...machines.map((text, index) => element("p", machines.length > 1 ? `Environment ${index + 1}: ${text}` : text, "faint")));
+  $("behind").replaceChildren(...runs.filter(row => passes(row) && (state.category === MEANS || inCategory(row))).map(row => {
+    const run = data.runs[row.id], box = element("details"), content = element("div"), command = element("div", null, "command"), summary = element("summary", `${place(row)} · ${row.name}`);
+    if (row.status === "failed") summary.append(element("span", " failed", "wrong"));
+    const text = run.command || "an ensemble: the command of its members, with --ensemble";
+    const copy = element("button", "copy", "copy");
+    copy.type = "button";
+    copy.onclick = async () => {
+      await navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; }, () => { getSelection().selectAllChildren(command.firstChild); });
+    };
+    command.append(element("pre", text), copy);
+    content.append(command, element("p", `run ${row.id} · ${run.created || "no date"}${machines.length > 1 ? ` · environment ${run.environment + 1}` : ""}`, "faint"));
+    if (row.notes) content.append(element("p", row.notes, "faint"));
+    if (row.error) content.append(element("p", row.error, "wrong"));
+    box.append(summary, content);
+    return box;
+  }));
+}
+function listRuns() {
+  const list = shownRuns().length ? shownRuns() : done.filter(passes).length ? done.filter(passes) : done;
+  if (!list.some(row => row.id === state.run)) state.run = list.length ? [...list].sort((a, b) => (b[state.figure] ?? -1) - (a[state.figure] ?? -1))[0].id : null;
+  $("run").replaceChildren();
+  for (const row of list) option($("run"), row.id, `${place(row)} · ${row.name}`);
+  if (state.run) $("run").value = state.run;
+}
+function listCurves() {
+  const before = $("curves-category").value, known = categories.filter(category => done.some(row => row.category === category));
+  $("curves-category").replaceChildren();
+  for (const category of known) option($("curves-category"), category, category);
+  $("curves-category").value = known.includes(state.category) ? state.category : known.includes(before) ? before : known[0] ?? "";
+}
+function chooseRun(id) {
+  state.run = id;
+  listRuns();
+  drawBoard();
+  return drawRun();
+}
+function drawCharts() {
+  drawCost("latency", "ms_per_image_b1");
+  drawCost("size", "model_mb");
+  legend("cost-legend", configurations().map(row => row.name));
+  if (!$("folds-section").hidden) drawFolds();
+  if (!$("learning-section").hidden) drawLearning();
+  drawCurves();
+}
+function drawAll() {
+  $("board-note").textContent = "Dots with whiskers: of a run's image AUROC its 95 % interval, else one standard deviation of folds and seeds; the ends of each axis stand in the heading. Times are those of a run measured alone. The best of each category is green. A heading sorts; a name shows the run in detail.";
+  drawBoard();
+  drawHeat();
+  drawPublished();
+  drawBehind();
+  listRuns();
+  listCurves();
+  drawCharts();
+  return drawRun();
+}
+function prepareControls() {
+  for (const key of data.figures) if (data.rows.some(row => has(row[key]))) option($("figure"), key, title(key));
+  state.figure = $("figure").value || "image_auroc";
+  option($("category"), "", "all");
+  if (hasMeans && categories.length > 1) option($("category"), MEANS, "means only");
+  for (const category of categories) option($("category"), category, category);
+  if (hasMeans && categories.length > 1 && data.rows.length > 24) $("category").value = state.category = MEANS;
+  for (const name of data.facets) {
+    const values = [...new Set(runs.map(row => String(row[name] ?? "–")))];
+    if (values.length < 2 || values.length > 24) continue;
+    const text = name.replaceAll("_", " "), label = element("label", text[0].toUpperCase() + text.slice(1) + " "), select = element("select");
+    select.id = `facet-${name}`;
+    option(select, "", "all");
+    for (const value of values) option(select, value, value);
+    select.onchange = () => { state.facets[name] = select.value; drawAll(); clearable(); };
+    label.append(select);
+    $("facets").append(label);
+  }
+  const clearable = () => { $("clear").hidden = !state.words && !Object.values(state.facets).some(Boolean); };
+  $("figure").onchange = () => { state.figure = $("figure").value; drawAll(); };
+  $("category").onchange = () => { state.category = $("category").value; drawAll(); };
+  $("filter").oninput = () => { state.words = $("filter").value; drawAll(); clearable(); };
+  $("clear").onclick = () => {
+    state.words = $("filter").value = "";
+    state.facets = {};
+    for (const select of $("facets").querySelectorAll("select")) select.value = "";
+    drawAll();
+    clearable();
+    $("filter").focus();
+  };
+  $("run").onchange = () => chooseRun($("run").value);
+  $("curves-category").onchange = drawCurves;
+  for (const radio of document.querySelectorAll("[name=level]")) radio.onchange = () => { state.level = radio.value; drawCurves(); };
+}
+function prepareTheme() {
+  const root = document.documentElement, wish = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : wish.matches;
+  const tell = () => { $("theme-name").textContent = dark() ? "light" : "dark"; };
+  const redraw = () => { tell(); drawCharts(); drawRun(); };
+  $("theme").onclick = () => { root.dataset.theme = dark() ? "light" : "dark"; redraw(); };
+  wish.onchange = redraw;
+  tell();
+  // On paper all is light, and nothing is folded.
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme || "";
+    root.dataset.theme = "light";
+    for (const box of document.querySelectorAll("details")) box.open = true;
+    drawCharts();
+    drawHistogram();
+  });
+  addEventListener("afterprint", () => {
+    if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    redraw();
+  });
+}
+function prepareSections() {
+  $("cost-section").hidden = names.length < 2;
+  $("heat-section").hidden = categories.length < 2;
+  $("folds-section").hidden = !runs.some(row => data.runs[row.id].folds.length > 1 || row.seed);
+  $("learning-section").hidden = !runs.some(row => has(row.train_size));
+  $("curves-section").hidden = $("run-section").hidden = !done.length;
+  $("published-section").hidden = !data.rows.some(row => row.published_source);
+  for (const section of document.querySelectorAll("section:not([hidden])")) {
+    const link = element("a", section.dataset.title);
+    link.href = `#${section.id}`;
+    $("nav").append(link);
+  }
+  const failed = runs.length - done.length, created = runs.map(row => data.runs[row.id].created).filter(Boolean).sort();
+  const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+  $("about").textContent = [count(runs.length, "run", "runs") + (failed ? `, ${failed} failed` : ""), count(names.length, "configuration", "configurations"), count(categories.length, "category", "categories"), created.length ? created.at(-1).slice(0, 10) : ""].filter(Boolean).join(" · ");
+  $("common").textContent = Object.entries(data.common).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
+}
+prepareSections();
+prepareControls();
+prepareTheme();
+prepareZoom();
+drawTiles();
+window.pageReady = drawAll().then(unpackPlotly).catch(error => { window.plotlyProblem = `charts need a newer browser (${error.message})`; }).then(() => { drawCharts(); drawHistogram(); });

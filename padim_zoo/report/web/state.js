@@ -1,0 +1,76 @@
+"use strict";
+// What the page shows of the run store, and small things that all parts of the page use.
+const $ = id => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const TITLES = {
+  image_auroc: "image AUROC", image_ap: "image AP", image_f1: "image F1-max", pixel_auroc: "pixel AUROC", pixel_ap: "pixel AP", pixel_f1: "pixel F1-max", aupro: "AUPRO",
+  fit_seconds: "fit, s", ms_per_image_b1: "ms/image, batch 1", ms_per_image_b32: "ms/image, batch 32", model_mb: "model, MB", peak_memory_mb: "peak, MB", n_train: "normal images",
+  promised_false_alarms: "promised false alarms", false_alarms: "false alarms", detections: "detections", n_test: "test images",
+};
+const PALETTE = ["#2f6fde", "#e07b1a", "#139a74", "#c43d8a", "#8361d4", "#9a6b1f", "#1298b3", "#d0453f", "#7d8a00", "#6f7b8a"];
+const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"], DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+const MEANS = "\u0000means";
+const runs = data.rows.filter(row => !row.mean), done = runs.filter(row => row.status !== "failed");
+const categories = [...new Set(runs.map(row => row.category))];
+const hasMeans = data.rows.some(row => row.mean);
+const names = [...new Set(data.rows.map(row => row.name))];
+const state = {figure: "image_auroc", category: "", words: "", facets: {}, sort: null, down: true, run: null, level: "image", curves: null};
+
+const title = key => TITLES[key] || key.replaceAll("_", " ");
+const isFigure = key => data.figures.includes(key);
+const has = value => value !== null && value !== undefined;
+const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
+const colour = name => PALETTE[names.indexOf(name) % PALETTE.length];
+const turn = name => Math.floor(names.indexOf(name) / PALETTE.length);
+const place = row => (row.mean ? "mean" : row.category) + (row.seed ? ` · seed ${row.seed}` : "");
+const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function number(value, figure) {
+  if (!has(value)) return "–";
+  return figure ? value.toFixed(3) : Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+function element(tag, text, name) {
+  const made = document.createElement(tag);
+  if (has(text)) made.textContent = text;
+  if (name) made.className = name;
+  return made;
+}
+function option(select, value, text) {
+  const made = element("option", text);
+  made.value = value;
+  select.append(made);
+}
+// Names come from files: in the little markup that a chart's texts may hold they must stay text.
+const plain = text => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll("%{", "% {");
+// The interval of a figure: of one run's image AUROC that of the bootstrap, else the standard deviation of folds and seeds.
+function interval(row, key) {
+  if (!has(row[key])) return null;
+  if (key === "image_auroc" && has(row.image_auroc_low)) return [row.image_auroc_low, row.image_auroc_high];
+  const deviation = row[key + "_std"];
+  return has(deviation) ? [Math.max(0, row[key] - deviation), Math.min(1, row[key] + deviation)] : null;
+}
+function passes(row) {
+  const text = `${row.name} ${row.category} ${row.mean ? "mean" : ""}`.toLowerCase();
+  return state.words.toLowerCase().split(/\s+/).every(word => text.includes(word))
+    && Object.entries(state.facets).every(([name, value]) => value === "" || String(row[name] ?? "–") === value);
+}
+const inCategory = row => state.category === "" || (state.category === MEANS ? row.mean : !row.mean && row.category === state.category);
+const shown = () => data.rows.filter(row => passes(row) && inCategory(row));
+// Runs of what is chosen; a choice of means stands for all their runs.
+const shownRuns = () => done.filter(row => passes(row) && (state.category === MEANS || inCategory(row)));
+// One row for each configuration: the runs of a category, or means where there are several categories.
+function configurations() {
+  const rows = data.rows.filter(row => passes(row) && row.status !== "failed");
+  if (state.category !== "") return rows.filter(inCategory);
+  const averaged = new Set(rows.filter(row => row.mean).map(row => row.name));
+  return rows.filter(row => row.mean || !averaged.has(row.name));
+}
+function legend(id, wanted) {
+  const made = [...new Set(wanted)].map(name => {
+    const entry = element("span"), swatch = element("span", null, "swatch");
+    swatch.style.background = colour(name);
+    entry.append(swatch, name);
+    return entry;
+  });
+  $(id).replaceChildren(...made);
+}

@@ -17,7 +17,7 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-_SECONDS = 90
+_SECONDS = 240  # a machine may be very busy
 _KEYS = {
     "Tab": ("Tab", 9),
     "Enter": ("Enter", 13),

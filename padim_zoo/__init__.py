@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
+    from padim_zoo.detectors.scorer import Scorer as Scorer
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
     from padim_zoo.errors import InputError as InputError
@@ -31,6 +32,7 @@ _HOME = {
     "PatchCore": "padim_zoo.detectors.patchcore",
     "Prediction": "padim_zoo.detectors.detector",
     "STFPM": "padim_zoo.detectors.stfpm",
+    "Scorer": "padim_zoo.detectors.scorer",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
     "load": "padim_zoo.detectors",

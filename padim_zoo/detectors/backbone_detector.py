@@ -36,6 +36,7 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whole_number
+from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
@@ -396,9 +397,15 @@ class BackboneDetector(Detector, Generic[Model]):
             return self.extract(images)
         return Features.concatenate(list(self._features(images, fit=True)))
 
-    def fit(self, images: Any) -> Self:
-        """Fit on normal images, forgetting any earlier fit; the embeddings are all that is kept in memory."""
-        return self._add(self._features(images, fit=True), None)
+    def fit(self, images: Any, y: Any = None) -> Self:
+        """Fit on normal images, forgetting any earlier fit; the embeddings are all that is kept in memory.
+
+        Labels ``y`` are those of :meth:`Detector.fit`.
+        """
+        return self._add(self._features(normal_images(images, y), fit=True), None)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._model is not None or self.statistics_ is not None
 
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
@@ -637,7 +644,7 @@ class BackboneDetector(Detector, Generic[Model]):
         """The constructor's arguments as a file keeps them, names for objects."""
         backbone = self.build_backbone()
         return {
-            **{name: value for name, value in self.get_params().items() if name not in RUNTIME},
+            **{name: value for name, value in self.get_params(deep=False).items() if name not in RUNTIME},
             "backbone": backbone.name,
             "weights": Path(backbone.weights_source).name,
             "layers": list(backbone.layers),

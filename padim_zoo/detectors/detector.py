@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from padim_zoo.colours import Scale, scale_of_maps
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.scikit_learn import ScikitLearnEstimator, normal_images
 from padim_zoo.errors import InputError
 from padim_zoo.features import Features
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What a detector says of N images.
 
@@ -55,13 +55,18 @@ class Prediction:
         scores = np.concatenate([part.scores for part in parts])
         return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None)
 
+    def __repr__(self) -> str:
+        maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"
+        threshold = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        return f"<Prediction of {len(self)} images: {maps}, {threshold}>"
+
     @property
     def anomalous(self) -> np.ndarray | None:
         """The decision of each image, bool (N,), or None without a threshold."""
         return None if self.threshold is None else self.scores > self.threshold
 
 
-class Detector(ABC):
+class Detector(ScikitLearnEstimator, ABC):
     """An image anomaly detector that learns from normal images only, in scikit-learn's manners.
 
     Constructor arguments are stored unchanged under their own names; attributes that a fit sets end in ``_``.
@@ -149,9 +154,18 @@ class Detector(ABC):
         """Scores above it are called anomalous; None until :meth:`calibrate`."""
         return None if self.calibration_ is None else self.calibration_.threshold
 
-    def fit(self, images: Any) -> Self:
-        """Fit on normal images, forgetting any earlier fit."""
-        return self.fit_features(self.extract_normal(images))
+    def fit(self, images: Any, y: Any = None) -> Self:
+        """Fit on normal images, forgetting any earlier fit.
+
+        Parameters
+        ----------
+        images
+            As above. Samples that are labelled anomalous are left out.
+        y : array-like (N,), optional
+            Labels as scikit-learn's outlier detectors have them, 1 for normal images and -1 for anomalous ones, which
+            are left out of the fit: so a cross-validation can hand over whatever falls into its folds.
+        """
+        return self.fit_features(self.extract_normal(normal_images(images, y)))
 
     def predict(self, images: Any) -> Prediction:
         """Score images."""
@@ -194,29 +208,6 @@ class Detector(ABC):
         except InputError:
             return prediction
         return replace(prediction, scale=scale, map_threshold=limit)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments by name, as scikit-learn's estimators give them."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`forget`.
-
-        Raises
-        ------
-        ValueError
-            If a name is no argument of the constructor; nothing is changed then.
-        """
-        known = self.get_params()
-        for name in parameters:
-            if name not in known:
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(known)}")
-        changed = {name for name, value in parameters.items() if value is not known[name] and value != known[name]}
-        for name, value in parameters.items():
-            setattr(self, name, value)
-        if changed:
-            self.forget(changed)
-        return self
 
     def forget(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed: here, the threshold."""

@@ -14,6 +14,7 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.errors import InputError
 from padim_zoo.features import Features
@@ -119,10 +120,13 @@ class Ensemble(Detector):
         parts = [member.extract(images) for member in self.members]
         return Features(tuple(layer for part in parts for layer in part.maps), parts[0].image_size)
 
-    def fit(self, images: Any) -> Self:
-        """Fit every member on normal images, and calibrate it, for that gives its scale."""
+    def fit(self, images: Any, y: Any = None) -> Self:
+        """Fit every member on normal images, and calibrate it, for that gives its scale.
+
+        Labels ``y`` are those of :meth:`Detector.fit`.
+        """
         self.check_parameters()
-        images = images if hasattr(images, "__len__") else list(images)
+        images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
         for member in self.members:
             member.fit(images).calibrate()
         self.calibration_ = None

@@ -181,7 +181,7 @@ class PatchCore(BackboneDetector[Tensor]):
         if self._model is None or self.statistics_ is not None:
             return super().partial_fit(images)
         memory, seen = self._model, self.n_images_
-        fresh = type(self)(**self.get_params())
+        fresh = type(self)(**self.get_params(deep=False))
         fresh.backbone_ = self.build_backbone()
         fresh.fit(images)
         if fresh.image_size_ != self.image_size_:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import Gaussian
 from padim_zoo.estimators.statistics import Statistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 EPSILON = 0.01
 """What PaDiM adds to the diagonal of the sample covariance (arXiv 2011.08785, equation 1)."""
@@ -36,6 +40,27 @@ class Estimator(ABC):
     def fit(self, statistics: Statistics) -> Gaussian:
         """Fit to what is known of n ≥ 1 normal images."""
 
-    def get_params(self) -> dict[str, Any]:
-        """The constructor's arguments by name."""
-        return dict(vars(self))
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name, as scikit-learn's estimators give them."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change constructor arguments, checked as the constructor checks them.
+
+        Raises
+        ------
+        InputError
+            If a value is none that the constructor takes; nothing is changed then.
+        ValueError
+            If a name is no argument of the constructor.
+        """
+        known = self.get_params()
+        for name in parameters:
+            if name not in known:
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(known)}")
+        vars(self).update(vars(type(self)(**{**known, **parameters})))
+        return self
+
+    def __repr__(self) -> str:
+        """The call of the constructor."""
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.get_params().items())})"

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from made_up_runs import EVIL, made_up_gallery, write_run
 from sklearn.metrics import auc, roc_auc_score
 
@@ -23,10 +21,8 @@ from padim_zoo.bench.gallery import Gallery, Shown
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.cli import plot as plot_command
 from padim_zoo.cli.bench import bench
 from padim_zoo.cli.main import main
-from padim_zoo.report import plots
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, thinned
 from padim_zoo.report.page import curves, render_report, report_data
@@ -180,39 +176,3 @@ def _data(page: str) -> dict[str, Any]:
     assert text
     found: dict[str, Any] = json.loads(text[1])
     return found
-
-
-@pytest.mark.parametrize("kind", ["roc", "pr", "pareto", "folds", "histogram"])
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_every_kind_of_plot(store: RunStore, tmp_path: Path, kind: str, suffix: str) -> None:
-    output = tmp_path / f"plot.{suffix}"
-    result = CliRunner().invoke(main, ["plot", str(store.folder), "--kind", kind, "-o", str(output)])
-    assert result.exit_code == 0, result.output
-    content = output.read_bytes()
-    assert content.startswith(b"\x89PNG") if suffix == "png" else b"<svg" in content
-    assert len(content) > 5000
-
-
-def test_plots_refuse_what_they_cannot_draw(store: RunStore, tmp_path: Path) -> None:
-    runs = str(store.folder)
-    for arguments, message in (
-        ([runs, "--kind", "roc", "-o", "x.gif"], "expected .pdf, .png, .svg"),
-        ([runs, "--kind", "folds", "--figure", "accuracy", "-o", "x.png"], "unknown figure 'accuracy'"),
-        ([str(tmp_path), "--kind", "roc", "-o", "x.png"], "holds no run"),
-    ):
-        result = CliRunner().invoke(main, ["plot", *arguments])
-        assert result.exit_code == 2
-        assert message in result.output
-    assert set(plot_command.KINDS) == set(plots.KINDS)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1))
-def test_nothing_beats_the_front(points: list[tuple[int, int]]) -> None:
-    front = plots.pareto_front([cost for cost, _ in points], [gain for _, gain in points])
-    best = {
-        (cost, gain)
-        for cost, gain in points
-        if not any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in points)
-    }
-    assert {points[index] for index in front} == best

@@ -1,0 +1,275 @@
+"""Plots of the leaderboard's figures: Pareto fronts, spread over folds, histograms, learning curves, a heat table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from padim_zoo.bench.store import RunStore
+from padim_zoo.colours import OWN, colour_table, to_oklab
+from padim_zoo.errors import InputError
+from padim_zoo.report.plot_style import ANOMALOUS, MARKERS, NORMAL, PALETTE, WIDTH, lines, short_names
+
+TITLES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1": "pixel F1-max",
+    "aupro": "AUPRO",
+}
+_COSTS = {"ms_per_image_b1": "time per image, batch 1 (ms)", "model_mb": "model size (MB)"}
+_LINE = 0.19
+"""Height of a line of text with its space, in inches."""
+
+Rows = list[dict[str, Any]]
+
+
+def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
+    """Indices of the points than which no other costs as little and gains more, by cost."""
+    front: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda index: (costs[index], -gains[index])):
+        if not front or gains[index] > gains[front[-1]]:
+            front.append(index)
+    return front
+
+
+def rivals(rows: Rows, figure: str) -> Rows:
+    """One row for each configuration and dataset that has the figure: its mean row, or its only run.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    averaged = {row["name"] for row in rows if row["mean"]}
+    chosen = [row for row in rows if (row["mean"] or row["name"] not in averaged) and row[figure] is not None]
+    if not chosen:
+        raise InputError(f"no run has a {figure}: choose another figure")
+    return chosen
+
+
+def draw_pareto(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
+    """Figure against latency and against size; filled points are those that no other beats in both."""
+    chosen = rivals(rows, figure)
+    names = short_names([row["name"] for row in chosen])
+    canvas.set_size_inches(WIDTH, 2.7 + _LINE * -(-len(names) // 3))
+    panels = canvas.subplots(1, 2, sharey=True)
+    handles: dict[str, Any] = {}
+    for panel, (cost, title) in zip(panels, _COSTS.items(), strict=True):
+        known = [row for row in chosen if row[cost] is not None]
+        costs, gains = [row[cost] for row in known], [row[figure] for row in known]
+        front = pareto_front(costs, gains)
+        panel.plot(
+            [costs[i] for i in front], [gains[i] for i in front], color="#909090", linewidth=0.8, drawstyle="steps-post"
+        )
+        for number, row in enumerate(known):
+            place = list(names).index(row["name"])
+            colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
+            [handle] = panel.plot(
+                row[cost],
+                row[figure],
+                marker,
+                color=colour,
+                markerfacecolor=colour if number in front else "white",
+                markersize=5,
+                linestyle="none",
+                label=names[row["name"]],
+            )
+            if number in front or row["name"] not in handles:
+                handles[row["name"]] = handle
+        if costs and min(costs) > 0:
+            panel.set_xscale("log")
+            _plain_ticks(panel, costs)
+        panel.set_xlabel(title)
+    panels[0].set_ylabel(f"{_title(figure)}{', mean of categories' if any(row['mean'] for row in chosen) else ''}")
+    canvas.legend(
+        [handles[name] for name in names if name in handles],
+        [names[name] for name in names if name in handles],
+        loc="outside lower center",
+        ncols=3,
+    )
+
+
+def _plain_ticks(panel: Any, values: Sequence[float]) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, as numbers, enough of them within narrow ranges too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    wide = max(values) / min(values) > 30
+    panel.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    low, high = min(values), max(values)
+    panel.set_xlim(low / 1.6, high * 1.6)
+
+
+def draw_folds(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
+    """Every fold of every category as a point, and the mean of each configuration."""
+    chosen = rivals(rows, figure)
+    names = short_names([row["name"] for row in chosen])
+    runs = [row for row in rows if not row["mean"] and row["name"] in names]
+    categories = list(dict.fromkeys(row["category"] for row in runs))
+    canvas.set_size_inches(WIDTH, 0.75 + 0.27 * len(names) + _LINE * -(-len(categories) // 6))
+    panel = canvas.subplots()
+    looks = {category: PALETTE[number % len(PALETTE)] for number, category in enumerate(categories)}
+    marks = {category: MARKERS[number // len(PALETTE) % len(MARKERS)] for number, category in enumerate(categories)}
+    places = {name: len(names) - number for number, name in enumerate(names)}
+    for row in runs:
+        values = [fold[figure] for fold in row["folds"] if fold.get(figure) is not None]
+        offset = 0.28 * (categories.index(row["category"]) / max(1, len(categories) - 1) - 0.5)
+        panel.plot(
+            values,
+            [places[row["name"]] + offset] * len(values),
+            marks[row["category"]],
+            color=looks[row["category"]],
+            markersize=3,
+            alpha=0.85,
+            markeredgewidth=0,
+            linestyle="none",
+            label=row["category"],
+        )
+    for row in chosen:
+        panel.plot(
+            row[figure], places[row["name"]], "|", color="black", markersize=13, markeredgewidth=1.6, label="mean"
+        )
+    handles = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
+    panel.set(yticks=list(places.values()), yticklabels=list(names.values()), xlabel=f"{_title(figure)} of each fold")
+    panel.set_ylim(0.4, len(names) + 0.6)
+    panel.grid(axis="y", visible=False)
+
+
+def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
+    """Scores of normal and anomalous test images and the threshold: a row of panels per category."""
+    runs = [row for row in rows if not row["mean"]]
+    if not runs:
+        raise InputError("no run is done: there are no scores to draw")
+    names = short_names([row["name"] for row in runs])
+    categories = list(dict.fromkeys(row["category"] for row in runs))
+    columns = len(names)
+    canvas.set_size_inches(max(WIDTH / 2, min(WIDTH, 2.3 * columns), 1.5 * columns), 0.6 + 1.05 * len(categories))
+    panels = canvas.subplots(len(categories), columns, squeeze=False)
+    for panel in panels.ravel():
+        panel.set_visible(False)
+    threshold = None
+    for row in runs:
+        panel = panels[categories.index(row["category"]), list(names).index(row["name"])]
+        panel.set_visible(True)
+        arrays = store.scores(row["id"])
+        labels, scores = arrays["labels"], arrays["scores"].mean(0)
+        edges = np.linspace(scores.min(), scores.max() or 1.0, 21) if np.ptp(scores) else 20
+        for label, colour, name in ((0, NORMAL, "normal"), (1, ANOMALOUS, "anomalous")):
+            panel.hist(scores[labels == label], edges, color=colour, alpha=0.6, label=name)
+        if row["threshold"] is not None:
+            threshold = panel.axvline(row["threshold"], color="black", linewidth=1, linestyle=(0, (3, 1.5)))
+        panel.grid(axis="x", visible=False)
+        panel.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+    for number, name in enumerate(names.values()):
+        panels[0, number].set_title(name)
+    for number, category in enumerate(categories):
+        panels[number, 0].set_ylabel(category)
+    filled = next(panel for panel in panels.ravel() if panel.get_visible())
+    handles, labels_ = filled.get_legend_handles_labels()
+    if threshold is not None:
+        handles, labels_ = [*handles, threshold], [*labels_, "threshold, from normal images"]
+    canvas.legend(handles, labels_, loc="outside upper center", ncols=3)
+    folded = " (mean of the folds)" if any(len(row["folds"]) > 1 for row in runs) else ""
+    canvas.supxlabel(f"anomaly score of a test image{folded}", fontsize=7)
+    canvas.supylabel("images", fontsize=7)
+
+
+def draw_learning_curve(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
+    """Figure against the number of normal images, a line per configuration; bars are ±1 standard deviation."""
+    chosen = rivals(rows, figure)
+    images: dict[str, list[int]] = {}
+    for row in rows:
+        if not row["mean"] and row["n_train"] is not None:
+            images.setdefault(row["name"], []).append(row["n_train"])
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    for row in chosen:
+        if row["name"] in images:
+            deviation = row[f"{figure}_std"] or 0.0
+            points.setdefault(row["curve"], []).append((float(np.mean(images[row["name"]])), row[figure], deviation))
+    points = {name: sorted(found) for name, found in points.items() if len(found) > 1}
+    if not points:
+        raise InputError(
+            "no configuration has runs on several numbers of images: padim-zoo bench --train-sizes 5,10,all"
+        )
+    names = short_names(list(points))
+    canvas.set_size_inches(WIDTH / 2, 2.5)
+    panel = canvas.subplots()
+    for (name, found), look, marker in zip(points.items(), lines(len(points)), MARKERS * len(points), strict=False):
+        sizes, values, deviations = np.array(found).T
+        panel.errorbar(
+            sizes,
+            values,
+            deviations,
+            label=names[name],
+            marker=marker,
+            markersize=3,
+            capsize=1.5,
+            elinewidth=0.7,
+            **look,
+        )
+    panel.set(xlabel="normal images to learn from", ylabel=_title(figure))
+    panel.legend(loc="lower right")
+
+
+def draw_heat_table(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
+    """A table of configurations and categories, coloured by the figure; the best of each column is bold."""
+    names = short_names([row["name"] for row in rivals(rows, figure)])
+    runs = [row for row in rows if row["name"] in names]
+    categories = list(dict.fromkeys(row["category"] for row in runs if not row["mean"]))
+    several = any(row["mean"] for row in runs)
+    table = np.full((len(names), len(categories) + several), np.nan)
+    found: dict[tuple[int, int], list[float]] = {}
+    for row in runs:
+        column = len(categories) if row["mean"] else categories.index(row["category"])
+        if row[figure] is not None:
+            found.setdefault((list(names).index(row["name"]), column), []).append(row[figure])
+    for place, values in found.items():  # runs of several seeds
+        table[place] = np.mean(values)
+    columns = [*categories, *["mean"] * several]
+    width = max(WIDTH / 2, min(WIDTH, 1.6 + 0.5 * len(columns)))
+    canvas.set_size_inches(width, 0.9 + 0.24 * len(names))
+    panel = canvas.subplots()
+    low = min(0.9, np.floor(10 * np.nanmin(table)) / 10)
+    panel.imshow(table, cmap=_ember(), vmin=low, vmax=1, aspect="auto")
+    best = np.nanmax(table, axis=0)
+    shades = to_oklab(colour_table(OWN))[:, 0]
+    for (line, column), value in np.ndenumerate(table):
+        if np.isnan(value):
+            panel.text(column, line, "–", ha="center", va="center", color="#707070")
+            continue
+        dark = shades[int(255 * min(max((value - low) / (1 - low), 0), 1))] < 0.6
+        weight = "bold" if value == best[column] and len(names) > 1 else "normal"
+        colour = "white" if dark else "black"
+        panel.text(column, line, f"{value:.3f}", ha="center", va="center", color=colour, fontweight=weight, fontsize=6)
+    if several and categories:
+        panel.axvline(len(categories) - 0.5, color="white", linewidth=2.5)
+    panel.set_xticks(
+        range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 7 else 0, rotation_mode="anchor"
+    )
+    if max(map(len, columns)) > 7:
+        for label in panel.get_xticklabels():
+            label.set_ha("right")
+    panel.set_yticks(range(len(names)), list(names.values()))
+    panel.tick_params(length=0)
+    panel.grid(visible=False)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    panel.set_title(_title(figure))  # and no colour bar: the numbers are there
+
+
+def _ember() -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colour_table(OWN) / 255.0).with_extremes(bad="#f0f0f0")
+
+
+def _title(figure: str) -> str:
+    return TITLES.get(figure, figure)

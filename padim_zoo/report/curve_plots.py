@@ -1,0 +1,194 @@
+"""Curves of all categories in one figure: a panel for each configuration, a line for each category, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from padim_zoo.bench.store import RunStore
+from padim_zoo.errors import InputError
+from padim_zoo.metrics.ranking import Ranking, detection_curve, precision_curve, rank
+from padim_zoo.report.plot_style import WIDTH, lines, short_names
+
+_POINTS = 1001
+_MOST_NAMED = 16
+"""Categories that a legend names; of more, all lines are grey and the legend tells their range."""
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of curve.
+
+    Attributes
+    ----------
+    figure : str
+        The column of the leaderboard that is the area under it.
+    title : str
+        What the legend calls that figure.
+    x, y : str
+        Labels of the axes.
+    of : callable
+        Makes the curve of the arrays of a run; None where there is none.
+    legend : str
+        The corner that such curves leave free.
+    missing : str
+        Why a run may have no curve.
+    """
+
+    figure: str
+    title: str
+    x: str
+    y: str
+    of: Callable[[dict[str, np.ndarray]], Curve | None]
+    legend: str
+    missing: str
+
+
+def mean_over_folds(arrays: dict[str, np.ndarray], curve: Callable[[Ranking, np.ndarray], np.ndarray]) -> Curve | None:
+    """The vertical mean of the curves of all folds, so that the area below it is the mean of theirs.
+
+    Parameters
+    ----------
+    arrays : dict
+        ``labels`` (N,) and ``scores`` (folds, N).
+    curve : callable
+        Ordinates of a ranking at some abscissas in [0, 1].
+    """
+    anomalous = arrays["labels"] == 1
+    if not anomalous.any() or anomalous.all():
+        return None
+    at = np.linspace(0, 1, _POINTS)
+    return at, np.mean([curve(rank(scores[~anomalous], scores[anomalous]), at) for scores in arrays["scores"]], axis=0)
+
+
+def from_the_origin(curve: Curve) -> Curve:
+    """A curve over a false positive rate begins at (0, 0), however high it is at rate 0."""
+    return np.append(0.0, curve[0]), np.append(0.0, curve[1])
+
+
+def _kept(name: str) -> Callable[[dict[str, np.ndarray]], Curve | None]:
+    def of(arrays: dict[str, np.ndarray]) -> Curve | None:
+        return (arrays[name][0], arrays[name][1]) if name in arrays else None
+
+    return of
+
+
+_ONE_KIND = "no run has both normal and anomalous test images"
+_NO_PIXELS = "no run keeps curves of its pixels (it has no masks or no maps, or is of an older version: run it again)"
+
+CURVES: dict[str, Kind] = {
+    "roc": Kind(
+        "image_auroc",
+        "AUROC",
+        "false positive rate",
+        "true positive rate",
+        lambda arrays: mean_over_folds(arrays, detection_curve),
+        "lower right",
+        _ONE_KIND,
+    ),
+    "pr": Kind(
+        "image_ap",
+        "AP",
+        "recall",
+        "precision",
+        lambda arrays: mean_over_folds(arrays, precision_curve),
+        "lower left",
+        _ONE_KIND,
+    ),
+    "pro": Kind(
+        "aupro",
+        "AUPRO",
+        "false positive rate of pixels",
+        "per-region overlap",
+        _kept("pro_curve"),
+        "lower right",
+        _NO_PIXELS,
+    ),
+    "pixel-roc": Kind(
+        "pixel_auroc",
+        "pixel AUROC",
+        "false positive rate of pixels",
+        "true positive rate of pixels",
+        _kept("pixel_roc_curve"),
+        "lower right",
+        _NO_PIXELS,
+    ),
+    "pixel-pr": Kind(
+        "pixel_ap",
+        "pixel AP",
+        "recall of pixels",
+        "precision of pixels",
+        _kept("pixel_pr_curve"),
+        "lower left",
+        _NO_PIXELS,
+    ),
+}
+
+
+def draw_curves(canvas: Any, store: RunStore, rows: list[dict[str, Any]], kind: Kind) -> None:
+    """Draw one kind of curve of all runs.
+
+    Parameters
+    ----------
+    canvas : matplotlib.figure.Figure
+    store : RunStore
+    rows : list of dict
+        Of the leaderboard: ``id``, ``name`` of the configuration, ``category`` and figures; runs, no means.
+    kind : Kind
+
+    Raises
+    ------
+    InputError
+        If no run has such a curve.
+    """
+    found = [(row, curve) for row in rows if (curve := kind.of(store.scores(row["id"]))) is not None]
+    if not found:
+        raise InputError(f"{kind.missing}: there is no {kind.y} to draw")
+    names = short_names([row["name"] for row, _ in found])
+    columns = 2 if len(names) == 4 else min(3, len(names))
+    height = -(-len(names) // columns)
+    width = WIDTH if columns > 1 else WIDTH / 2
+    canvas.set_size_inches(width, height * (width / columns) * 0.98 + 0.25)
+    panels = canvas.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    categories = list(dict.fromkeys(row["category"] for row, _ in found))
+    looks = dict(zip(categories, lines(len(categories)), strict=True))
+    for panel, (name, short) in zip(panels, names.items(), strict=False):
+        _panel(panel, [pair for pair in found if pair[0]["name"] == name], kind, looks)
+        panel.set_title(short)
+    for panel in panels[len(names) :]:
+        panel.set_visible(False)
+    end = max(float(curve[0][-1]) for _, curve in found)
+    panels[0].set(xlim=(0, end), ylim=(0, 1.005))
+    canvas.supxlabel(kind.x, fontsize=7)
+    canvas.supylabel(kind.y, fontsize=7)
+
+
+def _panel(panel: Any, found: list[tuple[dict[str, Any], Curve]], kind: Kind, looks: dict[str, dict[str, Any]]) -> None:
+    named = len(looks) <= _MOST_NAMED
+    figures = [row[kind.figure] for row, _ in found if row[kind.figure] is not None]
+    rising = kind.legend == "lower right"
+    for row, curve in found:
+        x, y = from_the_origin(curve) if rising else curve
+        look = looks[row["category"]] if named else {"color": "#b8b8b8"}
+        label = f"{row['category']}  {_figure(row[kind.figure])}" if named else None
+        panel.plot(x, y, label=label, linewidth=0.8, **look)
+    if len(found) > 1:
+        at = max((x for _, (x, _) in found), key=len)
+        mean = np.mean([np.interp(at, x, y) for _, (x, y) in found], axis=0)
+        label = f"mean  {_figure(float(np.mean(figures)) if figures else None)}"
+        if not named and figures:
+            label += f"  ({len(found)} from {min(figures):.3f} to {max(figures):.3f})"
+        panel.plot(*(from_the_origin((at, mean)) if rising else (at, mean)), color="black", linewidth=1.8, label=label)
+    if kind.y == "true positive rate":
+        panel.plot([0, 1], [0, 1], color="#a0a0a0", linewidth=0.6, linestyle=(0, (2, 2)))
+    size = 6 if len(found) <= 8 else 5
+    panel.legend(loc=kind.legend, title=kind.title, fontsize=size, title_fontsize=size, alignment="left")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,68 @@
+"""What all plots share: text that stays text, colours that everybody can tell apart, sizes of a printed page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle, islice, product
+from typing import Any
+
+WIDTH = 7.0
+"""Of a page's text, in inches; a column is half of it. Text of 7 points is read at either without a lens."""
+
+# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is hard to see on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+NORMAL, ANOMALOUS = PALETTE[0], PALETTE[1]
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+STYLE: Any = {
+    "font.size": 7,
+    "font.family": "sans-serif",
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.labelspacing": 0.25,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    # Letters as letters of an embedded font, not as outlines: journals ask for it, and one can search for them.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    # The same run store gives the same bytes.
+    "svg.hashsalt": "padim-zoo",
+}
+"""Settings of matplotlib."""
+
+
+def lines(count: int) -> list[dict[str, Any]]:
+    """A look for each of so many lines: all colours solid, then dashed, and so on; black is left for their mean."""
+    looks = cycle(product(_DASHES, PALETTE[:-1]))
+    return [{"color": colour, "linestyle": dash} for dash, colour in islice(looks, count)]
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names of configurations without the parts that all of them share; nothing is left out where there is only one.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Parts are joined by `` · ``.
+    """
+    distinct = list(dict.fromkeys(names))
+    parts = {name: name.split(" · ") for name in distinct}
+    shared = set.intersection(*map(set, parts.values())) if len(distinct) > 1 else set()
+    return {name: " · ".join(part for part in parts[name] if part not in shared) or name for name in distinct}

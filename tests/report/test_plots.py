@@ -1,0 +1,224 @@
+"""Plots: what is drawn is what is in the run store, line by line and number by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import auc, roc_auc_score, roc_curve
+
+from padim_zoo.bench.leaderboard import leaderboard
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli import plot as plot_command
+from padim_zoo.cli.main import main
+from padim_zoo.metrics.ranking import detection_curve
+from padim_zoo.report import plots
+from padim_zoo.report.board_plots import pareto_front
+from padim_zoo.report.curve_plots import mean_over_folds
+from padim_zoo.report.page import report_data
+from padim_zoo.report.plot_style import lines, short_names
+
+pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
+
+
+def drawn(store: RunStore, kind: str, figure: str = "image_auroc") -> Figure:
+    data = report_data(store, store.read_all().documents)
+    rows = [{**row, "folds": [] if row["mean"] else data["runs"][row["id"]]["folds"]} for row in data["rows"]]
+    canvas = Figure()
+    plots.KINDS[kind](canvas, store, rows, figure)
+    return canvas
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [*((kind, "svg") for kind in plot_command.KINDS), ("pr", "png"), ("roc", "pdf")]
+)
+def test_every_kind_of_plot(store: RunStore, tmp_path: Path, kind: str, suffix: str) -> None:
+    output = tmp_path / f"plot.{suffix}"
+    result = CliRunner().invoke(main, ["plot", str(store.folder), "--kind", kind, "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    content = output.read_bytes()
+    assert len(content) > 5000
+    if suffix == "png":
+        assert content.startswith(b"\x89PNG")
+    elif suffix == "svg":
+        assert b"<text" in content  # letters, not outlines
+        assert ">mean" in content.decode() or kind in ("learning-curve", "histogram", "pareto")
+    else:
+        assert b"/CIDFontType2" in content
+        assert b"/Type3" not in content
+
+
+def test_the_same_store_gives_the_same_bytes(store: RunStore, tmp_path: Path) -> None:
+    for suffix in ("svg", "pdf"):
+        for name in "ab":
+            plots.plot(store, "folds", tmp_path / f"{name}.{suffix}")
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_area_below_the_mean_curve_is_the_mean_of_the_areas(seed: int, folds: int, tied: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], (7, 9))
+    scores = rng.integers(0, 5, (folds, 16)) if tied else rng.random((folds, 16)) + labels * rng.random()
+    curve = mean_over_folds({"labels": labels, "scores": scores.astype(float)}, detection_curve)
+    assert curve is not None
+    expected = np.mean([roc_auc_score(labels, fold) for fold in scores])
+    assert auc(curve[0], curve[1]) == pytest.approx(expected, abs=2e-3)
+    for at in (0.2, 0.5, 0.9):  # where no curve of 7 normal images has a step
+        heights = []
+        for fold in scores:
+            false, true, _ = roc_curve(labels, fold, drop_intermediate=False)
+            heights.append(np.interp(at, false, true))
+        assert np.interp(at, *curve) == pytest.approx(np.mean(heights), abs=1e-6)
+
+
+def test_no_curve_without_both_kinds_of_images() -> None:
+    assert mean_over_folds({"labels": np.ones(3), "scores": np.ones((1, 3))}, detection_curve) is None
+
+
+def test_roc_of_all_categories_in_one_figure(store: RunStore) -> None:
+    canvas = drawn(store, "roc")
+    runs = leaderboard(store.read_all().documents).dropna(subset="id")
+    panels = [panel for panel in canvas.axes if panel.get_visible()]
+    assert len(panels) == 4  # a panel for each configuration
+    titles = {panel.get_title() for panel in panels}
+    assert titles == {"full", "full · train size 6", "diagonal", "diagonal · train size 6"}
+    [panel] = [panel for panel in panels if panel.get_title() == "full"]
+    rows = runs[(runs["estimator"] == "full") & runs["train_size"].isna()]
+    expected = [f"{c}  {v:.3f}" for c, v in zip(rows["category"], rows["image_auroc"], strict=True)]
+    labels = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert labels == [*expected, f"mean  {rows['image_auroc'].mean():.3f}"]
+    areas = [auc(line.get_xdata(), line.get_ydata()) for line in panel.get_lines()[:3]]
+    assert areas == pytest.approx([*rows["image_auroc"], rows["image_auroc"].mean()], abs=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "array"), [("pro", "pro_curve"), ("pixel-roc", "pixel_roc_curve")])
+def test_pixel_curves_are_those_of_the_store(store: RunStore, kind: str, array: str) -> None:
+    kept = {tuple(np.round(store.scores(d["id"])[array][1], 5)) for d in store.read_all().documents}
+    found = set()
+    for panel in drawn(store, kind).axes:
+        for line in panel.get_lines()[:2]:
+            assert (line.get_xdata()[0], line.get_ydata()[0]) == (0, 0)
+            found.add(tuple(np.round(np.asarray(line.get_ydata()[1:], dtype=np.float32), 5)))
+    assert found == kept
+
+
+def test_area_below_pro_is_the_aupro_of_its_legend(store: RunStore) -> None:
+    for panel in drawn(store, "pro").axes:
+        for line, text in zip(panel.get_lines(), panel.get_legend().get_texts(), strict=True):
+            area = auc(line.get_xdata(), line.get_ydata()) / line.get_xdata()[-1]
+            assert area == pytest.approx(float(text.get_text().split()[-1]), abs=0.01)
+
+
+def test_heat_table_holds_the_leaderboard(store: RunStore) -> None:
+    [panel] = drawn(store, "heat-table", "aupro").axes
+    board = leaderboard(store.read_all().documents)
+    columns = [label.get_text() for label in panel.get_xticklabels()]
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert columns == ["fabric", "gear", "mean"]
+    texts = {tuple(map(int, text.get_position())): text for text in panel.texts}
+    for line, name in enumerate(names):
+        rows = board[board["estimator"] == name.split(" · ")[0]]
+        rows = rows[rows["train_size"] == 6] if "train size 6" in name else rows[rows["train_size"].isna()]
+        for column, category in enumerate(columns):
+            [value] = rows.loc[rows["category"] == category, "aupro"]
+            assert texts[column, line].get_text() == f"{value:.3f}"
+    for column in range(3):
+        values = [float(texts[column, line].get_text()) for line in range(4)]
+        bold = [texts[column, line].get_fontweight() == "bold" for line in range(4)]
+        assert values[bold.index(True)] == max(values)
+
+
+def test_histograms_count_every_image_and_show_the_threshold(store: RunStore) -> None:
+    canvas = drawn(store, "histogram")
+    panels = [panel for panel in canvas.axes if panel.get_visible()]
+    assert len(panels) == 8
+    for panel in panels:
+        assert sum(patch.get_height() for patch in panel.patches) == 4 + 10
+    thresholds = {round(float(panel.get_lines()[0].get_xdata()[0]), 4) for panel in panels}
+    board = leaderboard(store.read_all().documents).dropna(subset="id")
+    assert thresholds == set(board["threshold"].round(4))
+
+
+def test_learning_curves_go_from_few_to_all_images(store: RunStore) -> None:
+    [panel] = drawn(store, "learning-curve", "pixel_auroc").axes
+    means = leaderboard(store.read_all().documents)
+    means = means[means["id"].isna()]
+    for container, name in zip(panel.containers, ("diagonal", "full"), strict=True):
+        assert container.get_label() == name
+        rows = means[means["estimator"] == name].sort_values("train_size", na_position="last")
+        np.testing.assert_array_equal(container.lines[0].get_xdata(), [6, 10])
+        np.testing.assert_allclose(container.lines[0].get_ydata(), rows["pixel_auroc"])
+
+
+def test_folds_are_points_and_the_mean_a_stroke(store: RunStore) -> None:
+    [panel] = drawn(store, "folds", "aupro").axes
+    documents = store.read_all().documents
+    points = sorted(x for line in panel.get_lines() if line.get_marker() != "|" for x in line.get_xdata())
+    assert points == pytest.approx(sorted(fold["aupro"] for d in documents for fold in d["folds"]))
+    strokes = sorted(float(line.get_xdata()[0]) for line in panel.get_lines() if line.get_marker() == "|")
+    board = leaderboard(documents)
+    assert strokes == pytest.approx(sorted(board.loc[board["id"].isna(), "aupro"]))
+
+
+def test_plots_refuse_what_they_cannot_draw(store: RunStore, tmp_path: Path) -> None:
+    runs = str(store.folder)
+    for arguments, message in (
+        ([runs, "--kind", "roc", "-o", "x.gif"], "expected .pdf, .png, .svg"),
+        ([runs, "--kind", "folds", "--figure", "accuracy", "-o", "x.png"], "unknown figure 'accuracy'"),
+        ([runs, "--kind", "roc", "--categories", "gera", "-o", "x.png"], "there are fabric, gear"),
+        ([str(tmp_path), "--kind", "roc", "-o", "x.png"], "holds no run"),
+    ):
+        result = CliRunner().invoke(main, ["plot", *arguments])
+        assert result.exit_code == 2
+        assert message in result.output
+    assert set(plot_command.KINDS) == set(plots.KINDS)
+
+
+def test_some_categories_only(store: RunStore, tmp_path: Path) -> None:
+    plots.plot(store, "roc", tmp_path / "some.svg", categories=["ge*"])
+    text = (tmp_path / "some.svg").read_text(encoding="utf-8")
+    assert "gear" in text
+    assert "fabric" not in text
+
+
+def test_runs_without_curves_of_pixels_are_refused_in_one_line(store: RunStore, tmp_path: Path) -> None:
+    old = RunStore(tmp_path / "old")
+    for document in store.read_all().documents:
+        arrays = {name: array for name, array in store.scores(document["id"]).items() if "curve" not in name}
+        old.write(document, arrays)
+    result = CliRunner().invoke(main, ["plot", str(old.folder), "--kind", "pro", "-o", str(tmp_path / "x.png")])
+    assert result.exit_code == 2
+    [line] = result.output.splitlines()
+    assert "no run keeps curves of its pixels" in line
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_short_names_say_what_differs() -> None:
+    names = ["padim · builtin · full", "padim · builtin · diagonal", "padim · builtin · full · train size 6"]
+    assert list(short_names(names).values()) == ["full", "diagonal", "full · train size 6"]
+    assert short_names(["padim · builtin"]) == {"padim · builtin": "padim · builtin"}
+    assert short_names(["padim", "padim · full"]) == {"padim": "padim", "padim · full": "full"}
+
+
+def test_lines_look_different() -> None:
+    looks = [(look["color"], look["linestyle"]) for look in lines(24)]
+    assert len(set(looks)) == 24
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1))
+def test_nothing_beats_the_front(points: list[tuple[int, int]]) -> None:
+    front = pareto_front([cost for cost, _ in points], [gain for _, gain in points])
+    best = {
+        (cost, gain)
+        for cost, gain in points
+        if not any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in points)
+    }
+    assert {points[index] for index in front} == best

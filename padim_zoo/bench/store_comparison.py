@@ -100,8 +100,12 @@ def _differing(a: Sequence[Document], b: Sequence[Document]) -> list[str]:
     names = dict.fromkeys(name for document in (*a, *b) for name in document["config"])
     found = []
     for name in names:
-        values = [set(_values(documents, name)) - {"null"} for documents in (a, b)]  # null: not for every detector
-        if name not in _ALWAYS_SHARED and all(values) and not values[0] & values[1]:
+        values = [set(_values(documents, name)) for documents in (a, b)]
+        # null is a setting that a detector does not have: no value in common with those that have it, and none that
+        # keeps two stores of several detectors from differing in the rest.
+        set_ones = [each - {"null"} for each in values]
+        disjoint = not values[0] & values[1] or (all(set_ones) and not set_ones[0] & set_ones[1])
+        if name not in _ALWAYS_SHARED and disjoint:
             found.append(name)
     return found
 

@@ -67,7 +67,8 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
 
 
 def _plain(value: str) -> str:
-    return str(json.loads(value))
+    loaded = json.loads(value)
+    return "–" if loaded is None else str(loaded)
 
 
 def _signed(value: float | None) -> str:

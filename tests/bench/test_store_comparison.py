@@ -29,6 +29,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunStore]:
         "diagonal": {"estimators": "diagonal"},
         "both": {"estimators": "full,diagonal"},
         "seed": {"estimators": "full", "seeds": "1"},
+        "other": {"detectors": "mahalanobis-ad"},
     }.items():
         given = {"data_root": str(root / "images"), "resize": "64", "crop": "none", "cache": False, **settings}
         suite = Suite.from_settings(given, {"output": str(root / name)})
@@ -67,6 +68,13 @@ def test_runs_without_a_partner_are_counted(stores):
     found = compare_stores(stores["both"], stores["full"])
     assert len(found) == 3
     assert found.attrs["unpaired"] == (2, 0)
+
+
+def test_detectors_are_compared_though_one_has_settings_that_the_other_has_not(stores):
+    found = compare_stores(stores["full"], stores["other"])
+    assert list(found["category"]) == ["fabric", "gear", "mean"]
+    assert found.attrs["differing"]["detector"] == (['"padim"'], ['"mahalanobis-ad"'])
+    assert found.attrs["differing"]["estimator"] == (['"full"'], ["null"])
 
 
 def test_other_draws_are_no_pairs(stores):

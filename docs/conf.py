@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from sphinx.application import Sphinx
 
 from padim_zoo import __version__
@@ -35,6 +37,12 @@ def _read_page(app: Sphinx, docname: str, content: list[str]) -> None:
     content[0] = content[0].replace("](../README.md", "](index.myst")
 
 
+def _skip_lock(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """``from threading import Lock`` is a member of the module to Sphinx, and has no signature that it can read."""
+    return True if obj is threading.Lock else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _read_page)
+    app.connect("autodoc-skip-member", _skip_lock)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import fmean
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ class _Stack:
         self._images = images
         self._layers: list[Tensor] = []
         self._image_size = (0, 0)
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def put(self, index: int, entry: Entry) -> bool:
         """Copy one image into its place, unless its shapes are not those of the others."""

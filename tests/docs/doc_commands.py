@@ -19,12 +19,13 @@ import click
 import yaml
 from click.testing import CliRunner
 from doc_page import Block, Page
-from doc_world import shrink
+from doc_shrink import shrink
 
 from padim_zoo.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "padim-zoo"
+SMALL = str(Path(__file__).with_name("doc_shrink.py"))
 SHOWN = {"", "text"}
 """Languages of blocks that are no code: drawings and output."""
 
@@ -135,7 +136,7 @@ class PageRun:
         folder.mkdir(exist_ok=True)
         for name, code in {
             "python": '"$@"',
-            PROGRAM: f'{shlex.quote(__file__)} {shlex.quote(self.drawn)} "$@"',
+            PROGRAM: f'{shlex.quote(SMALL)} {shlex.quote(self.drawn)} "$@"',
         }.items():
             shim = folder / name
             shim.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {code}\n", encoding="utf-8")
@@ -313,8 +314,3 @@ def _needs_shell(line: str) -> bool:
 
 def _line(where: str) -> int:
     return int(where.rsplit(":", 1)[1])
-
-
-if __name__ == "__main__":
-    sys.argv[1:] = shrink(sys.argv[2:], sys.argv[1])
-    main(prog_name=PROGRAM)

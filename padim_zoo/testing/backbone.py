@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +163,7 @@ def image_sizes(subject: Subject) -> Iterator[str]:
     height, width = subject.size
     for size in ((height, 2 * width), (2 * height, width), (height + 1, width + 3), (1, 1)):
         images = subject.images(1, size)
-        yield from refusal(partial(subject.backbone, images), f"an image of {_text(size)}", must_raise=False)
+        yield from refusal(subject.backbone, f"an image of {_text(size)}", images, must_raise=False)
 
 
 def strides(subject: Subject) -> Iterator[str]:

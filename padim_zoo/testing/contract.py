@@ -110,7 +110,7 @@ def create(registry: Registry[Made], spec: str, expected: type[Made] | None, **o
     return made
 
 
-def refusal(action: Callable[[], Any], what: str, *, must_raise: bool = True) -> Iterator[str]:
+def refusal(action: Callable[..., Any], what: str, *arguments: Any, must_raise: bool = True) -> Iterator[str]:
     """A line if ``action`` does not end in an InputError of one line.
 
     Parameters
@@ -119,11 +119,13 @@ def refusal(action: Callable[[], Any], what: str, *, must_raise: bool = True) ->
         Does something with bad input.
     what : str
         The bad input, in words.
+    *arguments
+        What ``action`` is called with.
     must_raise : bool
         Whether it has to be refused; else it may work, too.
     """
     try:
-        action()
+        action(*arguments)
     except InputError as error:
         if "\n" in str(error) or not str(error):
             yield f"{what} raises an InputError of several lines, or none: expected one line, found {str(error)!r}"

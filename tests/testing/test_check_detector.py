@@ -43,6 +43,10 @@ SMALL = {"backbone": "scattering", "dims": 6, "layers": ("scale2",)}
 """A detector that takes no time."""
 
 
+class PlainClass:
+    pass
+
+
 class Sound(PaDiM):
     name = "broken"
 
@@ -158,8 +162,10 @@ def test_a_sound_detector_passes_and_others_are_told_at_once() -> None:
     check_detector("broken", **SMALL)
     with pytest.raises(ContractError, match=r"creation: cannot be made with .*no_such_option=1.*unexpected keyword"):
         check_detector("broken", no_such_option=1)
-    registry.detectors.register("no-detector", summary="for tests")(dict)
-    with pytest.raises(ContractError, match=r"creation: is a dict: expected a padim_zoo.detectors.detector.Detector"):
+    registry.detectors.register("no-detector", summary="for tests")(PlainClass)
+    with pytest.raises(
+        ContractError, match=r"creation: is a PlainClass: expected a padim_zoo.detectors.detector.Detector"
+    ):
         check_detector("no-detector")
     with pytest.raises(InputError, match="unknown detector 'brokem'"):
         check_detector("brokem")

@@ -137,7 +137,9 @@ def test_what_is_wrong_is_told(broken: Any, check: str, words: str) -> None:
 
 def test_what_is_no_estimator_is_told() -> None:
     registry.estimators.register("broken")(dict)
-    with pytest.raises(ContractError, match="creation: is a dict: expected a padim_zoo.estimators.estimator.Estimator"):
+    with pytest.raises(
+        ContractError, match=r"creation: is a dict: expected a padim_zoo.estimators.estimator.Estimator"
+    ):
         check_estimator("broken")
     with pytest.raises(InputError, match="unknown estimator 'brokem'"):
         check_estimator("brokem(3)")

@@ -143,12 +143,16 @@ def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple
     -------
     dict
         Indices of the anomalous images of the lowest scores (whether or not they are below any threshold), the normal
-        ones of the highest, and a draw of all; the worst first.
+        ones of the highest, and a draw of both kinds in turn; the worst first.
     """
     order = np.argsort(scores, kind="stable")
     anomalous = labels[order] == 1
     seed = int(data[:8] or "0", 16)
     drawn = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels))
+    for kind in (1, 0):
+        turn[labels[drawn] == kind] = np.arange(np.sum(labels == kind)) - kind / 2
+    drawn = drawn[np.argsort(turn)]
     chosen: dict[int, tuple[str, ...]] = {}
     for reason, indices in (("miss", order[anomalous]), ("false alarm", order[~anomalous][::-1]), ("random", drawn)):
         for index in indices[:PER_REASON].tolist():

@@ -38,6 +38,7 @@ def test_the_worst_are_shown_first_and_the_same_draw_for_all_runs():
     assert all(len(indices) == PER_REASON for indices in by_reason.values())
     assert by_reason["miss"] == sorted(range(10, 20), key=lambda index: scores[index])[:PER_REASON]
     assert by_reason["false alarm"] == sorted(range(10), key=lambda index: -scores[index])[:PER_REASON]
+    assert sorted(labels[by_reason["random"]]) == [0, 0, 1, 1]
     again = choose(labels, scores[::-1], "0123456789abcdef")
     assert {i for i, why in again.items() if "random" in why} == set(by_reason["random"])
 

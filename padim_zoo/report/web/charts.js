@@ -17,10 +17,12 @@ function plot(id, traces, x, y, more = {}) {
   }
   const axis = (text, own) => ({title: {text, font: {size: 12}, standoff: 8}, gridcolor: style("--grid"), zeroline: false, linecolor: style("--line"), automargin: true, tickfont: {size: 11}, ...own});
   const {xaxis, yaxis, ...rest} = more;
+  // Paper has a width that the screen does not tell.
+  const size = state.paper ? {autosize: false, width: box.closest(".three") ? 218 : box.closest(".two") ? 332 : 684, height: id === "folds" ? parseFloat(box.style.height) : box.closest(".three") ? 210 : 260} : {autosize: true};
   const layout = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {color: style("--faint"), family: "system-ui, sans-serif", size: 12},
     margin: {t: 14, r: 18, b: 44, l: 52}, xaxis: axis(x, xaxis), yaxis: axis(y, yaxis), showlegend: false, hovermode: "closest",
-    hoverlabel: {align: "left", bgcolor: style("--paper"), bordercolor: style("--line"), font: {color: style("--ink"), size: 12}, namelength: -1}, ...rest,
+    hoverlabel: {align: "left", bgcolor: style("--paper"), bordercolor: style("--line"), font: {color: style("--ink"), size: 12}, namelength: -1}, ...rest, ...size,
   };
   Plotly.react(box, traces, layout, {responsive: true, displaylogo: false, displayModeBar: false});
 }
@@ -51,7 +53,7 @@ function drawFolds() {
     const values = [...parts.values()].filter(part => part.size === all).map(part => mean([...part.values()]));
     if (values.length) lines.set(name, values);
   }
-  $("folds-note").textContent = `${title(key)} of each fold and seed${several ? ", the mean of the categories" : ""}; boxes are quartiles.`;
+  $("folds-note").textContent = `${capital(title(key))} of each fold and seed${several ? ", the mean of the categories" : ""}; boxes are quartiles.`;
   $("folds").style.height = `${90 + 38 * Math.max(2, lines.size)}px`;
   const shorten = name => name.length > 44 ? name.slice(0, 43) + "…" : name;
   plot("folds", [...lines].map(([name, values]) => ({
@@ -72,7 +74,7 @@ function drawLearning() {
       hovertemplate: `<b>${plain(curve)}</b><br>%{y:.3f} with %{x} images<extra></extra>`, curve,
     };
   }).filter(line => line.x.length > 1);
-  $("learning-note").textContent = `${title(state.figure)} against the number of normal images it was fitted on${several ? ", the mean of the categories" : "; whiskers are standard deviations of folds and seeds"}.`;
+  $("learning-note").textContent = `${capital(title(state.figure))} against the number of normal images it was fitted on${several ? ", the mean of the categories" : "; whiskers are standard deviations of folds and seeds"}.`;
   $("learning-legend").replaceChildren(...lines.map(line => {
     const entry = element("span"), swatch = element("span", null, "swatch");
     swatch.style.background = line.line.color;

@@ -1,6 +1,6 @@
 // A run in detail: its facts, and its gallery, drawn from the image, mask and anomaly map of each item.
 const VIEWS = ["image", "map", "mask", "boundary", "overlay"], VIEW_TITLES = {image: "image", map: "anomaly map", mask: "ground truth", boundary: "boundary", overlay: "overlay"};
-const REASONS = [["miss", "Worst misses", "anomalous images of the lowest scores"], ["false alarm", "Worst false alarms", "normal images of the highest scores"], ["random", "Random images", "the same for every run on these data"]];
+const REASONS = [["miss", "Worst misses", "anomalous images of the lowest scores"], ["false alarm", "Worst false alarms", "normal images of the highest scores"], ["random", "Random images", "half of them anomalous, the same for every run on these data"]];
 const FOUND = "#ff285a", TRUE = "#37d3ff";
 let pictures = null, colours = null, galleryItems = [], boundaryAt = 0;
 const loaded = new Map();
@@ -165,7 +165,9 @@ async function drawRun() {
     return;
   }
   const source = {"held-out": "of normal images held out of the fit", test: "of normal test images", all: "of all test images, none of which is normal"}[gallery.colours_from];
+  const known = thresholds(row).find(([, , value]) => has(value));
   $("gallery-note").textContent = "The worst images by score, whether or not a threshold calls them wrongly, and some drawn at random."
+    + (known ? ` Found and missed are by the ${known[0] === "normal" ? "threshold from normal images" : "score of the highest F1, which is chosen with the labels"}, ${number(known[2])}.` : "")
     + (withMaps ? ` Colours are on one scale for all images of the run: from the median to the 99.9th percentile of the pixels ${source}. The red line is the boundary at the threshold below, the blue one the ground truth.` : " This detector makes no anomaly maps.")
     + (data.runs[row.id].folds.length > 1 ? " Scores and maps are means over the folds." : "");
   if (withMaps) {
@@ -230,7 +232,7 @@ function galleryItem(item, made, row, gallery, withMaps) {
   };
   return button;
 }
-function repaint() {
-  for (const entry of galleryItems) for (const canvas of entry.canvases) if (canvas.dataset.view === "boundary") paint(canvas, "boundary", entry.item, entry.made, entry.gallery);
+function repaint(views = ["boundary"]) {
+  for (const entry of galleryItems) for (const canvas of entry.canvases) if (views.includes(canvas.dataset.view)) paint(canvas, canvas.dataset.view, entry.item, entry.made, entry.gallery);
   if ($("zoom").open) paintZoom();
 }

@@ -83,6 +83,11 @@ function boardRow(row, keys, best, axes) {
     button.onclick = () => { chooseRun(row.id); $("run-section").scrollIntoView(); };
     first.append(button);
   }
+  if (row.notes && row.status !== "failed") {
+    const note = element("small", row.notes, "note");
+    note.title = row.notes;
+    first.append(note);
+  }
   line.append(first, element("td", place(row), "text"));
   if (row.status === "failed") {
     const cell = element("td", "failed: " + row.error, "failed");
@@ -108,7 +113,7 @@ function drawHeat() {
   const average = values => values.length ? mean(values) : null;
   const table = lines.map(name => categories.map(category => average(rows.filter(row => row.name === name && row.category === category).map(row => row[state.figure]).filter(has))));
   const values = table.flat().filter(has), low = Math.min(...values), high = Math.max(...values);
-  $("heat-note").textContent = `${title(state.figure)} of each configuration and category${values.length ? `, from ${low.toFixed(3)} (pale) to ${high.toFixed(3)}` : ""}. A heading shows its category everywhere.`;
+  $("heat-note").textContent = `${capital(title(state.figure))} of each configuration and category${values.length ? `, from ${low.toFixed(3)} (pale) to ${high.toFixed(3)}` : ""}. A heading shows its category everywhere.`;
   head.append(element("th", "configuration"), ...categories.map(category => {
     const th = element("th"), button = element("button", category);
     button.type = "button";
@@ -116,6 +121,7 @@ function drawHeat() {
     th.append(button);
     return th;
   }), element("th", "mean", "mean"));
+  $("heat").classList.toggle("many", categories.length > 9);
   $("heat").tHead.replaceChildren(head);
   $("heat").tBodies[0].replaceChildren(...lines.map((name, index) => {
     const line = element("tr"), whole = table[index].every(has);
@@ -128,8 +134,8 @@ function drawHeat() {
   }));
 }
 function drawPublished() {
-  const keys = ["image_auroc", "pixel_auroc", "aupro"], rows = data.rows.filter(row => passes(row) && keys.some(key => has(row["published_" + key]))), head = element("tr");
-  for (const text of ["configuration", "category", ...keys.flatMap(key => [title(key), "published", "difference"]), "source"]) head.append(element("th", text, ["category", "source"].includes(text) ? "text" : ""));
+  const keys = ["image_auroc", "pixel_auroc", "aupro"], rows = shown().filter(row => keys.some(key => has(row["published_" + key]))), head = element("tr"), sources = [...new Set(rows.map(row => row.published_source))];
+  for (const text of ["configuration", "category", ...keys.flatMap(key => [title(key), "published", "difference"]), "source"]) head.append(element("th", text, text === "category" ? "text" : ""));
   $("published").tHead.replaceChildren(head);
   $("published").tBodies[0].replaceChildren(...rows.map(row => {
     const line = element("tr");
@@ -138,7 +144,13 @@ function drawPublished() {
       const theirs = row["published_" + key], ours = row[key];
       line.append(element("td", number(ours, true)), element("td", number(theirs, true)), element("td", has(theirs) && has(ours) ? (ours >= theirs ? "+" : "−") + Math.abs(ours - theirs).toFixed(3) : "–"));
     }
-    line.append(element("td", row.published_source, "text"));
+    line.append(element("td", `[${sources.indexOf(row.published_source) + 1}]`));
     return line;
   }));
+  if (!rows.length) {
+    const cell = element("td", "nothing published for this choice", "nothing");
+    cell.colSpan = 12;
+    $("published").tBodies[0].insertRow().append(cell);
+  }
+  $("sources").replaceChildren(...sources.map(source => element("li", source)));
 }

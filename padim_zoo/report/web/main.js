@@ -9,7 +9,7 @@ function drawTiles() {
     const best = known.reduce((a, b) => sign * b[key] > sign * a[key] ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isFigure(key)), "value"), span = isFigure(key) && interval(best, key);
     if (unit) value.append(element("small", " " + unit));
     if (span) value.append(element("small", best.mean || key !== "image_auroc" ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));
-    tile.append(element("div", known.length > 1 ? label : title(key), "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
+    tile.append(element("div", known.length > 1 ? label : capital(title(key)), "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
     made.push(tile);
   }
   $("tiles").replaceChildren(...made.slice(0, 5));
@@ -85,7 +85,7 @@ function prepareControls() {
   for (const name of data.facets) {
     const values = [...new Set(runs.map(row => String(row[name] ?? "–")))];
     if (values.length < 2 || values.length > 24) continue;
-    const text = name.replaceAll("_", " "), label = element("label", text[0].toUpperCase() + text.slice(1) + " "), select = element("select");
+    const text = name.replaceAll("_", " "), label = element("label", capital(text) + " "), select = element("select");
     select.id = `facet-${name}`;
     option(select, "", "all");
     for (const value of values) option(select, value, value);
@@ -113,7 +113,7 @@ function prepareTheme() {
   const root = document.documentElement, wish = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : wish.matches;
   const tell = () => { $("theme-name").textContent = dark() ? "light" : "dark"; };
-  const redraw = () => { tell(); drawCharts(); drawRun(); };
+  const redraw = () => { tell(); drawCharts(); drawHistogram(); repaint(VIEWS); };
   $("theme").onclick = () => { root.dataset.theme = dark() ? "light" : "dark"; redraw(); };
   wish.onchange = redraw;
   tell();
@@ -122,12 +122,13 @@ function prepareTheme() {
   addEventListener("beforeprint", () => {
     before = root.dataset.theme || "";
     root.dataset.theme = "light";
+    state.paper = true;
     for (const box of document.querySelectorAll("details")) box.open = true;
-    drawCharts();
-    drawHistogram();
+    redraw();
   });
   addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    state.paper = false;
     redraw();
   });
 }

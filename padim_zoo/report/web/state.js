@@ -14,9 +14,10 @@ const runs = data.rows.filter(row => !row.mean), done = runs.filter(row => row.s
 const categories = [...new Set(runs.map(row => row.category))];
 const hasMeans = data.rows.some(row => row.mean);
 const names = [...new Set(data.rows.map(row => row.name))];
-const state = {figure: "image_auroc", category: "", words: "", facets: {}, sort: null, down: true, run: null, level: "image", curves: null};
+const state = {figure: "image_auroc", category: "", words: "", facets: {}, sort: null, down: true, run: null, level: "image", paper: false};
 
 const title = key => TITLES[key] || key.replaceAll("_", " ");
+const capital = text => text[0].toUpperCase() + text.slice(1);
 const isFigure = key => data.figures.includes(key);
 const has = value => value !== null && value !== undefined;
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;

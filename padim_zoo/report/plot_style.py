@@ -60,7 +60,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     Parameters
     ----------
     names : sequence of str
-        Parts are joined by `` · ``.
+        Parts are joined by a middle dot between spaces.
     """
     distinct = list(dict.fromkeys(names))
     parts = {name: name.split(" · ") for name in distinct}

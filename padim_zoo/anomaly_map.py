@@ -82,7 +82,14 @@ def axis_matrix(patches: int, pixels: int, sigma: float, edges: str = "symmetric
     return torch.from_numpy(matrix).float()
 
 
-def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float, edges: str = "symmetric") -> Tensor:
+def anomaly_maps(
+    distances: Tensor,
+    image_size: tuple[int, int],
+    sigma: float,
+    edges: str = "symmetric",
+    *,
+    counted: Tensor | None = None,
+) -> Tensor:
     """Bring distances to the size of the image and blur them.
 
     Parameters
@@ -95,11 +102,18 @@ def anomaly_maps(distances: Tensor, image_size: tuple[int, int], sigma: float, e
         Standard deviation of the Gaussian in pixels of the image; 0 leaves the map unblurred.
     edges : str
         How the blur goes on beyond the edges, one of :data:`EDGES`.
+    counted : Tensor (N, h, w), bool, optional
+        The patches that have a distance. The others have no part in a pixel: it is the mean of those that do, weighed
+        as always; 0 where there is none within reach.
 
     Returns
     -------
     Tensor (N, H, W), float32
     """
+    if counted is not None:
+        values = anomaly_maps(torch.where(counted, distances, 0), image_size, sigma, edges)
+        weights = anomaly_maps(counted.to(distances.dtype), image_size, sigma, edges)
+        return torch.where(weights > 0, values / weights.clamp_min(torch.finfo(torch.float32).tiny), 0)
     rows = axis_matrix(distances.shape[1], image_size[0], sigma, edges)
     columns = axis_matrix(distances.shape[2], image_size[1], sigma, edges)
 

@@ -97,7 +97,7 @@ class SemiOrthogonal(Reduction):
             projected = layer.flatten(2).permute(2, 0, 1) @ rows
             total = total + projected[nearest_positions(own, grid)]
             start += layer.shape[1]
-        return PatchEmbeddings((total,), (grid,), grid)
+        return PatchEmbeddings((total,), (grid,), grid, regions=features.regions)
 
     def arrays(self) -> dict[str, Tensor]:
         return {"matrix": self.matrix}

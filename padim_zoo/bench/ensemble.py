@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from padim_zoo.detectors.detector import Prediction
 from padim_zoo.errors import InputError
 
 
@@ -22,26 +23,30 @@ class MapStatistics:
         self.total = 0.0
         self.total_of_squares = 0.0
 
-    def add(self, maps: np.ndarray | None) -> None:
-        """Count maps (n, H, W) in; detectors that give none leave the statistics empty."""
-        if maps is not None:
+    def add(self, prediction: Prediction | None) -> None:
+        """Count the pixels that were judged in; detectors that give no maps leave the statistics empty."""
+        if prediction is not None and prediction.maps is not None:
+            maps = prediction.maps if prediction.regions is None else prediction.maps[prediction.regions]
             values = maps.astype(np.float64)
             self.pixels += values.size
             self.total += float(values.sum())
             self.total_of_squares += float(np.square(values).sum())
 
-    def with_maps(self, maps: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+    def with_maps(self, maps: Sequence[np.ndarray | None], judged: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What an ensemble needs of a member.
 
         Parameters
         ----------
         maps : sequence of ndarray (N, H, W)
             Maps of the test images, by each fold.
+        judged : ndarray (N, H, W), bool, optional
+            The pixels that count.
 
         Returns
         -------
         dict
-            ``maps`` (folds, N, H, W), and ``mean`` and ``std`` () of the out-of-fold pixels of normal images.
+            ``maps`` (folds, N, H, W), and ``mean`` and ``std`` () of the out-of-fold pixels of normal images; and
+            ``judged`` where not all pixels count.
 
         Raises
         ------
@@ -53,10 +58,11 @@ class MapStatistics:
             raise InputError("an ensemble combines anomaly maps: this detector gives none")
         mean = self.total / self.pixels
         variance = max(self.total_of_squares / self.pixels - mean**2, 0.0)
-        return {"maps": np.stack(given), "mean": np.array(mean), "std": np.array(math.sqrt(variance))}
+        kept = {"maps": np.stack(given), "mean": np.array(mean), "std": np.array(math.sqrt(variance))}
+        return kept if judged is None else {**kept, "judged": judged}
 
 
-def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> np.ndarray:
+def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Normalise the maps of every member by its normal images, then take their mean or maximum.
 
     Parameters
@@ -68,7 +74,10 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> n
 
     Returns
     -------
-    ndarray (folds, N, H, W), float32
+    maps : ndarray (folds, N, H, W), float32
+        Where not all pixels count, the others have the lowest value of all that do.
+    judged : ndarray (N, H, W), bool, or None
+        The pixels that count, for every member.
 
     Raises
     ------
@@ -76,8 +85,11 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> n
         If members differ in the number or the size of their maps.
     """
     combined: np.ndarray | None = None
+    judged: np.ndarray | None = None
     count = 0
     for member in members:
+        if "judged" in member:
+            judged = member["judged"] if judged is None else judged & member["judged"]
         # A detector that is constant on normal images has no scale of its own.
         scale = float(member["std"]) or 1.0
         maps = (member["maps"] - np.float32(member["mean"])) / np.float32(scale)
@@ -89,4 +101,7 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> n
             raise InputError(f"the members of an ensemble have maps of {combined.shape} and {maps.shape}: use one size")
         combined = np.maximum(combined, maps) if rule == "max" else combined + maps
     assert combined is not None
-    return combined / np.float32(count) if rule == "mean" else combined
+    combined = combined / np.float32(count) if rule == "mean" else combined
+    if judged is not None:
+        combined[:, ~judged] = combined[:, judged].min()
+    return combined, judged

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import cycle, islice
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -22,7 +23,7 @@ _LONG_SECONDS = 1.0
 _SAMPLING_SECONDS = 0.01
 
 
-def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray], batch_size: int) -> float:
+def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray | Path], batch_size: int) -> float:
     """Least time of :meth:`Detector.predict` per image, from decoded images to scores and maps.
 
     A first call that is not counted warms caches up. Then calls are repeated for about 0.15 s, ten at most, and two at
@@ -33,7 +34,8 @@ def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray], bat
     ----------
     detector : Detector
         Fitted.
-    images : sequence of ndarray (H, W, 3), uint8
+    images : sequence of ndarray (H, W, 3), uint8, or Path
+        Files are decoded too, which takes part of the time.
         Taken in turn, repeatedly if there are fewer than the batch holds.
     batch_size : int
         Images of one call.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class Trial:
             own = self.predict(self.extracted.train.features.images(held_out)) if len(held_out) else None
             yield Predictions(test, own)
 
-    def costs(self, images: Sequence[np.ndarray]) -> dict[str, float]:
+    def costs(self, images: Sequence[np.ndarray | Path]) -> dict[str, float]:
         """All that is measured: of the fits so far, and latency on some decoded images now."""
         return {
             "fit_seconds": float(np.mean(self._fit_seconds)),

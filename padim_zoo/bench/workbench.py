@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Truth:
 
     def judge(self, prediction: Prediction) -> Figures:
         """Every metric of a prediction on the test images."""
-        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks)
+        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks, judged=prediction.regions)
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Workbench:
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, Truth] = {}
         self._thumbnails = Thumbnails(category)
-        self._images: list[np.ndarray] = []
+        self._images: Sequence[np.ndarray | Path] = []
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
@@ -177,10 +178,12 @@ class Workbench:
         return self._truths[transform]
 
     @property
-    def images(self) -> list[np.ndarray]:
-        """Some test images, decoded, to measure latency on."""
+    def images(self) -> Sequence[np.ndarray | Path]:
+        """Some test images to measure latency on: decoded, unless their masks are found by their names."""
         if not self._images:
-            self._images = [read_image(sample.path) for sample in self.category.test[: max(BATCH_SIZES)]]
+            some = [sample.path for sample in self.category.test[: max(BATCH_SIZES)]]
+            by_name = self.suite.roi is not None and self.suite.roi.is_dir()
+            self._images = some if by_name else [read_image(path) for path in some]
         return self._images
 
     def extract(self, detector: Detector) -> Extracted:
@@ -217,7 +220,7 @@ class Workbench:
         test_maps: list[np.ndarray | None] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
-        normal_maps = MapStatistics()
+        normal_maps, judged = MapStatistics(), None
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
             outcome.judge(truth, test)
@@ -228,14 +231,17 @@ class Workbench:
                 small_maps.add(test.maps, held_out.maps if held_out is not None else None)
             if keep_maps:
                 test_maps.append(test.maps)
-                normal_maps.add(held_out.maps if held_out is not None else None)
+                normal_maps.add(held_out)
+                judged = test.regions
         outcome.timings = trial.costs(self.images)
+        if isinstance(self.images[0], Path):
+            outcome.notes.append("the time of an image includes its decoding and that of its mask")
         outcome.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
             outcome.set_threshold(held_out_scores)
         if keep_maps:
-            outcome.maps = normal_maps.with_maps(test_maps)
+            outcome.maps = normal_maps.with_maps(test_maps, judged)
         self._illustrate(outcome, run, truth, small_maps, detector.transform, detector.score_is_map_maximum)
         return outcome
 
@@ -274,11 +280,11 @@ class Workbench:
         transform = create_detector(self.suite, run, None).transform
         truth = self.truth(transform)
         with PeakMemory() as memory:
-            maps = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
+            maps, judged = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
         scores = maps.max(axis=(2, 3))
         small_maps = FoldMaps()
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
-            outcome.judge(truth, Prediction(fold_scores, fold_maps))
+            outcome.judge(truth, Prediction(fold_scores, fold_maps, regions=judged))
             if self.suite.gallery:
                 small_maps.add(fold_maps)
         timings = [member["timings"] for member in members]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import DatasetChoice, PictureChoice, dataset_options, picture_options, plugin_option
+from padim_zoo.cli.options import (
+    DatasetChoice,
+    PictureChoice,
+    dataset_options,
+    picture_options,
+    plugin_option,
+    region_given,
+    roi_option,
+)
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.errors import InputError
 
@@ -30,6 +38,7 @@ FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pi
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
 @picture_options
+@roi_option
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @plugin_option
@@ -40,6 +49,7 @@ def evaluate(
     as_json: bool,
     output: Path | None,
     pictures: PictureChoice,
+    roi: Path | None,
     batch_size: int,
     device: str,
 ) -> None:
@@ -69,10 +79,12 @@ def evaluate(
 
         folder = picture_folder(detector, model, output, pictures, detector.threshold_)
     samples = chosen.test
-    prediction: Prediction = detector.predict([sample.path for sample in samples])
+    prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
-    figures = metrics.evaluate(labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit)
+    figures = metrics.evaluate(
+        labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, judged=prediction.regions
+    )
     low, high = metrics.bootstrap_interval(labels, prediction.scores)
     thresholds = [
         realised("false-alarm rate", prediction.threshold, labels, prediction.scores),
@@ -175,8 +187,9 @@ def _write_pictures(
     from padim_zoo.cli.inputs import picture_names
 
     names = picture_names([sample.path for sample in samples])
+    pictured = prediction.pictured
     for position, (name, sample, mask) in enumerate(zip(names, samples, truth, strict=True)):
-        anomaly_map = None if prediction.maps is None else prediction.maps[position]
+        anomaly_map = None if pictured is None else pictured[position]
         if mask is None and anomaly_map is not None and sample.label == 0:
             mask = np.zeros(anomaly_map.shape, dtype=bool)
         folder.write(name, sample.path, float(prediction.scores[position]), anomaly_map, mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -15,6 +16,7 @@ from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.data.sample import Category
+    from padim_zoo.detectors.detector import Prediction
 
 
 def _load_plugins(ctx: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -175,3 +177,29 @@ def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str 
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Callback of an option that takes several names."""
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+roi_option = click.option(
+    "--roi",
+    type=click.Path(path_type=Path),
+    metavar="MASK|DIR",
+    help="Pixels that count, beside the model's own: a mask for all images, or a folder of masks.",
+)
+
+
+def region_given(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
+    """The ``predict`` of a detector, within a region of interest if one is given; its masks are opened once.
+
+    Raises
+    ------
+    InputError
+        If there is no such mask or folder, or the detector takes none.
+    """
+    predict: Callable[..., Prediction] = detector.predict
+    if roi is None:
+        return predict
+    from padim_zoo.data.roi import RegionOfInterest
+
+    if "roi" not in inspect.signature(predict).parameters:
+        raise InputError(f"{type(detector).__name__} takes no region of interest: leave out --roi")
+    return functools.partial(predict, roi=RegionOfInterest(roi))

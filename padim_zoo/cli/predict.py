@@ -6,18 +6,20 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, plugin_option
+from padim_zoo.cli.options import PictureChoice, picture_options, plugin_option, region_given, roi_option
 from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from padim_zoo.detectors.detector import Prediction
 
 SOME_FAILED = 1
 """Exit code when some images could not be scored."""
@@ -42,6 +44,7 @@ class Row:
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
 @click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
 @picture_options
+@roi_option
 @click.option("--threshold", type=float, help="Instead of the model's own.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -61,6 +64,7 @@ def predict(
     form: str | None,
     maps: str | None,
     pictures: PictureChoice,
+    roi: Path | None,
     threshold: float | None,
     batch_size: int,
     device: str,
@@ -84,6 +88,7 @@ def predict(
     detector = _detector(model, runtime, device, batch_size)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
+    judges = region_given(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = None
     if output is not None and pictures.kinds:
@@ -93,12 +98,12 @@ def predict(
 
     rows: list[Row] = []
     names = picture_names(paths)
-    for (path, result), name in zip(_predictions(detector, paths, batch_size), names, strict=True):
+    for (path, result), name in zip(_predictions(judges, paths, batch_size), names, strict=True):
         if isinstance(result, InputError):
             click.echo(f"Error: {result}", err=True)
             rows.append(Row(str(path), error=str(result)))
             continue
-        score, anomaly_map = result
+        score, anomaly_map, pictured = result
         anomalous = None if limit is None else score > limit
         rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
         if maps and output is not None and anomaly_map is not None:
@@ -106,7 +111,7 @@ def predict(
 
             write_map(output, name, anomaly_map)
         if folder is not None:
-            folder.write(name, path, score, anomaly_map)
+            folder.write(name, path, score, pictured)
     _write_scores(target, form, rows)
     if target != "-":
         told = f"scores of {len(rows)} images in {target}"
@@ -127,22 +132,24 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int) ->
 
 
 def _predictions(
-    detector: Any, paths: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Path, tuple[float, np.ndarray | None] | InputError]]:
-    """Score and map of each image, or why there is none; batch by batch, so that any number of images fits."""
+    predict: Callable[[Sequence[Path]], Prediction], paths: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Path, tuple[float, np.ndarray | None, np.ndarray | None] | InputError]]:
+    """Score, map and map for pictures of each image, or why there is none; batch by batch, for any number of images."""
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         try:
-            prediction = detector.predict(batch)
+            prediction = predict(batch)
         except InputError as error:
             if len(batch) == 1:
                 yield batch[0], error
             else:  # one image spoils the batch: find out which
-                yield from _predictions(detector, batch, 1)
+                yield from _predictions(predict, batch, 1)
             continue
+        pictured = prediction.pictured
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
-            yield path, (float(prediction.scores[position]), anomaly_map)
+            score = float(prediction.scores[position])
+            yield path, (score, anomaly_map, None if pictured is None else pictured[position])
 
 
 def _shortest(score: float) -> float:

@@ -168,6 +168,11 @@ class Operation:
     name: str
     amount: float = 0.0
 
+    @property
+    def moves(self) -> bool:
+        """Whether pixels come to lie elsewhere."""
+        return self.name not in ("brightness", "contrast")
+
     def drawn(self, view: View, rng: np.random.Generator) -> View:
         """The view with a random amount of this: a mirroring every other time, else anything up to the amount."""
         if self.name in _MIRRORINGS:
@@ -334,7 +339,7 @@ class Looks:
         return pixels, None if regions.all() else regions
 
 
-def mean_of_views(maps: Tensor, views: Sequence[View]) -> Tensor:
+def mean_of_views(maps: Tensor, views: Sequence[View], regions: Tensor | None = None) -> Tensor:
     """The mean, at each pixel, of the maps of the views that show it.
 
     Parameters
@@ -343,16 +348,24 @@ def mean_of_views(maps: Tensor, views: Sequence[View]) -> Tensor:
         Of each view, in its own pixels.
     views : sequence of V View
         The first is the image as it is, so that some view shows every pixel.
+    regions : Tensor (N, V, h, w), bool, optional
+        The pixels of each view that count; the others have no part, and a pixel between some of both is weighed by
+        its share of those that do.
 
     Returns
     -------
     Tensor (N, h, w), float32
+        0 where no view counts.
     """
-    total, count = torch.zeros(()), torch.zeros(())
+    total, weight = torch.zeros(()), torch.zeros(())
     for number, view in enumerate(views):
-        restored, seen = view.restore(maps[:, number])
-        total, count = total + restored, count + seen
-    return total / count
+        if regions is None:
+            restored, share = view.restore(maps[:, number])
+        else:
+            restored, seen = view.restore(maps[:, number] * regions[:, number])
+            share = view.restore(regions[:, number].float())[0] * seen
+        total, weight = total + restored, weight + share
+    return total / weight if regions is None else torch.where(weight > 0, total / weight.clamp_min(1e-6), 0)
 
 
 def _pixels(values: np.ndarray) -> np.ndarray:

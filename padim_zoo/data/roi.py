@@ -42,6 +42,7 @@ class RegionOfInterest:
         if isinstance(source, RegionOfInterest):
             self.folder, self.mask, self.name = source.folder, source.mask, source.name
             self._masks, self._depth, self._within = source._masks, source._depth, source._within
+            self._served, self._lock = source._served, source._lock
         elif isinstance(source, np.ndarray):
             if source.ndim != 2:
                 raise InputError(f"roi is an array of shape {source.shape}: expected a mask (H, W)")

@@ -35,10 +35,11 @@ from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
 from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whole_number
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.embedding import PatchEmbeddings, PatchSubset
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator, default_budget, largest_array
 from padim_zoo.estimators.statistics import Moments, Samples
@@ -432,6 +433,7 @@ class BackboneDetector(Detector, Generic[Model]):
         keeps_others = others > 0 and (known is None or self._other_views is not None)
         earlier = Samples(self._other_views) if known is not None and self._other_views is not None else None
         aside = Accumulator(earlier, self._budget() * others // looks.count)
+        like = known.embeddings if isinstance(known, Samples) else None if known is None else known.shift
         for features in parts:
             if size is not None and features.image_size != size:
                 raise InputError(
@@ -445,7 +447,8 @@ class BackboneDetector(Detector, Generic[Model]):
                 )
             size = features.image_size
             check_sigma(self.sigma, size)
-            accumulator.add(embedding.apply(features.of_views(range(passes))))
+            like = self.to_keep(embedding.apply(features.of_views(range(passes))), like)
+            accumulator.add(like)
             if keeps_others:
                 aside.add(embedding.apply(features.of_views(range(passes, looks.count))))
         if size is None:
@@ -458,6 +461,17 @@ class BackboneDetector(Detector, Generic[Model]):
             )
         kept = aside.result() if keeps_others else None
         return self._set(statistics, embedding, size, kept.embeddings if isinstance(kept, Samples) else None)
+
+    def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
+        """What is kept of the embeddings of normal images: all, unless a detector needs less.
+
+        Parameters
+        ----------
+        embeddings : PatchEmbeddings
+        like : PatchEmbeddings or None
+            What is kept of others already, if any.
+        """
+        return embeddings
 
     def _set(
         self,
@@ -575,16 +589,33 @@ class BackboneDetector(Detector, Generic[Model]):
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.views_of_score()
         prediction = self.score(model, embeddings)
-        return prediction if len(views) == 1 else self._combined(prediction, views)
+        if len(views) > 1:
+            prediction = self._combined(prediction, views)
+        if prediction.regions is not None:
+            judged: np.ndarray = np.any(prediction.regions, axis=(1, 2))
+            if not judged.all():
+                raise InputError(
+                    f"nothing of {(~judged).sum()} of {len(judged)} images is judged, the first at index "
+                    f"{judged.argmin()}: no patch of their regions of interest was among those of the fit"
+                )
+        return prediction
 
     def _combined(self, prediction: Prediction, views: Sequence[View]) -> Prediction:
-        """One prediction of the predictions of all views."""
-        scores = prediction.scores.reshape(-1, len(views)).mean(1)
+        """One prediction of the predictions of all views; a view that shows nothing of what counts says nothing."""
+        of_scores = prediction.scores.reshape(-1, len(views))
+        scores = np.nanmean(of_scores, 1) if np.isnan(of_scores).any() else of_scores.mean(1)
         if prediction.maps is None:
             return Prediction(scores, None, prediction.threshold)
         of_views = torch.from_numpy(prediction.maps.reshape(-1, len(views), *prediction.maps.shape[1:]))
-        maps = mean_of_views(of_views, views).numpy()
-        return Prediction(maps.max((1, 2)) if self.score_is_map_maximum else scores, maps, prediction.threshold)
+        regions = None
+        if prediction.regions is not None:
+            regions = torch.from_numpy(prediction.regions.reshape(-1, len(views), *prediction.regions.shape[1:]))
+        return prediction_within(
+            mean_of_views(of_views, views, regions),
+            None if self.score_is_map_maximum else torch.from_numpy(scores),
+            threshold=prediction.threshold,
+            regions=None if regions is None else regions[:, 0],
+        )
 
     def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         if fitted:
@@ -644,7 +675,7 @@ class BackboneDetector(Detector, Generic[Model]):
         """The constructor's arguments as a file keeps them, names for objects."""
         backbone = self.build_backbone()
         return {
-            **{name: value for name, value in self.get_params(deep=False).items() if name not in RUNTIME},
+            **{n: value for n, value in self.get_params(deep=False).items() if n not in (*RUNTIME, "roi")},
             "backbone": backbone.name,
             "weights": Path(backbone.weights_source).name,
             "layers": list(backbone.layers),
@@ -692,6 +723,10 @@ class BackboneDetector(Detector, Generic[Model]):
             "calibration": None,
             **own,
         }
+        region = self.region_of_interest()
+        if region is not None and region.mask is not None:
+            header["roi"] = region.mask.shape
+            arrays["roi"] = torch.from_numpy(np.packbits(region.mask))
         if self.calibration_ is not None:
             header["calibration"] = self.calibration_.to_dict()
             arrays["calibration.scores"] = torch.from_numpy(self.calibration_.scores)
@@ -705,6 +740,10 @@ class BackboneDetector(Detector, Generic[Model]):
         for name in ("resize", "crop", "layers"):
             value = getattr(detector, name)
             setattr(detector, name, tuple(value) if isinstance(value, list) else value)
+        if "roi" in header:
+            height, width = header["roi"]
+            packed = file.arrays("roi")[""].numpy()
+            detector.roi = np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)
         detector.check_parameters()
         weights = file.arrays("backbone.")
         name = header["parameters"]["backbone"]
@@ -734,11 +773,17 @@ def numbered(prefix: str, embeddings: PatchEmbeddings) -> dict[str, Tensor]:
     return {f"{prefix}.{number}": layer for number, layer in enumerate(embeddings.layers)}
 
 
-def embeddings_of(layers: Mapping[str, Tensor], grids: Iterable[Iterable[int]]) -> PatchEmbeddings:
-    """Embeddings from the layers that a file holds by number."""
+def embeddings_of(
+    layers: Mapping[str, Tensor],
+    grids: Iterable[Iterable[int]],
+    subset: Tensor | None = None,
+    regions: Tensor | None = None,
+) -> PatchEmbeddings:
+    """Embeddings from the layers that a file holds by number, of some of the patches and pixels."""
     ordered = tuple(layers[str(number)] for number in range(len(layers)))
     sizes = tuple((height, width) for height, width in grids)
-    return PatchEmbeddings(ordered, sizes, max(sizes, key=lambda grid: grid[0] * grid[1]))
+    grid = max(sizes, key=lambda grid: grid[0] * grid[1])
+    return PatchEmbeddings(ordered, sizes, grid, None if subset is None else PatchSubset(grid, subset), regions)
 
 
 def _checked(backbone: Any) -> Backbone:

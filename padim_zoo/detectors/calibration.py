@@ -133,6 +133,11 @@ def calibrate(
             prediction = score(model, some)
             scores[some] = prediction.scores
             if prediction.maps is not None:
-                pixels.append(prediction.maps[some % every == 0, ::4, ::4].ravel())
+                chosen = some % every == 0
+                found = prediction.maps[chosen, ::4, ::4]
+                if prediction.regions is not None:
+                    # All pixels: of a small region every fourth of every fourth row may be none.
+                    found = prediction.maps[chosen][prediction.regions[chosen]]
+                pixels.append(found.ravel())
     low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999]).tolist() if pixels else (None, None)
     return Calibration(float(conformal_threshold(scores, rate)), float(rate), len(parts), low, high, scores)

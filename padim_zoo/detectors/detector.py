@@ -37,6 +37,8 @@ class Prediction:
         The scores of the first and the last colour of pictures of the maps: :meth:`Detector.colour_scale`.
     map_threshold : float or None
         Pixels whose score exceeds it lie within the boundary of such a picture.
+    regions : ndarray (N, H, W), bool, or None
+        The pixels that were judged, where there is a region of interest; elsewhere maps are 0. None where all were.
     """
 
     scores: np.ndarray
@@ -44,6 +46,7 @@ class Prediction:
     threshold: float | None = None
     scale: Scale | None = None
     map_threshold: float | None = None
+    regions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -53,7 +56,19 @@ class Prediction:
         """What was said of some images, and of others, by one detector."""
         maps = [part.maps for part in parts if part.maps is not None]
         scores = np.concatenate([part.scores for part in parts])
-        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None)
+        regions = None
+        if maps and any(part.regions is not None for part in parts):
+            known = [
+                np.ones(some.shape, dtype=bool) if part.regions is None else part.regions
+                for some, part in zip(maps, parts, strict=True)
+            ]
+            regions = np.concatenate(known)
+        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None, regions=regions)
+
+    @property
+    def pictured(self) -> np.ndarray | None:
+        """The maps for pictures: NaN where nothing was judged."""
+        return self.maps if self.maps is None or self.regions is None else np.where(self.regions, self.maps, np.nan)
 
     def __repr__(self) -> str:
         maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"

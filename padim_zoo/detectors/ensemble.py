@@ -208,7 +208,20 @@ class Ensemble(Detector):
             weights = self.weights_[of_maps]
             # Members without maps may have all the weight: then those with maps count alike.
             together = np.average(maps, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
-        return Prediction(scores, together, self.threshold_)
+        regions = self._common_regions([prediction for prediction in predictions if prediction.maps is not None])
+        if together is not None and regions is not None:
+            together = np.where(regions, together, np.float32(0))
+        return Prediction(scores, together, self.threshold_, regions=regions)
+
+    @staticmethod
+    def _common_regions(predictions: Sequence[Prediction]) -> np.ndarray | None:
+        """The pixels that all members judge, in which they must agree."""
+        found = [prediction.regions for prediction in predictions if prediction.regions is not None]
+        if not found:
+            return None
+        if len(found) < len(predictions) or any(not np.array_equal(regions, found[0]) for regions in found):
+            raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
+        return found[0]
 
     def _combined(self, calibrations: Sequence[Calibration], scores: Sequence[np.ndarray]) -> np.ndarray:
         """Scores of all members (N,) each to those of the ensemble (N,), float32."""

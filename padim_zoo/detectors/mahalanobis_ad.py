@@ -18,7 +18,7 @@ from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.embedding import PatchEmbeddings, mean_that_counts
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
 from padim_zoo.estimators.statistics import Moments, Samples
@@ -34,9 +34,8 @@ class ImageVectors:
 
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings (1, n, C_l) per layer."""
-        return PatchEmbeddings.of(
-            features.with_maps(tuple(layer.mean((2, 3), keepdim=True) for layer in features.maps))
-        )
+        vectors = tuple(mean_that_counts(layer, None) for layer in features.maps)
+        return PatchEmbeddings.of(Features(vectors, features.image_size, features.views))
 
 
 @dataclass(frozen=True)
@@ -194,8 +193,8 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         return f"{super().features_key} averaged"
 
     def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
-        """Averages only: a thousandth of the maps."""
-        return [layer.mean((2, 3), keepdim=True) for layer in maps]
+        """Averages only, over what counts: a thousandth of the maps."""
+        return [mean_that_counts(layer, regions) for layer in maps]
 
     def draw_embedding(self) -> ImageVectors:
         """Averages of all layers."""

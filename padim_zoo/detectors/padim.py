@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from padim_zoo import registry
@@ -12,14 +14,15 @@ from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.embedding import PatchEmbeddings, PatchSubset, cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import FORMS, DualGaussian, Gaussian
-from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.estimators.statistics import MaskedSamples, Moments, Samples, samples_that_count
 from padim_zoo.features import Features
 from padim_zoo.reduction import REDUCTIONS, Reduction, draw_reduction
 from padim_zoo.registry import detectors
@@ -73,6 +76,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     scoring = frozenset({"sigma", "blur_edges"})
 
     embedding_: Reduction
+    _differing_in_file = False
 
     def __init__(
         self,
@@ -219,6 +223,11 @@ class PaDiM(BackboneDetector[Gaussian]):
         InputError
             If the detector was loaded from a file that does not hold them.
         """
+        if self.statistics_ is None and self._model is not None and self._differing:
+            raise InputError(
+                f"cannot {purpose}: the images of the fit differ in their regions of interest, and the model file does "
+                "not hold these; fit again"
+            )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
             self.statistics_ = Samples(self._model.samples + self._model.mean)
         if self.statistics_ is None and self._model is not None:
@@ -232,9 +241,39 @@ class PaDiM(BackboneDetector[Gaussian]):
         self.build_estimator()  # an estimator that does not exist is refused before any image is read
         return super()._add(parts, known)
 
+    def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
+        """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
+        region = self.region_of_interest()
+        subset = None if like is None else like.subset
+        if subset is None:
+            moved = any(operation.moves for operation in self.views_of_fit().augmentation.operations)
+            if like is not None or region is None or not region.common or moved or embeddings.regions is None:
+                return embeddings
+            counted = cells_that_count(embeddings.regions[:1], embeddings.grid)
+            subset = PatchSubset(embeddings.grid, counted[:, 0].nonzero().flatten())
+        return embeddings.within(subset)
+
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
-        """A Gaussian at each patch."""
-        return self.build_estimator().fit(statistics)
+        """A Gaussian at each patch that counts."""
+        estimator = self.build_estimator()
+        if isinstance(statistics, Moments):
+            return estimator.fit(statistics)
+        samples = samples_that_count(statistics.embeddings)
+        if isinstance(samples, MaskedSamples) and not estimator.takes_masks:
+            raise InputError(
+                f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
+                "that differ make: use full, shrinkage, ledoit-wolf, oas, diagonal, spherical, tied or low-rank, or "
+                "one mask for all images"
+            )
+        return estimator.fit(samples)
+
+    @property
+    def _differing(self) -> bool:
+        """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
+        if isinstance(self.statistics_, Samples):
+            known = self.statistics_.embeddings
+            return known.regions is not None and known.subset is None
+        return self._differing_in_file and self.statistics_ is None
 
     @property
     def gaussian_(self) -> Gaussian:
@@ -245,13 +284,42 @@ class PaDiM(BackboneDetector[Gaussian]):
 
     def score(self, model: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of Mahalanobis distances, and their maxima."""
-        return self.predict_distances(model.squared_distances(embeddings), embeddings.grid)
+        subset, grid = model.mean.subset, embeddings.grid
+        counted = embeddings.present(grid)
+        if subset is None:
+            return self.predict_distances(model.squared_distances(embeddings), grid, embeddings.regions, counted)
+        of_fit = subset.mask()[:, None].expand(-1, embeddings.n)
+        squared = torch.zeros(of_fit.shape)
+        inside = replace(embeddings.within(subset), regions=None)
+        if inside.grids != model.mean.grids:  # Gaussians of images that differ in what counts
+            inside = inside.on_one_grid()
+        squared[subset.indices] = model.squared_distances(inside)
+        counted = of_fit if counted is None else of_fit & counted
+        return self.predict_distances(squared, grid, embeddings.regions, counted)
 
-    def predict_distances(self, squared: Tensor, grid: tuple[int, int]) -> Prediction:
-        """Score images by the squared distances (P, N) of the patches of a grid, by whatever Gaussians."""
+    def predict_distances(
+        self,
+        squared: Tensor,
+        grid: tuple[int, int],
+        regions: Tensor | None = None,
+        counted: Tensor | None = None,
+    ) -> Prediction:
+        """Score images by squared distances, by whatever Gaussians.
+
+        Parameters
+        ----------
+        squared : Tensor (P, N)
+            Of the patches of a grid.
+        grid : tuple of int
+        regions : Tensor (N, H, W), bool, optional
+            The pixels that count.
+        counted : Tensor (P, N), bool, optional
+            The patches that have a distance.
+        """
         distances = squared.sqrt().T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.blur_edges)
-        return Prediction(maps.amax((1, 2)).numpy(), maps.numpy(), self.threshold_)
+        known = None if counted is None else counted.T.reshape(-1, *grid)
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.blur_edges, counted=known)
+        return prediction_within(maps, threshold=self.threshold_, regions=regions, counted=known)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -259,10 +327,11 @@ class PaDiM(BackboneDetector[Gaussian]):
         """What was fitted, in words."""
         mean = self.gaussian_.mean
         network = self.build_backbone().name
+        counted = "" if mean.subset is None else f"{mean.P} of "
         count = self.n_images_ or "an unknown number of"
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images",
-            "patches": f"{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
+            "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
         }
 
     def size_in_bytes(self) -> int:
@@ -285,12 +354,20 @@ class PaDiM(BackboneDetector[Gaussian]):
         arrays |= numbered("mean", gaussian.mean)
         arrays |= {f"reduction.{name}": array for name, array in self.reduction_.arrays().items()}
         if resumable and not isinstance(gaussian, DualGaussian):
+            if self._differing:
+                raise InputError(
+                    "cannot save a resumable model: the images of the fit differ in their regions of interest, and "
+                    "moments cannot tell them apart; save it without --resumable, or use one mask for all images"
+                )
             known = self.known_statistics("save a resumable model")
             moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
             assert moments is not None
             arrays |= {f"moments.{name}": array for name, array in moments.arrays().items()}
             arrays |= {name: layer.clone() for name, layer in numbered("shift", moments.shift).items()}
+        if gaussian.mean.subset is not None:
+            arrays["subset"] = gaussian.mean.subset.indices
         return arrays, {
+            "differing": self._differing,
             "form": gaussian.form,
             "half_error": gaussian.half_error() if half else None,
             "reduction": next(name for name, kind in REDUCTIONS.items() if type(self.reduction_) is kind),
@@ -300,7 +377,9 @@ class PaDiM(BackboneDetector[Gaussian]):
     def restore(self, file: DetectorFile) -> None:
         """Take over what :meth:`model_arrays` gave."""
         header = file.header
-        mean = embeddings_of(file.arrays("mean."), header["grids"])
+        subset = file.arrays("subset").get("")
+        mean = embeddings_of(file.arrays("mean."), header["grids"], subset)
+        self._differing_in_file = header.get("differing", False)
         if header["form"] not in FORMS:
             raise InputError(
                 f"{file.path} holds Gaussians of the form {header['form']!r}, this version knows "
@@ -310,7 +389,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         self.embedding_ = REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
         moments = file.arrays("moments.")
         if moments:
-            shift = embeddings_of(file.arrays("shift."), header["grids"])
+            shift = replace(embeddings_of(file.arrays("shift."), header["grids"]), subset=mean.subset)
             self.statistics_ = Moments.from_arrays(
                 header["n_images"] * self.views_of_fit().augmentation.passes, shift, moments
             )

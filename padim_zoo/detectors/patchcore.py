@@ -15,6 +15,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.embedding import PatchEmbeddings
@@ -152,7 +153,8 @@ class PatchCore(BackboneDetector[Tensor]):
     def fit_model(self, statistics: Samples | Moments) -> Tensor:
         """A coreset of all patches of all images."""
         assert isinstance(statistics, Samples)
-        return self._coreset(_patches(statistics.embeddings), statistics.n * statistics.P)
+        patches = _patches(statistics.embeddings)
+        return self._coreset(patches, len(patches))
 
     def _coreset(self, patches: Tensor, stands_for: int) -> Tensor:
         """A coreset whose size is the share of the patches that were seen, of those that are left of them."""
@@ -191,9 +193,9 @@ class PatchCore(BackboneDetector[Tensor]):
             )
         assert isinstance(fresh.statistics_, Samples)
         self.n_images_ = seen + fresh.n_images_
-        patches = torch.cat([memory, _patches(fresh.statistics_.embeddings)])
-        views = self.n_images_ * self.views_of_fit().augmentation.passes
-        self._model = self._coreset(patches, views * fresh.statistics_.P)
+        more = _patches(fresh.statistics_.embeddings)
+        # The memory stands for as many patches as it is a share of.
+        self._model = self._coreset(torch.cat([memory, more]), round(len(memory) / self.coreset) + len(more))
         self.calibration_ = None
         return self
 
@@ -212,13 +214,17 @@ class PatchCore(BackboneDetector[Tensor]):
         (layer,) = embeddings.layers  # (P, N, D)
         found, indices = nearest_neighbours(layer.flatten(0, 1), model)
         distances, indices = found.view(layer.shape[:2]), indices.view(layer.shape[:2])
-        worst = distances.argmax(0)
+        counted = embeddings.present(embeddings.grid)
+        worst = (distances if counted is None else distances.where(counted, -1.0)).argmax(0)
         images = torch.arange(embeddings.n)
         scores = distances[worst, images]
         if self.neighbours > 1:
             scores = scores * self._weight(model, layer[worst, images], indices[worst, images], scores)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma)
-        return Prediction(scores.numpy(), maps.numpy(), self.threshold_)
+        if counted is not None:
+            scores = scores.where(counted.any(0), torch.nan)
+        known = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
+        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=known)
+        return prediction_within(maps, scores, threshold=self.threshold_, regions=embeddings.regions, counted=known)
 
     def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
         """1 − exp(d*) / Σ exp(d) over the neighbourhood in the memory of the nearest patch, which is one of it.
@@ -257,6 +263,7 @@ class PatchCore(BackboneDetector[Tensor]):
 
 
 def _patches(embeddings: PatchEmbeddings) -> Tensor:
-    """All patches of all images, (P·n, D)."""
+    """All patches of all images that count, at most (P·n, D)."""
     (layer,) = embeddings.layers
-    return layer.flatten(0, 1)
+    counted = embeddings.present(embeddings.grid)
+    return layer.flatten(0, 1) if counted is None else layer[counted]

@@ -68,7 +68,7 @@ class ScikitLearnEstimator:
                 nested.setdefault(outer, {})[inner] = value
         for outer, values in nested.items():  # first, for a part may refuse a value
             own.get(outer, known[outer]).set_params(**values)
-        changed = {name for name, value in own.items() if value is not known[name] and value != known[name]}
+        changed = {name for name, value in own.items() if _differ(value, known[name])}
         for name, value in own.items():
             setattr(self, name, value)
         if changed | nested.keys():
@@ -160,3 +160,12 @@ def normal_images(images: Any, y: Any = None) -> Any:
     if not len(chosen):
         raise InputError(f"all {len(labels)} images are labelled anomalous: expected normal images to fit on")
     return images[chosen] if hasattr(images, "shape") else [images[index] for index in chosen]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are not the same; masks may be arrays, whose comparison is no yes or no."""
+    if one is other:
+        return False
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return type(one) is not type(other) or not np.array_equal(one, other)
+    return bool(one != other)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +15,10 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.embedding import PatchEmbeddings, mean_that_counts
 from padim_zoo.estimators.statistics import Moments, Samples
 from padim_zoo.features import Features
 from padim_zoo.nearest import nearest_neighbours
@@ -37,7 +40,7 @@ class Pyramid:
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings whose last layer (1, n, C) describes whole images."""
         maps = features.maps[: self.levels]
-        image = features.maps[-1].mean((2, 3), keepdim=True)
+        image = mean_that_counts(features.maps[-1], features.regions)
         return PatchEmbeddings.of(features.with_maps((*maps, image)))
 
 
@@ -139,19 +142,31 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
 
     def score(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
         """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
-        found, nearest = nearest_neighbours(embeddings.layers[-1][0], model.layers[-1][0], self.neighbours)
-        maps = [self._map(model, embeddings, image, nearest[image]) for image in range(embeddings.n)]
-        return Prediction(found.mean(1).numpy(), torch.stack(maps).numpy(), self.threshold_)
-
-    def _map(self, model: PatchEmbeddings, embeddings: PatchEmbeddings, image: int, nearest: Tensor) -> Tensor:
-        """The mean over the layers of one image's maps, (H, W)."""
-        total = torch.zeros(self.image_size_)
+        vectors = embeddings.layers[-1][0]
+        shown = ~vectors.isnan().any(1)  # a view may show nothing of what counts
+        found, nearest = nearest_neighbours(vectors.nan_to_num(), model.layers[-1][0], self.neighbours)
         levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
-        for layer, gallery, grid in levels:
-            positions = gallery[:, nearest].flatten(0, 1)
-            distances, _ = nearest_neighbours(layer[:, image], positions)
-            total += anomaly_maps(distances.view(1, *grid), self.image_size_, self.sigma)[0]
-        return total / len(levels)
+        counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
+        maps = torch.zeros(embeddings.n, *self.image_size_)
+        for (layer, gallery, grid), (here, there) in zip(levels, counted, strict=True):
+            for image in shown.nonzero().flatten().tolist():
+                chosen = nearest[image]
+                positions = gallery[:, chosen].flatten(0, 1) if there is None else gallery[:, chosen][there[:, chosen]]
+                known = slice(None) if here is None else here[:, image]
+                distances = torch.zeros(len(layer))
+                distances[known] = nearest_neighbours(layer[known, image], positions)[0][:, 0]
+                maps[image] += anomaly_maps(
+                    distances.view(1, *grid),
+                    self.image_size_,
+                    self.sigma,
+                    counted=None if here is None else here[:, image].view(1, *grid),
+                )[0]
+        return prediction_within(
+            maps / len(levels),
+            found.mean(1).where(shown, torch.nan),
+            threshold=self.threshold_,
+            regions=embeddings.regions,
+        )
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -161,9 +176,17 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The gallery, from which a fit can always go on."""
-        return numbered("gallery", self.model_), {"grids": self.model_.grids}
+        arrays, own = numbered("gallery", self.model_), {"grids": self.model_.grids}
+        if self.model_.regions is not None:
+            arrays["regions"] = torch.from_numpy(np.packbits(self.model_.regions.numpy(), axis=None))
+        return arrays, own
 
     def restore(self, file: DetectorFile) -> None:
         """Take over what :meth:`model_arrays` gave."""
         self._model = embeddings_of(file.arrays("gallery."), file.header["grids"])
+        packed = file.arrays("regions").get("")
+        if packed is not None:
+            shape = (self._model.n, *self.image_size_)
+            counted = np.unpackbits(packed.numpy(), count=math.prod(shape)).reshape(shape).astype(bool)
+            self._model = replace(self._model, regions=torch.from_numpy(counted))
         self.embedding_ = self.draw_embedding()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -17,10 +18,11 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.detectors.student import Recipe, train_student
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.embedding import PatchEmbeddings, cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.statistics import Moments, Samples
 from padim_zoo.features import Features
@@ -197,7 +199,8 @@ class STFPM(BackboneDetector[Pupil]):
             self.progress,
             self.views_of_fit().augmentation.passes,
         )
-        return Pupil(*train_student(self.build_backbone(), _images(statistics.embeddings), recipe))
+        known = statistics.embeddings
+        return Pupil(*train_student(self.build_backbone(), _images(known), recipe, known.regions))
 
     def known_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""
@@ -225,9 +228,10 @@ class STFPM(BackboneDetector[Pupil]):
         rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(prediction.scores, rate))
         assert prediction.maps is not None
-        low, high = (
-            torch.from_numpy(prediction.maps[:, ::4, ::4]).flatten().quantile(torch.tensor([0.5, 0.999])).tolist()
-        )
+        pixels = prediction.maps[:, ::4, ::4]
+        if prediction.regions is not None:
+            pixels = prediction.maps[prediction.regions]
+        low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
         self.calibration_ = Calibration(threshold, float(rate), 1, low, high, prediction.scores)
         return self.calibration_
 
@@ -235,17 +239,20 @@ class STFPM(BackboneDetector[Pupil]):
     def score(self, model: Pupil, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of the product of the layers' distances (equations 2 and 4), and their maxima."""
         teacher, images = self.build_backbone(), _images(embeddings)
-        maps = []
+        maps, regions = [], embeddings.regions
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             pixels = batch.to(teacher.device).float().div_(255)
             product = torch.ones(len(batch), *batch.shape[2:])
             for t, s in zip(teacher(pixels), model.network(pixels), strict=True):
                 halves = (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1) / 2
-                product *= anomaly_maps(halves.cpu(), self.image_size_, 0.0)
+                counted = None
+                if regions is not None:
+                    grid = (int(halves.shape[1]), int(halves.shape[2]))
+                    counted = cells_that_count(regions[start : start + self.batch_size], grid).T.reshape(-1, *grid)
+                product *= anomaly_maps(halves.cpu(), self.image_size_, 0.0, counted=counted)
             maps.append(product)
-        whole = torch.cat(maps)
-        return Prediction(whole.amax((1, 2)).numpy(), whole.numpy(), self.threshold_)
+        return prediction_within(torch.cat(maps), threshold=self.threshold_, regions=regions)
 
     # -- files -------------------------------------------------------------------------------------------------------
 

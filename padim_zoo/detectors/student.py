@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.trainable import frozen, trainable_network
+from padim_zoo.embedding import cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.features import rows_of
 
@@ -59,19 +60,27 @@ class _Progress:
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
-def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], regions: Tensor | None = None) -> Tensor:
     """Sum over the layers of the mean over images and positions of ‖t/‖t‖ − s/‖s‖‖²; twice the paper's equation 3.
+
+    Where there are regions of interest, of the mean over the positions that count.
 
     The authors' code leaves the factor ½ of the paper out, and their learning rate goes with that.
     """
-    layers = [
-        (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1).mean()
-        for t, s in zip(teacher, student, strict=True)
-    ]
-    return torch.stack(layers).sum()
+    total = torch.zeros((), device=teacher[0].device)
+    for t, s in zip(teacher, student, strict=True):
+        squares = (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1)
+        if regions is None:
+            total = total + squares.mean()
+        else:
+            counted = cells_that_count(regions, (int(t.shape[2]), int(t.shape[3]))).T.reshape(squares.shape)
+            total = total + squares[counted.to(squares.device)].mean()
+    return total
 
 
-def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Backbone, Tensor, list[float]]:
+def train_student(
+    teacher: Backbone, images: Tensor, recipe: Recipe, regions: Tensor | None = None
+) -> tuple[Backbone, Tensor, list[float]]:
     """Train a student on normal images, and keep the one that matches held-out images best.
 
     Parameters
@@ -81,6 +90,9 @@ def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Ba
         In all passes, those of one image next to each other. A student learns from all of them, and is held out whole
         images, which it has to match as they are.
     recipe : Recipe
+    regions : Tensor (n·passes, H, W), bool, optional
+        The pixels that count. The losses are over these; the networks see whole images all the same, and the student's
+        batch norms their statistics.
 
     Returns
     -------
@@ -106,14 +118,16 @@ def train_student(teacher: Backbone, images: Tensor, recipe: Recipe) -> tuple[Ba
     optimizer = torch.optim.SGD(
         network.parameters(), lr=_learning_rate(network, recipe), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    key = _key(teacher, images, recipe)
+    held_out_regions = None if regions is None else regions[first]
+    used_regions = None if regions is None else regions[all_views]
+    key = _key(teacher, images, recipe, regions)
     progress = _resume(recipe.checkpoint, key, network, optimizer) or _Progress(
-        initial=_held_out_loss(teacher, network, images[first], recipe.batch_size)
+        initial=_held_out_loss(teacher, network, images[first], recipe.batch_size, held_out_regions)
     )
     while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
-        _epoch(teacher, network, optimizer, images[all_views], recipe, progress.epoch)
+        _epoch(teacher, network, optimizer, images[all_views], recipe, progress.epoch, used_regions)
         progress.epoch += 1
-        loss = _held_out_loss(teacher, network, images[first], recipe.batch_size)
+        loss = _held_out_loss(teacher, network, images[first], recipe.batch_size, held_out_regions)
         progress.losses.append(loss)
         if loss < progress.best:
             progress.best, progress.best_epoch = loss, progress.epoch
@@ -146,30 +160,42 @@ def _normalised(teacher: Backbone, images: Tensor) -> Tensor:
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def _batches(images: Tensor, size: int) -> Iterator[Tensor]:
+def _batches(images: Tensor, regions: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     for start in range(0, len(images), size):
-        yield images[start : start + size]
+        rows = slice(start, start + size)
+        yield images[rows], None if regions is None else regions[rows]
 
 
 def _epoch(
-    teacher: Backbone, network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, recipe: Recipe, epoch: int
+    teacher: Backbone,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    recipe: Recipe,
+    epoch: int,
+    regions: Tensor | None,
 ) -> None:
     """One pass over the images, in an order by the seed and the number of the epoch: a resumed one is the same."""
     network.train()
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(images))
-    for batch in _batches(images[torch.from_numpy(order)], recipe.batch_size):
-        loss = matching_loss(teacher(batch.to(teacher.device).float() / 255), network(_normalised(teacher, batch)))
+    order = torch.from_numpy(np.random.default_rng((recipe.seed, epoch)).permutation(len(images)))
+    shuffled = None if regions is None else regions[order]
+    for batch, counted in _batches(images[order], shuffled, recipe.batch_size):
+        known = teacher(batch.to(teacher.device).float() / 255)
+        loss = matching_loss(known, network(_normalised(teacher, batch)), counted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
 @torch.no_grad()
-def _held_out_loss(teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int) -> float:
+def _held_out_loss(
+    teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int, regions: Tensor | None
+) -> float:
     network.eval()
     total = 0.0
-    for batch in _batches(images, batch_size):
-        loss = matching_loss(teacher(batch.to(teacher.device).float() / 255), network(_normalised(teacher, batch)))
+    for batch, counted in _batches(images, regions, batch_size):
+        known = teacher(batch.to(teacher.device).float() / 255)
+        loss = matching_loss(known, network(_normalised(teacher, batch)), counted)
         total += float(loss) * len(batch)
     return total / len(images)
 
@@ -177,10 +203,11 @@ def _held_out_loss(teacher: Backbone, network: nn.Module, images: Tensor, batch_
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def _key(teacher: Backbone, images: Tensor, recipe: Recipe) -> str:
+def _key(teacher: Backbone, images: Tensor, recipe: Recipe, regions: Tensor | None) -> str:
     """What a training must agree in to be gone on with; not the number of epochs, which may be raised."""
     settings = [recipe.learning_rate, recipe.batch_size, recipe.held_out, recipe.seed]
-    return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {hash_of({'': images})}"
+    seen = hash_of({"": images} if regions is None else {"": images, "regions": regions})
+    return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {seen}"
 
 
 def _write_checkpoint(

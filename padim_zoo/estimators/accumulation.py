@@ -107,6 +107,11 @@ class Accumulator:
                 self._stored = [PatchEmbeddings.concatenate(self._stored)]
 
     def _fold(self) -> None:
+        if any(part.regions is not None and part.subset is None for part in [*self._stored, *self._pending]):
+            raise InputError(
+                "images with regions of interest that differ are kept as samples, which fit neither the memory "
+                "allowed nor the disk: allow more memory (--memory), free some disk, or use one mask for all images"
+            )
         with arrays_up_to(largest_array(self.budget)):
             parts = [*self._stored, PatchEmbeddings.concatenate(self._pending)] if self._pending else self._stored
         self._stored, self._pending = [], []

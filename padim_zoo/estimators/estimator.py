@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import Gaussian
@@ -30,6 +30,9 @@ class Estimator(ABC):
     InputError
         If ``epsilon`` is negative or not a number.
     """
+
+    takes_masks: ClassVar[bool] = False
+    """Whether it asks statistics for ``count(patches)``, and so may be given samples that some images lack."""
 
     def __init__(self, epsilon: float = EPSILON) -> None:
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < float("inf"):

@@ -255,7 +255,7 @@ class DualGaussian(Gaussian):
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
         layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
-        samples = PatchEmbeddings(layers, mean.grids, mean.grid)
+        samples = PatchEmbeddings(layers, mean.grids, mean.grid, mean.subset)
         return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
 
 

@@ -17,7 +17,7 @@ from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
-from padim_zoo.estimators.statistics import Samples, Statistics
+from padim_zoo.estimators.statistics import Samples, Statistics, divisor, per_patch
 from padim_zoo.parallel import map_blocks
 
 DUAL_CONDITION = 1e5
@@ -36,8 +36,10 @@ class Spread:
 
     Attributes
     ----------
-    n, D : int
-        Images and channels.
+    n : int or Tensor (p,)
+        Images, float64 where they differ from patch to patch.
+    D : int
+        Channels.
     trace : Tensor (p,), float64
         tr(S).
     squared_norm : Tensor (p,), float64
@@ -46,20 +48,22 @@ class Spread:
         Σᵢ ‖xᵢ − x̄‖⁴ over the n samples.
     """
 
-    n: int
+    n: int | Tensor
     D: int
     trace: Tensor
     squared_norm: Tensor
     fourth: Tensor
 
     @property
-    def biased(self) -> float:
+    def biased(self) -> float | Tensor:
         """(n − 1)/n, which turns S into the maximum-likelihood covariance that shrinkage formulas are stated for."""
         return (self.n - 1) / self.n
 
 
 class LinearShrinkage(Estimator):
     """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
+
+    takes_masks = True
 
     @abstractmethod
     def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
@@ -79,9 +83,9 @@ class LinearShrinkage(Estimator):
         return PrimalGaussian(statistics.mean, factor)
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
-        centred = samples.embeddings - samples.mean
+        centred = samples.centred()
         whitener, s, b = _as_precise_as_needed(
-            lambda patches, limit: self._dual(centred, patches, limit),
+            lambda patches, limit: self._dual(centred, samples.count(patches), patches, limit),
             DUAL_CONDITION,
             samples.P,
             8 * samples.n * (4 * samples.n + samples.D),
@@ -95,30 +99,34 @@ class LinearShrinkage(Estimator):
             raise _IllConditionedError
         return a, b
 
-    def _dual(self, centred: PatchEmbeddings, patches: slice, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-        divisor = max(centred.n - 1, 1)
-        kernel = centred.inner_products(centred, patches, torch.float64) / divisor
+    def _dual(
+        self, centred: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # Samples that are absent at a patch are rows of zeros there, which change no product.
+        freedom = divisor(n)
+        kernel = centred.inner_products(centred, patches, torch.float64) / per_patch(freedom, 3)
         squares = kernel.diagonal(dim1=1, dim2=2)
         a, b = self._regularised(
             Spread(
-                centred.n,
+                n,
                 centred.D,
                 trace=squares.sum(1),
                 squared_norm=kernel.square().sum((1, 2)),
-                fourth=(squares * divisor).square().sum(1),
+                fourth=(squares * per_patch(freedom, 2)).square().sum(1),
             ),
             limit,
         )
         kernel *= a[:, None, None]
         kernel.diagonal(dim1=1, dim2=2).add_(b[:, None])
-        s = a / divisor
+        s = a / freedom
         return whitening_factor(kernel) * s.sqrt()[:, None, None], s, b
 
     def _primal(self, statistics: Statistics, patches: slice, limit: float) -> tuple[Tensor]:
-        covariance = statistics.scatter(patches) / max(statistics.n - 1, 1)
+        n = statistics.count(patches)
+        covariance = statistics.scatter(patches) / per_patch(divisor(n), 3)
         a, b = self._regularised(
             Spread(
-                statistics.n,
+                n,
                 statistics.D,
                 trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
                 squared_norm=covariance.square().sum((1, 2)),

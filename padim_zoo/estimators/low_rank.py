@@ -9,7 +9,7 @@ from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import Gaussian, LowRankGaussian
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION, TINY
-from padim_zoo.estimators.statistics import Statistics
+from padim_zoo.estimators.statistics import Statistics, divisor, per_patch
 from padim_zoo.parallel import map_blocks
 
 
@@ -32,6 +32,8 @@ class LowRank(Estimator):
         If ``k`` is not a positive integer.
     """
 
+    takes_masks = True
+
     def __init__(self, k: int = 20, epsilon: float = EPSILON) -> None:
         super().__init__(epsilon)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -43,7 +45,8 @@ class LowRank(Estimator):
         k = min(self.k, D)
 
         def block(patches: slice) -> tuple[Tensor, Tensor, Tensor]:
-            values, vectors = torch.linalg.eigh(statistics.scatter(patches) / max(n - 1, 1))
+            freedom = per_patch(divisor(statistics.count(patches)), 3)
+            values, vectors = torch.linalg.eigh(statistics.scatter(patches) / freedom)
             values = values.clamp_min(0)
             rest = values[:, : D - k].mean(1) if k < D else torch.zeros(len(values), dtype=values.dtype)
             b = (rest + self.epsilon).clamp_min(TINY)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.arrays import filled
+from padim_zoo.embedding import PatchEmbeddings, PatchSubset, cells_that_count
+from padim_zoo.errors import InputError
 from padim_zoo.parallel import map_blocks
 
 
@@ -39,6 +42,9 @@ class Statistics(Protocol):
 
     @property
     def mean(self) -> PatchEmbeddings: ...
+
+    def count(self, patches: slice) -> int | Tensor:
+        """Images that have a sample at the patches: n, or where that differs, (p,), float64."""
 
     def scatter(self, patches: slice) -> Tensor:
         """Σᵢ (xᵢ − x̄)(xᵢ − x̄)ᵀ, (p, D, D)."""
@@ -82,6 +88,14 @@ class Samples:
         """Mean over the images."""
         return self.embeddings.mean()
 
+    def count(self, patches: slice) -> int | Tensor:
+        """Images."""
+        return self.n
+
+    def centred(self) -> PatchEmbeddings:
+        """The samples about their mean."""
+        return self.embeddings - self.mean
+
     def scatter(self, patches: slice) -> Tensor:
         """Scatter matrices, (p, D, D)."""
         deviations = self._deviations(patches)
@@ -97,6 +111,90 @@ class Samples:
 
     def _deviations(self, patches: slice) -> Tensor:
         return (self.embeddings[patches] - self.mean[patches]).double()
+
+
+LEAST_SAMPLES = 2
+"""Images that a patch must be seen in for its Gaussian to be estimated, where not all images have a sample there."""
+
+
+class MaskedSamples(Samples):
+    """Samples of which some are absent at some patches: n differs from patch to patch.
+
+    Parameters
+    ----------
+    embeddings : PatchEmbeddings
+        On one grid.
+    present : Tensor (P, n), bool
+        At least one image at every patch.
+    """
+
+    def __init__(self, embeddings: PatchEmbeddings, present: Tensor) -> None:
+        (layer,) = embeddings.layers
+
+        def shown(rows: slice) -> Tensor:
+            return layer[rows] * present[rows].unsqueeze(2)
+
+        super().__init__(embeddings._like((filled(tuple(layer.shape), layer.dtype, shown),)))
+        self.present = present
+
+    def count(self, patches: slice) -> int | Tensor:
+        """Images with a sample at each patch, (p,), float64."""
+        return self.present[patches].sum(1, dtype=torch.float64)
+
+    @cached_property
+    def mean(self) -> PatchEmbeddings:
+        """Mean at each patch over the images that have a sample there."""
+        (layer,) = self.embeddings.layers
+        counts = self.present.sum(1, dtype=torch.float64)[:, None, None]
+
+        def mean(rows: slice) -> Tensor:
+            return (layer[rows].sum(1, keepdim=True, dtype=torch.float64) / counts[rows]).float()
+
+        shape = (layer.shape[0], 1, layer.shape[2])
+        n_bytes = layer.shape[1] * layer.shape[2] * layer.element_size()
+        return self.embeddings._like((filled(shape, torch.float32, mean, n_bytes),))
+
+    def centred(self) -> PatchEmbeddings:
+        """The samples about their mean; 0 where there is none."""
+        (layer,), (mean,) = self.embeddings.layers, self.mean.layers
+
+        def part(rows: slice) -> Tensor:
+            return (layer[rows] - mean[rows]) * self.present[rows].unsqueeze(2)
+
+        return self.embeddings._like((filled(tuple(layer.shape), layer.dtype, part),))
+
+    def _deviations(self, patches: slice) -> Tensor:
+        return super()._deviations(patches) * self.present[patches].unsqueeze(2)
+
+
+def samples_that_count(embeddings: PatchEmbeddings) -> Samples:
+    """What is known at the patches that count in all images, or in some.
+
+    Patches that count in no image are left out. Where images differ, so are those that count in fewer than
+    :data:`LEAST_SAMPLES`: nothing is known of how they vary.
+
+    Raises
+    ------
+    InputError
+        If no patch is left.
+    """
+    if embeddings.regions is None:
+        return Samples(embeddings)
+    present = cells_that_count(embeddings.regions, embeddings.grid)
+    if embeddings.subset is not None:
+        present = present[embeddings.subset.indices]
+    differs = bool((present.any(1) & ~present.all(1)).any())
+    counts = present.sum(1)
+    kept = (counts >= (LEAST_SAMPLES if differs else 1)).nonzero().flatten()
+    if not len(kept):
+        raise InputError(
+            f"no patch counts in {LEAST_SAMPLES} or more of the {embeddings.n} images: expected regions of interest "
+            "that overlap"
+        )
+    if embeddings.subset is None:
+        embeddings = embeddings.within(PatchSubset(embeddings.grid, kept))
+    embeddings = replace(embeddings, regions=None)
+    return MaskedSamples(embeddings.on_one_grid(), present[kept]) if differs else Samples(embeddings)
 
 
 @dataclass(frozen=True)
@@ -199,6 +297,10 @@ class Moments:
         """Mean over the images."""
         return self.shift + self.shift.like_patches((self.first / self.n).float())
 
+    def count(self, patches: slice) -> int | Tensor:
+        """Images."""
+        return self.n
+
     def scatter(self, patches: slice) -> Tensor:
         """Scatter matrices, (p, D, D)."""
         first = self.first[patches]
@@ -231,3 +333,13 @@ class Moments:
     def from_arrays(cls, n: int, shift: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Moments:
         """The moments that gave these arrays."""
         return cls(n, shift, arrays["first"], arrays["second"], arrays["third"], arrays["fourth_power"])
+
+
+def divisor(n: int | Tensor) -> float | Tensor:
+    """n − 1, which makes a covariance of a scatter, but at least 1."""
+    return (n - 1).clamp_min(1) if isinstance(n, Tensor) else max(n - 1, 1)
+
+
+def per_patch(number: float | Tensor, dims: int) -> float | Tensor:
+    """A number of each patch, (p,), against arrays of so many dimensions; a number of all as it is."""
+    return number.view(-1, *[1] * (dims - 1)) if isinstance(number, Tensor) else number

@@ -8,18 +8,20 @@ from torch import Tensor
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, whitening_factor
 from padim_zoo.estimators.linear_shrinkage import TINY
-from padim_zoo.estimators.statistics import Statistics
+from padim_zoo.estimators.statistics import Statistics, divisor, per_patch
 from padim_zoo.parallel import for_each_block, map_blocks
 
 
 class Diagonal(Estimator):
     """Σ = diag(S) + εI: the variance of each channel, divisor n − 1; correlations are ignored."""
 
+    takes_masks = True
+
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
 
         def weights(patches: slice) -> Tensor:
-            variance = statistics.squares(patches) / max(n - 1, 1)
+            variance = statistics.squares(patches) / per_patch(divisor(statistics.count(patches)), 2)
             return (self._pool(variance) + self.epsilon).clamp_min(TINY).rsqrt().float()
 
         (weight,) = map_blocks(lambda patches: (weights(patches),), statistics.P, 16 * n * D)
@@ -39,6 +41,8 @@ class Spherical(Diagonal):
 class Tied(Estimator):
     """Σ = mean over patches of S, + εI: a mean per patch, one covariance for all (linear discriminant analysis)."""
 
+    takes_masks = True
+
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
         covariance = torch.zeros(D, D, dtype=torch.float64)
@@ -47,7 +51,10 @@ class Tied(Estimator):
             # In the order of the patches, in float64: the cut into blocks is below float32's notice.
             covariance.add_(scatter)
 
-        for_each_block(lambda patches: statistics.scatter(patches).sum(0), statistics.P, 8 * D * (D + n), add)
-        covariance /= statistics.P * max(n - 1, 1)
+        def pooled(patches: slice) -> Tensor:
+            return (statistics.scatter(patches) / per_patch(divisor(statistics.count(patches)), 3)).sum(0)
+
+        for_each_block(pooled, statistics.P, 8 * D * (D + n), add)
+        covariance /= statistics.P
         covariance.diagonal().add_(max(self.epsilon, TINY))
         return PrimalGaussian(statistics.mean, whitening_factor(covariance[None]).float())

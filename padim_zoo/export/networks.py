@@ -22,6 +22,7 @@ from padim_zoo.detectors.patchcore import PatchCore, local_patches
 from padim_zoo.detectors.stfpm import STFPM
 from padim_zoo.embedding import nearest_positions
 from padim_zoo.errors import InputError
+from padim_zoo.estimators.gaussian import Gaussian
 from padim_zoo.export.distances import distances_of
 from padim_zoo.export.pixels import Pixels
 from padim_zoo.nearest import nearest_neighbours
@@ -314,7 +315,11 @@ def exportable(
             raise InputError(
                 f"a detector with {option} cannot be exported: a network scores one whole view of an image"
             )
-    detector.model_  # noqa: B018  an unfitted detector says so
+    if isinstance(detector.model_, Gaussian) and detector.model_.mean.subset is not None:
+        raise InputError(
+            "a detector that was fitted with regions of interest cannot be exported: its Gaussians do not cover all "
+            "patches, and a network scores a whole image"
+        )
     backbone = detector.build_backbone()
     wanted = precision or backbone.precision
     if wanted not in PRECISIONS:

@@ -53,6 +53,7 @@ def evaluate(
     masks: Sequence[np.ndarray | None] | None = None,
     *,
     aupro_limit: float = 0.3,
+    judged: np.ndarray | None = None,
 ) -> Figures:
     """Judge the scores and maps of N test images.
 
@@ -70,6 +71,8 @@ def evaluate(
         its pixels normal.
     aupro_limit : float
         The false positive rate up to which AUPRO counts.
+    judged : ndarray (N, H, W), bool, optional
+        The pixels that count; those outside have no part in any pixel figure.
 
     Raises
     ------
@@ -86,7 +89,10 @@ def evaluate(
     else:
         maps = check_maps(maps, len(labels))
         known, truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
-        pixels, regions = rank_pixels([maps[image] for image in known], truth)
+        inside = _pixels_that_count(judged, maps.shape, labels, masks, notes)
+        pixels, regions = rank_pixels(
+            [maps[image] for image in known], truth, None if inside is None else [inside[image] for image in known]
+        )
         notes += _undefined("pixel", pixels)
     values = {
         **_ranking_figures("image", images),
@@ -108,6 +114,31 @@ def _curves(pixels: Ranking, regions: np.ndarray, limit: float) -> dict[str, np.
         "pixel_pr": (recalls, precision_curve(pixels, recalls)),
     }
     return {name: np.stack(curve).astype(np.float32) for name, curve in found.items()}
+
+
+def _pixels_that_count(
+    judged: np.ndarray | None,
+    shape: tuple[int, ...],
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None] | None,
+    notes: list[str],
+) -> np.ndarray | None:
+    """The pixels that count, checked; adds to the notes."""
+    if judged is None:
+        return None
+    judged = np.asarray(judged, dtype=bool)
+    if judged.shape != shape:
+        raise InputError(f"the pixels that count have shape {judged.shape}: expected {shape}, that of the maps")
+    outside = sum(
+        mask is not None and bool(np.any(mask)) and not (np.asarray(mask, dtype=bool) & inside).any()
+        for mask, inside in zip(masks or [], judged, strict=False)
+    )
+    if outside:
+        notes.append(
+            f"the defects of {outside} of {int(labels.sum())} anomalous images lie outside the region of interest: "
+            "all their pixels in it count as normal, and the images as anomalous"
+        )
+    return judged
 
 
 def _pixel_truth(

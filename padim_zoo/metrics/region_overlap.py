@@ -20,7 +20,9 @@ from padim_zoo.metrics.ranking import Ranking, area_shares, detection_curve, ran
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tuple[Ranking, np.ndarray]:
+def rank_pixels(
+    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], judged: Sequence[np.ndarray | None] | None = None
+) -> tuple[Ranking, np.ndarray]:
     """Rank the anomalous pixels of a whole test set among its normal ones, and say which defect each belongs to.
 
     Parameters
@@ -29,6 +31,9 @@ def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tupl
         Finite anomaly scores; larger is more anomalous.
     masks : sequence of ndarray (H, W), bool
         Where the defects are.
+    judged : sequence of (ndarray (H, W), bool, or None), optional
+        The pixels that count; None for all. A defect is what is connected in the mask, of which the pixels outside are
+        left out.
 
     Returns
     -------
@@ -39,15 +44,17 @@ def rank_pixels(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> tupl
     """
     normal, anomalous, regions = [], [], []
     found = 0
-    for scores, mask in zip(maps, masks, strict=True):
-        if not mask.any():
-            normal.append(scores.ravel())
-            continue
-        components, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
-        normal.append(scores[~mask])
-        anomalous.append(scores[mask])
-        regions.append(components[mask] - 1 + found)
-        found += count
+    for scores, mask, inside in zip(maps, masks, judged or [None] * len(masks), strict=True):
+        components, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS) if mask.any() else (mask.astype(np.int32), 0)
+        if inside is not None:
+            scores, components = scores[inside], components[inside]
+        normal.append(scores[components == 0])
+        if components.any():
+            # Numbered without the defects that lie outside.
+            numbers = np.unique(components[components > 0], return_inverse=True)[1].ravel()
+            anomalous.append(scores[components > 0])
+            regions.append((numbers + found).astype(np.int32))
+            found += int(numbers.max()) + 1
     ranking = rank(_concatenate(normal, np.float32), _concatenate(anomalous, np.float32))
     return ranking, _concatenate(regions, np.int32)[ranking.order]
 

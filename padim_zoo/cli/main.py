@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Judge a saved detector on the test images of a data set."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show what padim-zoo keeps on disk to save time; remove it."),
+    "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Write a package that a plugin of yours can start from."),
     "data": ("padim_zoo.cli.data:data", "Make the synthetic data set; check a folder of images."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""

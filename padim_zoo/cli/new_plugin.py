@@ -1,0 +1,28 @@
+"""``padim-zoo new-plugin``: a package that a plugin can start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@click.option("--kind", required=True, type=click.Choice(["backbone", "estimator", "detector", "dataset"]))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=".", help="Folder to make it in.  [default: this one]"
+)
+def new_plugin(name: str, kind: str, output: Path) -> None:
+    """Write a package that a plugin of yours can start from.
+
+    The folder padim-zoo-NAME is a package that registers a backbone, estimator, detector or dataset NAME when it is
+    installed, with tests that pass as they are. Change its module until it does what you want.
+    """
+    from padim_zoo.scaffold.package import new_plugin as write
+
+    folder = write(name, kind, output)
+    click.echo(f"wrote      {folder}, a package that registers the {kind} {name.removeprefix('padim-zoo-')}")
+    click.echo(f"install    pip install -e '{folder}[test]'")
+    click.echo(f"test       python -m pytest {folder}")
+    click.echo(f"see        padim-zoo list {kind}s")

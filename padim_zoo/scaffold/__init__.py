@@ -1,0 +1,1 @@
+"""Packages that a plugin starts from: whole, installable, and with tests that pass."""

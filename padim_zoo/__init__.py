@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.stfpm import STFPM as STFPM
     from padim_zoo.errors import InputError as InputError
     from padim_zoo.registry import load_plugin as load_plugin
+    from padim_zoo.report.notebook import Leaderboard as Leaderboard
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Ensemble": "padim_zoo.detectors.ensemble",
     "InputError": "padim_zoo.errors",
+    "Leaderboard": "padim_zoo.report.notebook",
     "MahalanobisAD": "padim_zoo.detectors.mahalanobis_ad",
     "PaDiM": "padim_zoo.detectors.padim",
     "PatchCore": "padim_zoo.detectors.patchcore",

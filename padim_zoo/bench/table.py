@@ -20,10 +20,10 @@ _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTING
 """The columns that tell rows apart, the most telling first."""
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
-_COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
+COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
 _PUBLISHED = tuple(f"published_{name}" for name in FIGURES)
 _DIFFERENCES = tuple(f"difference_{name}" for name in FIGURES)
-_HEADINGS = {
+HEADINGS = {
     "image_auroc": "image\nAUROC",
     "pixel_auroc": "pixel\nAUROC",
     "aupro": "AUPRO",
@@ -40,7 +40,7 @@ _HEADINGS = {
 }
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
-_BETTER = {column.name: column.better for column in COLUMNS if column.better}
+BETTER = {column.name: column.better for column in COLUMNS if column.better}
 
 
 def render(
@@ -97,18 +97,18 @@ class _View:
         yield from parts
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table(records(self.board), self._figures(), list(_COSTS)))
+        return Measurement.get(console, options, self._table(records(self.board), self._figures(), list(COSTS)))
 
     def _figures(self) -> list[str]:
         wanted = self.sorted_by
-        figures = [*FIGURES, *((wanted,) if wanted in _BETTER and wanted not in (*FIGURES, *_COSTS) else ())]
+        figures = [*FIGURES, *((wanted,) if wanted in BETTER and wanted not in (*FIGURES, *COSTS) else ())]
         return figures + [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in self.board.columns]
 
     def _fitted(
         self, console: Console, options: ConsoleOptions, rows: list[dict[str, Any]], shown: int
     ) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
-        figures, costs = self._figures(), list(_COSTS)
+        figures, costs = self._figures(), list(COSTS)
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
@@ -126,17 +126,17 @@ class _View:
         heading = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [heading, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
-        lines = [] if self.max_lines is not None else _remarks(rows, _telling(rows))
+        lines = [] if self.max_lines is not None else _remarks(rows, telling_columns(rows))
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
         if dropped:
-            names = ", ".join(_HEADINGS.get(name, name).replace("\n", " ") for name in dropped)
+            names = ", ".join(HEADINGS.get(name, name).replace("\n", " ") for name in dropped)
             lines.append(Text(f"too narrow for: {names}", style="dim"))
         return [heading, table, *lines]
 
     def _chart(self, rows: list[dict[str, Any]], width: int) -> _Chart | None:
         """The bars of the main figure; None where no row has one."""
-        candidates = [self.sorted_by] if self.sorted_by in _BETTER else list(FIGURES)
+        candidates = [self.sorted_by] if self.sorted_by in BETTER else list(FIGURES)
         for name in candidates:
             values = [row[name] for row in rows if row[name] is not None]
             if values:
@@ -147,7 +147,7 @@ class _View:
                     if row.get(f"{name}_low") is not None and row.get(f"{name}_high") is not None
                 }
                 lows = [low for low, _ in intervals.values()]
-                axis = figure_axis([*values, *lows]) if _BETTER[name] == "high" else cost_axis(values)
+                axis = figure_axis([*values, *lows]) if BETTER[name] == "high" else cost_axis(values)
                 return None if axis is None else _Chart(name, axis, width, intervals)
         return None
 
@@ -159,7 +159,7 @@ class _View:
         chart: _Chart | None = None,
         shown: int | None = None,
     ) -> Table:
-        leading = _telling(rows)
+        leading = telling_columns(rows)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name in leading:
             # On a podium every row is a mean; over how many categories is what one has to know of it.
@@ -167,11 +167,11 @@ class _View:
             table.add_column(title, overflow="fold")
         columns = [*figures, *costs]
         for name in columns:
-            table.add_column(_HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+            table.add_column(HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
             if chart is not None and name == chart.name:
-                title = _HEADINGS.get(name, name).replace("\n", " ")
+                title = HEADINGS.get(name, name).replace("\n", " ")
                 table.add_column(f"{title}\n{chart.axis.labels(chart.width)}", no_wrap=True)
-        best = _best(self.board, figures)
+        best = best_figures(self.board, figures)
         previous_mean = False
         for number, row in enumerate(rows[:shown]):
             if is_mean(row) and not previous_mean and number:
@@ -217,7 +217,7 @@ def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
 
 
-def _telling(rows: list[dict[str, Any]]) -> list[str]:
+def telling_columns(rows: list[dict[str, Any]]) -> list[str]:
     """The columns that it takes to tell the rows apart: what follows from those before it is left out."""
     telling = ["category"]
     for name in _TELLING:
@@ -227,7 +227,7 @@ def _telling(rows: list[dict[str, Any]]) -> list[str]:
     return telling
 
 
-def _best(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
+def best_figures(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Row number and column of every figure that no other row of its category beats."""
     best: set[tuple[int, str]] = set()
     board = board.reset_index(drop=True)
@@ -236,8 +236,8 @@ def _best(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
         rivals = rows[rows["categories"] == rows["categories"].max()]
         for name in names:
             values = rivals[name].dropna()
-            if name in _BETTER and len(values) > 1:
-                winner = values.max() if _BETTER[name] == "high" else values.min()
+            if name in BETTER and len(values) > 1:
+                winner = values.max() if BETTER[name] == "high" else values.min()
                 best |= {(int(number), name) for number in values.index[values == winner]}
     return best
 
@@ -248,7 +248,7 @@ def _figure(row: dict[str, Any], name: str, best: bool) -> Text:
         return Text("–")
     if name in _DIFFERENCES:
         return Text(f"{value:+.3f} ")
-    if _BETTER.get(name) == "high" or name in _PUBLISHED:
+    if BETTER.get(name) == "high" or name in _PUBLISHED:
         text = f"{value:.3f}"
         deviation = row.get(f"{name}_std")
         text += f"±{deviation:.3f}".replace("0.", ".") if deviation is not None else ""

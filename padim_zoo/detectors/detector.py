@@ -80,6 +80,12 @@ class Prediction:
         """The decision of each image, bool (N,), or None without a threshold."""
         return None if self.threshold is None else self.scores > self.threshold
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores, decisions and small pictures of the maps."""
+        from padim_zoo.detectors.notebook_view import to_html
+
+        return to_html(self)
+
 
 class Detector(ScikitLearnEstimator, ABC):
     """An image anomaly detector that learns from normal images only, in scikit-learn's manners.

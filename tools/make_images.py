@@ -3,8 +3,9 @@
     padim-zoo bench --no-cache --detectors padim,patchcore --categories cable,fabric,gear --output runs
     python tools/make_images.py runs --output docs/images
 
-``leaderboard.svg`` is what ``padim-zoo leaderboard runs --sort image_auroc`` shows on a terminal; ``panels.jpg`` and
-``kinds.jpg`` are pictures of predictions. Costs are those of the machine that filled the store.
+``leaderboard.svg`` is what ``padim-zoo leaderboard runs --sort image_auroc`` shows on a terminal; ``roc.svg`` is
+``padim-zoo plot runs --kind roc``; ``panels.jpg`` and ``kinds.jpg`` are pictures of predictions.
+Costs are those of the machine that filled the store.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from padim_zoo.data.image import read_image, read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.report.pictures import boundary, frame, heat_map, highlight, overlay, panels
+from padim_zoo.report.plots import plot
 
 SHOWN = (("gear", "missing", 1), ("fabric", "scratch", 1), ("gear", "good", 0))
 """Category, kind and number of the images in panels.jpg: a normal one has to look normal."""
@@ -67,6 +69,7 @@ def main(runs: Path, output: Path) -> None:
     board = sort_rows(leaderboard(RunStore(runs).read_all().documents), "image_auroc")
     command = "padim-zoo leaderboard runs --sort image_auroc"
     save_terminal(render(board, "image_auroc", bars=True), output / "leaderboard.svg", command)
+    plot(RunStore(runs), "roc", output / "roc.svg")
     draw_predictions(output)
     for path in sorted(output.iterdir()):
         click.echo(f"{path} {path.stat().st_size / 1e3:.0f} kB")

@@ -153,7 +153,7 @@ def draw_curves(canvas: Any, store: RunStore, rows: list[dict[str, Any]], kind: 
     columns = 2 if len(names) == 4 else min(3, len(names))
     height = -(-len(names) // columns)
     width = WIDTH if columns > 1 else WIDTH / 2
-    canvas.set_size_inches(width, height * (width / columns) * 0.98 + 0.25)
+    canvas.set_size_inches(width, height * (width / columns) * (0.8 if columns == 2 else 0.98) + 0.25)
     panels = canvas.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
     categories = list(dict.fromkeys(row["category"] for row, _ in found))
     looks = dict(zip(categories, lines(len(categories)), strict=True))

@@ -15,11 +15,11 @@ IMAGES = ROOT / "docs" / "images"
 
 def test_pictures_are_small_and_readable() -> None:
     paths = sorted(IMAGES.iterdir())
-    assert {"leaderboard.svg", "panels.jpg", "kinds.jpg"} <= {path.name for path in paths}
+    assert {"leaderboard.svg", "roc.svg", "panels.jpg", "kinds.jpg"} <= {path.name for path in paths}
     for path in paths:
         assert path.stat().st_size < 150_000
         if path.suffix == ".svg":
-            assert path.read_text(encoding="utf-8").lstrip().startswith("<svg")
+            assert "<svg" in path.read_text(encoding="utf-8")
         else:
             with Image.open(path) as image:
                 image.load()
@@ -34,9 +34,5 @@ def test_a_terminal_as_svg_needs_no_network(tmp_path: Path) -> None:
     tool.save_terminal(Text("a<b ━━╸", style="green"), tmp_path / "shown.svg", "padim-zoo", 40)
     for path in (tmp_path / "shown.svg", *IMAGES.glob("*.svg")):
         text = path.read_text(encoding="utf-8")
-        assert set(re.findall(r"https?://[^\s\"'<>)]+", text)) <= {
-            "http://www.w3.org/2000/svg",
-            "http://www.w3.org/1999/xlink",
-            "https://www.textualize.io",
-        }
+        assert not re.findall(r"(?:href|src)=[\"']?http|url\([\"']?http|@import|@font-face", text)
     assert "━━╸" in (tmp_path / "shown.svg").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ is read, and is compared by :meth:`DetectorFile.verify`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,25 @@ class DetectorFile:
         for name, array in self.arrays("").items():
             if hash_of({"": array}) != self.header["arrays"][name][2]:
                 raise InputError(f"{self.path} is damaged: its array {name} is not what was saved; fit it again")
+
+
+@dataclass(frozen=True)
+class DetectorInMemory(DetectorFile):
+    """Header and arrays of a detector that are in memory, as :meth:`BackboneDetector.contents` gives them.
+
+    Attributes
+    ----------
+    path : Path
+        What errors call it.
+    tensors : dict of str to Tensor
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def arrays(self, prefix: str) -> dict[str, Tensor]:
+        """The arrays whose names start with ``prefix``, by the rest of their names."""
+        prefix = self.within + prefix
+        return {name.removeprefix(prefix): array for name, array in self.tensors.items() if name.startswith(prefix)}
 
 
 def _form(array: Tensor) -> list[Any]:

@@ -43,7 +43,7 @@ def import_model(ctx: click.Context, /, files: tuple[Path, ...], output: Path, m
 
     \b
     FILES are one of
-      MODEL.ckpt           a Lightning checkpoint of anomalib 2
+      MODEL.ckpt           a Lightning checkpoint of anomalib 2, of Padim or PadimZoo
       MODEL.pt             an export of anomalib 2 to torch
       MEAN.pt COV_INV.pt   statistics that anodet saved
       TRAIN.pkl            the pickle [mean, covariance] of the first implementation

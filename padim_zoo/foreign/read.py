@@ -14,6 +14,7 @@ from padim_zoo.foreign.anomalib import is_anomalib, read_anomalib
 from padim_zoo.foreign.foreign_model import ForeignModel
 from padim_zoo.foreign.inert_pickle import read_pickle, read_torch_file
 from padim_zoo.foreign.statistics_files import read_anodet, read_channels, read_first_implementation
+from padim_zoo.foreign.wrapped import WrappedDetector, is_wrapped, read_wrapped
 
 PICKLES = (".pkl", ".pickle")
 
@@ -33,13 +34,14 @@ def read_model(
     resize: Any = of_the_source,
     crop: Any = of_the_source,
     trust_pickle: bool = False,
-) -> ForeignModel:
+) -> ForeignModel | WrappedDetector:
     """The PaDiM that another program saved.
 
     Parameters
     ----------
     paths : sequence of path
-        A checkpoint (``.ckpt``) or torch export (``.pt``) of anomalib; or anodet's ``mean.pt`` and ``cov_inv.pt``; or
+        A checkpoint (``.ckpt``) or torch export (``.pt``) of anomalib, or a checkpoint of the model ``PadimZoo`` of the
+        plugin padim-zoo-anomalib, whichever detector it holds; or anodet's ``mean.pt`` and ``cov_inv.pt``; or
         the first implementation's pickle (``.pkl``).
     backbone, weights, layers, channels
         What files of bare statistics do not say: the name of the network (guessed from the dimensions otherwise), its
@@ -77,6 +79,10 @@ def read_model(
         model = read_first_implementation(read_pickle(files[0]), files[0], **asked)
     else:
         content = read_torch_file(files[0])
+        if is_wrapped(content):
+            if any(value is not None for value in (backbone, weights, layers, channels)):
+                raise InputError(f"{files[0]} holds a whole detector of padim-zoo: leave all other options out")
+            return read_wrapped(content, files[0])
         if isinstance(content, Tensor):
             raise InputError(f"{files[0]} holds one tensor: give the other file too, MEAN COV_INV")
         if not is_anomalib(content):

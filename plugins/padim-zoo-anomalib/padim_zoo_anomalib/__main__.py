@@ -8,9 +8,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run anomalib's command line."""
-    import padim_zoo_anomalib.lightning_model  # noqa: F401  registers the model
-
     from anomalib.cli.cli import main as anomalib
+
+    import padim_zoo_anomalib.lightning_model  # noqa: F401  registers the model
 
     anomalib()
 

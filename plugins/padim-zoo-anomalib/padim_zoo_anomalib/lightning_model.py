@@ -127,8 +127,8 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
         """
         if not isinstance(self.pre_processor, ZooPreProcessor):
             raise InputError(
-                f"the pre-processor is a {type(self.pre_processor).__name__}: a detector by itself needs to know resize "
-                "and crop; leave the pre-processor as it is and give resize and crop"
+                f"the pre-processor is a {type(self.pre_processor).__name__}: a detector by itself needs to know "
+                "resize and crop; leave the pre-processor as it is and give resize and crop"
             )
         header, arrays = self.model.contents()
         header["parameters"] |= {"resize": self.pre_processor.resize, "crop": self.pre_processor.crop}

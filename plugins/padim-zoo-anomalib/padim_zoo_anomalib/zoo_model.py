@@ -41,7 +41,9 @@ class ZooModel(nn.Module):
         super().__init__()
         made = registry.detectors.create(name, **options, resize=None, crop=None)
         if not isinstance(made, BackboneDetector):
-            raise InputError(f"{name} is no detector on the features of a backbone: expected one, e.g. padim or patchcore")
+            raise InputError(
+                f"{name} is no detector on the features of a backbone: expected one, e.g. padim or patchcore"
+            )
         made.check_parameters()
         self.detector: BackboneDetector[Any] = made
         self.images: list[Tensor] = []

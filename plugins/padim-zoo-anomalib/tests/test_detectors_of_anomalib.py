@@ -1,4 +1,4 @@
-"""anomalib's models in the zoo give what anomalib gives, again and again, and are saved without pickle or not at all."""
+"""anomalib's models in the zoo give what anomalib gives, time and again, and are saved without pickle or not at all."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Keep the images of a batch."""
-        self.model(batch.image)
+        self.model.collect(batch.image, batch.image_path or [])
         return torch.tensor(0.0, requires_grad=True, device=self.device)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class ZooModel(nn.Module):
         made.check_parameters()
         self.detector: BackboneDetector[Any] = made
         self.images: list[Tensor] = []
+        self.paths: list[str] = []
         self.is_fitted = False
         self.register_buffer("_where", torch.empty(0), persistent=False)
 
@@ -61,14 +62,26 @@ class ZooModel(nn.Module):
         maps = None if found.maps is None else torch.from_numpy(found.maps).unsqueeze(1).to(images.device)
         return InferenceBatch(pred_score=torch.from_numpy(found.scores).to(images.device), anomaly_map=maps)
 
+    def collect(self, images: Tensor, paths: Sequence[str]) -> None:
+        """Keep images (N, 3, H, W) in [0, 1] for the fit, and the files that they come from."""
+        self(images)
+        self.paths += paths
+
     def fit(self) -> None:
-        """Fit the detector on the images that were kept, and let go of them."""
+        """Fit the detector on the images that were kept, and let go of them.
+
+        Data loaders shuffle, but some detectors draw by the place of an image: so they go in the order of their paths,
+        as they do by themselves.
+        """
         if not self.images:
             raise InputError("there are no normal images to fit on: train the model for one epoch first")
         self._place()
-        self.detector.fit(torch.cat(self.images))
+        images = torch.cat(self.images)
+        if len(self.paths) == len(images):
+            images = images[sorted(range(len(images)), key=self.paths.__getitem__)]
+        self.detector.fit(images)
         self.detector.model_  # noqa: B018  the fit ends here, not at the first image that is scored
-        self.images = []
+        self.images, self.paths = [], []
         self.is_fitted = True
 
     def _place(self) -> None:

@@ -82,7 +82,8 @@ def test_resized_images_score_nearly_the_same(images, test_files, folder):
 
 
 def test_another_model_is_refused(images, folder):
-    runner = fitted(Patchcore("resnet18", pre_trained=False, visualizer=False), images, folder)
+    small = Patchcore.configure_pre_processor((64, 64))
+    runner = fitted(Patchcore("resnet18", pre_trained=False, visualizer=False, pre_processor=small), images, folder)
     result = CliRunner().invoke(main, ["import", str(runner.best_model_path), "-o", "model.safetensors"])
     assert result.exit_code == 2
     assert "expected a PaDiM of anomalib" in result.output

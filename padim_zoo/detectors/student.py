@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.trainable import frozen, trainable_network
+from padim_zoo.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
 from padim_zoo.embedding import cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.features import rows_of
@@ -213,42 +208,20 @@ def _key(teacher: Backbone, images: Tensor, recipe: Recipe, regions: Tensor | No
 def _write_checkpoint(
     path: str, key: str, network: nn.Module, optimizer: torch.optim.Optimizer, progress: _Progress
 ) -> None:
-    arrays = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
-    arrays |= {f"best.{name}": tensor.contiguous() for name, tensor in progress.best_state.items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        arrays[f"momentum.{number}"] = state["momentum_buffer"].contiguous()
     numbers = {name: value for name, value in vars(progress).items() if name != "best_state"}
-    metadata = {"padim_zoo_student": json.dumps({"key": key, **numbers})}
-    write_whole(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
+    tensors = {
+        "network": dict(network.state_dict()),
+        "best": progress.best_state,
+        "optimizer": optimizer_tensors(optimizer),
+    }
+    write_checkpoint(path, "student", key, Checkpoint(numbers, tensors))
 
 
 def _resume(path: str | None, key: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> _Progress | None:
-    """Take up a training from its checkpoint; None without one.
-
-    Raises
-    ------
-    InputError
-        If the file is no checkpoint, or that of another training.
-    """
-    if path is None or not Path(path).exists():
+    """Take up a training from its checkpoint; None without one."""
+    found = read_checkpoint(path, "student", key)
+    if found is None:
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            document: dict[str, Any] = json.loads((file.metadata() or {})["padim_zoo_student"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-    except (SafetensorError, OSError, ValueError, KeyError):
-        raise InputError(f"{path} is no checkpoint of a student: name another file, or remove it") from None
-    if document.pop("key") != key:
-        raise InputError(
-            f"{path} is the checkpoint of another training (backbone, images or settings differ): name another file, "
-            "or remove it"
-        )
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-    network.load_state_dict(part("network."))
-    state = optimizer.state_dict()
-    state["state"] = {int(number): {"momentum_buffer": buffer} for number, buffer in part("momentum.").items()}
-    optimizer.load_state_dict(state)
-    return _Progress(**document, best_state=part("best."))
+    network.load_state_dict(found.tensors["network"])
+    restore_optimizer(optimizer, found.tensors["optimizer"])
+    return _Progress(**found.numbers, best_state=found.tensors["best"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from padim_zoo.backbones.device import PRECISIONS
+from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
 from padim_zoo.backbones.folding import fold_batch_norm
 from padim_zoo.errors import InputError
 
@@ -59,7 +60,8 @@ class Backbone(nn.Module):
     strides : sequence of int
         Pixels of the image per step of each layer's grid.
     state : mapping of str to Tensor
-        The tensors in use, under the names that a weights file gives them.
+        The tensors in use, under the names that a weights file gives them. Projections among them
+        (:mod:`~padim_zoo.backbones.discriminants`) are put behind the network.
     weights_source : str
         ``"default"``, ``"none"``, ``"builtin"``, ``"embedded"`` or the path of a file.
     mean, std : sequence of float
@@ -114,12 +116,16 @@ class Backbone(nn.Module):
         self.std = tuple(std)
         self.weights_source = weights_source
         self.example_size = example_size
-        self.weights_hash = hash_of(state)
-        self._state = dict(state)  # out of reach of what follows, which replaces tensors but does not write to them
+        projections = projections_of(state, self.layers)
+        # Out of reach of what follows, which replaces tensors but does not write to them.
+        self._state = without_others(state, self.layers)
+        self.weights_hash = hash_of(self._state)
         example = torch.linspace(-2, 2, 3 * example_size[0] * example_size[1]).reshape(1, 3, *example_size)
         network.eval().requires_grad_(False)
         # Folding and channels_last take a third off a forward of resnet18 on a CPU.
         fold_batch_norm(network, example)
+        if projections:
+            network = _projected(network, projections, example, name)
         self.network = network.to(memory_format=torch.channels_last)
         with torch.no_grad():
             maps = self.network(example)
@@ -127,7 +133,7 @@ class Backbone(nn.Module):
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"
         self.default_dims = default_dims(self.channels)
-        self.default_reduction = "leading" if ordered_channels else "random"
+        self.default_reduction = "leading" if ordered_channels or projections else "random"
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)
         self.eval()
@@ -222,6 +228,18 @@ class Backbone(nn.Module):
         ``backbones.create(name, layers=backbone.layers, weights=backbone.state_in_use())`` gives this backbone again.
         """
         return dict(self._state)
+
+
+def _projected(
+    network: nn.Module, projections: Sequence[tuple[Tensor, Tensor]], example: Tensor, name: str
+) -> Discriminants:
+    """The network with projections behind it, if they are of as many channels as it gives."""
+    with torch.no_grad():
+        channels = [layer.shape[1] for layer in network(example)]
+    wanted = [weight.shape[1] for weight, _ in projections]
+    if channels != wanted:
+        raise InputError(f"the weights have projections of {wanted} channels, but {name} gives {channels}")
+    return Discriminants(network, projections).requires_grad_(False).eval()
 
 
 @contextmanager

@@ -67,12 +67,23 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     )
 
 
-def build_network(model_name: str, layers: Sequence[str]) -> nn.Module:
+def build_network(model_name: str, layers: Sequence[str]) -> _Intermediates:
     """A network of random weights that gives the maps of some layers, and can be trained."""
     indices = _choose(f"timm/{model_name}", layers, feature_maps(model_name))
     model = _build(model_name)
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
     return _Intermediates(model, indices)
+
+
+def build_copy(model_name: str, layers: Sequence[str], state: State) -> tuple[nn.Module, nn.Module]:
+    """A network with the weights of a backbone, and its part whose tensors have the names of a weights file."""
+    from timm.utils.model import reparameterize_model
+
+    network = build_network(model_name, layers)
+    if not covers(network.model, state):  # the weights are those of a model whose branches had been merged
+        network.model = reparameterize_model(network.model)
+    network.model.load_state_dict(state, strict=False)
+    return network, network.model
 
 
 class _Intermediates(nn.Module):

@@ -80,7 +80,7 @@ def create(
     )
 
 
-def build_network(architecture: str, layers: Sequence[str]) -> nn.Module:
+def build_network(architecture: str, layers: Sequence[str]) -> _Maps:
     """A network of random weights that gives the maps of some layers, and can be trained."""
     from torchvision.models.feature_extraction import create_feature_extractor
 

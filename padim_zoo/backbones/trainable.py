@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.discriminants import refuse_projections
 from padim_zoo.errors import InputError
 
 
@@ -27,11 +30,14 @@ def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
     Raises
     ------
     InputError
-        If the backbone is of another source: only its factory knows how to build another one.
+        If the backbone is of another source, so that only its factory knows how to build another one, or its maps are
+        projected.
     """
     from padim_zoo.backbones import builtin, from_timm, from_torchvision
 
+    refuse_projections(backbone.state_in_use(), backbone.name)
     source, _, rest = backbone.name.rpartition("/")
+    network: nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if source == "timm":
@@ -46,6 +52,58 @@ def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
                 "timm"
             )
     return network.requires_grad_(True).train()
+
+
+def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
+    """A network with the weights of a backbone that can be trained further.
+
+    It is in eval mode and meant to stay so: batch norms keep the statistics that their weights go with, which a few
+    images of one kind would only spoil (and files of folded networks have none).
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Of torchvision or timm, ``builtin``, or any whose network has the tensors of its weights file and no others.
+
+    Returns
+    -------
+    network : Module
+        Takes normalised images (N, 3, H, W), returns one map per layer.
+    named : Module
+        The part of it whose tensors have the names of a weights file.
+
+    Raises
+    ------
+    InputError
+        If the network does not tell which of its tensors are which of a weights file, or has none to train, or its maps
+        are projected.
+    """
+    from padim_zoo.backbones import from_timm, from_torchvision
+
+    refuse_projections(backbone.state_in_use(), backbone.name)
+    source, _, rest = backbone.name.rpartition("/")
+    state = backbone.state_in_use()
+    network: nn.Module
+    named: nn.Module
+    if source == "timm":
+        network, named = from_timm.build_copy(rest, backbone.layers, state)
+    elif source == "torchvision" or backbone.name in from_torchvision.RESNETS:
+        extracting = from_torchvision.build_network(rest, backbone.layers)
+        network, named = extracting, extracting.extractor
+    else:
+        network = named = copy.deepcopy(backbone.network)
+    unlike = [
+        name
+        for name, tensor in named.state_dict().items()
+        if not name.endswith("num_batches_tracked") and (name not in state or state[name].shape != tensor.shape)
+    ]
+    if unlike or not any(parameter.is_floating_point() for parameter in named.parameters()):
+        raise InputError(
+            f"the backbone {backbone.name} cannot be trained: expected builtin, one of torchvision or timm, or a "
+            "plugin whose network has weights under the names of its file, and no batch norms"
+        )
+    named.load_state_dict(state, strict=False)
+    return network.requires_grad_(True).eval(), named
 
 
 def frozen(network: nn.Module, like: Backbone) -> Backbone:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from padim_zoo.backbones.discriminants import brought_along
 from padim_zoo.errors import InputError
 
 State = Mapping[str, Tensor]
@@ -118,7 +119,8 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
     Returns
     -------
     mapping of str to Tensor
-        The tensors of ``module`` after loading, without the counters of batch norms.
+        The tensors of ``module`` after loading, without the counters of batch norms, and the projections that the file
+        brings along.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
         origin = "the tensors given" if source == "embedded" else source
         raise InputError(f"{origin} does not fit {name}: {problems}")
     module.load_state_dict({key: state[key] for key in used}, strict=False)
-    return _in_use(module)
+    return {**_in_use(module), **brought_along(state)}
 
 
 def covers(module: nn.Module, state: State) -> bool:

@@ -22,6 +22,7 @@ COMMANDS = {
     "plot": ("padim_zoo.cli.plot:plot", "Draw a picture of a run store for papers and slides."),
     "check": ("padim_zoo.cli.check:command", "Hold a run store and benchmarks to a committed baseline."),
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
+    "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images: weights for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Continue the fit of a saved detector with more normal images."),
     "import": ("padim_zoo.cli.import_model:import_model", "Make a detector of a PaDiM that another program fitted."),
     "combine": ("padim_zoo.cli.combine:combine", "Combine saved detectors into an ensemble, one file."),

@@ -31,7 +31,7 @@ def shrink(arguments: list[str], drawn: str) -> list[str]:
     match arguments[:2]:
         case ["data", "synthetic"]:
             return arguments + SMALL_DATA
-        case ["fit", *_]:
+        case ["fit" | "finetune", *_]:
             return arguments + SMALL_TRANSFORM
         case ["bench", *_]:
             own = [] if given & OWN_DATA else ["--dataset", "synthetic", "--data-root", drawn]

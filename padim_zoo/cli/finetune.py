@@ -1,0 +1,164 @@
+"""``padim-zoo finetune``: a backbone and normal images to weights adapted to them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from padim_zoo.cli.options import amount_of_memory, comma_separated, pixels, plugin_option
+from padim_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.finetune.adaptation import Adaptation
+
+
+@click.command()
+@click.argument("images", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Weights, a safetensors file.")
+@click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
+@click.option("--dataset", help="padim-zoo list datasets.  [default: folder]")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set.")
+@click.option("--categories", callback=comma_separated, help="Categories; wildcards allowed.  [default: all]")
+@click.option("--backbone", default="builtin", show_default=True, help="padim-zoo list backbones.")
+@click.option("--weights", default="default", show_default=True, metavar="default|none|PATH", help="To start from.")
+@click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
+@click.option("--method", default="discriminants", show_default=True, help="discriminants, or patches or 3-way.")
+@click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
+@click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
+@click.option("--epochs", type=int, help="patches, 3-way: at most.  [default: 10]")
+@click.option("--learning-rate", type=float, help="patches, 3-way: at the start of a cosine.  [default: 1e-5]")
+@click.option("--batch-size", type=int, help="patches, 3-way: normal images of a step.  [default: 8]")
+@click.option("--patience", type=int, help="patches, 3-way: epochs without a gain before the end.  [default: 5]")
+@click.option("--freeze", callback=comma_separated, help="patches, 3-way: parts to leave as they are: conv1,layer1.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="patches, 3-way: file to resume from.")
+@click.option("--held-out", type=float, help="Share of the images that is not learnt from.  [default: 0.2]")
+@click.option("--seed", type=int, help="Of everything that is drawn.  [default: 0]")
+@click.option("--resize", callback=pixels, default="256", show_default=True, help="N, HEIGHTxWIDTH or none.")
+@click.option("--crop", callback=pixels, default="224", show_default=True, help="N, HEIGHTxWIDTH or none.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
+@click.option(
+    "--memory", metavar="4GB", callback=amount_of_memory, help="For the images.  [default: half of what is free]"
+)
+@plugin_option
+def finetune(
+    images: tuple[str, ...],
+    output: Path,
+    overwrite: bool,
+    dataset: str | None,
+    data_root: Path | None,
+    categories: tuple[str, ...] | None,
+    backbone: str,
+    weights: str,
+    layers: tuple[str, ...] | None,
+    method: str,
+    resize: Any,
+    crop: Any,
+    device: str,
+    precision: str,
+    memory: int | None,
+    **settings: Any,
+) -> None:
+    """Adapt a backbone to normal images: weights for fit and bench.
+
+    IMAGES are files, folders or globs of normal images; or --data-root names a data set, whose training images are
+    taken, never the test images. All methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
+
+    discriminants takes seconds: it puts a projection behind each layer, onto the directions in which pieces differ most
+    from the variation of normal images. patches and 3-way train the network, for minutes, to find the pieces.
+
+    What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
+    status 2 and no file if nothing was learnt.
+    """
+    from padim_zoo.backbones.device import resolve_device, resolve_precision
+    from padim_zoo.cli.inputs import normal_image_files
+    from padim_zoo.data.transform import Transform
+    from padim_zoo.finetune.images import load_images
+    from padim_zoo.finetune.judging import judge
+    from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
+    from padim_zoo.finetune.weights_file import fingerprint_of, write_weights
+    from padim_zoo.registry import backbones
+
+    of_dataset = any(value is not None for value in (dataset, data_root, categories))
+    if bool(images) == of_dataset:
+        found = "both images and a data set" if images else "neither images nor a data set"
+        raise InputError(f"{found} to learn from: expected IMAGES of normal things, or --data-root DIR")
+    _refuse_files(output, overwrite, settings.get("checkpoint"))
+    where = resolve_device(device)
+    kind = resolve_precision(precision, where)
+    given = {name: value for name, value in settings.items() if value is not None}
+    recipe = make_recipe(method, given, precision=kind, report=_show)
+    transform = Transform(resize, crop)
+    paths = normal_image_files(images) if images else _training_images(dataset or "folder", data_root, categories)
+    module = backbones.create(backbone, layers=layers, weights=weights).to(where)
+
+    started = time.perf_counter()
+    pixels = load_images(paths, transform, memory)
+    adaptation = adapt(module.in_precision(kind), pixels, recipe)
+    adapted = rebuilt(backbone, module, adaptation)
+    judged = judge(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
+    document = write_weights(
+        output,
+        adaptation,
+        backbone=module.in_precision(kind),
+        transform=transform,
+        fingerprint=fingerprint_of(paths),
+        comparison=judged,
+    )
+
+    before, after = judged.before, judged.after
+    click.echo(f"backbone   {backbone}, layers {','.join(module.layers)}, weights {document['source']}")
+    click.echo(f"images     {len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out")
+    click.echo(f"method     {_summary(adaptation)}")
+    click.echo(f"judged by  PaDiM on {judged.defects} drawn defects in held-out normal images, before → after:")
+    click.echo(f"           pixel AUROC {before.pixel_auroc:.3f} → {after.pixel_auroc:.3f}")
+    click.echo(f"           AUPRO {before.aupro:.3f} → {after.aupro:.3f}")
+    click.echo(f"seconds    {time.perf_counter() - started:.1f}")
+    click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB, hash {document['weights_hash']}")
+    click.echo(f"use it as  --backbone {backbone} --weights {output}")
+    if not judged.helped:
+        click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
+
+
+def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> None:
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'my.safetensors'}")
+    if output.suffix != ".safetensors":
+        raise InputError(f"--output {output} would not be read as weights: expected a name that ends in .safetensors")
+    if output.exists() and not overwrite:
+        raise InputError(f"--output {output} exists: name another file, or add --overwrite")
+    if checkpoint is not None and (checkpoint.is_dir() or checkpoint == output):
+        raise InputError(f"--checkpoint {checkpoint} is a folder or the output: expected another file name")
+
+
+def _training_images(dataset: str, root: Path | None, patterns: tuple[str, ...] | None) -> list[Path]:
+    """The training images of the categories asked for."""
+    from padim_zoo.bench.plan import choose
+    from padim_zoo.registry import datasets
+
+    source = datasets.create(dataset, root=root)
+    names = choose(source.categories(), patterns or (), "category")
+    return [sample.path for name in names for sample in source.load(name).train]
+
+
+def _show(done: int, total: int, loss: float | None = None, accuracy: float | None = None) -> None:
+    """A line for each epoch of a training, or for each tenth of the images."""
+    if loss is not None:
+        click.echo(f"epoch {done}/{total}  held-out loss {loss:.4g}  accuracy {accuracy:.3f}", err=True)
+    elif done * 10 // total > (done - 1) * 10 // total:
+        click.echo(f"{done * 100 // total} % of the images", err=True)
+
+
+def _summary(adaptation: Adaptation) -> str:
+    story = adaptation.story
+    if "shares" in story:
+        kept = ", ".join(str(len(shares)) for shares in story["shares"].values())
+        return f"{story['method']}, {kept} of the layers"
+    best, losses = story["best_epoch"], story["losses"]
+    return (
+        f"{story['method']}, best after {best} of {len(losses) - 1} epochs: held-out loss {losses[0]:.3g} → "
+        f"{losses[best]:.3g}, accuracy {story['accuracies'][best]:.2f} (chance {story['chance']:.2f})"
+    )

@@ -1,0 +1,142 @@
+"""CutPaste: a piece of an image, pasted elsewhere into it (Li et al. 2021, arXiv 2104.04015, sections 2.2 and 2.3)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+AREAS = (0.02, 0.15)
+"""Least and greatest share of the image that a pasted rectangle covers."""
+LARGEST_ASPECT = 3.3
+"""Width to height of a rectangle, or height to width, at most; the paper's intervals are (0.3, 1) and (1, 3.3)."""
+SCAR_WIDTHS, SCAR_LENGTHS = (2, 16), (10, 25)
+"""Least and greatest sides of a scar, in pixels of an image whose shorter side has :data:`SCAR_IMAGE`."""
+SCAR_IMAGE = 256
+SCAR_ANGLE = 45.0
+"""Degrees that a scar is turned by at most, either way."""
+JITTER = 0.1
+"""Greatest change of brightness, contrast, saturation and hue of a pasted piece."""
+
+VISIBLE = 12
+"""Grey levels, of 255, that some colour of a pixel must change by to be seen."""
+
+ALTERED_SHARE = 0.25
+"""A position of a layer is altered if more than this share of its pixels is, and normal if none is."""
+
+
+class Pasted(NamedTuple):
+    """An image with a piece pasted into it.
+
+    Attributes
+    ----------
+    image : Tensor (3, H, W), uint8
+    mask : Tensor (H, W), bool
+        Where the piece lies, or what it visibly changed.
+    """
+
+    image: Tensor
+    mask: Tensor
+
+
+def cutpaste(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) -> Pasted:
+    """Cut out a rectangle of random size and shape, change its colours a little, paste it at a random place.
+
+    Parameters
+    ----------
+    image : Tensor (3, H, W), uint8
+        It is left as it is.
+    rng : Generator
+        Every draw comes from it.
+    jitter : float
+        See :data:`JITTER`; 0 pastes the pixels as they are.
+    """
+    rows, columns = image.shape[1:]
+    area = rng.uniform(*AREAS) * rows * columns
+    aspect = rng.uniform(1, LARGEST_ASPECT)
+    aspect = aspect if rng.random() < 0.5 else 1 / aspect
+    width, height = _side(math.sqrt(area * aspect), columns), _side(math.sqrt(area / aspect), rows)
+    piece = _jittered(_cut(image, height, width, rng), rng, jitter)
+    return _paste(image, piece, torch.ones(height, width, dtype=torch.bool), rng)
+
+
+def cutpaste_scar(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) -> Pasted:
+    """As :func:`cutpaste`, with a small thin rectangle that is turned."""
+    rows, columns = image.shape[1:]
+    scale = min(rows, columns) / SCAR_IMAGE
+    width, height = _side(rng.uniform(*SCAR_WIDTHS) * scale, columns), _side(rng.uniform(*SCAR_LENGTHS) * scale, rows)
+    piece = _jittered(_cut(image, height, width, rng), rng, jitter)
+    angle = rng.uniform(-SCAR_ANGLE, SCAR_ANGLE)
+    # With an opaque fourth channel turned along, what the turn adds at the corners stays out of the image.
+    opaque = torch.full((1, height, width), 255, dtype=torch.uint8)
+    turned = transforms.rotate(torch.cat([piece, opaque]), angle, InterpolationMode.NEAREST, expand=True)
+    turned = turned[:, : min(rows, turned.shape[1]), : min(columns, turned.shape[2])]
+    return _paste(image, turned[:3], turned[3] > 0, rng)
+
+
+def share_altered(visible: Tensor, layer: Tensor) -> Tensor:
+    """How much of each position of a layer's grid (N, C, h, w) pieces visibly changed.
+
+    Parameters
+    ----------
+    visible : Tensor (N, 1, H, W), bool or float
+    layer : Tensor (…, h, w)
+
+    Returns
+    -------
+    Tensor (N, h, w)
+        Shares of the pixels.
+    """
+    rows, columns = layer.shape[-2:]
+    return adaptive_avg_pool2d(visible.float(), (rows, columns))[:, 0]
+
+
+def visibly_pasted(image: Tensor, rng: np.random.Generator) -> Pasted:
+    """A rectangle or a scar, half of the time each; the mask is of what it visibly changed.
+
+    A dark background pasted upon itself cannot be seen, and is no defect.
+    """
+    pasted = (cutpaste_scar if rng.random() < 0.5 else cutpaste)(image, rng).image
+    return Pasted(pasted, (pasted.short() - image.short()).abs().amax(0) > VISIBLE)
+
+
+def _side(length: float, most: int) -> int:
+    return int(min(max(1, round(length)), most))
+
+
+def _cut(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+    top, left = _place(image, height, width, rng)
+    return image[:, top : top + height, left : left + width]
+
+
+def _paste(image: Tensor, piece: Tensor, opaque: Tensor, rng: np.random.Generator) -> Pasted:
+    height, width = opaque.shape
+    top, left = _place(image, height, width, rng)
+    pasted, mask = image.clone(), torch.zeros(image.shape[1:], dtype=torch.bool)
+    window = pasted[:, top : top + height, left : left + width]
+    window[:, opaque] = piece[:, opaque]
+    mask[top : top + height, left : left + width] = opaque
+    return Pasted(pasted, mask)
+
+
+def _place(image: Tensor, height: int, width: int, rng: np.random.Generator) -> tuple[int, int]:
+    rows, columns = image.shape[1:]
+    return int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
+
+
+def _jittered(piece: Tensor, rng: np.random.Generator, jitter: float) -> Tensor:
+    brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, 3)
+    hue = rng.uniform(-jitter, jitter)
+    if jitter == 0:
+        return piece
+    piece = transforms.adjust_brightness(piece, brightness)
+    piece = transforms.adjust_contrast(piece, contrast)
+    piece = transforms.adjust_saturation(piece, saturation)
+    coloured: Tensor = transforms.adjust_hue(piece, hue)
+    return coloured

@@ -1,0 +1,137 @@
+"""Whether an adapted backbone serves PaDiM better: tried on held-out normal images with defects drawn into them.
+
+The defects are those of the synthetic data set (scratches, cracks, stains, holes, dislocations) and not the pieces that
+adapting is done with. No test image is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.data.synthetic.canvas import Rendering
+from padim_zoo.data.synthetic.defects import SURFACE_DEFECTS, Severity
+from padim_zoo.data.synthetic.scene import visible_change
+from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.metrics import evaluate
+
+MOST_IMAGES = 20
+"""Held-out images that defects are drawn into, at most; each gets one of every kind."""
+MOST_NORMAL = 200
+"""Normal images that PaDiM is fitted on, at most."""
+SMALLEST = 0.0005
+"""Share of the image that a defect must visibly change, or it is drawn again, plainer."""
+TRIES = 8
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures of PaDiM on the drawn defects; NaN where no defect could be seen."""
+
+    pixel_auroc: float
+    aupro: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What adapting has changed.
+
+    Attributes
+    ----------
+    before, after : Judgement
+    defects : int
+        How many were drawn.
+    """
+
+    before: Judgement
+    after: Judgement
+    defects: int
+
+    @property
+    def helped(self) -> bool:
+        """Whether the figures have risen, taken together."""
+        gains = (self.after.pixel_auroc - self.before.pixel_auroc, self.after.aupro - self.before.aupro)
+        return sum(gains) > 0
+
+    def to_dict(self) -> dict[str, object]:
+        """All of it in JSON's types."""
+        return asdict(self)
+
+
+def judge(
+    before: Backbone, after: Backbone, images: Tensor, used: np.ndarray, held_out: np.ndarray, seed: int
+) -> Comparison:
+    """PaDiM, with its default settings, on both backbones.
+
+    Parameters
+    ----------
+    before, after : Backbone
+    images : Tensor (n, 3, H, W), uint8
+    used, held_out : ndarray of int64
+        Indices of the images to fit on, and of those to draw defects into.
+    seed : int
+        Of the defects.
+    """
+    spoilt, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
+    if not masks:
+        nothing = Judgement(float("nan"), float("nan"))
+        return Comparison(nothing, nothing, 0)
+    normal = _pixels(images[torch.from_numpy(used[:MOST_NORMAL])])
+    found = []
+    for backbone in (before, after):
+        where: dict[str, Any] = {"device": str(backbone.device), "precision": backbone.precision}
+        prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(spoilt)
+        labels = np.ones(len(spoilt), dtype=np.int64)
+        values = evaluate(labels, prediction.scores, prediction.maps, masks).values
+        found.append(Judgement(float(values["pixel_auroc"]), float(values["aupro"])))
+    return Comparison(found[0], found[1], len(masks))
+
+
+def draw_defects(images: Tensor, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """One defect of each kind in each of the chosen images.
+
+    Returns
+    -------
+    spoilt : ndarray (m, H, W, 3), uint8
+    masks : list of ndarray (H, W), bool
+        What changed visibly; a defect that does not show, on black say, is left out.
+    """
+    spoilt, masks = [], []
+    for index in chosen:
+        clean = _pixels(images[int(index)][None])[0]
+        for number, kind in enumerate(SURFACE_DEFECTS):
+            rng = np.random.default_rng((seed, int(index), number))
+            image, mask = _draw(clean, kind, rng)
+            if mask.any():
+                spoilt.append(image)
+                masks.append(mask)
+    return np.stack(spoilt) if spoilt else np.empty((0, *images.shape[2:], 3), np.uint8), list(masks)
+
+
+def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A defect in a square window of the image, as large as there is room for."""
+    rows, columns = clean.shape[:2]
+    side = min(rows, columns)
+    image, mask = clean, np.zeros((rows, columns), dtype=bool)
+    severity = Severity(0.35, 1.0)
+    for _ in range(TRIES):
+        top, left = int(rng.integers(rows - side + 1)), int(rng.integers(columns - side + 1))
+        window = np.s_[top : top + side, left : left + side]
+        below = clean[window].astype(np.float32) / 255
+        drawn = SURFACE_DEFECTS[kind](Rendering(below, np.ones((side, side), np.float32)), rng, severity).clip(0, 1)
+        changed = visible_change(below, drawn)
+        if changed.mean() >= SMALLEST:
+            image, mask = clean.copy(), mask.copy()
+            image[window], mask[window] = np.round(255 * drawn).astype(np.uint8), changed
+            break
+        severity = Severity(min(1.0, 1.2 * severity.contrast), min(2.4, 1.05 * severity.extent))
+    return image, mask
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())

@@ -1,0 +1,318 @@
+"""A backbone is adapted to normal images: trained on a pretext task, stopped by images that are held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.backbones.device import PRECISIONS
+from padim_zoo.backbones.trainable import trainable_copy
+from padim_zoo.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
+from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
+from padim_zoo.errors import InputError
+from padim_zoo.finetune.adaptation import Adaptation, hold_out
+from padim_zoo.finetune.pretext import PRETEXTS, Pretext
+
+HEAD_LEARNING_RATE = 1e-3
+"""Of the head, which starts from random weights, where that of the network is not larger."""
+WEIGHT_DECAY = 1e-4
+LEARNT = 0.1
+"""A network has learnt nothing whose accuracy on held-out images is not better than chance by this."""
+HELD_OUT_ROUNDS = 4
+"""How many examples are made of each held-out image."""
+
+
+@dataclass
+class TrainingRecipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    pretext : str
+        A key of :data:`~padim_zoo.finetune.pretext.PRETEXTS`.
+    epochs : int
+        At most; the learning rate falls to zero along half a cosine over all of them.
+    learning_rate : float
+        Of AdamW, at the start.
+    batch_size : int
+        Normal images of a step.
+    held_out : float
+        Share of the images that is not trained on, but chooses the epoch.
+    patience : int
+        Epochs without a lower held-out loss after which the training ends.
+    freeze : tuple of str
+        Parts of the network that keep their weights: prefixes of the names of tensors in a weights file.
+    seed : int
+    precision : str
+        Type that the network computes in; weights and their updates are float32.
+    checkpoint : str, optional
+        File that the state of the training is written to after every epoch, and taken up from.
+    report : callable, optional
+        Told the epoch, of how many, the held-out loss and the held-out accuracy.
+    """
+
+    pretext: str = next(iter(PRETEXTS))
+    epochs: int = 10
+    learning_rate: float = 1e-5
+    batch_size: int = 8
+    held_out: float = 0.2
+    patience: int = 5
+    freeze: tuple[str, ...] = ()
+    seed: int = 0
+    precision: str = "float32"
+    checkpoint: str | None = None
+    report: Callable[[int, int, float, float], None] | None = None
+
+    def check(self) -> None:
+        """Refuse what nothing can be made of.
+
+        Raises
+        ------
+        InputError
+            Naming the setting, what was found and what was expected.
+        """
+        for name in ("epochs", "patience", "batch_size"):
+            check_whole_number(name, getattr(self, name), 1)
+        check_whole_number("seed", self.seed, 0, LARGEST_SEED)
+        check_share("held_out", self.held_out)
+        if not 0 < self.learning_rate <= 1:
+            raise InputError(
+                f"learning_rate is {self.learning_rate!r}: expected a number above 0 and up to 1, e.g. 1e-5"
+            )
+        if self.pretext not in PRETEXTS:
+            raise InputError(f"unknown pretext {self.pretext!r}: expected {' or '.join(PRETEXTS)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"unknown precision {self.precision!r}: expected {' or '.join(PRECISIONS)}")
+
+    def settings(self) -> dict[str, object]:
+        """What decides the result, in JSON's types."""
+        others = ("pretext", "checkpoint", "report")
+        return {name: value for name, value in vars(self).items() if name not in others} | {"freeze": list(self.freeze)}
+
+
+@dataclass
+class Progress:
+    """Where a training is, and what came of it.
+
+    Attributes
+    ----------
+    epoch, best_epoch : int
+        Epochs done, and after which of them the loss on held-out images was lowest.
+    losses, accuracies : list of float
+        On the held-out images, before the training and after each epoch.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+
+
+def train(backbone: Backbone, images: Tensor, recipe: TrainingRecipe) -> Adaptation:
+    """Train a copy of a backbone on a pretext task over normal images; keep the epoch that held-out images like best.
+
+    The same seed gives the same weights on the same machine, whether the training was cut off and taken up or not.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        It is left as it is, and gives the device.
+    images : Tensor (n, 3, H, W), uint8
+    recipe : TrainingRecipe
+
+    Raises
+    ------
+    InputError
+        If the settings make no sense, there are too few images, the backbone cannot be trained, or nothing was learnt.
+    """
+    recipe.check()
+    training = _Training(backbone, images, recipe)
+    training.run()
+    return training.result()
+
+
+class _Training:
+    """Everything that a training needs at each step."""
+
+    def __init__(self, backbone: Backbone, images: Tensor, recipe: TrainingRecipe) -> None:
+        self.backbone, self.images, self.recipe = backbone, images, recipe
+        self.used, self.held_out = hold_out(len(images), recipe.held_out, recipe.seed)
+        network, self.named = trainable_copy(backbone)
+        self.network = network.to(backbone.device).to(memory_format=torch.channels_last)
+        self.pretext = _seeded_pretext(recipe, backbone.channels).to(backbone.device)
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": _trained(self.named, recipe.freeze), "lr": recipe.learning_rate},
+                {"params": list(self.pretext.parameters()), "lr": max(recipe.learning_rate, HEAD_LEARNING_RATE)},
+            ],
+            weight_decay=WEIGHT_DECAY,
+        )
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.mean, self.std = (
+            torch.tensor(values, device=backbone.device).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std)
+        )
+        self.key = (
+            f"{backbone.name} {backbone.weights_hash} {','.join(backbone.layers)} {recipe.pretext} {recipe.settings()} "
+            f"{hash_of({'': images})}"
+        )
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+
+    def run(self) -> None:
+        """Train until all epochs are done, or no more is gained."""
+        recipe, progress = self.recipe, self.progress
+        if not self._resume():
+            self._judge_held_out()
+        while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
+            self._train_epoch()
+            progress.epoch += 1
+            loss = self._judge_held_out()
+            if recipe.report is not None:
+                recipe.report(progress.epoch, recipe.epochs, loss, progress.accuracies[-1])
+            if recipe.checkpoint is not None:
+                self._write_checkpoint(recipe.checkpoint)
+            if not math.isfinite(loss):
+                break
+
+    def result(self) -> Adaptation:
+        """The best network.
+
+        Raises
+        ------
+        InputError
+            If it is not better than chance on the held-out images.
+        """
+        progress = self.progress
+        loss, accuracy = progress.losses[progress.best_epoch], progress.accuracies[progress.best_epoch]
+        chance = self.pretext.chance
+        if progress.best_epoch == 0 or not accuracy > chance + LEARNT:
+            lost = "diverged" if not math.isfinite(progress.losses[-1]) else "not learnt"
+            raise InputError(
+                f"the training has {lost}: on {len(self.held_out)} held-out images the accuracy is {accuracy:.2f} at "
+                f"best (chance {chance:.2f}) and the loss {loss:.3g}, {progress.losses[0]:.3g} before; nothing is "
+                "written; try another learning rate, more epochs or more images"
+            )
+        story = {
+            "method": self.recipe.pretext,
+            "settings": self.recipe.settings(),
+            "best_epoch": progress.best_epoch,
+            "losses": progress.losses,
+            "accuracies": progress.accuracies,
+            "chance": chance,
+        }
+        return Adaptation(self.best, self.used, self.held_out, story)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        recipe, epoch = self.recipe, self.progress.epoch
+        rng = np.random.default_rng((recipe.seed, epoch))
+        order = rng.permutation(self.used)
+        steps = math.ceil(len(order) / recipe.batch_size)
+        for step, indices in enumerate(_cut(order, recipe.batch_size)):
+            done = (epoch + step / steps) / recipe.epochs
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
+            loss, _ = self._judge(indices, rng)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def _judge_held_out(self) -> float:
+        """Note loss and accuracy on the held-out images, on the same examples every time; keep the best network."""
+        rng = np.random.default_rng((self.recipe.seed, LARGEST_SEED))
+        found, weights = [], []
+        for indices in _cut(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.batch_size):
+            found.append([float(figure) for figure in self._judge(indices, rng)])
+            weights.append(len(indices))
+        loss, accuracy = np.average(found, axis=0, weights=weights).tolist()
+        progress = self.progress
+        progress.losses.append(loss)
+        progress.accuracies.append(accuracy)
+        if progress.epoch and loss < progress.losses[progress.best_epoch]:
+            progress.best_epoch = progress.epoch
+            self.best = self._state()
+        return float(loss)
+
+    def _judge(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy on examples made of some images."""
+        made = [self.pretext.examples(self.images[int(index)], rng) for index in indices]
+        pixels = torch.cat([images for images, _ in made]).to(self.backbone.device).float().div_(255)
+        truth = torch.cat([truth for _, truth in made]).to(self.backbone.device)
+        normalised = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        kind, dtype = self.backbone.device.type, PRECISIONS[self.recipe.precision]
+        with torch.autocast(kind, dtype, enabled=dtype is not torch.float32):
+            maps = self.network(normalised)
+        return self.pretext.judge([layer.float() for layer in maps], truth)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Tensor]:
+        known = self.backbone.state_in_use()
+        return {
+            name: tensor.detach().cpu().clone().contiguous()
+            for name, tensor in self.named.state_dict().items()
+            if name in known
+        }
+
+    def _write_checkpoint(self, path: str) -> None:
+        tensors = {
+            "network": self._state(),
+            "head": dict(self.pretext.state_dict()),
+            "best": self.best,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        write_checkpoint(path, "fine-tuning", self.key, Checkpoint(dict(vars(self.progress)), tensors))
+
+    def _resume(self) -> bool:
+        """Take up a training from its checkpoint, if there is one."""
+        found = read_checkpoint(self.recipe.checkpoint, "fine-tuning", self.key)
+        if found is None:
+            return False
+        self.named.load_state_dict(found.tensors["network"], strict=False)
+        self.pretext.load_state_dict(found.tensors["head"])
+        restore_optimizer(self.optimizer, found.tensors["optimizer"])
+        self.best = found.tensors.get("best", {})
+        for name, value in found.numbers.items():
+            setattr(self.progress, name, value)
+        return True
+
+
+def _seeded_pretext(recipe: TrainingRecipe, channels: Sequence[int]) -> Pretext:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return PRETEXTS[recipe.pretext](channels)
+
+
+def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
+    """The parameters that are trained: all but those of batch norms, and of the parts to freeze."""
+    norms = [name for name, module in named.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    names = [name for name, _ in named.named_parameters()]
+    for part in freeze:
+        if not any(_within(name, part) for name in names):
+            parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
+            raise InputError(f"nothing to freeze is called {part!r}: expected some of {parts}, or the start of a name")
+    chosen = []
+    for name, parameter in named.named_parameters():
+        parameter.requires_grad_(not any(_within(name, part) for part in (*norms, *freeze)))
+        if parameter.requires_grad:
+            chosen.append(parameter)
+    if not chosen:
+        raise InputError("every part of the network is frozen: leave one to train")
+    return chosen
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _cut(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

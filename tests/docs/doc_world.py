@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from click.testing import CliRunner
 from doc_shrink import DEFECTS, GOOD, SIZE, TRAIN, shrink
+from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
@@ -57,6 +58,12 @@ class World:
         shutil.copytree(gear / "train" / "good", path / "fine")
         shutil.copytree(gear / "test" / "crack", path / "faulty")
 
+    def mask(self, path: Path) -> None:
+        """A region of interest in the middle of the images."""
+        mask = Image.new("L", (SIZE, SIZE))
+        ImageDraw.Draw(mask).ellipse((SIZE // 8, SIZE // 8, 7 * SIZE // 8, 7 * SIZE // 8), fill=255)
+        mask.save(path)
+
     def resnet18(self, path: Path) -> None:
         """A file of weights as one downloads it, though untrained."""
         torch.manual_seed(0)
@@ -82,6 +89,7 @@ def _run(*arguments: object) -> None:
 STARTING_POINTS = {
     "images": World.images,
     "photos": World.photos,
+    "mask.png": World.mask,
     "resnet18.safetensors": World.resnet18,
     "gear.safetensors": World.model,
     "runs": World.runs,

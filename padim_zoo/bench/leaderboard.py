@@ -317,7 +317,7 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 
 def _mean(values: Sequence[float]) -> float:
     """NaN if there is no value, or if one of them is NaN: a figure that is undefined somewhere has no mean."""
-    return float(np.mean(values)) if values else math.nan
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _size_text(size: Any) -> str:

@@ -82,7 +82,7 @@ class _View:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = records(self.board)
-        shown = len(rows)
+        shown = len(rows) if self.max_lines is None else min(len(rows), max(1, self.max_lines))
         parts = self._fitted(console, options, rows, shown)
         if self.max_lines is None:
             yield from parts
@@ -113,7 +113,7 @@ class _View:
         unbounded = options.update(max_width=_UNBOUNDED)
 
         def missing(chart: _Chart | None = None) -> int:
-            table = self._table(rows, figures, costs, chart)
+            table = self._table(rows, figures, costs, chart, shown)
             return Measurement.get(console, unbounded, table).maximum - options.max_width
 
         while costs and missing() > 0:

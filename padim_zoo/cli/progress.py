@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
@@ -19,6 +20,9 @@ from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
+
+_SHARE = 20
+"""Times that making the table takes, before it is made again."""
 
 _PROGRESS_LINES = 3
 """Below the table, and one for the cursor."""
@@ -105,8 +109,8 @@ class _JsonLines(_Quiet):
 class _LiveTable(_Quiet):
     """The standings so far and a line of progress, redrawn in place.
 
-    The table is made when a run has been recorded. Between events one short line is drawn each second: what is timed
-    meanwhile must not feel it.
+    The table is made when a run has been recorded, and no more often than makes up a twentieth of the time. Between
+    events it is only copied to the screen, once a second: what is timed meanwhile must not feel it.
     """
 
     def __init__(self, total: int, done: Sequence[Document]) -> None:
@@ -114,6 +118,7 @@ class _LiveTable(_Quiet):
         self.state = BenchState(total, len(done), len(done))
         self.console = Console(stderr=True)
         self.table: RenderableType = Text("")
+        self.due = 0.0
         self.live = Live(
             get_renderable=lambda: Group(self.table, draw_progress(self.state)),
             console=self.console,
@@ -146,6 +151,9 @@ class _LiveTable(_Quiet):
         self.live.refresh()
 
     def _draw(self) -> None:
+        began = time.monotonic()
+        if began < self.due:
+            return
         drawn = draw_standings(list(self.documents.values()), self.console.height - _PROGRESS_LINES)
         options = self.console.options
         self.table = Segments(
@@ -153,6 +161,8 @@ class _LiveTable(_Quiet):
             for line in self.console.render_lines(drawn, options, pad=False)
             for segment in (*line, Segment.line())
         )
+        now = time.monotonic()
+        self.due = now + _SHARE * (now - began)
 
 
 def _mean(document: Document, name: str) -> float | None:

@@ -56,7 +56,10 @@ def _card(prediction: Prediction, position: int) -> str:
         colour, word = (_ANOMALOUS, "anomalous") if anomalous[position] else (_NORMAL, "normal")
     picture = ""
     if prediction.maps is not None and prediction.scale is not None:
-        encoded = base64.b64encode(_thumbnail(prediction.maps[position], prediction.scale)).decode()
+        anomaly_map = prediction.maps[position]
+        if prediction.regions is not None:
+            anomaly_map = np.where(prediction.regions[position], anomaly_map, np.nan)
+        encoded = base64.b64encode(_thumbnail(anomaly_map, prediction.scale)).decode()
         picture = f'<img alt="anomaly map {position}" src="data:image/png;base64,{encoded}" style="max-width:96px"><br>'
     words = f"#{position} · <b>{escape(f'{prediction.scores[position]:.4g}')}</b><br>{word}"
     return f'<div style="{_CARD.format(colour=colour)}">{picture}{words}</div>'

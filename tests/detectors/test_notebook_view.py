@@ -46,10 +46,13 @@ def test_size_is_bounded() -> None:
 def test_a_pixel_without_a_score_is_transparent() -> None:
     maps = np.full((1, 8, 8), np.nan, dtype=np.float32)
     maps[0, :4] = 3.0
-    [picture] = pictures(Prediction(np.ones(1), maps, 1.0, (0.0, 3.0), 1.0)._repr_html_())
-    alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-    assert (alpha[:4] == 255).all()
-    assert (alpha[4:] == 0).all()
+    regions = ~np.isnan(maps)
+    for given, judged in ((maps, None), (np.nan_to_num(maps), regions)):
+        html = Prediction(np.ones(1), given, 1.0, (0.0, 3.0), 1.0, judged)._repr_html_()
+        [picture] = pictures(html)
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+        assert (alpha[:4] == 255).all()
+        assert (alpha[4:] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class _LiveTable(_Quiet):
 
     def _draw(self) -> None:
         began = time.monotonic()
-        if began < self.due:
+        if began < self.due and self.state.done < self.state.total:
             return
         drawn = draw_standings(list(self.documents.values()), self.console.height - _PROGRESS_LINES)
         options = self.console.options

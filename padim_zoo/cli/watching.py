@@ -17,7 +17,7 @@ from padim_zoo.bench.store import Document
 EVERY = 0.5
 """Seconds between two looks, at least."""
 
-_SHARE = 10
+_SHARE = 5
 """Times that a look takes, before the next one."""
 
 Draw = Callable[[Sequence[Document], int], RenderableType]

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -189,7 +189,7 @@ class Registry(Generic[T]):
         def decorate(factory: Factory) -> Factory:
             plugin = _PLUGIN.get()
             code = None if plugin is None else plugin.code
-            home = getattr(factory, "__module__", "") if plugin is None else plugin.source
+            home = _module_of(factory) if plugin is None else plugin.source
             origin = source or home or "user code"
             known = self._entries.get(name)
             if known is not None and known.source != origin:
@@ -391,14 +391,26 @@ class Registry(Generic[T]):
                     loaded = point.load()
                     if point.name not in self._entries and callable(loaded):
                         self.register(point.name)(loaded)
+                self._claim(point.module, f"plugin {distribution}", code)
             except (Exception, SystemExit) as error:  # whatever a stranger's module raises must not break the others
                 self._report(f"{point.name} of {distribution}", error)
+
+    def _claim(self, module: str, source: str, code: str) -> None:
+        """Names of a module that was imported before its entry point was loaded are the plugin's all the same."""
+        for name, entry in self._entries.items():
+            if entry.code is None and entry.source == module:
+                self._entries[name] = replace(entry, source=source, code=code)
 
     def _report(self, plugin: str, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
         self.problems[plugin] = reason
         message = f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out"
         warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+def _module_of(factory: Callable[..., Any]) -> str:
+    """Where a factory was written, partial or not."""
+    return str(getattr(getattr(factory, "func", factory), "__module__", ""))
 
 
 def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:

@@ -307,6 +307,27 @@ def test_an_entry_point_that_fails_leaves_nothing_in_any_registry(
     assert [family.prefix for family in registry.backbones.families() if family.prefix == "mine/"] == []
 
 
+def test_a_plugin_that_is_imported_before_its_entry_point_is_loaded_is_known_as_one(
+    shapes: Registry[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "early-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: early\nVersion: 2.1\n")
+    (info / "entry_points.txt").write_text("[padim_zoo.shapes]\nearly = early_shapes\n")
+    (tmp_path / "early_shapes.py").write_text(
+        "from functools import partial\nfrom test_shapes import shapes\ndef make(corners):\n    return corners\n"
+        "shapes.register('pentagon')(make)\nshapes.register('hexagon')(partial(make, 6))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "test_shapes", type(sys)("test_shapes"))
+    sys.modules["test_shapes"].shapes = shapes  # type: ignore[attr-defined]
+    monkeypatch.delitem(sys.modules, "early_shapes", raising=False)
+    __import__("early_shapes")
+    for name in ("pentagon", "hexagon"):
+        assert (shapes.entry(name).source, shapes.entry(name).code) == ("plugin early", "early 2.1")
+    assert shapes.entry("circle").source == "package"
+
+
 def test_threads_that_come_first_together_see_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slow_shapes.py").write_text(
         "import time\nfrom test_shapes import shapes\ntime.sleep(0.1)\nshapes.register('circle')(lambda: 1)\n"

@@ -46,7 +46,7 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     model = _build(model_name)
     known = model.state_dict().keys()
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
-    state, source = find_state(weights, name=name, default=lambda: _download(model_name))
+    state, source = find_state(weights, name=name, default=lambda: pretrained_state(model_name))
     if state is not None and not covers(model, state):
         # Perhaps the file was saved from a model whose branches had been merged already.
         merged = reparameterize_model(model)
@@ -189,7 +189,8 @@ def _checkpoint(model_name: str) -> str | None:
     return next((path for path in found if isinstance(path, str)), None)
 
 
-def _download(model_name: str) -> State:
+def pretrained_state(model_name: str) -> State:
+    """The weights that timm has for a model, from its cache or downloaded, by the names of the whole model."""
     from huggingface_hub.constants import ENDPOINT
 
     cached = _checkpoint(model_name)

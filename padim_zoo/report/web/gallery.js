@@ -206,6 +206,8 @@ async function drawRun() {
     }
   }
 }
+// Small images are drawn larger than they are, so that lines and letters are fine.
+const tileScale = made => Math.max(1, 256 / made.image.naturalWidth);
 function galleryItem(item, made, row, gallery, withMaps) {
   const button = element("button", null, "item"), head = element("div", null, "head"), score = element("span", null, "score"), panels = element("div", null, "panels"), [word, kind] = verdict(item, row);
   const entry = {item, made, row, gallery, button, canvases: []};
@@ -218,7 +220,7 @@ function galleryItem(item, made, row, gallery, withMaps) {
     const part = element("div"), canvas = element("canvas");
     canvas.dataset.view = view;
     canvas.style.setProperty("--shape", `${made.image.naturalWidth} / ${made.image.naturalHeight}`);
-    paint(canvas, view, item, made, gallery);
+    paint(canvas, view, item, made, gallery, tileScale(made));
     part.append(canvas, element("span", VIEW_TITLES[view]));
     panels.append(part);
     entry.canvases.push(canvas);
@@ -233,6 +235,6 @@ function galleryItem(item, made, row, gallery, withMaps) {
   return button;
 }
 function repaint(views = ["boundary"]) {
-  for (const entry of galleryItems) for (const canvas of entry.canvases) if (views.includes(canvas.dataset.view)) paint(canvas, canvas.dataset.view, entry.item, entry.made, entry.gallery);
+  for (const entry of galleryItems) for (const canvas of entry.canvases) if (views.includes(canvas.dataset.view)) paint(canvas, canvas.dataset.view, entry.item, entry.made, entry.gallery, tileScale(entry.made));
   if ($("zoom").open) paintZoom();
 }

@@ -1,15 +1,15 @@
 // The head of the page, what is chosen, and where each row came from.
 function drawTiles() {
   const rows = data.rows.filter(row => row.status !== "failed" && (row.mean || !hasMeans || !data.rows.some(other => other.mean && other.name === row.name)));
-  const tiles = [["image_auroc", "Best image AUROC", 1], ["aupro", "Best AUPRO", 1], ["pixel_auroc", "Best pixel AUROC", 1], ["ms_per_image_b1", "Fastest", -1, "ms per image"], ["model_mb", "Smallest model", -1, "MB"]];
+  const tiles = [["image_auroc", "Best image AUROC", "Image AUROC", 1], ["aupro", "Best AUPRO", "AUPRO", 1], ["pixel_auroc", "Best pixel AUROC", "Pixel AUROC", 1], ["ms_per_image_b1", "Fastest", "Latency", -1, "ms per image"], ["model_mb", "Smallest model", "Model size", -1, "MB"]];
   const made = [];
-  for (const [key, label, sign, unit] of tiles) {
+  for (const [key, label, alone, sign, unit] of tiles) {
     const known = rows.filter(row => has(row[key]));
     if (!known.length || new Set(rows.map(row => row.dataset)).size > 1) continue;
     const best = known.reduce((a, b) => sign * b[key] > sign * a[key] ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isFigure(key)), "value"), span = isFigure(key) && interval(best, key);
     if (unit) value.append(element("small", " " + unit));
     if (span) value.append(element("small", best.mean || key !== "image_auroc" ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));
-    tile.append(element("div", known.length > 1 ? label : capital(title(key)), "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
+    tile.append(element("div", known.length > 1 ? label : alone, "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
     made.push(tile);
   }
   $("tiles").replaceChildren(...made.slice(0, 5));
@@ -149,6 +149,11 @@ function prepareSections() {
   $("about").textContent = [count(runs.length, "run", "runs") + (failed ? `, ${failed} failed` : ""), count(names.length, "configuration", "configurations"), count(categories.length, "category", "categories"), created.length ? created.at(-1).slice(0, 10) : ""].filter(Boolean).join(" · ");
   $("common").textContent = Object.entries(data.common).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
 }
+// What is scrolled to must not lie under the controls, however many lines they take.
+new ResizeObserver(() => {
+  const controls = document.querySelector(".controls");
+  document.documentElement.style.scrollPaddingTop = `${getComputedStyle(controls).position === "sticky" ? controls.offsetHeight + 16 : 12}px`;
+}).observe(document.querySelector(".controls"));
 prepareSections();
 prepareControls();
 prepareTheme();

@@ -14,10 +14,16 @@ from torch import Tensor, nn
 from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
 from padim_zoo.backbones.folding import fold_batch_norm
+from padim_zoo.backbones.fusion import fuse_activations, is_traced
 from padim_zoo.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+AT_ONCE_PIXELS = 2**18
+"""Pixels of the images that pass through a network on a processor together. Activations of more leave its caches, and
+memory for them comes from the system anew each time: 32 images of 256 × 256 together took resnet18 1.3 times as long in
+float32, and 1.7 times in bfloat16, as four at a time."""
 
 # How many of the concatenated channels the paper keeps, by how many there are: resnet18 and wide_resnet50_2.
 _PAPER_DIMS = {448: 100, 1792: 550}
@@ -126,7 +132,7 @@ class Backbone(nn.Module):
         fold_batch_norm(network, example)
         if projections:
             network = _projected(network, projections, example, name)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = fuse_activations(network.to(memory_format=torch.channels_last), example)
         with torch.no_grad():
             maps = self.network(example)
         self.channels = tuple(int(layer.shape[1]) for layer in maps)
@@ -147,6 +153,8 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of each layer.
 
+        On a processor, images pass through the network :meth:`images_at_once` at a time.
+
         Parameters
         ----------
         images : Tensor (N, 3, H, W)
@@ -162,19 +170,26 @@ class Backbone(nn.Module):
         InputError
             If the network cannot take images of this size.
         """
-        normalised = (images - self._shift) * self._scale
+        at_once = self.images_at_once(*images.shape[-2:])
         try:
-            return self._compute(normalised)
+            if at_once is None or is_traced() or len(images) <= at_once:
+                return self._compute(images)
+            return [torch.cat(maps) for maps in zip(*map(self._compute, torch.split(images, at_once)), strict=True)]
         except (AssertionError, RuntimeError) as error:
-            if "memory" in str(error) or not self._takes_its_own_size(normalised.device):
+            if "memory" in str(error) or not self._takes_its_own_size(images.device):
                 raise
             raise InputError(self._refusal(images, str(error))) from error
 
-    def _compute(self, normalised: Tensor) -> list[Tensor]:
-        """The maps, float32, of normalised images."""
-        images = normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last)
+    def images_at_once(self, height: int, width: int) -> int | None:
+        """How many images of a size pass through the network together at the best speed; None for any number."""
+        return max(1, AT_ONCE_PIXELS // (height * width)) if self.device.type == "cpu" else None
+
+    def _compute(self, images: Tensor) -> list[Tensor]:
+        """The maps, float32, of images that pass through the network together."""
+        normalised = (images - self._shift) * self._scale
         with _whole_float32():
-            return [layer.float() for layer in self.network(images)]
+            maps = self.network(normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last))
+        return [layer.float() for layer in maps]
 
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,6 +163,12 @@ def _prepared(
             raise InputError(f"{name}: {error}") from None
 
     sources = _named_images(images)
+    first_two = list(islice(sources, 2))
+    if len(first_two) < 2:  # a single image is made sooner than a thread is started
+        for name, image in first_two:
+            yield name, load(image, name)
+        return
+    sources = chain(first_two, sources)
     executor = ThreadPoolExecutor(workers)
     try:
         pending: deque[tuple[str, Future[_Prepared]]] = deque()

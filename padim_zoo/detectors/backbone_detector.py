@@ -563,12 +563,26 @@ class BackboneDetector(Detector, Generic[Model]):
         InputError
             If there are no images, or their size after the transform is not that of the fit.
         """
-        predictions = [self.predict_features(part) for part in self._features(images, fitted=True, roi=roi)]
+        predictions = [self.score_views(self.model_, embeddings) for embeddings in self._batches_to_score(images, roi)]
         return self.with_scale(Prediction.concatenate(predictions))
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        model = self.model_
+        return self.score_views(self.model_, self._embedded(features))
+
+    def _batches_to_score(self, images: Any, roi: Any) -> Iterator[PatchEmbeddings]:
+        """Embeddings of about ``batch_size`` views at a time: features come in smaller parts, of far more channels."""
+        waiting: list[PatchEmbeddings] = []
+        for features in self._features(images, fitted=True, roi=roi):
+            waiting.append(self._embedded(features))
+            if sum(part.n for part in waiting) >= self.batch_size:
+                yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+                waiting = []
+        if waiting:
+            yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+
+    def _embedded(self, features: Features) -> PatchEmbeddings:
+        """Embeddings of the views to score, of images whose size is that of the fit."""
         if features.image_size != self.image_size_:
             raise InputError(
                 f"an image of {_pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
@@ -583,7 +597,7 @@ class BackboneDetector(Detector, Generic[Model]):
             )
         if features.views > count:
             features = features.of_views([0, *range(of_fit - count + 1, of_fit)])
-        return self.score_views(model, self.embedding_.apply(features))
+        return self.embedding_.apply(features)
 
     def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images of which all views for scoring are given, those of one next to each other."""
@@ -624,14 +638,16 @@ class BackboneDetector(Detector, Generic[Model]):
         device = backbone.device
         size = self.batch_size if fitted else self._batch_within_budget(backbone)
         for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
-            parts = []
-            for start in range(0, len(batch), size):
+            height, width = int(batch.shape[2]), int(batch.shape[3])
+            # All views of an image stay together; the backbone takes no more of them at once than it wants.
+            images_at_once = (backbone.images_at_once(height, width) or size) // looks.count
+            together = max(1, images_at_once) * looks.count
+            for start in range(0, len(batch), together):
+                views = slice(start, start + together)
+                some = None if regions is None else regions[views]
                 with torch.inference_mode():
-                    pixels = batch[start : start + size].to(device).float().div_(255)
-                    some = None if regions is None else regions[start : start + size]
-                    parts.append([layer.float().cpu() for layer in self.kept(backbone(pixels), some)])
-            maps = tuple(torch.cat(layers) if len(layers) > 1 else layers[0] for layers in zip(*parts, strict=True))
-            yield Features(maps, (int(batch.shape[2]), int(batch.shape[3])), looks.count, regions)
+                    maps = self.kept(backbone(batch[views].to(device).float().div_(255)), some)
+                yield Features(tuple(layer.float().cpu() for layer in maps), (height, width), looks.count, some)
 
     def _batches(self, images: Any, size: int, *, fit: bool, roi: Any) -> Iterator[tuple[Tensor, Tensor | None, Looks]]:
         """Views of images, with the pixels that count; about ``size`` views at a time."""

@@ -50,6 +50,7 @@ class Accumulator:
         self._moments = start if isinstance(start, Moments) else None
         self._stored = [start.embeddings] if isinstance(start, Samples) else []
         self._pending: list[PatchEmbeddings] = []
+        self._pending_bytes = 0
 
     def add(self, embeddings: PatchEmbeddings) -> None:
         """Count images in.
@@ -66,13 +67,13 @@ class Accumulator:
                 f"{self.budget / GIGABYTE:.3g} GB: allow more (--memory), or use fewer dims"
             )
         self._pending.append(embeddings)
-        pending = sum(part.size_in_bytes() for part in self._pending)
+        self._pending_bytes += embeddings.size_in_bytes()
         if self._moments is not None:
             # Moments are touched as a whole at each merge: worth it for as many images as fill half of what is left.
             left = self.budget - COPIES * Moments.bytes_needed(embeddings.P, embeddings.D)
-            if COPIES * pending > left / 2:
+            if COPIES * self._pending_bytes > left / 2:
                 self._fold()
-        elif pending > largest_array(self.budget):
+        elif self._pending_bytes > largest_array(self.budget):
             try:
                 self._store()
             except NoRoomError as error:
@@ -102,7 +103,7 @@ class Accumulator:
         """Move what is in memory to disk, each position's images together: a block of patches is one read."""
         with arrays_up_to(0):
             self._stored.append(PatchEmbeddings.concatenate(self._pending))
-            self._pending = []
+            self._pending, self._pending_bytes = [], 0
             if len(self._stored) > MOST_PARTS:
                 self._stored = [PatchEmbeddings.concatenate(self._stored)]
 
@@ -114,7 +115,7 @@ class Accumulator:
             )
         with arrays_up_to(largest_array(self.budget)):
             parts = [*self._stored, PatchEmbeddings.concatenate(self._pending)] if self._pending else self._stored
-        self._stored, self._pending = [], []
+        self._stored, self._pending, self._pending_bytes = [], [], 0
         # The moments themselves belong in memory: each merge touches all of them.
         for part in parts:
             if self._moments is None:

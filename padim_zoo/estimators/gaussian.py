@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.estimators.triangle import PackedTriangles, distance_error, packed_bytes
+from padim_zoo.estimators.triangle import PackedTriangles, Triangles, distance_error, packed_bytes
 from padim_zoo.parallel import blocks, map_blocks
 
 FEW_IMAGES = 4
@@ -115,20 +115,20 @@ class PrimalGaussian(Gaussian):
     Parameters
     ----------
     mean : PatchEmbeddings
-    factor : Tensor or PackedTriangles
-        F, upper triangular, (P, D, D), or (1, D, D) when all patches share one covariance.
+    factor : Triangles or PackedTriangles
+        F, upper triangular, of each patch, or of one when all patches share one covariance.
     """
 
     form = "primal"
 
-    def __init__(self, mean: PatchEmbeddings, factor: Tensor | PackedTriangles) -> None:
+    def __init__(self, mean: PatchEmbeddings, factor: Triangles | PackedTriangles) -> None:
         super().__init__(mean)
         self._packed = factor if isinstance(factor, PackedTriangles) else None
-        self._factor = factor if isinstance(factor, Tensor) else None
+        self._factor = factor if isinstance(factor, Triangles) else None
         self._half_error: float | None = None
 
     @property
-    def factor(self) -> Tensor:
+    def factor(self) -> Triangles:
         """F; of a model that was loaded, unpacked when first wanted."""
         if self._factor is None:
             assert self._packed is not None
@@ -145,7 +145,8 @@ class PrimalGaussian(Gaussian):
             return None
         if self._half_error is None:
             some = self.factor[:: -(-len(self.factor) // _MEASURED_PATCHES)]
-            self._half_error = distance_error(some, PackedTriangles.pack(some, torch.float16).unpack())
+            rounded = PackedTriangles.pack(Triangles.of(some), torch.float16).unpack()
+            self._half_error = distance_error(some, rounded[:])
         return self._half_error
 
     @property
@@ -154,8 +155,7 @@ class PrimalGaussian(Gaussian):
         return self._packed is not None and self._packed.scale is not None
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        factor = self.factor if self.factor.shape[0] == 1 else self.factor[patches]
-        return (deviations[patches].to(factor.dtype) @ factor).square().sum(2).float()
+        return self.factor.squared_norms(deviations[patches].to(self.factor.dtype), patches).float()
 
     def _working_numbers(self, n: int) -> int:
         return self.mean.D * (self.mean.D + 2 * n)
@@ -191,8 +191,8 @@ class DualGaussian(Gaussian):
     mean : PatchEmbeddings
     samples : PatchEmbeddings
         A: the n centred samples.
-    whitener : Tensor or PackedTriangles
-        T, (P, n, n), upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
+    whitener : Triangles or PackedTriangles
+        T, n × n at each patch, upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
     s, b : Tensor
         (P,), float64.
     """
@@ -200,17 +200,22 @@ class DualGaussian(Gaussian):
     form = "dual"
 
     def __init__(
-        self, mean: PatchEmbeddings, samples: PatchEmbeddings, whitener: Tensor | PackedTriangles, s: Tensor, b: Tensor
+        self,
+        mean: PatchEmbeddings,
+        samples: PatchEmbeddings,
+        whitener: Triangles | PackedTriangles,
+        s: Tensor,
+        b: Tensor,
     ) -> None:
         super().__init__(mean)
         self.samples = samples
         self._packed = whitener if isinstance(whitener, PackedTriangles) else None
-        self._whitener = whitener if isinstance(whitener, Tensor) else None
+        self._whitener = whitener if isinstance(whitener, Triangles) else None
         self.s = s
         self.b = b
 
     @property
-    def whitener(self) -> Tensor:
+    def whitener(self) -> Triangles:
         """T; of a model that was loaded, unpacked when first wanted."""
         if self._whitener is None:
             assert self._packed is not None
@@ -221,7 +226,7 @@ class DualGaussian(Gaussian):
         precision = self.whitener.dtype
         products = deviations.inner_products(self.samples, patches, precision)
         norms = deviations.squared_norms(patches, precision)
-        outside = norms - (products @ self.whitener[patches]).square().sum(2)
+        outside = norms - self.whitener.squared_norms(products, patches)
         if precision == torch.float32:
             weak = outside < CANCELLATION * norms
             patches_anew = weak.any(1).nonzero().flatten()

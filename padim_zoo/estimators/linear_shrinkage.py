@@ -6,6 +6,7 @@ sufficient statistics; everything else (forms, blocks, precision) is the solver'
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
 from padim_zoo.estimators.statistics import Samples, Statistics, divisor, per_patch
+from padim_zoo.estimators.triangle import Triangles, column_blocks
 from padim_zoo.parallel import map_blocks
 
 DUAL_CONDITION = 1e5
@@ -74,7 +76,7 @@ class LinearShrinkage(Estimator):
         if isinstance(statistics, Samples) and statistics.n <= statistics.D:
             return self._fit_dual(statistics)
         n, D = statistics.n, statistics.D
-        (factor,) = _as_precise_as_needed(
+        factor, () = _as_precise_as_needed(
             lambda patches, limit: self._primal(statistics, patches, limit),
             PRIMAL_CONDITION,
             statistics.P,
@@ -84,7 +86,7 @@ class LinearShrinkage(Estimator):
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
         centred = samples.centred()
-        whitener, s, b = _as_precise_as_needed(
+        whitener, (s, b) = _as_precise_as_needed(
             lambda patches, limit: self._dual(centred, samples.count(patches), patches, limit),
             DUAL_CONDITION,
             samples.P,
@@ -145,21 +147,23 @@ class _IllConditionedError(ArithmeticError):
 
 def _as_precise_as_needed(
     solve: Callable[[slice, float], tuple[Tensor, ...]], limit: float, patches: int, bytes_per_patch: int
-) -> tuple[Tensor, ...]:
-    """What ``solve`` gives for all patches, its first tensor in float32 if conditions are within ``limit`` everywhere.
+) -> tuple[Triangles, tuple[Tensor, ...]]:
+    """What ``solve`` gives for all patches, its triangles in float32 if conditions are within ``limit`` everywhere.
 
     The condition is known only after a good part of the work at each patch. It is within the limit nearly always, so
     that is tried first, and nothing is kept in float64 that may not be needed.
     """
 
-    def in_float32(part: slice) -> tuple[Tensor, ...]:
+    def solved(part: slice, limit: float, dtype: torch.dtype) -> tuple[Tensor, ...]:
         factor, *others = solve(part, limit)
-        return factor.float(), *others
+        return *others, *column_blocks(factor.to(dtype))
 
     try:
-        return map_blocks(in_float32, patches, bytes_per_patch)
+        found = map_blocks(lambda part: solved(part, limit, torch.float32), patches, bytes_per_patch)
     except _IllConditionedError:
-        return map_blocks(lambda part: solve(part, float("inf")), patches, bytes_per_patch)
+        found = map_blocks(lambda part: solved(part, math.inf, torch.float64), patches, bytes_per_patch)
+    others = [tensor for tensor in found if tensor.ndim == 1]
+    return Triangles(found[len(others) :]), tuple(others)
 
 
 class Full(LinearShrinkage):

@@ -9,6 +9,7 @@ from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, whitening_factor
 from padim_zoo.estimators.linear_shrinkage import TINY
 from padim_zoo.estimators.statistics import Statistics, divisor, per_patch
+from padim_zoo.estimators.triangle import Triangles
 from padim_zoo.parallel import for_each_block, map_blocks
 
 
@@ -57,4 +58,4 @@ class Tied(Estimator):
         for_each_block(pooled, statistics.P, 8 * D * (D + n), add)
         covariance /= statistics.P
         covariance.diagonal().add_(max(self.epsilon, TINY))
-        return PrimalGaussian(statistics.mean, whitening_factor(covariance[None]).float())
+        return PrimalGaussian(statistics.mean, Triangles.of(whitening_factor(covariance[None]).float()))

@@ -153,7 +153,7 @@ class DualDistances(Distances):
 
     def __init__(self, gaussian: DualGaussian) -> None:
         super().__init__()
-        whitener = gaussian.whitener
+        whitener = gaussian.whitener[:]
         samples, P, n = gaussian.samples, gaussian.samples.P, gaussian.samples.n
 
         def kernel(part: slice) -> tuple[Tensor]:
@@ -385,7 +385,7 @@ def distances_of(gaussian: Gaussian) -> Distances:
 
 def _of_primal(gaussian: PrimalGaussian) -> Distances:
     factors = nested_factors(gaussian) if len(gaussian.factor) > 1 and nested_numbers(gaussian.mean) else None
-    return NestedDistances(gaussian.mean, factors) if factors else FactorDistances(gaussian.mean, gaussian.factor)
+    return NestedDistances(gaussian.mean, factors) if factors else FactorDistances(gaussian.mean, gaussian.factor[:])
 
 
 def _of_dual(gaussian: DualGaussian) -> Distances:

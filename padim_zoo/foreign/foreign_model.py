@@ -18,6 +18,7 @@ from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.embedding import PatchEmbeddings, nearest_positions
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import PrimalGaussian, upper_factor
+from padim_zoo.estimators.triangle import Triangles, column_blocks
 from padim_zoo.parallel import map_blocks
 from padim_zoo.reduction import RandomChannels
 
@@ -181,8 +182,8 @@ def per_layer(
     return PatchEmbeddings(tuple(parts), tuple(grids), grid)
 
 
-def factor_of(matrix: Tensor, order: Tensor, is_inverse: bool) -> Tensor:
-    """F (P, D, D), upper triangular, with F Fᵀ = Σ⁻¹, of covariances or of their inverses with dimensions reordered.
+def factor_of(matrix: Tensor, order: Tensor, is_inverse: bool) -> Triangles:
+    """F, D × D at each of P patches, with F Fᵀ = Σ⁻¹, of covariances or of their inverses with dimensions reordered.
 
     Raises
     ------
@@ -191,17 +192,17 @@ def factor_of(matrix: Tensor, order: Tensor, is_inverse: bool) -> Tensor:
     """
     P, D = matrix.shape[:2]
 
-    def block(patches: slice) -> tuple[Tensor, Tensor]:
+    def block(patches: slice) -> tuple[Tensor, ...]:
         part = matrix[patches][:, order][:, :, order].double()  # in blocks, for all may be gigabytes
         # A quadratic form knows the symmetric part of its matrix only.
         factor, failed = upper_factor((part + part.mT) / 2, is_inverse)
-        return factor.float(), failed
+        return failed, *column_blocks(factor.float())
 
-    factor, failed = map_blocks(block, P, 8 * 6 * D * D)
+    failed, *factor = map_blocks(block, P, 8 * 6 * D * D)
     if failed.any():
         kind = "inverse covariance" if is_inverse else "covariance"
         raise InputError(
             f"the {kind} of {int(failed.count_nonzero())} of {P} patches (the first is number "
             f"{int(failed.nonzero()[0])}) is not positive definite: no distance is defined there; fit again"
         )
-    return factor
+    return Triangles(tuple(factor))

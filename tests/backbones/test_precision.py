@@ -88,7 +88,9 @@ class _InsistsOnFloat32(nn.Module):
         self.gain = gain
 
     def forward(self, images):
-        return [self.gain * nn.functional.conv2d(images, torch.ones(4, 3, 1, 1)) + self.convolution(images)]
+        return [
+            torch.maximum(self.gain * nn.functional.conv2d(images, torch.ones(4, 3, 1, 1)), self.convolution(images))
+        ]
 
 
 def _wrapped(network: nn.Module) -> Backbone:

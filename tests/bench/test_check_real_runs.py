@@ -62,7 +62,7 @@ def clock(monkeypatch):
 
 
 STAGES = {
-    "extract": {"fit_seconds", "ms_per_image_b1"},
+    "extract": {"fit_seconds", "ms_per_image_b1", "ms_per_image_b32"},
     "fit_features": {"fit_seconds"},
     "predict_features": {"ms_per_image_b1", "ms_per_image_b32"},
 }

@@ -1,0 +1,179 @@
+"""Convolution, addition and ReLU in one pass over the activations, on a CPU.
+
+A residual network reads and writes its activations three times for one convolution: to convolve, to add, to cut off
+what is negative. oneDNN does all of it while the values are still in registers. torch uses that in compiled graphs;
+here the same operators are called from a network that was traced but not compiled, so that no compiler is needed. They
+are not a documented part of torch, so that results are held to those of the network as it was, and it stays as it is
+where they differ, where it cannot be traced, or where the operators are not there.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+_RELUS = (functional.relu, torch.relu, torch.relu_)
+_LARGER = 32
+"""Pixels by which a second example is larger: what a trace took for constant would differ there."""
+
+_DIFFERENCE = 1e-5
+"""Of the largest value: what the order of additions may change in float32."""
+
+
+class FusedConvolution(nn.Conv2d):
+    """A convolution, to which another map may be added, and a ReLU if it is said to have one."""
+
+    relu: bool
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d, relu: bool) -> FusedConvolution:
+        """A convolution with the same weights, under the same names, with zeros as padding.
+
+        Parameters
+        ----------
+        convolution : Conv2d
+        relu : bool
+            Whether negative results become 0.
+        """
+        fused = copy.copy(convolution)
+        fused._parameters = dict(convolution._parameters)
+        fused.__class__ = cls
+        assert isinstance(fused, FusedConvolution)
+        fused.relu = relu
+        return fused
+
+    def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
+        """Maps (N, C, H, W) of maps; ``other`` has the shape of the result."""
+        # The fused operators have no gradients.
+        given = (maps, self.weight) if other is None else (maps, self.weight, other)
+        if is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, given)):
+            found: Tensor = super().forward(maps)
+            found = found if other is None else found + other
+            return torch.relu_(found) if self.relu else found
+        where: tuple[Any, ...] = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        if other is None:
+            found = _fused(maps, *where, "relu" if self.relu else "none", [], "")
+        else:
+            found = _fused.binary(maps, other, *where, "add", 1.0, "relu" if self.relu else None, [], None)
+        return found
+
+
+def _lies_well(tensor: Tensor) -> bool:
+    """Whether a tensor lies as oneDNN wants it; sums of others it makes by operators that know no bfloat16."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def is_traced() -> bool:
+    """Whether somebody makes a graph of this call, for other devices and numbers of images."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def _operator() -> Any:
+    mkldnn: Any = torch.backends.mkldnn
+    if not mkldnn.is_available():
+        return None
+    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+
+
+_fused = _operator()
+
+
+def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
+    """The same network with additions and ReLUs done by the convolutions before them, where that can be.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode; returns a list of maps. It shares its convolutions with the result.
+    example : Tensor (1, 3, H, W)
+        An input of the network, float32.
+    """
+    if _fused is None:
+        return network
+    try:
+        traced = fx.symbolic_trace(network)
+        if not _fuse(traced):
+            return network
+        examples = [example, functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)]
+        with torch.no_grad():
+            same = all(_agree(network(each), traced(each)) for each in examples)
+    except Exception:  # tracing runs the network's own code on what is no tensor: anything may be raised
+        return network
+    return traced.eval() if same else network
+
+
+def _fuse(traced: fx.GraphModule) -> int:
+    """Fuse in place; how many convolutions now do more than convolve."""
+    modules: dict[str, nn.Module] = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):  # what folding left of batch norms stands between convolutions and ReLUs
+        if node.op == "call_module" and type(modules[node.target]) is nn.Identity:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+    calls: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+
+    def is_convolution(node: Any) -> bool:
+        """Whether a node is a plain convolution that is called once and read once."""
+        if not isinstance(node, fx.Node) or node.op != "call_module" or len(node.users) != 1:
+            return False
+        module = modules[str(node.target)]
+        if type(module) is not nn.Conv2d or calls[str(node.target)] != 1:
+            return False
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+    def is_relu(node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return type(modules[str(node.target)]) is nn.ReLU
+        return (node.op == "call_function" and node.target in _RELUS) or (
+            node.op == "call_method" and node.target in ("relu", "relu_")
+        )
+
+    fused = 0
+    for node in list(traced.graph.nodes):
+        relu = is_relu(node)
+        before = node.args[0] if relu and node.args else node
+        if not isinstance(before, fx.Node):
+            continue
+        convolution, other = before, None
+        if before.op == "call_function" and before.target in _ADDITIONS and not before.kwargs:
+            # A sum that a ReLU follows is looked at there; one that is written to a map changes that map for others.
+            users = list(before.users)
+            if before is node and len(users) == 1 and is_relu(users[0]):
+                continue
+            first, second = before.args
+            sides = [(first, second)] if before.target is operator.iadd else [(second, first), (first, second)]
+            pair = next((pair for pair in sides if is_convolution(pair[0]) and isinstance(pair[1], fx.Node)), None)
+            if pair is None or (relu and len(before.users) != 1):
+                continue
+            convolution, other = cast("tuple[fx.Node, fx.Node]", pair)
+        elif not relu or not is_convolution(before):
+            continue
+        name = str(convolution.target)
+        parent, _, child = name.rpartition(".")
+        setattr(traced.get_submodule(parent), child, FusedConvolution.of(cast(nn.Conv2d, modules[name]), relu))
+        with traced.graph.inserting_before(node):
+            inputs = (convolution.args[0],) if other is None else (convolution.args[0], other)
+            node.replace_all_uses_with(traced.graph.call_module(name, inputs))
+        traced.graph.erase_node(node)
+        for done in dict.fromkeys((before, convolution)):
+            if done is not node:
+                traced.graph.erase_node(done)
+        fused += 1
+    traced.recompile()
+    return fused
+
+
+def _agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
+    return len(expected) == len(found) and all(
+        one.shape == other.shape and float((one - other).abs().max()) <= _DIFFERENCE * float(one.abs().max())
+        for one, other in zip(expected, found, strict=True)
+    )

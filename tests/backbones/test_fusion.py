@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from padim_zoo import registry
+from padim_zoo.backbones import fusion
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.fusion import FusedConvolution, fuse_activations
+
+EXAMPLE = torch.linspace(-2, 2, 3 * 32 * 32).reshape(1, 3, 32, 32)
+
+
+class Residual(nn.Module):
+    """Every case at once: a ReLU after a convolution, after a sum, a sum without one, a map that is read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third, self.last = (nn.Conv2d(c, 8, 3, padding=1) for c in (3, 8, 8, 8))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        one = self.relu(self.first(images))
+        two = self.second(one)
+        two += one
+        two = self.relu(two)
+        three = self.third(two)
+        four = torch.relu(three) + three
+        return [one, two, four, one + self.last(four)]
+
+
+def fused_in(network: nn.Module) -> list[bool]:
+    """For each fused convolution whether it has a ReLU."""
+    return [module.relu for module in network.modules() if isinstance(module, FusedConvolution)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_same_maps(dtype: torch.dtype, size: tuple[int, int], layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    network = Residual().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    before = copy.deepcopy(network).to(dtype)
+    fused = fuse_activations(network, EXAMPLE)
+    if fusion._fused is None:
+        pytest.skip("torch was built without oneDNN")
+    assert sorted(fused_in(fused)) == [False, True, True]  # the third convolution is read twice
+    images = torch.randn(3, 3, *size).to(dtype, memory_format=layout)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    expected = before(images)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            for one, other in zip(expected, fused.to(dtype)(images), strict=True):
+                assert torch.allclose(other, one, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "builtin", "timm/resnet10t"])
+def test_real_networks_are_fused(name: str) -> None:
+    if fusion._fused is None:
+        pytest.skip("torch was built without oneDNN")
+    backbone = registry.backbones.create(name, weights="default" if name == "builtin" else "none")
+    assert len(fused_in(backbone.network)) >= 9
+
+
+def test_what_cannot_be_traced_or_differs_stays_as_it_is() -> None:
+    class Branches(Residual):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return super().forward(images) if images.mean() > -9 else []
+
+    class Constant(Residual):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [maps * float(fusion_calls()) for maps in super().forward(images)]
+
+    calls = iter(range(1, 100))
+
+    def fusion_calls() -> int:
+        return next(calls)
+
+    for network in (Branches().eval(), Constant().eval()):
+        assert fuse_activations(network, EXAMPLE) is network
+
+
+def test_a_graph_of_the_network_has_ordinary_convolutions() -> None:
+    backbone = Backbone(Residual(), name="odd", layers="abcd", strides=[1] * 4, state={}, weights_source="none")
+    images = torch.rand(2, 3, 32, 32)
+    exported = torch.export.export(backbone, (images,))
+    assert "mkldnn" not in str(exported.graph)
+    for expected, found in zip(backbone(images), exported.module()(images), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_images_that_pass_a_few_at_a_time_give_the_maps_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = registry.backbones.create("builtin")
+    images = torch.rand(5, 3, 64, 64)
+    together = backbone._compute(images)
+    monkeypatch.setattr("padim_zoo.backbones.backbone.AT_ONCE_PIXELS", 2 * 64 * 64)
+    assert backbone.images_at_once(64, 64) == 2
+    for expected, found in zip(together, backbone(images), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)

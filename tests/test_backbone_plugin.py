@@ -24,14 +24,19 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(registry.backbones, "_entries", dict(registry.backbones._entries))
     monkeypatch.chdir(tmp_path)
     [code] = [code for language, code in BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")) if language == "python"]
-    path = tmp_path / "stem.py"
+    path = tmp_path / "dct.py"
     path.write_text(code, encoding="utf-8")
     return path
 
 
+def test_the_documented_backbone_is_that_of_the_example_package(plugin: Path) -> None:
+    package = DOCUMENT.parents[1] / "plugins" / "padim-zoo-example-backbone" / "padim_zoo_example_backbone.py"
+    assert plugin.read_text(encoding="utf-8") == "# dct.py\n" + package.read_text(encoding="utf-8")
+
+
 def test_the_documented_backbone_is_saved_and_built_again(plugin: Path) -> None:
     load_plugin(plugin)
-    detector = PaDiM("stem", dims=10, resize=None, crop=None).fit(IMAGES)
+    detector = PaDiM("dct", dims=10, resize=None, crop=None).fit(IMAGES)
     detector.save("model.safetensors")
     np.testing.assert_array_equal(load("model.safetensors").predict(IMAGES).scores, detector.predict(IMAGES).scores)
 

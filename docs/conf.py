@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 from sphinx.application import Sphinx
@@ -33,8 +34,9 @@ html_copy_source = False
 
 
 def _read_page(app: Sphinx, docname: str, content: list[str]) -> None:
-    """The README is outside of this folder: on the site it is the first page."""
+    """Pages outside of this folder are on the site too: the README is its first, those of plugins are in plugins/."""
     content[0] = content[0].replace("](../README.md", "](index.myst")
+    content[0] = re.sub(r"\]\(\.\./plugins/([\w-]+)/README\.md", r"](plugins/\1.myst", content[0])
 
 
 def _skip_lock(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:

@@ -10,14 +10,16 @@ from pathlib import Path
 import padim_zoo
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+SUFFIXES = (".md", ".rst", ".myst")
 API = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
 
 
 def test_every_page_is_in_the_menu_and_in_the_index() -> None:
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} - {"README.md"}
-    menu = re.findall(r"^[\w/-]+$", (DOCS / "index.myst").read_text(encoding="utf-8"), re.MULTILINE)
-    assert pages <= {f"{name}.md" for name in menu}
-    assert all((DOCS / f"{name}{suffix}").exists() for name in menu for suffix in [".rst" if "/" in name else ".md"])
+    plugins = {f"plugins/{page.parent.name}" for page in (DOCS.parent / "plugins").glob("*/README.md")}
+    menu = set(re.findall(r"^[\w/-]+$", (DOCS / "index.myst").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {page.removesuffix(".md") for page in pages} | plugins <= menu
+    assert {name for name in menu if not any((DOCS / name).with_suffix(end).exists() for end in SUFFIXES)} == set()
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     assert {page for page in pages if f"]({page})" not in index} == set()
 

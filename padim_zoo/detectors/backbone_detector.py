@@ -450,7 +450,7 @@ class BackboneDetector(Detector, Generic[Model]):
             like = self.to_keep(embedding.apply(features.of_views(range(passes))), like)
             accumulator.add(like)
             if keeps_others:
-                aside.add(embedding.apply(features.of_views(range(passes, looks.count))))
+                aside.add(self.to_keep(embedding.apply(features.of_views(range(passes, looks.count))), like))
         if size is None:
             raise InputError("there are no images to fit on: expected at least one normal image")
         statistics = accumulator.result()

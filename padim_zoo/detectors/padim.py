@@ -353,12 +353,12 @@ class PaDiM(BackboneDetector[Gaussian]):
         arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays(half=half).items()}
         arrays |= numbered("mean", gaussian.mean)
         arrays |= {f"reduction.{name}": array for name, array in self.reduction_.arrays().items()}
+        if resumable and self._differing:
+            raise InputError(
+                "cannot save a resumable model: the images of the fit differ in their regions of interest, which a "
+                "file does not hold; save it without --resumable, or use one mask for all images"
+            )
         if resumable and not isinstance(gaussian, DualGaussian):
-            if self._differing:
-                raise InputError(
-                    "cannot save a resumable model: the images of the fit differ in their regions of interest, and "
-                    "moments cannot tell them apart; save it without --resumable, or use one mask for all images"
-                )
             known = self.known_statistics("save a resumable model")
             moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
             assert moments is not None

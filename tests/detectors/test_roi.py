@@ -251,6 +251,8 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
     np.testing.assert_allclose(parts.predict(given).scores, expected.scores, rtol=1e-3, atol=1e-3)
     continued = load(tmp_path / "part.safetensors")
     if kind is PaDiM and which == "single":
+        with pytest.raises(InputError, match="cannot save a resumable model"):
+            parts.save(tmp_path / "resumable.safetensors", resumable=True)
         with pytest.raises(InputError, match="differ in their regions of interest"):
             continued.partial_fit(given[5:N])
     elif which == "common":
@@ -288,6 +290,11 @@ def test_tta_within_a_region(kind, options, images, common):
         np.testing.assert_allclose(found.maps, expected, rtol=1e-3, atol=1e-4)
     scores = expected.max((1, 2)) if kind is PaDiM else (straight.scores + mirrored.scores) / 2
     np.testing.assert_allclose(found.scores, scores, rtol=1e-3)
+    calibration = detector.calibrate(folds=3)
+    for part in split_folds(N, 3, 3):
+        rest = np.setdiff1d(np.arange(N), part)
+        other = kind("resnet18", roi=common, tta="flip", **options, **SMALL).fit(images[rest])
+        np.testing.assert_allclose(calibration.scores[part], other.predict(images[part]).scores, rtol=2e-3)
 
 
 def test_a_student_learns_what_is_inside(images, common, monkeypatch):

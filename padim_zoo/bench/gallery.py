@@ -169,7 +169,10 @@ class FoldMaps:
         self._normal: list[np.ndarray] = []
 
     def add(self, maps: np.ndarray | None, held_out: np.ndarray | None = None) -> None:
-        """Count the maps (N, H, W) of one fold in; and those (n, H, W) of the normal images that it holds out."""
+        """Count the maps (N, H, W) of one fold in; and those (n, H, W) of the normal images that it holds out.
+
+        Pixels that are not judged are NaN: they have no part in the colours, and are shown as the lowest of all.
+        """
         if maps is None:
             return
         small = _reduced(maps)
@@ -191,7 +194,8 @@ class FoldMaps:
             assert self.mean is not None
             normal = labels == 0
             pixels, source = (self.mean[normal], "test") if normal.any() else (self.mean, "all")
-        low, high = np.quantile(pixels[np.isfinite(pixels)], [0.5, 0.999]).tolist()
+        judged = pixels[np.isfinite(pixels)]
+        low, high = np.quantile(judged, [0.5, 0.999]).tolist() if judged.size else (0.0, 0.0)
         return low, high, source
 
 
@@ -256,6 +260,8 @@ def make_gallery(
     if mean is None:
         return Gallery(items, images, drawn, {})
     shown = {index: mean[index] for index in chosen}
+    if not any(np.isfinite(values).any() for values in shown.values()):
+        return Gallery(items, images, drawn, {})
     low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
     encoded = {index: _map(values, low, high) for index, values in shown.items()}
     return Gallery(items, images, drawn, encoded, low, high, *maps.colours(labels), score_is_map_maximum)

@@ -228,7 +228,7 @@ class Workbench:
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
             if self.suite.gallery:
-                small_maps.add(test.maps, held_out.maps if held_out is not None else None)
+                small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
             if keep_maps:
                 test_maps.append(test.maps)
                 normal_maps.add(held_out)
@@ -284,9 +284,10 @@ class Workbench:
         scores = maps.max(axis=(2, 3))
         small_maps = FoldMaps()
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
-            outcome.judge(truth, Prediction(fold_scores, fold_maps, regions=judged))
+            prediction = Prediction(fold_scores, fold_maps, regions=judged)
+            outcome.judge(truth, prediction)
             if self.suite.gallery:
-                small_maps.add(fold_maps)
+                small_maps.add(prediction.pictured)
         timings = [member["timings"] for member in members]
         outcome.timings = {
             name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"

@@ -100,6 +100,14 @@ def test_colours_come_of_normal_pixels():
     assert one.colours(np.array([0, 1])) == (*np.quantile(maps[:, ::4, ::4] + 1000, [0.5, 0.999]), "held-out")
 
 
+def test_pixels_that_are_not_judged_have_no_part_in_the_colours():
+    maps = np.full((1, 8, 8), np.nan, dtype=np.float32)
+    maps[:, :4] = np.arange(32).reshape(4, 8)
+    folds = FoldMaps()
+    folds.add(maps)
+    assert folds.colours(np.array([0])) == (*np.quantile(np.arange(32.0), [0.5, 0.999]), "test")
+
+
 def test_large_maps_are_reduced_by_means():
     maps = np.random.default_rng(0).random((2, 300, 150)).astype(np.float32)
     folds = FoldMaps()

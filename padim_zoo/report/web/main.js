@@ -135,9 +135,10 @@ function prepareTheme() {
 function prepareSections() {
   $("cost-section").hidden = names.length < 2;
   $("heat-section").hidden = categories.length < 2;
-  $("folds-section").hidden = !runs.some(row => data.runs[row.id].folds.length > 1 || row.seed);
+  $("folds-section").hidden = !runs.some(row => (data.runs[row.id].folds.length > 1 || row.seed) && data.figures.some(key => has(row[key])));
   $("learning-section").hidden = !runs.some(row => has(row.train_size));
-  $("curves-section").hidden = $("run-section").hidden = !done.length;
+  $("curves-section").hidden = !done.some(row => data.runs[row.id].roc || data.runs[row.id].pro);
+  $("run-section").hidden = !done.length;
   $("published-section").hidden = !data.rows.some(row => row.published_source);
   for (const section of document.querySelectorAll("section:not([hidden])")) {
     const link = element("a", section.dataset.title);

@@ -12,8 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from padim_zoo.bench.measure import runtime_column
 from padim_zoo.bench.store import Document
 from padim_zoo.errors import InputError
+from padim_zoo.export.runtimes import RUNTIMES
 
 MEAN = "mean"
 """The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
@@ -45,7 +47,9 @@ DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "
 RATES = ("promised_false_alarms", "false_alarms", "detections")
 """What the threshold from out-of-fold normal scores promises, and does on the test images."""
 
-TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "model_mb", "peak_memory_mb")
+IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
+"""Latency of the exported detector, where it was asked for."""
+TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
 IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
 SETTINGS = ("dims", "seed", "train_size", "passes", "folds")
 TRANSFORM = ("resize", "crop", "sigma", "precision", "augment", "tta", "roi")

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
-
-from padim_zoo.detectors.detector import Detector
 
 BATCH_SIZES = (1, 32)
 MEGABYTE = 1e6
@@ -23,8 +22,15 @@ _LONG_SECONDS = 1.0
 _SAMPLING_SECONDS = 0.01
 
 
-def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray | Path], batch_size: int) -> float:
-    """Least time of :meth:`Detector.predict` per image, from decoded images to scores and maps.
+class Scorer(Protocol):
+    """Whatever scores images: a detector, or what one was exported to."""
+
+    def predict(self, images: Any, /) -> Any:
+        """Scores and maps of images."""
+
+
+def milliseconds_per_image(detector: Scorer, images: Sequence[np.ndarray | Path], batch_size: int) -> float:
+    """Least time of ``predict`` per image, from decoded images to scores and maps.
 
     A first call that is not counted warms caches up. Then calls are repeated for about 0.15 s, ten at most, and two at
     least unless the first takes a second: a benchmark of hundreds of runs cannot dwell on each. The least time counts,
@@ -32,7 +38,7 @@ def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray | Pat
 
     Parameters
     ----------
-    detector : Detector
+    detector : Scorer
         Fitted.
     images : sequence of ndarray (H, W, 3), uint8, or Path
         Files are decoded too, which takes part of the time.
@@ -48,6 +54,11 @@ def milliseconds_per_image(detector: Detector, images: Sequence[np.ndarray | Pat
         detector.predict(batch)
         times.append(time.perf_counter() - start)
     return 1000 * min(times) / batch_size
+
+
+def runtime_column(runtime: str) -> str:
+    """The cost that is a runtime's latency at batch 1."""
+    return f"ms_per_image_b1_{runtime}"
 
 
 class PeakMemory:

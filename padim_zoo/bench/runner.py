@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from padim_zoo.bench.run import Run
-from padim_zoo.bench.store import FORMAT, Document, RunStore
+from padim_zoo.bench.store import FORMAT, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
 from padim_zoo.data.cache import cache_limit
@@ -53,7 +53,9 @@ class Runner:
         bench: Workbench | None = None
         for run in runs:
             meanwhile = self.store.completed(run.id, with_maps=run.id in self.keep_maps)
-            if meanwhile is not None:  # by another process that works on the same store
+            if meanwhile is not None and knows_runtimes(
+                meanwhile, self.suite.runtimes
+            ):  # by another process that works on the same store
                 yield Event(run, meanwhile)
                 continue
             yield Event(run)
@@ -98,6 +100,7 @@ def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]
         "interval": found.interval,
         "threshold": found.threshold,
         "timings": found.timings,
+        "runtimes": list(found.runtimes),
         "notes": found.notes,
         "error": _describe_error(outcome) if isinstance(outcome, Exception) else None,
         "environment": environment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -19,7 +19,7 @@ from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Event, Runner
 from padim_zoo.bench.running import BenchState, sign_of_life
-from padim_zoo.bench.store import DamagedRunError, Document, RunStore
+from padim_zoo.bench.store import DamagedRunError, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 
 
@@ -49,11 +49,14 @@ class Missing:
     notes: list[str] = field(default_factory=list)
 
 
-def find_missing(plan: Plan, store: RunStore) -> Missing:
-    """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not."""
+def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> Missing:
+    """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not.
+
+    A run is complete if it was timed in all the runtimes asked for.
+    """
     done: dict[str, Document] = {}
     notes: list[str] = []
-    failed = 0
+    failed = untimed = 0
     for run in plan:
         try:
             document = store.read(run.id)
@@ -61,13 +64,18 @@ def find_missing(plan: Plan, store: RunStore) -> Missing:
             notes.append(f"{error}; it is done again")
             continue
         if document is not None and document["status"] == "done":
-            done[run.id] = document
+            if knows_runtimes(document, runtimes):
+                done[run.id] = document
+            else:
+                untimed += 1
         elif document is not None:
             failed += 1
     if failed:
         notes.append(
             f"{failed} run{'s that failed before are' if failed > 1 else ' that failed before is'} tried again"
         )
+    if untimed:
+        notes.append(f"{untimed} runs were not timed in {', '.join(runtimes)} and are done again")
     ensembles = [run for run in plan.ensembles if run.id not in done]
     keep_maps = frozenset(member for run in ensembles for member in run.config.members)
     without_maps = {run_id for run_id in keep_maps & set(done) if not store.has_maps(run_id)}

@@ -235,6 +235,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "batch_size": _integer,
     "cache": _boolean,
     "gallery": _boolean,
+    "runtimes": _specs,
     "jobs": _integer,
     "plugin": _paths,
     "output": _path,

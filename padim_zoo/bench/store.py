@@ -21,7 +21,7 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class StoreContents:
 
     documents: list[Document] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+def knows_runtimes(document: Document, runtimes: Sequence[str]) -> bool:
+    """Whether a run was timed in these runtimes, or it was tried; ensembles are sums of their members."""
+    return document["config"].get("ensemble") is not None or set(runtimes) <= set(document.get("runtimes", ()))
 
 
 class RunStore:

@@ -17,6 +17,7 @@ from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
+from padim_zoo.export.runtimes import RUNTIMES
 from padim_zoo.reduction import REDUCTIONS
 
 ENSEMBLE_RULES = ("mean", "max")
@@ -79,6 +80,8 @@ class Suite:
         Whether features are kept on disk for the next benchmark, and taken from there.
     gallery : bool
         Whether each run keeps pictures of a few test images for the report.
+    runtimes : tuple of str
+        ``torch``, ``onnx``, ``openvino``: each detector is exported to these too, and its latency there measured.
     jobs : int
         Worker processes.
     plugin : tuple of Path
@@ -117,6 +120,7 @@ class Suite:
     batch_size: int = 32
     cache: bool = True
     gallery: bool = True
+    runtimes: tuple[str, ...] = ()
     jobs: int = 1
     plugin: tuple[Path, ...] = ()
     output: Path = Path("runs")
@@ -129,6 +133,9 @@ class Suite:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{name} is {number}: expected 1 or more")
+        for runtime in self.runtimes:
+            if runtime not in RUNTIMES:
+                raise InputError(f"runtimes has {runtime!r}: expected some of {', '.join(RUNTIMES)}")
         least = max(2, self.fold_count)
         if any(size is not None and size < least for size in self.train_sizes):
             smallest = min(size for size in self.train_sizes if size is not None)

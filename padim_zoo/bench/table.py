@@ -14,13 +14,14 @@ from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, figure_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, SETTINGS, TRANSFORM, is_mean
+from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, IN_RUNTIMES, SETTINGS, TRANSFORM, is_mean
 
 _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
 """The columns that tell rows apart, the most telling first."""
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
+_RUNTIME_HEADINGS = {name: f"ms/image\n{name.rpartition('_')[2]}" for name in IN_RUNTIMES}
 _PUBLISHED = tuple(f"published_{name}" for name in FIGURES)
 _DIFFERENCES = tuple(f"difference_{name}" for name in FIGURES)
 HEADINGS = {
@@ -29,6 +30,7 @@ HEADINGS = {
     "aupro": "AUPRO",
     "fit_seconds": "fit\ns",
     "ms_per_image_b1": "ms/image\nbatch 1",
+    **_RUNTIME_HEADINGS,
     "model_mb": "model\nMB",
     "peak_memory_mb": "peak\nMB",
     "difference_image_auroc": "Δ\nimage",
@@ -97,18 +99,23 @@ class _View:
         yield from parts
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table(records(self.board), self._figures(), list(COSTS)))
+        return Measurement.get(console, options, self._table(records(self.board), self._figures(), self._costs()))
 
     def _figures(self) -> list[str]:
         wanted = self.sorted_by
         figures = [*FIGURES, *((wanted,) if wanted in BETTER and wanted not in (*FIGURES, *COSTS) else ())]
         return figures + [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in self.board.columns]
 
+    def _costs(self) -> list[str]:
+        """The costs, with those of runtimes where any was measured."""
+        measured = [name for name in IN_RUNTIMES if self.board[name].notna().any()]
+        return [*COSTS[:2], *measured, *COSTS[2:]]
+
     def _fitted(
         self, console: Console, options: ConsoleOptions, rows: list[dict[str, Any]], shown: int
     ) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
-        figures, costs = self._figures(), list(COSTS)
+        figures, costs = self._figures(), self._costs()
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 

@@ -63,6 +63,7 @@ class Outcome:
     interval: dict[str, float] = field(default_factory=dict)
     threshold: dict[str, float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    runtimes: tuple[str, ...] = ()
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     maps: dict[str, np.ndarray] | None = None
     gallery: dict[str, np.ndarray] | None = None
@@ -236,6 +237,11 @@ class Workbench:
         outcome.timings = trial.costs(self.images)
         if isinstance(self.images[0], Path):
             outcome.notes.append("the time of an image includes its decoding and that of its mask")
+        if self.suite.runtimes:
+            times, notes = trial.runtime_costs(self.images, self.suite.runtimes)
+            outcome.timings |= times
+            outcome.notes += notes
+            outcome.runtimes = self.suite.runtimes
         outcome.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
@@ -290,7 +296,9 @@ class Workbench:
                 small_maps.add(prediction.pictured)
         timings = [member["timings"] for member in members]
         outcome.timings = {
-            name: float(np.sum([part[name] for part in timings])) for name in timings[0] if name != "peak_memory_mb"
+            name: float(np.sum([part[name] for part in timings]))
+            for name in timings[0]
+            if name != "peak_memory_mb" and all(name in part for part in timings)
         }
         outcome.timings["peak_memory_mb"] = memory.megabytes
         outcome.keep_scores(truth.labels, scores)

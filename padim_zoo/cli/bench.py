@@ -50,6 +50,7 @@ SOME_FAILED = 1
     default=None,
     help="Keep pictures of a few test images for the report.  [default: gallery]",
 )
+@click.option("--runtimes", metavar="A,B", help="Export to torch, onnx, openvino too and time that.  [default: none]")
 @click.option("--jobs", metavar="N", help="Worker processes.  [default: 1]")
 @click.option("--plugin", multiple=True, metavar="FILE", help="Python file that registers something; repeatable.")
 @click.option("--output", metavar="DIR", help="Run store.  [default: runs]")
@@ -86,7 +87,7 @@ def bench(
     store = RunStore(asked.output)
     plan = make_plan(asked)
     store.clean()
-    missing = find_missing(plan, store)
+    missing = find_missing(plan, store, asked.runtimes)
     report = reporter(len(plan), missing.done, quiet=quiet)
     if asked.folds is None and asked.ensemble:
         report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")

@@ -79,7 +79,7 @@ def export(
     *,
     precision: str | None = None,
     input_size: tuple[int, int] | None = None,
-    images: Sequence[Path] | None = None,
+    images: Sequence[Path | np.ndarray] | None = None,
 ) -> Exported:
     """Write a fitted detector as one network, run it, and keep it if it finds what the detector finds.
 
@@ -96,7 +96,7 @@ def export(
     input_size : tuple of int, optional
         Height and width of images as they come, which the network then resizes and crops; by default it takes images
         after the transform.
-    images : sequence of Path, optional
+    images : sequence of Path or ndarray (H, W, 3), uint8, optional
         What the file is tried on; by default some synthetic images.
 
     Raises

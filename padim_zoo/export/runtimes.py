@@ -23,6 +23,8 @@ KEY = "padim_zoo"
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """How the files of each format end."""
+RUNTIMES = tuple(SUFFIXES)
+"""The runtimes, by names that are those of the formats."""
 THREADS = 8
 """Images that are decoded at once, at most."""
 

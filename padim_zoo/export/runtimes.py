@@ -35,6 +35,11 @@ class Scored(NamedTuple):
     scores: np.ndarray
     maps: np.ndarray | None
 
+    @property
+    def pictured(self) -> np.ndarray | None:
+        """The maps as pictures show them: there is no region of interest."""
+        return self.maps
+
 
 class Session(ABC):
     """An exported file in the runtime of its format.

@@ -13,6 +13,7 @@ from padim_zoo import InputError, registry
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import DiagonalGaussian, PrimalGaussian, whitening_factor
 from padim_zoo.estimators.statistics import Samples
+from padim_zoo.estimators.triangle import Triangles
 from padim_zoo.testing import ContractError, check_estimator
 
 
@@ -69,7 +70,7 @@ class Doubled(Sound):
 class Singular(Estimator):
     def fit(self, statistics):
         covariance = statistics.scatter(slice(None)) / max(statistics.n - 1, 1)
-        return PrimalGaussian(statistics.mean, whitening_factor(covariance).float())
+        return PrimalGaussian(statistics.mean, Triangles.of(whitening_factor(covariance).float()))
 
 
 class OfSamples(Sound):

@@ -114,6 +114,8 @@ def test_nothing_is_wider_than_the_screen(page: Path, browser: Chromium, width: 
     browser.wait(f"{ITEMS} > 7")
     browser.run("document.querySelector('#gallery .item').click()")
     assert browser.run("$('zoom').getBoundingClientRect().width") <= width
+    labels = "[...document.querySelectorAll('#zoom-views label')]"
+    assert browser.run(f"{labels}.filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
     assert browser.run("$('zoom-canvas').getBoundingClientRect().width") > 0.6 * min(width, 600)
     assert browser.errors == []
 

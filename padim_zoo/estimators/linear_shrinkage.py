@@ -22,11 +22,13 @@ from padim_zoo.estimators.statistics import Samples, Statistics, divisor, per_pa
 from padim_zoo.estimators.triangle import Triangles, column_blocks
 from padim_zoo.parallel import map_blocks
 
-DUAL_CONDITION = 1e5
-"""Largest tr(a·S)/b at which the dual form keeps distances to 1e-4 in float32; beyond it, it is float64."""
+DUAL_CONDITION = 5e3
+"""Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond it,
+it is float64. Rounding of products with samples grows by the root of that, since their size is that of tr(K)/n and the
+factor's that of tr(K⁻¹)."""
 
 PRIMAL_CONDITION = 1e7
-"""The same of a whitening factor, which does not cancel."""
+"""Largest tr(a·S)/b at which a whitening factor does, in which nothing cancels."""
 
 TINY = 1e-12
 """Least b: what stands in when samples do not vary at all and epsilon is 0."""
@@ -94,12 +96,9 @@ class LinearShrinkage(Estimator):
         )
         return DualGaussian(samples.mean, centred, whitener, s, b)
 
-    def _regularised(self, spread: Spread, limit: float) -> tuple[Tensor, Tensor]:
+    def _regularised(self, spread: Spread) -> tuple[Tensor, Tensor]:
         a, b = self.coefficients(spread)
-        b = (b + self.epsilon).clamp_min(TINY)
-        if float((a * spread.trace / b).max()) > limit:
-            raise _IllConditionedError
-        return a, b
+        return a, (b + self.epsilon).clamp_min(TINY)
 
     def _dual(
         self, centred: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
@@ -115,13 +114,19 @@ class LinearShrinkage(Estimator):
                 trace=squares.sum(1),
                 squared_norm=kernel.square().sum((1, 2)),
                 fourth=(squares * per_patch(freedom, 2)).square().sum(1),
-            ),
-            limit,
+            )
         )
         kernel *= a[:, None, None]
-        kernel.diagonal(dim1=1, dim2=2).add_(b[:, None])
+        squares += b[:, None]
+        if not isinstance(n, Tensor):
+            # Centred samples sum to zero, and so do products with them: of the factor along (1, …, 1) nothing is ever
+            # used but the rounding errors that it multiplies, by 1/√b. There the kernel may be anything.
+            kernel += (squares.mean(1) / n)[:, None, None]
+        factor = whitening_factor(kernel)
+        if float((squares.mean(1) * factor.square().sum((1, 2))).max()) > limit:
+            raise _IllConditionedError
         s = a / freedom
-        return whitening_factor(kernel) * s.sqrt()[:, None, None], s, b
+        return factor * s.sqrt()[:, None, None], s, b
 
     def _primal(self, statistics: Statistics, patches: slice, limit: float) -> tuple[Tensor]:
         n = statistics.count(patches)
@@ -133,9 +138,10 @@ class LinearShrinkage(Estimator):
                 trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
                 squared_norm=covariance.square().sum((1, 2)),
                 fourth=statistics.fourth(patches),
-            ),
-            limit,
+            )
         )
+        if float((a * covariance.diagonal(dim1=1, dim2=2).sum(1) / b).max()) > limit:
+            raise _IllConditionedError
         covariance *= a[:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(b[:, None])
         return (whitening_factor(covariance),)

@@ -12,6 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RIVAL = "anomalib==2.7.0"
 BACKBONES = {"resnet18": 100, "wide_resnet50_2": 550}
+PRECISIONS = ("float32", "bfloat16")
+ESTIMATORS = ("full", "low-rank(20)")
 FIGURES = {
     "import": ("import_s", "s"),
     "fit": ("fit_s", "s"),
@@ -20,6 +22,8 @@ FIGURES = {
     "latency, batch 1": ("batch_1_ms", "ms"),
     "per image, batch 32": ("batch_32_ms", "ms"),
     "model": ("model_mb", "MB"),
+    "bare network, batch 1": ("bare_network_batch_1_ms", "ms"),
+    "bare network per image, batch 32": ("bare_network_batch_32_ms", "ms"),
 }
 
 
@@ -28,6 +32,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the environment and the images")
     parser.add_argument("--only", choices=BACKBONES, action="append", help="one backbone; all by default")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="of padim-zoo; both by default")
     parser.add_argument("--rival-python", help="an interpreter that has anomalib already")
     arguments = parser.parse_args()
 
@@ -35,12 +40,18 @@ def main() -> None:
     rival = arguments.rival_python or install_rival(arguments.work)
     for backbone in arguments.only or BACKBONES:
         options = [str(images), backbone, str(BACKBONES[backbone]), str(arguments.threads)]
-        ours = measure(sys.executable, "measure_padim_zoo.py", options)
         theirs = measure(rival, "measure_anomalib.py", options)
         print(f"\n{backbone}, {BACKBONES[backbone]} dimensions, {arguments.threads} threads\n")
-        print("| figure | padim-zoo | anomalib | ratio |\n|---|---|---|---|")
+        ways = [(precision, estimator) for precision in arguments.precision or PRECISIONS for estimator in ESTIMATORS]
+        ours = {way: measure(sys.executable, "measure_padim_zoo.py", [*options, *way]) for way in ways}
+        names = [f"{precision}, {estimator}" for precision, estimator in ways]
+        print(f"| figure | anomalib | {' | '.join(names)} |\n|---{'|---' * len(names)}|---|")
         for title, (key, unit) in FIGURES.items():
-            print(f"| {title} | {ours[key]:.3g} {unit} | {theirs[key]:.3g} {unit} | {theirs[key] / ours[key]:.1f} |")
+            cells = [f"{theirs[key]:.3g} {unit}" if key in theirs else "–"]
+            for found in ours.values():
+                ratio = f" ({theirs[key] / found[key]:.1f})" if key in theirs else ""
+                cells.append(f"{found[key]:.3g} {unit}{ratio}")
+            print(f"| {title} | {' | '.join(cells)} |")
         print(flush=True)
 
 

@@ -23,9 +23,10 @@ from padim_zoo.metrics import evaluate  # noqa: E402
 from padim_zoo.registry import datasets  # noqa: E402
 
 root, backbone, dims, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+precision, estimator = sys.argv[5], sys.argv[6]
 torch.set_num_threads(threads)
 category = datasets.create("mvtec", root=root).load("fabric")
-detector = padim_zoo.PaDiM(backbone, weights="none", dims=dims, resize=256, crop=None)
+detector = padim_zoo.PaDiM(backbone, estimator, weights="none", dims=dims, resize=256, crop=None, precision=precision)
 detector.build_backbone()
 
 start = time.perf_counter()
@@ -43,6 +44,7 @@ pictures = [read_image(sample.path) for sample in category.test[:32]]
 found["batch_1_ms"] = median_ms(lambda: detector.predict(pictures[:1]), 20)
 found["batch_32_ms"] = median_ms(lambda: detector.predict(pictures), 5) / 32
 network, batch = detector.build_backbone(), torch.rand(32, 3, 256, 256)
+found["bare_network_batch_1_ms"] = median_ms(lambda: network(batch[:1]), 20)
 found["bare_network_batch_32_ms"] = median_ms(lambda: network(batch), 5) / 32
 with tempfile.TemporaryDirectory() as folder:
     detector.save(Path(folder) / "model.safetensors")

@@ -23,9 +23,9 @@ from padim_zoo.estimators.triangle import Triangles, column_blocks
 from padim_zoo.parallel import map_blocks
 
 DUAL_CONDITION = 5e3
-"""Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond it,
-it is float64. Rounding of products with samples grows by the root of that, since their size is that of tr(K)/n and the
-factor's that of tr(K⁻¹)."""
+"""Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond
+it, it is float64. Rounding of products with samples counts by the root of that: tr(K)/n is their size, and tr(K⁻¹) that
+of the factor."""
 
 PRIMAL_CONDITION = 1e7
 """Largest tr(a·S)/b at which a whitening factor does, in which nothing cancels."""

@@ -44,6 +44,40 @@ def test_own_datasets_keep_the_contract(root: Path, tmp_path: Path) -> None:
     check_dataset("btad", root=btad.parent)
 
 
+def test_layouts_of_published_datasets_keep_the_contract(root: Path, tmp_path: Path) -> None:
+    gear = root / "gear"
+    good, bad = (sorted((gear / folder).iterdir()) for folder in ("train/good", "test/crack"))
+    mask = next((gear / "ground_truth" / "crack").iterdir())
+
+    def put(source: Path, *target: str) -> str:
+        path = tmp_path.joinpath(*target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source) as image:
+            image.save(path)
+        return path.relative_to(tmp_path / target[0]).as_posix()
+
+    for part, source in (("train/good", good[0]), ("test/good", good[1]), ("test/logical_anomalies", bad[0])):
+        put(source, "loco", "pins", *part.split("/"), "000.png")
+    put(mask, "loco", "pins", "ground_truth", "logical_anomalies", "000", "000.png")
+    check_dataset("mvtec_loco", root=tmp_path / "loco")
+
+    empty = tmp_path / "empty.png"
+    Image.new("L", (64, 64)).save(empty)
+    for item, part, source, label in (("01", 0, good[0], empty), ("02", 0, good[1], empty), ("02", 1, bad[0], mask)):
+        put(source, "kolektor", f"kos{item}", f"Part{part}.png")
+        put(label, "kolektor", f"kos{item}", f"Part{part}_label.bmp")
+    check_dataset("kolektorsdd", root=tmp_path / "kolektor")
+
+    rows = ["object,split,label,image,mask"]
+    for split, source, number in (("train", good[0], 0), ("test", good[1], 1)):
+        rows.append(f"pcb,{split},normal,{put(source, 'visa', 'pcb', 'Data', 'Images', 'Normal', f'{number}.png')},")
+    image = put(bad[0], "visa", "pcb", "Data", "Images", "Anomaly", "0.png")
+    rows.append(f"pcb,test,anomaly,{image},{put(mask, 'visa', 'pcb', 'Data', 'Masks', 'Anomaly', '0.png')}")
+    (tmp_path / "visa" / "split_csv").mkdir()
+    (tmp_path / "visa" / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    check_dataset("visa", root=tmp_path / "visa")
+
+
 def broken(change: Callable[[Category], Any], name: str = "broken", order: Callable[..., Any] = sorted) -> None:
     """Register a sound data set ``broken``, but for what is changed."""
 

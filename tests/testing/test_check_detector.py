@@ -32,6 +32,10 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("patchcore(coreset=0.5)", {"layers": ("stage2",)}),
         ("spade", {}),
         ("mahalanobis-ad", {}),
+        (
+            "stfpm(epochs=12, learning_rate=0.05, train_batch=4)",
+            {"backbone": "timm/resnet10t", "weights": "none", "layers": ("layer1",)},
+        ),
     ],
     ids=str,
 )

@@ -21,7 +21,8 @@ from padim_zoo.embedding import PatchEmbeddings, PatchSubset, cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.gaussian import FORMS, DualGaussian, Gaussian
+from padim_zoo.estimators.forms import FORMS
+from padim_zoo.estimators.gaussian import DualGaussian, Gaussian
 from padim_zoo.estimators.statistics import MaskedSamples, Moments, Samples, samples_that_count
 from padim_zoo.features import Features
 from padim_zoo.reduction import REDUCTIONS, Reduction, draw_reduction

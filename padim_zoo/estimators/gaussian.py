@@ -9,6 +9,7 @@ dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² �
 low-rank  orthonormal V (D×k), w (k) and b with                  ‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b
           Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
+nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
 ========  =====================================================  ===============================
 
 The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.errors import InputError
 from padim_zoo.estimators.triangle import PackedTriangles, Triangles, distance_error, packed_bytes
 from padim_zoo.parallel import blocks, map_blocks
 
@@ -52,6 +54,7 @@ class Gaussian(ABC):
     def __init__(self, mean: PatchEmbeddings) -> None:
         self.mean = mean
 
+    @abstractmethod
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         """Squared Mahalanobis distances of N images.
 
@@ -59,20 +62,6 @@ class Gaussian(ABC):
         -------
         Tensor (P, N), float32, not negative
         """
-        deviations = embeddings - self.mean
-        if embeddings.n < FEW_IMAGES:
-            return self._block(deviations, slice(0, embeddings.P))
-        working_bytes = 4 * self._working_numbers(embeddings.n)
-        (distances,) = map_blocks(lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes)
-        return distances
-
-    @abstractmethod
-    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        """Squared distances (p, N) of deviations from the mean."""
-
-    @abstractmethod
-    def _working_numbers(self, n: int) -> int:
-        """How many numbers scoring n images touches at one patch."""
 
     @abstractmethod
     def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
@@ -106,10 +95,31 @@ class Gaussian(ABC):
 HALF_ERROR = 1e-3
 """Largest relative change of a distance at which factors are kept in 16 bit."""
 
-_MEASURED_PATCHES = 256
+MEASURED_PATCHES = 256
+"""On how many patches that is measured."""
 
 
-class PrimalGaussian(Gaussian):
+class PatchwiseGaussian(Gaussian):
+    """P Gaussians each of which has arrays of its own, so that they are scored in blocks."""
+
+    def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
+        deviations = embeddings - self.mean
+        if embeddings.n < FEW_IMAGES:
+            return self._block(deviations, slice(0, embeddings.P))
+        working_bytes = 4 * self._working_numbers(embeddings.n)
+        (distances,) = map_blocks(lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes)
+        return distances
+
+    @abstractmethod
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        """Squared distances (p, N) of deviations from the mean."""
+
+    @abstractmethod
+    def _working_numbers(self, n: int) -> int:
+        """How many numbers scoring n images touches at one patch."""
+
+
+class PrimalGaussian(PatchwiseGaussian):
     """Σ⁻¹ = F Fᵀ.
 
     Parameters
@@ -144,7 +154,7 @@ class PrimalGaussian(Gaussian):
         if self._packed is not None or self.factor.dtype != torch.float32 or len(self.factor) == 1:
             return None
         if self._half_error is None:
-            some = self.factor[:: -(-len(self.factor) // _MEASURED_PATCHES)]
+            some = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
             rounded = PackedTriangles.pack(Triangles.of(some), torch.float16).unpack()
             self._half_error = distance_error(some, rounded[:])
         return self._half_error
@@ -183,7 +193,7 @@ CANCELLATION = 1 / 128
 anew in float64. That happens near the normal images themselves, which lie in the span of the samples."""
 
 
-class DualGaussian(Gaussian):
+class DualGaussian(PatchwiseGaussian):
     """Σ⁻¹ = (I − AᵀT TᵀA) / b, for Σ = s·AᵀA + b·I.
 
     Parameters
@@ -264,7 +274,7 @@ class DualGaussian(Gaussian):
         return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
 
 
-class LowRankGaussian(Gaussian):
+class LowRankGaussian(PatchwiseGaussian):
     """Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b.
 
     Parameters
@@ -306,7 +316,7 @@ class LowRankGaussian(Gaussian):
         return cls(mean, arrays["directions"], arrays["weight"], arrays["b"])
 
 
-class DiagonalGaussian(Gaussian):
+class DiagonalGaussian(PatchwiseGaussian):
     """Σ⁻¹ = diag(w²).
 
     Parameters
@@ -336,12 +346,6 @@ class DiagonalGaussian(Gaussian):
         return cls(mean, arrays["weight"])
 
 
-FORMS: Mapping[str, type[Gaussian]] = {
-    form.form: form for form in (PrimalGaussian, DualGaussian, LowRankGaussian, DiagonalGaussian)
-}
-"""The forms by name, to build a saved Gaussian again from its arrays."""
-
-
 def _bytes_of(arrays: Iterable[Tensor]) -> int:
     return sum(array.numel() * array.element_size() for array in arrays)
 
@@ -360,8 +364,20 @@ def whitening_factor(covariance: Tensor) -> Tensor:
     Returns
     -------
     Tensor (p, D, D), float64, upper triangular
+
+    Raises
+    ------
+    InputError
+        If a matrix is not positive definite, even in float64.
     """
-    return _inverse_of_lower(torch.linalg.cholesky(covariance)).mT
+    try:
+        lower = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError:
+        raise InputError(
+            "a covariance is not positive definite in float64: the features are not finite, or so large that epsilon is "
+            "lost beside them; use trained weights, another backbone or precision, or a shrinkage estimator"
+        ) from None
+    return _inverse_of_lower(lower).mT
 
 
 def _inverse_of_lower(lower: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Statistics(Protocol):
     def count(self, patches: slice) -> int | Tensor:
         """Images that have a sample at the patches: n, or where that differs, (p,), float64."""
 
-    def scatter(self, patches: slice) -> Tensor:
+    def scatter(self, patches: slice | Tensor) -> Tensor:
         """Σᵢ (xᵢ − x̄)(xᵢ − x̄)ᵀ, (p, D, D)."""
 
     def squares(self, patches: slice) -> Tensor:
@@ -96,7 +96,7 @@ class Samples:
         """The samples about their mean."""
         return self.embeddings - self.mean
 
-    def scatter(self, patches: slice) -> Tensor:
+    def scatter(self, patches: slice | Tensor) -> Tensor:
         """Scatter matrices, (p, D, D)."""
         deviations = self._deviations(patches)
         return deviations.mT @ deviations
@@ -109,8 +109,10 @@ class Samples:
         """Sums of fourth powers of the distance from the mean, (p,)."""
         return self._deviations(patches).square().sum(2).square().sum(1)
 
-    def _deviations(self, patches: slice) -> Tensor:
-        return (self.embeddings[patches] - self.mean[patches]).double()
+    def _deviations(self, patches: slice | Tensor) -> Tensor:
+        if isinstance(patches, slice):
+            return (self.embeddings[patches] - self.mean[patches]).double()
+        return (self.embeddings.at(patches) - self.mean.at(patches)).double()
 
 
 LEAST_SAMPLES = 2
@@ -163,7 +165,8 @@ class MaskedSamples(Samples):
 
         return self.embeddings._like((filled(tuple(layer.shape), layer.dtype, part),))
 
-    def _deviations(self, patches: slice) -> Tensor:
+    def _deviations(self, patches: slice | Tensor) -> Tensor:
+        assert isinstance(patches, slice)
         return super()._deviations(patches) * self.present[patches].unsqueeze(2)
 
 
@@ -301,7 +304,7 @@ class Moments:
         """Images."""
         return self.n
 
-    def scatter(self, patches: slice) -> Tensor:
+    def scatter(self, patches: slice | Tensor) -> Tensor:
         """Scatter matrices, (p, D, D)."""
         first = self.first[patches]
         return self.second[patches] - first.unsqueeze(2) * first.unsqueeze(1) / self.n

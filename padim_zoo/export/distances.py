@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +29,8 @@ from padim_zoo.estimators.gaussian import (
     PrimalGaussian,
     whitening_factor,
 )
+from padim_zoo.estimators.nested import NestedGaussian
+from padim_zoo.estimators.nesting import Level, levels, used
 from padim_zoo.parallel import map_blocks
 
 AGREEMENT = 1e-4
@@ -235,61 +236,7 @@ def _taken(values: Tensor, at: Any) -> Tensor:
     return values if at is None else values.index_select(0, at)
 
 
-def used(embeddings: PatchEmbeddings) -> list[int]:
-    """The layers that have channels."""
-    return [number for number, layer in enumerate(embeddings.layers) if layer.shape[2]]
-
-
 # -- nested factors ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Level:
-    """The layers of one grid, and all that are coarser.
-
-    Attributes
-    ----------
-    grid : tuple of int
-    layers : list of int
-        Coarse layers first; those of this grid are the last.
-    dims : Tensor (d,), int64
-        Their dimensions in an embedding.
-    own : int
-        How many dimensions are those of this grid.
-    patches : Tensor (P,), int64
-        The position on this grid of every patch.
-    first : Tensor (positions,), int64
-        One patch of every position.
-    """
-
-    grid: tuple[int, int]
-    layers: list[int]
-    dims: Tensor
-    own: int
-    patches: Tensor
-    first: Tensor
-
-
-def levels(mean: PatchEmbeddings) -> list[Level]:
-    """The grids of the layers, coarse ones first; none if a finer position lies on several of a coarser grid."""
-    layers = used(mean)
-    width = [layer.shape[2] for layer in mean.layers]
-    starts = [sum(width[:number]) for number in range(len(width))]
-    found: list[Level] = []
-    for grid in sorted({mean.grids[layer] for layer in layers}, key=lambda grid: grid[0] * grid[1]):
-        chosen = [layer for level in found[-1:] for layer in level.layers]
-        own = [layer for layer in layers if mean.grids[layer] == grid]
-        dims = [torch.arange(starts[layer], starts[layer] + width[layer]) for layer in chosen + own]
-        patches = nearest_positions(grid, mean.grid)
-        first = torch.full((grid[0] * grid[1],), len(patches)).scatter_reduce(
-            0, patches, torch.arange(len(patches)), "amin"
-        )
-        if int(first.max()) == len(patches):
-            return []
-        if found and not torch.equal(found[-1].patches, found[-1].patches[first][patches]):
-            return []
-        found.append(Level(grid, chosen + own, torch.cat(dims), sum(width[layer] for layer in own), patches, first))
-    return found
 
 
 def nested_numbers(mean: PatchEmbeddings) -> int | None:
@@ -376,6 +323,8 @@ def distances_of(gaussian: Gaussian) -> Distances:
         return DiagonalDistances(gaussian)
     if isinstance(gaussian, LowRankGaussian):
         return LowRankDistances(gaussian)
+    if isinstance(gaussian, NestedGaussian):
+        return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):
         return _of_primal(gaussian)
     if isinstance(gaussian, DualGaussian):

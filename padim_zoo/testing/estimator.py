@@ -20,7 +20,8 @@ from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.gaussian import FORMS, HALF_ERROR, Gaussian
+from padim_zoo.estimators.forms import FORMS
+from padim_zoo.estimators.gaussian import HALF_ERROR, Gaussian
 from padim_zoo.estimators.statistics import Moments, Samples
 from padim_zoo.features import Features
 from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks

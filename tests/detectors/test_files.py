@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import storage, verify
-from padim_zoo.estimators import gaussian
+from padim_zoo.estimators import gaussian, nested
 from padim_zoo.estimators.gaussian import HALF_ERROR
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
@@ -146,10 +146,11 @@ def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytes
     refuse(path, "is not what was saved", verify)
 
 
-def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("estimator", ["full", "oas"])  # nested and primal
+def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: Path, estimator: str) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
-    detector = PaDiM(dims=8, resize=None, crop=None, sigma=0, batch_size=8).fit(images)
+    detector = PaDiM(estimator=estimator, dims=8, resize=None, crop=None, sigma=0, batch_size=8).fit(images)
     detector.save(tmp_path / "half.safetensors")
     detector.save(tmp_path / "whole.safetensors", dtype="float32")
     whole, half = (load(tmp_path / f"{name}.safetensors", batch_size=8) for name in ("whole", "half"))
@@ -159,7 +160,7 @@ def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: P
     moved = np.abs(half.predict(images).maps / exact - 1).max()
     assert 0 < moved <= 3 * stated <= 3 * HALF_ERROR
     arrays = load_file(tmp_path / "half.safetensors")
-    assert arrays["gaussian.factor.values"].dtype == torch.float16
+    assert torch.float16 in {array.dtype for name, array in arrays.items() if name.startswith("gaussian.factor.")}
     saved = sum(array.nbytes for name, array in arrays.items() if name.startswith(("gaussian.", "mean.")))
     assert detector.size_in_bytes() == half.size_in_bytes() == saved
     half.save(tmp_path / "again.safetensors")
@@ -170,13 +171,18 @@ def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: P
         detector.save(tmp_path / "other.safetensors", dtype="int8")
 
 
-def test_factors_that_16_bit_would_spoil_are_kept_in_32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("estimator", ["full", "oas"])
+def test_factors_that_16_bit_would_spoil_are_kept_in_32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str
+) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
-    detector = PaDiM(dims=8, resize=None, crop=None).fit(images)
-    monkeypatch.setattr(gaussian, "HALF_ERROR", 1e-7)
+    detector = PaDiM(estimator=estimator, dims=8, resize=None, crop=None).fit(images)
+    for module in (gaussian, nested):
+        monkeypatch.setattr(module, "HALF_ERROR", 1e-7)
     detector.save(tmp_path / "model.safetensors")
-    assert load_file(tmp_path / "model.safetensors")["gaussian.factor.values"].dtype == torch.float32
+    arrays = load_file(tmp_path / "model.safetensors")
+    assert {array.dtype for name, array in arrays.items() if name.startswith("gaussian.factor.")} == {torch.float32}
     assert np.array_equal(load(tmp_path / "model.safetensors").predict(images).maps, detector.predict(images).maps)
 
 

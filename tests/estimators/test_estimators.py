@@ -135,6 +135,14 @@ def test_float64_where_float32_would_not_do(draw, n):
     np.testing.assert_allclose(distances(gaussian, test), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n", [6, 40])
+def test_features_without_bounds_are_refused_in_one_line(draw, n):
+    train = draw(n, 3, 12)
+    train[0, 1, 2] = np.inf
+    with pytest.raises(InputError, match="not positive definite in float64: the features are not finite"):
+        estimators.create("full").fit(samples_of(train))
+
+
 @pytest.mark.parametrize("scale", [1.0, 10.0, 300.0])
 @pytest.mark.parametrize("name", ["full", "ledoit-wolf", "low-rank(5)", "low-rank(30)"])
 def test_an_image_scores_alone_as_it_does_among_others(draw, name, scale):

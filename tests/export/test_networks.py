@@ -14,8 +14,10 @@ from padim_zoo.detectors.stfpm import STFPM
 from padim_zoo.embedding import PatchEmbeddings, nearest_positions
 from padim_zoo.estimators.gaussian import DualGaussian, PrimalGaussian
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
+from padim_zoo.estimators.nested import NestedGaussian
+from padim_zoo.estimators.nesting import levels
 from padim_zoo.estimators.statistics import Samples
-from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of, levels
+from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of
 from padim_zoo.export.networks import exportable
 from tests.export.conftest import SMALL
 
@@ -134,7 +136,7 @@ def test_nested_factors_are_exact(n: int, grids: list[tuple[int, int]], nested: 
     normal, unknown = embeddings(n, grids, channels), embeddings(4, grids, channels)
     both = PatchEmbeddings.concatenate([unknown, normal.images(np.arange(2))])
     gaussian = Full().fit(Samples(normal))
-    assert isinstance(gaussian, DualGaussian if n < 10 else PrimalGaussian)
+    assert isinstance(gaussian, DualGaussian if n < 10 else NestedGaussian if nested else PrimalGaussian)
     module = distances_of(gaussian)
     assert bool(levels(gaussian.mean)) is nested
     if n > 10:

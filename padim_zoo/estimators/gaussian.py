@@ -372,10 +372,10 @@ def whitening_factor(covariance: Tensor) -> Tensor:
     """
     try:
         lower = torch.linalg.cholesky(covariance)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         raise InputError(
-            "a covariance is not positive definite in float64: the features are not finite, or so large that epsilon is "
-            "lost beside them; use trained weights, another backbone or precision, or a shrinkage estimator"
+            "a covariance is not positive definite in float64: the features are not finite, or so large that epsilon "
+            "is lost beside them; use trained weights, another backbone or precision, or a shrinkage estimator"
         ) from None
     return _inverse_of_lower(lower).mT
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.anomaly_map import anomaly_maps
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.registry import backbones
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": None, "crop": None, "seed": 3}
 KINDS = [
@@ -28,6 +31,12 @@ KINDS = [
     (MahalanobisAD, {}),
 ]
 N = 9
+
+
+@lru_cache
+def network(kind: Any) -> Backbone:
+    """The layers that a detector wants of one network for all tests: to draw its weights takes most of a small fit."""
+    return backbones.create("resnet18", layers=kind.layers_wanted("resnet18"), weights="none")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +142,9 @@ def literal_padim(
 @pytest.mark.parametrize("kind", ["common", "single"])
 def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, kind, estimator, dims, covariance):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
-    detector = PaDiM("resnet18", estimator, dims=dims, roi=common if kind == "common" else folder / "masks", **SMALL)
+    detector = PaDiM(
+        network(PaDiM), estimator, dims=dims, roi=common if kind == "common" else folder / "masks", **SMALL
+    )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     prediction = detector.predict(images if kind == "common" else paths(folder))
     maps, judged, known = literal_padim(detector, images, masks, covariance)
@@ -147,7 +158,7 @@ def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, 
 def test_the_memory_of_patchcore_lacks_what_is_outside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
     detector = PatchCore(
-        "resnet18", coreset=1.0, neighbours=1, roi=common if kind == "common" else folder / "masks", **SMALL
+        network(PatchCore), coreset=1.0, neighbours=1, roi=common if kind == "common" else folder / "masks", **SMALL
     )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     second, third = (avg_pool2d(layer, 3, 1, 1) for layer in layers_of(detector, images)[1:3])
@@ -167,7 +178,7 @@ def test_the_memory_of_patchcore_lacks_what_is_outside(images, common, single, f
 @pytest.mark.parametrize("kind", ["common", "single"])
 def test_spade_compares_what_is_inside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
-    detector = SPADE("resnet18", neighbours=3, roi=common if kind == "common" else folder / "masks", **SMALL)
+    detector = SPADE(network(SPADE), neighbours=3, roi=common if kind == "common" else folder / "masks", **SMALL)
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     prediction = detector.predict(images if kind == "common" else paths(folder))
     layers = layers_of(detector, images)
@@ -190,7 +201,7 @@ def test_spade_compares_what_is_inside(images, common, single, folder, kind):
 @pytest.mark.parametrize("kind", ["common", "single"])
 def test_mahalanobis_ad_averages_what_is_inside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
-    detector = MahalanobisAD("resnet18", roi=common if kind == "common" else folder / "masks", **SMALL)
+    detector = MahalanobisAD(network(MahalanobisAD), roi=common if kind == "common" else folder / "masks", **SMALL)
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     expected = np.zeros(12)
     for layer in layers_of(detector, images):
@@ -227,12 +238,12 @@ def test_pixels_far_outside_change_nothing(kind, options, images, common):
 def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp_path):
     roi: Any = common if which == "common" else folder / "masks"
     given: Any = images if which == "common" else paths(folder)
-    detector = kind("resnet18", roi=roi, **options, **SMALL).fit(given[:N])
+    detector = kind(network(kind), roi=roi, **options, **SMALL).fit(given[:N])
     expected = detector.predict(given)
     calibration = detector.calibrate(folds=3)
     for part in split_folds(N, 3, 3):
         rest = [given[i] for i in range(N) if i not in part]
-        other = kind("resnet18", roi=roi, **options, **SMALL).fit(rest)
+        other = kind(network(kind), roi=roi, **options, **SMALL).fit(rest)
         np.testing.assert_allclose(calibration.scores[part], other.predict([given[i] for i in part]).scores, rtol=2e-3)
     detector.save(tmp_path / "model.safetensors", dtype="float32")
     loaded = load(tmp_path / "model.safetensors")
@@ -245,7 +256,7 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
     if expected.maps is not None:
         np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-3, atol=1e-5)
-    parts = kind("resnet18", roi=roi, batch_size=2, **options, **SMALL).fit(given[:5])
+    parts = kind(network(kind), roi=roi, batch_size=2, **options, **SMALL).fit(given[:5])
     parts.save(tmp_path / "part.safetensors")
     parts.partial_fit(given[5:N])
     np.testing.assert_allclose(parts.predict(given).scores, expected.scores, rtol=1e-3, atol=1e-3)
@@ -262,7 +273,7 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
 
 def test_a_flipped_view_has_a_flipped_region(images, common):
     """Of an augmented fit with one mask, positions have samples of one view, of the other, or of both."""
-    detector = PaDiM("resnet18", dims=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
+    detector = PaDiM(network(PaDiM), dims=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
     views, masks = [], []
     for image in images[:N]:
         for view in detector.views_of_fit().augmentation.views(image):
@@ -277,8 +288,8 @@ def test_a_flipped_view_has_a_flipped_region(images, common):
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_tta_within_a_region(kind, options, images, common):
-    plain = kind("resnet18", roi=common, **options, **SMALL).fit(images[:N])
-    detector = kind("resnet18", roi=common, tta="flip", **options, **SMALL).fit(images[:N])
+    plain = kind(network(kind), roi=common, **options, **SMALL).fit(images[:N])
+    detector = kind(network(kind), roi=common, tta="flip", **options, **SMALL).fit(images[:N])
     straight, found = plain.predict(images), detector.predict(images)
     plain.roi = common[:, ::-1].copy()  # of the view; the fit stays
     mirrored = plain.predict(images[:, :, ::-1].copy())
@@ -293,7 +304,7 @@ def test_tta_within_a_region(kind, options, images, common):
     calibration = detector.calibrate(folds=3)
     for part in split_folds(N, 3, 3):
         rest = np.setdiff1d(np.arange(N), part)
-        other = kind("resnet18", roi=common, tta="flip", **options, **SMALL).fit(images[rest])
+        other = kind(network(kind), roi=common, tta="flip", **options, **SMALL).fit(images[rest])
         np.testing.assert_allclose(calibration.scores[part], other.predict(images[part]).scores, rtol=2e-3)
 
 
@@ -321,12 +332,12 @@ def test_a_student_learns_what_is_inside(images, common, monkeypatch):
 
 
 def test_an_ensemble_judges_what_its_members_do(images, common):
-    members = [kind("resnet18", roi=common, **options, **SMALL) for kind, options in KINDS[:2]]
+    members = [kind(network(kind), roi=common, **options, **SMALL) for kind, options in KINDS[:2]]
     ensemble = Ensemble(members).fit(images[:N])
     prediction = ensemble.predict(images)
     np.testing.assert_array_equal(prediction.regions, np.repeat(common[None], 12, 0))
     assert (prediction.maps[:, ~common] == 0).all()
-    other = PaDiM("resnet18", dims=30, **SMALL).fit(images[:N])
+    other = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
     other.calibrate()
     with pytest.raises(InputError, match="judge different pixels"):
         Ensemble([other, members[1]]).predict(images)
@@ -334,17 +345,17 @@ def test_an_ensemble_judges_what_its_members_do(images, common):
 
 def test_a_region_at_prediction_alone(images, common):
     """Nothing of the model changes; what is outside has no part in a score."""
-    detector = PaDiM("resnet18", dims=30, **SMALL).fit(images[:N])
+    detector = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
     whole, part = detector.predict(images), detector.predict(images, roi=common)
     np.testing.assert_array_equal(part.regions, np.repeat(common[None], 12, 0))
     assert (part.scores != whole.scores).any()
-    within = PaDiM("resnet18", dims=30, roi=common, **SMALL).fit(images[:N])
+    within = PaDiM(network(PaDiM), dims=30, roi=common, **SMALL).fit(images[:N])
     np.testing.assert_allclose(part.maps, within.predict(images).maps, rtol=1e-4, atol=1e-5)
 
 
 def test_masks_go_through_the_transform(images, common):
     """A mask is resized by nearest neighbour and cropped as its image."""
-    detector = PaDiM("resnet18", dims=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
+    detector = PaDiM(network(PaDiM), dims=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
     expected = detector.transform.mask(common)
     np.testing.assert_array_equal(detector.predict(images).regions[0], expected)
 
@@ -352,8 +363,8 @@ def test_masks_go_through_the_transform(images, common):
 @pytest.mark.parametrize("estimator", ["full", "shrinkage", "oas", "spherical", "tied", "low-rank(5)"])
 def test_every_estimator_leaves_absent_samples_out(folder, estimator):
     """Positions at which all images count are those of a fit without masks."""
-    detector = PaDiM("resnet18", estimator, dims=8, roi=folder / "masks", **SMALL).fit(paths(folder)[:N])
-    plain = PaDiM("resnet18", estimator, dims=8, **SMALL).fit(paths(folder)[:N])
+    detector = PaDiM(network(PaDiM), estimator, dims=8, roi=folder / "masks", **SMALL).fit(paths(folder)[:N])
+    plain = PaDiM(network(PaDiM), estimator, dims=8, **SMALL).fit(paths(folder)[:N])
     masks = np.stack([np.asarray(Image.open(path)) > 0 for path in sorted((folder / "masks").iterdir())])
     everywhere = cells(masks[:N], (12, 16)).all(0).ravel()
     of_fit = np.flatnonzero(cells(masks[:N], (12, 16)).sum(0).ravel() >= 2)
@@ -372,44 +383,44 @@ def test_every_estimator_leaves_absent_samples_out(folder, estimator):
 class TestBadMasks:
     def test_none_there(self, images, tmp_path):
         with pytest.raises(InputError, match="does not exist"):
-            PaDiM("resnet18", roi=tmp_path / "no.png", **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=tmp_path / "no.png", **SMALL).fit(images)
         with pytest.raises(InputError, match="has no mask in it"):
-            PaDiM("resnet18", roi=tmp_path, **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=tmp_path, **SMALL).fit(images)
         with pytest.raises(InputError, match="is a int: expected a mask file"):
-            PaDiM("resnet18", roi=3, **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=3, **SMALL).fit(images)
 
     def test_all_black(self, images, common, tmp_path):
         with pytest.raises(InputError, match="roi is all black"):
-            PaDiM("resnet18", roi=common & False, **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=common & False, **SMALL).fit(images)
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "mask.png")
         with pytest.raises(InputError, match=r"mask.png is all black"):
             RegionOfInterest(tmp_path / "mask.png")
 
     def test_of_another_size(self, images, common):
         with pytest.raises(InputError, match="is 47x64 but image 0 is 48x64"):
-            PaDiM("resnet18", roi=common[1:], **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=common[1:], **SMALL).fit(images)
 
     def test_nothing_left_in_the_crop(self, images):
         corner = np.zeros((48, 64), dtype=bool)
         corner[:3, :3] = True
         with pytest.raises(InputError, match="no pixel left within the crop"):
-            PaDiM("resnet18", roi=corner, weights="none", resize=None, crop=32).fit(images)
+            PaDiM(network(PaDiM), roi=corner, weights="none", resize=None, crop=32).fit(images)
 
     def test_one_missing(self, folder, tmp_path):
         (tmp_path / "00.png").write_bytes((folder / "masks" / "00.png").read_bytes())
         with pytest.raises(InputError, match=r"01.png has no region of interest in"):
-            PaDiM("resnet18", roi=tmp_path, **SMALL).fit(paths(folder))
+            PaDiM(network(PaDiM), roi=tmp_path, **SMALL).fit(paths(folder))
 
     def test_images_without_names(self, images, folder):
         with pytest.raises(InputError, match="image 0 has no file name"):
-            PaDiM("resnet18", roi=folder / "masks", **SMALL).fit(images)
+            PaDiM(network(PaDiM), roi=folder / "masks", **SMALL).fit(images)
 
     def test_one_mask_for_two_images(self, folder, tmp_path):
         twin = tmp_path / "other" / "00.png"
         twin.parent.mkdir()
         twin.write_bytes((folder / "images" / "00.png").read_bytes())
         with pytest.raises(InputError, match="is the region of interest of"):
-            PaDiM("resnet18", roi=folder / "masks", **SMALL).fit([paths(folder)[0], twin])
+            PaDiM(network(PaDiM), roi=folder / "masks", **SMALL).fit([paths(folder)[0], twin])
 
     def test_names_in_folders_and_with_a_suffix(self, folder, tmp_path):
         for name, source in (("a/00_mask.png", "00"), ("b/00.png", "01")):
@@ -428,7 +439,7 @@ class TestBadMasks:
             (tmp_path / "masks").mkdir(exist_ok=True)
             Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
             Image.fromarray(images[number]).save(tmp_path / f"{number}.png")
-        detector = PaDiM("resnet18", dims=8, roi=tmp_path / "masks", **SMALL)
+        detector = PaDiM(network(PaDiM), dims=8, roi=tmp_path / "masks", **SMALL)
         detector.fit([tmp_path / "0.png", tmp_path / "1.png"])
         with pytest.raises(InputError, match="no patch counts in 2 or more of the 2 images"):
             detector.predict([tmp_path / "0.png"])
@@ -436,6 +447,6 @@ class TestBadMasks:
     def test_an_image_of_which_nothing_was_seen(self, images, common):
         outside = np.zeros((48, 64), dtype=bool)
         outside[40:, 56:] = True
-        detector = PaDiM("resnet18", dims=8, roi=common, **SMALL).fit(images[:N])
+        detector = PaDiM(network(PaDiM), dims=8, roi=common, **SMALL).fit(images[:N])
         with pytest.raises(InputError, match="have in common is all black"):
             detector.predict(images, roi=outside)

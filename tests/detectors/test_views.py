@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.augmentation import parse_operations, views_for_scoring
 from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.registry import backbones
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": 56, "crop": 48, "seed": 3}
 AUGMENT: dict[str, Any] = {"augment": "flip,rotate(10),brightness(0.1)", "passes": 3}
@@ -24,6 +27,12 @@ KINDS = [
     (MahalanobisAD, {}),
 ]
 TTA = "flip,rotate(9)"
+
+
+@lru_cache
+def network(kind: Any) -> Backbone:
+    """The layers that a detector wants of one network for all tests: to draw its weights takes most of a small fit."""
+    return backbones.create("resnet18", layers=kind.layers_wanted("resnet18"), weights="none")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +51,11 @@ def literal_views(detector: Any, image: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_an_augmented_fit_is_a_fit_on_the_list_of_augmented_images(kind, options, images):
-    detector = kind("resnet18", **options, **AUGMENT, **SMALL).fit(images[:8])
+    detector = kind(network(kind), **options, **AUGMENT, **SMALL).fit(images[:8])
     assert detector.n_images_ == 8
     every = [view for image in images[:8] for view in literal_views(detector, image)]
     assert len({view.tobytes() for view in every}) == 24
-    plain = kind("resnet18", **options, **{**SMALL, "resize": None}).fit(every)
+    plain = kind(network(kind), **options, **{**SMALL, "resize": None}).fit(every)
     expected = plain.predict([image[4:52, 4:52] for image in images])
     found = detector.predict(images)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
@@ -56,8 +65,8 @@ def test_an_augmented_fit_is_a_fit_on_the_list_of_augmented_images(kind, options
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_tta_is_a_loop_over_views_whose_maps_are_brought_back(kind, options, images):
-    plain = kind("resnet18", **options, **SMALL).fit(images[:8])
-    detector = kind("resnet18", tta=TTA, **options, **SMALL).fit(images[:8])
+    plain = kind(network(kind), **options, **SMALL).fit(images[:8])
+    detector = kind(network(kind), tta=TTA, **options, **SMALL).fit(images[:8])
     views = views_for_scoring(parse_operations("tta", TTA))
     assert len(views) == 4
     box = plain.transform.crop_box(56, 56)
@@ -80,20 +89,20 @@ def test_tta_is_a_loop_over_views_whose_maps_are_brought_back(kind, options, ima
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_the_views_of_an_image_are_in_one_fold(kind, options, images):
     """Out-of-fold scores are those of detectors that were fitted on the other images alone, all their views."""
-    detector = kind("resnet18", tta="flip", **options, **AUGMENT, **SMALL).fit(images[:8])
+    detector = kind(network(kind), tta="flip", **options, **AUGMENT, **SMALL).fit(images[:8])
     calibration = detector.calibrate(folds=4)
     assert len(calibration.scores) == 8
     assert calibration.false_alarm_rate == pytest.approx(1 / 9)
     for part in split_folds(8, 4, 3):
         rest = np.setdiff1d(np.arange(8), part)
-        other = kind("resnet18", tta="flip", **options, **AUGMENT, **SMALL).fit(images[rest])
+        other = kind(network(kind), tta="flip", **options, **AUGMENT, **SMALL).fit(images[rest])
         np.testing.assert_allclose(calibration.scores[part], other.predict(images[part]).scores, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_files_batches_and_parts_change_nothing(kind, options, images, tmp_path):
     chosen: dict[str, Any] = {**options, **AUGMENT, "tta": TTA, **SMALL}
-    detector = kind("resnet18", **chosen).fit(images[:8])
+    detector = kind(network(kind), **chosen).fit(images[:8])
     detector.calibrate()
     expected = detector.predict(images)
     detector.save(tmp_path / "model.safetensors", dtype="float32")
@@ -101,7 +110,7 @@ def test_files_batches_and_parts_change_nothing(kind, options, images, tmp_path)
     assert (loaded.augment, loaded.passes, loaded.tta) == (chosen["augment"], 3, TTA)
     assert loaded.threshold_ == detector.threshold_
     np.testing.assert_allclose(loaded.predict(images).scores, expected.scores, rtol=1e-4)
-    parts = kind("resnet18", batch_size=2, **chosen)
+    parts = kind(network(kind), batch_size=2, **chosen)
     parts.partial_fit(images[:3]).partial_fit(images[3:8])
     assert parts.n_images_ == 8
     np.testing.assert_allclose(parts.predict(images).scores, expected.scores, rtol=1e-4)
@@ -109,7 +118,7 @@ def test_files_batches_and_parts_change_nothing(kind, options, images, tmp_path)
     features = detector.extract_normal(images[:8])
     assert len(features) == 8
     assert features.views == 6
-    by_features = kind("resnet18", **chosen).fit_features(features)
+    by_features = kind(network(kind), **chosen).fit_features(features)
     np.testing.assert_allclose(by_features.predict_features(features).scores, expected.scores[:8], rtol=1e-4)
 
 
@@ -132,12 +141,12 @@ def test_a_student_learns_from_all_passes_and_is_held_out_whole_images(images, m
 
 def test_members_of_an_ensemble_have_views_of_their_own(images, tmp_path):
     members = [
-        PaDiM("resnet18", dims=30, tta="flip", **SMALL),
-        PatchCore("resnet18", coreset=0.2, **AUGMENT, **SMALL),
+        PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL),
+        PatchCore(network(PatchCore), coreset=0.2, **AUGMENT, **SMALL),
     ]
     ensemble = Ensemble(members).fit(images[:8])
     ensemble.calibrate()
-    alone = PaDiM("resnet18", dims=30, tta="flip", **SMALL).fit(images[:8])
+    alone = PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL).fit(images[:8])
     np.testing.assert_allclose(members[0].predict(images).scores, alone.predict(images).scores, rtol=1e-5)
     ensemble.save(tmp_path / "ensemble.safetensors")
     loaded = load(tmp_path / "ensemble.safetensors")
@@ -147,24 +156,24 @@ def test_members_of_an_ensemble_have_views_of_their_own(images, tmp_path):
 
 
 def test_tta_can_be_changed_without_another_fit(images, tmp_path):
-    detector = PaDiM("resnet18", dims=30, **SMALL).fit(images[:8])
+    detector = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:8])
     detector.calibrate()
     detector.set_params(tta="flip")
     assert detector.threshold_ is None
-    expected = PaDiM("resnet18", dims=30, tta="flip", **SMALL).fit(images[:8]).predict(images)
+    expected = PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL).fit(images[:8]).predict(images)
     np.testing.assert_allclose(detector.predict(images).scores, expected.scores, rtol=1e-5)
     with pytest.raises(InputError, match="all views of tta"):
         detector.calibrate()
 
 
 def test_keys_tell_views_apart():
-    plain, other = PaDiM("resnet18", **SMALL), PaDiM("resnet18", **AUGMENT, **SMALL)
+    plain, other = PaDiM(network(PaDiM), **SMALL), PaDiM(network(PaDiM), **AUGMENT, **SMALL)
     assert plain.features_key != other.features_key
     assert plain.cache_key == other.cache_key == plain.cache_key_of_normal
     assert other.cache_key_of_normal not in (None, other.cache_key)
-    flipped = PaDiM("resnet18", tta="flip", **SMALL)
+    flipped = PaDiM(network(PaDiM), tta="flip", **SMALL)
     assert flipped.cache_key not in (None, plain.cache_key)
-    assert PaDiM("resnet18", tta="rotate(5)", **SMALL).cache_key is None
+    assert PaDiM(network(PaDiM), tta="rotate(5)", **SMALL).cache_key is None
 
 
 @pytest.mark.parametrize(

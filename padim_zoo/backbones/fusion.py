@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (functional.relu, torch.relu, torch.relu_)
 _LARGER = 32
-"""Pixels by which a second example is larger: what a trace took for constant would differ there."""
+"""Pixels by which each of two further examples is larger: what a trace took for constant would differ there."""
 
 _DIFFERENCE = 1e-5
 """Of the largest value: what the order of additions may change in float32."""
@@ -51,9 +52,10 @@ class FusedConvolution(nn.Conv2d):
 
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """Maps (N, C, H, W) of maps; ``other`` has the shape of the result."""
-        # The fused operators have no gradients.
         given = (maps, self.weight) if other is None else (maps, self.weight, other)
-        if is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, given)):
+        # The fused operators have no gradients, and read beyond the end of a map that would have to be repeated.
+        apart = is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, given))
+        if apart or (other is not None and other.shape != self._shape_of_result(maps)):
             found: Tensor = super().forward(maps)
             found = found if other is None else found + other
             return torch.relu_(found) if self.relu else found
@@ -64,10 +66,30 @@ class FusedConvolution(nn.Conv2d):
             found = _fused.binary(maps, other, *where, "add", 1.0, "relu" if self.relu else None, [], None)
         return found
 
+    def _shape_of_result(self, maps: Tensor) -> tuple[int, ...]:
+        padding = cast("tuple[int, ...]", self.padding)
+        sizes = zip(maps.shape[2:], padding, self.dilation, self.kernel_size, self.stride, strict=True)
+        lengths = ((size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, pad, gap, kernel, step in sizes)
+        return (maps.shape[0], self.out_channels, *lengths)
+
 
 def _lies_well(tensor: Tensor) -> bool:
-    """Whether a tensor lies as oneDNN wants it; sums of others it makes by operators that know no bfloat16."""
-    return tensor.device.type == "cpu" and tensor.is_contiguous(memory_format=torch.channels_last)
+    """Whether a tensor is of a type that oneDNN has here, and lies as it wants it.
+
+    Sums of others it makes by operators that know no bfloat16; and where the processor lacks bfloat16, a convolution
+    does without oneDNN, but a fused one fails.
+    """
+    if tensor.device.type != "cpu" or not tensor.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return tensor.dtype == torch.float32 or (tensor.dtype == torch.bfloat16 and _has_bfloat16())
+
+
+@lru_cache(maxsize=1)
+def _has_bfloat16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
 
 
 def is_traced() -> bool:
@@ -101,7 +123,8 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
         traced = fx.symbolic_trace(network)
         if not _fuse(traced):
             return network
-        examples = [example, functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)]
+        larger = functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)
+        examples = [example, torch.cat([larger, -larger])]
         with torch.no_grad():
             same = all(_agree(network(each), traced(each)) for each in examples)
     except Exception:  # tracing runs the network's own code on what is no tensor: anything may be raised

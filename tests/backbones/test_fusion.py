@@ -83,6 +83,33 @@ def test_what_cannot_be_traced_or_differs_stays_as_it_is() -> None:
         assert fuse_activations(network, EXAMPLE) is network
 
 
+def test_a_map_that_is_added_to_all_images_is_repeated() -> None:
+    """The fused operator would read what lies behind a map that is smaller than the result."""
+
+    class OneForAll(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = (nn.Conv2d(3, 8, 3, padding=1, stride=2) for _ in range(3))
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            for_all = self.third(images[:1])
+            mean = self.second(images).mean((2, 3), keepdim=True)
+            return [torch.relu(self.first(images) + for_all), for_all * mean]
+
+    torch.manual_seed(0)
+    network = OneForAll().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    fused = fuse_activations(network, EXAMPLE)
+    images = torch.randn(4, 3, 48, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for one, other in zip(network(images), fused(images), strict=True):
+            assert torch.allclose(other, one, atol=1e-5)
+    lone = FusedConvolution.of(network.first, True)
+    other = torch.randn(1, 8, 24, 16).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.allclose(lone(images, other), torch.relu(network.first(images) + other), atol=1e-5)
+        assert lone._shape_of_result(images) == network.first(images).shape
+
+
 def test_a_graph_of_the_network_has_ordinary_convolutions() -> None:
     backbone = Backbone(Residual(), name="odd", layers="abcd", strides=[1] * 4, state={}, weights_source="none")
     images = torch.rand(2, 3, 32, 32)

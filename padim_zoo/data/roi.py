@@ -125,7 +125,8 @@ class RegionOfInterest:
         return mask
 
     def _found(self, path: Path) -> Path:
-        parts = path.absolute().with_suffix("").parts
+        path = path.absolute()  # one image is one image, from whichever folder it is named
+        parts = path.with_suffix("").parts
         for length in range(self._depth, 0, -1):
             found = self._masks.get(parts[-length:])
             if found is not None:

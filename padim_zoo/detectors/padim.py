@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.data.augmentation import Looks
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
@@ -230,13 +232,24 @@ class PaDiM(BackboneDetector[Gaussian]):
                 "not hold these; fit again"
             )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
-            self.statistics_ = Samples(self._model.samples + self._model.mean)
+            embeddings = self._model.samples + self._model.mean
+            # A file holds the mask once, and not for each image: pixels beside it must not have part in a threshold.
+            self.statistics_ = Samples(replace(embeddings, regions=self._common_pixels(embeddings.n)))
         if self.statistics_ is None and self._model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
                 "resumable=True (padim-zoo fit --resumable) before the next time"
             )
         return self.statistics_
+
+    def _common_pixels(self, n: int) -> Tensor | None:
+        """The pixels (n, H, W) of n images that count, where one mask serves all; None where all do."""
+        region = self.region_of_interest()
+        if region is None or region.mask is None:
+            return None
+        blank = np.zeros((*region.mask.shape, 3), dtype=np.uint8)
+        _, pixels = Looks().of(blank, self.transform, region.mask)
+        return None if pixels is None else torch.from_numpy(pixels).expand(n, -1, -1)
 
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         self.build_estimator()  # an estimator that does not exist is refused before any image is read

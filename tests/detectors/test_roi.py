@@ -256,6 +256,12 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
     if expected.maps is not None:
         np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-3, atol=1e-5)
+    if kind is not PatchCore and which == "common":  # whose file lacks the images
+        again = loaded.calibrate(folds=3)
+        np.testing.assert_allclose(again.scores, calibration.scores, rtol=1e-3)
+        np.testing.assert_allclose(
+            [again.map_low or 0, again.map_high or 0], [calibration.map_low or 0, calibration.map_high or 0], rtol=1e-3
+        )
     parts = kind(network(kind), roi=roi, batch_size=2, **options, **SMALL).fit(given[:5])
     parts.save(tmp_path / "part.safetensors")
     parts.partial_fit(given[5:N])
@@ -351,6 +357,15 @@ def test_a_region_at_prediction_alone(images, common):
     assert (part.scores != whole.scores).any()
     within = PaDiM(network(PaDiM), dims=30, roi=common, **SMALL).fit(images[:N])
     np.testing.assert_allclose(part.maps, within.predict(images).maps, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_is_the_same_from_another_folder(images, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    relative = [path.relative_to(folder) for path in paths(folder)]
+    region = RegionOfInterest(folder / "masks")
+    for one, other in zip(relative, paths(folder), strict=True):
+        masks = [region.mask_of(path, path.name, (48, 64)) for path in (one, other)]
+        np.testing.assert_array_equal(*masks)
 
 
 def test_masks_go_through_the_transform(images, common):

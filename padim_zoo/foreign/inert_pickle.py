@@ -111,6 +111,7 @@ def read_torch_file(path: Path) -> Any:
         If the file is missing or is no such file.
     """
     _expect_file(path)
+    _refuse_torchscript(path)
     reader: Any = types.SimpleNamespace(
         Unpickler=InertUnpickler, load=lambda file, **_: InertUnpickler(file).load(), __name__="inert"
     )
@@ -118,6 +119,16 @@ def read_torch_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
     except Exception as error:  # whatever a damaged or hostile file makes of the readers
         raise InputError(f"{path} cannot be read as a file of torch.save: {_line(error)}") from None
+
+
+def _refuse_torchscript(path: Path) -> None:
+    """Refuse what torch.load would hand on to torch.jit.load: a program, which no unpickler of ours gets to see."""
+    try:
+        names = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    except RuntimeError:  # no zip archive
+        return
+    if "constants.pkl" in names:
+        raise InputError(f"{path} is a TorchScript program, which would be run: expected tensors saved by torch.save")
 
 
 def read_pickle(path: Path) -> Any:

@@ -53,7 +53,7 @@ def read_wrapped(content: Mapping[str, Any], path: Path) -> WrappedDetector:
     try:
         header = json.loads(bytes(state[_HEADER].tolist()))
         header["parameters"] |= {name: settings[name] for name in ("resize", "crop")}
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds a detector whose header cannot be read: {error}") from None
     arrays = {name.removeprefix(_ARRAYS): array for name, array in state.items() if name.startswith(_ARRAYS)}
     return WrappedDetector(path, header, arrays)

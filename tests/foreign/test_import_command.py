@@ -296,6 +296,14 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):
     assert not Path("harm").exists()
 
 
+def test_torchscript_is_refused_unread(tmp_path, monkeypatch):
+    """torch.load hands it on to torch.jit.load, which runs what is in it."""
+    torch.jit.save(torch.jit.script(nn.Conv2d(1, 1, 1)), tmp_path / "program.pt")
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(InputError, match="TorchScript"):
+        read_model([tmp_path / "program.pt"])
+
+
 def test_an_imported_model_goes_on_from_no_statistics(checkpoint, images):
     detector = read_model([checkpoint[0]]).detector()
     with pytest.raises(InputError, match="does not hold the statistics"):

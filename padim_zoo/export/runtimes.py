@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +112,11 @@ class OpenVinoSession(Session):
 
 
 class TorchSession(Session):
-    """``torch.export``, on the CPU."""
+    """``torch.export``, on the CPU.
+
+    An archive can hold pickles and compiled code too, which torch would run; padim-zoo writes neither, so neither is
+    read. It remains a program: torch evaluates the expressions of its shapes.
+    """
 
     def __init__(self, path: Path) -> None:
         import torch
@@ -117,7 +124,11 @@ class TorchSession(Session):
         extra = {KEY: ""}
         logging.getLogger("torch.export").setLevel(logging.ERROR)  # it would log tracebacks of what is told below
         try:
-            self._module = torch.export.load(str(path), extra_files=extra).module()
+            with zipfile.ZipFile(path) as archive:
+                if any("aotinductor" in name for name in archive.namelist()):
+                    raise ValueError("it holds compiled code")
+            with _no_pickles():
+                self._module = torch.export.load(str(path), extra_files=extra).module()
         except Exception as error:  # whatever an archive that is none makes torch raise
             raise _refusal(path, "torch.export archive", error) from None
         self._torch = torch
@@ -127,6 +138,18 @@ class TorchSession(Session):
         with self._torch.inference_mode():
             found = self._module(self._torch.from_numpy(images))
         return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+@contextmanager
+def _no_pickles() -> Iterator[None]:
+    """Have torch.load refuse pickles of anything but tensors, whatever it is asked to do."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
 SESSIONS: Mapping[str, Callable[[Path], Session]] = {

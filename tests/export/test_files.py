@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from padim_zoo import InputError, load
@@ -118,6 +121,34 @@ def test_mistakes_are_told_in_one_line(
     assert len(result.output.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
     assert {file.name for file in model.parent.iterdir()} == before
+
+
+class Program:
+    """Pickled, it makes a file when it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("what", ["pickle", "compiled code"])
+def test_programs_in_an_archive_of_torch_are_not_run(what: str, model: Path, tmp_path: Path) -> None:
+    exporting.export(load(model), tmp_path / "good.pt2", "torch")
+    trace = tmp_path / "trace"
+    torch.save(Program(trace), tmp_path / "program.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
+        inputs = next(name for name in good.namelist() if "sample_inputs" in name or "example_inputs" in name)
+        for name in good.namelist():
+            replaced = what == "pickle" and name == inputs
+            bad.writestr(name, (tmp_path / "program.pt").read_bytes() if replaced else good.read(name))
+        if what == "compiled code":
+            bad.writestr(inputs.partition("data/")[0] + "data/aotinductor/model/model.so", b"code")
+    with pytest.raises(InputError, match="compiled code" if what == "compiled code" else "can be run here"):
+        ExportedModel(tmp_path / "bad.pt2")
+    assert not trace.exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".xml"])

@@ -25,12 +25,15 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _create_beside(path)
+        permissions = temporary.stat().st_mode
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; expected a folder that can be written to"
         ) from None
     try:
         write(temporary)
+        # safetensors puts a file of its own in place of the one that it is given, readable by its owner alone.
+        temporary.chmod(permissions)
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

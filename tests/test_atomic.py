@@ -42,6 +42,20 @@ def test_permissions_follow_the_umask_which_is_never_touched(
     assert (tmp_path / "file.txt").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_what_a_library_puts_in_place_of_the_file_has_these_permissions_too(tmp_path: Path) -> None:
+    def replace(temporary: Path) -> None:
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "model", replace)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_folder_that_cannot_be_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):

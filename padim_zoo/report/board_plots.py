@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     """Indices of the points than which no other costs as little and gains more, by cost."""
     front: list[int] = []
     for index in sorted(range(len(costs)), key=lambda index: (costs[index], -gains[index])):
-        if not front or gains[index] > gains[front[-1]]:
+        if not front or gains[index] > gains[front[-1]] + 1e-9:  # means that differ in rounding are one
             front.append(index)
     return front
 
@@ -145,7 +146,7 @@ def draw_folds(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
 
 def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
     """Scores of normal and anomalous test images and the threshold: a row of panels per category."""
-    runs = [row for row in rows if not row["mean"]]
+    runs = [{**row, "name": row["run_name"]} for row in rows if not row["mean"]]
     if not runs:
         raise InputError("no run is done: there are no scores to draw")
     names = short_names([row["name"] for row in runs])
@@ -169,7 +170,7 @@ def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> Non
         panel.grid(axis="x", visible=False)
         panel.yaxis.get_major_locator().set_params(integer=True, nbins=4)
     for number, name in enumerate(names.values()):
-        panels[0, number].set_title(name)
+        panels[0, number].set_title(fill(name, 24))
     for number, category in enumerate(categories):
         panels[number, 0].set_ylabel(category)
     filled = next(panel for panel in panels.ravel() if panel.get_visible())
@@ -200,7 +201,8 @@ def draw_learning_curve(canvas: Any, store: RunStore, rows: Rows, figure: str) -
             "no configuration has runs on several numbers of images: padim-zoo bench --train-sizes 5,10,all"
         )
     names = short_names(list(points))
-    canvas.set_size_inches(WIDTH / 2, 2.5)
+    columns = 2 if max(map(len, names.values())) <= 18 else 1
+    canvas.set_size_inches(WIDTH / 2, 2.4 + _LINE * -(-len(names) // columns))
     panel = canvas.subplots()
     for (name, found), look, marker in zip(points.items(), lines(len(points)), MARKERS * len(points), strict=False):
         sizes, values, deviations = np.array(found).T
@@ -216,7 +218,7 @@ def draw_learning_curve(canvas: Any, store: RunStore, rows: Rows, figure: str) -
             **look,
         )
     panel.set(xlabel="normal images to learn from", ylabel=_title(figure))
-    panel.legend(loc="lower right")
+    canvas.legend(loc="outside lower center", ncols=columns)
 
 
 def draw_heat_table(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:

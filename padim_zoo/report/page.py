@@ -125,8 +125,10 @@ def _row(row: dict[str, Any], told: Sequence[str]) -> dict[str, Any]:
     kept |= {name: row[name] for name in ("image_auroc_low", "image_auroc_high", "published_source")}
     kept |= {f"published_{name}": row[f"published_{name}"] for name in METRICS}
     kept["mean"] = is_mean(row)
-    kept["name"] = _name(row, told)
-    kept["curve"] = _name(row, [name for name in told if name != "train_size"])
+    # Seeds are runs of one configuration: rows of theirs belong to the mean row of the same name.
+    kept["name"] = _name(row, [name for name in told if name != "seed"])
+    kept["run_name"] = _name(row, told)
+    kept["curve"] = _name(row, [name for name in told if name not in ("seed", "train_size")])
     return kept
 
 

@@ -89,7 +89,8 @@ def plot(
 
 def _curves_of(kind: str) -> Callable[[Any, RunStore, list[dict[str, Any]], str], None]:
     def draw(canvas: Any, store: RunStore, rows: list[dict[str, Any]], figure: str) -> None:
-        draw_curves(canvas, store, [row for row in rows if not row["mean"]], CURVES[kind])
+        runs = [{**row, "name": row["run_name"]} for row in rows if not row["mean"]]
+        draw_curves(canvas, store, runs, CURVES[kind])
 
     return draw
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_runs import write_run
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from padim_zoo.bench.leaderboard import leaderboard
@@ -165,6 +166,35 @@ def test_folds_are_points_and_the_mean_a_stroke(store: RunStore) -> None:
     strokes = sorted(float(line.get_xdata()[0]) for line in panel.get_lines() if line.get_marker() == "|")
     board = leaderboard(documents)
     assert strokes == pytest.approx(sorted(board.loc[board["id"].isna(), "aupro"]))
+
+
+@pytest.fixture(scope="module")
+def seeds(store: RunStore, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """Two seeds of each of two configurations and two train sizes on two categories."""
+    seeded = RunStore(tmp_path_factory.mktemp("seeds") / "runs")
+    for seed in (0, 1):
+        for estimator in ("full", "diagonal"):
+            for category in ("fabric", "gear"):
+                for size in (5, None):
+                    write_run(seeded, seed=seed, estimator=estimator, category=category, train_size=size)
+    return seeded
+
+
+def test_seeds_are_runs_of_one_configuration(seeds: RunStore) -> None:
+    board = leaderboard(seeds.read_all().documents)
+    means = board[board["id"].isna()]
+    assert len(means) == 4
+    shown = report_data(seeds, seeds.read_all().documents)["rows"]
+    assert {row["name"] for row in shown} == {row["name"] for row in shown if row["mean"]}
+    for panel in drawn(seeds, "pareto").axes:
+        points = sorted(float(line.get_ydata()[0]) for line in panel.get_lines() if line.get_marker() != "None")
+        assert points == pytest.approx(sorted(means["image_auroc"]))
+    [panel] = drawn(seeds, "heat-table").axes
+    assert len(panel.texts) == 4 * 3
+    assert "–" not in {text.get_text() for text in panel.texts}
+    [panel] = drawn(seeds, "folds").axes
+    assert len(panel.get_yticklabels()) == 4
+    assert len([panel for panel in drawn(seeds, "roc").axes if panel.get_visible()]) == 8  # a curve is one run's
 
 
 def test_plots_refuse_what_they_cannot_draw(store: RunStore, tmp_path: Path) -> None:

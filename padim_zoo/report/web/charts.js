@@ -28,7 +28,7 @@ function plot(id, traces, x, y, more = {}) {
 }
 function drawCost(id, cost) {
   const key = state.figure, rows = configurations().filter(row => has(row[key]) && row[cost] > 0);
-  const front = [...rows].sort((a, b) => a[cost] - b[cost] || b[key] - a[key]).reduce((kept, row) => !kept.length || row[key] > kept.at(-1)[key] ? [...kept, row] : kept, []);
+  const front = [...rows].sort((a, b) => a[cost] - b[cost] || b[key] - a[key]).reduce((kept, row) => !kept.length || row[key] > kept.at(-1)[key] + 1e-9 ? [...kept, row] : kept, []);
   const costs = rows.map(row => row[cost]), wide = Math.max(...costs) > 12 * Math.min(...costs);
   const spans = rows.map(row => interval(row, key) || [row[key], row[key]]);
   plot(id, rows.length ? [

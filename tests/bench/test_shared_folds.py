@@ -76,7 +76,9 @@ def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, 
     for document in found:
         ours, theirs = (RunStore(suite.output).scores(document["id"]) for suite in (grid, literal))
         for name, values in theirs.items():
-            np.testing.assert_allclose(ours[name], values, rtol=1e-4, err_msg=name)
+            # A curve is a staircase: a pixel of another rank, by the last digit of its score, is a step of it.
+            step = 1e-3 if name.endswith("_curve") else 0
+            np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=step, err_msg=name)
 
 
 def test_an_ensemble_has_the_maps_of_shared_folds(run_suite, grid, monkeypatch, tmp_path):

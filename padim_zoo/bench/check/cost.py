@@ -11,6 +11,7 @@ from padim_zoo.bench.check.finding import Findings, Regression
 from padim_zoo.bench.check.matching import Pair
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.noise import repetition_interval
+from padim_zoo.bench.leaderboard import IN_RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class Cost:
     floor: float
 
 
-TIMES = (Cost("fit_seconds", "s", 0.1), Cost("ms_per_image_b1", "ms", 1.0), Cost("ms_per_image_b32", "ms", 0.5))
+TIMES = (
+    Cost("fit_seconds", "s", 0.1),
+    Cost("ms_per_image_b1", "ms", 1.0),
+    Cost("ms_per_image_b32", "ms", 0.5),
+    *(Cost(name, "ms", 1.0) for name in IN_RUNTIMES),
+)
 SIZES = (Cost("model_mb", "MB", 0.1), Cost("peak_memory_mb", "MB", 64.0))
 
 

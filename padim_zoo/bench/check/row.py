@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.check.machine import Machine
-from padim_zoo.bench.leaderboard import DEVIATING, TIMINGS
+from padim_zoo.bench.leaderboard import DEVIATING, IN_RUNTIMES, TIMINGS
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.errors import InputError
@@ -127,7 +127,11 @@ class Row:
             weights=values["weights"],
             machine=Machine.of(values["machine"]),
             figures={name: [_or_nan(value) for value in values["figures"][name]] for name in DEVIATING},
-            costs={name: _or_nan(values["costs"][name]) for name in TIMINGS},
+            # Latency in runtimes is younger than the format, and measured only where it was asked for.
+            costs={
+                name: _or_nan(values["costs"].get(name) if name in IN_RUNTIMES else values["costs"][name])
+                for name in TIMINGS
+            },
             scores=TestScores(labels, np.array(values["ranks"], dtype=np.int64)),
         )
 

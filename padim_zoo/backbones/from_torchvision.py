@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.fusion import TRACING
 from padim_zoo.backbones.weights import State, Weights, find_state, install, require_connection
 from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
@@ -66,7 +67,8 @@ def create(
     chosen = _choose(name, architecture, layers)
     model = _build(architecture)
     nodes = {layer: layer for layer in chosen}
-    extractor = create_feature_extractor(model.eval(), return_nodes=nodes, suppress_diff_warning=True).eval()
+    with TRACING:
+        extractor = create_feature_extractor(model.eval(), return_nodes=nodes, suppress_diff_warning=True).eval()
     state, source = find_state(weights, name=name, default=lambda: _download(architecture))
     in_use = install(extractor, state, name=name, source=source, known=model.state_dict().keys())
     return Backbone(
@@ -85,7 +87,8 @@ def build_network(architecture: str, layers: Sequence[str]) -> _Maps:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     nodes = {layer: layer for layer in layers}
-    extractor = create_feature_extractor(_build(architecture), return_nodes=nodes, suppress_diff_warning=True)
+    with TRACING:
+        extractor = create_feature_extractor(_build(architecture), return_nodes=nodes, suppress_diff_warning=True)
     return _Maps(extractor, tuple(layers))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -26,6 +27,28 @@ _LARGER = 32
 
 _DIFFERENCE = 1e-5
 """Of the largest value: what the order of additions may change in float32."""
+
+
+TRACING = threading.RLock()
+"""One trace at a time: torch.fx replaces nn.Module's own methods meanwhile, and two would restore each other's."""
+
+
+class _OwnThreadTracer(fx.Tracer):
+    """A tracer that leaves the networks at work in other threads alone, whose modules call it too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class FusedConvolution(nn.Conv2d):
@@ -120,7 +143,8 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
     if _fused is None:
         return network
     try:
-        traced = fx.symbolic_trace(network)
+        with TRACING:
+            traced = fx.GraphModule(network, _OwnThreadTracer().trace(network))
         if not _fuse(traced):
             return network
         larger = functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from padim_zoo import registry
 from padim_zoo.backbones import fusion
@@ -108,6 +109,22 @@ def test_a_map_that_is_added_to_all_images_is_repeated() -> None:
     with torch.no_grad():
         assert torch.allclose(lone(images, other), torch.relu(network.first(images) + other), atol=1e-5)
         assert lone._shape_of_result(images) == network.first(images).shape
+
+
+def test_networks_at_work_in_another_thread_are_not_traced() -> None:
+    class Slow(Residual):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            if isinstance(images, fx.Proxy):  # now nn.Module's methods are those of torch.fx
+                with ThreadPoolExecutor(1) as pool:
+                    found = pool.submit(at_work, EXAMPLE).result()
+                assert all(map(torch.equal, found, expected))
+                seen.append(True)
+            return super().forward(images)
+
+    at_work, seen = Residual().eval(), []
+    expected = at_work(EXAMPLE)
+    fuse_activations(Slow().eval().to(memory_format=torch.channels_last), EXAMPLE)
+    assert seen
 
 
 def test_a_graph_of_the_network_has_ordinary_convolutions() -> None:

@@ -102,7 +102,7 @@ def test_anomalous_images_are_left_out_of_the_fit(images: object) -> None:
         ("folder", Y, "they are a str: expected a list"),
         (iter(X), Y, "they are a iterator: expected a list"),
     ],
-    ids=str,
+    ids=("numbers", "booleans", "words", "a column", "too few", "none normal", "a folder", "an iterator"),
 )
 def test_labels_that_do_not_fit_are_refused(images: object, y: object, message: str) -> None:
     with pytest.raises(InputError, match=message):

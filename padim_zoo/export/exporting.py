@@ -122,8 +122,13 @@ def export(
         )
     document = describe(detector, hash_of(network.state_dict()), chosen, size, input_size is not None)
     metadata = json.dumps(document, sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; expected a folder that can be written to"
+        ) from None
     try:
         write(form, network, size, metadata, folder / path.name)
         del network

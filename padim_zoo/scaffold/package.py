@@ -54,7 +54,7 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
         )
     if name in REGISTRIES[f"{kind}s"].names():
         source = REGISTRIES[f"{kind}s"].entry(name).source
-        raise InputError(f"there is a {kind} {name} already, of {source}: choose another name")
+        raise InputError(f"the {kind} {name} is there already, of {source}: choose another name")
     target = Path(folder) / f"{PREFIX}{name}"
     if target.exists() or target.is_symlink():
         raise InputError(f"{target} exists already: choose another name or --output, or remove it")

@@ -58,8 +58,9 @@ def run(module: str, *arguments: object, where: Path, path: object) -> str:
         ("2stem", "backbone", "cannot name a plugin"),
         ("stem\n", "backbone", "cannot name a plugin"),
         ("stem", "metric", "there is no kind 'metric': expected backbone, estimator, detector, dataset"),
-        ("resnet18", "backbone", "there is a backbone resnet18 already, of torchvision: choose another name"),
-        ("padim-zoo-padim", "detector", "there is a detector padim already, of padim_zoo"),
+        ("resnet18", "backbone", "the backbone resnet18 is there already, of torchvision: choose another name"),
+        ("padim-zoo-padim", "detector", "the detector padim is there already, of padim_zoo"),
+        ("full", "estimator", "the estimator full is there already, of padim_zoo"),
     ],
 )
 def test_bad_names_are_refused(name: str, kind: str, message: str, tmp_path: Path) -> None:

@@ -229,7 +229,9 @@ def parse_operations(option: str, text: Any) -> tuple[Operation, ...]:
 def canonical_operations(option: str, text: str) -> str:
     """One spelling for equal operations: ``flip, rotate(10.0)`` is ``flip,rotate(10)``."""
     return ",".join(
-        operation.name if OPERATIONS[operation.name] is None else f"{operation.name}({operation.amount:g})"
+        operation.name
+        if OPERATIONS[operation.name] is None
+        else f"{operation.name}({operation.amount!r})".replace(".0)", ")")
         for operation in parse_operations(option, text)
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +15,8 @@ from padim_zoo.foreign.foreign_model import ForeignModel
 from padim_zoo.foreign.inert_pickle import read_pickle, read_torch_file
 from padim_zoo.foreign.statistics_files import read_anodet, read_channels, read_first_implementation
 from padim_zoo.foreign.wrapped import WrappedDetector, is_wrapped, read_wrapped
+
+T = TypeVar("T")
 
 PICKLES = (".pkl", ".pickle")
 
@@ -82,7 +84,7 @@ def read_model(
         if is_wrapped(content):
             if any(value is not None for value in (backbone, weights, layers, channels)):
                 raise InputError(f"{files[0]} holds a whole detector of padim-zoo: leave all other options out")
-            return read_wrapped(content, files[0])
+            return _read(read_wrapped, content, files[0])
         if isinstance(content, Tensor):
             raise InputError(f"{files[0]} holds one tensor: give the other file too, MEAN COV_INV")
         if not is_anomalib(content):
@@ -91,7 +93,7 @@ def read_model(
             )
         if backbone is not None or layers is not None or channels is not None:
             raise InputError(f"{files[0]} says itself what its backbone, layers and channels are: leave them out")
-        model = read_anomalib(content, files[0])
+        model = _read(read_anomalib, content, files[0])
         if resize is not of_the_source:
             model.resize = resize
         if crop is not of_the_source:
@@ -99,3 +101,16 @@ def read_model(
     if weights is not None:
         model.weights = weights
     return model
+
+
+def _read(reader: Callable[[Any, Path], T], content: Any, path: Path) -> T:
+    """What a reader makes of a file; what is absent, or no such thing as it should be, is told in one line."""
+    try:
+        return reader(content, path)
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} has not the content of such a checkpoint ({type(error).__name__}: {error}): save it again, or by "
+            "a supported version"
+        ) from None

@@ -31,6 +31,9 @@ class WrappedDetector:
 
     def detector(self) -> Detector:
         """The fitted detector."""
+        absent = [name for name in ("detector", "parameters", "image_size", "n_images") if name not in self.header]
+        if absent:
+            raise InputError(f"{self.path} is damaged: its header has no {', '.join(absent)}; save it again")
         factory: Any = registry.detectors.entry(self.header["detector"]).factory
         made: Detector = factory.from_file(DetectorInMemory(self.path, self.header, tensors=self.arrays))
         return made

@@ -310,3 +310,12 @@ def test_an_imported_model_goes_on_from_no_statistics(checkpoint, images):
         detector.partial_fit(images)
     with pytest.raises(InputError, match="does not hold the statistics"):
         detector.calibrate()
+
+
+def test_a_checkpoint_without_its_parts_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    torch.save({"pytorch-lightning_version": "2", "state_dict": {"model.gaussian.mean": torch.zeros(2, 3)}}, path)
+    result = CliRunner().invoke(main, ["import", str(path), "--output", str(tmp_path / "out.safetensors")])
+    assert result.exit_code == 2, result.output
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "out.safetensors").exists()

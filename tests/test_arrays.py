@@ -45,6 +45,16 @@ def score(gaussian, embeddings):
     return Prediction(maps.max((1, 2)), maps, None)
 
 
+def calibrated(estimator, samples, **settings):
+    """The threshold of an estimator on embeddings, fold by fold."""
+    return calibrate(
+        lambda rest: estimator.fit(Samples(samples.images(rest))),
+        lambda gaussian, some: score(gaussian, samples.images(some)),
+        samples.n,
+        **settings,
+    )
+
+
 @pytest.mark.parametrize("name", estimators.names())
 @pytest.mark.parametrize("n", [8, 60])
 def test_what_lies_on_disk_gives_the_distances_and_thresholds_of_memory(monkeypatch, scratch, name, n):
@@ -62,9 +72,9 @@ def test_what_lies_on_disk_gives_the_distances_and_thresholds_of_memory(monkeypa
     settings = {"false_alarm_rate": 0.3, "folds": 3, "seed": 0}
     with arrays.arrays_up_to(largest_array(budget)):
         gaussian = estimator.fit(on_disk)
-        calibration = calibrate(lambda rest: estimator.fit(Samples(rest)), score, on_disk.embeddings, **settings)
+        calibration = calibrated(estimator, on_disk.embeddings, **settings)
     np.testing.assert_allclose(score(gaussian, test).maps, expected.maps, rtol=1e-5)
-    literal = calibrate(lambda rest: estimator.fit(Samples(rest)), score, in_memory.embeddings, **settings)
+    literal = calibrated(estimator, in_memory.embeddings, **settings)
     np.testing.assert_allclose(calibration.scores, literal.scores, rtol=1e-5)
     assert calibration.threshold == pytest.approx(literal.threshold, rel=1e-5)
 

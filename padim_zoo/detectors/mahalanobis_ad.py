@@ -98,7 +98,8 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         ``"chi2"``, from the χ² distribution that squared distances have if the features are Gaussian and the
         covariance is known. It needs no images, and promises what it says only as far as that holds.
     weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default all stages.
+        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default all
+        stages.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
         ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.anomaly_map.EDGES`.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the first
+        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the first
         three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from
         which no threshold can be made.
 

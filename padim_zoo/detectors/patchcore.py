@@ -78,7 +78,7 @@ class PatchCore(BackboneDetector[Tensor]):
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
         three are extracted, so that PaDiM shares the features.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`.
+        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`.
 
     Attributes
     ----------

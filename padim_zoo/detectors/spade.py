@@ -61,8 +61,8 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
     levels : int
         The first so many of the layers make the map.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. ``layers`` are by default the backbone's
-        usual three, which make the map, and its last stage, which finds the images.
+        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the
+        backbone's usual three, which make the map, and its last stage, which finds the images.
 
     Attributes
     ----------

@@ -81,8 +81,8 @@ class STFPM(BackboneDetector[Pupil]):
     checkpoint : str, optional
         File that the state of the training is written to after every epoch, and taken up from; one training each.
     weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_detector.BackboneDetector`. The paper takes 256 × 256 pixels without
-        a crop; the default here is that of all detectors, so that they are compared on the same pixels.
+        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. The paper takes 256 × 256 pixels
+        without a crop; the default here is that of all detectors, so that they are compared on the same pixels.
 
     Attributes
     ----------
@@ -173,8 +173,6 @@ class STFPM(BackboneDetector[Pupil]):
         return None
 
     def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
-        if fitted:
-            self.model_  # noqa: B018  an unfitted detector says so before any image is read
         self.check_parameters()
         for batch, regions, looks in self._batches(images, self.batch_size, fit=fit, roi=roi):
             yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), looks.count, regions)

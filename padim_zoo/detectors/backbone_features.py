@@ -1,0 +1,127 @@
+"""Images to features by a frozen backbone: which views of them pass through it, and what tells features apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.device import resolve_device
+from padim_zoo.data.augmentation import Looks, canonical_operations
+from padim_zoo.data.loading import view_batches
+from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.detectors.backbone_parameters import BackboneParameters
+from padim_zoo.features import Features
+
+ACTIVATIONS = 6
+"""How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
+
+
+class BackboneFeatures(BackboneParameters):
+    """A detector whose features are the maps of a frozen backbone, all channels of all its layers."""
+
+    @property
+    def features_key(self) -> str:
+        """Backbone, weights, precision, layers, transform and views; nothing that is drawn or chosen afterwards."""
+        backbone = self.build_backbone()
+        layers = ",".join(backbone.layers)
+        key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
+        return key + self._key_of_views(fit=True) + self._key_of_roi()
+
+    def _key_of_views(self, fit: bool) -> str:
+        """What tells views apart; nothing where an image is seen as it is."""
+        key = ""
+        if fit and self.augment is not None:
+            passes = self.views_of_fit().augmentation.passes
+            key = f" {canonical_operations('augment', self.augment)} {passes} {self.seed}"
+        return key if self.tta is None else f"{key} tta {canonical_operations('tta', self.tta)}"
+
+    def _key_of_roi(self) -> str:
+        region = self.region_of_interest()
+        return "" if region is None else f" roi {region.fingerprint()}"
+
+    @property
+    def cache_key(self) -> str | None:
+        """What :attr:`features_key` tells apart, and the device and the code of the network.
+
+        None, so that nothing is kept, where masks of pixels go with the features.
+        """
+        return self._cache_key(fit=False)
+
+    @property
+    def cache_key_of_normal(self) -> str | None:
+        """The same of :meth:`extract_normal`."""
+        return self._cache_key(fit=True)
+
+    def _cache_key(self, fit: bool) -> str | None:
+        if self.roi is not None or any(view.resamples for view in self.views_of_score()):
+            return None
+        backbone = self.build_backbone()
+        key = self.features_key
+        if not fit and self.augment is not None:  # the same as without: test images are seen in no pass of a fit
+            key = key.replace(self._key_of_views(fit=True), self._key_of_views(fit=False))
+        return f"{key} {resolve_device(self.device).type} {backbone.response}"
+
+    def extract(self, images: Any, *, roi: Any = None) -> Features:
+        """All channels of the feature maps of ``images``, in all views by which they are scored.
+
+        ``roi`` is as of :meth:`predict`.
+        """
+        return Features.concatenate(list(self._features(images, roi=roi)))
+
+    def extract_normal(self, images: Any) -> Features:
+        """The same of normal images, in all views of a fit and for scoring."""
+        if self.augment is None:
+            return self.extract(images)
+        return Features.concatenate(list(self._features(images, fit=True)))
+
+    def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
+        backbone = self.build_backbone()
+        device = backbone.device
+        size = self.batch_size if fitted else self._batch_within_budget(backbone)
+        for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
+            height, width = int(batch.shape[2]), int(batch.shape[3])
+            # All views of an image stay together; the backbone takes no more of them at once than it wants.
+            images_at_once = (backbone.images_at_once(height, width) or size) // looks.count
+            together = max(1, images_at_once) * looks.count
+            for start in range(0, len(batch), together):
+                views = slice(start, start + together)
+                some = None if regions is None else regions[views]
+                with torch.inference_mode():
+                    maps = self.kept(backbone(batch[views].to(device).float().div_(255)), some)
+                yield Features(tuple(layer.float().cpu() for layer in maps), (height, width), looks.count, some)
+
+    def _batches(self, images: Any, size: int, *, fit: bool, roi: Any) -> Iterator[tuple[Tensor, Tensor | None, Looks]]:
+        """Views of images, with the pixels that count; about ``size`` views at a time."""
+        looks = self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
+        own = self.region_of_interest()
+        region = own if roi is None else RegionOfInterest(roi)
+        if own is not None and roi is not None and own.common:
+            region = RegionOfInterest.both(own, RegionOfInterest(roi))
+        for batch, regions in view_batches(images, self.transform, max(1, size // looks.count), looks, roi=region):
+            yield batch, regions, looks
+
+    def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
+        """What features keep of the maps of a batch: everything, unless a detector needs less.
+
+        Parameters
+        ----------
+        maps : list of Tensor (n, C, H_l, W_l)
+        regions : Tensor (n, H, W), bool, or None
+            The pixels that count.
+        """
+        return maps
+
+    def _batch_within_budget(self, backbone: Backbone) -> int:
+        """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
+        size = self.crop or self.resize
+        if size is None:
+            return self.batch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        positions = (math.ceil(height / stride) * math.ceil(width / stride) for stride in backbone.strides)
+        numbers = sum(channels * count for channels, count in zip(backbone.channels, positions, strict=True))
+        return max(1, min(self.batch_size, self._budget() // 2 // (4 * ACTIVATIONS * numbers)))

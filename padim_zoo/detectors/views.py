@@ -1,0 +1,61 @@
+"""Several views of each image: they are scored side by side, and their predictions become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from padim_zoo.data.augmentation import View, mean_of_views
+from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.judged import prediction_within
+from padim_zoo.embedding import PatchEmbeddings
+
+
+def side_by_side(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:
+    """Embeddings of N images as they are, and of V further views of each, with all views of one next to each other.
+
+    Parameters
+    ----------
+    first : PatchEmbeddings
+        Of N images.
+    others : PatchEmbeddings
+        Of N·V views, those of one image next to each other.
+
+    Returns
+    -------
+    PatchEmbeddings
+        Of N·(1 + V) views.
+    """
+    n, count = first.n, others.n // first.n
+    order = np.concatenate([np.arange(n)[:, None], n + np.arange(n * count).reshape(n, count)], 1)
+    return PatchEmbeddings.concatenate([first, others]).images(order.ravel())
+
+
+def combined(prediction: Prediction, views: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
+    """One prediction of the predictions of all views; a view that shows nothing of what counts says nothing.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of N·V views, those of one image next to each other.
+    views : sequence of V View
+        The first is the image as it is.
+    score_is_map_maximum : bool
+        Whether scores are the maxima of the combined maps; the means of the scores of the views otherwise.
+    """
+    of_scores = prediction.scores.reshape(-1, len(views))
+    scores = np.nanmean(of_scores, 1) if np.isnan(of_scores).any() else of_scores.mean(1)
+    if prediction.maps is None:
+        return Prediction(scores, None, prediction.threshold)
+    of_views = torch.from_numpy(prediction.maps.reshape(-1, len(views), *prediction.maps.shape[1:]))
+    regions = None
+    if prediction.regions is not None:
+        regions = torch.from_numpy(prediction.regions.reshape(-1, len(views), *prediction.regions.shape[1:]))
+    return prediction_within(
+        mean_of_views(of_views, views, regions),
+        None if score_is_map_maximum else torch.from_numpy(scores),
+        threshold=prediction.threshold,
+        regions=None if regions is None else regions[:, 0],
+    )

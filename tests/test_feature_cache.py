@@ -17,7 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from padim_zoo import InputError, feature_cache
+from padim_zoo import InputError
+from padim_zoo.data import content_cache
 from padim_zoo.data.cache import DEFAULT_LIMIT, cache_limit
 from padim_zoo.feature_cache import Entry, FeatureCache
 
@@ -39,7 +40,7 @@ def assert_same(found: Entry | None, expected: Entry) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "features")
+    return FeatureCache(tmp_path)
 
 
 def size_of(cache: FeatureCache) -> int:
@@ -104,7 +105,7 @@ def test_whatever_is_damaged_is_absent(intact, tmp_path_factory, data):
     else:
         damaged += b"\0"
     cache = FeatureCache(tmp_path_factory.getbasetemp() / "damaged")
-    cache.folder.mkdir(exist_ok=True)
+    cache.folder.mkdir(parents=True, exist_ok=True)
     (cache.folder / f"{KEYS[0]}.safetensors").write_bytes(bytes(damaged))
     found = cache.read(KEYS[0])
     if found is not None:  # spaces pad the header, and a last byte that is zero already is not damaged by zeroing
@@ -208,14 +209,14 @@ def full_disk(*_: object) -> None:
 
 
 def full_disk_as_safetensors_says_it(*_: object) -> None:
-    raise feature_cache.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    raise content_cache.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
 @pytest.mark.parametrize("fails", [full_disk, full_disk_as_safetensors_says_it])
 def test_a_full_disk_is_told_once(cache, monkeypatch, fails):
     cache.write(KEYS[0], entry_of(0))
-    monkeypatch.setattr(feature_cache, "save_file", fails)
-    with pytest.warns(UserWarning, match=r"features are not kept: .*No space left"):
+    monkeypatch.setattr(content_cache, "save_file", fails)
+    with pytest.warns(UserWarning, match=r"features and images are not kept: .*No space left"):
         cache.write(KEYS[1], entry_of(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -235,8 +236,8 @@ def test_a_folder_that_can_only_be_read_is_read(cache, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
     (tmp_path / "file").touch()
-    cache = FeatureCache(tmp_path / "file" / "features")
-    with pytest.warns(UserWarning, match="features are not kept"):
+    cache = FeatureCache(tmp_path / "file")
+    with pytest.warns(UserWarning, match="features and images are not kept"):
         cache.write(KEYS[0], entry_of(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -248,11 +249,11 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
 # -- several processes -----------------------------------------------------------------------------------------------
 
 
-def _work(folder: Path, limit: int, seed: int, seconds: float, report: Callable[[str], None]) -> None:
+def _work(root: Path, limit: int, seed: int, seconds: float, report: Callable[[str], None]) -> None:
     """Write, read and trim entries at random; report how many reads found one, or what went wrong."""
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    cache = FeatureCache(folder, limit)
+    cache = FeatureCache(root, limit)
     generator = torch.Generator().manual_seed(seed)
     end, found = time.monotonic() + seconds, 0
     try:
@@ -270,12 +271,12 @@ def _work(folder: Path, limit: int, seed: int, seconds: float, report: Callable[
 
 
 def test_processes_share_a_folder(tmp_path):
-    cache = FeatureCache(tmp_path / "features")
+    cache = FeatureCache(tmp_path)
     cache.write(KEYS[0], entry_of(0, side=16))
     limit = 8 * size_of(cache)  # half of the entries fit, so that they vanish all the time
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
-    workers = [context.Process(target=_work, args=(cache.folder, limit, seed, 1.0, reports.put)) for seed in (1, 2)]
+    workers = [context.Process(target=_work, args=(cache.root, limit, seed, 1.0, reports.put)) for seed in (1, 2)]
     for worker in workers:
         worker.start()
     told = [reports.get() for _ in workers]

@@ -14,13 +14,14 @@ import torch
 
 import padim_zoo
 from padim_zoo.bench.calibration import calibration_seconds
+from padim_zoo.processor import processor_name
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:
     """The machine, the versions, and the git commit of padim_zoo when it runs from a checkout."""
     return {
         "machine": platform.platform(),
-        "cpu": cpu_name(),
+        "cpu": processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -33,16 +34,6 @@ def describe_environment(jobs: int) -> dict[str, Any]:
         "padim_zoo": padim_zoo.__version__,
         "commit": _commit(Path(padim_zoo.__file__).parent),
     }
-
-
-def cpu_name() -> str:
-    """The processor by its maker's name, or what the platform knows of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _commit(folder: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 from threading import Lock
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 import padim_zoo
-from padim_zoo.bench.environment import cpu_name
 from padim_zoo.bench.run import RESULTS_VERSION
+from padim_zoo.caches import Caches
+from padim_zoo.data.image_cache import Account
+from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.feature_cache import Entry, FeatureCache
 from padim_zoo.features import Features
+from padim_zoo.processor import processor_name
 
 _READERS = 4
 
@@ -31,7 +35,8 @@ class Extraction:
     ----------
     features : Features
     seconds_per_image : float
-        Time to compute them: decoding, transform and forward pass. Never the time to read them from the cache.
+        Time to compute them: decoding, transform and forward pass. Never the time to read them from a cache, nor to
+        read their images from one: see :func:`seconds_without`.
     cached : int
         Images whose features were read from the cache.
     """
@@ -110,15 +115,38 @@ def _conditions(batch_size: int) -> str:
     """What the time of an extraction depends on besides detector and images."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{cpu_name()}; {gpu}; threads {torch.get_num_threads()}; batches of {batch_size}; torch {torch.__version__}; "
-        f"padim-zoo {padim_zoo.__version__}"
+        f"{processor_name()}; {gpu}; threads {torch.get_num_threads()}; batches of {batch_size}; "
+        f"torch {torch.__version__}; padim-zoo {padim_zoo.__version__}"
     )
 
 
 def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Extraction:
-    start = time.perf_counter()
-    features = detector.extract_normal(samples) if normal else detector.extract(samples)
-    return Extraction(features, (time.perf_counter() - start) / len(samples))
+    images = detector.cache.images if isinstance(detector.cache, Caches) else None
+    with nullcontext(Account()) if images is None else images.accounting() as account:
+        start = time.perf_counter()
+        features = detector.extract_normal(samples) if normal else detector.extract(samples)
+        seconds = time.perf_counter() - start
+    return Extraction(features, seconds_without(seconds, account) / len(samples))
+
+
+def seconds_without(seconds: float, account: Account) -> float:
+    """The time that an extraction would have taken without a cache of images, from the time that it took with one.
+
+    Decoding of the images that were read took the time of a processor core that is in their entries, and is taken to
+    share as many cores as the network has threads: that is what a run without a cache measures where both are busy
+    throughout. On a GPU the network takes no core, and the slower of both decides.
+
+    Parameters
+    ----------
+    seconds : float
+        That the extraction took.
+    account : Account
+        Of the cache meanwhile.
+    """
+    workers = usual_workers()
+    if torch.cuda.is_available():
+        return max(seconds, account.saved / workers)
+    return seconds + (account.saved - account.spent) / min(workers, torch.get_num_threads())
 
 
 def _images(extraction: Extraction) -> list[tuple[tuple[Tensor, ...], tuple[int, int]]]:

@@ -12,9 +12,8 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
-from padim_zoo.data.cache import cache_limit
+from padim_zoo.caches import Caches
 from padim_zoo.data.sample import Dataset
-from padim_zoo.feature_cache import FeatureCache
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Runner:
         self.keep_maps = keep_maps
         self.environment = environment
         self.dataset: Dataset = suite.open_dataset()
-        self.cache = FeatureCache() if suite.cache and cache_limit() > 0 else None
+        self.caches = Caches.usual() if suite.cache else Caches()
         self.backbones = LastBackbone()
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
@@ -63,7 +62,7 @@ class Runner:
             try:
                 if bench is None:
                     category = self.dataset.load(run.config.category)
-                    bench = Workbench(self.suite, category, runs, self.backbones, self.cache)
+                    bench = Workbench(self.suite, category, runs, self.backbones, self.caches)
                 if run.config.ensemble is None:
                     outcome = bench.do(run, run.id in self.keep_maps)
                 else:

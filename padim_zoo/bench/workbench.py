@@ -20,6 +20,7 @@ from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.trial import Extracted, Trial
+from padim_zoo.caches import Caches
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -27,7 +28,6 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.errors import InputError
-from padim_zoo.feature_cache import FeatureCache
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.evaluation import Figures, evaluate
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
@@ -143,8 +143,8 @@ class Workbench:
         The group, as far as it is to be done.
     backbones : LastBackbone
         That of the group before, which may be the same.
-    cache : FeatureCache, optional
-        Where features are kept from one benchmark to the next.
+    caches : Caches
+        Where features and images are kept from one benchmark to the next.
     """
 
     def __init__(
@@ -153,13 +153,13 @@ class Workbench:
         category: Category,
         runs: Sequence[Run],
         backbones: LastBackbone,
-        cache: FeatureCache | None = None,
+        caches: Caches,
     ) -> None:
         self.suite = suite
         self.category = category
         self._run = runs[0]
         self._backbones = backbones
-        self._cache = cache
+        self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, Truth] = {}
         self._thumbnails = Thumbnails(category)
@@ -196,8 +196,8 @@ class Workbench:
                     raise InputError(f"{self.category.name} has no test images: expected some, normal and anomalous")
                 batch_size = self.suite.batch_size
                 self._extracted = Extracted(
-                    extract(detector, self.category.train, self._cache, batch_size, normal=True),
-                    extract(detector, self.category.test, self._cache, batch_size),
+                    extract(detector, self.category.train, self._caches.features, batch_size, normal=True),
+                    extract(detector, self.category.test, self._caches.features, batch_size),
                 )
             except Exception as error:
                 self._extracted = error
@@ -210,6 +210,7 @@ class Workbench:
         """Fit and score every fold of a run."""
         detector = self._create(run)
         extracted = _drawn(self.extract(detector), run)
+        detector.cache = False  # whatever reads a file from here on is timed
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
@@ -269,7 +270,9 @@ class Workbench:
             ).to_arrays()
 
     def _create(self, run: Run) -> Detector:
-        return create_detector(self.suite, run, self.backbone)
+        detector = create_detector(self.suite, run, self.backbone)
+        detector.cache = Caches(self._caches.images)  # features are kept where their times are
+        return detector
 
     def combine(self, run: Run, store: RunStore) -> Outcome:
         """Combine the maps that the members of an ensemble left in the store."""

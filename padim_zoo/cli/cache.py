@@ -6,14 +6,19 @@ import click
 
 from padim_zoo.cli.table import show_json, show_table
 
-PURPOSES = {"features": "features of image files", "synthetic": "the synthetic data set"}
+PURPOSES = {
+    "features": "features of image files",
+    "images": "resized images of large files",
+    "synthetic": "the synthetic data set",
+}
 
 
 @click.group()
 def cache() -> None:
     """Show what padim-zoo keeps on disk to save time; remove it.
 
-    PADIM_ZOO_CACHE names the folder, PADIM_ZOO_CACHE_LIMIT the size that features may take, e.g. 500MB; 0 keeps none.
+    PADIM_ZOO_CACHE names the folder, PADIM_ZOO_CACHE_LIMIT the size that features and images may take together, e.g.
+    500MB; 0 keeps none.
     """
 
 
@@ -21,10 +26,10 @@ def cache() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
 def info(as_json: bool) -> None:
     """Show the folder, what is in it, and the limit."""
-    from padim_zoo.data.cache import KINDS, cache_folder, cache_limit, usage
+    from padim_zoo.data.cache import KINDS, LIMITED, cache_folder, cache_limit, usage
 
     found = {kind: usage(kind) for kind in KINDS}
-    limits = {"features": cache_limit()}
+    limits = dict.fromkeys(LIMITED, cache_limit())
     if as_json:
         kinds = {
             kind: {"entries": used.entries, "bytes": used.bytes, "limit": limits.get(kind)}
@@ -32,7 +37,8 @@ def info(as_json: bool) -> None:
         }
         show_json({"folder": str(cache_folder()), "kinds": kinds})
         return
-    click.echo(f"folder  {cache_folder()}\n")
+    click.echo(f"folder  {cache_folder()}")
+    click.echo(f"limit   {cache_limit() / 1e6:.0f} MB, for {' and '.join(LIMITED)} together\n")
     show_table(
         [
             {
@@ -40,7 +46,6 @@ def info(as_json: bool) -> None:
                 "what": PURPOSES[kind],
                 "entries": used.entries,
                 "MB": used.bytes / 1e6,
-                "limit MB": limits[kind] / 1e6 if kind in limits else None,
             }
             for kind, used in found.items()
         ]
@@ -48,14 +53,14 @@ def info(as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--all", "everything", is_flag=True, help="The synthetic data set too, not only features.")
+@click.option("--all", "everything", is_flag=True, help="The synthetic data set too, not only features and images.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
 def clear(everything: bool, as_json: bool) -> None:
-    """Remove features; they are computed again when needed. Files of other programs are left alone."""
-    from padim_zoo.data.cache import KINDS
+    """Remove features and images; they are made again when needed. Files of other programs are left alone."""
+    from padim_zoo.data.cache import KINDS, LIMITED
     from padim_zoo.data.cache import clear as remove
 
-    freed = {kind: remove(kind) for kind in (KINDS if everything else ["features"])}
+    freed = {kind: remove(kind) for kind in (KINDS if everything else LIMITED)}
     if as_json:
         show_json({kind: {"entries": gone.entries, "bytes": gone.bytes} for kind, gone in freed.items()})
         return

@@ -296,15 +296,22 @@ class Looks:
     def of(
         self, image: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
     ) -> tuple[np.ndarray, np.ndarray | None]:
+        """All views of an image before the transform; see :meth:`of_resized`."""
+        transform.crop_box(*transform.resized_size(*image.shape[:2]))  # refuses a crop that does not fit, before work
+        return self.of_resized(transform.resized(image), transform, mask, name)
+
+    def of_resized(
+        self, resized: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """All views of an image.
 
         Parameters
         ----------
-        image : ndarray (H, W, 3), uint8
-            Before the transform.
+        resized : ndarray (h', w', 3), uint8
+            After the resize and before the crop of the transform.
         transform : Transform
         mask : ndarray (H, W), bool, optional
-            Its region of interest.
+            Its region of interest, before the resize.
         name : str
             What errors call the image.
 
@@ -321,8 +328,7 @@ class Looks:
         InputError
             If nothing of the mask is left within the crop.
         """
-        box = transform.crop_box(*transform.resized_size(*image.shape[:2]))
-        resized = transform.resized(image)
+        box = transform.crop_box(*resized.shape[:2])
         views = [*self.augmentation.views(resized), *self.others]
         pixels = np.stack([view.image(resized, box) for view in views])
         if mask is None and not any(view.resamples for view in self.others):

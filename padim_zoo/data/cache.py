@@ -15,11 +15,17 @@ from padim_zoo.errors import InputError
 
 DEFAULT_LIMIT = 10 * 10**9
 
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp")
+
 KINDS = {
-    "features": re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp"),
+    "features": _ENTRY,
+    "images": _ENTRY,
     "synthetic": re.compile(r"v[0-9]+-size[0-9]+-seed[0-9]+"),
 }
 """What the cache folder holds: the subfolder of each kind, and how the entries in it are named."""
+
+LIMITED = ("features", "images")
+"""The kinds that share one limit, and of which the entries that were not used for longest go first."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -43,7 +49,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that cached features may take, 10 GB by default.
+    """Bytes that cached features and images may take together, 10 GB by default.
 
     The environment variable ``PADIM_ZOO_CACHE_LIMIT`` sets them: ``500MB``, ``20 GB``, or ``0`` for no cache.
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -61,6 +61,22 @@ def image_size(path: str | Path) -> tuple[int, int]:
     except Exception as error:
         raise _broken(str(path), error) from None
     return (width, height) if orientation in _ROTATED_ORIENTATIONS else (height, width)
+
+
+def stored_size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width before the EXIF orientation, from no more of a file than its header; None if that is broken.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            width, height = _header(file).size
+        except Exception:  # as of _open, but it is for whoever decodes the file to say so
+            return None
+    return height, width
 
 
 def image_mode(path: str | Path) -> str:
@@ -178,12 +194,7 @@ def _open(path: Path) -> Image.Image:
     except OSError as error:
         raise InputError(f"image {path} cannot be read: {error.strerror}") from None
     try:
-        with _pillow_limit:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(io.BytesIO(content))
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
+        image = _header(io.BytesIO(content))
     except UnidentifiedImageError:
         found = "is an empty file" if not content else "is not an image"
         raise InputError(f"{path} {found}: expected png, jpg, bmp, tif or webp") from None
@@ -195,6 +206,15 @@ def _open(path: Path) -> Image.Image:
             f"{path} has {width * height:,} pixels: at most {MAX_PIXELS:,} are read; cut the image into tiles"
         )
     return image
+
+
+def _header(file: IO[bytes]) -> Image.Image:
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

@@ -18,6 +18,7 @@ from torch import Tensor
 from padim_zoo.data.augmentation import Looks
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import image_size, read_image, read_mask, to_image
+from padim_zoo.data.image_cache import ImageCache
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import CropError, Transform
@@ -68,6 +69,7 @@ def view_batches(
     *,
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
+    cache: ImageCache | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """As :func:`batches`, several views of each image, with the region of interest in register.
 
@@ -80,6 +82,8 @@ def view_batches(
     looks : Looks
         The V views of each image.
     roi : RegionOfInterest, optional
+    cache : ImageCache, optional
+        Where resized images of files are kept.
 
     Yields
     ------
@@ -94,13 +98,19 @@ def view_batches(
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
 
-    def prepare(image: np.ndarray, path: Path | None, name: str) -> _Prepared:
-        mask = None if roi is None else roi.mask_of(path, name, (image.shape[0], image.shape[1]))
-        return _Prepared(*looks.of(image, transform, mask, name))
+    def prepare(image: Path | np.ndarray, name: str) -> _Prepared:
+        path = image if isinstance(image, Path) else None
+        if path is not None and cache is not None:
+            resized, size = cache.resized(path, transform)
+            mask = None if roi is None else roi.mask_of(path, name, size)
+            return _Prepared(*looks.of_resized(resized, transform, mask, name))
+        pixels = read_image(image) if isinstance(image, Path) else image
+        mask = None if roi is None else roi.mask_of(path, name, (pixels.shape[0], pixels.shape[1]))
+        return _Prepared(*looks.of(pixels, transform, mask, name))
 
     first: tuple[str, tuple[int, ...]] | None = None
     batch: list[_Prepared] = []
-    for name, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or _default_workers()):
+    for name, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or usual_workers()):
         size = found.views.shape[1:3]
         if first is None:
             first = name, size
@@ -138,7 +148,7 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
             return None
         return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
 
-    with ThreadPoolExecutor(workers or _default_workers()) as executor:
+    with ThreadPoolExecutor(workers or usual_workers()) as executor:
         return list(executor.map(load, samples))
 
 
@@ -150,15 +160,13 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(
-    images: Any, prepare: Callable[[np.ndarray, Path | None, str], _Prepared], ahead: int, workers: int
+    images: Any, prepare: Callable[[Path | np.ndarray, str], _Prepared], ahead: int, workers: int
 ) -> Iterator[tuple[str, _Prepared]]:
     """Name of each image and what is prepared of it, in order, at most ``ahead`` of them in the making."""
 
     def load(image: Path | np.ndarray, name: str) -> _Prepared:
-        path = image if isinstance(image, Path) else None
-        array = read_image(image) if isinstance(image, Path) else image
         try:
-            return prepare(array, path, name)
+            return prepare(image, name)
         except CropError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -252,7 +260,8 @@ def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
     return pixels, torch.from_numpy(np.concatenate(regions))
 
 
-def _default_workers() -> int:
+def usual_workers() -> int:
+    """Threads that decode where nothing else is asked for: one per usable processor, at most 8."""
     # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, 8)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from padim_zoo.data.content import content_hash
 from padim_zoo.errors import InputError
 
 _READERS = 8
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,9 @@ class Category:
 
 def _content_hash(path: Path) -> str:
     try:
-        status = path.stat()
-        return _hash_of_version(path, status.st_size, status.st_mtime_ns)
+        return content_hash(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-@functools.lru_cache(maxsize=1_000_000)
-def _hash_of_version(path: Path, size: int, modified: int) -> str:
-    """SHA-256 of a file's bytes, read once per process as long as its size and modification time stay."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class Dataset(Protocol):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device
+from padim_zoo.caches import Caches
 from padim_zoo.data.augmentation import Looks, canonical_operations
 from padim_zoo.data.loading import view_batches
 from padim_zoo.data.roi import RegionOfInterest
@@ -102,7 +103,8 @@ class BackboneFeatures(BackboneParameters):
         region = own if roi is None else RegionOfInterest(roi)
         if own is not None and roi is not None and own.common:
             region = RegionOfInterest.both(own, RegionOfInterest(roi))
-        for batch, regions in view_batches(images, self.transform, max(1, size // looks.count), looks, roi=region):
+        at_once, kept = max(1, size // looks.count), Caches.of(self.cache).images
+        for batch, regions in view_batches(images, self.transform, at_once, looks, roi=region, cache=kept):
             yield batch, regions, looks
 
     def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from padim_zoo.caches import Caches
 from padim_zoo.colours import Scale, scale_of_maps
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
@@ -108,6 +109,8 @@ class Detector(ScikitLearnEstimator, ABC):
     """Whether predictions have anomaly maps."""
     score_is_map_maximum: ClassVar[bool] = True
     """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
+    cache: bool | Caches = False
+    """What a detector keeps on disk of image files, if it keeps anything at all."""
 
     @property
     @abstractmethod

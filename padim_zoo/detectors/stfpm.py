@@ -164,7 +164,7 @@ class STFPM(BackboneDetector[Pupil]):
 
     @property
     def cache_key(self) -> str | None:
-        """Nothing is kept: an image is decoded faster than a cache is read."""
+        """Nothing is kept: features are images, which have a cache of their own."""
         return None
 
     @property

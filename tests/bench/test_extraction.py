@@ -17,6 +17,11 @@ from padim_zoo.bench import extraction
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.suite import Suite
+from padim_zoo.caches import Caches
+from padim_zoo.data import image_cache
+from padim_zoo.data.image import read_image
+from padim_zoo.data.image_cache import Account, ImageCache
+from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.feature_cache import FeatureCache
 
@@ -38,7 +43,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (48, 48)) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> FeatureCache:
-    return FeatureCache(tmp_path / "features")
+    return FeatureCache(tmp_path)
 
 
 @pytest.fixture
@@ -146,8 +151,8 @@ def test_damage_is_mended_in_silence(samples, cache, detector, computed, recwarn
 
 
 def test_without_a_place_to_write_everything_is_computed(samples, tmp_path, detector):
-    cache = FeatureCache(samples[0].path / "features")  # below a file
-    with pytest.warns(UserWarning, match="features are not kept"):
+    cache = FeatureCache(samples[0].path)  # below a file
+    with pytest.warns(UserWarning, match="features and images are not kept"):
         first = extract(detector, samples, cache)
     second = extract(detector, samples, cache)
     assert first.cached == second.cached == 0
@@ -196,6 +201,42 @@ def test_a_detector_that_names_no_key_keeps_nothing(toys, images, cache):
     assert not cache.folder.exists()
 
 
+# -- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of any size are kept."""
+    monkeypatch.setattr(image_cache, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(image_cache, "LEAST_RATIO", 0)
+
+
+def test_times_contain_the_decoding_that_a_cache_has_saved(samples, detector, tmp_path, small_ones_too, monkeypatch):
+    monkeypatch.setattr(extraction, "usual_workers", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    images = ImageCache(tmp_path)
+    detector.cache = Caches(images)
+    first = extract(detector, samples)
+    assert first.seconds_per_image < 100
+    for path in images.folder.iterdir():
+        known, pixels = images.read_tensors(path.stem)
+        images.write_tensors(path.stem, {**known, "seconds": 1000.0}, pixels)
+    second = extract(detector, samples)
+    assert second.cached == 0  # features are computed, of images that are read
+    assert all(torch.equal(a, b) for a, b in zip(first.features.maps, second.features.maps, strict=True))
+    assert second.seconds_per_image == pytest.approx(1000.0 / 2, abs=100)
+
+
+def test_what_the_cache_takes_is_not_counted():
+    account = Account()
+    account.entries += [(0.0, 3.0), (7.0, 1.0)]
+    cores = min(usual_workers(), torch.get_num_threads())
+    if torch.cuda.is_available():
+        assert extraction.seconds_without(10.0, account) == 10.0
+    else:
+        assert extraction.seconds_without(10.0, account) == pytest.approx(10 + (7 - 4) / cores)
+
+
 # -- in a benchmark --------------------------------------------------------------------------------------------------
 
 
@@ -232,3 +273,23 @@ def test_the_cache_can_be_off(padim, run_suite: Callable[..., Any], tmp_path, mo
         documents = run_suite(padim, output=tmp_path / output)
         assert [document["cached_images"] for document in documents] == [0, 0]
     assert not (tmp_path / "cache" / "features").exists()
+
+
+def test_another_backbone_decodes_nothing(padim, run_suite: Callable[..., Any], tmp_path, small_ones_too, monkeypatch):
+    names: list[str] = []
+
+    def note(path: Path) -> np.ndarray:
+        names.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(image_cache, "read_image", note)
+    other = replace(padim, backbones=("resnet18",), weights=("none",))
+    without = run_suite(replace(other, cache=False), output=tmp_path / "a")
+    assert names == []
+    first = run_suite(padim, output=tmp_path / "b")
+    assert len(names) == first[0]["n_train"] + first[0]["n_test"]
+    names.clear()
+    second = run_suite(other, output=tmp_path / "c")
+    assert names == []
+    assert [document["cached_images"] for document in second] == [0, 0]
+    assert figures(second).equals(figures(without))

@@ -32,12 +32,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ours(folder: Path) -> list[Path]:
-    """Three files of features, and a synthetic data set of two files."""
+    """Three files of features, one of an image, and a synthetic data set of two files."""
     features, synthetic = folder / "features", folder / "synthetic" / "v1-size256-seed0"
     return [
         put(features / f"{KEY}.safetensors", 1_500_000),
         put(features / f"{KEY[::-1]}.safetensors", 500_000),
         put(features / f".{KEY}.safetensors.12ab.tmp", 100),
+        put(folder / "images" / f"{KEY}.safetensors", 200_000),
         put(synthetic / "manifest.json", 10),
         put(synthetic / "gear" / "train" / "good" / "000.png", 290),
     ]
@@ -54,6 +55,7 @@ def foreign(folder: Path, tmp_path: Path) -> list[Path]:
         put(folder / "notes.txt", 5),
         put(folder / "features" / "notes.txt", 5),
         put(folder / "features" / "resnet18.safetensors", 5),
+        put(folder / "images" / "photo.png", 5),
         put(folder / "features" / "deeper" / f"{KEY}.safetensors", 5),
         put(folder / "synthetic" / "my-own" / "000.png", 5),
     ]
@@ -66,6 +68,7 @@ def test_info_of_an_empty_cache(folder):
         "folder": str(folder),
         "kinds": {
             "features": {"entries": 0, "bytes": 0, "limit": 5_000_000},
+            "images": {"entries": 0, "bytes": 0, "limit": 5_000_000},
             "synthetic": {"entries": 0, "bytes": 0, "limit": None},
         },
     }
@@ -75,10 +78,12 @@ def test_info_of_an_empty_cache(folder):
 def test_info_counts_what_is_ours(ours, foreign, folder):
     kinds = json.loads(run("info", "--json").stdout)["kinds"]
     assert kinds["features"] == {"entries": 3, "bytes": 2_000_100, "limit": 5_000_000}
+    assert kinds["images"] == {"entries": 1, "bytes": 200_000, "limit": 5_000_000}
     assert kinds["synthetic"] == {"entries": 1, "bytes": 300, "limit": None}
     shown = run("info").stdout
     assert str(folder) in shown
     assert "2.000" in shown
+    assert "5 MB, for features and images together" in shown
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -86,10 +91,13 @@ def test_clear_removes_ours_alone(ours, foreign, everything):
     result = run("clear", *["--all"] * everything)
     assert result.exit_code == 0
     assert "features: removed 3 entries, 2.0 MB" in result.stdout
+    assert "images: removed 1 entries, 0.2 MB" in result.stdout
     assert ("synthetic: removed 1 entries" in result.stdout) == everything
-    assert [path.exists() for path in ours] == [False] * 3 + [not everything] * 2
+    assert [path.exists() for path in ours] == [False] * 4 + [not everything] * 2
     assert all(path.exists() for path in foreign)
-    assert json.loads(run("clear", "--json").stdout) == {"features": {"entries": 0, "bytes": 0}}
+    assert json.loads(run("clear", "--json").stdout) == {
+        kind: {"entries": 0, "bytes": 0} for kind in ("features", "images")
+    }
 
 
 def test_what_cannot_be_removed_is_told(ours, monkeypatch):

@@ -6,16 +6,51 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from padim_zoo.errors import InputError
-from padim_zoo.registry import Registry
+from padim_zoo.registry import Registry, parse_spec
 
 Subject = TypeVar("Subject")
 Check = Callable[[Subject], Iterator[str]]
 """Yields one line for each thing that is wrong; its name, with spaces, is what is checked."""
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Registered(Generic[Made]):
+    """What is registered under a name and is checked, and how to make others like it.
+
+    Attributes
+    ----------
+    registry : Registry
+    spec : str
+        The name, with arguments if wanted.
+    made : object
+        With the options.
+    options : dict
+        Of its factory.
+    """
+
+    registry: Registry[Made]
+    spec: str
+    made: Any
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return parse_spec(self.spec)[0]
+
+    def make(self, **options: Any) -> Any:
+        """Another one, with other options."""
+        return self.registry.create(self.spec, **{**self.options, **options})
+
+    def listing(self) -> Iterator[str]:
+        """A line if a listing says nothing of it."""
+        if not self.registry.entry(self.name).summary:
+            yield "there is no summary for padim-zoo list: give register(summary=…) or what is registered a docstring"
 
 
 @dataclass(frozen=True)

@@ -13,30 +13,22 @@ from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.data.image import image_size, read_image, read_mask
-from padim_zoo.data.sample import Category, Sample
+from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.errors import InputError
-from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A data set under test, and how it was made."""
-
-    spec: str
-    dataset: Any
-    options: dict[str, Any]
-
-    def make(self, **options: Any) -> Any:
-        """Another one, with other options."""
-        return registry.datasets.create(self.spec, **{**self.options, **options})
+class Subject(Registered[Dataset]):
+    """A data set under test."""
 
     @cached_property
     def loaded(self) -> list[Category]:
         """All categories that can be loaded."""
         found = []
-        for name in self.dataset.categories():
+        for name in self.made.categories():
             with suppress(Exception):  # told by the check of the categories
-                found.append(self.dataset.load(name))
+                found.append(self.made.load(name))
         return [category for category in found if isinstance(category, Category)]
 
 
@@ -58,7 +50,7 @@ def check_dataset(name: str, **options: Any) -> None:
         If the name is not registered.
     """
     dataset = create(registry.datasets, name, None, **options)
-    run_checks(f"the dataset {name!r}", Subject(name, dataset, options), CHECKS)
+    run_checks(f"the dataset {name!r}", Subject(registry.datasets, name, dataset, options), CHECKS)
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -66,11 +58,10 @@ def check_dataset(name: str, **options: Any) -> None:
 
 def names(subject: Subject) -> Iterator[str]:
     """It bears its registered name, and lists the names of its categories, sorted."""
-    name, dataset = registry.parse_spec(subject.spec)[0], subject.dataset
-    if getattr(dataset, "name", None) != name:
-        yield f"its name is {getattr(dataset, 'name', None)!r}: expected the registered one, {name!r}"
-    if not registry.datasets.entry(name).summary:
-        yield "there is no summary for padim-zoo list: give register(summary=…) or the factory a docstring"
+    dataset = subject.made
+    if getattr(dataset, "name", None) != subject.name:
+        yield f"its name is {getattr(dataset, 'name', None)!r}: expected the registered one, {subject.name!r}"
+    yield from subject.listing()
     found = dataset.categories()
     if not isinstance(found, list) or not found or not all(isinstance(each, str) and each for each in found):
         yield f"categories() gives {found!r}: expected a list of at least one name"
@@ -80,17 +71,17 @@ def names(subject: Subject) -> Iterator[str]:
 
 def categories(subject: Subject) -> Iterator[str]:
     """Each category loads as what it is asked for, with normal images to fit and something to test."""
-    for name in subject.dataset.categories():
+    for name in subject.made.categories():
         try:
-            category = subject.dataset.load(name)
+            category = subject.made.load(name)
         except Exception as error:
             yield f"{name} cannot be loaded: {in_one_line(error)}"
             continue
         if not isinstance(category, Category):
             yield f"load({name!r}) gives a {type(category).__name__}: expected a padim_zoo.data.sample.Category"
             continue
-        if (category.dataset, category.name) != (subject.dataset.name, name):
-            yield f"load({name!r}) gives {category.dataset}/{category.name}: expected {subject.dataset.name}/{name}"
+        if (category.dataset, category.name) != (subject.made.name, name):
+            yield f"load({name!r}) gives {category.dataset}/{category.name}: expected {subject.made.name}/{name}"
         for split, samples in (("train", category.train), ("test", category.test)):
             if not isinstance(samples, tuple) or not all(isinstance(sample, Sample) for sample in samples):
                 yield f"{split} of {name} is not a tuple of Sample objects"
@@ -161,7 +152,7 @@ def files(subject: Subject) -> Iterator[str]:
 def determinism(subject: Subject) -> Iterator[str]:
     """Made and loaded again it is the same, in the same order, and so its identity."""
     again = subject.make()
-    if again.categories() != subject.dataset.categories():
+    if again.categories() != subject.made.categories():
         yield "made again it has other categories, or in another order"
         return
     for category in subject.loaded:
@@ -173,7 +164,7 @@ def determinism(subject: Subject) -> Iterator[str]:
 
 def bad_input(subject: Subject) -> Iterator[str]:
     """What does not exist is refused in words."""
-    yield from refusal(lambda: subject.dataset.load("no such category"), "load of a category that does not exist")
+    yield from refusal(lambda: subject.made.load("no such category"), "load of a category that does not exist")
     yield from refusal(lambda: subject.make(no_such_argument=1), "an unknown argument")
     if "root" not in subject.options:
         return

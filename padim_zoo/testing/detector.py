@@ -19,7 +19,7 @@ from padim_zoo import registry
 from padim_zoo.detectors import load
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.errors import InputError
-from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import anomalous_images, normal_images
 
 TOLERANCE = 1e-4
@@ -36,21 +36,13 @@ _RUNTIME = {"batch_size": 1}
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A detector under test, and how to make others like it."""
-
-    spec: str
-    detector: Any
-    options: dict[str, Any]
-
-    def make(self, **options: Any) -> Any:
-        """Another one, unfitted, with other options."""
-        return registry.detectors.create(self.spec, **{**self.options, **options})
+class Subject(Registered[Detector]):
+    """A detector under test, unfitted, and what it says of some images."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """Names of the constructor's arguments."""
-        return tuple(inspect.signature(type(self.detector)).parameters)
+        return tuple(inspect.signature(type(self.made)).parameters)
 
     @cached_property
     def normal(self) -> np.ndarray:
@@ -98,7 +90,7 @@ def check_detector(spec: str, **options: Any) -> None:
     taken = inspect.signature(factory).parameters
     chosen = {**{name: value for name, value in _ANY_SIZE.items() if name in taken}, **options}
     detector = create(registry.detectors, spec, Detector, **chosen)
-    run_checks(f"the detector {spec!r}", Subject(spec, detector, chosen), CHECKS)
+    run_checks(f"the detector {spec!r}", Subject(registry.detectors, spec, detector, chosen), CHECKS)
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -106,19 +98,17 @@ def check_detector(spec: str, **options: Any) -> None:
 
 def registration(subject: Subject) -> Iterator[str]:
     """A saved model finds its detector by its name; listings have a line on it."""
-    name = registry.parse_spec(subject.spec)[0]
-    entry = registry.detectors.entry(name)
-    if not entry.summary:
-        yield "there is no summary for padim-zoo list: give register(summary=…) or the class a docstring"
-    if entry.factory is not type(subject.detector):
+    name = subject.name
+    yield from subject.listing()
+    if subject.registry.entry(name).factory is not type(subject.made):
         yield "what is registered is not the class itself: a saved model is loaded by its class method from_file"
-    if getattr(subject.detector, "name", name) != name:
-        yield f"its name is {getattr(subject.detector, 'name', None)!r}: expected the registered one, {name!r}"
+    if getattr(subject.made, "name", name) != name:
+        yield f"its name is {getattr(subject.made, 'name', None)!r}: expected the registered one, {name!r}"
 
 
 def parameters(subject: Subject) -> Iterator[str]:
     """Constructor arguments are stored unchanged under their names, so that clones and searches work."""
-    detector = subject.detector
+    detector = subject.made
     signature = inspect.signature(type(detector)).parameters
     if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in signature.values()):
         yield "the constructor takes *args or **kwargs: expected every parameter by its name"

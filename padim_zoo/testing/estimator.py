@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.detectors import load
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
@@ -24,8 +21,9 @@ from padim_zoo.estimators.forms import FORMS
 from padim_zoo.estimators.gaussian import HALF_ERROR, Gaussian
 from padim_zoo.estimators.statistics import Moments, Samples
 from padim_zoo.features import Features
-from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import normal_images
+from padim_zoo.testing.model_file import same_after_loading
 
 TOLERANCE = 1e-3
 """Largest relative difference of two squared distances that should be equal up to rounding."""
@@ -35,12 +33,8 @@ MANY, FEW = 40, 6
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An estimator under test, as it is made from its spec and options."""
-
-    spec: str
-    estimator: Any
-    make: Callable[[], Any]
+class Subject(Registered[Estimator]):
+    """An estimator under test."""
 
     def fit(self, embeddings: PatchEmbeddings) -> Any:
         """A Gaussian of samples, by a fresh estimator."""
@@ -65,8 +59,7 @@ def check_estimator(spec: str, **options: Any) -> None:
         If the name is not registered.
     """
     estimator = create(registry.estimators, spec, Estimator, **options)
-    subject = Subject(spec, estimator, lambda: registry.estimators.create(spec, **options))
-    run_checks(f"the estimator {spec!r}", subject, CHECKS)
+    run_checks(f"the estimator {spec!r}", Subject(registry.estimators, spec, estimator, options), CHECKS)
 
 
 def _embeddings(count: int, seed: int = 0, scale: float = 1.0) -> PatchEmbeddings:
@@ -86,7 +79,7 @@ def _embeddings(count: int, seed: int = 0, scale: float = 1.0) -> PatchEmbedding
 
 def parameters(subject: Subject) -> Iterator[str]:
     """Arguments are kept under their names, so that a model file and a grid search can name them."""
-    estimator = subject.estimator
+    estimator = subject.made
     arguments = tuple(inspect.signature(type(estimator)).parameters)
     for argument in arguments:
         if not hasattr(estimator, argument):
@@ -106,11 +99,10 @@ def parameters(subject: Subject) -> Iterator[str]:
         return
     if again.get_params() != given:
         yield f"made again as a model file names it, {spec}, its parameters are {again.get_params()}: expected {given}"
-    name = registry.parse_spec(subject.spec)[0]
-    yield from refusal(partial(registry.estimators.create, name, no_such_argument=1), "an unknown argument")
+    yield from refusal(partial(registry.estimators.create, subject.name, no_such_argument=1), "an unknown argument")
     if "epsilon" in arguments:
         for value in (-1.0, "small"):
-            yield from refusal(partial(registry.estimators.create, name, epsilon=value), f"epsilon={value!r}")
+            yield from refusal(partial(registry.estimators.create, subject.name, epsilon=value), f"epsilon={value!r}")
 
 
 def gaussian(subject: Subject) -> Iterator[str]:
@@ -228,18 +220,8 @@ def model_file(subject: Subject) -> Iterator[str]:
     """A PaDiM with it scores the same after it was saved and loaded, and can be calibrated."""
     pixels = normal_images(6, 32, 32)
     detector = PaDiM("scattering", subject.make(), dims=5, resize=None, crop=None, sigma=0.0).fit(pixels)
-    expected = detector.predict(pixels).scores
     detector.calibrate()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        try:
-            detector.save(path)
-            found = load(path).predict(pixels).scores
-        except InputError as error:
-            yield f"a PaDiM with it cannot be saved and loaded: {error}"
-            return
-    if not np.allclose(found, expected, rtol=5e-3, atol=1e-3):
-        yield f"a PaDiM with it scores {found} after it was saved and loaded, and {expected} before"
+    yield from same_after_loading(detector, pixels, "a PaDiM with it", rtol=5e-3, atol=1e-3)
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (

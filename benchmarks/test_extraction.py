@@ -6,25 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
+import torch
+from conftest import PRECISIONS, Beside
+from references import BareNetwork, decode
 
 from padim_zoo import PaDiM
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 
 
-def test_files(benchmark: BenchmarkFixture, category: Path) -> None:
-    """Decode and resize 20 files."""
+def test_files(beside: Beside, category: Path) -> None:
+    """Decode and resize 20 files, beside Pillow alone."""
     files = sorted((category / "gear" / "train" / "good").glob("*.png"))
     transform = Transform(resize=96, crop=None)
-    loaded = benchmark(lambda: sum(len(batch) for batch in batches(files, transform, batch_size=32)))
+    loaded = beside(
+        lambda: decode(files, 96),
+        lambda: sum(len(batch) for batch in batches(files, transform, batch_size=32)),
+        "Pillow",
+    )
     assert loaded == len(files)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("backbone", ["builtin", "resnet18"])
-def test_features(benchmark: BenchmarkFixture, images: np.ndarray, backbone: str) -> None:
-    """Extract the features of 32 decoded images."""
-    detector = PaDiM(backbone, weights="none" if backbone == "resnet18" else "default", resize=None, crop=None)
-    detector.extract(images[:1])
-    features = benchmark(detector.extract, images[:32])
-    assert len(features) == 32
+def test_features(beside: Beside, unseen: np.ndarray, backbone: str, precision: str) -> None:
+    """Extract the features of 32 decoded images, beside torchvision's resnet18."""
+    weights = "none" if backbone == "resnet18" else "default"
+    detector = PaDiM(backbone, weights=weights, resize=None, crop=None, precision=precision)
+    network = BareNetwork(getattr(torch, precision))
+    features = beside(lambda: network(unseen), lambda: detector.extract(unseen), "bare resnet18")
+    assert len(features) == len(unseen)

@@ -92,6 +92,9 @@ def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | No
         if len(done) < len(rows):
             click.echo(f"Warning: {len(rows) - len(done)} runs that failed are left out of the baseline", err=True)
         rows = done
+    if benchmarks is not None and benchmarks.skipped:
+        count = len(benchmarks.skipped)
+        click.echo(f"Warning: {count} benchmarks that this machine cannot run are left out of the baseline", err=True)
     new = Baseline(old.rows if rows is None else rows, old.benchmarks if benchmarks is None else benchmarks)
     write_baseline(path, new)
     count = 0 if new.benchmarks is None else len(new.benchmarks.timings)

@@ -16,7 +16,7 @@ from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.cost import SIZES, TIMES
 from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.machine import Machine
-from padim_zoo.bench.check.microbenchmark import Microbenchmarks, Timing
+from padim_zoo.bench.check.microbenchmark import Microbenchmarks, Timing, fastest
 from padim_zoo.bench.check.noise import (
     IMAGE_FIGURES,
     bootstrap_differences,
@@ -334,6 +334,48 @@ def test_a_missing_benchmark_is_a_regression_and_a_new_one_is_told_of():
         benchmark_regressions(stages(fit=0.1), stages(score=0.1))
 
 
+def beside(median, reference):
+    return Timing(0.9 * median, median, Timing(0.9 * reference, reference))
+
+
+def test_a_benchmark_is_measured_in_its_reference_where_it_has_one():
+    before = Microbenchmarks(MACHINE, {"fit": beside(0.2, reference=0.1)})
+    # The calibration workload says that this machine is as fast, but the reference took three times as long.
+    same = Microbenchmarks(MACHINE, {"fit": beside(0.6, reference=0.3)})
+    assert benchmark_regressions(same, before) == ([], [])
+    fast_machine = Microbenchmarks(MACHINE, {"fit": beside(0.2, reference=0.05)})
+    assert benchmark_regressions(fast_machine, before)[0] == [("fit", "200 ms")]
+    # Either by its median or by its fastest round alone it is not slower.
+    lucky = Timing(0.1, 0.9, Timing(0.09, 0.1))
+    assert benchmark_regressions(Microbenchmarks(MACHINE, {"fit": lucky}), before) == ([], [])
+    unlucky = Timing(0.29, 0.3, Timing(0.09, 0.2))
+    assert benchmark_regressions(Microbenchmarks(MACHINE, {"fit": unlucky}), before) == ([], [])
+    assert benchmark_regressions(stages(fit=0.3), before)[0] == [("fit", "300 ms")]  # by the calibration workload
+
+
+def test_of_several_sessions_the_least_ratio_to_the_reference_counts():
+    sessions = [
+        Microbenchmarks(MACHINE, {"fit": beside(*times)}, skipped)
+        for times, skipped in (
+            ((0.2, 0.1), {"score": "no bfloat16"}),
+            ((0.3, 0.2), {"score": "no bfloat16"}),
+            ((0.1, 0.01), {"fit": "?"}),
+        )
+    ]
+    least = fastest(sessions)
+    assert least.timings["fit"].median == pytest.approx(0.15)
+    assert least.timings["fit"].reference == sessions[0].timings["fit"].reference
+    assert least.skipped == {"score": "no bfloat16"}
+
+
+def test_a_benchmark_that_this_machine_cannot_run_is_told_of():
+    now = Microbenchmarks(MACHINE, {"fit": Timing(0.1, 0.1)}, {"score": "no bfloat16", "other": "?"})
+    assert benchmark_regressions(now, stages(fit=0.1, score=0.1)) == (
+        [],
+        ["benchmarks not run here (no bfloat16): score"],
+    )
+
+
 def test_a_part_that_is_not_given_is_told_of():
     both = Baseline([make_row()], stages(fit=1.0))
     assert "no run store was given" in compare(None, stages(fit=1.0), both, Limits()).notes[0]
@@ -346,9 +388,10 @@ def test_a_part_that_is_not_given_is_told_of():
 def test_a_baseline_reads_back_as_written(tmp_path):
     rows = [make_row("wood", pixel=(0.9, math.nan)), make_row("gear", costs={"model_mb": math.nan})]
     path = tmp_path / "baseline.json"
-    write_baseline(path, Baseline(rows, stages(fit=0.2)))
+    benchmarks = Microbenchmarks(MACHINE, {"fit": Timing(0.18, 0.2), "score": beside(0.3, reference=0.1)})
+    write_baseline(path, Baseline(rows, benchmarks))
     read = read_baseline(path)
-    assert read.benchmarks == stages(fit=0.2)
+    assert read.benchmarks == benchmarks
     assert [row.to_dict() for row in read.rows] == [row.to_dict() for row in reversed(rows)]
     assert regressions(read.rows, rows, accuracy_drop=0, slowdown=1, memory_growth=1) == []
 

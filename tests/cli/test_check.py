@@ -187,3 +187,21 @@ def test_the_fastest_of_several_sessions_counts():
     refused = invoke("--benchmarks", quiet, "--benchmarks", other)
     assert refused.exit_code == 2
     assert "not of one machine" in refused.stderr
+
+
+def test_processor_times_beside_a_reference_count_where_they_were_measured():
+    def session(path, stage, reference, skipped=()):
+        content = json.loads(Path(write_benchmarks(path, 7.0)).read_text())
+        times = {name: {"min": time, "median": time} for name, time in (("stage", stage), ("reference", reference))}
+        content["benchmarks"][0]["extra_info"] = {"cpu_seconds": times}
+        Path(path).write_text(json.dumps({**content, "skipped": dict(skipped)}))
+        return path
+
+    skipped = {"benchmarks/test_fit.py::test_fit[oas]": "no such thing"}
+    updated = invoke("--benchmarks", session("before.json", 0.1, 0.1, skipped), "--update")
+    assert updated.stdout == "baseline.json: 0 runs, 1 benchmarks\n"
+    assert "1 benchmarks that this machine cannot run are left out" in updated.stderr
+    assert invoke("--benchmarks", session("disturbed.json", 0.5, 0.5)).exit_code == 0
+    slower = invoke("--benchmarks", session("slower.json", 0.5, 0.2))
+    assert slower.exit_code == 1
+    assert "× 2.50" in slower.stdout

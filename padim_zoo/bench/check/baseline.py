@@ -34,11 +34,10 @@ class Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline, whole or not at all; one line for each row, so that a diff shows which of them changed."""
+    """Write a baseline, whole or not at all; a line for each row and benchmark, so that a diff shows what changed."""
     rows = sorted(baseline.rows, key=lambda row: (str(row.config.get("category")), row.key))
-    benchmarks = None if baseline.benchmarks is None else baseline.benchmarks.to_dict()
-    parts: dict[str, Any] = {"kind": KIND, "format": FORMAT, "benchmarks": benchmarks}
-    lines = [f'"{name}": {_compact(value)}' for name, value in parts.items()]
+    parts = {"kind": _compact(KIND), "format": _compact(FORMAT), "benchmarks": _benchmarks(baseline.benchmarks)}
+    lines = [f'"{name}": {value}' for name, value in parts.items()]
     lines.append('"rows": [\n' + ",\n".join(_compact(row.to_dict()) for row in rows) + "\n]")
     write_text_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -75,6 +74,14 @@ def read_baseline(path: Path) -> Baseline:
             f"the baseline {path} is damaged ({type(error).__name__}: {error}): "
             "restore it, or delete it and write a new one with padim-zoo check --update"
         ) from None
+
+
+def _benchmarks(benchmarks: Microbenchmarks | None) -> str:
+    if benchmarks is None:
+        return "null"
+    values = benchmarks.to_dict()
+    timings = ",\n".join(f"{_compact(name)}: {_compact(timing)}" for name, timing in sorted(values["timings"].items()))
+    return f'{{"machine": {_compact(values["machine"])}, "timings": {{\n{timings}\n}}}}'
 
 
 def _compact(value: Any) -> str:

@@ -100,14 +100,20 @@ def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit
         findings.note(f"benchmarks are not compared: {reason}")
         return
     scale = now.machine.slower_than(before.machine)
-    for name, old in before.timings.items():
+    impossible = [name for name in before.timings if name in now.skipped]
+    for name, then in before.timings.items():
+        if name in now.skipped:
+            continue
         if name not in now.timings:
             findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
             continue
         new = now.timings[name]
-        growth = Growth(name, 1000 * old.median * scale, 1000 * new.median)
-        if growth.ratio > limit and new.min > limit * old.min * scale:
+        old = then.scaled_to(new, scale)
+        growth = Growth(name, 1000 * old.median, 1000 * new.median)
+        if growth.ratio > limit and new.min > limit * old.min:
             findings.regressions.append(_too_costly(growth, "median", "ms", limit))
+    for why in sorted({now.skipped[name] for name in impossible}):
+        findings.note(f"benchmarks not run here ({why})", [name for name in impossible if now.skipped[name] == why])
     added = [name for name in now.timings if name not in before.timings]
     if added:
         findings.note("benchmarks that the baseline lacks", added)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,75 @@ from padim_zoo.errors import InputError
 MACHINE_INFO = "padim_zoo"
 """Where in ``machine_info`` benchmarks/conftest.py puts the description of the environment."""
 
+BESIDE = "cpu_seconds"
+"""Where in ``extra_info`` the fixture ``beside`` there puts the processor times of a stage and of its reference."""
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a benchmark's fastest round, and of its median one."""
+    """Seconds of a benchmark's fastest round, and of its median one.
+
+    Attributes
+    ----------
+    min, median : float
+    reference : Timing or None
+        The same of other work, which took turns with the benchmark: what its times are measured in.
+    """
 
     min: float
     median: float
+    reference: Timing | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.min <= self.median:
             raise ValueError(f"a fastest round of {self.min} s with a median of {self.median} s")
+
+    @classmethod
+    def of(cls, benchmark: Mapping[str, Any]) -> Timing:
+        """Pick the times out of one benchmark of pytest-benchmark.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            If it is something else.
+        """
+        beside = benchmark.get("extra_info", {}).get(BESIDE)
+        if beside is None:
+            return cls._of(benchmark["stats"])
+        return replace(cls._of(beside["stage"]), reference=cls._of(beside["reference"]))
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Timing:
+        return cls(float(values["min"]), float(values["median"]))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Timing:
+        """What :meth:`to_dict` described."""
+        reference = values.get("reference")
+        return replace(cls._of(values), reference=None if reference is None else cls._of(reference))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found: dict[str, Any] = {"min": self.min, "median": self.median}
+        return found if self.reference is None else {**found, "reference": self.reference.to_dict()}
+
+    def scaled_to(self, other: Timing, machine: float) -> Timing:
+        """These times as they would have been beside the reference of ``other``.
+
+        Parameters
+        ----------
+        other : Timing
+        machine : float
+            How many times as long its machine takes, by the calibration workload: for benchmarks without a reference.
+        """
+        if self.reference is None or other.reference is None:
+            return replace(self, min=self.min * machine, median=self.median * machine)
+        least, median = (
+            self.min * other.reference.min / self.reference.min,
+            self.median * other.reference.median / self.reference.median,
+        )
+        # Each by its own reference: what disturbs one of them only must not turn the two around.
+        return Timing(min(least, median), median, other.reference)
 
 
 @dataclass(frozen=True)
@@ -36,16 +94,19 @@ class Microbenchmarks:
     machine : Machine
     timings : dict of str to Timing
         By ``file::test[parameters]``.
+    skipped : dict of str to str
+        Benchmarks that this machine cannot run, and why.
     """
 
     machine: Machine
     timings: Mapping[str, Timing]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "machine": self.machine.to_dict(),
-            "timings": {name: asdict(timing) for name, timing in self.timings.items()},
+            "timings": {name: timing.to_dict() for name, timing in self.timings.items()},
         }
 
     @classmethod
@@ -57,7 +118,7 @@ class Microbenchmarks:
         KeyError, TypeError, ValueError
             If it did not.
         """
-        timings = {name: Timing(**timing) for name, timing in values["timings"].items()}
+        timings = {name: Timing.from_dict(timing) for name, timing in values["timings"].items()}
         return cls(Machine.of(values["machine"]), timings)
 
 
@@ -80,9 +141,11 @@ def fastest(sessions: Sequence[Microbenchmarks]) -> Microbenchmarks:
             raise InputError(f"the files of benchmarks are not of one machine ({reason}): give those of one")
         scale = machine.slower_than(session.machine)
         for name, timing in session.timings.items():
-            so_far = timings.get(name, Timing(float("inf"), float("inf")))
-            timings[name] = Timing(min(so_far.min, scale * timing.min), min(so_far.median, scale * timing.median))
-    return Microbenchmarks(machine, timings)
+            so_far = timings.setdefault(name, timing.scaled_to(timing, scale))
+            again = timing.scaled_to(so_far, scale)
+            timings[name] = replace(so_far, min=min(so_far.min, again.min), median=min(so_far.median, again.median))
+    skipped = {name: why for session in sessions for name, why in session.skipped.items() if name not in timings}
+    return Microbenchmarks(machine, timings, skipped)
 
 
 def read_microbenchmarks(path: Path) -> Microbenchmarks:
@@ -95,10 +158,8 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
     """
     try:
         session = json.loads(path.read_text(encoding="utf-8"))
-        timings = {
-            benchmark["fullname"]: Timing(float(benchmark["stats"]["min"]), float(benchmark["stats"]["median"]))
-            for benchmark in session["benchmarks"]
-        }
+        timings = {benchmark["fullname"]: Timing.of(benchmark) for benchmark in session["benchmarks"]}
+        skipped = {str(name): str(why) for name, why in session.get("skipped", {}).items()}
     except OSError as error:
         raise InputError(f"cannot read the benchmarks {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -106,7 +167,7 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
     if not timings:
         raise InputError(f"{path} holds no benchmark: expected at least one")
     try:
-        return Microbenchmarks(Machine.of(session["machine_info"][MACHINE_INFO]), timings)
+        return Microbenchmarks(Machine.of(session["machine_info"][MACHINE_INFO]), timings, skipped)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
             f"{path} does not say how fast its machine was (no calibration time): run the benchmarks of padim-zoo, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from padim_zoo.errors import InputError
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
 
+Made = TypeVar("Made")
 Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
 MODEL_DTYPES = ("float16", "float32")
@@ -44,17 +45,38 @@ def contents_of(
         "weights_hash": backbone.weights_hash,
         "image_size": detector.image_size_,
         "n_images": detector.n_images_,
-        "calibration": None,
         **own,
     }
     region = detector.region_of_interest()
     if region is not None and region.mask is not None:
         header["roi"] = region.mask.shape
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
-    if detector.calibration_ is not None:
-        header["calibration"] = detector.calibration_.to_dict()
-        written["calibration.scores"] = torch.from_numpy(detector.calibration_.scores)
+    add_calibration(detector.calibration_, header, written)
     return header, written
+
+
+def add_calibration(calibration: Calibration | None, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
+    """Put a calibration, if there is one, into header and arrays of a file."""
+    header["calibration"] = None if calibration is None else calibration.to_dict()
+    if calibration is not None:
+        arrays["calibration.scores"] = torch.from_numpy(calibration.scores)
+
+
+def calibration_in(file: DetectorFile) -> Calibration | None:
+    """The calibration that :func:`add_calibration` put into a file."""
+    if file.header["calibration"] is None:
+        return None
+    return Calibration(**file.header["calibration"], scores=file.arrays("calibration.")["scores"].numpy())
+
+
+def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: str, batch_size: int) -> Made:
+    """The detector that the parameters in a file's header make; what JSON made lists of are tuples again."""
+    detector = kind(**header["parameters"], device=device, batch_size=batch_size)
+    for name in ("resize", "crop", "layers"):
+        value = getattr(detector, name, None)
+        if isinstance(value, list):
+            setattr(detector, name, tuple(value))
+    return detector
 
 
 def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_size: int) -> Fitted:
@@ -66,10 +88,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         If the backbone is not registered here, or its weights are not those of the fit.
     """
     header = file.header
-    detector = kind(**header["parameters"], device=device, batch_size=batch_size)
-    for name in ("resize", "crop", "layers"):
-        value = getattr(detector, name)
-        setattr(detector, name, tuple(value) if isinstance(value, list) else value)
+    detector = unfitted(kind, header, device=device, batch_size=batch_size)
     if "roi" in header:
         height, width = header["roi"]
         packed = file.arrays("roi")[""].numpy()
@@ -91,10 +110,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     detector.image_size_ = (header["image_size"][0], header["image_size"][1])
     detector.n_images_ = header["n_images"]
     detector.restore(file)
-    if header["calibration"] is not None:
-        detector.calibration_ = Calibration(
-            **header["calibration"], scores=file.arrays("calibration.")["scores"].numpy()
-        )
+    detector.calibration_ = calibration_in(file)
     return detector
 
 

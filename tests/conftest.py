@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PADIM_ZOO_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _float32() -> Iterator[None]:
+    """What is exact to seven digits is so on machines with fast bfloat16 too, in processes that tests start as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PADIM_ZOO_PRECISION", "float32")
+        yield
+
+
+@pytest.fixture
+def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Pretends that this machine has fast bfloat16, or has not; and so ``auto`` means what it means to users."""
+    monkeypatch.delenv("PADIM_ZOO_PRECISION")
+
+    def pretend(fast: bool) -> None:
+        monkeypatch.setattr("padim_zoo.backbones.device.has_fast_bfloat16", lambda device: fast)
+
+    return pretend
 
 
 @pytest.fixture(autouse=True)

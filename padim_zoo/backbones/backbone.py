@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.backbones.device import PRECISIONS
+from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
 from padim_zoo.backbones.folding import fold_batch_norm
 from padim_zoo.backbones.fusion import fuse_activations, is_traced
@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         How the layers answer to a fixed image, to four digits: changes with the code of the network, which
         :attr:`weights_hash` does not see.
     precision : str
-        ``"float32"``, or what :meth:`in_precision` was asked for.
+        ``"float32"``, or what :meth:`in_precision` made of it.
     """
 
     _scale: Tensor
@@ -215,23 +215,38 @@ class Backbone(nn.Module):
         Parameters
         ----------
         precision : str
-            A key of :data:`~padim_zoo.backbones.device.PRECISIONS`.
+            A key of :data:`~padim_zoo.backbones.device.PRECISIONS`; or ``"auto"``, the fastest where this backbone is
+            (:func:`~padim_zoo.backbones.device.resolve_precision`), float32 for a network that knows no other, and
+            what a backbone is in that has left float32 already.
 
         Raises
         ------
         InputError
             If this backbone is not in float32 any more, or the network cannot compute in that type.
         """
+        if precision == "auto":
+            return self._in_fastest_precision()
         if precision == self.precision:
             return self
         if self.precision != "float32":
             raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")
-        other = copy.deepcopy(self, {id(self._state): self._state})
-        other.network.to(PRECISIONS[precision])
-        other.precision = precision
-        if not other._takes_its_own_size(self._scale.device):
-            raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32")
+        try:
+            other = copy.deepcopy(self, {id(self._state): self._state})
+            other.network.to(PRECISIONS[precision])
+            other.precision = precision
+            other._compute(torch.zeros(1, 3, *self.example_size, device=self.device))
+        except Exception as error:  # whatever it is that the network's own code cannot do
+            raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32") from error
         return other
+
+    def _in_fastest_precision(self) -> Backbone:
+        fastest = resolve_precision("auto", self.device)
+        if self.precision != "float32" or fastest == "float32":
+            return self
+        try:
+            return self.in_precision(fastest)
+        except InputError:  # for which the network alone can be the reason
+            return self
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode whatever is asked: a backbone is frozen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.measure import runtime_column
-from padim_zoo.bench.store import Document
+from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.errors import InputError
 from padim_zoo.export.runtimes import RUNTIMES
 
@@ -52,7 +52,7 @@ IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
 IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
 SETTINGS = ("dims", "seed", "train_size", "passes", "folds")
-TRANSFORM = ("resize", "crop", "sigma", "precision", "augment", "tta", "roi")
+TRANSFORM = ("resize", "crop", "sigma", "precision", "precision_asked", "augment", "tta", "roi")
 HASHES = ("weights_hash", "data", "plugins")
 
 COLUMNS: tuple[Column, ...] = (
@@ -84,8 +84,8 @@ _KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
 _SPLIT_ALWAYS = ("dataset", "ensemble")
 """No average is taken over these: it would mean nothing."""
 
-CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data"))
-"""What the runs of a mean row share."""
+CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data", "precision"))
+"""What the runs of a mean row share; of the precision, what was asked for."""
 
 
 def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
@@ -165,6 +165,7 @@ class _Entry:
         self.done = document["status"] == "done"
         self.keys: dict[str, Any] = {name: config.get(name) for name in _KEYS if name != "weights"}
         self.keys["weights"] = document.get("weights")
+        self.keys["precision"], self.keys["precision_asked"] = computed_precision(document), config.get("precision")
         self.keys["layers"] = None if config.get("layers") is None else ",".join(config["layers"])
         self.keys["plugins"] = ", ".join(config.get("plugins") or ()) or None
         for name in ("resize", "crop"):
@@ -267,7 +268,7 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
         "categories": len(covered),
         "runs": len(done),
         "status": "partial" if notes else "done",
-        "notes": "; ".join([*notes, *_undefined_notes(done), *_left_out_note(entries)]) or None,
+        "notes": "; ".join([*notes, *_undefined_notes(done), *_precision_note(done), *_left_out_note(entries)]) or None,
     }
 
 
@@ -317,6 +318,13 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
         if without and without != categories:
             lacking[tuple(sorted(without))].append(name)
     return [f"no mean of {', '.join(names)}: undefined in {', '.join(where)}" for where, names in lacking.items()]
+
+
+def _precision_note(entries: Sequence[_Entry]) -> list[str]:
+    """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
+    counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
+    found = " and ".join(f"{precision} in {count} runs" for precision, count in sorted(counts.items()))
+    return [f"precision auto was {found}"] if len(counts) > 1 else []
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -228,7 +228,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
     taken = _options(model.detector)
     options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}
     if "precision" in options:
-        options["precision"] = resolve_precision(suite.precision, resolve_device(suite.device))
+        resolve_precision(suite.precision, resolve_device(suite.device))  # refuses what is none
     if "backbone" in options:
         options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
     if options.get("dims", 0) > sum(backbone.channels):

@@ -20,7 +20,8 @@ Size = int | tuple[int, int] | None
 class RunConfig:
     """All that decides the figures of a run, and nothing else.
 
-    Paths, threads, workers, device and batch size are left out: they change how long a run takes, not what it finds.
+    Paths, threads, workers, device and batch size are left out: they change how long a run takes, not what it finds. So
+    is the type that ``precision`` ``"auto"`` comes to: it moves figures by less than what matters.
     Options that a detector does not take are None.
 
     Attributes
@@ -44,7 +45,8 @@ class RunConfig:
     resize, crop : int, pair of int or None
         The transform in front of the backbone.
     precision : str
-        Type that the backbone computes in, ``"auto"`` worked out.
+        Type that the backbone is asked to compute in. What ``"auto"`` came to is not part of the configuration, so that
+        a run is the same on every machine: the document says it.
     sigma : float
         Blur of the anomaly map in pixels.
     train_size : int

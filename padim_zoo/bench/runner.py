@@ -92,6 +92,7 @@ def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": run.config.to_dict(),
         "weights": run.weights_label,
+        "precision": found.precision,
         "n_train": None if failed else found.n_train,
         "n_test": None if failed else found.n_test,
         "cached_images": found.cached_images,

@@ -59,6 +59,12 @@ def knows_runtimes(document: Document, runtimes: Sequence[str]) -> bool:
     return document["config"].get("ensemble") is not None or set(runtimes) <= set(document.get("runtimes", ()))
 
 
+def computed_precision(document: Document) -> str | None:
+    """The type that a run's backbone computed in; what was asked for where that is not known, of a failed run say."""
+    precision: str | None = document.get("precision") or document["config"].get("precision")
+    return precision
+
+
 class RunStore:
     """A folder of runs.
 

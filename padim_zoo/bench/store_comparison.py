@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.leaderboard import MEAN
-from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.confidence import paired_difference
 
@@ -88,7 +88,11 @@ def _done(store: RunStore) -> list[Document]:
     documents = [document for document in store.read_all().documents if document["status"] == "done"]
     if not documents:
         raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
-    return documents
+    # Stores that differ in what precision auto came to differ in precision, and those that do not, do not.
+    return [
+        {**document, "config": {**document["config"], "precision": computed_precision(document)}}
+        for document in documents
+    ]
 
 
 def _values(documents: Sequence[Document], name: str) -> list[str]:

@@ -73,7 +73,7 @@ class Suite:
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` …
     precision : str
-        ``"float32"``, ``"bfloat16"`` or ``"auto"``: the type that backbones compute in.
+        The type that backbones compute in: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 where it is fast.
     batch_size : int
         Images that pass the backbone at a time.
     cache : bool
@@ -116,7 +116,7 @@ class Suite:
     roi: Path | None = None
     weights: tuple[str, ...] = ()
     device: str = "auto"
-    precision: str = "float32"
+    precision: str = "auto"
     batch_size: int = 32
     cache: bool = True
     gallery: bool = True

@@ -221,7 +221,11 @@ def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
     values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
-    return {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
+    shared = {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
+    if shared.pop("precision_asked", None) == "auto":
+        found = shared.get("precision", "auto")
+        shared["precision"] = "auto" if found == "auto" else f"auto ({found})"
+    return shared
 
 
 def telling_columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
 from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
-from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.trial import Extracted, Trial
 from padim_zoo.caches import Caches
@@ -58,6 +58,7 @@ class Outcome:
     n_train: int
     n_test: int
     cached_images: int = 0
+    precision: str | None = None
     figures: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -214,7 +215,7 @@ class Workbench:
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
-        outcome = Outcome(n, len(extracted.test.features), cached_images=cached)
+        outcome = Outcome(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
         parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
         trial = Trial(detector, extracted)
         predictions = self._shared_folds.predictions(run, trial, parts) or trial.predict_fold_by_fold(parts)
@@ -283,7 +284,8 @@ class Workbench:
                 error = "it was not run" if document is None else document["error"]["message"]
                 raise InputError(f"the member {member_id} of the ensemble failed: {error}")
             members.append(document)
-        outcome = Outcome(members[0]["n_train"], members[0]["n_test"])
+        precisions = dict.fromkeys(filter(None, map(computed_precision, members)))
+        outcome = Outcome(members[0]["n_train"], members[0]["n_test"], precision="+".join(precisions) or None)
         assert run.config.ensemble is not None
         # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
         transform = create_detector(self.suite, run, None).transform

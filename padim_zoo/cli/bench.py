@@ -42,7 +42,7 @@ SOME_FAILED = 1
 @click.option("--roi", metavar="MASK|DIR", help="Pixels that count: a mask for all images, or a folder of masks.")
 @click.option("--weights", multiple=True, metavar="W", help="[BACKBONE=]default|none|PATH; repeatable.")
 @click.option("--device", metavar="NAME", help="auto, cpu or cuda.  [default: auto]")
-@click.option("--precision", metavar="TYPE", help="Of backbones: float32, bfloat16 or auto.  [default: float32]")
+@click.option("--precision", metavar="TYPE", help="Of backbones: float32, bfloat16 or auto.  [default: auto]")
 @click.option("--batch-size", metavar="N", help="Images that pass the backbone at a time.  [default: 32]")
 @click.option("--cache/--no-cache", default=None, help="Keep features on disk for the next time.  [default: cache]")
 @click.option(

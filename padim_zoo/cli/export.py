@@ -65,6 +65,8 @@ def export(
         f"against {model} on {found.images} {drawn}images: scores differ by at most {found.scores:.1e}{maps}, "
         f"relative; {found.decisions} decisions differ"
     )
+    if done.note is not None:
+        click.echo(f"Note: {done.note}", err=True)
 
 
 def _given(name: str) -> bool:

@@ -41,7 +41,7 @@ from padim_zoo.errors import InputError
 @click.option("--seed", type=int, help="Of that draw.  [default: 0]")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at once in the backbone.  [default: 32]")
 @click.option("--device", help="auto, cpu or cuda.  [default: auto]")
-@click.option("--precision", help="float32, bfloat16 or auto, of the backbone.  [default: float32]")
+@click.option("--precision", help="Of the backbone: float32, bfloat16 or auto.  [default: auto]")
 @click.option(
     "--memory",
     metavar="4GB",

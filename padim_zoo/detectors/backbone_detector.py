@@ -6,6 +6,7 @@ of that, and scores other embeddings by the model. PaDiM and its relatives diffe
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -140,7 +141,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             self.statistics_ = self.statistics_ or self._statistics_if_known()
             self._model = None
         if changed - self.scoring - self.modelling:
-            self._model = self.statistics_ = None
+            self._model = self.statistics_ = self._precision_in_file = None
         if changed & _BACKBONE:
             self.backbone_ = None
 
@@ -175,7 +176,14 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file that does not hold what is known of them. The detector is then as it was.
         """
-        return self._add(self._features(images, fit=True), self.known_statistics("continue a fit"))
+        known = self.known_statistics("continue a fit")
+        if known is not None and self.precision_ != self.build_backbone().precision:
+            warnings.warn(
+                f"images added in {self.build_backbone().precision} join those seen in {self.precision_}: a fit with "
+                "precision float32 goes on the same on every machine",
+                stacklevel=2,
+            )
+        return self._add(self._features(images, fit=True), known)
 
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         embedding = self.draw_embedding() if known is None else self.embedding_
@@ -196,6 +204,8 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
                 f"{self.name} needs all normal embeddings, which fit neither the memory allowed nor the disk: allow "
                 "more memory (--memory), free some disk, or fit on fewer images"
             )
+        if known is None:
+            self._precision_in_file = None
         return self._set(statistics, embedding, normal.image_size, normal.other_views())
 
     def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.backbones.device import resolve_device, warn_if_slow
 from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, Looks, View, parse_operations, views_for_scoring
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
@@ -53,7 +54,10 @@ class BackboneParameters(Detector):
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
     precision : str
         Type that the backbone computes in: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 where the device
-        has it in hardware; see :func:`~padim_zoo.backbones.device.resolve_precision`.
+        has it in hardware and the network can compute in it, else float32; see
+        :func:`~padim_zoo.backbones.device.resolve_precision`. A file says which it was: a detector fitted in float32
+        stays so everywhere, and one that ``"auto"`` fitted in bfloat16 computes in float32, with a warning, where
+        bfloat16 is slow.
     augment : str, optional
         Operations of :data:`~padim_zoo.data.augmentation.OPERATIONS`, e.g. ``"flip,rotate(10),brightness(0.1)"``: the
         fit sees every normal image ``passes`` times, once as it is and otherwise with a random amount of each. The
@@ -89,7 +93,7 @@ class BackboneParameters(Detector):
         batch_size: int = 32,
         memory: int | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         augment: str | None = None,
         passes: int | None = None,
         tta: str | None = None,
@@ -111,6 +115,7 @@ class BackboneParameters(Detector):
         self.tta = tta
         self.roi = roi
         self.backbone_: Backbone | None = None
+        self._precision_in_file: str | None = None
         self._roi: tuple[Any, RegionOfInterest] | None = None
 
     @classmethod
@@ -199,17 +204,41 @@ class BackboneParameters(Detector):
         assert self.backbone_ is not None
         return self.backbone_
 
-    def use_backbone(self, made: Any) -> None:
+    def use_backbone(self, made: Any, fitted_in: str | None = None) -> None:
         """Take a backbone that a factory made, on the device and in the precision that are asked for.
+
+        Parameters
+        ----------
+        made : Backbone
+            In float32, unless it was given so.
+        fitted_in : str, optional
+            The precision of the fit, of a detector that is loaded: what ``"auto"`` means then, as far as it is fast
+            here.
 
         Raises
         ------
         InputError
             If it is none, or the device is not there or the precision unknown.
         """
-        backbone = _checked(made)
         device = resolve_device(self.device)
-        self.backbone_ = backbone.to(device).eval().in_precision(resolve_precision(self.precision, device))
+        backbone = _checked(made).to(device).eval()
+        asked = "float32" if (self.precision, fitted_in) == ("auto", "float32") else self.precision
+        self.backbone_ = backbone.in_precision(asked)
+        self._precision_in_file = fitted_in
+        if asked == "auto" and fitted_in not in (None, self.backbone_.precision):
+            warnings.warn(
+                f"the model was fitted in {fitted_in} and computes in {self.backbone_.precision} here, where that is "
+                "faster: scores move by up to about 2 %, and the threshold does not; a model fitted with precision "
+                "float32 scores the same on every machine",
+                stacklevel=2,
+            )
+        else:
+            warn_if_slow(self.backbone_.precision, device)
+
+    @property
+    def precision_(self) -> str:
+        """Type in which the features of the fit were computed; before a fit, and usually, that of the backbone."""
+        return self._precision_in_file or self.build_backbone().precision
 
     def _budget(self) -> int:
         return default_budget() if self.memory is None else self.memory
@@ -222,7 +251,6 @@ class BackboneParameters(Detector):
             "backbone": backbone.name,
             "weights": Path(backbone.weights_source).name,
             "layers": list(backbone.layers),
-            "precision": backbone.precision,
         }
 
 

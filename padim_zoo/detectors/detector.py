@@ -130,6 +130,11 @@ class Detector(ScikitLearnEstimator, ABC):
         """
         return None
 
+    @property
+    def precision_(self) -> str | None:
+        """Floating-point type in which the features of the fit were computed; None where there is but one."""
+        return None
+
     @abstractmethod
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""

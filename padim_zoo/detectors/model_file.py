@@ -43,6 +43,7 @@ def contents_of(
         "detector": detector.name,
         "parameters": detector.parameters_for_file(),
         "weights_hash": backbone.weights_hash,
+        "precision": detector.precision_,
         "image_size": detector.image_size_,
         "n_images": detector.n_images_,
         **own,
@@ -101,7 +102,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     except InputError as error:
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
     made = registry.backbones.create(name, layers=detector.layers, weights=weights)
-    detector.use_backbone(made)
+    detector.use_backbone(made, header.get("precision"))  # older files have it among the parameters alone
     if made.weights_hash != header["weights_hash"]:
         raise InputError(
             f"{file.path} was fitted with weights {header['weights_hash']} of {made.name}, but holds "

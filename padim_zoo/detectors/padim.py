@@ -98,7 +98,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         batch_size: int = 32,
         memory: int | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         augment: str | None = None,
         passes: int | None = None,
         tta: str | None = None,
@@ -189,6 +189,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         if mine is None or theirs is None:
             raise InputError("only fitted detectors can be merged: call fit first")
         for what, ours, its in (
+            (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
             ("backbone, weights or transform", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),
@@ -214,6 +215,7 @@ class PaDiM(BackboneDetector[Gaussian]):
             Height and width of the transformed images.
         """
         self.build_backbone()
+        self._precision_in_file = None
         self.embedding_, self.image_size_, self.n_images_ = reduction, image_size, 0
         self.statistics_, self.calibration_, self._model = None, None, gaussian
         return self

@@ -109,7 +109,7 @@ class PatchCore(BackboneDetector[Tensor]):
         batch_size: int = 32,
         memory: int | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         augment: str | None = None,
         passes: int | None = None,
         tta: str | None = None,

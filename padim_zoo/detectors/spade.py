@@ -89,7 +89,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         batch_size: int = 32,
         memory: int | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: str = "auto",
         augment: str | None = None,
         passes: int | None = None,
         tta: str | None = None,

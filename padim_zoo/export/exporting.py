@@ -65,11 +65,15 @@ class Exported:
     size : int
         Bytes of all files.
     difference : Difference
+        From the detector, in the precision of the file.
+    note : str or None
+        What a reader should know of that precision.
     """
 
     files: tuple[Path, ...]
     size: int
     difference: Difference
+    note: str | None = None
 
 
 def export(
@@ -134,14 +138,17 @@ def export(
         del network
         exported = ExportedModel(folder / path.name, form)
         given = list(images) if images is not None else synthetic_images(detector, input_size)
-        difference = compare(exported, _reference(detector, chosen), given)
+        reference = _reference(detector, chosen)
+        difference = compare(exported, reference, given)
         _refuse(difference, LIMITS[chosen], path)
+        moved = None if reference is detector else compare(exported, detector, given).scores
         del exported
         written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
         for file in written:
             os.replace(file, path.parent / file.name)
         files = tuple(path.parent / file.name for file in reversed(written))
-        return Exported(files, sum(file.stat().st_size for file in files), difference)
+        note = _note_on_precision(detector, chosen, moved)
+        return Exported(files, sum(file.stat().st_size for file in files), difference, note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -238,6 +245,23 @@ def _reference(detector: BackboneDetector[Any], precision: str) -> Detector:
     reference = copy.copy(detector)
     reference.backbone_ = in_float32(backbone)
     return reference
+
+
+def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: float | None) -> str | None:
+    """One line where the file does not compute as the detector was fitted, or is slow elsewhere.
+
+    ``moved`` is the relative difference of its scores from the detector's, where that computes in another precision.
+    """
+    if precision == "bfloat16":
+        return "the file computes in bfloat16: for processors that are slow at that, export with --precision float32"
+    fitted_in = detector.precision_
+    if fitted_in == precision:
+        return None
+    by = "up to about 2 %" if moved is None else f"up to {100 * moved:.2g} % on these images"
+    return (
+        f"the model was fitted, and its threshold made, in {fitted_in}; the file computes in {precision}, and "
+        f"scores differ by {by}; those of a model of fit --precision {precision} do not"
+    )
 
 
 def synthetic_images(detector: BackboneDetector[Any], input_size: tuple[int, int] | None) -> list[np.ndarray]:

@@ -96,6 +96,7 @@ class ForeignModel:
             crop=self.crop,
             sigma=self.sigma,
             blur_edges=self.blur_edges,
+            precision="float32",  # whatever is faster here would not give the same scores
         )
         detector.check_parameters()
         image_size = self._image_size()

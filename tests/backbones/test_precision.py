@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.base import clone
 from torch import nn
 
 from padim_zoo import InputError, PaDiM, registry
@@ -33,12 +39,14 @@ def test_devices_by_name():
     ],
 )
 def test_auto_asks_the_processor(capabilities, fast, monkeypatch):
+    monkeypatch.delenv("PADIM_ZOO_PRECISION")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert has_fast_bfloat16(CPU) is fast
     assert resolve_precision("auto", CPU) == ("bfloat16" if fast else "float32")
 
 
 def test_auto_is_float32_where_torch_cannot_tell(monkeypatch):
+    monkeypatch.delenv("PADIM_ZOO_PRECISION")
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert resolve_precision("auto", CPU) == "float32"
 
@@ -48,6 +56,19 @@ def test_a_named_precision_is_taken_whatever_the_processor(monkeypatch):
     assert [resolve_precision(name, CPU) for name in devices.PRECISIONS] == list(devices.PRECISIONS)
     with pytest.raises(InputError, match="unknown precision 'half': expected float32, bfloat16 or auto"):
         resolve_precision("half", CPU)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_environment_says_what_auto_is(fast, fast_bfloat16, monkeypatch):
+    fast_bfloat16(fast)
+    for chosen in ("float32", "bfloat16", "auto"):
+        meant = ("bfloat16" if fast else "float32") if chosen == "auto" else chosen
+        monkeypatch.setenv("PADIM_ZOO_PRECISION", chosen)
+        assert resolve_precision("auto", CPU) == meant
+        assert resolve_precision("float32", CPU) == "float32"
+    monkeypatch.setenv("PADIM_ZOO_PRECISION", "half")
+    with pytest.raises(InputError, match="PADIM_ZOO_PRECISION is 'half': expected float32, bfloat16 or auto"):
+        resolve_precision("auto", CPU)
 
 
 @pytest.fixture(scope="module", params=["builtin", "resnet18", "timm/vit_tiny_patch16_224"])
@@ -99,11 +120,36 @@ def _wrapped(network: nn.Module) -> Backbone:
     )
 
 
-def test_a_network_that_cannot_compute_in_bfloat16_is_refused():
-    odd = _wrapped(_InsistsOnFloat32())
+class _GoesByNumpy(_InsistsOnFloat32):
+    def forward(self, images):
+        return [torch.from_numpy(images.numpy())]  # a TypeError where images are bfloat16
+
+
+@pytest.mark.parametrize("kind", [_InsistsOnFloat32, _GoesByNumpy])
+def test_a_network_that_cannot_compute_in_bfloat16_is_refused_but_not_by_auto(kind, fast_bfloat16):
+    odd = _wrapped(kind())
     odd(torch.rand(1, 3, 8, 8))
     with pytest.raises(InputError, match="odd cannot compute in bfloat16: use --precision float32"):
         odd.in_precision("bfloat16")
+    for fast in (False, True):
+        fast_bfloat16(fast)
+        assert odd.in_precision("auto") is odd
+        detector = PaDiM(odd, resize=None, crop=None).fit(np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3)) / 255)
+        assert detector.precision_ == "float32"
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_is_the_default_of_every_detector(fast, fast_bfloat16):
+    fast_bfloat16(fast)
+    for name in registry.detectors.names():
+        detector = registry.detectors.create(name)
+        assert clone(detector).get_params()["precision"] == "auto"
+        assert detector.build_backbone().precision == detector.precision_ == ("bfloat16" if fast else "float32")
+        assert detector.get_params()["precision"] == "auto"
+        asked = registry.detectors.create(name, precision="float32")
+        assert asked.build_backbone().precision == "float32"
+    given = registry.backbones.create("builtin").in_precision("bfloat16")
+    assert PaDiM(given).build_backbone().precision == "bfloat16"  # what has left float32 stays as it is
 
 
 def test_the_response_tells_what_the_weights_do_not():
@@ -112,18 +158,91 @@ def test_the_response_tells_what_the_weights_do_not():
     assert one.response == same.response != other.response
 
 
-def test_a_saved_detector_keeps_the_precision_it_was_fitted_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: True)
-    images = np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3)).astype(np.uint8)
-    options = {"weights": "none", "resize": 40, "crop": 32, "dims": 10}
-    detector = PaDiM("resnet18", precision="auto", **options).fit(images[:5])
-    assert detector.features_key != PaDiM("resnet18", **options).features_key
-    assert detector.precision == "auto"
-    detector.save(tmp_path / "model.safetensors")
-    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: False)
-    loaded = load(tmp_path / "model.safetensors")
+IMAGES = np.random.default_rng(0).integers(0, 255, (8, 40, 40, 3)).astype(np.uint8)
+SMALL = {"weights": "none", "resize": 40, "crop": 32, "dims": 20}
+
+
+@pytest.fixture
+def model(fast_bfloat16, tmp_path):
+    """Fits a detector where bfloat16 is fast, or is not, and saves it; gives the file and the scores."""
+
+    def fitted(fast: bool, **options):
+        fast_bfloat16(fast)
+        detector = PaDiM("resnet18", **SMALL, **options).fit(IMAGES[:5])
+        detector.calibrate(false_alarm_rate=0.5)
+        detector.save(tmp_path / "model.safetensors")
+        return tmp_path / "model.safetensors", detector.predict(IMAGES).scores
+
+    return fitted
+
+
+def told(recorded) -> list[str]:
+    return [str(warning.message) for warning in recorded if "precision" in str(warning.message)]
+
+
+def test_a_model_that_auto_fitted_in_bfloat16_computes_in_float32_where_that_is_faster(model, fast_bfloat16, tmp_path):
+    path, scores = model(fast=True)
+    with warnings.catch_warnings(record=True) as recorded:
+        same = load(path)
+    assert told(recorded) == []
+    assert (same.precision, same.precision_, same.backbone_.precision) == ("auto", "bfloat16", "bfloat16")
+    np.testing.assert_allclose(same.predict(IMAGES).scores, scores, rtol=1e-4)
+
+    fast_bfloat16(False)
+    with pytest.warns(UserWarning, match="fitted in bfloat16 and computes in float32 here"):
+        other = load(path)
+    assert (other.precision, other.precision_, other.backbone_.precision) == ("auto", "bfloat16", "float32")
+    assert other.threshold_ == same.threshold_
+    found = other.predict(IMAGES).scores
+    np.testing.assert_allclose(found[5:], scores[5:], rtol=0.05)  # images of the fit lie so close that it is all noise
+    assert not np.allclose(found, scores, rtol=1e-5)
+
+    other.save(tmp_path / "again.safetensors")  # the fit remains one in bfloat16
+    fast_bfloat16(True)
+    assert load(tmp_path / "again.safetensors").backbone_.precision == "bfloat16"
+    assert other.fit(IMAGES[:5]).precision_ == "float32"  # and another fit is one of its own
+
+
+def test_a_model_fitted_in_float32_stays_so(model, fast_bfloat16):
+    path, scores = model(fast=False)
+    fast_bfloat16(True)
+    loaded = load(path)
+    assert (loaded.precision, loaded.precision_, loaded.backbone_.precision) == ("auto", "float32", "float32")
+    np.testing.assert_allclose(loaded.predict(IMAGES).scores, scores, rtol=1e-4)
+
+
+def test_bfloat16_that_was_asked_for_is_slow_but_not_silent(model, fast_bfloat16):
+    path, scores = model(fast=True, precision="bfloat16")
+    fast_bfloat16(False)
+    with pytest.warns(UserWarning, match="several times as long as float32 on this processor"):
+        loaded = load(path)
     assert loaded.precision == loaded.backbone_.precision == "bfloat16"
-    np.testing.assert_allclose(loaded.predict(images).scores, detector.predict(images).scores, rtol=1e-4)
+    np.testing.assert_allclose(loaded.predict(IMAGES).scores, scores, rtol=1e-4)
+
+
+def test_files_of_older_versions_name_what_they_computed_in(model, fast_bfloat16):
+    path, scores = model(fast=True)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["padim_zoo"])
+    assert header.pop("precision") == "bfloat16"
+    header["parameters"]["precision"] = "bfloat16"
+    save_file(load_file(path), path, metadata={"padim_zoo": json.dumps(header)})
+    loaded = load(path)
+    assert (loaded.precision, loaded.precision_) == ("bfloat16", "bfloat16")
+    np.testing.assert_allclose(loaded.predict(IMAGES).scores, scores, rtol=1e-4)
+
+
+def test_more_images_in_another_precision_are_told_of_and_merges_refused(model, fast_bfloat16):
+    path, _ = model(fast=True)
+    fast_bfloat16(False)
+    with pytest.warns(UserWarning, match="computes in float32 here"):
+        loaded = load(path)
+    here = PaDiM("resnet18", **SMALL).fit(IMAGES[5:])
+    with pytest.raises(InputError, match=r"differ in precision \(bfloat16, float32\)"):
+        loaded.merge(here)
+    with pytest.warns(UserWarning, match="added in float32 join those seen in bfloat16"):
+        loaded.partial_fit(IMAGES[5:])
+    assert (loaded.n_images_, loaded.precision_) == (8, "bfloat16")
 
 
 def convolutions_may_round() -> bool:

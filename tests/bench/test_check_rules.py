@@ -210,6 +210,19 @@ def test_times_of_other_kinds_of_machines_are_not_compared(change):
     assert "times are not compared" in notes(now, [make_row()])
 
 
+def test_times_in_another_precision_are_not_compared_but_figures_are(tmp_path):
+    slow = {"fit_seconds": 40.0, "ms_per_image_b1": 200.0}
+    here = replace(make_row(costs=slow, precision="auto"), precision="float32")
+    there = replace(make_row(precision="auto"), precision="bfloat16")
+    write_baseline(tmp_path / "baseline.json", Baseline([there]))
+    before = read_baseline(tmp_path / "baseline.json").rows
+    assert regressions([here], before) == []
+    assert "times are not compared (precision: float32 here, bfloat16 in the baseline): gear" in notes([here], before)
+    assert regressions([replace(here, precision="bfloat16")], before) != []
+    worse = replace(make_row(wrong=6, precision="auto"), precision="float32")
+    assert ("gear resnet18 full", "image_auroc") in regressions([worse], before)
+
+
 def test_one_slow_row_of_several_is_told_of_and_not_counted():
     before = [make_row(seed=seed) for seed in range(3)]
     slow = {"ms_per_image_b1": 500.0}
@@ -292,6 +305,8 @@ def test_rows_that_differ_in_weights_alone_are_told_apart():
 def test_nothing_in_common():
     with pytest.raises(InputError, match="none of the 1 runs"):
         compare([make_row("gear")], None, Baseline([make_row("wood")]), Limits())
+    with pytest.raises(InputError, match=r"baseline \(precision auto here, float32 there\): give"):
+        compare([make_row(precision="auto")], None, Baseline([make_row(precision="float32")]), Limits())
     with pytest.raises(InputError, match="none of the 1 runs"):
         compare([make_row("gear")], None, Baseline(), Limits())
 

@@ -193,6 +193,22 @@ def test_summarise_is_the_mean_over_everything_else():
         summarise(documents, ["image_auroc"])
 
 
+def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
+    here, there, failed = run("bottle", precision="auto"), run("hazelnut", precision="auto"), run("cable", failed=True)
+    here["precision"], there["precision"] = "bfloat16", "float32"
+    board = leaderboard([here, there])
+    assert list(board["precision"].fillna("")) == ["bfloat16", "float32", ""]
+    assert list(board["precision_asked"]) == ["auto"] * 3
+    assert board.iloc[-1]["notes"] == "precision auto was bfloat16 in 1 runs and float32 in 1 runs"
+    assert "precision auto " in text_of(board).splitlines()[0]
+    there["precision"] = "bfloat16"
+    board = leaderboard([here, there])
+    assert list(board["precision"]) == ["bfloat16"] * 3
+    assert board.iloc[-1]["notes"] is None
+    assert "precision auto (bfloat16)" in text_of(board)
+    assert leaderboard([failed])["precision"][0] == "float32"  # documents of older versions say what was computed
+
+
 def test_sorting_knows_which_way_is_better():
     documents = [run(c, folds=(v,)) for c, v in [("a", 0.2), ("b", 0.9), ("c", 0.5)]]
     documents += [run("d", failed=True)]
@@ -294,7 +310,6 @@ def test_other_spellings_have_the_published_figure(config):
         [run("hazelnut", resize=320)],
         [run("hazelnut", crop=None)],
         [run("hazelnut", sigma=0.0)],
-        [run("hazelnut", precision="bfloat16")],
         [run("hazelnut", folds=(0.8, 0.9)) | {"config": run("hazelnut")["config"] | {"folds": 2}}],
         [run("hazelnut", estimator="full(epsilon=1)")],
         [run("hazelnut", detector="p.dim")],

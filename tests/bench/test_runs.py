@@ -15,6 +15,7 @@ from padim_zoo.bench.measure import PeakMemory, milliseconds_per_image
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store_comparison import compare_stores
 from padim_zoo.data.image import read_image
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.confidence import bootstrap_interval
@@ -249,6 +250,32 @@ def test_documents_are_plain_json_with_a_complete_environment(run_suite, suite):
     assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     environment = document["environment"]
     assert {"machine", "cpu", "cores", "python", "torch", "numpy", "padim_zoo", "commit"} <= set(environment)
+
+
+def test_a_run_says_what_auto_came_to_and_is_done_on_every_machine(run_suite, suite, fast_bfloat16, tmp_path):
+    suite = replace(
+        suite,
+        backbones=("builtin", "scattering"),
+        detectors=("padim",),
+        ensemble=("builtin+scattering",),
+        categories=("alpha",),
+        resize=(24, 24),
+        device="cpu",
+        gallery=False,
+    )
+    fast_bfloat16(True)
+    documents = run_suite(suite)
+    assert {document["config"]["precision"] for document in documents} == {"auto"}
+    assert [document["precision"] for document in documents] == ["bfloat16"] * 3
+    fast_bfloat16(False)
+    assert run_suite(suite) == documents  # of the same ids, so that nothing is missing
+    elsewhere = run_suite(replace(suite, output=tmp_path / "elsewhere"))
+    assert [document["precision"] for document in elsewhere] == ["float32"] * 3
+    for one, other in zip(documents, elsewhere, strict=True):
+        assert one["id"] == other["id"]
+        assert one["folds"] != other["folds"]
+    compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
+    assert compared.attrs["differing"] == {"precision": (['"bfloat16"'], ['"float32"'])}
 
 
 def test_latency_is_of_the_batch_size_asked_for():

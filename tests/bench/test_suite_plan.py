@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from padim_zoo import registry
-from padim_zoo.backbones import device
 from padim_zoo.bench.plan import choose, groups, make_plan
 from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite, read_settings
@@ -158,13 +157,15 @@ def ids(suite: Suite, **changes) -> list[str]:
     return [run.id for run in make_plan(replace(suite, **changes))]
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_the_precision_is_that_of_the_computation(suite, monkeypatch, fast):
-    monkeypatch.setattr(device, "has_fast_bfloat16", lambda _: fast)
+def test_ids_go_by_the_precision_that_is_asked_for_and_not_by_the_machine(suite, fast_bfloat16):
     suite = replace(suite, backbones=("builtin",), detectors=("padim",), resize=32, device="cpu")
-    single, half, auto = (ids(suite, precision=precision) for precision in ("float32", "bfloat16", "auto"))
-    assert single != half
-    assert auto == (half if fast else single)
+    found = []
+    for fast in (False, True):
+        fast_bfloat16(fast)
+        found.append([ids(suite, precision=precision) for precision in ("float32", "bfloat16", "auto")])
+        assert ids(suite) == found[-1][2]
+    assert found[0] == found[1]
+    assert len({run for ids in found[0] for run in ids}) == sum(map(len, found[0]))
     with pytest.raises(InputError, match="unknown precision 'double': expected float32, bfloat16 or auto"):
         make_plan(replace(suite, precision="double"))
 

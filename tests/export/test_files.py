@@ -6,9 +6,11 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from padim_zoo import InputError, load
+from padim_zoo import InputError, PaDiM, load
 from padim_zoo.cli.main import main
 from padim_zoo.export import exporting
 from padim_zoo.export.networks import ExportableNetwork, exportable
 from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from tests.export.conftest import SMALL
 
 
 def needs(form: str) -> None:
@@ -83,6 +86,31 @@ def test_torch_is_not_imported_to_predict(exported: Path, files: list[Path]) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx", "openvino"])
+def test_the_precision_of_a_file_is_told_where_it_matters(
+    form: str, images: np.ndarray, files: list[Path], tmp_path: Path, fast_bfloat16: Callable[[bool], None]
+) -> None:
+    needs(form)
+    fast_bfloat16(True)
+    detector = PaDiM(dims=12, **SMALL).fit(images[:12])
+    detector.calibrate(false_alarm_rate=0.2)
+    detector.save(tmp_path / "fast.safetensors")
+    some = [f"--images={file}" for file in files[12:]]
+    arguments = ["export", tmp_path / "fast.safetensors", "--format", form, *some]
+    told = run(*arguments, "-o", tmp_path / f"fast{SUFFIXES[form]}")
+    precision = ExportedModel(tmp_path / f"fast{SUFFIXES[form]}").metadata["precision"]
+    if form == "onnx":
+        assert precision == "float32"
+        assert re.search(r"Note: .* in bfloat16; the file computes in float32, and scores differ by up to \d", told)
+    else:
+        assert precision == "bfloat16"
+        assert "Note: the file computes in bfloat16" in told
+    fast_bfloat16(False)
+    told = run(*arguments, "-o", tmp_path / f"slow{SUFFIXES[form]}")
+    assert ExportedModel(tmp_path / f"slow{SUFFIXES[form]}").metadata["precision"] == "float32"
+    assert "in bfloat16; the file computes in float32, and scores differ by up to about 2 %" in told
 
 
 def test_what_differs_is_refused_and_leaves_no_file(

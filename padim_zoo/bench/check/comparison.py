@@ -52,8 +52,9 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
     matching = match(fresh, baseline)
     if not matching.pairs:
         raise InputError(
-            f"none of the {len(fresh)} runs has the configuration of one of the {len(baseline)} runs in the baseline: "
-            "give the run store of the same suite, or write the baseline anew with --update"
+            f"none of the {len(fresh)} runs has the configuration of one of the {len(baseline)} runs in the baseline"
+            f"{_settings_apart(fresh, baseline)}: give the run store of the same suite, or write the baseline anew "
+            "with --update"
         )
     findings.compared.append(f"{len(matching.pairs)} runs")
     done = _compare_status(matching, findings)
@@ -71,6 +72,16 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
             compare_accuracy(f"mean of {len(group)} rows: {configuration}", figures, limits.accuracy_drop, findings)
         compare_times(configuration, group, limits.slowdown, findings)
         compare_sizes(group, limits.memory_growth, findings)
+
+
+def _settings_apart(fresh: Sequence[Row], baseline: Sequence[Row]) -> str:
+    """In brackets, the settings of which the two sides have no value in common."""
+    apart = []
+    for name in Names.OTHERS:
+        here, there = ({str(row.config.get(name)) for row in rows} for rows in (fresh, baseline))
+        if not here & there:
+            apart.append(f"{name} {', '.join(sorted(here))} here, {', '.join(sorted(there))} there")
+    return f" ({'; '.join(apart)})" if apart else ""
 
 
 def _compare_status(matching: Matching, findings: Findings) -> list[Pair]:

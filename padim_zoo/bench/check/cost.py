@@ -72,7 +72,7 @@ def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findi
     tenfold. So it is the median ratio of the rows that counts, of two rows the smaller one; and where three rows or
     more show how ratios scatter, the interval of their geometric mean must not hold 1. Single rows are told of.
     """
-    comparable = [pair for pair in pairs if pair.now.machine.why_incomparable(pair.before.machine) is None]
+    comparable = [pair for pair in pairs if pair.why_times_differ() is None]
     if not comparable:
         return
     for cost in TIMES:
@@ -123,7 +123,7 @@ def note_incomparable_machines(pairs: Sequence[Pair], findings: Findings) -> Non
     """Say which rows' times are not compared, and why."""
     reasons: dict[str, list[str]] = {}
     for pair in pairs:
-        reason = pair.now.machine.why_incomparable(pair.before.machine)
+        reason = pair.why_times_differ()
         if reason is not None:
             reasons.setdefault(reason, []).append(pair.name)
     for reason, names in reasons.items():

@@ -18,6 +18,12 @@ class Pair:
     now: Row
     before: Row
 
+    def why_times_differ(self) -> str | None:
+        """Why times of the two rows cannot be compared whatever the code; None if they can."""
+        if self.now.precision != self.before.precision:
+            return f"precision: {self.now.precision} here, {self.before.precision} in the baseline"
+        return self.now.machine.why_incomparable(self.before.machine)
+
 
 @dataclass
 class Matching:

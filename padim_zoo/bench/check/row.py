@@ -14,7 +14,7 @@ import numpy as np
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.bench.leaderboard import DEVIATING, IN_RUNTIMES, TIMINGS
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.store import Document, RunStore
+from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.errors import InputError
 
 _INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
@@ -71,6 +71,8 @@ class Row:
         None if the run failed.
     error : str or None
         Why it failed.
+    precision : str or None
+        Type that the backbone computed in, which is that of the configuration unless this says ``"auto"``.
     """
 
     config: Mapping[str, Any]
@@ -80,6 +82,7 @@ class Row:
     costs: Mapping[str, float]
     scores: TestScores | None
     error: str | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         lacking = {"dataset", "category", "data"} - set(self.config)
@@ -105,6 +108,7 @@ class Row:
         return {
             "config": dict(self.config),
             "weights": self.weights,
+            "precision": self.precision,
             "machine": self.machine.to_dict(),
             "figures": {name: [_or_none(value) for value in values] for name, values in self.figures.items()},
             "costs": {name: _or_none(value) for name, value in self.costs.items()},
@@ -133,6 +137,7 @@ class Row:
                 for name in TIMINGS
             },
             scores=TestScores(labels, np.array(values["ranks"], dtype=np.int64)),
+            precision=values.get("precision") or values["config"].get("precision"),
         )
 
 
@@ -182,6 +187,7 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
             costs={name: document["timings"].get(name, math.nan) for name in TIMINGS},
             scores=None if failed else TestScores.of(arrays["labels"], arrays["scores"]),
             error=document["error"]["message"] if failed else None,
+            precision=computed_precision(document),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

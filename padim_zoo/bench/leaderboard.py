@@ -323,7 +323,9 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
-    found = " and ".join(f"{precision} in {count} runs" for precision, count in sorted(counts.items()))
+    found = " and ".join(
+        f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())
+    )
     return [f"precision auto was {found}"] if len(counts) > 1 else []
 
 

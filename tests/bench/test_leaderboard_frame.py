@@ -199,13 +199,13 @@ def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
     board = leaderboard([here, there])
     assert list(board["precision"].fillna("")) == ["bfloat16", "float32", ""]
     assert list(board["precision_asked"]) == ["auto"] * 3
-    assert board.iloc[-1]["notes"] == "precision auto was bfloat16 in 1 runs and float32 in 1 runs"
-    assert "precision auto " in text_of(board).splitlines()[0]
+    assert board.iloc[-1]["notes"] == "precision auto was bfloat16 in 1 run and float32 in 1 run"
+    assert "precision auto" in text_of(board, width=300).splitlines()[0]
     there["precision"] = "bfloat16"
     board = leaderboard([here, there])
     assert list(board["precision"]) == ["bfloat16"] * 3
     assert board.iloc[-1]["notes"] is None
-    assert "precision auto (bfloat16)" in text_of(board)
+    assert "precision auto (bfloat16)" in text_of(board, width=300).splitlines()[0]
     assert leaderboard([failed])["precision"][0] == "float32"  # documents of older versions say what was computed
 
 

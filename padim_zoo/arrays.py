@@ -24,6 +24,7 @@ from torch import Tensor
 
 from padim_zoo.data.cache import cache_folder
 from padim_zoo.errors import InputError
+from padim_zoo.free_memory import amount
 
 PART_BYTES = 16 * 2**20
 """What :func:`filled` works on at once; changes speed and memory, never a result."""
@@ -130,7 +131,7 @@ def _map(n_bytes: int) -> mmap.mmap:
     folder = _folder()
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        raise _no_room(folder, n_bytes, f"{free / 1e9:.3g} GB are free")
+        raise _no_room(folder, n_bytes, f"{amount(free)} are free")
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             # A write to a map that the disk has no room for would kill the process: the room is taken now.
@@ -154,6 +155,6 @@ def _folder() -> Path:
 
 def _no_room(folder: Path, n_bytes: int, found: str) -> NoRoomError:
     return NoRoomError(
-        f"the images do not fit the memory allowed, and {folder} has no room for {n_bytes / 1e9:.3g} GB of them "
+        f"the images do not fit the memory allowed, and {folder} has no room for {amount(n_bytes)} of them "
         f"({found}): allow more memory (--memory), free some disk, or name another folder (PADIM_ZOO_CACHE)"
     )

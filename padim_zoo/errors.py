@@ -26,5 +26,6 @@ class MissingExtraError(InputError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]'"
+            f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]', or in a "
+            f"clone pip install -e '.[{extra}]'"
         )

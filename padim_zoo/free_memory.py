@@ -20,6 +20,14 @@ def free_memory() -> int:
     return max(0, min([int(psutil.virtual_memory().available), *_left_in_groups()]))
 
 
+def amount(n_bytes: float) -> str:
+    """A number of bytes for a message, in the unit that leaves few digits: ``3 bytes``, ``2 KB``, ``1.44 GB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes:.3g} bytes"
+
+
 def _left_in_groups() -> Iterator[int]:
     """What each control group around this process leaves of its limit; the kernel gives cached files back first."""
     for folder, limit, usage, cached in _groups():

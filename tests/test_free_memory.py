@@ -27,6 +27,13 @@ def _limit(group: Path, most: str, taken: int, cached: int) -> None:
     (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
 
 
+@pytest.mark.parametrize(
+    ("n_bytes", "words"), [(3, "3 bytes"), (2000, "2 KB"), (123_456_789, "123 MB"), (1.44e9, "1.44 GB")]
+)
+def test_amounts_in_words(n_bytes: float, words: str) -> None:
+    assert free_memory.amount(n_bytes) == words
+
+
 def test_without_limits_it_is_what_the_machine_has(groups: Path) -> None:
     _limit(groups / "job", "max", 100, 0)
     assert free_memory.free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)

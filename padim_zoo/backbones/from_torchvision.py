@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from padim_zoo.backbones.backbone import Backbone, default_dims
-from padim_zoo.backbones.fusion import TRACING
+from padim_zoo.backbones.cutting import cut_network
 from padim_zoo.backbones.weights import State, Weights, find_state, install, require_connection
 from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
@@ -61,18 +61,14 @@ def create(
     InputError
         If a layer does not exist, or the weights do not fit or cannot be had.
     """
-    from torchvision.models.feature_extraction import create_feature_extractor
-
     name = name or f"torchvision/{architecture}"
     chosen = _choose(name, architecture, layers)
     model = _build(architecture)
-    nodes = {layer: layer for layer in chosen}
-    with TRACING:
-        extractor = create_feature_extractor(model.eval(), return_nodes=nodes, suppress_diff_warning=True).eval()
+    extractor = cut_network(model.eval(), tuple(chosen))
     state, source = find_state(weights, name=name, default=lambda: _download(architecture))
     in_use = install(extractor, state, name=name, source=source, known=model.state_dict().keys())
     return Backbone(
-        _Maps(extractor, tuple(chosen)),
+        _Maps(extractor),
         name=name,
         layers=tuple(chosen),
         strides=[known.stride for known in chosen.values()],
@@ -84,25 +80,20 @@ def create(
 
 def build_network(architecture: str, layers: Sequence[str]) -> _Maps:
     """A network of random weights that gives the maps of some layers, and can be trained."""
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    nodes = {layer: layer for layer in layers}
-    with TRACING:
-        extractor = create_feature_extractor(_build(architecture), return_nodes=nodes, suppress_diff_warning=True)
-    return _Maps(extractor, tuple(layers))
+    return _Maps(cut_network(_build(architecture), layers))
 
 
 class _Maps(nn.Module):
-    """The maps of a feature extractor as a list, in the order asked for."""
+    """A cut network under the name that files of students know it by."""
 
-    def __init__(self, extractor: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, extractor: fx.GraphModule) -> None:
         super().__init__()
         self.extractor = extractor
-        self.layers = tuple(layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        maps = self.extractor(images)
-        return [maps[layer] for layer in self.layers]
+        # Called as a module, it would print the code of the graph when an image is of a size that the network refuses.
+        maps: list[Tensor] = self.extractor.forward(images)
+        return maps
 
 
 class FeatureMap(NamedTuple):

@@ -33,17 +33,21 @@ TRACING = threading.RLock()
 """One trace at a time: torch.fx replaces nn.Module's own methods meanwhile, and two would restore each other's."""
 
 
-class _OwnThreadTracer(fx.Tracer):
+class OwnThreadTracer(fx.Tracer):
     """A tracer that leaves the networks at work in other threads alone, whose modules call it too."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._thread = threading.get_ident()
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        return self.call_of_own_thread(m, forward, args, kwargs)
+
+    def call_of_own_thread(self, module: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """What ``call_module`` is to other tracers."""
+        return super().call_module(module, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -144,7 +148,7 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
         return network
     try:
         with TRACING:
-            traced = fx.GraphModule(network, _OwnThreadTracer().trace(network))
+            traced = fx.GraphModule(network, OwnThreadTracer().trace(network))
         if not _fuse(traced):
             return network
         larger = functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)

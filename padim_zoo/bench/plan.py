@@ -26,6 +26,7 @@ from padim_zoo.bench.settings import (
 )
 from padim_zoo.bench.suite import Suite
 from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.data.sample import Category
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.errors import InputError
 
@@ -60,10 +61,13 @@ class Plan:
         Runs of one detector each, those of one backbone and then of one category next to each other.
     ensembles : list of Run
         Runs that combine some of ``runs``.
+    notes : tuple of str
+        Where the runs are not what one may think that was asked for.
     """
 
     runs: list[Run]
     ensembles: list[Run]
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Run]:
         yield from self.runs
@@ -134,7 +138,19 @@ def make_plan(suite: Suite) -> Plan:
     # Backbone by backbone, so that each is made once and only one is held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
     order = sorted(runs.values(), key=lambda run: (place_of[run.config.backbone], run.config.layers or ()))
-    return Plan(order, list(combined.values()))
+    return Plan(order, list(combined.values()), _notes_of_sizes(suite.train_sizes, categories))
+
+
+def _notes_of_sizes(sizes: Iterable[int | None], categories: Sequence[Category]) -> tuple[str, ...]:
+    """What is to be said of numbers of images that are larger than there are."""
+    notes = []
+    for size in sizes:
+        counts = {category.name: len(category.train) for category in categories}
+        small = [f"{name} ({count})" for name, count in counts.items() if size is not None and count < size]
+        if small:
+            listed = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+            notes.append(f"train_sizes has {size}, more normal images than there are of {listed}: all are taken")
+    return tuple(notes)
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:

@@ -53,6 +53,17 @@ class BenchState:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 
+    def is_sane(self) -> bool:
+        """Whether numbers are numbers and texts are texts, in a state that was read from a file."""
+        numbers = (self.total, self.before, self.done, self.failed, self.pid)
+        return (
+            all(isinstance(number, int) and number >= 0 for number in numbers)
+            and isinstance(self.started, (int, float))
+            and isinstance(self.host, str)
+            and isinstance(self.running, dict)
+            and all(isinstance(text, str) for text in self.running.values())
+        )
+
     def take(self, event: Event) -> None:
         """Count a run that begins or is recorded."""
         if event.document is None:
@@ -113,5 +124,7 @@ def read_states(folder: Path) -> list[BenchState]:
     states = []
     for path in folder.glob(f".*{SUFFIX}"):
         with suppress(OSError, ValueError, TypeError):
-            states.append(BenchState(**json.loads(path.read_text(encoding="utf-8"))))
+            state = BenchState(**json.loads(path.read_text(encoding="utf-8")))
+            if state.is_sane():
+                states.append(state)
     return sorted(states, key=lambda state: state.started)

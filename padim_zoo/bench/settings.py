@@ -170,9 +170,12 @@ def _integers(name: str, value: Any) -> tuple[int, ...]:
 
 def _train_sizes(name: str, value: Any) -> tuple[int | None, ...]:
     """Numbers of images; ``all`` is None."""
-    if isinstance(value, int):
-        return (_integer(name, value),)
-    return tuple(None if part == "all" else _integer(name, part) for part in _specs(name, value))
+    try:
+        if isinstance(value, int):
+            return (_integer(name, value),)
+        return tuple(None if part == "all" else _integer(name, part) for part in _specs(name, value))
+    except InputError as error:
+        raise InputError(f"{error}, or all") from None
 
 
 def _number(name: str, value: Any) -> float:

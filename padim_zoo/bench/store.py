@@ -158,7 +158,7 @@ class RunStore:
         ours = f".{socket.gethostname()}."
         for path in [path for suffix in ("tmp", "bench") for path in self.folder.glob(f"{ours}*.{suffix}")]:
             writer = path.name.removeprefix(ours).split(".", 1)[0]
-            if writer.isdigit() and not psutil.pid_exists(int(writer)):
+            if writer.isdecimal() and not _exists(int(writer)):
                 path.unlink(missing_ok=True)
 
     def _path(self, run_id: str, suffix: str) -> Path:
@@ -252,3 +252,10 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def _exists(pid: int) -> bool:
+    try:
+        return psutil.pid_exists(pid)
+    except OverflowError:  # no process has such a number
+        return False

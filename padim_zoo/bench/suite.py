@@ -18,6 +18,7 @@ from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
 from padim_zoo.export.runtimes import RUNTIMES
+from padim_zoo.file_kind import file_kind
 from padim_zoo.reduction import REDUCTIONS
 
 ENSEMBLE_RULES = ("mean", "max")
@@ -248,7 +249,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the suite {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"the suite {path} is {file_kind(path)}: expected YAML, lines of 'setting: value'") from None
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the suite {path} is not YAML: {reason}") from None
     if content is None:

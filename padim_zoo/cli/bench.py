@@ -91,7 +91,7 @@ def bench(
     report = reporter(len(plan), missing.done, quiet=quiet)
     if asked.folds is None and asked.ensemble:
         report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")
-    for note in missing.notes:
+    for note in (*plan.notes, *missing.notes):
         report.note(note)
 
     documents = {document["id"]: document for document in missing.done}

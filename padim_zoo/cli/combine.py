@@ -31,6 +31,7 @@ def combine(
     """
     from padim_zoo.detectors import Ensemble, load
     from padim_zoo.detectors.backbone_detector import BackboneDetector
+    from padim_zoo.detectors.ensemble import refuse_doubles
 
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'ensemble.safetensors'}")
@@ -40,6 +41,9 @@ def combine(
         if not isinstance(member, BackboneDetector):
             raise InputError(f"{model} is an ensemble, or no detector on a backbone: expected one that fit wrote")
         members.append(member)
+    if rule == "max" and weights is not None:
+        raise InputError("--rule max takes no --weights: the largest score counts, whichever member's it is")
+    refuse_doubles(members, [str(model) for model in models])
     ensemble = Ensemble(members, rule=rule, weights=_weights(weights))
     calibration = ensemble.calibrate(false_alarm_rate=fpr)
     ensemble.save(output)

@@ -159,6 +159,10 @@ def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return None if value is None else parse_size(value)
 
 
+FEWEST_BYTES = 10**6
+"""A number of bytes below it, without a unit, was meant to have one."""
+
+
 def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """Callback of an option that takes bytes: ``4GB``, ``500MB``, ``4e9``."""
     if value is None:
@@ -171,6 +175,10 @@ def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str 
         number = 0.0
     if match is None or number <= 0 or match[2] not in units:
         raise click.BadParameter(f"{value!r} is no amount of memory: expected e.g. 4GB or 500MB")
+    if not match[2] and number < FEWEST_BYTES:
+        raise click.BadParameter(
+            f"{value} without a unit means bytes: write one (KB, MB, GB, KiB, MiB, GiB), e.g. {value}GB"
+        )
     return int(number * units[match[2]])
 
 

@@ -83,7 +83,7 @@ class RegionOfInterest:
     @property
     def common(self) -> bool:
         """Whether one mask serves all images."""
-        return self.mask is not None
+        return self.mask is not None and (self._within is None or self._within.common)
 
     def mask_of(self, path: Path | None, name: str, size: tuple[int, int]) -> np.ndarray:
         """The mask (H, W), bool, of an image.
@@ -154,12 +154,16 @@ class RegionOfInterest:
             digest.update(f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes())
         for key, path in sorted(self._masks.items()):
             digest.update("/".join(key).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        if self._within is not None:
+            digest.update(b"within" + self._within.fingerprint().encode())
         return digest.hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
-        """Whether both stand for the same mask, or for the same folder."""
+        """Whether both stand for the same mask, or for the same folder, within equal regions."""
         if not isinstance(other, RegionOfInterest):
             return NotImplemented
+        if self._within != other._within:
+            return False
         return self.folder == other.folder and np.array_equal(
             np.zeros(0) if self.mask is None else self.mask, np.zeros(0) if other.mask is None else other.mask
         )

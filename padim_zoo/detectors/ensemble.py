@@ -256,11 +256,11 @@ class Ensemble(Detector):
 
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""
-        parts = [
-            f"{weight:.3g} × {member.name} ({member.build_backbone().name})"
-            for weight, member in zip(self.weights_, self.members, strict=True)
-        ]
-        return {"ensemble": f"{self.rule} of {' + '.join(parts)}"}
+        parts = [f"{member.name} ({member.build_backbone().name})" for member in self.members]
+        if self.rule == "max":
+            return {"ensemble": f"max of {', '.join(parts)}"}
+        weighted = [f"{weight:.3g} × {part}" for weight, part in zip(self.weights_, parts, strict=True)]
+        return {"ensemble": f"{self.rule} of {' + '.join(weighted)}"}
 
     def size_in_bytes(self) -> int:
         """Size of all members."""
@@ -296,6 +296,30 @@ class Ensemble(Detector):
         if file.header["calibration"] is not None:
             ensemble.calibrate(false_alarm_rate=file.header["calibration"]["false_alarm_rate"])
         return ensemble
+
+
+def refuse_doubles(members: Sequence[Detector], names: Sequence[str]) -> None:
+    """Refuse a calibrated detector that is there twice: it would only be weighted twice.
+
+    Parameters
+    ----------
+    members : sequence of Detector
+    names : sequence of str
+        What errors call them.
+
+    Raises
+    ------
+    InputError
+        If two have the same parameters and the same out-of-fold scores.
+    """
+    for later, (member, name) in enumerate(zip(members, names, strict=True)):
+        for other, earlier in zip(members[:later], names, strict=False):
+            one, two = member.calibration_, other.calibration_
+            if one is None or two is None or not np.array_equal(one.scores, two.scores):
+                continue
+            if type(member) is type(other) and str(member.get_params()) == str(other.get_params()):
+                again = "is given twice" if name == earlier else f"is the same detector as {earlier}"
+                raise InputError(f"{name} {again}: an ensemble takes detectors that differ; leave one out")
 
 
 def least_variance_weights(scores: np.ndarray) -> np.ndarray:

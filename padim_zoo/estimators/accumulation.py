@@ -10,7 +10,7 @@ from padim_zoo.arrays import NoRoomError, arrays_up_to
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.free_memory import free_memory
+from padim_zoo.free_memory import amount, free_memory
 
 COPIES = 3
 """How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""
@@ -20,8 +20,6 @@ LARGE_ARRAYS = 6
 
 MOST_PARTS = 128
 """Parts on disk, of one open file for each layer, that are joined at the latest."""
-
-GIGABYTE = 1e9
 
 
 def default_budget() -> int:
@@ -64,7 +62,7 @@ class Accumulator:
         if COPIES * embeddings.size_in_bytes() > self.budget * embeddings.n:
             raise InputError(
                 f"an image of {embeddings.P} patches and {embeddings.D} dimensions does not fit the memory allowed, "
-                f"{self.budget / GIGABYTE:.3g} GB: allow more (--memory), or use fewer dims"
+                f"{amount(self.budget)}: allow more (--memory), or use fewer dims"
             )
         self._pending.append(embeddings)
         self._pending_bytes += embeddings.size_in_bytes()

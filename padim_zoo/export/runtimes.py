@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from padim_zoo.colours import Scale, scale_of_maps
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.file_kind import file_kind
 
 FORMAT = 1
 KEY = "padim_zoo"
@@ -73,7 +76,7 @@ class OnnxSession(Session):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no class of their own
-            raise _refusal(path, "ONNX file", error) from None
+            raise _refusal(path, "an ONNX", error) from None
         self._names = [output.name for output in self._session.get_outputs()]
         self._input = self._session.get_inputs()[0].name
         self.text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
@@ -92,16 +95,22 @@ class OpenVinoSession(Session):
     def __init__(self, path: Path) -> None:
         openvino = import_openvino("running an OpenVINO file")
         core = openvino.Core()
-        with path.open("rb") as file:  # of other files OpenVINO would try to guess the format, with remarks
-            if b"<net" not in file.read(200):
-                raise _refusal(path, "OpenVINO file", ValueError("it is not XML of a network"))
+        numbers = path.with_suffix(".bin")
+        try:  # of other files OpenVINO would try to guess the format, with remarks
+            network = ElementTree.parse(path).getroot().tag == "net"
+        except ElementTree.ParseError as error:
+            raise _refusal(path, "an OpenVINO", error) from None
+        if not network:
+            raise InputError(f"{path} is XML of something else: expected an OpenVINO file that padim-zoo export wrote")
+        if not numbers.is_file():
+            raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
         try:
             model = core.read_model(path)
             self._model = core.compile_model(
                 model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
             )
         except RuntimeError as error:
-            raise _refusal(path, "OpenVINO file", error) from None
+            raise _refusal(path, "an OpenVINO", f"{error} Is {numbers.name} its own?") from None
         self._request = self._model.create_infer_request()
         self._names = [output.any_name for output in self._model.outputs]
         self.text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
@@ -130,7 +139,8 @@ class TorchSession(Session):
             with _no_pickles():
                 self._module = torch.export.load(str(path), extra_files=extra).module()
         except Exception as error:  # whatever an archive that is none makes torch raise
-            raise _refusal(path, "torch.export archive", error) from None
+            pickled = "Weights only load failed" in str(error)
+            raise _refusal(path, "a torch.export", "it holds a pickle" if pickled else error) from None
         self._torch = torch
         self.text = extra[KEY] or None
 
@@ -169,9 +179,25 @@ def import_openvino(purpose: str) -> Any:
     return openvino
 
 
-def _refusal(path: Path, what: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{path} is no {what} that can be run here ({reason}): expected one of padim-zoo export")
+_FROM_THE_RUNTIME = re.compile(
+    r"Exception from \S+:|Check '.*?' failed at \S+:|\[ONNXRuntimeError\][^:]*:[^:]*:[^:]*:|Load model from .* failed:"
+)
+"""Where in the runtime's code an error comes from, which tells a user nothing."""
+
+_KINDS = {"an ONNX": ("an ONNX model", "binary data"), "an OpenVINO": ("XML",), "a torch.export": ("a zip archive",)}
+"""What files of each runtime are by their first bytes."""
+
+
+def _refusal(path: Path, of: str, error: Exception | str) -> InputError:
+    """The error for a file that is none ``of`` a runtime, or is broken."""
+    kind = file_kind(path)
+    if kind not in _KINDS[of]:
+        return InputError(f"{path} is {kind}: expected {of} file that padim-zoo export wrote")
+    reason = " ".join(_FROM_THE_RUNTIME.sub("", str(error)).split()).rstrip(".!") or type(error).__name__
+    return InputError(
+        f"{path} is {of} file that cannot be run here ({reason[:160]}): if padim-zoo export wrote it, it is cut off or "
+        "damaged; export the model again"
+    )
 
 
 class ExportedModel:
@@ -197,6 +223,11 @@ class ExportedModel:
             raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(SESSIONS)}")
         if not path.is_file():
             raise InputError(f"{path} is not a file: expected one that padim-zoo export wrote")
+        if file_kind(path) == "a safetensors file":
+            raise InputError(
+                f"{path} is a safetensors file, as saved detectors are, which {runtime} does not run: export it first, "
+                f"padim-zoo export {path} --format {runtime}"
+            )
         self.path = path
         self.session = SESSIONS[runtime](path)
         self.metadata = _checked(path, self.session.text)

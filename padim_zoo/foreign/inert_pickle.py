@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from padim_zoo.errors import InputError
+from padim_zoo.file_kind import file_kind
 
 _PLAIN = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "complex", "bool", "str", "bytes", "bytearray"}
 _TENSORS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
@@ -118,7 +119,7 @@ def read_torch_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
     except Exception as error:  # whatever a damaged or hostile file makes of the readers
-        raise InputError(f"{path} cannot be read as a file of torch.save: {_line(error)}") from None
+        raise _refusal(path, "a file of torch.save (.ckpt or .pt)", ("a zip archive", "a pickle"), error) from None
 
 
 def _refuse_torchscript(path: Path) -> None:
@@ -143,13 +144,20 @@ def read_pickle(path: Path) -> Any:
     try:
         return InertUnpickler(io.BytesIO(path.read_bytes())).load()
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a pickle: {_line(error)}") from None
+        raise _refusal(path, "a pickle", ("a pickle",), error) from None
 
 
 def _expect_file(path: Path) -> None:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{path} {found}: expected a file")
+
+
+def _refusal(path: Path, wanted: str, kinds: tuple[str, ...], error: Exception) -> InputError:
+    kind = file_kind(path)
+    if kind not in kinds:
+        return InputError(f"{path} is {kind}: expected {wanted}")
+    return InputError(f"{path} cannot be read as {wanted}; it is cut off, damaged or something else: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

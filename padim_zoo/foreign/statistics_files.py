@@ -20,6 +20,7 @@ from torch import Tensor
 
 from padim_zoo.data.transform import Size
 from padim_zoo.errors import InputError
+from padim_zoo.file_kind import file_kind
 from padim_zoo.foreign.foreign_model import ForeignModel
 
 _TOTAL = {"resnet18": 448, "wide_resnet50_2": 1792}
@@ -165,7 +166,10 @@ def read_channels(path: Path) -> Tensor:
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"--channels {path} cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"--channels {path} is {file_kind(path)}: expected channel indices in a .pt, .npy or .json file that is "
+            "what its suffix says"
+        ) from None
     if not isinstance(content, Tensor) or content.is_floating_point() or content.ndim != 1 or not len(content):
         raise InputError(f"--channels {path} holds no list of whole numbers: expected channel indices")
     return content

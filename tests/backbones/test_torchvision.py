@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file
-from torch import nn
+from torch import fx, nn
 
+from padim_zoo.backbones import from_torchvision
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
@@ -44,6 +46,35 @@ def trained(architecture: str) -> nn.Module:
             norm.running_mean.normal_(std=0.1)
             norm.running_var.uniform_(0.5, 1.5)
     return model
+
+
+def test_networks_at_work_in_another_thread_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, example, seen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(1, 3, 8, 8), []
+    expected = at_work(example)
+    build = from_torchvision._build
+
+    def slow(architecture: str) -> nn.Module:
+        model = build(architecture)
+        usual = type(model)
+
+        class Slow(usual):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                if isinstance(images, fx.Proxy):  # now nn.Module's methods are those of torch.fx
+                    with ThreadPoolExecutor(1) as pool:
+                        seen.append(torch.equal(pool.submit(at_work, example).result(), expected))
+                return usual.forward(self, images)
+
+        model.__class__ = Slow
+        return model
+
+    monkeypatch.setattr(from_torchvision, "_build", slow)
+    from_torchvision.create("resnet18", weights="none")
+    assert seen == [True]
+
+
+def test_weights_of_a_model_fit_whatever_buffers_it_has() -> None:
+    state = torchvision.models.get_model("maxvit_t").state_dict()
+    assert set(from_torchvision.create("maxvit_t", ["stem", "blocks.0"], weights=state).state_in_use()) <= set(state)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,35 @@ def test_pixels_that_are_not_judged_have_no_part_in_the_colours():
     assert folds.colours(np.array([0])) == (*np.quantile(np.arange(32.0), [0.5, 0.999]), "test")
 
 
+def test_colours_of_a_small_region_come_of_all_its_pixels():
+    held_out = np.full((3, 64, 64), np.nan, dtype=np.float32)
+    region = np.s_[:, 13:15, 21:23]  # between every fourth row and column
+    held_out[region] = np.arange(12).reshape(3, 2, 2)
+    folds = FoldMaps()
+    folds.add(np.zeros((2, 64, 64), dtype=np.float32), held_out)
+    assert folds.colours(np.array([0, 1])) == (*np.quantile(np.arange(12.0), [0.5, 0.999]), "held-out")
+
+
+def test_colours_of_a_large_region_are_those_of_about_every_sixteenth_pixel():
+    held_out = np.random.default_rng(0).normal(size=(4, 128, 128)).astype(np.float32)
+    whole = np.quantile(held_out[:, 1:], [0.5, 0.999]).tolist()
+    held_out[:, 0] = np.nan
+    folds = FoldMaps()
+    folds.add(np.zeros((1, 128, 128), dtype=np.float32), held_out)
+    low, high, _ = folds.colours(np.array([0]))
+    assert low == pytest.approx(whole[0], abs=0.05)
+    assert high == pytest.approx(whole[1], abs=0.5)
+
+
+def test_a_thin_region_is_seen_in_a_reduced_map():
+    maps = np.full((1, 300, 300), np.nan, dtype=np.float32)
+    maps[:, :, 150] = 2.0
+    folds = FoldMaps()
+    folds.add(maps)
+    assert np.isfinite(folds.mean).sum() == 100
+    assert np.nanmax(folds.mean) == pytest.approx(2.0)
+
+
 def test_large_maps_are_reduced_by_means():
     maps = np.random.default_rng(0).random((2, 300, 150)).astype(np.float32)
     folds = FoldMaps()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -95,7 +97,16 @@ def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
     assert {state.pid for state in read_states(tmp_path) if state.host != "x"} == {os.getpid()}
     (tmp_path / ".x.1.bench").write_text("[1")
     (tmp_path / ".x.2.bench").write_text('{"colour": "red"}')
+    whole = next(tmp_path.glob(f".x.{int(process.stdout)}.bench")).read_text()
+    for number, (name, value) in enumerate([("pid", "many"), ("started", None), ("running", [1]), ("done", "3")]):
+        broken = json.dumps({**json.loads(whole), "host": socket.gethostname(), name: value})
+        (tmp_path / f".x.{3 + number}.bench").write_text(broken)
+    ours = f".{socket.gethostname()}."
+    for pid in ("many", "²", "9" * 30):
+        (tmp_path / f"{ours}{pid}.bench").write_text("{}")
+    store.clean()
     assert len(read_states(tmp_path)) == 2
+    assert [state.alive for state in read_states(tmp_path)] == [True, True]
 
 
 def test_a_follower_reads_each_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,10 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 def test_more_images_than_there_are_is_all_of_them_once(suite):
-    assert [run.config.train_size for run in make_plan(suite).runs] == [3, 6, None]
+    plan = make_plan(suite)
+    assert [run.config.train_size for run in plan.runs] == [3, 6, None]
+    assert plan.notes == ("train_sizes has 100, more normal images than there are of gear (12): all are taken",)
+    assert make_plan(replace(suite, train_sizes=(3, 12, None))).notes == ()
 
 
 def test_a_learning_curve_is_in_the_leaderboard(suite):
@@ -57,5 +60,5 @@ def test_ids_of_runs_on_all_images_are_those_of_before_there_were_sizes():
 
 @pytest.mark.parametrize("sizes", ["1", "0,5", "x"])
 def test_bad_sizes_are_refused(sizes):
-    with pytest.raises(InputError, match="train_sizes"):
+    with pytest.raises(InputError, match=r"train_sizes.* or all$"):
         Suite.from_settings({"train_sizes": sizes})

@@ -142,7 +142,9 @@ def test_input_that_cannot_be_used(arguments, message):
     ("content", "message"),
     [
         (None, "cannot read the baseline"),
-        ("not JSON", "is not a baseline"),
+        ("not JSON", "baseline.json is not a baseline but text: expected what padim-zoo check --update writes"),
+        (b"\xb0\0\xff", "baseline.json is not a baseline but binary data: expected"),
+        ('{"kind": ', "is not a baseline but JSON that is cut off or damaged"),
         ("[]", "is not a baseline"),
         ('{"benchmarks": []}', "is not a baseline"),
         ('{"kind": "padim-zoo baseline", "format": 0}', "this version reads format 1"),
@@ -152,14 +154,15 @@ def test_input_that_cannot_be_used(arguments, message):
 def test_a_baseline_that_cannot_be_used(content, message):
     write_runs("runs")
     if content is not None:
-        Path("baseline.json").write_text(content)
+        content = content if isinstance(content, bytes) else content.encode()
+        Path("baseline.json").write_bytes(content)
     result = invoke("runs")
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert message in line
     if content is not None:  # nothing that is not ours is overwritten
         assert invoke("runs", "--update").exit_code == 2
-        assert Path("baseline.json").read_text() == content
+        assert Path("baseline.json").read_bytes() == content
 
 
 def test_the_workflow_uses_options_that_there_are():

@@ -113,7 +113,7 @@ def test_parquet_without_pyarrow_names_the_extra(runs, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find(name))
     result = invoke(runs, "--format", "parquet")
     assert result.exit_code == 2
-    assert "padim-zoo[parquet]" in result.stderr
+    assert "pip install 'padim-zoo[parquet]', or in a clone pip install -e '.[parquet]'" in result.stderr
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "md"])

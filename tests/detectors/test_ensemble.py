@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -129,4 +131,14 @@ def test_combine_makes_a_file_that_predicts(images, members, tmp_path):
     assert "expected two or more" in run("combine", models[0], "-o", "@/one.safetensors", code=2)
     assert not (tmp_path / "one.safetensors").exists()
     assert "is an ensemble" in run("combine", "@/all.safetensors", models[0], "-o", "@/x.safetensors", code=2)
+    largest = run("combine", *models, "-o", "@/max.safetensors", "--rule", "max", "--fpr", "0.2")
+    assert "max of padim (builtin), patchcore (builtin)" in largest
+    weighted = ["-o", "@/x.safetensors", "--rule", "max", "--weights", "1,2,3"]
+    assert "--rule max takes no --weights" in run("combine", *models, *weighted, code=2)
+    twice = [models[0], models[1], models[0]]
+    assert "0.safetensors is given twice" in run("combine", *twice, "-o", "@/x.safetensors", code=2)
+    shutil.copy(tmp_path / "0.safetensors", tmp_path / "copy.safetensors")
+    copy = run("combine", models[0], "@/copy.safetensors", "-o", "@/x.safetensors", code=2)
+    assert "copy.safetensors is the same detector as" in copy
+    assert not (tmp_path / "x.safetensors").exists()
     assert "expected uniform, learned" in run("combine", *models, "-o", "@/x.safetensors", "--weights", "best", code=2)

@@ -368,6 +368,15 @@ def test_an_image_is_the_same_from_another_folder(images, folder, monkeypatch):
         np.testing.assert_array_equal(*masks)
 
 
+def test_regions_within_others_are_equal_if_these_are(common):
+    whole = np.ones_like(common)
+    both = RegionOfInterest.both(RegionOfInterest(common), RegionOfInterest(whole))
+    assert both == RegionOfInterest.both(RegionOfInterest(common.copy()), RegionOfInterest(whole))
+    assert both != RegionOfInterest(whole)
+    assert both != RegionOfInterest.both(RegionOfInterest(whole), RegionOfInterest(whole))
+    assert both.fingerprint() != RegionOfInterest(whole).fingerprint()
+
+
 def test_masks_go_through_the_transform(images, common):
     """A mask is resized by nearest neighbour and cropped as its image."""
     detector = PaDiM(network(PaDiM), dims=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])

@@ -174,7 +174,7 @@ def test_programs_in_an_archive_of_torch_are_not_run(what: str, model: Path, tmp
             bad.writestr(name, (tmp_path / "program.pt").read_bytes() if replaced else good.read(name))
         if what == "compiled code":
             bad.writestr(inputs.partition("data/")[0] + "data/aotinductor/model/model.so", b"code")
-    with pytest.raises(InputError, match="compiled code" if what == "compiled code" else "can be run here"):
+    with pytest.raises(InputError, match=rf"cannot be run here \(it holds .*{what}"):
         ExportedModel(tmp_path / "bad.pt2")
     assert not trace.exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
@@ -183,11 +183,44 @@ def test_programs_in_an_archive_of_torch_are_not_run(what: str, model: Path, tmp
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx", ".xml"])
 def test_other_files_are_refused(suffix: str, files: list[Path], tmp_path: Path) -> None:
     needs(next(form for form, known in SUFFIXES.items() if known == suffix))
-    path = tmp_path / f"other{suffix}"
-    path.write_text("no network")
-    result = CliRunner().invoke(main, ["predict", str(path), str(files[0])])
+    assert "is text: expected a" in refused(tmp_path, suffix, b"no network", files[0])
+    assert "is empty: expected a" in refused(tmp_path, suffix, b"", files[0])
+    assert "is a PNG image: expected a" in refused(tmp_path, suffix, files[0].read_bytes(), files[0])
+
+
+def refused(folder: Path, suffix: str, content: bytes, image: Path) -> str:
+    """The one line that is said of a file with this content."""
+    path = folder / f"other{suffix}"
+    path.write_bytes(content)
+    result = CliRunner().invoke(main, ["predict", str(path), str(image)])
     assert result.exit_code == 2
-    assert "expected one of padim-zoo export" in result.output
+    [line] = result.output.splitlines()
+    return line
+
+
+def test_a_file_that_is_cut_off_is_to_be_written_again(exported: Path, files: list[Path], tmp_path: Path) -> None:
+    whole = exported.read_bytes()
+    line = refused(tmp_path, exported.suffix, whole[: len(whole) // 2], files[0])
+    assert "cut off or damaged; export the model again" in line
+    assert "src/" not in line
+    assert "ONNXRuntimeError" not in line
+
+
+def test_half_of_an_openvino_file_is_told(exported: Path, files: list[Path], tmp_path: Path) -> None:
+    if exported.suffix != ".xml":
+        pytest.skip("only OpenVINO's are pairs")
+    assert "other.bin is not beside it: copy both" in refused(tmp_path, ".xml", exported.read_bytes(), files[0])
+    (tmp_path / "other.bin").write_bytes(b"short")
+    line = refused(tmp_path, ".xml", exported.read_bytes(), files[0])
+    assert "Is other.bin its own?" in line
+    assert "src/" not in line
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_model_that_was_not_exported_is_to_be(runtime: str, model: Path, files: list[Path]) -> None:
+    result = CliRunner().invoke(main, ["predict", str(model), str(files[0]), "--runtime", runtime])
+    assert result.exit_code == 2
+    assert f"export it first, padim-zoo export {model} --format {runtime}" in result.output
 
 
 def test_images_that_cannot_be_scored_are_rows_with_an_error(exported: Path, files: list[Path], tmp_path: Path) -> None:

@@ -266,8 +266,17 @@ def test_files_of_another_kind_are_refused(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "mean.pt")
     torch.save(torch.zeros(3, 2, 2), tmp_path / "cov_inv.pt")
     (tmp_path / "train.pkl").write_bytes(pickle.dumps({"mean": 1}))
-    with pytest.raises(InputError, match="cannot be read"):
+    whole = (tmp_path / "mean.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"junk.pt is text: expected a file of torch.save \(.ckpt or .pt\)$"):
         read_model([tmp_path / "junk.pt"])
+    with pytest.raises(InputError, match=r"half.pt cannot be read as a file of torch.save .*cut off, damaged"):
+        read_model([tmp_path / "half.pt"])
+    with pytest.raises(InputError, match=r"mean.pt is a zip archive: expected a pickle"):
+        read_pickle(tmp_path / "mean.pt")
+    (tmp_path / "mean.json").write_bytes(whole)
+    with pytest.raises(InputError, match=r"--channels .* is a zip archive: expected channel indices"):
+        read_model([tmp_path / "mean.pt", tmp_path / "cov_inv.pt"], channels=tmp_path / "mean.json")
     with pytest.raises(InputError, match="does not exist"):
         read_model([tmp_path / "none.ckpt"])
     with pytest.raises(InputError, match="give the other file too"):

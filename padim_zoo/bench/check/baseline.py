@@ -12,6 +12,7 @@ from padim_zoo.atomic import write_text_whole
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
 from padim_zoo.errors import InputError
+from padim_zoo.file_kind import file_kind
 
 KIND = "padim-zoo baseline"
 FORMAT = 1
@@ -56,10 +57,13 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(
             f"cannot read the baseline {path}: {error.strerror}; write one with padim-zoo check --update"
         ) from None
+    except UnicodeDecodeError:
+        raise _refusal(path, file_kind(path)) from None
     except ValueError as error:
-        raise InputError(f"{path} is not a baseline ({error}): expected what padim-zoo check --update writes") from None
+        kind = file_kind(path)
+        raise _refusal(path, f"JSON that is cut off or damaged ({error})" if kind == "JSON" else kind) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise InputError(f"{path} is not a baseline: expected what padim-zoo check --update writes")
+        raise _refusal(path, "JSON of something else")
     if content.get("format") != FORMAT:
         raise InputError(
             f"the baseline {path} has format {content.get('format')}, and this version reads format {FORMAT}: "
@@ -82,6 +86,10 @@ def _benchmarks(benchmarks: Microbenchmarks | None) -> str:
     values = benchmarks.to_dict()
     timings = ",\n".join(f"{_compact(name)}: {_compact(timing)}" for name, timing in sorted(values["timings"].items()))
     return f'{{"machine": {_compact(values["machine"])}, "timings": {{\n{timings}\n}}}}'
+
+
+def _refusal(path: Path, found: str) -> InputError:
+    return InputError(f"{path} is not a baseline but {found}: expected what padim-zoo check --update writes")
 
 
 def _compact(value: Any) -> str:

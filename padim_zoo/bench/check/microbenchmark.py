@@ -10,6 +10,7 @@ from typing import Any
 
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.errors import InputError
+from padim_zoo.file_kind import file_kind
 
 MACHINE_INFO = "padim_zoo"
 """Where in ``machine_info`` benchmarks/conftest.py puts the description of the environment."""
@@ -163,7 +164,9 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
     except OSError as error:
         raise InputError(f"cannot read the benchmarks {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{path} is not what pytest --benchmark-json writes: expected that") from None
+        raise InputError(
+            f"{path} is {file_kind(path)}, which is not what pytest --benchmark-json writes: expected that"
+        ) from None
     if not timings:
         raise InputError(f"{path} holds no benchmark: expected at least one")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from padim_zoo import registry
+from padim_zoo.backbones.adapted import count_adapted, images_adapted_to
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.backbones.stages import default_layers
@@ -138,19 +139,35 @@ def make_plan(suite: Suite) -> Plan:
     # Backbone by backbone, so that each is made once and only one is held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
     order = sorted(runs.values(), key=lambda run: (place_of[run.config.backbone], run.config.layers or ()))
-    return Plan(order, list(combined.values()), _notes_of_sizes(suite.train_sizes, categories))
+    notes = [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
+    return Plan(order, list(combined.values()), tuple(notes))
 
 
-def _notes_of_sizes(sizes: Iterable[int | None], categories: Sequence[Category]) -> tuple[str, ...]:
+def _notes_of_weights(suite: Suite, backbones: Iterable[str], categories: Sequence[Category]) -> Iterator[str]:
+    """What is to be said of thresholds that rest on images which the weights have seen."""
+    for weights in dict.fromkeys(_weights(suite, backbone) for backbone in backbones if suite.fold_count > 1):
+        adapted_to = images_adapted_to(weights)
+        counts = {category.name: count_adapted(adapted_to, category.train) for category in categories}
+        seen = [f"{category.name} ({counts[category.name]} of {len(category.train)})" for category in categories]
+        listed = _listed([text for text, count in zip(seen, counts.values(), strict=True) if count])
+        if listed:
+            yield (
+                f"{Path(weights).name} was adapted to normal images of {listed}: false-alarm rates of thresholds are "
+                "not strictly out of sample there; adapt to some normal images and fit on others"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _notes_of_sizes(sizes: Iterable[int | None], categories: Sequence[Category]) -> Iterator[str]:
     """What is to be said of numbers of images that are larger than there are."""
-    notes = []
     for size in sizes:
         counts = {category.name: len(category.train) for category in categories}
         small = [f"{name} ({count})" for name, count in counts.items() if size is not None and count < size]
         if small:
-            listed = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-            notes.append(f"train_sizes has {size}, more normal images than there are of {listed}: all are taken")
-    return tuple(notes)
+            yield f"train_sizes has {size}, more normal images than there are of {_listed(small)}: all are taken"
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from padim_zoo.backbones.adapted import count_adapted, images_adapted_to, not_out_of_sample
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
@@ -102,13 +103,18 @@ def _share(decisions: np.ndarray) -> float:
     return float(decisions.mean()) if decisions.size else math.nan
 
 
+def _drawn_images(count: int, run: Run) -> np.ndarray:
+    """The normal images that a run may see: as many as it asks for, the first of a shuffle by its seed; sorted."""
+    order = np.random.default_rng(run.config.seed).permutation(count)
+    return np.sort(order[: run.config.train_size])
+
+
 def _drawn(extracted: Extracted, run: Run) -> Extracted:
-    """The features that a run may see: of as many normal images as it asks for, the first of a shuffle by its seed."""
+    """The features of the images that a run may see."""
     if run.config.train_size is None:
         return extracted
     train = extracted.train
-    order = np.random.default_rng(run.config.seed).permutation(len(train.features))
-    features = train.features.images(np.sort(order[: run.config.train_size]))
+    features = train.features.images(_drawn_images(len(train.features), run))
     return extracted._replace(train=replace(train, features=features, cached=min(train.cached, len(features))))
 
 
@@ -248,6 +254,10 @@ class Workbench:
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
             outcome.set_threshold(held_out_scores)
+            images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
+            adapted = count_adapted(images_adapted_to(run.weights), images)
+            if adapted:
+                outcome.notes.append(not_out_of_sample(adapted, n))
         if keep_maps:
             outcome.maps = normal_maps.with_maps(test_maps, judged)
         self._illustrate(outcome, run, truth, small_maps, detector.transform, detector.score_is_map_maximum)

@@ -51,6 +51,8 @@ def combine(
         click.echo(f"{title:<10} {text}")
     rate = calibration.false_alarm_rate
     click.echo(f"threshold  {calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}")
+    if calibration.caveat is not None:
+        click.echo(f"Warning: {calibration.caveat}", err=True)
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 

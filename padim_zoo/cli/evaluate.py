@@ -92,6 +92,8 @@ def evaluate(
     ]
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
+    caveat = None if detector.calibration_ is None else detector.calibration_.caveat
+    notes = [*figures.notes, *([] if caveat is None else [caveat])]
 
     title = f"{source.dataset}, {chosen.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
@@ -107,7 +109,7 @@ def evaluate(
                 "image_auroc_low": low,
                 "image_auroc_high": high,
                 "thresholds": thresholds,
-                "notes": figures.notes,
+                "notes": notes,
             }
         )
         return
@@ -131,7 +133,7 @@ def evaluate(
             for row in thresholds
         ]
     )
-    for note in figures.notes:
+    for note in notes:
         click.echo(f"note: {note}")
 
 

@@ -79,7 +79,7 @@ def finetune(
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.judging import judge
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
-    from padim_zoo.finetune.weights_file import fingerprint_of, write_weights
+    from padim_zoo.finetune.weights_file import write_weights
     from padim_zoo.registry import backbones
 
     of_dataset = any(value is not None for value in (dataset, data_root, categories))
@@ -105,7 +105,7 @@ def finetune(
         adaptation,
         backbone=module.in_precision(kind),
         transform=transform,
-        fingerprint=fingerprint_of(paths),
+        paths=paths,
         comparison=judged,
     )
 

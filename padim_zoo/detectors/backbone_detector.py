@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo.arrays import arrays_up_to
+from padim_zoo.backbones.adapted import count_adapted, images_adapted_to
 from padim_zoo.detectors.backbone_features import BackboneFeatures
 from padim_zoo.detectors.backbone_parameters import Size as Size
 from padim_zoo.detectors.calibration import Calibration, calibrate
@@ -69,6 +71,8 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     n_images_ : int
     image_size_ : tuple of int
         Height and width of the transformed images and of anomaly maps, in pixels.
+    adapted_images_ : int
+        How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     calibration_ : Calibration or None
         Threshold and what it was made from; None until :meth:`calibrate`.
     """
@@ -87,6 +91,9 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     n_images_: int
 
     statistics_: Samples | Moments | None = None
+    adapted_images_: int = 0
+    _adapted_to: frozenset[str] | None = None
+    _region_per_image: bool = False
     _other_views: PatchEmbeddings | None = None
     _model: Model | None = None
 
@@ -142,8 +149,10 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             self._model = None
         if changed - self.scoring - self.modelling:
             self._model = self.statistics_ = self._precision_in_file = None
+        if "roi" in changed:
+            self._region_per_image = False
         if changed & _BACKBONE:
-            self.backbone_ = None
+            self.backbone_ = self._adapted_to = None
 
     def _statistics_if_known(self) -> Samples | Moments | None:
         try:
@@ -158,7 +167,10 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
         Labels ``y`` are those of :meth:`Detector.fit`.
         """
-        return self._add(self._features(normal_images(images, y), fit=True), None)
+        images = normal_images(images, y)
+        self._add(self._features(images, fit=True), None)
+        self.adapted_images_ = count_adapted(self.adapted_to, images)
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._model is not None or self.statistics_ is not None
@@ -183,7 +195,17 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
                 "precision float32 goes on the same on every machine",
                 stacklevel=2,
             )
-        return self._add(self._features(images, fit=True), known)
+        adapted = self.adapted_images_
+        self._add(self._features(images, fit=True), known)
+        self.adapted_images_ = adapted + count_adapted(self.adapted_to, images)
+        return self
+
+    @property
+    def adapted_to(self) -> frozenset[str]:
+        """The hashes of the images that the backbone's weights were adapted to, so far as these say it."""
+        if self._adapted_to is None:
+            self._adapted_to = images_adapted_to(self.build_backbone().weights_source)
+        return self._adapted_to
 
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         embedding = self.draw_embedding() if known is None else self.embedding_
@@ -230,6 +252,8 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         self._other_views = other_views
         self.n_images_ = statistics.n // self.views_of_fit().augmentation.passes
         self.calibration_ = None
+        self.adapted_images_ = 0
+        self._region_per_image = False
         self._model = None
         return self
 
@@ -258,7 +282,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         passes = self.views_of_fit().augmentation.passes
         self._require_other_views()
         with arrays_up_to(largest_array(self._budget())):
-            self.calibration_ = calibrate(
+            found = calibrate(
                 lambda images: self.fit_model(Samples(statistics.embeddings.images(rows_of(images, passes)))),
                 lambda model, images: self.score_views(model, self._views_to_score(statistics.embeddings, images)),
                 statistics.n // passes,
@@ -266,6 +290,13 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
                 folds=folds,
                 seed=self.seed,
             )
+        return self.keep_calibration(found)
+
+    def keep_calibration(self, calibration: Calibration) -> Calibration:
+        """Make it the detector's own, and say where its threshold may not keep its promise."""
+        self.calibration_ = replace(calibration, adapted=self.adapted_images_)
+        if self.calibration_.caveat is not None:
+            warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_
 
     def _require_other_views(self) -> None:
@@ -303,6 +334,12 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         InputError
             If there are no images, or their size after the transform is not that of the fit.
         """
+        if self._region_per_image and roi is None:
+            warnings.warn(
+                f"this {self.name} was fitted with a mask for each image, which its file does not hold: all pixels are "
+                "judged; name the folder of these images' masks by --roi",
+                stacklevel=2,
+            )
         predictions = [self.score_views(self.model_, embeddings) for embeddings in self._batches_to_score(images, roi)]
         return self.with_scale(Prediction.concatenate(predictions))
 
@@ -355,6 +392,12 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
                 )
         return prediction
 
+    @property
+    def region_per_image(self) -> bool:
+        """Whether the fit had a region of interest for each image, in a folder."""
+        region = self.region_of_interest()
+        return self._region_per_image if region is None else not region.common
+
     # -- files -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
@@ -393,6 +436,10 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         with arrays_up_to(largest_array(self._budget())):
             arrays, own = self.model_arrays(resumable=resumable, half=dtype == "float16")
         return contents_of(self, arrays, own)
+
+    def take_over(self, *, adapted_to: frozenset[str], adapted_images: int, region_per_image: bool) -> None:
+        """What a file says of the fit, beside the model."""
+        self._adapted_to, self.adapted_images_, self._region_per_image = adapted_to, adapted_images, region_per_image
 
     @classmethod
     def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:

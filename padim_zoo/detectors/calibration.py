@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from padim_zoo.backbones.adapted import not_out_of_sample
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
@@ -45,6 +46,9 @@ class Calibration:
         detector that makes no maps.
     scores : ndarray (n,), float32
         Out-of-fold score of each normal image, in the order of the fit.
+    adapted : int
+        How many of these images the weights of the backbone were adapted to, so far as that is known; their scores
+        are not those of new images.
     """
 
     threshold: float
@@ -53,12 +57,20 @@ class Calibration:
     map_low: float | None
     map_high: float | None
     scores: np.ndarray
+    adapted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """All but the scores, for JSON."""
         values = asdict(self)
         del values["scores"]
+        if not self.adapted:
+            del values["adapted"]
         return values
+
+    @property
+    def caveat(self) -> str | None:
+        """Why the threshold may not keep its promise."""
+        return not_out_of_sample(self.adapted, len(self.scores)) if self.adapted else None
 
 
 def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:

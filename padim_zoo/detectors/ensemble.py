@@ -249,7 +249,8 @@ class Ensemble(Detector):
         threshold = float(conformal_threshold(scores, rate))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)
-        self.calibration_ = Calibration(threshold, float(rate), calibrations[0].folds, low, high, scores)
+        adapted = max(one.adapted for one in calibrations)
+        self.calibration_ = Calibration(threshold, float(rate), calibrations[0].folds, low, high, scores, adapted)
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------

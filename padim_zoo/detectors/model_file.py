@@ -52,6 +52,10 @@ def contents_of(
     if region is not None and region.mask is not None:
         header["roi"] = region.mask.shape
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
+    if detector.region_per_image:
+        header["region_per_image"] = True
+    if detector.adapted_to:
+        header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
     return header, written
 
@@ -111,6 +115,11 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     detector.image_size_ = (header["image_size"][0], header["image_size"][1])
     detector.n_images_ = header["n_images"]
     detector.restore(file)
+    detector.take_over(
+        adapted_to=frozenset(header.get("adapted_to", ())),
+        adapted_images=header.get("adapted_images", 0),
+        region_per_image=header.get("region_per_image", False),
+    )
     detector.calibration_ = calibration_in(file)
     return detector
 

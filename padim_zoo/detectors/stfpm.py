@@ -230,8 +230,7 @@ class STFPM(BackboneDetector[Pupil]):
         if prediction.regions is not None:
             pixels = prediction.maps[prediction.regions]
         low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
-        self.calibration_ = Calibration(threshold, float(rate), 1, low, high, prediction.scores)
-        return self.calibration_
+        return self.keep_calibration(Calibration(threshold, float(rate), 1, low, high, prediction.scores))
 
     @torch.no_grad()
     def score(self, model: Pupil, embeddings: PatchEmbeddings) -> Prediction:

@@ -33,6 +33,11 @@ class Adaptation:
     held_out: np.ndarray
     story: dict[str, Any]
 
+    @property
+    def seen(self) -> np.ndarray:
+        """Indices of the images that had a part in it: held-out ones too where these chose the epoch."""
+        return np.union1d(self.used, self.held_out) if "best_epoch" in self.story else self.used
+
 
 def hold_out(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut images in two.

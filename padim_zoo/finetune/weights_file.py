@@ -12,14 +12,12 @@ from safetensors.torch import save_file
 
 import padim_zoo
 from padim_zoo.atomic import write_whole
+from padim_zoo.backbones.adapted import ADAPTED_TO, HEADER, hashes_of
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.transform import Transform
 from padim_zoo.finetune.adaptation import Adaptation
 from padim_zoo.finetune.judging import Comparison
-
-HEADER = "padim_zoo_finetune"
-"""The entry of the file's header that says how it was made, a JSON document."""
 
 
 def write_weights(
@@ -28,7 +26,7 @@ def write_weights(
     *,
     backbone: Backbone,
     transform: Transform,
-    fingerprint: str,
+    paths: Sequence[Path],
     comparison: Comparison,
 ) -> dict[str, Any]:
     """Write an adapted backbone's weights, whole or not at all.
@@ -42,8 +40,8 @@ def write_weights(
         What was adapted.
     transform : Transform
         Of the images.
-    fingerprint : str
-        Of their files.
+    paths : sequence of Path
+        Their files.
     comparison : Comparison
         What it was found to be worth.
 
@@ -63,7 +61,8 @@ def write_weights(
         "transform": transform.to_dict(),
         "images": len(adaptation.used),
         "held_out_images": len(adaptation.held_out),
-        "data_fingerprint": fingerprint,
+        "data_fingerprint": fingerprint_of(paths),
+        ADAPTED_TO: hashes_of([paths[index] for index in adaptation.seen]),
         "judged": comparison.to_dict(),
         "padim_zoo": padim_zoo.__version__,
         "torch": torch.__version__,

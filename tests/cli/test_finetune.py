@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
 
+import padim_zoo
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cli.main import main
 from padim_zoo.registry import backbones
@@ -71,6 +73,8 @@ def test_the_weights_go_into_fit(root, tmp_path, method):
     assert header["method"] == method
     assert header["backbone"] == "builtin"
     assert (header["images"], header["held_out_images"]) == (10, 2)
+    # Held-out images choose the epoch of a training, and have no part in discriminants.
+    assert len(header["adapted_to"]) == (10 if method == "discriminants" else 12)
     assert str(tmp_path) not in json.dumps(header)
 
     good = root / "stripes" / "train" / "good"
@@ -78,6 +82,38 @@ def test_the_weights_go_into_fit(root, tmp_path, method):
     assert "12 normal images" in told
     run("finetune", good, "--output", again, *options)
     assert again.read_bytes() == weights.read_bytes()
+
+
+def test_a_threshold_on_images_that_the_weights_have_seen_is_told(root, tmp_path):
+    good = sorted((root / "stripes" / "train" / "good").iterdir())
+    weights, model = tmp_path / "my.safetensors", tmp_path / "m.safetensors"
+    run("finetune", *good[:8], "--output", weights, "--held-out", "0.25", *SMALL)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for number, path in enumerate(good):
+        shutil.copy(path, copies / f"copy{number:02}.png")
+    told = run("fit", copies, "--weights", weights, "--output", model, *SMALL)
+    assert "Warning: the weights were adapted to 6 of the 12 normal images of this fit: the threshold's" in told
+    test = tmp_path / "data" / "stripes" / "test"
+    shutil.copytree(root / "stripes" / "test" / "good", test / "good")
+    shutil.copytree(good[0].parent, test.parent / "train" / "good")
+    shutil.copytree(test / "good", test / "cut")
+    told = run("evaluate", model, "--data-root", test.parents[1])
+    assert "note: the weights were adapted to 6 of the 12 normal images of this fit" in told
+    told = run("update", model, *good[8:])
+    assert "adapted to 6 of the 16 normal images" in told
+    told = run("update", model, *good[:8])
+    assert "adapted to 12 of the 24 normal images" in told
+
+    bench = ("bench", "--data-root", test.parents[1], "--estimators", "full", "--weights", weights, *SMALL)
+    told = run(*bench, "--folds", "2", "--output", tmp_path / "runs")
+    assert "my.safetensors was adapted to normal images of stripes (6 of 12)" in told
+    assert "adapted to 6 of the 12 normal images" in " ".join(told.split())
+    assert "adapted" not in run(*bench, "--output", tmp_path / "runs-without-thresholds")
+    told = run("fit", *good[8:], "--weights", weights, "--output", model, *SMALL)
+    assert "Warning" not in told
+    assert padim_zoo.load(model).calibration_.caveat is None
+    assert "Warning" not in run("fit", *good, "--output", model, *SMALL)
 
 
 def test_a_checkpoint_is_no_part_of_the_result(root, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,14 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
         found = loaded.predict(given)
     else:
         assert loaded.roi is None
-        found = loaded.predict(given, roi=roi)
+        with pytest.warns(UserWarning, match="fitted with a mask for each image.* all pixels are judged"):
+            loaded.predict(given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = loaded.predict(given, roi=roi)
+        loaded.save(tmp_path / "again.safetensors")
+        with pytest.warns(UserWarning, match="a mask for each image"):
+            load(tmp_path / "again.safetensors").predict(given[:1])
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
     if expected.maps is not None:
         np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-3, atol=1e-5)

@@ -8,19 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean
-from threading import Lock
 
 import torch
-from torch import Tensor
 
 import padim_zoo
-from padim_zoo.bench.run import RESULTS_VERSION
 from padim_zoo.caches import Caches
 from padim_zoo.data.image_cache import Account
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
-from padim_zoo.feature_cache import Entry, FeatureCache
+from padim_zoo.feature_cache import FeatureCache, Stack, entries_of
 from padim_zoo.features import Features
 from padim_zoo.processor import processor_name
 
@@ -80,12 +77,12 @@ def extract(
     if cache is None or cache_key is None:
         return compute(samples)
     conditions = _conditions(batch_size)
-    stack = _Stack(len(samples))
+    stack = Stack(len(samples))
     keys = [""] * len(samples)
 
     def recall(index: int) -> tuple[float, str] | None:
         """Time and conditions of an image whose features are now in the stack."""
-        keys[index] = cache.key(samples[index].path, f"{cache_key} {RESULTS_VERSION}")
+        keys[index] = cache.key(samples[index].path, cache_key)
         entry = cache.read(keys[index])
         return (entry.seconds, entry.conditions) if entry is not None and stack.put(index, entry) else None
 
@@ -98,7 +95,7 @@ def extract(
     missing = [index for index, found in enumerate(recalled) if found is None]
     if missing:
         computed = compute([samples[index] for index in missing])
-        entries = [Entry(maps, size, computed.seconds_per_image, conditions) for maps, size in _images(computed)]
+        entries = entries_of(computed.features, computed.seconds_per_image, conditions)
         for index, entry in zip(missing, entries, strict=True):
             cache.write(keys[index], entry)
         cache.trim()
@@ -147,42 +144,3 @@ def seconds_without(seconds: float, account: Account) -> float:
     if torch.cuda.is_available():
         return max(seconds, account.saved / workers)
     return seconds + (account.saved - account.spent) / min(workers, torch.get_num_threads())
-
-
-def _images(extraction: Extraction) -> list[tuple[tuple[Tensor, ...], tuple[int, int]]]:
-    """Maps (H_l, W_l, C_l), or (V, H_l, W_l, C_l) of V > 1 views, and the size, of each image."""
-    layers = [layer.permute(0, 2, 3, 1) for layer in extraction.features.maps]
-    if extraction.features.views > 1:
-        views = extraction.features.views
-        layers = [layer.reshape(-1, views, *layer.shape[1:]) for layer in layers]
-    return [(maps, extraction.features.image_size) for maps in zip(*layers, strict=True)]
-
-
-class _Stack:
-    """Features of a number of images, filled in any order by any thread; the first decides the shapes."""
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._layers: list[Tensor] = []
-        self._image_size = (0, 0)
-        self._lock = Lock()
-
-    def put(self, index: int, entry: Entry) -> bool:
-        """Copy one image into its place, unless its shapes are not those of the others."""
-        with self._lock:
-            if not self._layers:
-                self._layers = [torch.empty(self._images, *layer.shape) for layer in entry.maps]
-                self._image_size = entry.image_size
-        shapes = [layer.shape[1:] for layer in self._layers]
-        if entry.image_size != self._image_size or [layer.shape for layer in entry.maps] != shapes:
-            return False
-        for layer, found in zip(self._layers, entry.maps, strict=True):
-            layer[index] = found
-        return True
-
-    @property
-    def features(self) -> Features:
-        """All images, channels last in memory as networks leave them."""
-        views = self._layers[0].shape[1] if self._layers[0].ndim == 5 else 1
-        maps = [layer.flatten(0, 1) if layer.ndim == 5 else layer for layer in self._layers]
-        return Features(tuple(layer.permute(0, 3, 1, 2) for layer in maps), self._image_size, views)

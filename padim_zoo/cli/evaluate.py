@@ -12,6 +12,7 @@ import click
 from padim_zoo.cli.options import (
     DatasetChoice,
     PictureChoice,
+    cache_option,
     dataset_options,
     picture_options,
     plugin_option,
@@ -41,6 +42,7 @@ FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pi
 @roi_option
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@cache_option
 @plugin_option
 def evaluate(
     model: Path,
@@ -52,6 +54,7 @@ def evaluate(
     roi: Path | None,
     batch_size: int,
     device: str,
+    cache: bool,
 ) -> None:
     """Judge a saved detector on the test images of a data set.
 
@@ -61,6 +64,7 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
+    from padim_zoo.caches import Caches
     from padim_zoo.data.loading import masks
     from padim_zoo.detectors import load
 
@@ -73,6 +77,8 @@ def evaluate(
             "test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
+    if cache:
+        detector.cache = Caches.usual()
     folder = None
     if pictures.kinds and output is not None:
         from padim_zoo.cli.pictures import picture_folder

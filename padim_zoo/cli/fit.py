@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from padim_zoo.cli.options import (
     DatasetChoice,
     amount_of_memory,
+    cache_option,
     comma_separated,
     dataset_options,
     pixels,
@@ -54,6 +55,7 @@ from padim_zoo.errors import InputError
     help="Type of the factors in the file.  [default: float16, where that is accurate enough]",
 )
 @click.option("--resumable", is_flag=True, help="Save what it takes to go on fitting with more images.")
+@cache_option
 @click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
 @plugin_option
@@ -69,6 +71,7 @@ def fit(
     folds: int,
     resumable: bool,
     model_dtype: str | None,
+    cache: bool,
     **parameters: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -79,6 +82,7 @@ def fit(
     The threshold comes from the scores that the normal images get when they are left out of the fit, fold by fold: at
     most the share --fpr of new normal images will exceed it.
     """
+    from padim_zoo.caches import Caches
     from padim_zoo.cli.inputs import normal_image_files
     from padim_zoo.registry import detectors
 
@@ -96,7 +100,10 @@ def fit(
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     started = time.perf_counter()
-    model: Any = detectors.create(detector, **chosen).fit(paths)
+    model: Any = detectors.create(detector, **chosen)
+    if cache:
+        model.cache = Caches.usual()
+    model.fit(paths)
     calibration, why_none = None, ""
     try:
         calibration = model.calibrate(false_alarm_rate=fpr, folds=folds)

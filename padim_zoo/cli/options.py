@@ -187,6 +187,13 @@ def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str |
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+cache_option = click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep features and resized images on disk for the next time: padim-zoo cache info.",
+)
+
 roi_option = click.option(
     "--roi",
     type=click.Path(path_type=Path),

@@ -53,6 +53,12 @@ class Row:
     type=click.Choice(["torch", "onnx", "openvino"]),
     help="Of MODEL, if padim-zoo export wrote it.  [default: by its suffix]",
 )
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Read what fit and evaluate have kept of these images; new images leave nothing behind.",
+)
 @plugin_option
 @click.pass_context
 def predict(
@@ -69,6 +75,7 @@ def predict(
     batch_size: int,
     device: str,
     runtime: str | None,
+    cache: bool,
 ) -> None:
     """Score images with a saved detector, or an exported one; draw heat maps on request.
 
@@ -85,7 +92,7 @@ def predict(
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
-    detector = _detector(model, runtime, device, batch_size)
+    detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     judges = region_given(detector, roi)
@@ -120,15 +127,19 @@ def predict(
         ctx.exit(SOME_FAILED)
 
 
-def _detector(model: Path, runtime: str | None, device: str, batch_size: int) -> Any:
+def _detector(model: Path, runtime: str | None, device: str, batch_size: int, cache: bool) -> Any:
     """What scores images: a detector, or an exported one, which needs no torch."""
     from padim_zoo.export.runtimes import ExportedModel, runtime_of
 
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
         return ExportedModel(model, runtime)
+    from padim_zoo.caches import Caches
     from padim_zoo.detectors import load
 
-    return load(model, device=device, batch_size=batch_size)
+    detector = load(model, device=device, batch_size=batch_size)
+    if cache:
+        detector.cache = Caches.usual(writes=False)
+    return detector
 
 
 def _predictions(

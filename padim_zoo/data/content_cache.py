@@ -58,6 +58,8 @@ class ContentCache:
     ----------
     folder : Path
         That of this kind; it may not exist yet.
+    writes : bool
+        As the parameter; False from when it turned out that nothing can be.
     """
 
     kind: ClassVar[str]
@@ -69,7 +71,7 @@ class ContentCache:
         self.root = cache_folder() if root is None else root
         self.folder = self.root / self.kind
         self.limit = cache_limit() if limit is None else limit
-        self._writable = writes
+        self.writes = writes
         self._written = 0
 
     def key(self, path: Path, decisive: str) -> str:
@@ -110,7 +112,7 @@ class ContentCache:
 
     def write_tensors(self, key: str, known: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
         """Keep an entry of JSON and contiguous tensors; where that is impossible, say so once and go on without."""
-        if not self._writable:
+        if not self.writes:
             return
         about = json.dumps(known, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
@@ -118,7 +120,7 @@ class ContentCache:
         try:
             write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
         except (InputError, SafetensorError) as error:
-            self._writable = False
+            self.writes = False
             if self.root not in _told:
                 _told.add(self.root)
                 why = " ".join(str(error).split())

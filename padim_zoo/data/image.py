@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import PIL
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from padim_zoo.errors import InputError
 
@@ -77,6 +79,13 @@ def stored_size(path: str | Path) -> tuple[int, int] | None:
         except Exception:  # as of _open, but it is for whoever decodes the file to say so
             return None
     return height, width
+
+
+@functools.cache
+def decoder() -> str:
+    """What decides pixels besides the file: Pillow, and the libraries that it decodes with."""
+    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "libtiff", "webp")]
+    return "; ".join([f"Pillow {PIL.__version__}", *libraries])
 
 
 def image_mode(path: str | Path) -> str:

@@ -7,19 +7,16 @@ augmentation share them.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
-from PIL import features
 
 from padim_zoo.data.content_cache import ContentCache
-from padim_zoo.data.image import read_image, stored_size
+from padim_zoo.data.image import decoder, read_image, stored_size
 from padim_zoo.data.transform import Transform
 from padim_zoo.processor import processor_name
 
@@ -122,11 +119,4 @@ class ImageCache(ContentCache):
         left, wide = transform.resized_size(height, width)
         if height * width < LEAST_PIXELS or height * width < LEAST_RATIO * left * wide:
             return None
-        return self.key(path, f"resize {transform.resize} {decoder()}")
-
-
-@functools.cache
-def decoder() -> str:
-    """What decides pixels besides the file, and how long it takes to make them: libraries and the processor."""
-    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "libtiff", "webp")]
-    return "; ".join([f"Pillow {PIL.__version__}", *libraries, processor_name()])
+        return self.key(path, f"resize {transform.resize} {decoder()} {processor_name()}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from padim_zoo.errors import InputError
 
 _BATCHES_AHEAD = 2
 _IMAGE_KEY = "image"
+
+Found = TypeVar("Found")
 
 
 def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
@@ -97,9 +99,69 @@ def view_batches(
     InputError
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
+    batches: Iterator[Batch[Recalled]]
+    batches = mixed_batches(images, transform, batch_size, looks, roi=roi, workers=workers, cache=cache)
+    for batch in batches:
+        assert batch.pixels is not None
+        yield batch.pixels, batch.regions
 
-    def prepare(image: Path | np.ndarray, name: str) -> _Prepared:
+
+class Recalled(Protocol):
+    """What is known of an image, so that its pixels are not wanted."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width after the transform."""
+
+
+Known = TypeVar("Known", bound=Recalled)
+
+
+class Batch(NamedTuple, Generic[Known]):
+    """Some images in order: what is known of them, or their pixels.
+
+    Attributes
+    ----------
+    known : list of Known or None
+        One for each image.
+    paths : list of Path or None
+        The files of those that are not known; None for images in memory.
+    pixels, regions
+        The views of those, as :func:`view_batches` gives them; None if there are none.
+    """
+
+    known: list[Known | None]
+    paths: list[Path | None]
+    pixels: Tensor | None
+    regions: Tensor | None
+
+
+def mixed_batches(
+    images: Any,
+    transform: Transform,
+    batch_size: int,
+    looks: Looks,
+    *,
+    roi: RegionOfInterest | None = None,
+    workers: int | None = None,
+    cache: ImageCache | None = None,
+    recall: Callable[[Path], Known | None] | None = None,
+) -> Iterator[Batch[Known]]:
+    """As :func:`view_batches`, without the pixels of images of which enough is known.
+
+    Parameters
+    ----------
+    images, transform, batch_size, looks, roi, workers, cache
+        As of :func:`view_batches`.
+    recall : callable, optional
+        What is known of the image in a file, or None; called in the threads that decode, a few batches ahead.
+    """
+
+    def prepare(image: Path | np.ndarray, name: str) -> _Prepared | Known:
         path = image if isinstance(image, Path) else None
+        known = recall(path) if path is not None and recall is not None else None
+        if known is not None:
+            return known
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
             mask = None if roi is None else roi.mask_of(path, name, size)
@@ -109,9 +171,9 @@ def view_batches(
         return _Prepared(*looks.of(pixels, transform, mask, name))
 
     first: tuple[str, tuple[int, ...]] | None = None
-    batch: list[_Prepared] = []
-    for name, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or usual_workers()):
-        size = found.views.shape[1:3]
+    batch: list[tuple[Path | None, _Prepared | Known]] = []
+    for name, path, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or usual_workers()):
+        size = found.image_size
         if first is None:
             first = name, size
         elif size != first[1]:
@@ -119,14 +181,14 @@ def view_batches(
                 f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(size)} (height x width) after "
                 "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
             )
-        batch.append(found)
+        batch.append((path, found))
         if len(batch) == batch_size:
-            yield _stack(batch)
+            yield _batch(batch)
             batch = []
     if first is None:
         raise InputError("no images were given: expected at least one")
     if batch:
-        yield _stack(batch)
+        yield _batch(batch)
 
 
 def masks(samples: Sequence[Sample], transform: Transform, workers: int | None = None) -> list[np.ndarray | None]:
@@ -158,13 +220,18 @@ class _Prepared(NamedTuple):
     views: np.ndarray
     regions: np.ndarray | None
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width after the transform."""
+        return int(self.views.shape[1]), int(self.views.shape[2])
+
 
 def _prepared(
-    images: Any, prepare: Callable[[Path | np.ndarray, str], _Prepared], ahead: int, workers: int
-) -> Iterator[tuple[str, _Prepared]]:
-    """Name of each image and what is prepared of it, in order, at most ``ahead`` of them in the making."""
+    images: Any, prepare: Callable[[Path | np.ndarray, str], Found], ahead: int, workers: int
+) -> Iterator[tuple[str, Path | None, Found]]:
+    """Name and file of each image and what is prepared of it, in order, at most ``ahead`` of them in the making."""
 
-    def load(image: Path | np.ndarray, name: str) -> _Prepared:
+    def load(image: Path | np.ndarray, name: str) -> Found:
         try:
             return prepare(image, name)
         except CropError as error:
@@ -174,23 +241,23 @@ def _prepared(
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:
-            yield name, load(image, name)
+            yield name, _path(image), load(image, name)
         return
     sources = chain(first_two, sources)
     executor = ThreadPoolExecutor(workers)
     try:
-        pending: deque[tuple[str, Future[_Prepared]]] = deque()
+        pending: deque[tuple[str, Path | None, Future[Found]]] = deque()
 
         def submit(count: int) -> None:
             for name, image in islice(sources, count):
-                pending.append((name, executor.submit(load, image, name)))
+                pending.append((name, _path(image), executor.submit(load, image, name)))
 
         submit(ahead)
         while pending:
-            name, future = pending.popleft()
+            name, path, future = pending.popleft()
             prepared = future.result()
             submit(1)
-            yield name, prepared
+            yield name, path, prepared
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -248,6 +315,21 @@ def _image_of(element: Any) -> Any:
 
 def _is_batch(item: Any) -> bool:
     return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4
+
+
+def _path(image: Path | np.ndarray) -> Path | None:
+    return image if isinstance(image, Path) else None
+
+
+def _batch(found: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
+    prepared = [image for _, image in found if isinstance(image, _Prepared)]
+    pixels, regions = _stack(prepared) if prepared else (None, None)
+    return Batch(
+        [None if isinstance(image, _Prepared) else image for _, image in found],
+        [path for path, image in found if isinstance(image, _Prepared)],
+        pixels,
+        regions,
+    )
 
 
 def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:

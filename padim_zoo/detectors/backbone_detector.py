@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")
 
+_HARMLESS = {"batch_size", "memory", "cache"}
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
@@ -134,11 +135,11 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     def forget(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size`` and ``memory`` leave everything as it is; :attr:`scoring` parameters drop the threshold, and
+        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters drop the threshold, and
         those of :attr:`modelling` the model too, which is made anew from what is known of the images. All others drop
         the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in the file.
         """
-        changed = set(changed) - {"batch_size", "memory"}
+        changed = set(changed) - _HARMLESS
         if changed:
             self.calibration_ = None
         if "tta" in changed:

@@ -16,6 +16,7 @@ from padim_zoo.data.augmentation import Looks, canonical_operations
 from padim_zoo.data.loading import view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors.backbone_parameters import BackboneParameters
+from padim_zoo.detectors.recalled import Recaller
 from padim_zoo.features import Features
 
 ACTIVATIONS = 6
@@ -82,23 +83,38 @@ class BackboneFeatures(BackboneParameters):
 
     def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         backbone = self.build_backbone()
-        device = backbone.device
         size = self.batch_size if fitted else self._batch_within_budget(backbone)
-        for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
-            height, width = int(batch.shape[2]), int(batch.shape[3])
-            # All views of an image stay together; the backbone takes no more of them at once than it wants.
-            images_at_once = (backbone.images_at_once(height, width) or size) // looks.count
-            together = max(1, images_at_once) * looks.count
-            for start in range(0, len(batch), together):
-                views = slice(start, start + together)
-                some = None if regions is None else regions[views]
-                with torch.inference_mode():
-                    maps = self.kept(backbone(batch[views].to(device).float().div_(255)), some)
-                yield Features(tuple(layer.float().cpu() for layer in maps), (height, width), looks.count, some)
+        caches = Caches.of(self.cache)
+        key = self._cache_key(fit=fit) if caches.features is not None and roi is None else None
+        if caches.features is None or key is None:
+            for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
+                yield from self._computed(batch, regions, looks.count, size)
+            return
+        looks = self._looks(fit)
+        recaller = Recaller(caches.features, key, lambda batch: self._computed(batch, None, looks.count, size))
+        yield from recaller.features(images, self.transform, max(1, size // looks.count), looks, caches.images)
+
+    def _computed(self, batch: Tensor, regions: Tensor | None, count: int, size: int) -> Iterator[Features]:
+        """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
+        backbone = self.build_backbone()
+        height, width = int(batch.shape[2]), int(batch.shape[3])
+        # All views of an image stay together; the backbone takes no more of them at once than it wants.
+        images_at_once = (backbone.images_at_once(height, width) or size) // count
+        together = max(1, images_at_once) * count
+        for start in range(0, len(batch), together):
+            views = slice(start, start + together)
+            some = None if regions is None else regions[views]
+            with torch.inference_mode():
+                maps = self.kept(backbone(batch[views].to(backbone.device).float().div_(255)), some)
+            yield Features(tuple(layer.float().cpu() for layer in maps), (height, width), count, some)
+
+    def _looks(self, fit: bool) -> Looks:
+        """The views of images of a fit, or of others."""
+        return self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
 
     def _batches(self, images: Any, size: int, *, fit: bool, roi: Any) -> Iterator[tuple[Tensor, Tensor | None, Looks]]:
         """Views of images, with the pixels that count; about ``size`` views at a time."""
-        looks = self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
+        looks = self._looks(fit)
         own = self.region_of_interest()
         region = own if roi is None else RegionOfInterest(roi)
         if own is not None and roi is not None and own.common:

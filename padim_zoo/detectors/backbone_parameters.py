@@ -9,6 +9,7 @@ from typing import Any
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, warn_if_slow
+from padim_zoo.caches import Caches
 from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, Looks, View, parse_operations, views_for_scoring
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
@@ -19,7 +20,7 @@ from padim_zoo.estimators.accumulation import default_budget
 
 Size = int | tuple[int, int] | None
 
-RUNTIME = ("device", "batch_size", "memory")
+RUNTIME = ("device", "batch_size", "memory", "cache")
 """Parameters that change how fast a detector works, not what it finds: a saved model leaves them open."""
 
 
@@ -50,6 +51,10 @@ class BackboneParameters(Detector):
         Bytes that a fit may take beside the backbone; half of what is free by default. What is larger goes to files
         that are mapped, in the cache folder, and that vanish with the process. Fewer than ``batch_size`` images pass
         through the backbone at once when their activations would take more than half of it.
+    cache : bool or Caches
+        Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
+        cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
+        (``roi``, or ``tta`` by rotations or shifts), images alone are kept.
     device : str
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
     precision : str
@@ -92,6 +97,7 @@ class BackboneParameters(Detector):
         sigma: float = 4.0,
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -108,6 +114,7 @@ class BackboneParameters(Detector):
         self.sigma = sigma
         self.batch_size = batch_size
         self.memory = memory
+        self.cache = cache
         self.device = device
         self.precision = precision
         self.augment = augment
@@ -137,6 +144,11 @@ class BackboneParameters(Detector):
         check_whole_number("batch_size", self.batch_size, 1)
         if self.memory is not None:
             check_whole_number("memory", self.memory, 1)
+        if not isinstance(self.cache, (bool, Caches)):
+            raise InputError(
+                f"cache is {self.cache!r}: expected True or False; the environment variable PADIM_ZOO_CACHE names the "
+                "folder"
+            )
         check_sigma(self.sigma)
         if isinstance(self.layers, str):
             raise InputError(f"layers is {self.layers!r}: expected a sequence of names, e.g. ({self.layers!r},)")

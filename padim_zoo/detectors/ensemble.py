@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo import registry
+from padim_zoo.caches import Caches
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
@@ -67,6 +68,16 @@ class Ensemble(Detector):
         self.rule = rule
         self.weights = weights
         self.makes_maps = any(member.makes_maps for member in members)
+
+    @property
+    def cache(self) -> bool | Caches:
+        """That of the members."""
+        return next((member.cache for member in self.members), False)
+
+    @cache.setter
+    def cache(self, cache: bool | Caches) -> None:
+        for member in self.members:
+            member.cache = cache
 
     def check_parameters(self) -> None:
         """Refuse members that cannot score together.

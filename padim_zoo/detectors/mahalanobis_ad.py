@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import stages
+from padim_zoo.caches import Caches
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
@@ -97,7 +98,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         How :meth:`calibrate` makes a threshold: ``"out-of-fold"``, from scores of images that were left out; or
         ``"chi2"``, from the χ² distribution that squared distances have if the features are Gaussian and the
         covariance is known. It needs no images, and promises what it says only as far as that holds.
-    weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
+    weights, layers, seed, resize, crop, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default all
         stages.
 
@@ -127,6 +128,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         crop: Size = 224,
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -144,6 +146,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             sigma=0.0,
             batch_size=batch_size,
             memory=memory,
+            cache=cache,
             device=device,
             precision=precision,
             augment=augment,

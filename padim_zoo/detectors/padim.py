@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.caches import Caches
 from padim_zoo.data.augmentation import Looks
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
@@ -58,7 +59,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     blur_edges : str
         How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
         ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.anomaly_map.EDGES`.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the first
         three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from
         which no threshold can be made.
@@ -97,6 +98,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         blur_edges: str = "symmetric",
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -114,6 +116,7 @@ class PaDiM(BackboneDetector[Gaussian]):
             sigma=sigma,
             batch_size=batch_size,
             memory=memory,
+            cache=cache,
             device=device,
             precision=precision,
             augment=augment,
@@ -131,7 +134,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     def forget(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size`` and ``memory`` leave everything as it is; ``sigma`` and ``blur_edges`` drop the threshold, and
+        ``batch_size``, ``memory`` and ``cache`` leave all as it is; ``sigma``, ``blur_edges`` drop the threshold, and
         ``estimator`` the Gaussians too, which are estimated anew from the statistics of the images. All others drop the
         fit, and those of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
         """

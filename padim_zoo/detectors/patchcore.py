@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.caches import Caches
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.detector import Prediction
@@ -77,7 +78,7 @@ class PatchCore(BackboneDetector[Tensor]):
     levels : int
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
         three are extracted, so that PaDiM shares the features.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`.
 
     Attributes
@@ -108,6 +109,7 @@ class PatchCore(BackboneDetector[Tensor]):
         sigma: float = 4.0,
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -125,6 +127,7 @@ class PatchCore(BackboneDetector[Tensor]):
             sigma=sigma,
             batch_size=batch_size,
             memory=memory,
+            cache=cache,
             device=device,
             precision=precision,
             augment=augment,

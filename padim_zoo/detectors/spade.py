@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import default_layers, stages
+from padim_zoo.caches import Caches
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
@@ -60,7 +61,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         Normal images to compare with, k of the paper; all, where there are fewer.
     levels : int
         The first so many of the layers make the map.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, device, precision, augment, passes, tta, roi
+    weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the
         backbone's usual three, which make the map, and its last stage, which finds the images.
 
@@ -88,6 +89,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         sigma: float = 4.0,
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -105,6 +107,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
             sigma=sigma,
             batch_size=batch_size,
             memory=memory,
+            cache=cache,
             device=device,
             precision=precision,
             augment=augment,

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.trainable import frozen, trainable_network
+from padim_zoo.caches import Caches
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
@@ -80,7 +81,7 @@ class STFPM(BackboneDetector[Pupil]):
         Images of a step of the training.
     checkpoint : str, optional
         File that the state of the training is written to after every epoch, and taken up from; one training each.
-    weights, layers, seed, resize, crop, batch_size, memory, device, precision, augment, passes, tta, roi
+    weights, layers, seed, resize, crop, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. The paper takes 256 × 256 pixels
         without a crop; the default here is that of all detectors, so that they are compared on the same pixels.
 
@@ -112,6 +113,7 @@ class STFPM(BackboneDetector[Pupil]):
         crop: Size = 224,
         batch_size: int = 32,
         memory: int | None = None,
+        cache: bool | Caches = False,
         device: str = "auto",
         precision: str = "auto",
         augment: str | None = None,
@@ -129,6 +131,7 @@ class STFPM(BackboneDetector[Pupil]):
             sigma=0.0,
             batch_size=batch_size,
             memory=memory,
+            cache=cache,
             device=device,
             precision=precision,
             augment=augment,

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from padim_zoo.embedding import PatchEmbeddings, nearest_positions
+from padim_zoo.arrays import filled
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.estimators.cells import Cells
 from padim_zoo.estimators.gaussian import FEW_IMAGES, HALF_ERROR, MEASURED_PATCHES, Gaussian
 from padim_zoo.estimators.nesting import Level, levels
 from padim_zoo.estimators.triangle import distance_error
@@ -39,17 +41,48 @@ class NestedGaussian(Gaussian):
     def __init__(self, mean: PatchEmbeddings, factors: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> None:
         super().__init__(mean)
         self.levels = levels(mean)
-        self._kept = tuple(factors)
+        self._cells = Cells(self.levels)
+        self._weights: list[Tensor] | None = None
+        self._kept: tuple[Tensor, ...] = tuple(factors)
         self._scales = tuple(scales)
-        self._factors = None if scales else self._kept
         self._half_error: float | None = None
 
     @property
+    def weights(self) -> list[Tensor]:
+        """The factors as they are multiplied with, float32; arranged when first wanted.
+
+        Float32 factors are not kept beside them; those in 16 bit are, since they lie in a file.
+        """
+        if self._weights is None:
+            self._weights = self._cells.arrange(self.columns)
+            if not self._scales:
+                self._kept = ()
+        return self._weights
+
+    @property
     def factors(self) -> tuple[Tensor, ...]:
-        """The factors in float32; of a model that was loaded in 16 bit, made when first wanted."""
-        if self._factors is None:
-            self._factors = _widened(self._kept, self._scales)
-        return self._factors
+        """For each level, the columns of F that are its own, at all of its positions; float32."""
+        if self._kept and not self._scales:
+            return self._kept
+
+        def all_of(number: int, level: Level) -> Tensor:
+            positions = torch.arange(len(level.first))
+            shape = (len(positions), len(level.dims), level.own)
+            return filled(shape, torch.float32, lambda rows: self.columns(number, positions[rows]))
+
+        return tuple(all_of(number, level) for number, level in enumerate(self.levels))
+
+    def columns(self, level: int, positions: Tensor) -> Tensor:
+        """The columns of F that belong to a level, at some of its positions (p,).
+
+        Returns
+        -------
+        Tensor (p, channels of this level and coarser ones, channels of this level), float32
+        """
+        if not self._kept:
+            return self._cells.columns(self.weights, level, positions)
+        factor = self._kept[level][positions]
+        return _widened(factor, self._scales[level][positions]) if self._scales else factor
 
     @property
     def half_rounded(self) -> bool:
@@ -57,58 +90,51 @@ class NestedGaussian(Gaussian):
         return bool(self._scales)
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
-        deviations = embeddings - self.mean
-        total = torch.zeros(embeddings.P, embeddings.n)
-        for level, factor in zip(self.levels, self.factors, strict=True):
-            squares = self._of_level(level, factor, deviations)
-            total += squares if level.grid == self.mean.grid else squares[level.patches]
-        return total
+        weights, count = self.weights, len(self._cells.positions[0])
 
-    def _of_level(self, level: Level, factor: Tensor, deviations: PatchEmbeddings) -> Tensor:
-        """What the channels of a level add at each of its positions, (positions, N)."""
-        layers = []
-        for layer in level.layers:
-            grid = deviations.grids[layer]
-            at = None if grid == level.grid else nearest_positions(grid, deviations.grid)[level.first]
-            layers.append((deviations.layers[layer], at))
+        def block(cells: slice) -> tuple[Tensor]:
+            return (self._cells.squared_norms(weights, embeddings, self.mean, cells),)
 
-        def block(positions: slice) -> tuple[Tensor]:
-            parts = [layer[positions if at is None else at[positions]] for layer, at in layers]
-            return ((torch.cat(parts, 2) @ factor[positions]).square_().sum(2),)
-
-        if deviations.n < FEW_IMAGES:
-            return block(slice(0, len(factor)))[0]
-        rows, columns = factor.shape[1:]
-        (squares,) = map_blocks(block, len(factor), 4 * (rows * columns + deviations.n * (rows + columns)))
-        return squares
+        if embeddings.n < FEW_IMAGES:
+            (squares,) = block(slice(0, count))
+        else:
+            (squares,) = map_blocks(block, count, 4 * self._cells.numbers_of_cell(embeddings.n))
+        return squares.flatten(0, 1)[self._cells.of_patches]
 
     def half_error(self) -> float | None:
         """Measured on some patches; None of factors that are in 16 bit already."""
         if self._scales:
             return None
         if self._half_error is None:
-            every = -(-self.mean.P // MEASURED_PATCHES)
-            exact, rounded = (self._whole(factors, every) for factors in (self.factors, _widened(*_halved(self._kept))))
-            self._half_error = distance_error(exact, rounded)
+            some = torch.arange(0, self.mean.P, -(-self.mean.P // MEASURED_PATCHES))
+            columns = [self.columns(number, level.patches[some]) for number, level in enumerate(self.levels)]
+            rounded = [_widened(*_halved(each)) for each in columns]
+            self._half_error = distance_error(self._whole(columns), self._whole(rounded))
         return self._half_error
 
-    def _whole(self, factors: Sequence[Tensor], every: int) -> Tensor:
-        """F (p, D, D) of some patches, coarse channels first."""
-        some = torch.arange(0, self.mean.P, every)
-        whole = torch.zeros(len(some), self.mean.D, self.mean.D)
-        for level, factor in zip(self.levels, factors, strict=True):
+    def _whole(self, columns: Sequence[Tensor]) -> Tensor:
+        """F (p, D, D) of the columns of all levels, coarse channels first."""
+        whole = torch.zeros(len(columns[0]), self.mean.D, self.mean.D)
+        for level, own in zip(self.levels, columns, strict=True):
             stop = len(level.dims)
-            whole[:, :stop, stop - level.own : stop] = factor[level.patches[some]]
+            whole[:, :stop, stop - level.own : stop] = own
         return whole
 
     def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
-        factors, scales = self._kept, self._scales
-        if half and not scales and (self.half_error() or 0.0) <= HALF_ERROR:
-            factors, scales = _halved(factors)
-        elif not half and scales:
+        if half and self._scales:
+            factors, scales = self._kept, self._scales
+        else:
             factors, scales = self.factors, ()
+            if half and (self.half_error() or 0.0) <= HALF_ERROR:
+                factors, scales = map(tuple, zip(*map(_halved, factors), strict=True))
         arrays = {f"factor.{number}": factor for number, factor in enumerate(factors)}
         return arrays | {f"scale.{number}": scale for number, scale in enumerate(scales)}
+
+    def size_in_bytes(self) -> int:
+        numbers = sum(len(level.first) * len(level.dims) * level.own for level in self.levels)
+        scales = sum(len(level.first) * level.own for level in self.levels)
+        halved = self.half_rounded or (self.half_error() or 0.0) <= HALF_ERROR
+        return sum(layer.nbytes for layer in self.mean.layers) + (2 * numbers + 4 * scales if halved else 4 * numbers)
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
@@ -117,12 +143,11 @@ class NestedGaussian(Gaussian):
         return cls(mean, [arrays[f"factor.{number}"] for number in range(count)], scales)
 
 
-def _halved(factors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Factors in 16 bit and the scales of their columns, so that the range of the type never matters."""
-    scales = tuple(factor.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) for factor in factors)
-    halves = tuple((factor / scale.unsqueeze(1)).half() for factor, scale in zip(factors, scales, strict=True))
-    return halves, scales
+def _halved(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """A factor in 16 bit and the scales of its columns, so that the range of the type never matters."""
+    scale = factor.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    return (factor / scale.unsqueeze(1)).half(), scale
 
 
-def _widened(factors: Sequence[Tensor], scales: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(factor.float() * scale.unsqueeze(1) for factor, scale in zip(factors, scales, strict=True))
+def _widened(factor: Tensor, scale: Tensor) -> Tensor:
+    return factor.float() * scale.unsqueeze(1)

@@ -144,3 +144,32 @@ def test_images_that_pass_a_few_at_a_time_give_the_maps_of_all_together(monkeypa
     assert backbone.images_at_once(64, 64) == 2
     for expected, found in zip(together, backbone(images), strict=True):
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_are_those_of_now(dtype: torch.dtype) -> None:
+    if fusion._fused is None or fusion._pack is None:
+        pytest.skip("torch was built without oneDNN")
+    torch.manual_seed(0)
+    network = Residual().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    plain, fused = copy.deepcopy(network).to(dtype), fuse_activations(network, EXAMPLE).to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+
+    def same(images: torch.Tensor, fused: nn.Module = fused) -> bool:
+        return all(
+            torch.allclose(one, other, atol=tolerance, rtol=tolerance)
+            for one, other in zip(plain(images), fused(images), strict=True)
+        )
+
+    small, large = (torch.randn(2, 3, *size).to(dtype, memory_format=torch.channels_last) for size in [(8, 8), (24, 9)])
+    with torch.inference_mode():
+        assert all(same(images) for images in (small, large, small[:1], large))
+    with torch.no_grad():
+        fused.first.weight.mul_(-1)
+        plain.first.weight.mul_(-1)
+        assert same(large)
+        assert same(large, copy.deepcopy(fused))
+        fused.first.weight = nn.Parameter(plain.last.weight[:, :3].contiguous(memory_format=torch.channels_last))
+        plain.first.weight = fused.first.weight
+        assert same(large)
+    assert not any(name.endswith("packed") for name in fused.state_dict())

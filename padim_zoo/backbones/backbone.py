@@ -186,10 +186,20 @@ class Backbone(nn.Module):
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """The maps, float32, of images that pass through the network together."""
-        normalised = (images - self._shift) * self._scale
+        normalised = self._normalised(images)
         with _whole_float32():
             maps = self.network(normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last))
         return [layer.float() for layer in maps]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Images of mean 0 and deviation 1 in each channel, as the images of ImageNet have them."""
+        if is_traced() or not images.is_contiguous(memory_format=torch.channels_last):
+            return (images - self._shift) * self._scale
+        # With the colours innermost in memory, a row of pixels is one long vector, and three numbers are a short one.
+        n, colours, height, width = images.shape
+        shift, scale = (each.flatten().repeat(width) for each in (self._shift, self._scale))
+        rows = images.permute(0, 2, 3, 1).reshape(n * height, width * colours)
+        return rows.sub(shift).mul_(scale).view(n, height, width, colours).permute(0, 3, 1, 2)
 
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""

@@ -52,7 +52,7 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
 
     Yields
     ------
-    Tensor (n, 3, H, W), uint8, contiguous
+    Tensor (n, 3, H, W), uint8, channels last in memory
 
     Raises
     ------
@@ -89,7 +89,7 @@ def view_batches(
 
     Yields
     ------
-    views : Tensor (n·V, 3, H, W), uint8, contiguous
+    views : Tensor (n·V, 3, H, W), uint8, channels last in memory
         The views of one image next to each other.
     regions : Tensor (n·V, H, W), bool, or None
         The pixels that count: of the image and of its region of interest. None where all of them do.
@@ -333,8 +333,9 @@ def _batch(found: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Know
 
 
 def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
-    views = np.concatenate([found.views for found in batch])
-    pixels = torch.from_numpy(np.ascontiguousarray(views.transpose(0, 3, 1, 2)))
+    views = batch[0].views if len(batch) == 1 else np.concatenate([found.views for found in batch])
+    # One image is not copied, unless torch would complain of memory that may not be written to.
+    pixels = torch.from_numpy(np.require(views, requirements=["C", "W"])).permute(0, 3, 1, 2)
     if all(found.regions is None for found in batch):
         return pixels, None
     all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)

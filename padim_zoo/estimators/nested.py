@@ -16,10 +16,13 @@ from torch import Tensor
 from padim_zoo.arrays import filled
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.estimators.cells import Cells
-from padim_zoo.estimators.gaussian import FEW_IMAGES, HALF_ERROR, MEASURED_PATCHES, Gaussian
+from padim_zoo.estimators.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian
 from padim_zoo.estimators.nesting import Level, levels
 from padim_zoo.estimators.triangle import distance_error
-from padim_zoo.parallel import map_blocks
+
+_AT_ONCE_BYTES = 64 * 2**20
+"""Of cells that are scored together. Products of whole batches share their work among threads better than a pool of
+threads shares small blocks, which spends as long on handing them out."""
 
 
 class NestedGaussian(Gaussian):
@@ -91,14 +94,9 @@ class NestedGaussian(Gaussian):
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         weights, count = self.weights, len(self._cells.positions[0])
-
-        def block(cells: slice) -> tuple[Tensor]:
-            return (self._cells.squared_norms(weights, embeddings, self.mean, cells),)
-
-        if embeddings.n < FEW_IMAGES:
-            (squares,) = block(slice(0, count))
-        else:
-            (squares,) = map_blocks(block, count, 4 * self._cells.numbers_of_cell(embeddings.n))
+        cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
+        parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
+        squares = torch.cat([self._cells.squared_norms(weights, embeddings, self.mean, part) for part in parts])
         return squares.flatten(0, 1)[self._cells.of_patches]
 
     def half_error(self) -> float | None:

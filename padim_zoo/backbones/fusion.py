@@ -87,7 +87,14 @@ class FusedConvolution(nn.Conv2d):
             found: Tensor = super().forward(maps)
             found = found if other is None else found + other
             return torch.relu_(found) if self.relu else found
-        where: tuple[Any, ...] = (self._packed_for(maps), self.bias, self.padding, self.stride, self.dilation, self.groups)
+        where: tuple[Any, ...] = (
+            self._packed_for(maps),
+            self.bias,
+            self.padding,
+            self.stride,
+            self.dilation,
+            self.groups,
+        )
         if other is None:
             found = _fused(maps, *where, "relu" if self.relu else "none", [], "")
         else:
@@ -110,7 +117,7 @@ class FusedConvolution(nn.Conv2d):
         return packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_packed"}
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
     def _shape_of_result(self, maps: Tensor) -> tuple[int, ...]:
         padding = cast("tuple[int, ...]", self.padding)

@@ -19,12 +19,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from padim_zoo.arrays import filled
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.estimators.nesting import Level
-
-Columns = Callable[[int, Tensor], Tensor]
-"""Gives the columns of F that belong to a level, (p, rows, own), at some of its positions (p,), float32."""
+from padim_zoo.estimators.statistics import Samples, Statistics
+from padim_zoo.parallel import map_blocks
 
 
 class Cells:
@@ -44,6 +42,8 @@ class Cells:
         For each level, the position in each slot; 0 for those that are filled in.
     children : list of int
         How many slots of a level lie in one slot of the level before; 1 for the first.
+    inside : list of int
+        How many lie in one slot of the first level.
     """
 
     def __init__(self, nested: Sequence[Level]) -> None:
@@ -59,6 +59,7 @@ class Cells:
             table[parents[order], ranks] = order
             slots.append(table[slots[-1]].flatten())
             self.children.append(table.shape[1])
+        self.inside = [prod(self.children[: level + 1]) for level in range(len(nested))]
         self.positions = [slot.clamp_min(0) for slot in slots]
         self._absent = [None if bool((slot >= 0).all()) else slot < 0 for slot in slots]
         self._slots = [_inverse(slot, len(level.first)) for slot, level in zip(slots, nested, strict=True)]
@@ -73,29 +74,71 @@ class Cells:
         for level in reversed(range(len(own) - 1)):
             self._widths[level] += self.children[level + 1] * self._widths[level + 1]
 
-    def arrange(self, columns: Columns) -> list[Tensor]:
-        """The weights (slots, own, width) of each level."""
+    def weights(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """The weights (slots, own, width) of each level at some cells, which are slots of the first level.
 
-        def weights(level: int, at: int, slots: slice) -> Tensor:
-            """What the channels of a level have to do with the slots of the level ``at`` and all inside them."""
-            found = columns(at, self.positions[at][slots])[:, self._rows[level]]
-            absent = self._absent[at]
-            if absent is not None:
-                found[absent[slots]] = 0
-            if at + 1 == len(self.nested):
-                return found.contiguous()
-            count = self.children[at + 1]
-            inside = weights(level, at + 1, slice(slots.start * count, slots.stop * count))
-            return torch.cat([found, inside.unflatten(0, (-1, count)).transpose(1, 2).flatten(2)], 2)
+        Parameters
+        ----------
+        columns : sequence of Tensor (slots, rows, own)
+            For each level, the columns of F that are its own in all its slots of these cells.
+        """
+        found = []
+        for level, rows in enumerate(self._rows):
+            weights = columns[-1][:, rows]
+            for at in range(len(columns) - 2, level - 1, -1):
+                weights = torch.cat([columns[at][:, rows], side_by_side(weights, self.children[at + 1])], 2)
+            found.append(weights.contiguous())
+        return found
 
-        return [
-            filled(
-                (len(self.positions[level]), self.nested[level].own, self._widths[level]),
-                torch.float32,
-                lambda slots, level=level: weights(level, level, slots),  # type: ignore[misc]
-            )
-            for level in range(len(self.nested))
-        ]
+    def arrange(self, columns: Callable[[slice], Sequence[Tensor]], bytes_per_cell: int = 0) -> list[Tensor]:
+        """The weights of each level, made cell by cell.
+
+        Parameters
+        ----------
+        columns : callable
+            Gives :meth:`weights` what it takes, of a slice of cells.
+        bytes_per_cell : int
+            Memory that it works in, beside its results.
+        """
+
+        def block(cells: slice) -> tuple[Tensor, ...]:
+            given = columns(cells)
+            for absent, inside, own in zip(self._absent, self.inside, given, strict=True):
+                if absent is not None:
+                    own[absent[cells.start * inside : cells.stop * inside]] = 0
+            weights = self.weights(given)
+            return tuple(each.view(cells.stop - cells.start, -1, *each.shape[1:]) for each in weights)
+
+        whole = map_blocks(block, len(self.positions[0]), bytes_per_cell + 8 * self.numbers_of_cell(0))
+        return [each.flatten(0, 1) for each in whole]
+
+    def scatters(self, statistics: Statistics, cells: slice) -> list[Tensor]:
+        """For each level, the columns of the scatter matrices (slots, rows, own) that its own channels have."""
+        slots = [slice(cells.start * inside, cells.stop * inside) for inside in self.inside]
+        if not isinstance(statistics, Samples):
+            positions = [positions[some] for positions, some in zip(self.positions, slots, strict=True)]
+            whole = (statistics.scatter(level.first[at]) for level, at in zip(self.nested, positions, strict=True))
+            return [
+                scatter[:, level.dims[:, None], level.dims[-level.own :]]
+                for scatter, level in zip(whole, self.nested, strict=True)
+            ]
+        samples: list[Tensor] = []
+        found = []
+        for level, some in enumerate(slots):
+            samples.append(self._deviations(level, some, statistics.embeddings, statistics.mean).double())
+            products = []
+            for coarser, theirs in enumerate(samples):
+                # Samples of a coarser position are multiplied with those of all inside it, and not repeated for each.
+                count = self.inside[level] // self.inside[coarser]
+                products.append(apart(theirs.mT @ side_by_side(samples[level], count), count))
+            found.append(torch.cat(products, 1))
+        return found
+
+    def _deviations(self, level: int, slots: slice, embeddings: PatchEmbeddings, mean: PatchEmbeddings) -> Tensor:
+        """A level's own channels about their mean in some of its slots, (slots, n, own)."""
+        positions = self.positions[level][slots]
+        parts = [embeddings.layers[n][positions] - mean.layers[n][positions] for n in self._own_layers[level]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def columns(self, weights: Sequence[Tensor], level: int, positions: Tensor) -> Tensor:
         """The columns of F (p, rows, own) that belong to a level at some positions (p,): :meth:`arrange` undone."""
@@ -113,32 +156,41 @@ class Cells:
     def squared_norms(
         self, weights: Sequence[Tensor], embeddings: PatchEmbeddings, mean: PatchEmbeddings, cells: slice
     ) -> Tensor:
-        """‖Fᵀδ‖² at all finest slots of some slots of the first level, (cells, finest slots in one, N)."""
+        """‖Fᵀδ‖² at all finest slots of some cells, (cells, finest slots in one, N)."""
         total = inherited = None
         for level, weight in enumerate(weights):
-            inside = prod(self.children[: level + 1])
-            slots = slice(cells.start * inside, cells.stop * inside)
-            positions = self.positions[level][slots]
-            parts = [embeddings.layers[n][positions] - mean.layers[n][positions] for n in self._own_layers[level]]
-            found = (parts[0] if len(parts) == 1 else torch.cat(parts, 2)) @ weight[slots]
-            count, own = self.children[level], self.nested[level].own
+            slots = slice(cells.start * self.inside[level], cells.stop * self.inside[level])
+            found = self._deviations(level, slots, embeddings, mean) @ weight[slots]
+            own = self.nested[level].own
+            count, n, width = self.children[level], found.shape[1], found.shape[2]
             if inherited is not None:
-                found.unflatten(0, (-1, count)).add_(inherited.unflatten(2, (count, -1)).transpose(1, 2))
+                found.view(-1, count, n, width).add_(inherited.view(-1, n, count, width).transpose(1, 2))
             squares = found[:, :, :own].square().sum(2)
             if total is not None:
-                squares = (squares.unflatten(0, (-1, count)) + total.unsqueeze(1)).flatten(0, 1)
+                squares = (squares.view(-1, count, n) + total.unsqueeze(1)).flatten(0, 1)
             total, inherited = squares, found[:, :, own:]
         assert total is not None
-        return total.unflatten(0, (cells.stop - cells.start, -1))
+        return total.view(cells.stop - cells.start, -1, total.shape[1])
 
     def numbers_of_cell(self, n: int) -> int:
         """How many numbers scoring n images touches at one slot of the first level."""
-        inside = [prod(self.children[: level + 1]) for level in range(len(self.children))]
         own = [level.own for level in self.nested]
         return sum(
             count * (width * rows + 2 * n * (width + rows))
-            for count, width, rows in zip(inside, self._widths, own, strict=True)
+            for count, width, rows in zip(self.inside, self._widths, own, strict=True)
         )
+
+
+def side_by_side(matrices: Tensor, count: int) -> Tensor:
+    """Every ``count`` matrices of (slots, rows, columns) as one, (slots / count, rows, count · columns)."""
+    slots, rows, columns = matrices.shape
+    return matrices.view(slots // count, count, rows, columns).transpose(1, 2).flatten(2)
+
+
+def apart(matrices: Tensor, count: int) -> Tensor:
+    """:func:`side_by_side` undone."""
+    cells, rows, columns = matrices.shape
+    return matrices.view(cells, rows, count, columns // count).transpose(1, 2).flatten(0, 1)
 
 
 def _inverse(slots: Tensor, positions: int) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,8 +19,8 @@ from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
-from padim_zoo.estimators.nested import NestedGaussian
-from padim_zoo.estimators.nesting import Level, levels
+from padim_zoo.estimators.nested import fit_nested
+from padim_zoo.estimators.nesting import levels
 from padim_zoo.estimators.statistics import Samples, Statistics, divisor, per_patch
 from padim_zoo.estimators.triangle import Triangles, column_blocks
 from padim_zoo.parallel import map_blocks
@@ -85,9 +84,9 @@ class LinearShrinkage(Estimator):
             return self._fit_dual(statistics)
         if self.alike and statistics.mean.subset is None and isinstance(statistics.count(slice(0, 1)), int):
             nested = levels(statistics.mean)
-            if len(nested) > 1:
-                with suppress(_IllConditionedError):
-                    return NestedGaussian(statistics.mean, [self._columns(statistics, level) for level in nested])
+            fitted = fit_nested(statistics, nested, max(self.epsilon, TINY), PRIMAL_CONDITION) if nested[1:] else None
+            if fitted is not None:
+                return fitted
         n, D = statistics.n, statistics.D
         factor, () = _as_precise_as_needed(
             lambda patches, limit: self._primal(statistics, patches, limit),
@@ -96,23 +95,6 @@ class LinearShrinkage(Estimator):
             8 * D * (4 * D + 2 * n),
         )
         return PrimalGaussian(statistics.mean, factor)
-
-    def _columns(self, statistics: Statistics, level: Level) -> Tensor:
-        """The columns of F that belong to a level, at each of its positions, float32."""
-        b = max(self.epsilon, TINY)
-        n, D, size = statistics.n, statistics.D, len(level.dims)
-
-        def block(positions: slice) -> tuple[Tensor]:
-            scatter = statistics.scatter(level.first[positions])
-            covariance = scatter[:, level.dims[:, None], level.dims] / max(n - 1, 1)
-            diagonal = covariance.diagonal(dim1=1, dim2=2)
-            if float(diagonal.sum(1).max()) > PRIMAL_CONDITION * b:
-                raise _IllConditionedError
-            diagonal.add_(b)
-            return (whitening_factor(covariance)[:, :, size - level.own :].float(),)
-
-        (columns,) = map_blocks(block, len(level.first), 8 * D * (4 * D + 2 * n))
-        return columns
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
         centred = samples.centred()

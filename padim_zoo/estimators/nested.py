@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from padim_zoo.arrays import filled
 from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.estimators.cells import Cells
-from padim_zoo.estimators.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian
+from padim_zoo.estimators.cells import Cells, apart, side_by_side
+from padim_zoo.estimators.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, whitening_factor
 from padim_zoo.estimators.nesting import Level, levels
+from padim_zoo.estimators.statistics import Statistics
 from padim_zoo.estimators.triangle import distance_error
 
 _AT_ONCE_BYTES = 64 * 2**20
@@ -37,15 +39,24 @@ class NestedGaussian(Gaussian):
         channels of this level and coarser ones, channels of this level), float32, or float16 with ``scales``.
     scales : sequence of Tensor, optional
         What the columns of float16 factors are multiplied by: (positions, channels of this level), float32.
+    weights : list of Tensor, optional
+        Instead of factors, these as :class:`~padim_zoo.estimators.cells.Cells` arranges them.
     """
 
     form = "nested"
 
-    def __init__(self, mean: PatchEmbeddings, factors: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        mean: PatchEmbeddings,
+        factors: Sequence[Tensor] = (),
+        scales: Sequence[Tensor] = (),
+        *,
+        weights: list[Tensor] | None = None,
+    ) -> None:
         super().__init__(mean)
         self.levels = levels(mean)
         self._cells = Cells(self.levels)
-        self._weights: list[Tensor] | None = None
+        self._weights = weights
         self._kept: tuple[Tensor, ...] = tuple(factors)
         self._scales = tuple(scales)
         self._half_error: float | None = None
@@ -57,7 +68,7 @@ class NestedGaussian(Gaussian):
         Float32 factors are not kept beside them; those in 16 bit are, since they lie in a file.
         """
         if self._weights is None:
-            self._weights = self._cells.arrange(self.columns)
+            self._weights = self._cells.arrange(self._columns_of_cells)
             if not self._scales:
                 self._kept = ()
         return self._weights
@@ -86,6 +97,10 @@ class NestedGaussian(Gaussian):
             return self._cells.columns(self.weights, level, positions)
         factor = self._kept[level][positions]
         return _widened(factor, self._scales[level][positions]) if self._scales else factor
+
+    def _columns_of_cells(self, cells: slice) -> list[Tensor]:
+        slots = [slice(cells.start * inside, cells.stop * inside) for inside in self._cells.inside]
+        return [self.columns(level, self._cells.positions[level][part]) for level, part in enumerate(slots)]
 
     @property
     def half_rounded(self) -> bool:
@@ -139,6 +154,70 @@ class NestedGaussian(Gaussian):
         count = len(levels(mean))
         scales = [arrays[f"scale.{number}"] for number in range(count) if f"scale.{number}" in arrays]
         return cls(mean, [arrays[f"factor.{number}"] for number in range(count)], scales)
+
+
+def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condition: float) -> Gaussian | None:
+    """Gaussians of Σ = S + b·I, or None where float32 would not keep their distances.
+
+    Level by level, coarse ones first. With A⁻¹ = G Gᵀ the coarser channels' part of Σ, known by then, B what they have
+    in common with the level's own channels, C these channels' part, and V = GᵀB,
+
+        Σ = [A B; Bᵀ C],   F = [G  −G V E; 0  E]   with   E Eᵀ = (C − VᵀV)⁻¹.
+
+    So only C − VᵀV, as large as the level has channels of its own, is factorised at each of its positions.
+
+    Parameters
+    ----------
+    statistics : Statistics
+    nested : sequence of Level
+        Of its mean.
+    b : float
+        What is added to the diagonal.
+    condition : float
+        Largest tr(S)/b to be accepted.
+    """
+    cells = Cells(nested)
+    divisor = max(statistics.n - 1, 1)
+
+    def columns(block: slice) -> list[Tensor]:
+        found: list[Tensor] = []
+        coarser = trace = torch.zeros(1, dtype=torch.float64)
+        scatters = cells.scatters(statistics, block)
+        for level, count, scatter in zip(nested, cells.children, scatters, strict=True):
+            covariance = scatter / divisor
+            common, own = covariance[:, : -level.own], covariance[:, -level.own :]
+            trace = trace.repeat_interleave(count) + own.diagonal(dim1=1, dim2=2).sum(1)
+            if float(trace.max()) > condition * b:
+                raise _IllConditionedError
+            own.diagonal(dim1=1, dim2=2).add_(b)
+            if not found:
+                factor = whitening_factor(own)
+                found.append(factor.float())
+            else:
+                # Positions inside one coarser position share G: their columns are multiplied side by side.
+                projected = coarser.mT @ side_by_side(common, count)
+                shared, explained = (apart(each, count) for each in (coarser @ projected, projected))
+                factor = whitening_factor(own - explained.mT @ explained)
+                last = torch.cat([-shared @ factor, factor], 1)
+                found.append(last.float())
+                if level is not nested[-1]:
+                    before = coarser.repeat_interleave(count, 0)
+                    factor = torch.cat([functional.pad(before, (0, 0, 0, level.own)), last], 2)
+            coarser = factor
+        return found
+
+    sizes = list(zip(cells.inside, nested, strict=True))
+    factorised = sum(inside * len(level.dims) ** 2 for inside, level in sizes[:-1])
+    rest = sum(inside * level.own * (3 * len(level.dims) + 2 * statistics.n) for inside, level in sizes)
+    try:
+        weights = cells.arrange(columns, 8 * (4 * factorised + rest))
+    except _IllConditionedError:
+        return None
+    return NestedGaussian(statistics.mean, weights=weights)
+
+
+class _IllConditionedError(ArithmeticError):
+    """Float32 would not keep the distances at some patch."""
 
 
 def _halved(factor: Tensor) -> tuple[Tensor, Tensor]:

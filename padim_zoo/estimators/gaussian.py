@@ -301,8 +301,14 @@ class LowRankGaussian(PatchwiseGaussian):
         delta = deviations[patches].to(directions.dtype)
         coordinates = delta @ directions
         inside = (coordinates * self.weight[patches].unsqueeze(1)).square().sum(2)
-        # ‖δ‖² − ‖Vᵀδ‖² would be the same and cheaper, but cancels.
-        rest = (delta - coordinates @ directions.mT).square().sum(2)
+        # ‖δ‖² − ‖Vᵀδ‖² is what V leaves of δ, and reads V once; where little is left, that cancels.
+        norms = deviations.squared_norms(patches, delta.dtype)
+        rest = norms - coordinates.square().sum(2)
+        weak = rest < CANCELLATION * norms
+        anew = weak.any(1).nonzero().flatten()
+        if len(anew):
+            left = (delta[anew] - coordinates[anew] @ directions[anew].mT).square().sum(2)
+            rest[anew] = torch.where(weak[anew], left, rest[anew])
         return (inside + rest / self.b[patches].unsqueeze(1)).float()
 
     def _working_numbers(self, n: int) -> int:

@@ -21,7 +21,7 @@ class Features:
     ----------
     maps : tuple of Tensor
         One tensor (N·V, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution. The views of one image
-        lie next to each other.
+        lie next to each other. On the way to a detector that says ``takes_any_type`` they may be in bfloat16.
     image_size : tuple of int
         Height and width in pixels of the images after the transform: the size of an anomaly map.
     views : int
@@ -81,6 +81,10 @@ class Features:
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
         return Features(maps, self.image_size, self.views, self.regions)
+
+    def widened(self) -> Features:
+        """The same maps in float32."""
+        return self.with_maps(tuple(layer.float() for layer in self.maps))
 
     @staticmethod
     def concatenate(parts: Sequence[Features]) -> Features:

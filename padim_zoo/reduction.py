@@ -94,7 +94,7 @@ class SemiOrthogonal(Reduction):
         start = 0
         for layer, own in zip(features.maps, features.grids, strict=True):
             rows = self.matrix[start : start + layer.shape[1]]
-            projected = layer.flatten(2).permute(2, 0, 1) @ rows
+            projected = layer.flatten(2).permute(2, 0, 1).float() @ rows
             total = total + projected[nearest_positions(own, grid)]
             start += layer.shape[1]
         return PatchEmbeddings((total,), (grid,), grid, regions=features.regions)

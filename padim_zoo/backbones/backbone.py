@@ -170,6 +170,17 @@ class Backbone(nn.Module):
         InputError
             If the network cannot take images of this size.
         """
+        return [layer.float() for layer in self._maps(images)]
+
+    @torch.no_grad()
+    def in_its_type(self, images: Tensor) -> list[Tensor]:
+        """The maps of :meth:`forward` in the type that the network computes in, for who takes but few channels of them.
+
+        Of a subclass with a forward of its own they are what that returns.
+        """
+        return self._maps(images) if type(self).forward is Backbone.forward else self(images)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
         at_once = self.images_at_once(*images.shape[-2:])
         try:
             if at_once is None or is_traced() or len(images) <= at_once:
@@ -185,11 +196,10 @@ class Backbone(nn.Module):
         return max(1, AT_ONCE_PIXELS // (height * width)) if self.device.type == "cpu" else None
 
     def _compute(self, images: Tensor) -> list[Tensor]:
-        """The maps, float32, of images that pass through the network together."""
+        """The maps of images that pass through the network together, in its type."""
         normalised = self._normalised(images)
         with _whole_float32():
-            maps = self.network(normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last))
-        return [layer.float() for layer in maps]
+            return list(self.network(normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
 
     def _normalised(self, images: Tensor) -> Tensor:
         """Images of mean 0 and deviation 1 in each channel, as the images of ImageNet have them."""

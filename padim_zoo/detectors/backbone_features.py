@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ ACTIVATIONS = 6
 
 class BackboneFeatures(BackboneParameters):
     """A detector whose features are the maps of a frozen backbone, all channels of all its layers."""
+
+    takes_any_type: ClassVar[bool] = False
+    """Whether what embeds features of a batch takes them in the type of the network, and not in float32 alone."""
 
     @property
     def features_key(self) -> str:
@@ -73,13 +76,13 @@ class BackboneFeatures(BackboneParameters):
 
         ``roi`` is as of :meth:`predict`.
         """
-        return Features.concatenate(list(self._features(images, roi=roi)))
+        return Features.concatenate(list(self._features(images, roi=roi))).widened()
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
         if self.augment is None:
             return self.extract(images)
-        return Features.concatenate(list(self._features(images, fit=True)))
+        return Features.concatenate(list(self._features(images, fit=True))).widened()
 
     def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         backbone = self.build_backbone()
@@ -105,8 +108,12 @@ class BackboneFeatures(BackboneParameters):
             views = slice(start, start + together)
             some = None if regions is None else regions[views]
             with torch.inference_mode():
-                maps = self.kept(backbone(batch[views].to(backbone.device).float().div_(255)), some)
-            yield Features(tuple(layer.float().cpu() for layer in maps), (height, width), count, some)
+                pixels = batch[views].to(backbone.device).float().div_(255)
+                if self.takes_any_type:
+                    maps = self.kept(backbone.in_its_type(pixels), some)
+                else:
+                    maps = [layer.float() for layer in self.kept(backbone(pixels), some)]
+            yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, some)
 
     def _looks(self, fit: bool) -> Looks:
         """The views of images of a fit, or of others."""

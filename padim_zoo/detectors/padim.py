@@ -76,6 +76,7 @@ class PaDiM(BackboneDetector[Gaussian]):
 
     name = "padim"
     takes_moments = True
+    takes_any_type = True
     modelling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "blur_edges"})
 

@@ -259,3 +259,42 @@ def test_float32_is_no_tf32_within_a_forward_and_as_before_after_it():
     assert seen == [False]
     assert convolutions_may_round() == before
     assert before, "torch's default has changed: the switch is of no use any more"
+
+
+def test_maps_in_the_type_of_the_network_are_those_of_forward():
+    images = torch.rand(5, 3, 64, 96)
+    for precision, dtype in devices.PRECISIONS.items():
+        backbone = registry.backbones.create("resnet18", weights="none").in_precision(precision)
+        maps = backbone.in_its_type(images)
+        assert {layer.dtype for layer in maps} == {dtype}
+        assert all(torch.equal(one.float(), other) for one, other in zip(maps, backbone(images), strict=True))
+
+
+def test_a_forward_of_its_own_is_respected():
+    class Negative(Backbone):
+        def forward(self, images):
+            return [-layer for layer in super().forward(images)]
+
+    backbone = registry.backbones.create("builtin", weights="none").in_precision("bfloat16")
+    expected = [-layer for layer in backbone(torch.ones(1, 3, 64, 64))]
+    backbone.__class__ = Negative
+    found = backbone.in_its_type(torch.ones(1, 3, 64, 64))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_the_layout_of_images_changes_no_bit_of_their_normalisation():
+    backbone = registry.backbones.create("resnet18", weights="none")
+    images = torch.rand(3, 3, 20, 36)
+    last = images.to(memory_format=torch.channels_last)
+    assert torch.equal(backbone._normalised(last), backbone._normalised(images))
+    assert torch.equal(backbone._normalised(images), (images - backbone._shift) * backbone._scale)
+
+
+@pytest.mark.parametrize("reduce", ["random", "orthogonal"])
+def test_features_in_bfloat16_give_what_features_in_float32_do(reduce):
+    images = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    detector = PaDiM("builtin", weights="none", dims=8, reduce=reduce, resize=64, crop=None, precision="bfloat16")
+    found = detector.fit(images).predict(images)
+    expected = detector.fit_features(detector.extract_normal(images)).predict_features(detector.extract(images))
+    assert {layer.dtype for layer in detector.extract(images).maps} == {torch.float32}
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)

@@ -47,7 +47,7 @@ def test_batches_are_the_images_one_by_one(folder: Path, batch_size: int, worker
     transform = Transform(8, 5)
     given = list(batches(folder, transform, batch_size, workers))
     assert [len(batch) for batch in given[:-1]] == [batch_size] * (len(given) - 1)
-    assert all(batch.is_contiguous() and batch.dtype == torch.uint8 for batch in given)
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) and batch.dtype == torch.uint8 for batch in given)
     expected = [transform.image(read_image(path)).transpose(2, 0, 1) for path in paths_of(folder)]
     np.testing.assert_array_equal(torch.cat(given).numpy(), np.stack(expected))
 

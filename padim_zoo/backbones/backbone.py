@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -138,6 +138,7 @@ class Backbone(nn.Module):
         self.channels = tuple(int(layer.shape[1]) for layer in maps)
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"
+        self._alike: dict[tuple[int, ...], bool] = {}
         self.default_dims = default_dims(self.channels)
         self.default_reduction = "leading" if ordered_channels or projections else "random"
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
@@ -153,7 +154,8 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of each layer.
 
-        On a processor, images pass through the network :meth:`images_at_once` at a time.
+        On a processor, images pass through the network :meth:`images_at_once` at a time, and in 16 bits one by one
+        where the network's products round otherwise for several: what is found in an image depends on it alone.
 
         Parameters
         ----------
@@ -183,9 +185,9 @@ class Backbone(nn.Module):
     def _maps(self, images: Tensor) -> list[Tensor]:
         at_once = self.images_at_once(*images.shape[-2:])
         try:
-            if at_once is None or is_traced() or len(images) <= at_once:
+            if at_once is None or is_traced():
                 return self._compute(images)
-            return [torch.cat(maps) for maps in zip(*map(self._compute, torch.split(images, at_once)), strict=True)]
+            return _joined(map(self._compute_alike, torch.split(images, at_once)))
         except (AssertionError, RuntimeError) as error:
             if "memory" in str(error) or not self._takes_its_own_size(images.device):
                 raise
@@ -194,6 +196,24 @@ class Backbone(nn.Module):
     def images_at_once(self, height: int, width: int) -> int | None:
         """How many images of a size pass through the network together at the best speed; None for any number."""
         return max(1, AT_ONCE_PIXELS // (height * width)) if self.device.type == "cpu" else None
+
+    def _compute_alike(self, images: Tensor) -> list[Tensor]:
+        """The maps of images that may pass through the network together, as each of them has them alone.
+
+        Which product a library takes depends on shapes, and in 16 bits the difference can be of the size of the maps
+        when many layers have passed it on: so it is looked for once in every shape.
+        """
+        if self.precision == "float32" or len(images) == 1:
+            return self._compute(images)
+        shape = tuple(images.shape)
+        if self._alike.get(shape, True):
+            maps = self._compute(images)
+            if shape not in self._alike:
+                alone = self._compute(images[-1:])
+                self._alike[shape] = all(torch.equal(whole[-1:], one) for whole, one in zip(maps, alone, strict=True))
+            if self._alike[shape]:
+                return maps
+        return _joined(map(self._compute, images.split(1)))
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together, in its type."""
@@ -305,6 +325,12 @@ def _whole_float32() -> Iterator[None]:
         yield
     finally:
         setattr(switch, name, before)
+
+
+def _joined(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+    """The maps of all images of several parts."""
+    first, *others = parts
+    return [torch.cat(maps) for maps in zip(first, *others, strict=True)] if others else first
 
 
 def _weighted_mean(layer: Tensor) -> float:

@@ -24,6 +24,9 @@ from padim_zoo.estimators.nesting import Level
 from padim_zoo.estimators.statistics import Samples, Statistics
 from padim_zoo.parallel import map_blocks
 
+IMAGES_AT_ONCE = 512
+"""Whose samples are in float64 together, so that memory does not grow with the number of images."""
+
 
 class Cells:
     """The positions of all levels in the order of a tree: those inside one coarser position next to each other.
@@ -122,22 +125,38 @@ class Cells:
                 scatter[:, level.dims[:, None], level.dims[-level.own :]]
                 for scatter, level in zip(whole, self.nested, strict=True)
             ]
+        parts = [
+            self._products(statistics, slots, slice(start, start + IMAGES_AT_ONCE))
+            for start in range(0, statistics.n, IMAGES_AT_ONCE)
+        ]
+        return [sum(of_level[1:], start=of_level[0]) for of_level in zip(*parts, strict=True)]
+
+    def _products(self, statistics: Samples, slots: Sequence[slice], images: slice) -> list[Tensor]:
+        """What some of the images add to the scatter matrices."""
         samples: list[Tensor] = []
         found = []
         for level, some in enumerate(slots):
-            samples.append(self._deviations(level, some, statistics.embeddings, statistics.mean).double())
-            products = []
-            for coarser, theirs in enumerate(samples):
-                # Samples of a coarser position are multiplied with those of all inside it, and not repeated for each.
-                count = self.inside[level] // self.inside[coarser]
-                products.append(apart(theirs.mT @ side_by_side(samples[level], count), count))
+            samples.append(self._deviations(level, some, statistics.embeddings, statistics.mean, images).double())
+            # Samples of a coarser position are multiplied with those of all inside it, and not repeated for each.
+            counts = [self.inside[level] // inside for inside in self.inside[: level + 1]]
+            products = [
+                apart(theirs.mT @ side_by_side(samples[-1], count), count)
+                for theirs, count in zip(samples, counts, strict=True)
+            ]
             found.append(torch.cat(products, 1))
         return found
 
-    def _deviations(self, level: int, slots: slice, embeddings: PatchEmbeddings, mean: PatchEmbeddings) -> Tensor:
+    def _deviations(
+        self,
+        level: int,
+        slots: slice,
+        embeddings: PatchEmbeddings,
+        mean: PatchEmbeddings,
+        images: slice = slice(None),
+    ) -> Tensor:
         """A level's own channels about their mean in some of its slots, (slots, n, own)."""
-        positions = self.positions[level][slots]
-        parts = [embeddings.layers[n][positions] - mean.layers[n][positions] for n in self._own_layers[level]]
+        at = self.positions[level][slots]
+        parts = [embeddings.layers[layer][:, images][at] - mean.layers[layer][at] for layer in self._own_layers[level]]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def columns(self, weights: Sequence[Tensor], level: int, positions: Tensor) -> Tensor:

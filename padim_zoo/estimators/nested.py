@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from padim_zoo.arrays import filled
 from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.estimators.cells import Cells, apart, side_by_side
+from padim_zoo.estimators.cells import IMAGES_AT_ONCE, Cells, apart, side_by_side
 from padim_zoo.estimators.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, whitening_factor
 from padim_zoo.estimators.nesting import Level, levels
 from padim_zoo.estimators.statistics import Statistics
@@ -25,6 +25,9 @@ from padim_zoo.estimators.triangle import distance_error
 _AT_ONCE_BYTES = 64 * 2**20
 """Of cells that are scored together. Products of whole batches share their work among threads better than a pool of
 threads shares small blocks, which spends as long on handing them out."""
+
+_LARGEST_CELL_BYTES = 256 * 2**20
+"""Working memory of one cell beyond which a fit does without: a layer of a single position has all others inside it."""
 
 
 class NestedGaussian(Gaussian):
@@ -76,8 +79,9 @@ class NestedGaussian(Gaussian):
     @property
     def factors(self) -> tuple[Tensor, ...]:
         """For each level, the columns of F that are its own, at all of its positions; float32."""
-        if self._kept and not self._scales:
-            return self._kept
+        kept = self._kept
+        if kept and not self._scales:
+            return kept
 
         def all_of(number: int, level: Level) -> Tensor:
             positions = torch.arange(len(level.first))
@@ -93,9 +97,10 @@ class NestedGaussian(Gaussian):
         -------
         Tensor (p, channels of this level and coarser ones, channels of this level), float32
         """
-        if not self._kept:
+        kept = self._kept  # another thread may have arranged them meanwhile
+        if not kept:
             return self._cells.columns(self.weights, level, positions)
-        factor = self._kept[level][positions]
+        factor = kept[level][positions]
         return _widened(factor, self._scales[level][positions]) if self._scales else factor
 
     def _columns_of_cells(self, cells: slice) -> list[Tensor]:
@@ -157,7 +162,7 @@ class NestedGaussian(Gaussian):
 
 
 def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condition: float) -> Gaussian | None:
-    """Gaussians of Σ = S + b·I, or None where float32 would not keep their distances.
+    """Gaussians of Σ = S + b·I, or None where float32 would not keep their distances, or one cell is too large to fit.
 
     Level by level, coarse ones first. With A⁻¹ = G Gᵀ the coarser channels' part of Σ, known by then, B what they have
     in common with the level's own channels, C these channels' part, and V = GᵀB,
@@ -208,9 +213,13 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
 
     sizes = list(zip(cells.inside, nested, strict=True))
     factorised = sum(inside * len(level.dims) ** 2 for inside, level in sizes[:-1])
-    rest = sum(inside * level.own * (3 * len(level.dims) + 2 * statistics.n) for inside, level in sizes)
+    images = min(statistics.n, IMAGES_AT_ONCE)
+    rest = sum(inside * level.own * (4 * len(level.dims) + 2 * images) for inside, level in sizes)
+    working = 8 * (4 * factorised + rest)
+    if working > _LARGEST_CELL_BYTES:
+        return None
     try:
-        weights = cells.arrange(columns, 8 * (4 * factorised + rest))
+        weights = cells.arrange(columns, working)
     except _IllConditionedError:
         return None
     return NestedGaussian(statistics.mean, weights=weights)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from padim_zoo.embedding import PatchEmbeddings, nearest_positions
+from padim_zoo.estimators import cells, nested
 from padim_zoo.estimators.forms import FORMS
 from padim_zoo.estimators.gaussian import HALF_ERROR, PrimalGaussian
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
@@ -92,3 +93,17 @@ def test_a_position_is_kept_once() -> None:
     train = embeddings(60, NESTING[0])
     numbers = sum(array.numel() for array in Full().fit(Samples(train)).arrays().values())
     assert numbers == 6 * 9 * 9 + 12 * (9 + 6) * 6 + 48 * (9 + 6 + 3) * 3
+
+
+def test_images_are_summed_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = embeddings(60, NESTING[1]), embeddings(3, NESTING[1], seed=1)
+    expected = Full().fit(Samples(train)).squared_distances(test)
+    monkeypatch.setattr(cells, "IMAGES_AT_ONCE", 7)
+    found = Full().fit(Samples(train)).squared_distances(test)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, literal(train, test), rtol=1e-4)
+
+
+def test_cells_too_large_for_memory_have_a_factor_at_every_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nested, "_LARGEST_CELL_BYTES", 1000)
+    assert isinstance(Full().fit(Samples(embeddings(60, NESTING[0]))), PrimalGaussian)

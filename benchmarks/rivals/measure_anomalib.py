@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
 warnings.filterwarnings("ignore")
 start = time.perf_counter()
@@ -17,7 +18,7 @@ from anomalib.models import Padim  # noqa: E402
 import_s = time.perf_counter() - start
 
 import torch  # noqa: E402
-from stopwatch import median_ms, peak_mb  # noqa: E402
+from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
 
 root, backbone, dims, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(threads)
@@ -52,4 +53,5 @@ with torch.inference_mode():
         images = torch.rand(size, 3, 256, 256)
         found[f"batch_{size}_ms"] = median_ms(lambda images=images: padim(images), repeats) / size
 found["model_mb"] = sum(tensor.numel() * tensor.element_size() for tensor in padim.state_dict().values()) / 1e6
+found["help_s"] = seconds_of([str(Path(sys.executable).with_name("anomalib")), "--help"])
 print(json.dumps(found))

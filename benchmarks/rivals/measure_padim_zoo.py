@@ -15,7 +15,7 @@ import_s = time.perf_counter() - start
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from stopwatch import median_ms, peak_mb  # noqa: E402
+from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
 
 from padim_zoo.data.image import read_image  # noqa: E402
 from padim_zoo.data.loading import masks  # noqa: E402
@@ -49,4 +49,5 @@ found["bare_network_batch_32_ms"] = median_ms(lambda: network(batch), 5) / 32
 with tempfile.TemporaryDirectory() as folder:
     detector.save(Path(folder) / "model.safetensors")
     found["model_mb"] = (Path(folder) / "model.safetensors").stat().st_size / 1e6
+found["help_s"] = seconds_of([sys.executable, "-c", "from padim_zoo.cli.main import main; main(['--help'])"])
 print(json.dumps(found))

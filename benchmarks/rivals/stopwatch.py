@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -22,3 +23,13 @@ def median_ms(call: Callable[[], object], repeats: int) -> float:
 def peak_mb() -> float:
     """Peak resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def seconds_of(command: list[str]) -> float:
+    """Least seconds of three starts of a program, or of fewer if they take long; its output is thrown away."""
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < 5:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return min(times)

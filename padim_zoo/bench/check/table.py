@@ -27,7 +27,8 @@ def render(findings: Findings) -> RenderableType:
             table.add_row(*map(Text, cells))
         lines.append(table)
         if any(found.change.startswith("×") for found in findings.regressions):
-            lines.append(Text("baseline times are scaled to this machine by the calibration workload", style="dim"))
+            scaled = "baseline times are scaled to this machine, by the calibration workload or by a reference"
+            lines.append(Text(scaled, style="dim"))
     else:
         lines.append(Text(f"no regression in {compared}", style="bold green"))
     lines += [Text(f"note: {note}") for note in findings.notes]

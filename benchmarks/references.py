@@ -77,6 +77,12 @@ def squared_distances(embeddings: Tensor, mean: Tensor, factor: Tensor) -> Tenso
     return torch.bmm(embeddings - mean, factor).square().sum(2)
 
 
+def enlarge_and_blur(distances: Tensor, size: int, sigma: float) -> np.ndarray:
+    """Anomaly maps (N, size, size) of distances (N, h, w)."""
+    maps = torch.nn.functional.interpolate(distances[:, None], (size, size), mode="bilinear")
+    return np.stack([gaussian_filter(one, sigma) for one in maps[:, 0].numpy()])
+
+
 def one_job(network: BareNetwork, normal: Sequence[Path], test: Sequence[Path], size: int, dims: int) -> float:
     """Decode, extract, fit, score, blur and judge: the whole of one PaDiM, with the image AUROC of made-up labels."""
     channels = torch.arange(dims)
@@ -84,8 +90,7 @@ def one_job(network: BareNetwork, normal: Sequence[Path], test: Sequence[Path], 
     mean, factor = embeddings.mean(1, keepdim=True), factors(embeddings)
     distances = squared_distances(embed(network(decode(test, size)), channels), mean, factor).sqrt()
     side = round(len(distances) ** 0.5)
-    maps = torch.nn.functional.interpolate(distances.T.reshape(-1, 1, side, side), (size, size), mode="bilinear")
-    blurred = np.stack([gaussian_filter(one, 4) for one in maps[:, 0].numpy()])
+    blurred = enlarge_and_blur(distances.T.reshape(-1, side, side), size, 4)
     return float(roc_auc_score(np.arange(len(test)) % 2, blurred.max((1, 2))))
 
 

@@ -1,27 +1,28 @@
-"""Time of a prediction, from decoded images to scores and maps, one image at a time and 32 at a time.
+"""Time of a prediction, from decoded images to scores and maps, and of its parts behind the network.
 
-Beside: the bare network on the same images and, where the covariances are full, one matrix product per patch.
+Each for one image and for 32 at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
 from conftest import PRECISIONS, SIZE, Beside
-from references import BareNetwork, embed, squared_distances
+from references import BareNetwork, embed, enlarge_and_blur, squared_distances
 from torch import Tensor
 
 from padim_zoo import PaDiM
+from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.features import Features
 
 DIMS, PATCHES = 100, (SIZE // 4) ** 2
 
 
 @pytest.fixture(scope="module")
-def products() -> Callable[[list[Tensor]], Tensor]:
+def products() -> Callable[[Sequence[Tensor]], Tensor]:
     """Squared distances by one matrix product per patch."""
     generator = torch.Generator().manual_seed(0)
     factor = torch.rand(PATCHES, DIMS, DIMS, generator=generator)
@@ -29,46 +30,64 @@ def products() -> Callable[[list[Tensor]], Tensor]:
     return lambda maps: squared_distances(embed(maps, channels), mean, factor)
 
 
-def predict(beside: Beside, detector: PaDiM, images: np.ndarray, reference: Callable[[], object], name: str) -> None:
-    prediction = beside(reference, lambda: detector.predict(images), name)
-    assert prediction.maps is not None
-    assert prediction.maps.shape == images.shape[:3]
+@pytest.fixture(scope="module")
+def unseen_features(make_padim: Callable[..., PaDiM], unseen: np.ndarray) -> Features:
+    """Features of images that nothing is fitted on."""
+    return make_padim().extract(unseen)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch", [1, 32])
-@pytest.mark.parametrize("estimator", ["low-rank(10)", "diagonal"])
+@pytest.mark.parametrize("estimator", ["full", "diagonal"])
 def test_predict(
     beside: Beside,
     make_padim: Callable[..., PaDiM],
     features: Features,
+    products: Callable[[Sequence[Tensor]], Tensor],
     unseen: np.ndarray,
     estimator: str,
     batch: int,
     precision: str,
 ) -> None:
-    """Estimators of few numbers per patch."""
+    """From images, beside the bare network and one matrix product per patch."""
     network, images = BareNetwork(getattr(torch, precision)), unseen[:batch]
     detector = make_padim(estimator, precision).fit_features(features)
-    predict(beside, detector, images, lambda: network(images), "bare network")
+    prediction = beside(
+        lambda: products(network(images)), lambda: detector.predict(images), "bare network and products"
+    )
+    assert prediction.maps is not None
+    assert prediction.maps.shape == images.shape[:3]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch", [1, 32])
-@pytest.mark.parametrize("form", ["nested", "dual"])
-def test_predict_full(
+@pytest.mark.parametrize(
+    ("form", "estimator"),
+    [("nested", "full"), ("dual", "full"), ("low-rank", "low-rank(10)"), ("diagonal", "diagonal")],
+)
+def test_score(
     beside: Beside,
     make_padim: Callable[..., PaDiM],
     features: Features,
     few: Features,
-    products: Callable[[list[Tensor]], Tensor],
-    unseen: np.ndarray,
+    products: Callable[[Sequence[Tensor]], Tensor],
+    unseen_features: Features,
     form: str,
+    estimator: str,
     batch: int,
-    precision: str,
 ) -> None:
-    """Full covariances, of more images than dimensions and of fewer."""
-    network, images = BareNetwork(getattr(torch, precision)), unseen[:batch]
-    detector = make_padim("full", precision).fit_features(few if form == "dual" else features)
+    """From features, beside one matrix product per patch."""
+    some = unseen_features.images(slice(batch))
+    detector = make_padim(estimator).fit_features(few if form == "dual" else features)
     assert detector.gaussian_.form == form
-    predict(beside, detector, images, lambda: products(network(images)), "bare network and products")
+    prediction = beside(lambda: products(some.maps), lambda: detector.predict_features(some), "products")
+    assert len(prediction.scores) == batch
+
+
+def test_maps(beside: Beside) -> None:
+    """Maps of 32 images from distances, beside SciPy's blur."""
+    side = SIZE // 4
+    distances = torch.rand(32, side, side, generator=torch.Generator().manual_seed(0))
+    maps = beside(
+        lambda: enlarge_and_blur(distances, SIZE, 4), lambda: anomaly_maps(distances, (SIZE, SIZE), 4), "SciPy"
+    )
+    assert maps.shape == (32, SIZE, SIZE)

@@ -12,6 +12,7 @@ import tempfile
 import time
 import venv
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--only", choices=BACKBONES, action="append", help="one backbone; all by default")
     parser.add_argument("--threads", type=_positive, default=2)
     parser.add_argument("--precision", choices=PRECISIONS, action="append", help="of padim-zoo; both by default")
+    parser.add_argument("--estimator", choices=ESTIMATORS, action="append", help="of padim-zoo; both by default")
     parser.add_argument("--grid", action="store_true", help="time a small grid too, by padim-zoo alone")
     rival = parser.add_mutually_exclusive_group()
     rival.add_argument("--rival-python", help="an interpreter that has anomalib already")
@@ -79,7 +81,7 @@ def main() -> None:
     for backbone in arguments.only or BACKBONES:
         options = [str(images), backbone, str(BACKBONES[backbone]), str(arguments.threads)]
         theirs = {} if python is None else measure(python, "measure_anomalib.py", options)
-        ways = [(precision, estimator) for precision in arguments.precision or PRECISIONS for estimator in ESTIMATORS]
+        ways = list(product(arguments.precision or PRECISIONS, arguments.estimator or ESTIMATORS))
         ours = {way: measure(sys.executable, "measure_padim_zoo.py", [*options, *way]) for way in ways}
         if arguments.grid:
             for precision, estimator in ways:

@@ -1,4 +1,4 @@
-"""How fast this machine is just now: the time of one fixed piece of work, which other times are divided by.
+"""How fast this machine is just now: the time of one fixed piece of work, and how much of it other work leaves.
 
 A time in milliseconds says as much of the machine as of the code. Its ratio to the time of a fixed workload in the same
 process says much less of the machine: that is what a baseline made elsewhere can be compared with.
@@ -6,8 +6,10 @@ process says much less of the machine: that is what a baseline made elsewhere ca
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn.functional import conv2d
 _SEED = 0
 _SECONDS = 0.1
 _REPEATS = 5
+_SHARE_SECONDS = 0.2
 
 
 @cache
@@ -34,6 +37,23 @@ def calibration_seconds() -> float:
         return sum(_least_time(part) for part in _workload())
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def processor_share(threads: int) -> float:
+    """The part of their time that so many busy threads are at work: 1 on a machine at rest, measured once in 0.2 s.
+
+    The rest of the time they wait for a processor that other work has.
+    """
+
+    def keep_busy(data: bytes) -> float:
+        start, cpu = time.monotonic(), time.thread_time()
+        while time.monotonic() < start + _SHARE_SECONDS:
+            hashlib.sha256(data)  # lets the other threads go on meanwhile
+        return (time.thread_time() - cpu) / (time.monotonic() - start)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return min(1.0, sum(pool.map(keep_busy, [bytes(2**20)] * threads)) / threads)
 
 
 def _workload() -> list[Callable[[], Tensor]]:

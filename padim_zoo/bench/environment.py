@@ -13,21 +13,23 @@ import psutil
 import torch
 
 import padim_zoo
-from padim_zoo.bench.calibration import calibration_seconds
+from padim_zoo.bench.calibration import calibration_seconds, processor_share
 from padim_zoo.processor import processor_name
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:
     """The machine, the versions, and the git commit of padim_zoo when it runs from a checkout."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "machine": platform.platform(),
         "cpu": processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "jobs": jobs,
         "calibration_seconds": calibration_seconds(),
+        "processor_share": processor_share(min(cores, jobs * torch.get_num_threads())),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

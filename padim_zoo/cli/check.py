@@ -95,6 +95,10 @@ def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | No
     if benchmarks is not None and benchmarks.skipped:
         count = len(benchmarks.skipped)
         click.echo(f"Warning: {count} benchmarks that this machine cannot run are left out of the baseline", err=True)
+    if any(row.machine.busy for row in rows or []):
+        click.echo(
+            "Warning: the machine was busy with other work: times of this baseline will not be compared", err=True
+        )
     new = Baseline(old.rows if rows is None else rows, old.benchmarks if benchmarks is None else benchmarks)
     write_baseline(path, new)
     count = 0 if new.benchmarks is None else len(new.benchmarks.timings)

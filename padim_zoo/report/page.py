@@ -159,7 +159,8 @@ def _behind(
 ) -> dict[str, Any]:
     environment = document.get("environment") or {}
     # The speed of the machine, measured at every start, differs where nothing else does.
-    environment = {name: value for name, value in environment.items() if name != "calibration_seconds"}
+    momentary = ("calibration_seconds", "processor_share")
+    environment = {name: value for name, value in environment.items() if name not in momentary}
     if environment not in environments:
         environments.append(environment)
     found: dict[str, Any] = {

@@ -35,3 +35,13 @@ def test_the_least_time_counts(monkeypatch):
     calls = []
     assert calibration._least_time(lambda: calls.append(0)) == 1.0
     assert len(calls) == 1 + 5
+
+
+def test_the_share_of_the_processor_is_that_of_threads_at_work(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(calibration.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(calibration.time, "thread_time", iter([0.0, 0.5]).__next__)
+    # Two looks at the clock around the work, and one at its end: two seconds, of which half a second was given.
+    assert calibration.processor_share.__wrapped__(1) == 0.25
+    monkeypatch.undo()
+    assert 0 < calibration.processor_share.__wrapped__(2) <= 1

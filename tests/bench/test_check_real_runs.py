@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from padim_zoo.bench import environment
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.finding import Limits
@@ -58,6 +59,7 @@ def clock(monkeypatch):
 
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock.look)
+    monkeypatch.setattr(environment, "processor_share", lambda threads: 1.0)
     return clock
 
 

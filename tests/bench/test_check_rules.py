@@ -391,6 +391,22 @@ def test_a_benchmark_that_this_machine_cannot_run_is_told_of():
     )
 
 
+@pytest.mark.parametrize("busy", ["now", "before"])
+def test_times_on_the_clock_of_a_busy_machine_are_not_compared(busy):
+    crowded = replace(MACHINE, processor_share=0.35)
+    machines = {"now": MACHINE, "before": MACHINE, busy: crowded}
+    row = make_row()
+    slow = replace(row, machine=machines["now"], costs={name: 9 * cost for name, cost in row.costs.items()})
+    findings = compare([slow], None, Baseline([replace(row, machine=machines["before"])]), Limits(memory_growth=10))
+    assert findings.regressions == []
+    assert any("other work left 35% of the processor" in note for note in findings.notes)
+    now = Microbenchmarks(machines["now"], {"fit": beside(0.9, reference=0.1), "score": Timing(9.0, 9.0)})
+    before = Microbenchmarks(machines["before"], {"fit": beside(0.2, reference=0.1), "score": Timing(0.1, 0.1)})
+    found, told = benchmark_regressions(now, before)
+    assert found == [("fit", "900 ms")]
+    assert "score" in told[0]
+
+
 def test_a_part_that_is_not_given_is_told_of():
     both = Baseline([make_row()], stages(fit=1.0))
     assert "no run store was given" in compare(None, stages(fit=1.0), both, Limits()).notes[0]

@@ -83,6 +83,16 @@ def test_parts_are_updated_by_themselves():
     assert "test_fit[full]" in slower.stdout
 
 
+def test_a_baseline_of_a_busy_machine_is_warned_of():
+    busy = {**ENVIRONMENT, "processor_share": 0.4}
+    updated = invoke(write_runs("runs", environment=busy), "--update")
+    assert (updated.exit_code, updated.stdout) == (0, "baseline.json: 2 runs, 0 benchmarks\n")
+    assert "the machine was busy" in updated.stderr
+    again = invoke(write_runs("again", fit_seconds=90.0))
+    assert again.exit_code == 0
+    assert "other work left 40% of the processor for the baseline" in again.stdout
+
+
 def test_failed_runs_are_left_out_of_a_baseline():
     write_runs("runs", categories=("gear",))
     write_runs("runs", categories=("wood",), status="failed")

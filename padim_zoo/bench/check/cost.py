@@ -95,10 +95,12 @@ def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit
 
     Both must exceed the limit: a stage that has become slower has no fast round any more.
     """
-    reason = now.machine.why_incomparable(before.machine)
+    reason = now.machine.differs_from(before.machine)
     if reason is not None:
         findings.note(f"benchmarks are not compared: {reason}")
         return
+    disturbed = now.machine.why_incomparable(before.machine)
+    on_the_clock: list[str] = []
     scale = now.machine.slower_than(before.machine)
     impossible = [name for name in before.timings if name in now.skipped]
     for name, then in before.timings.items():
@@ -108,10 +110,15 @@ def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit
             findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
             continue
         new = now.timings[name]
+        if disturbed is not None and (new.reference is None or then.reference is None):
+            on_the_clock.append(name)
+            continue
         old = then.scaled_to(new, scale)
         growth = Growth(name, 1000 * old.median, 1000 * new.median)
         if growth.ratio > limit and new.min > limit * old.min:
             findings.regressions.append(_too_costly(growth, "median", "ms", limit))
+    if on_the_clock:
+        findings.note(f"benchmarks without a reference are not compared ({disturbed})", on_the_clock)
     for why in sorted({now.skipped[name] for name in impossible}):
         findings.note(f"benchmarks not run here ({why})", [name for name in impossible if now.skipped[name] == why])
     added = [name for name in now.timings if name not in before.timings]

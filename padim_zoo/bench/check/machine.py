@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+UNDISTURBED = 0.8
+"""The least share of the processor at which times on the wall clock say something of the code."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -20,12 +23,20 @@ class Machine:
         Threads of a process, and processes at work at once.
     gpu : str or None
         Its name.
+    processor_share : float
+        The part of the processor time it wanted that other work on the machine left it: 1 on a machine at rest.
     """
 
     calibration_seconds: float
     threads: int
     jobs: int
     gpu: str | None
+    processor_share: float = 1.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work made times longer, by no factor that could be known."""
+        return self.processor_share < UNDISTURBED
 
     @classmethod
     def of(cls, environment: Mapping[str, Any]) -> Machine:
@@ -39,7 +50,13 @@ class Machine:
         seconds = environment.get("calibration_seconds")
         if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
             raise ValueError("no calibration time")
-        return cls(float(seconds), int(environment["threads"]), int(environment["jobs"]), environment.get("gpu"))
+        return cls(
+            float(seconds),
+            int(environment["threads"]),
+            int(environment["jobs"]),
+            environment.get("gpu"),
+            float(environment.get("processor_share", 1.0)),  # an older version did not measure it
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -50,7 +67,14 @@ class Machine:
         return self.calibration_seconds / other.calibration_seconds
 
     def why_incomparable(self, other: Machine) -> str | None:
-        """Why no factor makes times here comparable with those of ``other``; None if one does.
+        """Why no factor makes times on the wall clock here comparable with those of ``other``; None if one does."""
+        for machine, which in ((self, "here"), (other, "for the baseline")):
+            if machine.busy:
+                return f"other work left {machine.processor_share:.0%} of the processor {which}"
+        return self.differs_from(other)
+
+    def differs_from(self, other: Machine) -> str | None:
+        """What differs between the machines that no factor makes up for; None if nothing does.
 
         The calibration workload runs on one thread of the processor: it knows nothing of threads, processes and GPUs.
         """

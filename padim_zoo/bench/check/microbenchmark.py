@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ class Timing:
     reference: Timing | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.min <= self.median:
+        if not 0 < self.min <= self.median < math.inf:
             raise ValueError(f"a fastest round of {self.min} s with a median of {self.median} s")
 
     @classmethod
@@ -137,7 +138,7 @@ def fastest(sessions: Sequence[Microbenchmarks]) -> Microbenchmarks:
     machine = sessions[0].machine
     timings: dict[str, Timing] = {}
     for session in sessions:
-        reason = session.machine.why_incomparable(machine)
+        reason = session.machine.differs_from(machine)
         if reason is not None:
             raise InputError(f"the files of benchmarks are not of one machine ({reason}): give those of one")
         scale = machine.slower_than(session.machine)

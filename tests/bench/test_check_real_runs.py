@@ -25,8 +25,9 @@ def regressions(now, before, **limits):
 
 
 @pytest.fixture
-def bench(suite, run_suite, tmp_path):
-    """Runs a suite of toys into a fresh store; gives its rows."""
+def bench(suite, run_suite, tmp_path, monkeypatch):
+    """Runs a suite of toys into a fresh store, as if on a machine at rest; gives its rows."""
+    monkeypatch.setattr(environment, "processor_share", lambda threads: 1.0)
 
     def run(name, **changes):
         output = tmp_path / name
@@ -59,7 +60,6 @@ def clock(monkeypatch):
 
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock.look)
-    monkeypatch.setattr(environment, "processor_share", lambda threads: 1.0)
     return clock
 
 

@@ -213,7 +213,7 @@ class Backbone(nn.Module):
                 self._alike[shape] = all(torch.equal(whole[-1:], one) for whole, one in zip(maps, alone, strict=True))
             if self._alike[shape]:
                 return maps
-        return _joined(map(self._compute, images.split(1)))
+        return _joined(map(self._compute, torch.split(images, 1)))
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together, in its type."""

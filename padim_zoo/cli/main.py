@@ -24,6 +24,7 @@ COMMANDS = {
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images: weights for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Continue the fit of a saved detector with more normal images."),
+    "merge": ("padim_zoo.cli.merge:merge", "Merge PaDiM models fitted on parts of the images, one file."),
     "import": ("padim_zoo.cli.import_model:import_model", "Make a detector of a PaDiM that another program fitted."),
     "combine": ("padim_zoo.cli.combine:combine", "Combine saved detectors into an ensemble, one file."),
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector; draw heat maps on request."),

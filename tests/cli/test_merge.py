@@ -1,0 +1,74 @@
+"""``padim-zoo merge``: models of parts of the images are the model of all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from padim_zoo.cli.main import main
+from padim_zoo.detectors import load
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    paths = [root / f"{number:02}.png" for number in range(15)]
+    for path in paths:
+        Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def fit(model: Path, images: list[Path], *options: str) -> Path:
+    run("fit", *images, "-o", model, "--resize", "none", "--crop", "none", "--precision", "float32", *options)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [(["--dims", "30"], [5, 11]), (["--dims", "4", "--resumable"], [6, 12]), (["--dims", "6", "--resumable"], [4, 8])],
+    ids=["samples", "moments", "both"],
+)
+def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts):
+    whole = load(fit(tmp_path / "whole.safetensors", images, *options))
+    models = [
+        fit(tmp_path / f"{number}.safetensors", list(part), *options)
+        for number, part in enumerate(np.split(np.array(images), parts))
+    ]
+    told = run("merge", *models, "-o", tmp_path / "merged.safetensors")
+    assert "on 15 normal images" in told
+    merged = load(tmp_path / "merged.safetensors")
+    np.testing.assert_allclose(merged.predict(images).scores, whole.predict(images).scores, rtol=1e-4)
+    if "--resumable" in options:
+        assert "threshold  none" in told
+        assert merged.partial_fit(images[:1]).n_images_ == 16
+    else:
+        assert merged.threshold_ == pytest.approx(whole.threshold_, rel=0.2)
+
+
+def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
+    one = fit(tmp_path / "one.safetensors", images[:6], "--dims", "20")
+    target = tmp_path / "merged.safetensors"
+    assert "expected two or more models" in run("merge", one, "-o", target, code=2)
+    for name, options, reason in (
+        ("seed", ["--dims", "20", "--reduce", "random"], "the detectors differ in reduction"),
+        ("sizes", ["--dims", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),
+        ("moments", ["--dims", "4"], "save with resumable=True"),
+        ("spade", ["--detector", "spade"], "is a SPADE: only PaDiM models can be merged"),
+    ):
+        other = fit(tmp_path / f"{name}.safetensors", images[6:], *options)
+        told = run("merge", one, other, "-o", target, code=2)
+        assert reason in told
+        assert str(other) in told
+        assert told.count("\n") == 1
+    assert not target.exists()

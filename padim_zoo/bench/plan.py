@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from padim_zoo.bench.settings import (
     split_specs,
 )
 from padim_zoo.bench.suite import Suite
+from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
 from padim_zoo.detectors.detector import Detector
@@ -108,7 +107,7 @@ def make_plan(suite: Suite) -> Plan:
     check_settings_apply("weights", suite.weights, backbones)
     check_settings_apply("layers", suite.layers, backbones)
     dataset = suite.open_dataset()
-    categories = [dataset.load(name) for name in choose(dataset.categories(), suite.categories, "category")]
+    categories = load_categories(dataset, suite.categories)
 
     models: dict[_Model, Run] = {}
     for backbone in backbones:
@@ -335,24 +334,3 @@ def _members(text: str) -> list[tuple[str, str | None]]:
             "BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]"
         )
     return members
-
-
-def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str]:
-    """The names that the patterns pick, in the order of ``names``; all of them without a pattern.
-
-    Raises
-    ------
-    InputError
-        If a pattern picks nothing; the closest names are listed.
-    """
-    patterns = list(patterns)
-    for pattern in patterns:
-        if not any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names):
-            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
-            raise InputError(f"unknown {kind} {pattern!r}: {hint}")
-    return [
-        name
-        for name in names
-        if not patterns or any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]

@@ -25,9 +25,9 @@ from padim_zoo.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from padim_zoo.cli.pictures import PictureFolder
     from padim_zoo.data.sample import Sample
     from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.report.picture_folder import PictureFolder
 
 FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
 
@@ -79,11 +79,7 @@ def evaluate(
     detector: Any = load(model, device=device, batch_size=batch_size)
     if cache:
         detector.cache = Caches.usual()
-    folder = None
-    if pictures.kinds and output is not None:
-        from padim_zoo.cli.pictures import picture_folder
-
-        folder = picture_folder(detector, model, output, pictures, detector.threshold_)
+    folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
     samples = chosen.test
     prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
@@ -93,8 +89,11 @@ def evaluate(
     )
     low, high = metrics.bootstrap_interval(labels, prediction.scores)
     thresholds = [
-        realised("false-alarm rate", prediction.threshold, labels, prediction.scores),
-        realised("highest F1", figures.values["image_f1_threshold"], labels, prediction.scores),
+        {"threshold_for": purpose, **metrics.realised(threshold, labels, prediction.scores)}
+        for purpose, threshold in (
+            ("false-alarm rate", prediction.threshold),
+            ("highest F1", figures.values["image_f1_threshold"]),
+        )
     ]
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
@@ -143,36 +142,6 @@ def evaluate(
         click.echo(f"note: {note}")
 
 
-def realised(purpose: str, threshold: float | None, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """What a threshold does on test images: how many of the normal and of the anomalous images exceed it."""
-    if threshold is None or math.isnan(threshold):
-        return {"threshold_for": purpose, "score": None, "false_alarms": None, "detections": None}
-    exceeds = scores > threshold
-    return {
-        "threshold_for": purpose,
-        "score": threshold,
-        "false_alarms": share(exceeds[labels == 0]),
-        "detections": share(exceeds[labels == 1]),
-    }
-
-
-def share(exceeds: np.ndarray) -> dict[str, float] | None:
-    """How many of some images exceed a threshold, with the exact 95 % interval (Clopper–Pearson) of their share."""
-    from scipy.stats import binomtest
-
-    if not len(exceeds):
-        return None
-    count = int(exceeds.sum())
-    interval = binomtest(count, len(exceeds)).proportion_ci(0.95, method="exact")
-    return {
-        "count": count,
-        "of": len(exceeds),
-        "rate": count / len(exceeds),
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
-
-
 def _share(found: dict[str, float] | None) -> str | None:
     if found is None:
         return None
@@ -192,7 +161,7 @@ def _write_pictures(
     """Pictures of all test images; the panel shows the ground truth."""
     import numpy as np
 
-    from padim_zoo.cli.inputs import picture_names
+    from padim_zoo.report.picture_folder import picture_names
 
     names = picture_names([sample.path for sample in samples])
     pictured = prediction.pictured

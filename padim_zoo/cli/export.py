@@ -43,7 +43,7 @@ def export(
     The file is run before it is kept: if scores or maps are further than 0.001 (0.05 with a backbone in bfloat16),
     relative, from the model's, no file is left. OpenVINO's is a pair, FILE.xml and FILE.bin.
     """
-    from padim_zoo.cli.inputs import image_files
+    from padim_zoo.data.files import image_files
     from padim_zoo.detectors import load
     from padim_zoo.export.exporting import export as write
     from padim_zoo.export.runtimes import SUFFIXES

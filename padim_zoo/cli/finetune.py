@@ -74,13 +74,14 @@ def finetune(
     status 2 and no file if nothing was learnt.
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
-    from padim_zoo.cli.inputs import normal_image_files
+    from padim_zoo.data.categories import load_categories
+    from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.transform import Transform
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.judging import judge
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
     from padim_zoo.finetune.weights_file import write_weights
-    from padim_zoo.registry import backbones
+    from padim_zoo.registry import backbones, datasets
 
     of_dataset = any(value is not None for value in (dataset, data_root, categories))
     if bool(images) == of_dataset:
@@ -92,7 +93,11 @@ def finetune(
     given = {name: value for name, value in settings.items() if value is not None}
     recipe = make_recipe(method, given, precision=kind, report=_show)
     transform = Transform(resize, crop)
-    paths = normal_image_files(images) if images else _training_images(dataset or "folder", data_root, categories)
+    if images:
+        paths = normal_image_files(images)
+    else:
+        chosen = load_categories(datasets.create(dataset or "folder", root=data_root), categories or ())
+        paths = [sample.path for category in chosen for sample in category.train]
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
 
     started = time.perf_counter()
@@ -132,16 +137,6 @@ def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> Non
         raise InputError(f"--output {output} exists: name another file, or add --overwrite")
     if checkpoint is not None and (checkpoint.is_dir() or checkpoint == output):
         raise InputError(f"--checkpoint {checkpoint} is a folder or the output: expected another file name")
-
-
-def _training_images(dataset: str, root: Path | None, patterns: tuple[str, ...] | None) -> list[Path]:
-    """The training images of the categories asked for."""
-    from padim_zoo.bench.plan import choose
-    from padim_zoo.registry import datasets
-
-    source = datasets.create(dataset, root=root)
-    names = choose(source.categories(), patterns or (), "category")
-    return [sample.path for name in names for sample in source.load(name).train]
 
 
 def _show(done: int, total: int, loss: float | None = None, accuracy: float | None = None) -> None:

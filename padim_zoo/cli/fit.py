@@ -83,7 +83,7 @@ def fit(
     most the share --fpr of new normal images will exceed it.
     """
     from padim_zoo.caches import Caches
-    from padim_zoo.cli.inputs import normal_image_files
+    from padim_zoo.data.files import normal_image_files
     from padim_zoo.registry import detectors
 
     if bool(images) == (source != DatasetChoice()):

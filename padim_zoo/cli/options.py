@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.errors import InputError
+from padim_zoo.report.picture_kinds import PICTURES
 
 if TYPE_CHECKING:
     from padim_zoo.data.sample import Category
     from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.report.picture_folder import PictureFolder
 
 
 def _load_plugins(ctx: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -104,11 +106,6 @@ def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | 
     return kinds
 
 
-PICTURES = ("heatmap", "overlay", "boundary", "highlight", "frame", "panel")
-MAPLESS_PICTURES = ("frame",)
-"""Those that need no anomaly map."""
-
-
 @dataclass(frozen=True)
 class PictureChoice:
     """What the options of :func:`picture_options` say."""
@@ -116,6 +113,16 @@ class PictureChoice:
     kinds: tuple[str, ...] = ()
     alpha: float = 0.9
     colormap: str = "ember"
+
+    def folder(self, detector: Any, model: Path, output: Path, threshold: float | None) -> PictureFolder | None:
+        """Where the pictures go, if any are asked for; see :func:`padim_zoo.report.picture_folder.picture_folder`."""
+        if not self.kinds:
+            return None
+        from padim_zoo.report.picture_folder import picture_folder
+
+        return picture_folder(
+            detector, model, output, kinds=self.kinds, alpha=self.alpha, colormap=self.colormap, threshold=threshold
+        )
 
 
 def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -84,7 +84,8 @@ def predict(
 
     All pictures share one colour scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
-    from padim_zoo.cli.inputs import image_files, picture_names
+    from padim_zoo.data.files import image_files
+    from padim_zoo.report.picture_folder import picture_names, write_map
 
     if output is None and (maps or pictures.kinds):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -97,11 +98,7 @@ def predict(
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     judges = region_given(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
-    folder = None
-    if output is not None and pictures.kinds:
-        from padim_zoo.cli.pictures import picture_folder
-
-        folder = picture_folder(detector, model, output, pictures, limit)
+    folder = None if output is None else pictures.folder(detector, model, output, limit)
 
     rows: list[Row] = []
     names = picture_names(paths)
@@ -114,8 +111,6 @@ def predict(
         anomalous = None if limit is None else score > limit
         rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
         if maps and output is not None and anomaly_map is not None:
-            from padim_zoo.cli.pictures import write_map
-
             write_map(output, name, anomaly_map)
         if folder is not None:
             folder.write(name, path, score, pictured)

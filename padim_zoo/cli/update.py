@@ -38,7 +38,7 @@ def update(
     The threshold is made anew where the model holds all samples. Where it does not, the old one goes, for it rests on
     scores of another model; --keep-threshold keeps it all the same.
     """
-    from padim_zoo.cli.inputs import normal_image_files
+    from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors import load
 
     target = output or model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from padim_zoo.data.image import IMAGE_SUFFIXES, is_image_file
@@ -57,6 +57,26 @@ def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
         found_instead = f"only matches {matches[0]}, which holds no image" if matches else "matches nothing"
         raise InputError(f"{source} {found_instead}: expected a pattern for image files, e.g. 'DIR/*.png'")
     return list(expanded)
+
+
+def image_files(sources: Sequence[str]) -> list[Path]:
+    """Image files that files, folders and globs name, each once."""
+    return list(dict.fromkeys(paths_of(sources)))
+
+
+def normal_image_files(sources: Sequence[str]) -> list[Path]:
+    """As :func:`image_files`, for a fit.
+
+    Raises
+    ------
+    InputError
+        If a folder is a category of a data set: its anomalous test images must not join the fit unnoticed.
+    """
+    for source in sources:
+        good = Path(source, "train", "good")
+        if good.is_dir():
+            raise InputError(f"{source} holds test images too: expected normal images only, e.g. {good}")
+    return image_files(sources)
 
 
 def images_below(folder: Path) -> list[Path]:

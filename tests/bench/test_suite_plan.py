@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from padim_zoo import registry
-from padim_zoo.bench.plan import choose, groups, make_plan
+from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite, read_settings
+from padim_zoo.data.categories import choose
 from padim_zoo.errors import InputError
 
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import padim_zoo
-from padim_zoo.cli.inputs import picture_names
 from padim_zoo.cli.main import main
 from padim_zoo.data.synthetic import generate
+from padim_zoo.report.picture_folder import picture_names
 
 FIT = ["--resize", "none", "--crop", "none", "--dims", "20"]
 

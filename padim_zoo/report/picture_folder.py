@@ -1,7 +1,8 @@
-"""Pictures and maps of predictions, written into a folder."""
+"""Pictures and maps of predictions as files in a folder, and what they are called."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.atomic import write_whole
-from padim_zoo.cli.options import MAPLESS_PICTURES, PictureChoice
 from padim_zoo.colours import colour_table
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
+from padim_zoo.report.picture_kinds import MAPLESS
 from padim_zoo.report.pictures import Picture, Scale, boundary, frame, heat_map, highlight, overlay, panels
 
 
@@ -26,8 +27,12 @@ class PictureFolder:
     Attributes
     ----------
     folder : Path
-    choice : PictureChoice
-        Kinds of pictures, and how they are drawn.
+    kinds : tuple of str
+        Of :data:`~padim_zoo.report.picture_kinds.PICTURES`.
+    alpha : float
+        Opacity of overlays where they are hottest.
+    colours : str
+        Name of a colour map.
     transform : Transform
         What the detector did to the images; pictures show the images after it.
     threshold : float
@@ -39,7 +44,9 @@ class PictureFolder:
     """
 
     folder: Path
-    choice: PictureChoice
+    kinds: tuple[str, ...]
+    alpha: float
+    colours: str
     transform: Transform
     threshold: float
     scale: Scale | None
@@ -50,7 +57,7 @@ class PictureFolder:
     ) -> None:
         """Write the pictures of the image at ``path``; ``mask`` is its ground truth after the transform."""
         image = self.transform.image(read_image(path))
-        for kind in self.choice.kinds:
+        for kind in self.kinds:
             picture = Image.fromarray(self._draw(kind, image, score, anomaly_map, mask))
             target = self.folder / kind / name.with_name(f"{name.name}.png")
             write_whole(target, partial(picture.save, format="PNG"))
@@ -63,22 +70,39 @@ class PictureFolder:
         assert anomaly_map is not None
         assert self.scale is not None
         assert self.map_threshold is not None
-        alpha, colours = self.choice.alpha, self.choice.colormap
         if kind == "heatmap":
-            return heat_map(anomaly_map, self.scale, colours)
+            return heat_map(anomaly_map, self.scale, self.colours)
         if kind == "overlay":
-            return overlay(image, anomaly_map, self.scale, alpha, colours)
+            return overlay(image, anomaly_map, self.scale, self.alpha, self.colours)
         if kind == "boundary":
             return boundary(image, anomaly_map, self.map_threshold)
         if kind == "highlight":
             return highlight(image, anomaly_map, self.map_threshold)
-        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, alpha, colours)
+        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, self.alpha, self.colours)
 
 
 def picture_folder(
-    detector: Any, model: Path, folder: Path, choice: PictureChoice, threshold: float | None
+    detector: Any,
+    model: Path,
+    folder: Path,
+    *,
+    kinds: Sequence[str],
+    alpha: float,
+    colormap: str,
+    threshold: float | None,
 ) -> PictureFolder:
     """Where the pictures of a detector's predictions go.
+
+    Parameters
+    ----------
+    detector : Detector or ExportedModel
+    model : Path
+        What errors call it.
+    folder : Path
+    kinds, alpha, colormap
+        As :class:`PictureFolder` has them.
+    threshold : float or None
+        Instead of the detector's own.
 
     Raises
     ------
@@ -86,7 +110,7 @@ def picture_folder(
         If there is no threshold, the colour map is unknown, or a kind of picture needs maps that the detector does not
         make.
     """
-    of_maps = [kind for kind in choice.kinds if kind not in MAPLESS_PICTURES]
+    of_maps = [kind for kind in kinds if kind not in MAPLESS]
     if of_maps and not detector.makes_maps:
         raise InputError(
             f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
@@ -95,8 +119,8 @@ def picture_folder(
     limit = detector.threshold_ if threshold is None else threshold
     if limit is None:
         raise InputError("the model has no threshold to decide by: give --threshold")
-    colour_table(choice.colormap)  # refused before any work is done
-    return PictureFolder(folder, choice, detector.transform, limit, scale, map_threshold)
+    colour_table(colormap)  # refused before any work is done
+    return PictureFolder(folder, tuple(kinds), alpha, colormap, detector.transform, limit, scale, map_threshold)
 
 
 def write_map(folder: Path, name: Path, anomaly_map: np.ndarray) -> None:
@@ -107,3 +131,30 @@ def write_map(folder: Path, name: Path, anomaly_map: np.ndarray) -> None:
             np.save(file, anomaly_map, allow_pickle=False)
 
     write_whole(folder / "maps" / name.with_name(f"{name.name}.npy"), write)
+
+
+def picture_names(paths: Sequence[Path]) -> list[Path]:
+    """Where each image's pictures go, below a folder, without suffix: no two agree, in any case of letters.
+
+    Images keep their folders below the folder that all of them share.
+    """
+    absolute = [path.absolute() for path in paths]
+    shared = _shared_folder(absolute)
+    taken: set[str] = set()
+    names: list[Path] = []
+    for path in absolute:
+        name = path.relative_to(shared).with_suffix("")
+        candidate, number = name, 1
+        while str(candidate).casefold() in taken:
+            number += 1
+            candidate = name.with_name(f"{name.name}-{number}")
+        taken.add(str(candidate).casefold())
+        names.append(candidate)
+    return names
+
+
+def _shared_folder(paths: Sequence[Path]) -> Path:
+    shared = paths[0].parent
+    while not all(path.is_relative_to(shared) for path in paths):
+        shared = shared.parent
+    return shared

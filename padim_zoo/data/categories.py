@@ -1,0 +1,44 @@
+"""The categories of a data set that patterns choose."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from padim_zoo.data.sample import Category, Dataset
+from padim_zoo.errors import InputError
+
+
+def load_categories(dataset: Dataset, patterns: Iterable[str] = ()) -> list[Category]:
+    """The categories that patterns pick, see :func:`choose`."""
+    return [dataset.load(name) for name in choose(dataset.categories(), patterns, "category")]
+
+
+def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str]:
+    """The names that the patterns pick, in the order of ``names``; all of them without a pattern.
+
+    Parameters
+    ----------
+    names : sequence of str
+    patterns : iterable of str
+        Names, or shell wildcards.
+    kind : str
+        What errors call a name: ``"category"``.
+
+    Raises
+    ------
+    InputError
+        If a pattern picks nothing; the closest names are listed.
+    """
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in names):
+            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
+            raise InputError(f"unknown {kind} {pattern!r}: {hint}")
+    return [name for name in names if not patterns or any(_matches(name, pattern) for pattern in patterns)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)

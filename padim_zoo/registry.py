@@ -8,7 +8,6 @@ hides the others.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import fnmatch
 import hashlib
@@ -17,17 +16,16 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from padim_zoo.errors import InputError
+from padim_zoo.plugin_loading import CURRENT, LOADING, loading, of_the_package
+from padim_zoo.specs import parse_spec as parse_spec
 
 if TYPE_CHECKING:
     from padim_zoo.backbones.backbone import Backbone
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
-
-_SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
 
 
 @dataclass(frozen=True)
@@ -75,58 +71,8 @@ class Family(Generic[T]):
     code: str | None = None
 
 
-@dataclass
-class _Plugin:
-    """A plugin while it is loaded, and what it takes to undo its registrations, in whichever registries they are."""
-
-    source: str
-    code: str
-    undo: list[Callable[[], Any]] = field(default_factory=list)
-
-    def before_setting(self, names: dict[str, Any], name: str) -> None:
-        """Remember what ``name`` stands for now."""
-        known = names.get(name)
-        self.undo.append(partial(names.pop, name, None) if known is None else partial(names.update, {name: known}))
-
-
-# Of the context and not of a registry: other threads may register names of their own meanwhile.
-_PLUGIN: ContextVar[_Plugin | None] = ContextVar("plugin being loaded", default=None)
-# One for all registries, since loading one may load another.
-_LOADING = threading.RLock()
-
-
 class PluginWarning(UserWarning):
     """A plugin could not be loaded, or shadows a name that exists already."""
-
-
-def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
-    """Split ``"shrinkage(0.2, epsilon=0)"`` into its name, positional and keyword arguments.
-
-    Arguments are Python literals.
-
-    Raises
-    ------
-    InputError
-        If the text is not of that form.
-    """
-    match = _SPEC.fullmatch(spec.strip())
-    if match is None:
-        raise InputError(f"cannot read {spec!r}: expected NAME or NAME(argument, key=value)")
-    name, arguments = match["name"].strip(), match["arguments"]
-    if not arguments:
-        return name, [], {}
-    try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert isinstance(call.func, ast.Name)
-        assert all(keyword.arg is not None for keyword in call.keywords)
-        positional = [ast.literal_eval(argument) for argument in call.args]
-        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise InputError(
-            f"cannot read the arguments of {spec!r}: expected numbers or quoted text, e.g. {name}(0.1)"
-        ) from None
-    return name, positional, keywords
 
 
 class Registry(Generic[T]):
@@ -187,7 +133,7 @@ class Registry(Generic[T]):
             )
 
         def decorate(factory: Factory) -> Factory:
-            plugin = _PLUGIN.get()
+            plugin = CURRENT.get()
             code = None if plugin is None else plugin.code
             home = _module_of(factory) if plugin is None else plugin.source
             origin = source or home or "user code"
@@ -234,7 +180,7 @@ class Registry(Generic[T]):
             What a listing says of the whole family.
         """
         known = knows or (lambda name: name in set(names()))
-        plugin = _PLUGIN.get()
+        plugin = CURRENT.get()
         if plugin is not None:
             plugin.before_setting(self._families, prefix)
         code = None if plugin is None else plugin.code
@@ -357,7 +303,7 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        with _LOADING:
+        with LOADING:
             if self._loaded or self._is_loading:  # the modules imported below use this registry themselves
                 return
             self._is_loading = True
@@ -371,12 +317,9 @@ class Registry(Generic[T]):
     def _load_own_modules(self) -> None:
         if self._own_loaded:
             return
-        token = _PLUGIN.set(None)  # what the package registers is not a plugin's, whoever asked for it first
-        try:
+        with of_the_package():
             for module in self._modules:
                 importlib.import_module(module)
-        finally:
-            _PLUGIN.reset(token)
         self._own_loaded = True
 
     def _load_entry_points(self) -> None:
@@ -387,7 +330,7 @@ class Registry(Generic[T]):
             distribution = point.dist.name if point.dist is not None else point.value
             code = f"{distribution} {point.dist.version}" if point.dist is not None else point.value
             try:
-                with _loading(f"plugin {distribution}", code):
+                with loading(f"plugin {distribution}", code):
                     loaded = point.load()
                     if point.name not in self._entries and callable(loaded):
                         self.register(point.name)(loaded)
@@ -446,21 +389,6 @@ def _load_all_own_modules() -> None:
         registry._load_own_modules()
 
 
-@contextmanager
-def _loading(source: str, code: str) -> Iterator[None]:
-    """Registrations inside come from ``source`` in the version ``code``; if it fails, all registries drop them."""
-    plugin = _Plugin(source, code)
-    token = _PLUGIN.set(plugin)
-    try:
-        yield
-    except BaseException:
-        for undo in reversed(plugin.undo):
-            undo()
-        raise
-    finally:
-        _PLUGIN.reset(token)
-
-
 def load_plugin(path: str | Path) -> None:
     """Run a Python file that registers backbones, estimators, detectors or datasets.
 
@@ -478,12 +406,12 @@ def load_plugin(path: str | Path) -> None:
         raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
     module = importlib.util.module_from_spec(specification)
     code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    with _LOADING:
+    with LOADING:
         for registry in REGISTRIES.values():
             registry._load()
         sys.modules[name] = module
         try:
-            with _loading(f"plugin {path.name}", code):
+            with loading(f"plugin {path.name}", code):
                 specification.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]

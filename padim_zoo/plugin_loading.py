@@ -1,0 +1,56 @@
+"""Whose registrations are made just now, and how those of a plugin that fails are taken back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+
+@dataclass
+class Plugin:
+    """A plugin while it is loaded, and what it takes to undo its registrations, in whichever registries they are."""
+
+    source: str
+    code: str
+    undo: list[Callable[[], Any]] = field(default_factory=list)
+
+    def before_setting(self, names: dict[str, Any], name: str) -> None:
+        """Remember what ``name`` stands for now."""
+        known = names.get(name)
+        self.undo.append(partial(names.pop, name, None) if known is None else partial(names.update, {name: known}))
+
+
+# Of the context and not of a registry: other threads may register names of their own meanwhile.
+CURRENT: ContextVar[Plugin | None] = ContextVar("plugin being loaded", default=None)
+# One for all registries, since loading one may load another.
+LOADING = threading.RLock()
+
+
+@contextmanager
+def loading(source: str, code: str) -> Iterator[None]:
+    """Registrations inside come from ``source`` in the version ``code``; if it fails, all registries drop them."""
+    plugin = Plugin(source, code)
+    token = CURRENT.set(plugin)
+    try:
+        yield
+    except BaseException:
+        for undo in reversed(plugin.undo):
+            undo()
+        raise
+    finally:
+        CURRENT.reset(token)
+
+
+@contextmanager
+def of_the_package() -> Iterator[None]:
+    """Registrations inside are the package's own and not a plugin's, whoever asked for them first."""
+    token = CURRENT.set(None)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from padim_zoo.data.augmentation import View, mean_of_views
+from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.embedding import PatchEmbeddings

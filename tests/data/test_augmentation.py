@@ -14,11 +14,11 @@ from padim_zoo.data.augmentation import (
     Looks,
     View,
     canonical_operations,
-    mean_of_views,
     parse_operations,
     views_for_scoring,
 )
 from padim_zoo.data.transform import Transform
+from padim_zoo.data.view import mean_of_views
 
 BOX = (6, 8, 46, 72)
 

@@ -15,16 +15,16 @@ from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.caches import Caches
 from padim_zoo.data.augmentation import Looks
-from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
+from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
+from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.embedding import PatchEmbeddings, PatchSubset, cells_that_count
 from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.forms import FORMS
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian
 from padim_zoo.estimators.statistics import MaskedSamples, Moments, Samples, samples_that_count
 from padim_zoo.features import Features
@@ -369,50 +369,24 @@ class PaDiM(BackboneDetector[Gaussian]):
         A detector in the dual form, fitted on no more images than it has dimensions, holds its samples and is
         resumable without.
         """
-        gaussian = self.gaussian_
-        arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays(half=half).items()}
-        arrays |= numbered("mean", gaussian.mean)
-        arrays |= {f"reduction.{name}": array for name, array in self.reduction_.arrays().items()}
         if resumable and self._differing:
             raise InputError(
                 "cannot save a resumable model: the images of the fit differ in their regions of interest, which a "
                 "file does not hold; save it without --resumable, or use one mask for all images"
             )
+        gaussian = self.gaussian_
+        arrays, header = model_to_file(gaussian, self.reduction_, half=half)
         if resumable and not isinstance(gaussian, DualGaussian):
             known = self.known_statistics("save a resumable model")
-            moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
-            assert moments is not None
-            arrays |= {f"moments.{name}": array for name, array in moments.arrays().items()}
-            arrays |= {name: layer.clone() for name, layer in numbered("shift", moments.shift).items()}
-        if gaussian.mean.subset is not None:
-            arrays["subset"] = gaussian.mean.subset.indices
-        return arrays, {
-            "differing": self._differing,
-            "form": gaussian.form,
-            "half_error": gaussian.half_error() if half else None,
-            "reduction": next(name for name, kind in REDUCTIONS.items() if type(self.reduction_) is kind),
-            "grids": gaussian.mean.grids,
-        }
+            assert known is not None
+            arrays |= statistics_to_file(known)
+        return arrays, {**header, "differing": self._differing}
 
     def restore(self, file: DetectorFile) -> None:
         """Take over what :meth:`model_arrays` gave."""
-        header = file.header
-        subset = file.arrays("subset").get("")
-        mean = embeddings_of(file.arrays("mean."), header["grids"], subset)
-        self._differing_in_file = header.get("differing", False)
-        if header["form"] not in FORMS:
-            raise InputError(
-                f"{file.path} holds Gaussians of the form {header['form']!r}, this version knows "
-                f"{', '.join(FORMS)}: upgrade padim-zoo"
-            )
-        self._model = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
-        self.embedding_ = REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
-        moments = file.arrays("moments.")
-        if moments:
-            shift = replace(embeddings_of(file.arrays("shift."), header["grids"]), subset=mean.subset)
-            self.statistics_ = Moments.from_arrays(
-                header["n_images"] * self.views_of_fit().augmentation.passes, shift, moments
-            )
+        self._differing_in_file = file.header.get("differing", False)
+        self._model, self.embedding_ = model_in(file)
+        self.statistics_ = statistics_in(file, self._model.mean, self.views_of_fit().augmentation.passes)
 
 
 def _fingerprint(reduction: Reduction) -> str:

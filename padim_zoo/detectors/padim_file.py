@@ -1,0 +1,82 @@
+"""What a file holds of a PaDiM: Gaussians, reduction and, to go on from, moments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from padim_zoo.detectors.model_file import embeddings_of, numbered
+from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.errors import InputError
+from padim_zoo.estimators.forms import FORMS
+from padim_zoo.estimators.gaussian import Gaussian
+from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.reduction import REDUCTIONS, Reduction
+
+
+def model_to_file(gaussian: Gaussian, reduction: Reduction, *, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Arrays and JSON of Gaussians, and of the reduction to their dimensions.
+
+    Parameters
+    ----------
+    half : bool
+        Keep factors in 16 bit, where that moves distances little enough.
+    """
+    mean = gaussian.mean
+    arrays = {f"gaussian.{name}": array for name, array in gaussian.arrays(half=half).items()}
+    arrays |= numbered("mean", mean)
+    arrays |= {f"reduction.{name}": array for name, array in reduction.arrays().items()}
+    if mean.subset is not None:
+        arrays["subset"] = mean.subset.indices
+    return arrays, {
+        "form": gaussian.form,
+        "half_error": gaussian.half_error() if half else None,
+        "reduction": next(name for name, kind in REDUCTIONS.items() if type(reduction) is kind),
+        "grids": mean.grids,
+    }
+
+
+def model_in(file: DetectorFile) -> tuple[Gaussian, Reduction]:
+    """What :func:`model_to_file` put into a file.
+
+    Raises
+    ------
+    InputError
+        If the Gaussians are of a form that this version does not know.
+    """
+    header = file.header
+    if header["form"] not in FORMS:
+        raise InputError(
+            f"{file.path} holds Gaussians of the form {header['form']!r}, this version knows "
+            f"{', '.join(FORMS)}: upgrade padim-zoo"
+        )
+    mean = embeddings_of(file.arrays("mean."), header["grids"], file.arrays("subset").get(""))
+    gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
+    return gaussian, REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
+
+
+def statistics_to_file(known: Samples | Moments) -> dict[str, Tensor]:
+    """Arrays of moments, 8·P·D² bytes."""
+    moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
+    arrays = {f"moments.{name}": array for name, array in moments.arrays().items()}
+    return arrays | {name: layer.clone() for name, layer in numbered("shift", moments.shift).items()}
+
+
+def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Moments | None:
+    """What :func:`statistics_to_file` put into a file, if anything.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+        Of the Gaussians.
+    passes : int
+        Views of each normal image that were fitted on.
+    """
+    moments = file.arrays("moments.")
+    if not moments:
+        return None
+    shift = replace(embeddings_of(file.arrays("shift."), file.header["grids"]), subset=mean.subset)
+    return Moments.from_arrays(file.header["n_images"] * passes, shift, moments)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, default_dims
 from padim_zoo.backbones.compact_resnet import ProjectedResNet
+from padim_zoo.backbones.stages import chosen_layers
 from padim_zoo.backbones.weights import Weights, find_state, install, read_weights
-from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
 COMPONENTS = (48, 48, 48)
@@ -50,10 +50,7 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
     InputError
         If a layer does not exist, or the weights do not fit.
     """
-    layers = tuple(_STRIDES) if layers is None else tuple(layers)
-    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(_STRIDES):
-        found, expected = ",".join(layers) or "(none)", ", ".join(_STRIDES)
-        raise InputError(f"builtin has no layers {found}: expected different ones of {expected}")
+    layers = chosen_layers("builtin", layers, _STRIDES)
     whole = ProjectedResNet(range(len(COMPONENTS)), COMPONENTS).state_dict()
     network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
     weights = "default" if weights == "builtin" else weights

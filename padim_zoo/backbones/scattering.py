@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.stages import chosen_layers
 from padim_zoo.backbones.weights import Weights, find_state, install
-from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
 # Grey, and two colour opponents: nearly the principal components of the colours of natural images.
@@ -55,10 +55,7 @@ def scattering(layers: Sequence[str] | None = None, weights: Weights = "default"
     InputError
         If a layer does not exist, or the weights do not fit.
     """
-    layers = tuple(_STRIDES) if layers is None else tuple(layers)
-    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(_STRIDES):
-        found, expected = ",".join(layers) or "(none)", ", ".join(_STRIDES)
-        raise InputError(f"scattering has no layers {found}: expected different ones of {expected}")
+    layers = chosen_layers("scattering", layers, _STRIDES)
     network = Scattering([tuple(_STRIDES).index(layer) for layer in layers])
     weights = "default" if weights == "builtin" else weights
     state, source = find_state(weights, name="scattering", default=network.state_dict)

@@ -1,8 +1,11 @@
-"""What the listing of a backbone tells of its layers, without building it."""
+"""Layers of backbones: what a listing tells of them, and the choice of some."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from padim_zoo import registry
+from padim_zoo.errors import InputError
 
 
 def default_layers(name: str) -> tuple[str, ...]:
@@ -18,3 +21,25 @@ def stages(name: str) -> tuple[str, ...]:
 def _told(name: str, what: str) -> tuple[str, ...]:
     entry = registry.backbones.entry(registry.parse_spec(name)[0])
     return tuple(entry.metadata.get(what) or ())
+
+
+def chosen_layers(name: str, layers: Sequence[str] | None, known: Iterable[str]) -> tuple[str, ...]:
+    """The layers asked for, all that are known where none are named.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the backbone.
+
+    Raises
+    ------
+    InputError
+        If one does not exist or is named twice, or none is left.
+    """
+    known = tuple(known)
+    if layers is None:
+        return known
+    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(known):
+        found = ",".join(layers) or "(none)"
+        raise InputError(f"{name} has no layers {found}: expected different ones of {', '.join(known)}")
+    return tuple(layers)

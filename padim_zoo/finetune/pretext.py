@@ -21,13 +21,10 @@ class Pretext(nn.Module, ABC):
     ----------
     chance : float
         What :meth:`judge` gives as accuracy to a network that has learnt nothing.
-    per_image : int
-        How many examples :meth:`examples` makes of an image.
     """
 
     name: ClassVar[str]
     chance: ClassVar[float]
-    per_image: ClassVar[int]
 
     @abstractmethod
     def examples(self, image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -40,8 +37,9 @@ class Pretext(nn.Module, ABC):
 
         Returns
         -------
-        images : Tensor (per_image, 3, H, W), uint8
-        truth : Tensor (per_image, …)
+        images : Tensor (E, 3, H, W), uint8
+            As many of every image.
+        truth : Tensor (E, …)
         """
 
     @abstractmethod
@@ -64,7 +62,6 @@ class WhichImage(Pretext):
 
     name = "3-way"
     chance = 1 / 3
-    per_image = 3
 
     def __init__(self, channels: Sequence[int], hidden: int = 256) -> None:
         super().__init__()
@@ -89,7 +86,6 @@ class WhichPatch(Pretext):
 
     name = "patches"
     chance = 0.5
-    per_image = 1
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()

@@ -21,22 +21,11 @@ from torch import Tensor, nn
 
 from padim_zoo.embedding import PatchEmbeddings, nearest_positions
 from padim_zoo.errors import InputError
-from padim_zoo.estimators.gaussian import (
-    DiagonalGaussian,
-    DualGaussian,
-    Gaussian,
-    LowRankGaussian,
-    PrimalGaussian,
-    whitening_factor,
-)
+from padim_zoo.estimators.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
 from padim_zoo.estimators.nested import NestedGaussian
 from padim_zoo.estimators.nesting import Level, levels, used
+from padim_zoo.export.nested_factors import nested_factors, nested_numbers, plain_factor
 from padim_zoo.parallel import map_blocks
-
-AGREEMENT = 1e-4
-"""Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""
-AGREEMENT_HALF = 4e-3
-"""The same of a model whose factors are in 16 bit, which are themselves that far from what was fitted."""
 
 
 class Distances(nn.Module):
@@ -234,81 +223,6 @@ def _squared_norm(vectors: Tensor) -> Tensor:
 def _taken(values: Tensor, at: Any) -> Tensor:
     """Rows of a tensor by a buffer of indices, or all of them where there is none."""
     return values if at is None else values.index_select(0, at)
-
-
-# -- nested factors ----------------------------------------------------------------------------------------------------
-
-
-def nested_numbers(mean: PatchEmbeddings) -> int | None:
-    """How many numbers :class:`NestedDistances` would hold, or None where there are no grids that nest."""
-    nested = levels(mean)
-    return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
-
-
-def nested_factors(gaussian: PrimalGaussian | DualGaussian) -> list[Tensor] | None:
-    """Factors of :class:`NestedDistances`, or None where patches that share a position differ in their covariance."""
-    factors = []
-    for level in levels(gaussian.mean):
-        found = _level_factor(gaussian, level)
-        if found is None:
-            return None
-        factors.append(found)
-    return factors
-
-
-def _level_factor(gaussian: PrimalGaussian | DualGaussian, level: Level) -> Tensor | None:
-    limit = AGREEMENT_HALF if gaussian.half_rounded else AGREEMENT
-    order = level.patches.argsort(stable=True)
-    counts = level.patches.bincount()
-    ends = counts.cumsum(0)
-
-    def block(positions: slice) -> tuple[Tensor, Tensor]:
-        stop = min(positions.stop, len(counts))
-        patches = order[int(ends[positions.start] - counts[positions.start]) : int(ends[stop - 1])]
-        position = level.patches[patches] - positions.start
-        own = _covariances(gaussian, patches, level.dims)
-        mean = torch.zeros(stop - positions.start, *own.shape[1:], dtype=own.dtype).index_add_(0, position, own)
-        mean /= counts[positions.start : stop, None, None]
-        factor = whitening_factor(mean)  # F with F Fᵀ = Σ⁻¹: Fᵀ is the inverse of the Cholesky factor
-        each = factor[position]
-        whitened = each.mT @ own @ each
-        whitened.diagonal(dim1=1, dim2=2).sub_(1)
-        worst = torch.zeros(len(mean), dtype=own.dtype).scatter_reduce_(
-            0, position, whitened.abs().amax((1, 2)), "amax"
-        )
-        return factor[:, :, -level.own :].float(), worst
-
-    size = len(level.dims)
-    factor, worst = map_blocks(block, len(counts), 8 * int(counts.max()) * 4 * max(size, gaussian.mean.D) ** 2)
-    return factor if float(worst.max()) <= limit else None
-
-
-def _covariances(gaussian: PrimalGaussian | DualGaussian, patches: Tensor, dims: Tensor) -> Tensor:
-    """Σ of some dimensions at some patches, float64."""
-    if isinstance(gaussian, PrimalGaussian):
-        factor = gaussian.factor[patches if len(gaussian.factor) > 1 else patches * 0].double()
-        identity = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor)
-        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=True)[:, :, dims]
-        return inverse.mT @ inverse
-    samples = gaussian.samples.at(patches)[:, :, dims].double()
-    covariance = (samples.mT @ samples) * gaussian.s[patches][:, None, None]
-    covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[patches][:, None])
-    return covariance
-
-
-def plain_factor(gaussian: DualGaussian) -> Tensor:
-    """F of the primal form, float32."""
-    dims = torch.arange(gaussian.mean.D)
-
-    def block(part: slice) -> tuple[Tensor]:
-        patches = torch.arange(gaussian.mean.P)[part]
-        return (whitening_factor(_covariances(gaussian, patches, dims)).float(),)
-
-    (factor,) = map_blocks(block, gaussian.mean.P, 32 * gaussian.mean.D**2)
-    return factor
-
-
-# -- the choice --------------------------------------------------------------------------------------------------------
 
 
 def distances_of(gaussian: Gaussian) -> Distances:

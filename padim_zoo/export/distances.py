@@ -24,7 +24,7 @@ from padim_zoo.errors import InputError
 from padim_zoo.estimators.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
 from padim_zoo.estimators.nested import NestedGaussian
 from padim_zoo.estimators.nesting import Level, levels, used
-from padim_zoo.export.nested_factors import nested_factors, nested_numbers, plain_factor
+from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, nested_numbers, plain_factor
 from padim_zoo.parallel import map_blocks
 
 
@@ -247,7 +247,7 @@ def distances_of(gaussian: Gaussian) -> Distances:
 
 
 def _of_primal(gaussian: PrimalGaussian) -> Distances:
-    factors = nested_factors(gaussian) if len(gaussian.factor) > 1 and nested_numbers(gaussian.mean) else None
+    factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and nested_numbers(gaussian.mean) else None
     return NestedDistances(gaussian.mean, factors) if factors else FactorDistances(gaussian.mean, gaussian.factor[:])
 
 
@@ -258,7 +258,7 @@ def _of_dual(gaussian: DualGaussian) -> Distances:
         dual = sys.maxsize  # a kernel too ill-conditioned for float32, where a factor, its square root, is not
     nested = nested_numbers(mean)
     if nested is not None and nested < dual:
-        factors = nested_factors(gaussian)
+        factors = factors_of_dual(gaussian)
         if factors:
             return NestedDistances(mean, factors)
     if dual > 3 * mean.P * mean.D**2 // 4:

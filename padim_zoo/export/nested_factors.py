@@ -1,22 +1,29 @@
 """Factors for a network, of Gaussians that are not in the nested form though all patches are treated alike.
 
-``full`` with many images has that form already (:mod:`padim_zoo.estimators.nested`). It is found here for ``full`` with
-few images, which is fitted in the dual form, and for models of other programs (:mod:`padim_zoo.foreign`), which come
-with a matrix for each patch: whether patches that share a position agree is looked at and not taken for granted.
+``full`` with many images has that form already (:mod:`padim_zoo.estimators.nested`), and with few, in the dual form, it
+can be fitted to the samples that this holds. Models of other programs (:mod:`padim_zoo.foreign`) come with a matrix for
+each patch: whether patches that share a position agree is looked at and not taken for granted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from padim_zoo.embedding import PatchEmbeddings
 from padim_zoo.estimators.gaussian import DualGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
+from padim_zoo.estimators.nested import NestedGaussian, fit_nested
 from padim_zoo.estimators.nesting import Level, levels
+from padim_zoo.estimators.statistics import Samples
 from padim_zoo.parallel import map_blocks
 
 AGREEMENT = 1e-4
 """Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""
+ROUNDING = 1e-9
+"""Largest relative difference of numbers in float64 that are the same."""
 AGREEMENT_HALF = 4e-3
 """The same of a model whose factors are in 16 bit, which are themselves that far from what was fitted."""
 
@@ -27,7 +34,17 @@ def nested_numbers(mean: PatchEmbeddings) -> int | None:
     return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
 
 
-def nested_factors(gaussian: PrimalGaussian | DualGaussian) -> list[Tensor] | None:
+def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
+    """The columns of F of each level, or None where Σ is not S + b·I with one b, or ill-conditioned."""
+    s, b, n = gaussian.s, gaussian.b, gaussian.samples.n
+    alike = n > 1 and bool((s * (n - 1) - 1).abs().max() < ROUNDING) and bool((b / b[0] - 1).abs().max() < ROUNDING)
+    if not alike or gaussian.mean.subset is not None:
+        return None
+    fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean), float(b[0]), PRIMAL_CONDITION)
+    return fitted.factors if isinstance(fitted, NestedGaussian) else None
+
+
+def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where patches that share a position differ in their covariance."""
     factors = []
     for level in levels(gaussian.mean):
@@ -38,7 +55,7 @@ def nested_factors(gaussian: PrimalGaussian | DualGaussian) -> list[Tensor] | No
     return factors
 
 
-def _level_factor(gaussian: PrimalGaussian | DualGaussian, level: Level) -> Tensor | None:
+def _level_factor(gaussian: PrimalGaussian, level: Level) -> Tensor | None:
     limit = AGREEMENT_HALF if gaussian.half_rounded else AGREEMENT
     order = level.patches.argsort(stable=True)
     counts = level.patches.bincount()
@@ -65,26 +82,23 @@ def _level_factor(gaussian: PrimalGaussian | DualGaussian, level: Level) -> Tens
     return factor if float(worst.max()) <= limit else None
 
 
-def _covariances(gaussian: PrimalGaussian | DualGaussian, patches: Tensor, dims: Tensor) -> Tensor:
+def _covariances(gaussian: PrimalGaussian, patches: Tensor, dims: Tensor) -> Tensor:
     """Σ of some dimensions at some patches, float64."""
-    if isinstance(gaussian, PrimalGaussian):
-        factor = gaussian.factor[patches if len(gaussian.factor) > 1 else patches * 0].double()
-        identity = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor)
-        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=True)[:, :, dims]
-        return inverse.mT @ inverse
-    samples = gaussian.samples.at(patches)[:, :, dims].double()
-    covariance = (samples.mT @ samples) * gaussian.s[patches][:, None, None]
-    covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[patches][:, None])
-    return covariance
+    factor = gaussian.factor[patches if len(gaussian.factor) > 1 else patches * 0].double()
+    identity = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=True)[:, :, dims]
+    return inverse.mT @ inverse
 
 
 def plain_factor(gaussian: DualGaussian) -> Tensor:
-    """F of the primal form, float32."""
-    dims = torch.arange(gaussian.mean.D)
+    """F of the primal form (P, D, D), float32."""
+    samples, D = gaussian.samples, gaussian.mean.D
 
     def block(part: slice) -> tuple[Tensor]:
-        patches = torch.arange(gaussian.mean.P)[part]
-        return (whitening_factor(_covariances(gaussian, patches, dims)).float(),)
+        centred = samples.at(torch.arange(gaussian.mean.P)[part]).double()
+        covariance = (centred.mT @ centred) * gaussian.s[part][:, None, None]
+        covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[part][:, None])
+        return (whitening_factor(covariance).float(),)
 
-    (factor,) = map_blocks(block, gaussian.mean.P, 32 * gaussian.mean.D**2)
+    (factor,) = map_blocks(block, gaussian.mean.P, 32 * D**2)
     return factor

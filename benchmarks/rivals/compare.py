@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the environment and the images")
     parser.add_argument("--only", choices=BACKBONES, action="append", help="one backbone; all by default")
     parser.add_argument("--threads", type=_positive, default=2)
-    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="of padim-zoo; both by default")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, action="append", help="of padim-zoo; those that are fast here"
+    )
     parser.add_argument("--estimator", choices=ESTIMATORS, action="append", help="of padim-zoo; both by default")
     parser.add_argument("--grid", action="store_true", help="time a small grid too, by padim-zoo alone")
     rival = parser.add_mutually_exclusive_group()
@@ -76,12 +78,13 @@ def main() -> None:
     if arguments.rival_python and shutil.which(arguments.rival_python) is None:
         parser.error(f"--rival-python {arguments.rival_python}: there is no such program")
 
+    precisions = arguments.precision or fast_precisions()
     images = make_images(arguments.work)
     python = None if arguments.alone else arguments.rival_python or install_rival(arguments.work)
     for backbone in arguments.only or BACKBONES:
         options = [str(images), backbone, str(BACKBONES[backbone]), str(arguments.threads)]
         theirs = {} if python is None else measure(python, "measure_anomalib.py", options)
-        ways = list(product(arguments.precision or PRECISIONS, arguments.estimator or ESTIMATORS))
+        ways = list(product(precisions, arguments.estimator or ESTIMATORS))
         ours = {way: measure(sys.executable, "measure_padim_zoo.py", [*options, *way]) for way in ways}
         if arguments.grid:
             for precision, estimator in ways:
@@ -104,6 +107,15 @@ def print_table(theirs: Found, ours: dict[str, Found], goals: dict[str, float]) 
             cells.append(_shown(found.get(key), unit) + ratio)
         print(f"| {title} | {' | '.join(cells)} | {_shown(goals.get(title), unit)} |")
     print(flush=True)
+
+
+def fast_precisions() -> Sequence[str]:
+    """Without bfloat16 where the processor would have to emulate it."""
+    import torch
+
+    from padim_zoo.backbones.device import has_fast_bfloat16
+
+    return PRECISIONS if has_fast_bfloat16(torch.device("cpu")) else PRECISIONS[:1]
 
 
 def make_images(work: Path) -> Path:

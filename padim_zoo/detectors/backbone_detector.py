@@ -404,7 +404,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        return {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images"}
+        return {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
 
     def save(self, path: str | Path, *, resumable: bool = False, dtype: str = "float16") -> None:
         """Write all that is needed to score an image file, the backbone's weights included, as one safetensors file.

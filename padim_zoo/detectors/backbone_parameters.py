@@ -241,7 +241,7 @@ class BackboneParameters(Detector):
         if asked == "auto" and fitted_in not in (None, self.backbone_.precision):
             warnings.warn(
                 f"the model was fitted in {fitted_in} and computes in {self.backbone_.precision} here, where that is "
-                "faster: scores move by up to about 2 %, and the threshold does not; a model fitted with precision "
+                "faster: scores move by up to about 3 %, and the threshold does not; a model fitted with precision "
                 "float32 scores the same on every machine",
                 stacklevel=2,
             )

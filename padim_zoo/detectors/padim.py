@@ -350,7 +350,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         counted = "" if mean.subset is None else f"{mean.P} of "
         count = self.n_images_ or "an unknown number of"
         return {
-            "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images",
+            "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
         }
 

@@ -257,7 +257,7 @@ def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: f
     fitted_in = detector.precision_
     if fitted_in == precision:
         return None
-    by = "up to about 2 %" if moved is None else f"up to {100 * moved:.2g} % on these images"
+    by = "up to about 3 %" if moved is None else f"up to {100 * moved:.2g} % on these images"
     return (
         f"the model was fitted, and its threshold made, in {fitted_in}; the file computes in {precision}, and "
         f"scores differ by {by}; those of a model of fit --precision {precision} do not"

@@ -204,7 +204,7 @@ def arrays(subject: Subject) -> Iterator[str]:
     for count in (MANY, FEW):
         fitted = subject.fit(_embeddings(count))
         expected = fitted.squared_distances(others)
-        for half, tolerance in ((False, 1e-6), (True, 4 * HALF_ERROR)):
+        for half, tolerance in ((False, 1e-6), (True, 2 * HALF_ERROR)):
             kept = fitted.arrays(half=half)
             if not all(isinstance(array, Tensor) for array in kept.values()):
                 yield "arrays() gives things that are no tensors"

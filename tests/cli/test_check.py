@@ -177,7 +177,9 @@ def test_a_baseline_that_cannot_be_used(content, message):
 
 def test_the_workflow_uses_options_that_there_are():
     workflow = Path(__file__).parents[2] / "docs" / "workflows" / "padim-zoo.yml"
-    steps = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["check"]["steps"]
+    job = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["check"]
+    steps = job.pop("steps")
+    assert "runner." not in str(job)  # which GitHub knows in steps only: a workflow that asks before does not start
     commands = [shlex.split(step["run"]) for step in steps if "padim-zoo " in step.get("run", "")]
     assert [command[1] for command in commands] == ["bench", "check", "check"]
     for _, name, *arguments in commands:

@@ -42,7 +42,7 @@ class Cells:
     ----------
     nested : sequence of Level
     positions : list of Tensor (slots,), int64
-        For each level, the position in each slot; 0 for those that are filled in.
+        For each level, the position in each slot; that of a sister in those that are filled in.
     children : list of int
         How many slots of a level lie in one slot of the level before; 1 for the first.
     inside : list of int
@@ -52,6 +52,7 @@ class Cells:
     def __init__(self, nested: Sequence[Level]) -> None:
         self.nested = nested
         slots = [torch.arange(len(nested[0].first))]
+        self.positions = slots[:]
         self.children = [1]
         for coarse, fine in pairwise(nested):
             parents = coarse.patches[fine.first]
@@ -61,9 +62,10 @@ class Cells:
             table = torch.full((len(coarse.first) + 1, int(counts.max())), -1)  # the last row is for position −1
             table[parents[order], ranks] = order
             slots.append(table[slots[-1]].flatten())
+            # Position −1 is the last row; one that is filled in has the covariance of a sister with the same parents.
+            self.positions.append(torch.where(table < 0, table[:, :1], table)[self.positions[-1]].flatten())
             self.children.append(table.shape[1])
         self.inside = [prod(self.children[: level + 1]) for level in range(len(nested))]
-        self.positions = [slot.clamp_min(0) for slot in slots]
         self._absent = [None if bool((slot >= 0).all()) else slot < 0 for slot in slots]
         self._slots = [_inverse(slot, len(level.first)) for slot, level in zip(slots, nested, strict=True)]
         self.of_patches = self._slots[-1][nested[-1].patches]

@@ -54,6 +54,13 @@ def test_the_distances_of_the_covariance_at_every_patch(
     np.testing.assert_allclose(gaussian.squared_distances(test).numpy(), literal(train, test), rtol=1e-4)
 
 
+def test_moments_of_few_images_where_coarse_positions_hold_different_numbers_of_finer_ones() -> None:
+    train, test = embeddings(19, NESTING[1]), embeddings(3, NESTING[1], seed=1)
+    gaussian = Full().fit(Moments.of(train, train.mean()))
+    assert isinstance(gaussian, NestedGaussian)
+    np.testing.assert_allclose(gaussian.squared_distances(test).numpy(), literal(train, test), rtol=1e-4)
+
+
 def test_other_grids_and_other_estimators_have_a_factor_at_every_patch() -> None:
     uneven = ((6, 6), (4, 4), (3, 3))
     train, test = embeddings(60, uneven), embeddings(3, uneven, seed=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,17 @@ import numpy as np
 from padim_zoo.bench.store import RunStore
 from padim_zoo.colours import OWN, colour_table, to_oklab
 from padim_zoo.errors import InputError
-from padim_zoo.report.plot_style import ANOMALOUS, MARKERS, NORMAL, PALETTE, WIDTH, lines, short_names
+from padim_zoo.report.plot_style import (
+    ANOMALOUS,
+    MARKERS,
+    NORMAL,
+    PALETTE,
+    WIDTH,
+    grid_of,
+    in_lines,
+    lines,
+    short_names,
+)
 
 TITLES = {
     "image_auroc": "image AUROC",
@@ -145,20 +154,29 @@ def draw_folds(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
 
 
 def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
-    """Scores of normal and anomalous test images and the threshold: a row of panels per category."""
+    """Scores of normal and anomalous test images and the threshold: a row of panels per category.
+
+    More than five configurations go below each other, five at a time.
+    """
     runs = [{**row, "name": row["run_name"]} for row in rows if not row["mean"]]
     if not runs:
         raise InputError("no run is done: there are no scores to draw")
     names = short_names([row["name"] for row in runs])
     categories = list(dict.fromkeys(row["category"] for row in runs))
-    columns = len(names)
-    canvas.set_size_inches(max(WIDTH / 2, min(WIDTH, 2.3 * columns), 1.5 * columns), 0.6 + 1.05 * len(categories))
-    panels = canvas.subplots(len(categories), columns, squeeze=False)
+    columns, blocks = grid_of(len(names), 5)
+    titles = {name: in_lines(short, 24 if columns < 5 else 20) for name, short in names.items()}
+    lines_of_titles = max(title.count("\n") + 1 for title in titles.values())
+    tall = 1.05 if blocks == 1 else 0.85
+    height = 0.6 + blocks * (tall * len(categories) + (0.11 * lines_of_titles if blocks > 1 else 0))
+    canvas.set_size_inches(max(WIDTH / 2, min(WIDTH, 2.3 * columns)), height)
+    panels = canvas.subplots(blocks * len(categories), columns, squeeze=False)
+    places = {name: divmod(number, columns) for number, name in enumerate(names)}
     for panel in panels.ravel():
         panel.set_visible(False)
     threshold = None
     for row in runs:
-        panel = panels[categories.index(row["category"]), list(names).index(row["name"])]
+        block, column = places[row["name"]]
+        panel = panels[block * len(categories) + categories.index(row["category"]), column]
         panel.set_visible(True)
         arrays = store.scores(row["id"])
         labels, scores = arrays["labels"], arrays["scores"].mean(0)
@@ -169,10 +187,13 @@ def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> Non
             threshold = panel.axvline(row["threshold"], color="black", linewidth=1, linestyle=(0, (3, 1.5)))
         panel.grid(axis="x", visible=False)
         panel.yaxis.get_major_locator().set_params(integer=True, nbins=4)
-    for number, name in enumerate(names.values()):
-        panels[0, number].set_title(fill(name, 24))
-    for number, category in enumerate(categories):
-        panels[number, 0].set_ylabel(category)
+    for name, (block, column) in places.items():
+        rows_of_block = panels[block * len(categories) : (block + 1) * len(categories)]
+        top = next((panel for panel in rows_of_block[:, column] if panel.get_visible()), None)
+        if top is not None:
+            top.set_title(titles[name])
+        for panel, category in zip(rows_of_block[:, 0], categories, strict=True):
+            panel.set_ylabel(category)
     filled = next(panel for panel in panels.ravel() if panel.get_visible())
     handles, labels_ = filled.get_legend_handles_labels()
     if threshold is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,17 @@ import numpy as np
 from padim_zoo.bench.store import RunStore
 from padim_zoo.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, precision_curve, rank
-from padim_zoo.report.plot_style import WIDTH, lines, short_names
+from padim_zoo.report.plot_style import WIDTH, grid_of, in_lines, lines, short_names
 
 _POINTS = 1001
 _MOST_NAMED = 16
 """Categories that a legend names; of more, all lines are grey and the legend tells their range."""
+
+_MOST_LARGE = 9
+"""Configurations whose panels have room for a legend; of more, one legend serves all panels, and these are small."""
+
+_LINE = 0.14
+"""Height of a line of text with its space, in inches."""
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -150,44 +156,78 @@ def draw_curves(canvas: Any, store: RunStore, rows: list[dict[str, Any]], kind: 
     if not found:
         raise InputError(f"{kind.missing}: there is no {kind.y} to draw")
     names = short_names([row["name"] for row, _ in found])
-    columns = 2 if len(names) == 4 else min(3, len(names))
-    height = -(-len(names) // columns)
+    small = len(names) > _MOST_LARGE
+    columns, height = (2, 2) if len(names) == 4 else grid_of(len(names), 5 if small else 3)
     width = WIDTH if columns > 1 else WIDTH / 2
-    canvas.set_size_inches(width, height * (width / columns) * (0.8 if columns == 2 else 0.98) + 0.25)
+    titles = {name: in_lines(short, 20) if small else short for name, short in names.items()}
+    more_lines = max(title.count("\n") for title in titles.values())
+    below = 0.25 + (_LINE * -(-(len({row["category"] for row, _ in found}) + 1) // 6) if small else 0)
+    tall = (width / columns) * (0.8 if columns == 2 else 0.98) + _LINE * more_lines
+    canvas.set_size_inches(width, height * tall + below)
     panels = canvas.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
     categories = list(dict.fromkeys(row["category"] for row, _ in found))
     looks = dict(zip(categories, lines(len(categories)), strict=True))
-    for panel, (name, short) in zip(panels, names.items(), strict=False):
-        _panel(panel, [pair for pair in found if pair[0]["name"] == name], kind, looks)
-        panel.set_title(short)
+    draw = _small_panel if small else _panel
+    for panel, (name, title) in zip(panels, titles.items(), strict=False):
+        draw(panel, [pair for pair in found if pair[0]["name"] == name], kind, looks)
+        panel.set_title(title)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     end = max(float(curve[0][-1]) for _, curve in found)
     panels[0].set(xlim=(0, end), ylim=(0, 1.005))
+    if small:
+        labelled = {
+            text: handle for panel in panels for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        canvas.legend(labelled.values(), labelled.keys(), loc="outside upper center", ncols=min(6, len(labelled)))
     canvas.supxlabel(kind.x, fontsize=7)
     canvas.supylabel(kind.y, fontsize=7)
 
 
-def _panel(panel: Any, found: list[tuple[dict[str, Any], Curve]], kind: Kind, looks: dict[str, dict[str, Any]]) -> None:
+Found = list[tuple[dict[str, Any], Curve]]
+Looks = dict[str, dict[str, Any]]
+
+
+def _panel(panel: Any, found: Found, kind: Kind, looks: Looks) -> None:
+    """The curves of a configuration, and a legend with their figures."""
     named = len(looks) <= _MOST_NAMED
     figures = [row[kind.figure] for row, _ in found if row[kind.figure] is not None]
+    mean = f"mean  {_figure(float(np.mean(figures)) if figures else None)}"
+    if not named and figures:
+        mean += f"  ({len(found)} from {min(figures):.3f} to {max(figures):.3f})"
+    names = [f"{row['category']}  {_figure(row[kind.figure])}" if named else None for row, _ in found]
+    _draw(panel, found, kind, looks, names, mean, 1.8)
+    size = 6 if len(found) <= 8 else 5
+    panel.legend(loc=kind.legend, title=kind.title, fontsize=size, title_fontsize=size, alignment="left")
+
+
+def _small_panel(panel: Any, found: Found, kind: Kind, looks: Looks) -> None:
+    """The curves of one of many configurations, of whose figures there is room for the mean."""
+    named = len(looks) <= _MOST_NAMED
+    _draw(panel, found, kind, looks, [row["category"] if named else None for row, _ in found], "mean", 1.3)
+    figures = [row[kind.figure] for row, _ in found if row[kind.figure] is not None]
     rising = kind.legend == "lower right"
-    for row, curve in found:
+    where: Any = {"x": 0.96 if rising else 0.04, "y": 0.05, "ha": "right" if rising else "left"}
+    text = f"{kind.title}\n{_figure(float(np.mean(figures)) if figures else None)}"
+    panel.text(**where, s=text, va="bottom", fontsize=6, linespacing=1.3, transform=panel.transAxes)
+
+
+def _draw(
+    panel: Any, found: Found, kind: Kind, looks: Looks, names: Sequence[str | None], mean_name: str, width: float
+) -> None:
+    """A line for each category, under its name where it has one, and their mean."""
+    rising = kind.legend == "lower right"
+    for (row, curve), name in zip(found, names, strict=True):
         x, y = from_the_origin(curve) if rising else curve
-        look = looks[row["category"]] if named else {"color": "#b8b8b8"}
-        label = f"{row['category']}  {_figure(row[kind.figure])}" if named else None
-        panel.plot(x, y, label=label, linewidth=0.8, **look)
+        look = {"color": "#b8b8b8"} if name is None else looks[row["category"]]
+        panel.plot(x, y, label=name, linewidth=0.8, **look)
     if len(found) > 1:
         at = max((x for _, (x, _) in found), key=len)
         mean = np.mean([np.interp(at, x, y) for _, (x, y) in found], axis=0)
-        label = f"mean  {_figure(float(np.mean(figures)) if figures else None)}"
-        if not named and figures:
-            label += f"  ({len(found)} from {min(figures):.3f} to {max(figures):.3f})"
-        panel.plot(*(from_the_origin((at, mean)) if rising else (at, mean)), color="black", linewidth=1.8, label=label)
+        curve = from_the_origin((at, mean)) if rising else (at, mean)
+        panel.plot(*curve, color="black", linewidth=width, label=mean_name)
     if kind.y == "true positive rate":
         panel.plot([0, 1], [0, 1], color="#a0a0a0", linewidth=0.6, linestyle=(0, (2, 2)))
-    size = 6 if len(found) <= 8 else 5
-    panel.legend(loc=kind.legend, title=kind.title, fontsize=size, title_fontsize=size, alignment="left")
 
 
 def _figure(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle, islice, product
+from textwrap import wrap
 from typing import Any
 
 WIDTH = 7.0
@@ -52,6 +53,23 @@ def lines(count: int) -> list[dict[str, Any]]:
     """A look for each of so many lines: all colours solid, then dashed, and so on; black is left for their mean."""
     looks = cycle(product(_DASHES, PALETTE[:-1]))
     return [{"color": colour, "linestyle": dash} for dash, colour in islice(looks, count)]
+
+
+def grid_of(count: int, most: int) -> tuple[int, int]:
+    """Columns, at most so many, and rows for so many panels, the last row as full as can be."""
+    rows = -(-count // most)
+    return -(-count // rows), rows
+
+
+def in_lines(name: str, width: int) -> str:
+    """The name of a configuration in lines of so many letters, broken between its parts where that is enough."""
+    lines: list[str] = []
+    for part in name.split(" · "):
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines += wrap(part, width, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

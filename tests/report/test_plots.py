@@ -21,7 +21,7 @@ from padim_zoo.report import plots
 from padim_zoo.report.board_plots import pareto_front
 from padim_zoo.report.curve_plots import mean_over_folds
 from padim_zoo.report.page import report_data
-from padim_zoo.report.plot_style import lines, short_names
+from padim_zoo.report.plot_style import grid_of, in_lines, lines, short_names
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -252,3 +252,43 @@ def test_nothing_beats_the_front(points: list[tuple[int, int]]) -> None:
         if not any((c <= cost and g > gain) or (c < cost and g >= gain) for c, g in points)
     }
     assert {points[index] for index in front} == best
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """30 configurations on two categories, some of long names."""
+    store = RunStore(tmp_path_factory.mktemp("many"))
+    for number in range(6):
+        for estimator in ("full", "ledoit-wolf", "diagonal", "low-rank(20)", "shrinkage(0.2)"):
+            for category in ("bottle", "metal_nut"):
+                write_run(store, backbone=f"timm/quite_long_name_{number}", estimator=estimator, category=category)
+    return store
+
+
+@pytest.mark.parametrize(("kind", "panels"), [("roc", 30), ("histogram", 60)])
+def test_many_configurations_go_below_each_other(many: RunStore, kind: str, panels: int) -> None:
+    canvas = drawn(many, kind)
+    width, height = canvas.get_size_inches()
+    assert width == 7
+    assert height < 2.5 * width
+    shown = [panel for panel in canvas.axes if panel.get_visible()]
+    assert len(shown) == panels
+    titles = {panel.get_title() for panel in shown} - {""}
+    assert len(titles) == 30
+    assert max(len(line) for title in titles for line in title.splitlines()) <= 20
+    [legend] = canvas.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == (["bottle", "metal_nut", "mean"] if kind == "roc" else ["normal", "anomalous"])
+
+
+def test_names_are_broken_between_their_parts() -> None:
+    assert in_lines("resnet18 · full", 20) == "resnet18 · full"
+    assert in_lines("wide_resnet50_2 · ledoit-wolf", 20) == "wide_resnet50_2\nledoit-wolf"
+    assert in_lines(25 * "x", 20) == 20 * "x" + "\n" + 5 * "x"
+
+
+@given(st.integers(1, 200), st.integers(1, 9))
+def test_a_grid_has_room_for_all_and_no_empty_row(count: int, most: int) -> None:
+    columns, rows = grid_of(count, most)
+    assert columns <= most
+    assert columns * (rows - 1) < count <= columns * rows

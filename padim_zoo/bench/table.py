@@ -262,10 +262,17 @@ def _figure(row: dict[str, Any], name: str, best: bool) -> Text:
     if BETTER.get(name) == "high" or name in _PUBLISHED:
         text = f"{value:.3f}"
         deviation = row.get(f"{name}_std")
-        text += f"±{deviation:.3f}".replace("0.", ".") if deviation is not None else ""
+        text += _plus_minus(deviation)
     else:
         text = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
     return Text(text + ("*" if best else " "), style="bold" if best else "")
+
+
+def _plus_minus(deviation: float | None) -> str:
+    """Nothing where nothing deviates, as of a detector without seed: ±.000 would say that it was measured."""
+    if deviation is None or deviation < 1e-9:
+        return ""
+    return "±<.001" if deviation < 5e-4 else f"±{deviation:.3f}".replace("0.", ".")
 
 
 def _remarks(rows: list[dict[str, Any]], leading: list[str]) -> list[Text]:

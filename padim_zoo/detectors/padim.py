@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from padim_zoo.errors import InputError
 from padim_zoo.estimators.accumulation import Accumulator
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.gaussian import DualGaussian, Gaussian
+from padim_zoo.estimators.nesting import are_apart
 from padim_zoo.estimators.statistics import MaskedSamples, Moments, Samples, samples_that_count
 from padim_zoo.features import Features
 from padim_zoo.reduction import REDUCTIONS, Reduction, draw_reduction
@@ -258,8 +260,27 @@ class PaDiM(BackboneDetector[Gaussian]):
         return None if pixels is None else torch.from_numpy(pixels).expand(n, -1, -1)
 
     def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
-        self.build_estimator()  # an estimator that does not exist is refused before any image is read
-        return super()._add(parts, known)
+        estimator = self.build_estimator()  # one that does not exist is refused before any image is read
+        super()._add(parts, known)
+        statistics = self.statistics_
+        assert statistics is not None
+        if getattr(estimator, "alike", False) and statistics.n > statistics.D:
+            self._note_grids_apart(statistics.embeddings if isinstance(statistics, Samples) else statistics.shift)
+        return self
+
+    def _note_grids_apart(self, embeddings: PatchEmbeddings) -> None:
+        """Say where another size of images would give a smaller and faster model."""
+        if embeddings.subset is not None or embeddings.regions is not None or not are_apart(embeddings):
+            return
+        step = max(self.build_backbone().strides)
+        better = [str(side) for side in sorted({side // step * step for side in self.image_size_}) if side]
+        grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
+        warnings.warn(
+            f"images of {self.image_size_[0]}x{self.image_size_[1]} give grids that do not nest ({grids}), so that the "
+            f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
+            + (f", e.g. {' and '.join(better)}" if better else ""),
+            stacklevel=4,
+        )
 
     def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""

@@ -64,6 +64,11 @@ def levels(mean: PatchEmbeddings) -> list[Level]:
     return found
 
 
+def are_apart(embeddings: PatchEmbeddings) -> bool:
+    """Whether layers have different grids that do not nest."""
+    return len({embeddings.grids[layer] for layer in used(embeddings)}) > 1 and not levels(embeddings)
+
+
 def used(embeddings: PatchEmbeddings) -> list[int]:
     """The layers that have channels."""
     return [number for number, layer in enumerate(embeddings.layers) if layer.shape[2]]

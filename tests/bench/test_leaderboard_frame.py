@@ -266,6 +266,14 @@ def test_the_table_shows_what_differs_and_marks_the_best():
     assert max(map(len, text_of(leaderboard(documents), 80).splitlines())) <= 80
 
 
+def test_figures_that_do_not_deviate_have_no_deviation_in_the_table():
+    shown = text_of(leaderboard([run("a", folds=folds) for folds in [(0.7, 0.7)]]))
+    assert "0.700 " in shown
+    assert "±" not in shown
+    assert "0.700±<.001" in text_of(leaderboard([run("a", folds=(0.7, 0.7003))]))
+    assert "0.700±.014" in text_of(leaderboard([run("a", folds=(0.69, 0.71))]))
+
+
 def test_the_table_keeps_brackets_and_shows_the_column_sorted_by():
     board = leaderboard([run("[bold]a"), run("b")])
     assert "[bold]a" in text_of(board)

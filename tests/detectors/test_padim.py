@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -286,3 +287,16 @@ def test_real_images_give_the_figures_of_a_literal_padim(shared: Path, category,
     figures = evaluate(labels, prediction.scores, prediction.maps, masks).values
     assert figures["pixel_auroc"] == pytest.approx(pixel_auroc, abs=0.01)
     assert figures["aupro"] == pytest.approx(aupro, abs=0.03)
+
+
+def test_sizes_whose_grids_do_not_nest_are_told_where_that_costs_something() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (12, 65, 72, 3), dtype=np.uint8)
+    small = {"dims": 6, "crop": None}
+    with pytest.warns(UserWarning, match=r"images of 65x72 give grids .*17x18.* multiples of 16 .* e.g. 64"):
+        detector = PaDiM(resize=None, **small).fit(images)
+    assert detector.gaussian_.form == "primal"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert PaDiM(resize=(64, 64), **small).fit(images).gaussian_.form == "nested"
+        PaDiM(resize=None, crop=None, dims=30).fit(images)  # the dual form knows no grids
+        PaDiM(resize=None, estimator="ledoit-wolf", **small).fit(images)

@@ -233,3 +233,25 @@ def test_a_single_run(tmp_path: Path, browser: Chromium, failed: bool) -> None:
     assert ("#run-section" in sections) is not failed
     assert "#cost-section" not in sections
     assert browser.errors == []
+
+
+def test_seeds_are_told_apart(tmp_path: Path, browser: Chromium) -> None:
+    store = RunStore(tmp_path / "runs")
+    for detector in ("padim", "patchcore"):
+        for seed in (0, 1):
+            write_run(store, category="leather", detector=detector, seed=seed)
+    (tmp_path / "report.html").write_text(render_report(store).page, encoding="utf-8")
+    browser.open(tmp_path / "report.html")
+    assert {"leather · seed 0", "leather · seed 1"} <= set(browser.run(CATEGORIES))
+    legend = browser.run("[...$('curves-legend').children].map(entry => entry.textContent)")
+    assert legend == ["padim", "patchcore", "seed 0", "seed 1"]
+    lines = (
+        "$('roc').data.map(line => [line.name, line.line.color, line.line.dash, line.hovertemplate.includes('seed 0')])"
+    )
+    found = browser.run(lines)
+    assert len({(colour, dash) for _, colour, dash, _ in found}) == 4
+    assert len({colour for name, colour, _, _ in found if name == "padim"}) == 1
+    assert sorted(first for *_, first in found) == [False, False, True, True]
+    told = browser.run("[plusMinus(0), plusMinus(null), plusMinus(3e-4), plusMinus(0.0213)]")
+    assert told == ["", "", "±<.001", "±.021"]
+    assert browser.errors == []

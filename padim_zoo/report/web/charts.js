@@ -90,12 +90,15 @@ function drawCurves() {
   const missing = rows.filter(row => !data.runs[row.id].pro).length;
   $("curves-note").textContent = `Of ${pixel ? "all pixels of the test images" : "the scores of the test images"}; several folds give their mean${pixel ? " curve" : " score"}. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
     + (missing ? ` ${missing} of ${rows.length} runs have no curves of pixels: they have no maps or masks, or were made by an older version.` : "");
-  legend("curves-legend", rows.map(row => row.name));
+  // Seeds of one configuration have its colour, and a dash each.
+  const drawnSeeds = seeds.filter(seed => rows.some(row => row.seed === seed)), several = drawnSeeds.length > 1;
+  const dash = row => DASHES[(several ? drawnSeeds.indexOf(row.seed) : turn(row.name)) % DASHES.length];
+  legend("curves-legend", rows.map(row => row.name), several ? drawnSeeds.map((seed, index) => [`seed ${seed}`, DASHES[index % DASHES.length]]) : []);
   for (const [id, kind, x, y] of kinds) {
     const rates = kind !== "pr" && kind !== "pixel_pr";
     plot(id, rows.filter(row => data.runs[row.id][kind]).map(row => ({
-      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: colour(row.name), width: 2, dash: DASHES[turn(row.name) % DASHES.length], shape: rates ? "linear" : "hv"},
-      name: plain(row.name), hovertemplate: `<b>${plain(row.name)}</b>${row.seed ? ` seed ${row.seed}` : ""}<br>${x} %{x:.3f}<br>${y} %{y:.3f}<extra></extra>`,
+      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: colour(row.name), width: 2, dash: dash(row), shape: rates ? "linear" : "hv"},
+      name: plain(row.name), hovertemplate: `<b>${plain(row.name)}</b>${seedOf(row) && " · " + seedOf(row)}<br>${x} %{x:.3f}<br>${y} %{y:.3f}<extra></extra>`,
     })), x, y, {xaxis: {range: id === "pro" ? [-0.006, 0.306] : SHARES}, yaxis: {range: SHARES}});
   }
 }

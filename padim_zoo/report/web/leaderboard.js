@@ -99,7 +99,7 @@ function boardRow(row, keys, best, axes) {
     const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isFigure(key)));
     if (best(row, key)) cell.className = "best";
     if (isFigure(key) && has(row[key])) {
-      if (has(row[key + "_std"])) cell.append(element("span", ` ±${row[key + "_std"].toFixed(3).replace(/^0/, "")}`, "deviation"));
+      if (deviates(row[key + "_std"])) cell.append(element("span", ` ${plusMinus(row[key + "_std"])}`, "deviation"));
       const span = interval(row, key);
       if (span) cell.title = `${span[0].toFixed(3)} to ${span[1].toFixed(3)}`;
       cell.append(whisker(row, key, axes[key]));

@@ -9,6 +9,7 @@ const TITLES = {
 };
 const PALETTE = ["#2f6fde", "#e07b1a", "#139a74", "#c43d8a", "#8361d4", "#9a6b1f", "#1298b3", "#d0453f", "#7d8a00", "#6f7b8a"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"], DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+const SAMPLES = {solid: "none", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 4"};
 const MEANS = "\u0000means";
 const runs = data.rows.filter(row => !row.mean), done = runs.filter(row => row.status !== "failed");
 const categories = [...new Set(runs.map(row => row.category))];
@@ -23,7 +24,10 @@ const has = value => value !== null && value !== undefined;
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
 const colour = name => PALETTE[names.indexOf(name) % PALETTE.length];
 const turn = name => Math.floor(names.indexOf(name) / PALETTE.length);
-const place = row => (row.mean ? "mean" : row.category) + (row.seed ? ` · seed ${row.seed}` : "");
+const seeds = [...new Set(runs.map(row => row.seed).filter(has))].sort((a, b) => a - b);
+// Seed 0 has to be named where there are others.
+const seedOf = row => has(row.seed) && (row.seed || seeds.length > 1) ? `seed ${row.seed}` : "";
+const place = row => [row.mean ? "mean" : row.category, seedOf(row)].filter(Boolean).join(" · ");
 const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function number(value, figure) {
@@ -48,8 +52,11 @@ function interval(row, key) {
   if (!has(row[key])) return null;
   if (key === "image_auroc" && has(row.image_auroc_low)) return [row.image_auroc_low, row.image_auroc_high];
   const deviation = row[key + "_std"];
-  return has(deviation) ? [Math.max(0, row[key] - deviation), Math.min(1, row[key] + deviation)] : null;
+  return deviates(deviation) ? [Math.max(0, row[key] - deviation), Math.min(1, row[key] + deviation)] : null;
 }
+// What depends on no seed, or is the same in all folds, does not deviate: ±.000 would say that it was measured.
+const deviates = deviation => has(deviation) && deviation > 1e-9;
+const plusMinus = deviation => !deviates(deviation) ? "" : deviation < 5e-4 ? "±<.001" : `±${deviation.toFixed(3).replace(/^0/, "")}`;
 function passes(row) {
   const text = `${row.name} ${row.category} ${row.mean ? "mean" : ""}`.toLowerCase();
   return state.words.toLowerCase().split(/\s+/).every(word => text.includes(word))
@@ -66,12 +73,21 @@ function configurations() {
   const averaged = new Set(rows.filter(row => row.mean).map(row => row.name));
   return rows.filter(row => row.mean || !averaged.has(row.name));
 }
-function legend(id, wanted) {
+function legend(id, wanted, dashes = []) {
   const made = [...new Set(wanted)].map(name => {
     const entry = element("span"), swatch = element("span", null, "swatch");
     swatch.style.background = colour(name);
     entry.append(swatch, name);
     return entry;
   });
+  if (dashes.length > 1) made.push(...dashes.map(([text, dash]) => {
+    const entry = element("span"), sample = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [key, value] of Object.entries({width: 28, height: 8, "aria-hidden": "true"})) sample.setAttribute(key, value);
+    for (const [key, value] of Object.entries({x1: 0, x2: 28, y1: 4, y2: 4, stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": SAMPLES[dash]})) line.setAttribute(key, value);
+    sample.style.marginRight = "6px";
+    sample.append(line);
+    entry.append(sample, text);
+    return entry;
+  }));
   $(id).replaceChildren(...made);
 }

@@ -129,9 +129,9 @@ def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Ext
 def seconds_without(seconds: float, account: Account) -> float:
     """The time that an extraction would have taken without a cache of images, from the time that it took with one.
 
-    Decoding of the images that were read took the time of a processor core that is in their entries, and is taken to
-    share as many cores as the network has threads: that is what a run without a cache measures where both are busy
-    throughout. On a GPU the network takes no core, and the slower of both decides.
+    Decoding of the images that were read took the time of a processor core that is in their entries. On a processor it
+    takes turns with the network, in as many threads. On a GPU it goes on while the network works, and the slower of
+    both decides.
 
     Parameters
     ----------
@@ -140,7 +140,6 @@ def seconds_without(seconds: float, account: Account) -> float:
     account : Account
         Of the cache meanwhile.
     """
-    workers = usual_workers()
     if torch.cuda.is_available():
-        return max(seconds, account.saved / workers)
-    return seconds + (account.saved - account.spent) / min(workers, torch.get_num_threads())
+        return max(seconds, account.saved / usual_workers())
+    return seconds + (account.saved - account.spent) / min(usual_workers(ahead=False), torch.get_num_threads())

@@ -48,7 +48,7 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     batch_size : int
         Images per batch; the last batch may be smaller.
     workers : int, optional
-        Threads that decode and transform; by default one per usable processor, at most 8.
+        Threads that decode and transform; :func:`usual_workers` by default.
 
     Yields
     ------
@@ -71,6 +71,7 @@ def view_batches(
     *,
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
+    ahead: bool = True,
     cache: ImageCache | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """As :func:`batches`, several views of each image, with the region of interest in register.
@@ -84,6 +85,9 @@ def view_batches(
     looks : Looks
         The V views of each image.
     roi : RegionOfInterest, optional
+    ahead : bool
+        Whether to decode while a batch that was given out is worked on. Not where that work keeps all processors busy:
+        both would slow each other down.
     cache : ImageCache, optional
         Where resized images of files are kept.
 
@@ -100,7 +104,7 @@ def view_batches(
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
     batches: Iterator[Batch[Recalled]]
-    batches = mixed_batches(images, transform, batch_size, looks, roi=roi, workers=workers, cache=cache)
+    batches = mixed_batches(images, transform, batch_size, looks, roi=roi, workers=workers, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.regions
@@ -144,6 +148,7 @@ def mixed_batches(
     *,
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
+    ahead: bool = True,
     cache: ImageCache | None = None,
     recall: Callable[[Path], Known | None] | None = None,
 ) -> Iterator[Batch[Known]]:
@@ -151,7 +156,7 @@ def mixed_batches(
 
     Parameters
     ----------
-    images, transform, batch_size, looks, roi, workers, cache
+    images, transform, batch_size, looks, roi, workers, ahead, cache
         As of :func:`view_batches`.
     recall : callable, optional
         What is known of the image in a file, or None; called in the threads that decode, a few batches ahead.
@@ -172,7 +177,8 @@ def mixed_batches(
 
     first: tuple[str, tuple[int, ...]] | None = None
     batch: list[tuple[Path | None, _Prepared | Known]] = []
-    for name, path, found in _prepared(images, prepare, _BATCHES_AHEAD * batch_size, workers or usual_workers()):
+    many = batch_size * (_BATCHES_AHEAD if ahead else 1)
+    for name, path, found in _prepared(images, prepare, many, workers or usual_workers(ahead), ahead=ahead):
         size = found.image_size
         if first is None:
             first = name, size
@@ -227,9 +233,12 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(
-    images: Any, prepare: Callable[[Path | np.ndarray, str], Found], ahead: int, workers: int
+    images: Any, prepare: Callable[[Path | np.ndarray, str], Found], many: int, workers: int, *, ahead: bool
 ) -> Iterator[tuple[str, Path | None, Found]]:
-    """Name and file of each image and what is prepared of it, in order, at most ``ahead`` of them in the making."""
+    """Name and file of each image and what is prepared of it, in order, at most ``many`` of them in the making.
+
+    If not ``ahead``, nothing is in the making while one is given out.
+    """
 
     def load(image: Path | np.ndarray, name: str) -> Found:
         try:
@@ -252,12 +261,18 @@ def _prepared(
             for name, image in islice(sources, count):
                 pending.append((name, _path(image), executor.submit(load, image, name)))
 
-        submit(ahead)
+        submit(many)
         while pending:
-            name, path, future = pending.popleft()
-            prepared = future.result()
-            submit(1)
-            yield name, path, prepared
+            if ahead:
+                name, path, future = pending.popleft()
+                prepared = future.result()
+                submit(1)
+                yield name, path, prepared
+            else:
+                made = [(name, path, future.result()) for name, path, future in pending]
+                pending.clear()
+                yield from made
+                submit(many)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -343,11 +358,18 @@ def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
     return pixels, torch.from_numpy(np.concatenate(regions))
 
 
-def usual_workers() -> int:
-    """Threads that decode where nothing else is asked for: one per usable processor, at most 8."""
+def usual_workers(ahead: bool = True) -> int:
+    """Threads that decode where nothing else is asked for: one per usable processor.
+
+    Those that decode while others work are at most 8.
+    """
+    return min(usable_processors(), 8 if ahead else 32)
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
     # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, 8)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _size_text(shape: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device
 from padim_zoo.caches import Caches
 from padim_zoo.data.augmentation import Looks, canonical_operations
-from padim_zoo.data.loading import view_batches
+from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors.backbone_parameters import BackboneParameters
 from padim_zoo.detectors.recalled import Recaller
@@ -95,7 +95,8 @@ class BackboneFeatures(BackboneParameters):
             return
         looks = self._looks(fit)
         recaller = Recaller(caches.features, key, lambda batch: self._computed(batch, None, looks.count, size))
-        yield from recaller.features(images, self.transform, max(1, size // looks.count), looks, caches.images)
+        at_once, ahead = max(1, size // looks.count), self._decodes_ahead
+        yield from recaller.features(images, self.transform, at_once, looks, ahead=ahead, resized=caches.images)
 
     def _computed(self, batch: Tensor, regions: Tensor | None, count: int, size: int) -> Iterator[Features]:
         """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
@@ -115,6 +116,11 @@ class BackboneFeatures(BackboneParameters):
                     maps = [layer.float() for layer in self.kept(backbone(pixels), some)]
             yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, some)
 
+    @property
+    def _decodes_ahead(self) -> bool:
+        """Whether there is a processor to decode while the network works."""
+        return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
+
     def _looks(self, fit: bool) -> Looks:
         """The views of images of a fit, or of others."""
         return self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
@@ -127,7 +133,8 @@ class BackboneFeatures(BackboneParameters):
         if own is not None and roi is not None and own.common:
             region = RegionOfInterest.both(own, RegionOfInterest(roi))
         at_once, kept = max(1, size // looks.count), Caches.of(self.cache).images
-        for batch, regions in view_batches(images, self.transform, at_once, looks, roi=region, cache=kept):
+        ahead = self._decodes_ahead
+        for batch, regions in view_batches(images, self.transform, at_once, looks, roi=region, ahead=ahead, cache=kept):
             yield batch, regions, looks
 
     def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:

@@ -41,10 +41,18 @@ class Recaller:
         self._passed = 0
 
     def features(
-        self, images: Any, transform: Transform, batch_size: int, looks: Looks, resized: ImageCache | None
+        self,
+        images: Any,
+        transform: Transform,
+        batch_size: int,
+        looks: Looks,
+        *,
+        ahead: bool = True,
+        resized: ImageCache | None = None,
     ) -> Iterator[Features]:
         """Features of images, in order, as :func:`~padim_zoo.data.loading.view_batches` takes them."""
-        for batch in mixed_batches(images, transform, batch_size, looks, cache=resized, recall=self._recall):
+        batches = mixed_batches(images, transform, batch_size, looks, ahead=ahead, cache=resized, recall=self._recall)
+        for batch in batches:
             parts = iter(()) if batch.pixels is None else self._kept(self._compute(batch.pixels), batch.paths)
             if all(entry is None for entry in batch.known):
                 yield from parts

@@ -212,7 +212,7 @@ def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_times_contain_the_decoding_that_a_cache_has_saved(samples, detector, tmp_path, small_ones_too, monkeypatch):
-    monkeypatch.setattr(extraction, "usual_workers", lambda: 2)
+    monkeypatch.setattr(extraction, "usual_workers", lambda ahead=True: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     images = ImageCache(tmp_path)
     detector.cache = Caches(images)
@@ -230,7 +230,7 @@ def test_times_contain_the_decoding_that_a_cache_has_saved(samples, detector, tm
 def test_what_the_cache_takes_is_not_counted():
     account = Account()
     account.entries += [(0.0, 3.0), (7.0, 1.0)]
-    cores = min(usual_workers(), torch.get_num_threads())
+    cores = min(usual_workers(ahead=False), torch.get_num_threads())
     if torch.cuda.is_available():
         assert extraction.seconds_without(10.0, account) == 10.0
     else:

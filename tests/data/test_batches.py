@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from padim_zoo.data import loading
+from padim_zoo.data.augmentation import Looks
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import read_image
-from padim_zoo.data.loading import batches, masks
+from padim_zoo.data.loading import batches, masks, view_batches
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
@@ -139,6 +141,26 @@ def test_look_ahead_is_bounded_and_threads_end() -> None:
         assert taken <= 4 * (given + 2)
     stream.close()
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_without_look_ahead_nothing_is_made_while_a_batch_is_worked_on(
+    folder: Path, batch_size: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def note(path: Path) -> np.ndarray:
+        made.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr(loading, "read_image", note)
+    given: list[torch.Tensor] = []
+    for batch, _ in view_batches(folder, AS_IS, batch_size, Looks(), workers=workers, ahead=False):
+        given.append(batch)
+        assert len(made) == sum(len(one) for one in given)
+    assert torch.equal(torch.cat(given), CHANNELS_FIRST)
+    assert sorted(made) == sorted(paths_of(folder))
 
 
 def test_two_sizes_name_both_images(folder: Path) -> None:

@@ -115,6 +115,8 @@ class Stack:
 
 def _narrowed(layer: Tensor) -> Tensor:
     """The map in 16 bits if nothing is lost by it."""
+    if layer.dtype == torch.bfloat16:
+        return layer
     few = layer.flatten()[:_LOOK]
     if not torch.equal(few.bfloat16().float(), few):
         return layer

@@ -62,13 +62,13 @@ def caches(tmp_path: Path) -> Caches:
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images passed through a backbone, call by call."""
     counts: list[int] = []
-    original = Backbone.forward
+    original = Backbone._maps
 
     def note(self: Backbone, images: torch.Tensor) -> Any:
         counts.append(len(images))
         return original(self, images)
 
-    monkeypatch.setattr(Backbone, "forward", note)
+    monkeypatch.setattr(Backbone, "_maps", note)
     return counts
 
 

@@ -47,6 +47,8 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         If there are no pairs, or a run has several partners.
     """
     a, b = (_done(store) for store in (first, second))
+    if not set(_values(a, "precision")) & set(_values(b, "precision")):  # auto is whatever it came to
+        a, b = (_as_computed(documents) for documents in (a, b))
     differing = _differing(a, b)
     partners = _by_key(b, differing, second)
     mine = _by_key(a, differing, first)
@@ -63,6 +65,9 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     if len({row["category"] for row in rows}) > 1:
         rows.append(_mean_row(rows))
     comparison: pd.DataFrame = pd.DataFrame(rows)
+    if any(computed_precision(mine[key]) != computed_precision(partners[key]) for key in shared):
+        differing = list(dict.fromkeys([*differing, "precision"]))
+        a, b = (_as_computed(documents) for documents in (a, b))
     comparison.attrs = {
         "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
         "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
@@ -88,7 +93,11 @@ def _done(store: RunStore) -> list[Document]:
     documents = [document for document in store.read_all().documents if document["status"] == "done"]
     if not documents:
         raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
-    # Stores that differ in what precision auto came to differ in precision, and those that do not, do not.
+    return documents
+
+
+def _as_computed(documents: Sequence[Document]) -> list[Document]:
+    """The documents with the precision that they were computed in for that asked for."""
     return [
         {**document, "config": {**document["config"], "precision": computed_precision(document)}}
         for document in documents

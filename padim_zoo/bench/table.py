@@ -235,6 +235,9 @@ def telling_columns(rows: list[dict[str, Any]]) -> list[str]:
         apart = {tuple(row[key] for key in telling) for row in rows}
         if len({tuple(row[key] for key in (*telling, name)) for row in rows}) > len(apart):
             telling.append(name)
+    # What auto came to is shown wherever it differs, though it tells no rows apart that were not apart already.
+    if "precision" not in telling and len({row["precision"] for row in rows if row["precision"] is not None}) > 1:
+        telling.append("precision")
     return telling
 
 

@@ -200,7 +200,9 @@ def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
     assert list(board["precision"].fillna("")) == ["bfloat16", "float32", ""]
     assert list(board["precision_asked"]) == ["auto"] * 3
     assert board.iloc[-1]["notes"] == "precision auto was bfloat16 in 1 run and float32 in 1 run"
-    assert "precision auto" in text_of(board, width=300).splitlines()[0]
+    heading = text_of(board, width=300).splitlines()[0]
+    assert "precision auto" in heading
+    assert "precision" in text_of(board, width=300).split("AUPRO")[0].replace(heading, "")
     there["precision"] = "bfloat16"
     board = leaderboard([here, there])
     assert list(board["precision"]) == ["bfloat16"] * 3

@@ -276,6 +276,12 @@ def test_a_run_says_what_auto_came_to_and_is_done_on_every_machine(run_suite, su
         assert one["folds"] != other["folds"]
     compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
     assert compared.attrs["differing"] == {"precision": (['"bfloat16"'], ['"float32"'])}
+    run_suite(
+        replace(suite, estimators=("diagonal",), ensemble=(), backbones=("builtin",))
+    )  # beside them, but as those
+    compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
+    assert compared.attrs["unpaired"] == (1, 0)
+    assert compared.attrs["differing"]["precision"][0] == ['"bfloat16"', '"float32"']
 
 
 def test_latency_is_of_the_batch_size_asked_for():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.arrays import filled
-from padim_zoo.features import Features
+from padim_zoo.features import Features, widened
 
 
 @lru_cache(maxsize=64)
@@ -130,7 +130,7 @@ class PatchEmbeddings:
     @classmethod
     def of(cls, features: Features) -> PatchEmbeddings:
         """The embeddings of images whose channels are already selected."""
-        layers = tuple(layer.flatten(2).permute(2, 0, 1).contiguous().float() for layer in features.maps)
+        layers = tuple(widened(layer.flatten(2).permute(2, 0, 1).contiguous()) for layer in features.maps)
         grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
         return cls(layers, features.grids, grid, regions=features.regions)
 

@@ -84,13 +84,18 @@ class Features:
 
     def widened(self) -> Features:
         """The same maps in float32."""
-        return self.with_maps(tuple(layer.float() for layer in self.maps))
+        return self.with_maps(tuple(widened(layer) for layer in self.maps))
 
     @staticmethod
     def concatenate(parts: Sequence[Features]) -> Features:
         """All images of several parts, which must agree in layers, grids, image size and views."""
         maps = tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True))
         return Features(maps, parts[0].image_size, parts[0].views, _all_regions(parts))
+
+
+def widened(layer: Tensor) -> Tensor:
+    """A layer in float32, unless it is of whole numbers, as images that a detector keeps are."""
+    return layer.float() if layer.is_floating_point() else layer
 
 
 def rows_of(images: np.ndarray, views: int, chosen: Sequence[int] | None = None) -> np.ndarray:

@@ -12,12 +12,11 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.atomic import write_whole
-from padim_zoo.colours import colour_table
+from padim_zoo.colours import Picture, Scale, colour_table, heat_map
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.errors import InputError
 from padim_zoo.report.picture_kinds import MAPLESS
-from padim_zoo.report.pictures import Picture, Scale, boundary, frame, heat_map, highlight, overlay, panels
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,9 @@ class PictureFolder:
     def _draw(
         self, kind: str, image: Picture, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None
     ) -> Picture:
+        # Needs scipy, which predictions without pictures do without.
+        from padim_zoo.report.pictures import boundary, frame, highlight, overlay, panels
+
         if kind == "frame":
             return frame(image, score, self.threshold)
         assert anomaly_map is not None

@@ -262,11 +262,11 @@ class Backbone(nn.Module):
         Raises
         ------
         InputError
-            If this backbone is not in float32 any more, or the network cannot compute in that type.
+            If there is no such type, this backbone is not in float32 any more, or the network cannot compute in it.
         """
         if precision == "auto":
             return self._in_fastest_precision()
-        if precision == self.precision:
+        if resolve_precision(precision, self.device) == self.precision:
             return self
         if self.precision != "float32":
             raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")

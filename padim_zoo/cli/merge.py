@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from filecmp import cmp
 from pathlib import Path
 
 import click
@@ -32,8 +33,11 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")
     detector: PaDiM | None = None
-    for model in models:
+    for number, model in enumerate(models):
         part = load(model)
+        for earlier in models[:number]:
+            if cmp(earlier, model, shallow=False):
+                raise InputError(f"{model} is the same model as {earlier}, whose images would count twice: give it once")
         if not isinstance(part, PaDiM):
             raise InputError(f"{model} is a {type(part).__name__}: only PaDiM models can be merged")
         resumable = resumable or part.statistics_ is not None

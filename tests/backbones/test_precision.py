@@ -325,3 +325,8 @@ def test_features_in_bfloat16_give_what_features_in_float32_do(reduce):
     expected = detector.fit_features(detector.extract_normal(images)).predict_features(detector.extract(images))
     assert {layer.dtype for layer in detector.extract(images).maps} == {torch.float32}
     np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)
+
+
+def test_a_backbone_asked_for_an_unknown_precision_says_which_there_are():
+    with pytest.raises(InputError, match="unknown precision 'half': expected float32, bfloat16 or auto"):
+        PaDiM("builtin", weights="none", precision="half").build_backbone()

@@ -60,6 +60,11 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
     one = fit(tmp_path / "one.safetensors", images[:6], "--dims", "20")
     target = tmp_path / "merged.safetensors"
     assert "expected two or more models" in run("merge", one, "-o", target, code=2)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(one.read_bytes())
+    for again in (one, copy):
+        assert f"{again} is the same model as {one}" in run("merge", one, again, "-o", target, code=2)
+    assert "nowhere is not a file" in run("merge", one, tmp_path / "nowhere", "-o", target, code=2)
     for name, options, reason in (
         ("seed", ["--dims", "20", "--reduce", "random"], "the detectors differ in reduction"),
         ("sizes", ["--dims", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),

@@ -18,11 +18,11 @@ from PIL import Image
 
 from padim_zoo import PaDiM
 from padim_zoo.bench.extraction import extract
-from padim_zoo.caches import Caches
-from padim_zoo.data.image_cache import ImageCache
+from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.features import FeatureCache
+from padim_zoo.cache.images import ImageCache
 from padim_zoo.data.loading import batches, usual_workers
 from padim_zoo.data.sample import Sample
-from padim_zoo.feature_cache import FeatureCache
 
 
 def draw(path: Path, seed: int, side: int) -> Path:

@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from padim_zoo import PaDiM
 from padim_zoo.backbones.device import has_fast_bfloat16
 from padim_zoo.bench.environment import describe_environment
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
 
 TRAINING, FEW, UNSEEN, SIZE = 120, 60, 32, 96
 SECONDS, ROUNDS = 1.0, (5, 40)

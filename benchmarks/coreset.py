@@ -10,8 +10,8 @@ import time
 
 import torch
 
+from padim_zoo.core.nearest_neighbors import nearest_neighbours
 from padim_zoo.detectors.coreset import greedy_k_center
-from padim_zoo.nearest import nearest_neighbours
 
 
 def literal(points: torch.Tensor, count: int, first: int) -> torch.Tensor:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 import padim_zoo
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.synthetic import generate
 from padim_zoo.data.transform import parse_size
-from padim_zoo.errors import InputError
 from padim_zoo.export.exporting import export
 from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
 

@@ -11,8 +11,8 @@ from references import decode
 
 from padim_zoo import PaDiM
 from padim_zoo.bench.extraction import extract
+from padim_zoo.cache.features import FeatureCache
 from padim_zoo.data.sample import Sample
-from padim_zoo.feature_cache import FeatureCache
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

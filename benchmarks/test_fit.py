@@ -14,7 +14,7 @@ from references import embed, factors
 from torch import Tensor
 
 from padim_zoo import PaDiM, registry
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
 
 ARGUMENTS = {"low-rank": "low-rank(10)", "shrinkage": "shrinkage(0.1)"}
 

@@ -15,8 +15,8 @@ from references import BareNetwork, decode
 
 from padim_zoo import PaDiM
 from padim_zoo.bench.extraction import extract
-from padim_zoo.caches import Caches
-from padim_zoo.data.image_cache import ImageCache
+from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.images import ImageCache
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
 

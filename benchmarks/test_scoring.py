@@ -15,8 +15,8 @@ from references import BareNetwork, embed, enlarge_and_blur, squared_distances
 from torch import Tensor
 
 from padim_zoo import PaDiM
-from padim_zoo.anomaly_map import anomaly_maps
-from padim_zoo.features import Features
+from padim_zoo.features.anomaly_map import anomaly_maps
+from padim_zoo.features.features import Features
 
 DIMS, PATCHES = 100, (SIZE // 4) ** 2
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from padim_zoo.core.errors import InputError as InputError
     from padim_zoo.data.transform import Transform as Transform
     from padim_zoo.detectors import load as load
     from padim_zoo.detectors.detector import Prediction as Prediction
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.scorer import Scorer as Scorer
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
-    from padim_zoo.errors import InputError as InputError
     from padim_zoo.registry import load_plugin as load_plugin
     from padim_zoo.report.notebook import Leaderboard as Leaderboard
 
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Ensemble": "padim_zoo.detectors.ensemble",
-    "InputError": "padim_zoo.errors",
+    "InputError": "padim_zoo.core.errors",
     "Leaderboard": "padim_zoo.report.notebook",
     "MahalanobisAD": "padim_zoo.detectors.mahalanobis_ad",
     "PaDiM": "padim_zoo.detectors.padim",

@@ -27,7 +27,7 @@ from padim_zoo.bench.table import render
 from padim_zoo.data.image import read_image, read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.report.pictures import boundary, frame, heat_map, highlight, overlay, panels
+from padim_zoo.pictures.drawing import boundary, frame, heat_map, highlight, overlay, panels
 from padim_zoo.report.plots import plot
 
 SHOWN = (("gear", "missing", 1), ("fabric", "scratch", 1), ("gear", "good", 0))

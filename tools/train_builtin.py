@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from padim_zoo.backbones.builtin import COMPONENTS
 from padim_zoo.backbones.compact_resnet import (
@@ -35,6 +34,7 @@ from padim_zoo.backbones.compact_resnet import (
     ProjectedResNet,
 )
 from padim_zoo.backbones.weights import read_weights
+from padim_zoo.core.atomic_write import write_whole
 
 SIZE = 256
 SHARD = 500

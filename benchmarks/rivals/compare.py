@@ -120,8 +120,8 @@ def fast_precisions() -> Sequence[str]:
 
 def make_images(work: Path) -> Path:
     """200 normal and 80 test images of 256 × 256."""
+    from padim_zoo.core.errors import InputError
     from padim_zoo.data.synthetic import generate
-    from padim_zoo.errors import InputError
 
     root = work / "images"
     try:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from padim_zoo.backbones.cpu.batch_norm_folding import fold_batch_norm
+from padim_zoo.backbones.cpu.onednn_fusion import fuse_activations, is_traced
 from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
-from padim_zoo.backbones.folding import fold_batch_norm
-from padim_zoo.backbones.fusion import fuse_activations, is_traced
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

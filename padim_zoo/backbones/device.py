@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The types a forward pass can be computed in, by the names that users give them."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 PREFIX = "discriminants."
 """``discriminants.LAYER.weight`` (k, C, 1, 1) and ``discriminants.LAYER.bias`` (k,) project a layer's C channels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from padim_zoo import registry
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def default_layers(name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import refuse_projections
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
@@ -33,7 +33,9 @@ def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
         If the backbone is of another source, so that only its factory knows how to build another one, or its maps are
         projected.
     """
-    from padim_zoo.backbones import builtin, from_timm, from_torchvision
+    from padim_zoo.backbones import builtin
+    from padim_zoo.backbones import timm as from_timm
+    from padim_zoo.backbones import torchvision as from_torchvision
 
     refuse_projections(backbone.state_in_use(), backbone.name)
     source, _, rest = backbone.name.rpartition("/")
@@ -78,7 +80,8 @@ def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
         If the network does not tell which of its tensors are which of a weights file, or has none to train, or its maps
         are projected.
     """
-    from padim_zoo.backbones import from_timm, from_torchvision
+    from padim_zoo.backbones import timm as from_timm
+    from padim_zoo.backbones import torchvision as from_torchvision
 
     refuse_projections(backbone.state_in_use(), backbone.name)
     source, _, rest = backbone.name.rpartition("/")

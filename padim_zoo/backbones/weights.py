@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from padim_zoo.backbones.discriminants import brought_along
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 State = Mapping[str, Tensor]
 Weights = str | Path | State

@@ -13,8 +13,8 @@ import psutil
 import torch
 
 import padim_zoo
-from padim_zoo.bench.calibration import calibration_seconds, processor_share
-from padim_zoo.processor import processor_name
+from padim_zoo.bench.machine_speed import calibration_seconds, processor_share
+from padim_zoo.core.cpu import processor_name
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:

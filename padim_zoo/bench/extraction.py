@@ -12,14 +12,14 @@ from statistics import fmean
 import torch
 
 import padim_zoo
-from padim_zoo.caches import Caches
-from padim_zoo.data.image_cache import Account
+from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.features import FeatureCache, Stack, entries_of
+from padim_zoo.cache.images import Account
+from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
-from padim_zoo.feature_cache import FeatureCache, Stack, entries_of
-from padim_zoo.features import Features
-from padim_zoo.processor import processor_name
+from padim_zoo.features.features import Features
 
 _READERS = 4
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from padim_zoo.errors import MissingExtraError
+from padim_zoo.core.errors import MissingExtraError
 
 
 def to_csv(board: pd.DataFrame) -> bytes:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from padim_zoo.bench.measure import runtime_column
 from padim_zoo.bench.store import Document, computed_precision
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.export.runtimes import RUNTIMES
 
 MEAN = "mean"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.store import Document, RunStore
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import paired_difference
 
 

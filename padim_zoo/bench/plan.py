@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from padim_zoo import registry
-from padim_zoo.backbones.adapted import count_adapted, images_adapted_to
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.backbones.stages import default_layers
+from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.settings import (
     canonical_estimator,
@@ -24,11 +24,11 @@ from padim_zoo.bench.settings import (
     split_specs,
 )
 from padim_zoo.bench.suite import Suite
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
 from padim_zoo.detectors.detector import Detector
-from padim_zoo.errors import InputError
 
 _VIEWS = ("augment", "passes", "tta", "roi")
 """Options that a detector has to take when they are given, and that its spec may set when they are not."""

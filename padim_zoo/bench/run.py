@@ -10,7 +10,7 @@ from typing import Any
 RESULTS_VERSION = 1
 """Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused.
 
-Where it changes features too, so is :attr:`padim_zoo.feature_cache.FeatureCache.version`."""
+Where it changes features too, so is :attr:`padim_zoo.cache.features.FeatureCache.version`."""
 
 _LATER = ("train_size", "augment", "passes", "tta", "roi")
 """Settings that came after the first runs were recorded; None stands for what was done before."""

@@ -12,7 +12,7 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
 from padim_zoo.data.sample import Dataset
 
 

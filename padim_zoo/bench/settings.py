@@ -10,9 +10,9 @@ from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.bench.run import Size
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import canonical_operations
 from padim_zoo.data.transform import parse_size
-from padim_zoo.errors import InputError
 
 
 def split_specs(text: str, separator: str = ",") -> list[str]:

@@ -13,9 +13,9 @@ from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.trial import Predictions, Trial
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.estimators.accumulation import default_budget
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+from padim_zoo.statistics.accumulator import default_budget
 
 SHARE_OF_BUDGET = 0.25
 """Part of the memory that statistics may take which the distances of one pass may take; beyond it nothing is shared."""

@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 Document = dict[str, Any]
 

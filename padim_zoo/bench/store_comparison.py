@@ -12,7 +12,7 @@ import pandas as pd
 
 from padim_zoo.bench.leaderboard import MEAN
 from padim_zoo.bench.store import Document, RunStore, computed_precision
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import paired_difference
 
 LEVEL = 0.05

@@ -13,13 +13,13 @@ import yaml
 from padim_zoo import registry
 from padim_zoo.bench.run import Size
 from padim_zoo.bench.settings import READERS
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.file_type import file_kind
 from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError
 from padim_zoo.export.runtimes import RUNTIMES
-from padim_zoo.file_kind import file_kind
-from padim_zoo.reduction import REDUCTIONS
+from padim_zoo.features.reduction import REDUCTIONS
 
 ENSEMBLE_RULES = ("mean", "max")
 ENSEMBLE_FOLDS = 5

@@ -13,7 +13,7 @@ import numpy as np
 from padim_zoo.bench.extraction import Extraction
 from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, milliseconds_per_image
 from padim_zoo.detectors.detector import Detector, Prediction
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
 
 
 class Extracted(NamedTuple):

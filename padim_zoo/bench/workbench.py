@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from padim_zoo.backbones.adapted import count_adapted, images_adapted_to, not_out_of_sample
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
@@ -21,17 +21,17 @@ from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.trial import Extracted, Trial
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
-from padim_zoo.errors import InputError
 from padim_zoo.metrics.confidence import bootstrap_interval
+from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import Figures, evaluate
-from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def cache() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
 def info(as_json: bool) -> None:
     """Show the folder, what is in it, and the limit."""
-    from padim_zoo.data.cache import KINDS, LIMITED, cache_folder, cache_limit, usage
+    from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit, usage
 
     found = {kind: usage(kind) for kind in KINDS}
     limits = dict.fromkeys(LIMITED, cache_limit())
@@ -57,8 +57,8 @@ def info(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
 def clear(everything: bool, as_json: bool) -> None:
     """Remove features and images; they are made again when needed. Files of other programs are left alone."""
-    from padim_zoo.data.cache import KINDS, LIMITED
-    from padim_zoo.data.cache import clear as remove
+    from padim_zoo.core.cache_folder import KINDS, LIMITED
+    from padim_zoo.core.cache_folder import clear as remove
 
     freed = {kind: remove(kind) for kind in (KINDS if everything else LIMITED)}
     if as_json:

@@ -82,7 +82,7 @@ def _read_runs(folder: Path) -> list[Row]:
 
 def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | None) -> None:
     from padim_zoo.bench.check.baseline import Baseline, read_baseline, write_baseline
-    from padim_zoo.errors import InputError
+    from padim_zoo.core.errors import InputError
 
     old = read_baseline(path) if path.exists() else Baseline()  # a file that is something else is not overwritten
     if rows is not None:

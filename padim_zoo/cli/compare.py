@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from padim_zoo.cli.table import show_table
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command()
@@ -39,7 +39,7 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
         if output is None:
             click.echo(content, nl=False)
         else:
-            from padim_zoo.atomic import write_bytes_whole
+            from padim_zoo.core.atomic_write import write_bytes_whole
 
             write_bytes_whole(output, content)
         return

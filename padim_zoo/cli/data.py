@@ -12,7 +12,7 @@ from padim_zoo.cli.options import comma_separated
 from padim_zoo.cli.table import show_json, show_table
 
 if TYPE_CHECKING:
-    from padim_zoo.data.check import Report
+    from padim_zoo.data.validate import Report
 
 ERRORS_FOUND = 1
 """Exit code of ``data check`` when a run on the folder would fail or mean nothing."""
@@ -54,7 +54,7 @@ def check(ctx: click.Context, /, folder: Path, as_json: bool, everything: bool) 
 
     The exit code is 1 if there are errors; warnings alone leave it at 0.
     """
-    from padim_zoo.data.check import check as examine
+    from padim_zoo.data.validate import check as examine
 
     reports = examine(folder)
     if as_json:

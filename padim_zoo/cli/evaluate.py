@@ -20,7 +20,7 @@ from padim_zoo.cli.options import (
     roi_option,
 )
 from padim_zoo.cli.table import show_json, show_table
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
-    from padim_zoo.caches import Caches
+    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
     from padim_zoo.detectors import load
 

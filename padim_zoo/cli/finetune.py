@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.options import amount_of_memory, comma_separated, pixels, plugin_option
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.finetune.adaptation import Adaptation
@@ -77,8 +77,8 @@ def finetune(
     from padim_zoo.data.categories import load_categories
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.transform import Transform
+    from padim_zoo.finetune.evaluation import judge
     from padim_zoo.finetune.images import load_images
-    from padim_zoo.finetune.judging import judge
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
     from padim_zoo.finetune.weights_file import write_weights
     from padim_zoo.registry import backbones, datasets

@@ -18,7 +18,7 @@ from padim_zoo.cli.options import (
     pixels,
     plugin_option,
 )
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command()
@@ -82,7 +82,7 @@ def fit(
     The threshold comes from the scores that the normal images get when they are left out of the fit, fold by fold: at
     most the share --fpr of new normal images will exceed it.
     """
-    from padim_zoo.caches import Caches
+    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.registry import detectors
 
@@ -134,6 +134,6 @@ def _refuse_rate(rate: float | None, count: int) -> None:
     if rate is not None:
         import numpy as np
 
-        from padim_zoo.metrics.threshold import conformal_threshold
+        from padim_zoo.metrics.conformal import conformal_threshold
 
         conformal_threshold(np.zeros(count), rate)

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from padim_zoo.cli.options import comma_separated, pixels, plugin_option
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command("import")
@@ -50,7 +50,7 @@ def import_model(ctx: click.Context, /, files: tuple[Path, ...], output: Path, m
 
     anomalib is not needed, and nothing in the files is run. docs/import.md says what is equal and what cannot be.
     """
-    from padim_zoo.foreign import read_model
+    from padim_zoo.importers import read_model
 
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from padim_zoo.atomic import write_bytes_whole, write_text_whole
-from padim_zoo.errors import InputError
+from padim_zoo.core.atomic_write import write_bytes_whole, write_text_whole
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import click
 
 from padim_zoo.cli.options import plugin_option
 from padim_zoo.cli.table import show_json, show_table
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.registry import Entry

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from padim_zoo import __version__
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 COMMANDS = {
     "bench": ("padim_zoo.cli.bench:bench", "Fill a leaderboard: backbones × estimators × categories × folds."),

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from padim_zoo.cli.options import plugin_option
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command()
@@ -37,7 +37,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
         part = load(model)
         for earlier in models[:number]:
             if cmp(earlier, model, shallow=False):
-                raise InputError(f"{model} is the same model as {earlier}, whose images would count twice: give it once")
+                raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
         if not isinstance(part, PaDiM):
             raise InputError(f"{model} is a {type(part).__name__}: only PaDiM models can be merged")
         resumable = resumable or part.statistics_ is not None

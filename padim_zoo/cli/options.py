@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.errors import InputError
-from padim_zoo.report.picture_kinds import PICTURES
+from padim_zoo.core.errors import InputError
+from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
     from padim_zoo.data.sample import Category

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from padim_zoo.cli.options import comma_separated
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 KINDS = (
     *("roc", "pr", "pro", "pixel-roc", "pixel-pr"),

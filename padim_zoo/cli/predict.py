@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.options import PictureChoice, picture_options, plugin_option, region_given, roi_option
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,7 +128,7 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int, ca
 
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
         return ExportedModel(model, runtime)
-    from padim_zoo.caches import Caches
+    from padim_zoo.cache.caches import Caches
     from padim_zoo.detectors import load
 
     detector = load(model, device=device, batch_size=batch_size)
@@ -166,7 +166,7 @@ def _shortest(score: float) -> float:
 
 
 def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
-    from padim_zoo.atomic import write_text_whole
+    from padim_zoo.core.atomic_write import write_text_whole
 
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
     text = _json(rows) if as_json else _csv(rows)

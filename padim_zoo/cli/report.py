@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command()
@@ -26,8 +26,8 @@ def report(runs: Path, output: Path, images: int) -> None:
 
     RUNS is the output of padim-zoo bench. Needs padim-zoo[report].
     """
-    from padim_zoo.atomic import write_text_whole
     from padim_zoo.bench.store import RunStore
+    from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.report.page import render_report
 
     if not runs.is_dir():

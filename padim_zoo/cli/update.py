@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from padim_zoo.cli.options import plugin_option
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @click.command()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.view import View as View
-from padim_zoo.errors import InputError
 
 OPERATIONS = {
     "flip": None,

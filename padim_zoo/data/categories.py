@@ -6,8 +6,8 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Category, Dataset
-from padim_zoo.errors import InputError
 
 
 def load_categories(dataset: Dataset, patterns: Iterable[str] = ()) -> list[Category]:

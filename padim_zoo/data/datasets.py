@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import folders_in, images_below, images_in
 from padim_zoo.data.image import image_size, read_mask
 from padim_zoo.data.layout import (
@@ -22,7 +23,6 @@ from padim_zoo.data.layout import (
     wrong_layout,
 )
 from padim_zoo.data.sample import Category, Dataset, Sample
-from padim_zoo.errors import InputError
 
 HOLD_OUT_EVERY = 5
 """Of a bare folder of normal images every fifth, in sorted order, is kept for the test."""

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import IMAGE_SUFFIXES, is_image_file
-from padim_zoo.errors import InputError
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import folders_in, images_in
 from padim_zoo.data.sample import Category, Sample
-from padim_zoo.errors import InputError
 
 
 @dataclass(frozen=True)

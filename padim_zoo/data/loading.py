@@ -15,19 +15,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import Looks
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import image_size, read_image, read_mask, to_image
-from padim_zoo.data.image_cache import ImageCache
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import CropError, Transform
-from padim_zoo.errors import InputError
 
 _BATCHES_AHEAD = 2
 _IMAGE_KEY = "image"
 
 Found = TypeVar("Found")
+
+
+class ResizedImages(Protocol):
+    """Where resized images of files are kept: :class:`padim_zoo.cache.images.ImageCache`, which is above this floor."""
+
+    def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
+        """The image after the resize and before the crop, uint8 (H, W, 3), and height and width of the file's."""
 
 
 def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
@@ -72,7 +78,7 @@ def view_batches(
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
     ahead: bool = True,
-    cache: ImageCache | None = None,
+    cache: ResizedImages | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """As :func:`batches`, several views of each image, with the region of interest in register.
 
@@ -88,7 +94,7 @@ def view_batches(
     ahead : bool
         Whether to decode while a batch that was given out is worked on. Not where that work keeps all processors busy:
         both would slow each other down.
-    cache : ImageCache, optional
+    cache : ResizedImages, optional
         Where resized images of files are kept.
 
     Yields
@@ -149,7 +155,7 @@ def mixed_batches(
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
     ahead: bool = True,
-    cache: ImageCache | None = None,
+    cache: ResizedImages | None = None,
     recall: Callable[[Path], Known | None] | None = None,
 ) -> Iterator[Batch[Known]]:
     """As :func:`view_batches`, without the pixels of images of which enough is known.

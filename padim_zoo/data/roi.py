@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import images_below
 from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, read_mask
-from padim_zoo.errors import InputError
 
 
 class RegionOfInterest:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
-from padim_zoo.errors import InputError
 
 _READERS = 8
 

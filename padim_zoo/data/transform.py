@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 Size = int | tuple[int, int] | None
 

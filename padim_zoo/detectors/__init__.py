@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.detector import Detector as Detector
 from padim_zoo.detectors.detector import Prediction as Prediction
 from padim_zoo.detectors.ensemble import Ensemble as Ensemble
@@ -15,7 +16,6 @@ from padim_zoo.detectors.patchcore import PatchCore as PatchCore
 from padim_zoo.detectors.spade import SPADE as SPADE
 from padim_zoo.detectors.stfpm import STFPM as STFPM
 from padim_zoo.detectors.storage import open_detector
-from padim_zoo.errors import InputError
 
 
 def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Detector:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from padim_zoo.arrays import arrays_up_to
-from padim_zoo.backbones.adapted import count_adapted, images_adapted_to
+from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import arrays_up_to
 from padim_zoo.detectors.backbone_features import BackboneFeatures
 from padim_zoo.detectors.backbone_parameters import Size as Size
 from padim_zoo.detectors.calibration import Calibration, calibrate
@@ -30,11 +31,10 @@ from padim_zoo.detectors.parameters import check_sigma
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.detectors.views import combined, side_by_side
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.accumulation import largest_array
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features, rows_of
+from padim_zoo.features.features import Features, rows_of
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.statistics import Moments, Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -419,7 +419,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             Add what :meth:`partial_fit` needs to go on after loading, where the model itself is not enough.
         dtype : str
             ``"float16"`` keeps the factors of Gaussians in 16 bit where that moves distances by less than
-            :data:`~padim_zoo.estimators.gaussian.HALF_ERROR`, measured and put down in the file; ``"float32"`` keeps
+            :data:`~padim_zoo.gaussians.gaussian.HALF_ERROR`, measured and put down in the file; ``"float32"`` keeps
             them as they are. The dual form and features of normal images are never in 16 bit.
 
         Raises

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
 from padim_zoo.data.augmentation import Looks, canonical_operations
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors.backbone_parameters import BackboneParameters
-from padim_zoo.detectors.recalled import Recaller
-from padim_zoo.features import Features
+from padim_zoo.detectors.cached_features import Recaller
+from padim_zoo.features.features import Features
 
 ACTIVATIONS = 6
 """How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""

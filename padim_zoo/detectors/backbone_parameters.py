@@ -9,15 +9,15 @@ from typing import Any
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, warn_if_slow
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, Looks, parse_operations, views_for_scoring
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.view import View
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whole_number
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.accumulation import default_budget
+from padim_zoo.statistics.accumulator import default_budget
 
 Size = int | tuple[int, int] | None
 

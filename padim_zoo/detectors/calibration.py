@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from padim_zoo.backbones.adapted import not_out_of_sample
+from padim_zoo.backbones.weight_provenance import not_out_of_sample
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
-from padim_zoo.errors import InputError
-from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from padim_zoo.caches import Caches
-from padim_zoo.colours import Scale, scale_of_maps
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.scikit_learn import ScikitLearnEstimator, normal_images
-from padim_zoo.errors import InputError
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
 if TYPE_CHECKING:
     from typing_extensions import Self

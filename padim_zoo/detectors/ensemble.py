@@ -10,16 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.errors import InputError
-from padim_zoo.features import Features
-from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.features.features import Features
+from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.embedding import pixels_of_cells
+from padim_zoo.features.patch_embeddings import pixels_of_cells
 
 
 def prediction_within(

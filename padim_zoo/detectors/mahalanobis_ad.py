@@ -13,18 +13,18 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import stages
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings, mean_that_counts
-from padim_zoo.errors import InputError
 from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, mean_that_counts
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.statistics import Moments, Samples
 
 VARIANTS = ("all", "pca", "npca")
 THRESHOLDS = ("out-of-fold", "chi2")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings, PatchSubset
-from padim_zoo.errors import InputError
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import Looks
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.accumulation import Accumulator
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import Accumulator
+from padim_zoo.statistics.statistics import Moments, Samples
 
 Embed = Callable[[Features, PatchEmbeddings | None], PatchEmbeddings]
 """What is kept of features, like what is kept of others already."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from padim_zoo.colours import Scale, colour_table, place_on_scale
+from padim_zoo.pictures.colormap import Scale, colour_table, place_on_scale
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction
@@ -25,7 +25,7 @@ _CARD = (
     "display:inline-block;vertical-align:top;width:104px;margin:0 6px 8px 0;padding:4px;text-align:center;"
     "border:2px solid {colour};border-radius:4px;font:11px/1.35 system-ui,sans-serif"
 )
-# The colours of the frames in padim_zoo.report.pictures; decisions are told in words too.
+# The colours of the frames in padim_zoo.pictures.drawing; decisions are told in words too.
 _ANOMALOUS, _NORMAL, _UNDECIDED = "#c81e28", "#6ecd82", "#9aa0a8"
 
 

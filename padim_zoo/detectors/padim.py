@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.backbones.backbone import Backbone, hash_of
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import Looks
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.detector import Prediction
@@ -22,16 +22,16 @@ from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings, PatchSubset, cells_that_count
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.accumulation import Accumulator
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.gaussian import DualGaussian, Gaussian
-from padim_zoo.estimators.nesting import are_apart
-from padim_zoo.estimators.statistics import MaskedSamples, Moments, Samples, samples_that_count
-from padim_zoo.features import Features
-from padim_zoo.reduction import REDUCTIONS, Reduction, draw_reduction
+from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, cells_that_count
+from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
+from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian
+from padim_zoo.gaussians.grid_hierarchy import are_apart
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.accumulator import Accumulator
+from padim_zoo.statistics.statistics import MaskedSamples, Moments, Samples, samples_that_count
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +60,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
     blur_edges : str
         How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
-        ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.anomaly_map.EDGES`.
+        ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.features.anomaly_map.EDGES`.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
         As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the first
         three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.forms import FORMS
-from padim_zoo.estimators.gaussian import Gaussian
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.reduction import REDUCTIONS, Reduction
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.reduction import REDUCTIONS, Reduction
+from padim_zoo.gaussians.forms import FORMS
+from padim_zoo.gaussians.gaussian import Gaussian
+from padim_zoo.statistics.statistics import Moments, Samples
 
 
 def model_to_file(gaussian: Gaussian, reduction: Reduction, *, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:

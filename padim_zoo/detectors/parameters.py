@@ -6,7 +6,7 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's legacy generators, by which scikit-learn draws folds, take no larger one."""

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.nearest_neighbors import nearest_neighbours
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
-from padim_zoo.nearest import nearest_neighbours
+from padim_zoo.features.anomaly_map import anomaly_maps
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.statistics import Moments, Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Sample
-from padim_zoo.errors import InputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

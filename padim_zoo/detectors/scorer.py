@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.scikit_learn import ANOMALOUS, labels_of
-from padim_zoo.errors import InputError
 from padim_zoo.metrics import evaluate
 
 FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")

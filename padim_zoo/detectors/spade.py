@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import default_layers, stages
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.nearest_neighbors import nearest_neighbours
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.embedding import PatchEmbeddings, mean_that_counts
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
-from padim_zoo.nearest import nearest_neighbours
+from padim_zoo.features.anomaly_map import anomaly_maps
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, mean_that_counts
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.statistics import Moments, Samples
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from padim_zoo.anomaly_map import anomaly_maps
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.trainable import frozen, trainable_network
-from padim_zoo.caches import Caches
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
@@ -23,12 +23,12 @@ from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.detectors.student import Recipe, train_student
-from padim_zoo.embedding import PatchEmbeddings, cells_that_count
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
-from padim_zoo.metrics.threshold import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.features.anomaly_map import anomaly_maps
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, cells_that_count
+from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.statistics import Moments, Samples
 
 
 class Pixels:

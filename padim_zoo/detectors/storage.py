@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from padim_zoo.atomic import write_whole
 from padim_zoo.backbones.backbone import hash_of
-from padim_zoo.errors import InputError
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.errors import InputError
 
 FORMAT = 2
 VERIFIED_AT_ONCE = 256 * 2**20

@@ -14,10 +14,16 @@ from torch.nn.functional import normalize
 
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.trainable import frozen, trainable_network
-from padim_zoo.checkpoint import Checkpoint, optimizer_tensors, read_checkpoint, restore_optimizer, write_checkpoint
-from padim_zoo.embedding import cells_that_count
-from padim_zoo.errors import InputError
-from padim_zoo.features import rows_of
+from padim_zoo.core.checkpoint import (
+    Checkpoint,
+    optimizer_tensors,
+    read_checkpoint,
+    restore_optimizer,
+    write_checkpoint,
+)
+from padim_zoo.core.errors import InputError
+from padim_zoo.features.features import rows_of
+from padim_zoo.features.patch_embeddings import cells_that_count
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 LEARNING_RATE = 0.4

@@ -10,7 +10,7 @@ import torch
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.judged import prediction_within
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
 def side_by_side(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:

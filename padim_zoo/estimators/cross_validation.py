@@ -5,7 +5,7 @@ What folds and estimators have in common is made once per block of patches, and 
 * With no more images than channels, the inner products of all images about one point, which is nearly their mean. A
   fold is a part of them. Its contrasts, n − 1 orthonormal combinations of its images whose weights add up to nothing,
   take its own mean out (what kernel centring does, but of full rank), and Woodbury's identity gives the distances, as
-  in :class:`~padim_zoo.estimators.gaussian.DualGaussian`.
+  in :class:`~padim_zoo.gaussians.gaussian.DualGaussian`.
 * With more images, the sums of products of all of them, less those of the images held out.
 
 Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorisation and a triangular solve per
@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
-from padim_zoo.parallel import map_blocks
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import inspect
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.gaussian import Gaussian
-from padim_zoo.estimators.statistics import Statistics
+from padim_zoo.core.errors import InputError
+from padim_zoo.gaussians.gaussian import Gaussian
+from padim_zoo.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.estimator import EPSILON, Estimator
-from padim_zoo.estimators.gaussian import Gaussian, LowRankGaussian
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION, TINY
-from padim_zoo.estimators.statistics import Statistics, divisor, per_patch
-from padim_zoo.parallel import map_blocks
+from padim_zoo.gaussians.gaussian import Gaussian, LowRankGaussian
+from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
 
 
 class LowRank(Estimator):

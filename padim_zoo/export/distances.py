@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.embedding import PatchEmbeddings, nearest_positions
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
-from padim_zoo.estimators.nested import NestedGaussian
-from padim_zoo.estimators.nesting import Level, levels, used
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, nested_numbers, plain_factor
-from padim_zoo.parallel import map_blocks
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
+from padim_zoo.gaussians.grid_hierarchy import Level, levels, used
+from padim_zoo.gaussians.nested import NestedGaussian
 
 
 class Distances(nn.Module):

@@ -17,11 +17,11 @@ import numpy as np
 
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
-from padim_zoo.errors import InputError
 from padim_zoo.export.networks import exportable, in_float32
 from padim_zoo.export.runtimes import FORMAT, SUFFIXES, ExportedModel
 from padim_zoo.export.writers import write

@@ -1,8 +1,8 @@
 """Factors for a network, of Gaussians that are not in the nested form though all patches are treated alike.
 
-``full`` with many images has that form already (:mod:`padim_zoo.estimators.nested`), and with few, in the dual form, it
-can be fitted to the samples that this holds. Models of other programs (:mod:`padim_zoo.foreign`) come with a matrix for
-each patch: whether patches that share a position agree is looked at and not taken for granted.
+``full`` with many images has that form already (:mod:`padim_zoo.gaussians.nested`), and with few, in the dual form, it
+can be fitted to the samples that this holds. Models of other programs (:mod:`padim_zoo.importers`) come with a matrix
+for each patch: whether patches that share a position agree is looked at and not taken for granted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.estimators.gaussian import DualGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
-from padim_zoo.estimators.nested import NestedGaussian, fit_nested
-from padim_zoo.estimators.nesting import Level, levels
-from padim_zoo.estimators.statistics import Samples
-from padim_zoo.parallel import map_blocks
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.gaussian import DualGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.grid_hierarchy import Level, levels
+from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
+from padim_zoo.statistics.statistics import Samples
 
 AGREEMENT = 1e-4
 """Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""

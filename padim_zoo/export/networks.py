@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from padim_zoo import registry
-from padim_zoo.anomaly_map import axis_matrix
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import PRECISIONS
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.nearest_neighbors import nearest_neighbours
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD, StageGaussian
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore, local_patches
 from padim_zoo.detectors.stfpm import STFPM
-from padim_zoo.embedding import nearest_positions
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.gaussian import Gaussian
 from padim_zoo.export.distances import distances_of
 from padim_zoo.export.pixels import Pixels
-from padim_zoo.nearest import nearest_neighbours
-from padim_zoo.reduction import RandomChannels, SemiOrthogonal
+from padim_zoo.features.anomaly_map import axis_matrix
+from padim_zoo.features.patch_embeddings import nearest_positions
+from padim_zoo.features.reduction import RandomChannels, SemiOrthogonal
+from padim_zoo.gaussians.gaussian import Gaussian
 
 
 class Found(NamedTuple):

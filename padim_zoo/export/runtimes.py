@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from padim_zoo.colours import Scale, scale_of_maps
+from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.file_type import file_kind
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError, MissingExtraError
-from padim_zoo.file_kind import file_kind
+from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
 FORMAT = 1
 KEY = "padim_zoo"

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.export.networks import ExportableNetwork
 from padim_zoo.export.runtimes import KEY, import_openvino
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 FEWEST_IMAGES = 4
 """Fewer tell nothing."""

@@ -20,8 +20,8 @@ from torch.nn.functional import normalize
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import named, refuse_projections
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
-from padim_zoo.errors import InputError
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.cutpaste import ALTERED_SHARE, share_altered, visibly_pasted
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from padim_zoo import arrays
+from padim_zoo.core import spill as arrays
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import free_memory
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError
-from padim_zoo.free_memory import free_memory
 
 _BATCH = 32
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone, hash_of
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.finetune.adaptation import Adaptation
 from padim_zoo.finetune.discriminants import DiscriminantRecipe, discriminate
 from padim_zoo.finetune.pretext import PRETEXTS

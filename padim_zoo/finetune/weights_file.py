@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 import padim_zoo
-from padim_zoo.atomic import write_whole
-from padim_zoo.backbones.adapted import ADAPTED_TO, HEADER, hashes_of
 from padim_zoo.backbones.backbone import Backbone, hash_of
+from padim_zoo.backbones.weight_provenance import ADAPTED_TO, HEADER, hashes_of
+from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.transform import Transform
 from padim_zoo.finetune.adaptation import Adaptation
-from padim_zoo.finetune.judging import Comparison
+from padim_zoo.finetune.evaluation import Comparison
 
 
 def write_weights(

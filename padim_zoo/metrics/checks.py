@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def check_labels(labels: np.ndarray) -> np.ndarray:

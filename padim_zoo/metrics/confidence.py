@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.checks import check_labels, check_scores
 
 # Resampled scores held in memory at a time; a bound on memory for large test sets.

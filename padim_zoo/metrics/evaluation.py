@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
 from padim_zoo.metrics.ranking import (
     Ranking,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, area_shares, detection_curve, rank
 
 # Diagonal neighbours belong to one defect.

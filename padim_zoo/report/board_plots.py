@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.store import RunStore
-from padim_zoo.colours import OWN, colour_table, to_oklab
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
+from padim_zoo.pictures.colormap import OWN, colour_table, to_oklab
 from padim_zoo.report.plot_style import (
     ANOMALOUS,
     MARKERS,

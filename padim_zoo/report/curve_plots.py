@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.store import RunStore
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, precision_curve, rank
 from padim_zoo.report.plot_style import WIDTH, grid_of, in_lines, lines, short_names
 

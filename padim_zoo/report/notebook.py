@@ -23,7 +23,7 @@ from padim_zoo.bench.table import (
     shared_settings,
     telling_columns,
 )
-from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler

@@ -19,10 +19,10 @@ from padim_zoo.bench.leaderboard import DEVIATING, RATES, SETTINGS, TIMINGS, TRA
 from padim_zoo.bench.published import METRICS, add_published
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
-from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.pictures.drawing import colour_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
-from padim_zoo.report.pictures import colour_table
 
 _MODEL = ("detector", "backbone", "estimator", "ensemble")
 """What a reader knows a configuration by."""

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from padim_zoo.atomic import write_whole
-from padim_zoo.colours import Picture, Scale, colour_table, heat_map
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError
-from padim_zoo.report.picture_kinds import MAPLESS
+from padim_zoo.pictures.colormap import Picture, Scale, colour_table, heat_map
+from padim_zoo.pictures.kinds import MAPLESS
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PictureFolder:
     ----------
     folder : Path
     kinds : tuple of str
-        Of :data:`~padim_zoo.report.picture_kinds.PICTURES`.
+        Of :data:`~padim_zoo.pictures.kinds.PICTURES`.
     alpha : float
         Opacity of overlays where they are hottest.
     colours : str
@@ -65,7 +65,7 @@ class PictureFolder:
         self, kind: str, image: Picture, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None
     ) -> Picture:
         # Needs scipy, which predictions without pictures do without.
-        from padim_zoo.report.pictures import boundary, frame, highlight, overlay, panels
+        from padim_zoo.pictures.drawing import boundary, frame, highlight, overlay, panels
 
         if kind == "frame":
             return frame(image, score, self.threshold)

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from padim_zoo.atomic import write_whole
 from padim_zoo.bench.store import RunStore
-from padim_zoo.errors import InputError, MissingExtraError
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.report.board_plots import (
     draw_folds,
     draw_heat_table,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.errors import InputError
 from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks
 from padim_zoo.testing.feature_maps import (
     TOLERANCE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import Registry, parse_spec
 
 Subject = TypeVar("Subject")

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.errors import InputError
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.forms import FORMS
-from padim_zoo.estimators.gaussian import HALF_ERROR, Gaussian
-from padim_zoo.estimators.statistics import Moments, Samples
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.forms import FORMS
+from padim_zoo.gaussians.gaussian import HALF_ERROR, Gaussian
+from padim_zoo.statistics.statistics import Moments, Samples
 from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import normal_images
 from padim_zoo.testing.model_file import same_after_loading
@@ -109,7 +109,7 @@ def gaussian(subject: Subject) -> Iterator[str]:
     """A fit gives a Gaussian of a form that model files know."""
     found = subject.fit(_embeddings(MANY))
     if not isinstance(found, Gaussian):
-        yield f"fit gives a {type(found).__name__}: expected a padim_zoo.estimators.gaussian.Gaussian"
+        yield f"fit gives a {type(found).__name__}: expected a padim_zoo.gaussians.gaussian.Gaussian"
     elif FORMS.get(getattr(found, "form", "")) is not type(found):
         yield f"fit gives a {type(found).__name__}, which model files do not know: expected one of {', '.join(FORMS)}"
 

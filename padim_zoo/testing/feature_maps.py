@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.testing.contract import Registered, refusal
 from padim_zoo.testing.images import normal_images
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors import load
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.errors import InputError
 
 
 def same_after_loading(detector: PaDiM, images: np.ndarray, what: str, *, rtol: float, atol: float) -> Iterator[str]:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from padim_zoo.backbones.backbone import Backbone, default_dims
-from padim_zoo.backbones.from_timm import pretrained_state
+from padim_zoo.backbones.timm import pretrained_state
 from padim_zoo.backbones.weights import Weights, find_state, install
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 
 

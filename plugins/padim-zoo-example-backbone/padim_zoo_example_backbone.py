@@ -7,7 +7,7 @@ from torch import nn
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weights import find_state, install
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 
 BLOCKS = {"fine": 8, "coarse": 16}  # pixels of a block; a layer's grid has a step of half a block

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError
 from padim_zoo.registry import backbones
 
 PREFIX = "openvino/"

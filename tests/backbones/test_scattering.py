@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.scattering import first_order_filters, second_order_filters, wavelets
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 
 

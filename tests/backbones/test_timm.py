@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from timm.utils.model import reparameterize_model
 from torch import nn
 
-from padim_zoo.backbones.from_timm import FeatureMap, default_layers
-from padim_zoo.errors import InputError
+from padim_zoo.backbones.timm import FeatureMap, default_layers
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 
 MOBILEONE = "mobileone_s0_imagenet1k_reparameterized.safetensors"

@@ -10,9 +10,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import fx, nn
 
-from padim_zoo.backbones import from_torchvision
+from padim_zoo.backbones import torchvision as from_torchvision
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 
 RESNET18 = "resnet18_imagenet1k_v1_layers1-3.safetensors"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import default_dims, hash_of
 from padim_zoo.backbones.weights import covers, install, random_state, read_weights
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def network() -> nn.Module:

@@ -16,7 +16,7 @@ from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.row import read_rows
 from padim_zoo.bench.store import RunStore
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def regressions(now, before, **limits):

@@ -25,7 +25,7 @@ from padim_zoo.bench.check.noise import (
 )
 from padim_zoo.bench.check.row import Row, TestScores
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics import evaluate, paired_difference
 
 MACHINE = Machine(calibration_seconds=0.01, threads=2, jobs=1, gpu=None)

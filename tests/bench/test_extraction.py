@@ -17,13 +17,13 @@ from padim_zoo.bench import extraction
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.suite import Suite
-from padim_zoo.caches import Caches
-from padim_zoo.data import image_cache
+from padim_zoo.cache import images as image_cache
+from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.features import FeatureCache
+from padim_zoo.cache.images import Account, ImageCache
 from padim_zoo.data.image import read_image
-from padim_zoo.data.image_cache import Account, ImageCache
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
-from padim_zoo.feature_cache import FeatureCache
 
 OPTIONS: dict[str, Any] = {"weights": "none", "dims": 20, "resize": 40, "crop": 32}
 

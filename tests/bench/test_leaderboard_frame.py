@@ -18,7 +18,7 @@ from padim_zoo.bench.leaderboard import COLUMNS, leaderboard, sort_rows, summari
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.table import render
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def run(

@@ -34,7 +34,7 @@ def start(suite: Suite) -> multiprocessing.Process:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("needs processes that start quickly, by a fork server")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["padim_zoo.bench.schedule", "padim_zoo.backbones.from_timm", "timm", "torchvision"])
+    context.set_forkserver_preload(["padim_zoo.bench.schedule", "padim_zoo.backbones.timm", "timm", "torchvision"])
     process = context.Process(target=bench, args=(suite,))
     process.start()
     return process

@@ -16,8 +16,8 @@ from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.store_comparison import compare_stores
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
-from padim_zoo.errors import InputError
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.evaluation import evaluate
 

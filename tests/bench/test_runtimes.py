@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from padim_zoo.bench import runtimes
 from padim_zoo.cli.main import main
+from padim_zoo.core.errors import MissingExtraError
 from padim_zoo.data.synthetic import generate
-from padim_zoo.errors import MissingExtraError
 from padim_zoo.export import writers
 
 

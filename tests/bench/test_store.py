@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from padim_zoo.bench.store import DamagedRunError, RunStore
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def document(run_id: str = "ab", **changes: object) -> dict[str, object]:

@@ -12,8 +12,8 @@ from padim_zoo import registry
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
 from padim_zoo.bench.suite import Suite, read_settings
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import choose
-from padim_zoo.errors import InputError
 
 
 def test_commas_inside_parentheses_do_not_split():

@@ -18,7 +18,7 @@ from padim_zoo import registry
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.detector import Detector, Prediction
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
 
 SIZE = 12
 

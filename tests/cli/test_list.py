@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from padim_zoo import registry
-from padim_zoo.backbones import from_timm, from_torchvision
+from padim_zoo.backbones import timm as from_timm
+from padim_zoo.backbones import torchvision as from_torchvision
 from padim_zoo.cli.main import main
 
 

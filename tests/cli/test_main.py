@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from padim_zoo.cli.main import COMMANDS, main
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.registry import PluginWarning
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data import loading
 from padim_zoo.data.augmentation import Looks
 from padim_zoo.data.files import paths_of
@@ -20,7 +21,6 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import batches, masks, view_batches
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
-from padim_zoo.errors import InputError
 
 N, SIZE = 7, 12
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, SIZE, SIZE, 3), dtype=np.uint8)

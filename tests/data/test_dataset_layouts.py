@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Category, Dataset, Sample
-from padim_zoo.errors import InputError
 
 
 def write(path: Path, value: int = 0) -> Path:

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform, parse_size
-from padim_zoo.errors import InputError
 
 lengths = st.integers(1, 40)
 sizes = st.none() | lengths | st.tuples(lengths, lengths)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data import image as image_module
 from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, read_mask, to_image
-from padim_zoo.errors import InputError
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

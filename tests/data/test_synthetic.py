@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from padim_zoo import registry
-from padim_zoo.data.cache import cache_folder
+from padim_zoo.core.cache_folder import cache_folder
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, generate
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
-from padim_zoo.errors import InputError
 
 FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import storage, verify
-from padim_zoo.estimators import gaussian, nested
-from padim_zoo.estimators.gaussian import HALF_ERROR
+from padim_zoo.gaussians import gaussian, nested
+from padim_zoo.gaussians.gaussian import HALF_ERROR
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from padim_zoo.colours import heat_map
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.notebook_view import MOST
+from padim_zoo.pictures.colormap import heat_map
 
 
 def pictures(html: str) -> list[Image.Image]:

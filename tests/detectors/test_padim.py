@@ -15,11 +15,12 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, TensorDataset
 
 import padim_zoo
-from padim_zoo import InputError, PaDiM, arrays
+from padim_zoo import InputError, PaDiM
+from padim_zoo.core import spill as arrays
 from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.estimators import Full
-from padim_zoo.estimators.statistics import Moments, Samples
+from padim_zoo.statistics.statistics import Moments, Samples
 
 SMALL = {"weights": "none", "resize": 64, "crop": 48, "dims": 40}
 

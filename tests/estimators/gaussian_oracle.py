@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from padim_zoo.embedding import PatchEmbeddings
-from padim_zoo.estimators.statistics import Samples
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.statistics import Samples
 
 
 def samples_of(values: np.ndarray) -> Samples:

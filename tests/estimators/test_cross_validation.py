@@ -9,13 +9,13 @@ from gaussian_oracle import embeddings_of, literal_distances, sample_covariances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from padim_zoo import parallel
-from padim_zoo.embedding import PatchEmbeddings
+from padim_zoo.core import parallel
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import Spread
-from padim_zoo.estimators.statistics import Samples
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
+from padim_zoo.statistics.statistics import Samples
 
 SPECS = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "full(1.0)"]
 

@@ -12,11 +12,11 @@ from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf, ShrunkCovar
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
 
-from padim_zoo import parallel
-from padim_zoo.errors import InputError
-from padim_zoo.estimators.gaussian import DualGaussian, Gaussian, PrimalGaussian
-from padim_zoo.estimators.statistics import Moments
+from padim_zoo.core import parallel
+from padim_zoo.core.errors import InputError
+from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian, PrimalGaussian
 from padim_zoo.registry import estimators
+from padim_zoo.statistics.statistics import Moments
 
 NAMES = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "diagonal", "spherical", "tied"]
 APPROXIMATE = ["low-rank(4)"]

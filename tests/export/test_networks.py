@@ -11,14 +11,14 @@ import torch
 from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.stfpm import STFPM
-from padim_zoo.embedding import PatchEmbeddings, nearest_positions
-from padim_zoo.estimators.gaussian import DualGaussian, PrimalGaussian
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
-from padim_zoo.estimators.nested import NestedGaussian
-from padim_zoo.estimators.nesting import levels
-from padim_zoo.estimators.statistics import Samples
 from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of
 from padim_zoo.export.networks import exportable
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+from padim_zoo.gaussians.gaussian import DualGaussian, PrimalGaussian
+from padim_zoo.gaussians.grid_hierarchy import levels
+from padim_zoo.gaussians.nested import NestedGaussian
+from padim_zoo.statistics.statistics import Samples
 from tests.export.conftest import SMALL
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics import PairedDifference, bootstrap_interval, confidence, paired_difference
 
 LABELS = np.array([1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1])

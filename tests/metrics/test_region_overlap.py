@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics import aupro, auroc, precision_curve, pro_curve, rank_pixels
 
 LIMITS = st.sampled_from([0.01, 0.05, 0.3, 0.5, 1.0]) | st.floats(0.01, 1)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from padim_zoo.atomic import write_text_whole
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
-from padim_zoo.errors import InputError
-from padim_zoo.file_kind import file_kind
+from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.file_type import file_kind
 
 KIND = "padim-zoo baseline"
 FORMAT = 1

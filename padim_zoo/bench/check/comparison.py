@@ -14,7 +14,7 @@ from padim_zoo.bench.check.finding import Findings, Limits, Regression
 from padim_zoo.bench.check.matching import Matching, Names, Pair, match
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def compare(

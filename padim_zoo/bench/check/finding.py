@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo.bench.check.machine import Machine
-from padim_zoo.errors import InputError
-from padim_zoo.file_kind import file_kind
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.file_type import file_kind
 
 MACHINE_INFO = "padim_zoo"
 """Where in ``machine_info`` benchmarks/conftest.py puts the description of the environment."""

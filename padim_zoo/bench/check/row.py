@@ -15,7 +15,7 @@ from padim_zoo.bench.check.machine import Machine
 from padim_zoo.bench.leaderboard import DEVIATING, IN_RUNTIMES, TIMINGS
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore, computed_precision
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 _INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from PIL import Image
 
 from padim_zoo import registry
-from padim_zoo.atomic import write_text_whole
-from padim_zoo.data.cache import cache_folder
+from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.cache_folder import cache_folder
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.layout import ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
-from padim_zoo.errors import InputError
 
 VERSION = 1
 """Goes up with every change of the pixels."""

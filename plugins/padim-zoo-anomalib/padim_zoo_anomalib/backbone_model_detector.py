@@ -11,7 +11,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import default_layers
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 from padim_zoo_anomalib import training
 from padim_zoo_anomalib.model_detector import AnomalibDetector, Size
 from padim_zoo_anomalib.weights import architecture_of, handed_over

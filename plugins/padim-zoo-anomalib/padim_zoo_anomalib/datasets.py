@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import folders_in
 from padim_zoo.data.layout import ListedDataset, dataset_root
 from padim_zoo.data.sample import Category, Dataset, Sample
-from padim_zoo.errors import InputError
 
 DATASETS = {
     "AutoVI": "AutoVI: car parts",

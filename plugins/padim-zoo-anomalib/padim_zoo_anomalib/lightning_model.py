@@ -17,9 +17,9 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.storage import DetectorInMemory, write_detector
-from padim_zoo.errors import InputError
 from padim_zoo_anomalib.pre_processor import ZooPreProcessor
 from padim_zoo_anomalib.zoo_model import ZooModel
 

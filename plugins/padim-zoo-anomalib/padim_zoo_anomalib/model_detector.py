@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.backbones.device import resolve_device
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, calibrate
@@ -21,8 +22,7 @@ from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.detectors.model_file import add_calibration, calibration_in, unfitted
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile, DetectorInMemory, write_detector
-from padim_zoo.errors import InputError
-from padim_zoo.features import Features
+from padim_zoo.features.features import Features
 from padim_zoo_anomalib import training
 from padim_zoo_anomalib.catalogue import Known
 

@@ -12,9 +12,9 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from padim_zoo import registry
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.storage import DetectorInMemory
-from padim_zoo.errors import InputError
 from padim_zoo_anomalib.pre_processor import whole_numbers
 
 HEADER = "header"

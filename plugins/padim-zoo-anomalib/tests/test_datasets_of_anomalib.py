@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from padim_zoo import registry
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 
 def test_mvtec_is_the_same_by_both(images):

@@ -11,7 +11,7 @@ from padim_zoo_anomalib.catalogue import CATALOGUE, LEFT_OUT
 import padim_zoo
 from padim_zoo import registry
 from padim_zoo.cli.main import main
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 SMALL = {"resize": 64, "crop": None, "weights": "none"}
 

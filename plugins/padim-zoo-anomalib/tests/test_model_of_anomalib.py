@@ -22,7 +22,7 @@ from padim_zoo_anomalib import PadimZoo
 from PIL import Image
 
 import padim_zoo
-from padim_zoo.errors import InputError
+from padim_zoo.core.errors import InputError
 
 RESIZE, CROP = 80, 56  # images have 64 × 64 pixels: they are resized
 DETECTORS = {"padim": padim_zoo.PaDiM, "patchcore": padim_zoo.PatchCore, "mahalanobis-ad": padim_zoo.MahalanobisAD}
@@ -134,7 +134,7 @@ def test_checkpoints_and_exports_hold_the_fitted_detector(images, good, test_fil
     for path, score in zip(test_files, expected, strict=True):
         assert float(exported.predict(path).pred_score) == pytest.approx(score, rel=1e-4)
 
-    from padim_zoo.foreign import read_model
+    from padim_zoo.importers import read_model
 
     imported = read_model([checkpoint]).detector()
     np.testing.assert_allclose(imported.predict(test_files).scores, expected, rtol=1e-4)

@@ -1,0 +1,1 @@
+"""How networks run fast on a processor."""

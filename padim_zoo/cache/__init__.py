@@ -1,0 +1,1 @@
+"""Files that can be made again: features and resized images of image files."""

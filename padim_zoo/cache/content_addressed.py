@@ -1,0 +1,186 @@
+"""What is computed of image files, kept on disk by content: the folder of entries that all such caches are.
+
+An entry is a safetensors file under a name that is the hash of everything that decides it, the bytes of the image file
+first of all, so that nothing is ever out of date.
+
+Any number of processes may share the folder. An entry appears under its name when it is complete and may vanish at any
+moment; one with a wrong checksum counts as absent. Nothing waits for the disk: what a power failure spoils is computed
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.content import content_hash
+
+_STALE_SECONDS = 3600.0
+_TRIMS_PER_LIMIT = 16
+
+_told: set[Path] = set()
+"""Folders of which this process has told that they cannot be written to."""
+
+
+class ContentCache:
+    """Entries of one kind, least recently used ones being removed beyond a size.
+
+    A folder that cannot be written to is told once, by a warning, and then only read from.
+
+    Parameters
+    ----------
+    root : Path, optional
+        The folder that holds that of each kind; the cache folder by default.
+    limit : int, optional
+        Bytes that the entries of all kinds may take together; by default
+        :func:`~padim_zoo.core.cache_folder.cache_limit`.
+        Whatever the limit, they take no more than half of what the disk has left for them.
+    writes : bool
+        Whether anything may be added.
+
+    Attributes
+    ----------
+    folder : Path
+        That of this kind; it may not exist yet.
+    writes : bool
+        As the parameter; False from when it turned out that nothing can be.
+    """
+
+    kind: ClassVar[str]
+    """A subfolder of the cache folder, one of :data:`~padim_zoo.core.cache_folder.LIMITED`."""
+    version: ClassVar[int]
+    """Raised when entries of this kind change in what they hold or mean."""
+
+    def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
+        self.root = cache_folder() if root is None else root
+        self.folder = self.root / self.kind
+        self.limit = cache_limit() if limit is None else limit
+        self.writes = writes
+        self._written = 0
+
+    def key(self, path: Path, decisive: str) -> str:
+        """The name of an entry, 64 hex digits.
+
+        Parameters
+        ----------
+        path : Path
+            The image file.
+        decisive : str
+            What else decides the entry.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        return hashlib.sha256(f"{self.version}\0{content_hash(path)}\0{decisive}".encode()).hexdigest()
+
+    def read_tensors(self, key: str) -> tuple[dict[str, Any], tuple[Tensor, ...]] | None:
+        """What was written, which is now the most recently used entry; None if there is none, or it is damaged.
+
+        The tensors lie in the mapped file.
+        """
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                checksum, about = file.metadata()["checksum"], file.metadata()["about"]
+                tensors = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
+            if checksum != _checksum(about, tensors):
+                return None
+            known: dict[str, Any] = json.loads(about)
+        except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError):
+            return None  # a RuntimeError is torch's, of a file that vanished after its header was read
+        with suppress(OSError):  # the folder may be one that can only be read
+            os.utime(path)
+        return known, tensors
+
+    def write_tensors(self, key: str, known: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+        """Keep an entry of JSON and contiguous tensors; where that is impossible, say so once and go on without."""
+        if not self.writes:
+            return
+        about = json.dumps(known, sort_keys=True)
+        numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
+        metadata = {"about": about, "checksum": _checksum(about, tensors)}
+        try:
+            write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
+        except (InputError, SafetensorError) as error:
+            self.writes = False
+            if self.root not in _told:
+                _told.add(self.root)
+                why = " ".join(str(error).split())
+                warnings.warn(f"features and images are not kept: {why}", stacklevel=3)
+        self._written += sum(tensor.nbytes for tensor in tensors)
+        if self._written * _TRIMS_PER_LIMIT > self.limit:
+            self.trim()
+
+    def trim(self) -> None:
+        """Remove what killed processes left half written, and the least recently used entries beyond the limit.
+
+        They are those of all kinds that have a limit.
+        """
+        self._written = 0
+        entries = sorted(self._entries())
+        now = time.time()
+        for entry in entries:
+            if entry.path.suffix == ".tmp" and now - entry.used > _STALE_SECONDS:
+                _remove(entry.path)
+        kept = [entry for entry in entries if entry.path.suffix != ".tmp"]
+        held = sum(entry.bytes for entry in kept)
+        with suppress(OSError):
+            budget = min(self.limit, (held + shutil.disk_usage(self.root).free) // 2)
+            for entry in kept:
+                if held <= budget:
+                    break
+                _remove(entry.path)
+                held -= entry.bytes
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _entries(self) -> Iterator[_File]:
+        for kind in LIMITED:
+            with suppress(OSError), os.scandir(self.root / kind) as files:
+                for file in files:
+                    if KINDS[kind].fullmatch(file.name):
+                        with suppress(OSError):  # gone meanwhile
+                            status = file.stat(follow_symlinks=False)
+                            yield _File(status.st_mtime, Path(file.path), status.st_size)
+
+
+class _File(NamedTuple):
+    """A file of the cache; sorts by its last use."""
+
+    used: float
+    path: Path
+    bytes: int
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # gone meanwhile, or open in another process where that forbids it
+        path.unlink(missing_ok=True)
+
+
+def _checksum(about: str, tensors: Sequence[Tensor]) -> str:
+    checksum = zlib.crc32(about.encode())
+    for tensor in tensors:
+        checksum = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        array: Any = tensor.flatten().view(torch.uint8).numpy()
+        checksum = zlib.crc32(array.data, checksum)
+    return f"{checksum:08x}"

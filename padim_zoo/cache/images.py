@@ -1,0 +1,122 @@
+"""Resized images on disk: what is left of a large file when it is decoded and resized, exactly.
+
+A PNG of 1024 x 1024 takes as long to decode and resize as a resnet18 takes for several images, and every backbone, and
+every fit, wants the same 256 x 256 pixels of it. They are kept before the crop, so that all crops and all views of an
+augmentation share them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from padim_zoo.cache.content_addressed import ContentCache
+from padim_zoo.core.cpu import processor_name
+from padim_zoo.data.image import decoder, read_image, stored_size
+from padim_zoo.data.transform import Transform
+
+LEAST_PIXELS = 2**18
+"""Images of fewer pixels, 512 x 512, are not kept: they are decoded in a few milliseconds."""
+
+LEAST_RATIO = 2
+"""Nor those of which the resize leaves more than one in so many pixels: reading them takes its time too."""
+
+
+class Account:
+    """What the cache has changed about the time of decoding, in seconds of a processor core.
+
+    Attributes
+    ----------
+    entries : list of (float, float)
+        Of every image: what it took, when that was done, to decode and resize it, if it was read instead; and what it
+        took to look for it and to read or write it.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[float, float]] = []  # threads append to a list without a lock
+
+    @property
+    def saved(self) -> float:
+        """Seconds that were not spent on decoding."""
+        return sum(saved for saved, _ in self.entries)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the cache took itself."""
+        return sum(spent for _, spent in self.entries)
+
+
+class ImageCache(ContentCache):
+    """Resized images by the content of image files; parameters and manners are :class:`ContentCache`'s."""
+
+    kind = "images"
+    version = 1
+
+    def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
+        super().__init__(root, limit, writes=writes)
+        self._accounts: list[Account] = []
+
+    def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
+        """An image after the resize, before the crop; read, or else made and kept where that pays.
+
+        Returns
+        -------
+        pixels : ndarray (h, w, 3), uint8
+            What ``transform.resized(read_image(path))`` gives.
+        size : tuple of int
+            Height and width of the image in the file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or is no image.
+        """
+        start = time.thread_time()
+        try:
+            key = self._key_if_worthwhile(path, transform)
+        except OSError:  # which is told by the attempt to decode it
+            key = None
+        found = None if key is None else self.read_tensors(key)
+        looked_up = time.thread_time()
+        if found is not None:
+            known, (pixels,) = found
+            self._account(known["seconds"], looked_up - start)
+            height, width = known["size"]
+            return pixels.numpy(), (height, width)
+        image = read_image(path)
+        resized = transform.resized(image)
+        decoded = time.thread_time()
+        if key is not None:
+            known = {"size": image.shape[:2], "seconds": decoded - looked_up}
+            self.write_tensors(key, known, [torch.from_numpy(np.array(resized))])
+        self._account(0.0, looked_up - start + time.thread_time() - decoded)
+        return resized, (image.shape[0], image.shape[1])
+
+    @contextmanager
+    def accounting(self) -> Iterator[Account]:
+        """What the cache changes about the time of decoding while the context is open."""
+        account = Account()
+        self._accounts.append(account)
+        try:
+            yield account
+        finally:
+            self._accounts.remove(account)
+
+    def _account(self, saved: float, spent: float) -> None:
+        for account in self._accounts:
+            account.entries.append((saved, spent))
+
+    def _key_if_worthwhile(self, path: Path, transform: Transform) -> str | None:
+        size = stored_size(path)
+        if size is None:
+            return None
+        height, width = size
+        left, wide = transform.resized_size(height, width)
+        if height * width < LEAST_PIXELS or height * width < LEAST_RATIO * left * wide:
+            return None
+        return self.key(path, f"resize {transform.resize} {decoder()} {processor_name()}")

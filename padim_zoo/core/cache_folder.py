@@ -1,0 +1,119 @@
+"""Where files that can be made again are kept, how much they may take, and how to be rid of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from padim_zoo.core.errors import InputError
+
+DEFAULT_LIMIT = 10 * 10**9
+
+_ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp")
+
+KINDS = {
+    "features": _ENTRY,
+    "images": _ENTRY,
+    "synthetic": re.compile(r"v[0-9]+-size[0-9]+-seed[0-9]+"),
+}
+"""What the cache folder holds: the subfolder of each kind, and how the entries in it are named."""
+
+LIMITED = ("features", "images")
+"""The kinds that share one limit, and of which the entries that were not used for longest go first."""
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def cache_folder() -> Path:
+    """The folder for generated data; it may not exist yet.
+
+    The environment variable ``PADIM_ZOO_CACHE`` names it; without that it is the platform's cache
+    folder for padim-zoo, e.g. ``~/.cache/padim-zoo`` on Linux.
+    """
+    chosen = os.environ.get("PADIM_ZOO_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "padim-zoo" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "padim-zoo"
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".cache") / "padim-zoo"
+
+
+def cache_limit() -> int:
+    """Bytes that cached features and images may take together, 10 GB by default.
+
+    The environment variable ``PADIM_ZOO_CACHE_LIMIT`` sets them: ``500MB``, ``20 GB``, or ``0`` for no cache.
+
+    Raises
+    ------
+    InputError
+        If the variable is no size.
+    """
+    text = os.environ.get("PADIM_ZOO_CACHE_LIMIT", "")
+    if not text.strip():
+        return DEFAULT_LIMIT
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B|)\s*", text.upper(), re.ASCII)
+    if match is None:
+        raise InputError(f"PADIM_ZOO_CACHE_LIMIT is {text!r}: expected a size, e.g. 500MB or 20GB, or 0 for no cache")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+class Usage(NamedTuple):
+    """How many entries there are, and the bytes of their files."""
+
+    entries: int
+    bytes: int
+
+
+def usage(kind: str) -> Usage:
+    """What the entries of a kind take now."""
+    sizes = [_size(entry) for entry in _entries(kind)]
+    return Usage(len(sizes), sum(sizes))
+
+
+def clear(kind: str) -> Usage:
+    """Remove the entries of a kind and say what they took; nothing else in the folder is touched.
+
+    Raises
+    ------
+    InputError
+        If an entry is there still.
+    """
+    entries = 0
+    freed = 0
+    for entry in _entries(kind):
+        size = _size(entry)
+        try:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process was quicker
+            continue
+        except OSError as error:
+            raise InputError(f"cannot remove {entry}: {error.strerror or error}; remove it by hand") from None
+        entries += 1
+        freed += size
+    return Usage(entries, freed)
+
+
+def _entries(kind: str) -> Iterator[Path]:
+    folder = cache_folder() / kind
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    paths = (folder / name for name in names if KINDS[kind].fullmatch(name))
+    # A link leads to something that is not ours.
+    return (path for path in paths if not path.is_symlink())
+
+
+def _size(entry: Path) -> int:
+    total = 0
+    for path in [entry, *entry.rglob("*")]:
+        with suppress(OSError):  # gone meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total

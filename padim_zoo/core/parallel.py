@@ -1,0 +1,123 @@
+"""Work on patches, block by block: one block per thread, linear algebra single-threaded inside.
+
+Patches are independent. Threads inside a batched LAPACK call fight over matrices that are too small to share; threads
+over blocks do not, and a block that fits the cache is read once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from padim_zoo.core.spill import empty, release
+
+T = TypeVar("T")
+
+BLOCK_BYTES = 16 * 2**20
+"""Working memory of one block; changes speed and memory, never a result."""
+
+_lock = threading.Lock()
+_depth = 0
+_threads = 1
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """Make torch single-threaded in this thread; gives the number of threads there were.
+
+    That number is torch's for the whole process. Of calls that overlap, from several threads, the first takes note of
+    it, so that none of them mistakes another's single thread for the caller's wish.
+    """
+    global _depth, _threads
+    with _lock:
+        if _depth == 0:
+            _threads = torch.get_num_threads()
+        _depth += 1
+        threads = _threads
+        torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        with _lock:
+            _depth -= 1
+            torch.set_num_threads(threads)
+
+
+def blocks(patches: int, bytes_per_patch: int) -> list[slice]:
+    """Cut ``patches`` into slices whose working memory is about :data:`BLOCK_BYTES`."""
+    size = max(1, min(patches, BLOCK_BYTES // max(1, bytes_per_patch)))
+    return [slice(start, min(start + size, patches)) for start in range(0, patches, size)]
+
+
+def for_each_block(
+    function: Callable[[slice], T], patches: int, bytes_per_patch: int, consume: Callable[[slice, T], None]
+) -> None:
+    """Call ``function`` on every block of patches, in threads, and ``consume`` on the results, in order, in this one.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of patches. Its results must not depend on how patches are cut into blocks.
+    patches : int
+        Number of patches.
+    bytes_per_patch : int
+        Working memory that ``function`` needs for one patch.
+    consume : callable
+        Takes the slice and what ``function`` made of it.
+    """
+    parts = blocks(patches, bytes_per_patch)
+    with _one_thread_each() as threads:
+        if threads == 1 or len(parts) == 1:
+            for part in parts:
+                consume(part, function(part))
+                release()
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            # Not pool.map: where results are consumed slowly (to disk), all of them would wait in memory.
+            left = iter(parts)
+            pending: deque[tuple[slice, Future[T]]] = deque()
+            for part in islice(left, 2 * threads):
+                pending.append((part, pool.submit(function, part)))
+            try:
+                while pending:
+                    part, future = pending.popleft()
+                    consume(part, future.result())
+                    release()
+                    del future  # or its result stays while the next one is waited for
+                    for part in islice(left, 1):
+                        pending.append((part, pool.submit(function, part)))
+            finally:
+                for _, future in pending:
+                    future.cancel()
+
+
+def map_blocks(
+    function: Callable[[slice], tuple[Tensor, ...]], patches: int, bytes_per_patch: int
+) -> tuple[Tensor, ...]:
+    """Tensors whose first dimension runs over all patches, filled block by block.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of p patches; returns tensors (p, …).
+    patches, bytes_per_patch : int
+        As of :func:`for_each_block`.
+    """
+    whole: list[Tensor] = []
+
+    def place(part: slice, tensors: tuple[Tensor, ...]) -> None:
+        if not whole:
+            whole.extend(empty(patches, *tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors)
+        for target, tensor in zip(whole, tensors, strict=True):
+            target[part] = tensor
+
+    for_each_block(function, patches, bytes_per_patch, place)
+    return tuple(whole)

@@ -1,0 +1,160 @@
+"""Arrays larger than memory allows lie in files that are mapped, and that are gone when the process ends.
+
+Which arrays are too large is said once, by :func:`arrays_up_to`, for all that is computed within it. Estimators and
+embeddings make their large arrays here, block by block, and need not know where they lie.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+
+from padim_zoo.core.cache_folder import cache_folder
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import amount
+
+PART_BYTES = 16 * 2**20
+"""What :func:`filled` works on at once; changes speed and memory, never a result."""
+
+_largest: ContextVar[float] = ContextVar("largest", default=math.inf)
+_lock = threading.Lock()
+_mapped: WeakSet[mmap.mmap] = WeakSet()
+
+
+class NoRoomError(InputError):
+    """An array fits neither the memory allowed nor the disk."""
+
+
+@contextmanager
+def arrays_up_to(n_bytes: float) -> Iterator[None]:
+    """Let arrays of more than ``n_bytes`` be made in files, within this context and thread."""
+    token = _largest.set(n_bytes)
+    try:
+        yield
+    finally:
+        _largest.reset(token)
+
+
+def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of undefined content, in memory or, when it is too large for that, in a mapped file.
+
+    The file has no name: it vanishes with the tensor, or with the process, however that ends. It lies in the folder
+    ``scratch`` of the cache, or in the system's temporary folder where that cannot be written to.
+
+    Raises
+    ------
+    NoRoomError
+        If the disk has no room; nothing is written then.
+    """
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if n_bytes <= _largest.get():
+        return torch.empty(shape, dtype=dtype)
+    mapped = _map(n_bytes)
+    with _lock:
+        _mapped.add(mapped)
+    return torch.frombuffer(mapped, dtype=dtype).view(shape)
+
+
+def filled(
+    shape: tuple[int, ...], dtype: torch.dtype, part: Callable[[slice], Tensor], bytes_per_row: int = 0
+) -> Tensor:
+    """A tensor made of ``part(rows)`` for all its rows, some at a time.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : torch.dtype
+    part : callable
+        Takes a slice of rows, the first dimension; returns that part of the tensor.
+    bytes_per_row : int
+        What ``part`` reads for one row, if that is more than what it returns.
+    """
+    per_row = max(1, bytes_per_row, math.prod(shape[1:]) * dtype.itemsize)
+    size = max(1, PART_BYTES // per_row)
+    if shape[0] <= size and shape[0] * per_row <= _largest.get():
+        return part(slice(0, shape[0]))
+    whole = empty(*shape, dtype=dtype)
+    for start in range(0, shape[0], size):
+        rows = slice(start, min(start + size, shape[0]))
+        whole[rows] = part(rows)
+        release()
+    return whole
+
+
+def release() -> None:
+    """Within :func:`arrays_up_to`, take mapped arrays out of this process's memory; the next use reads them again.
+
+    Their content stays, in the files and as long as there is room in the system's page cache.
+    """
+    if math.isinf(_largest.get()) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    with _lock:
+        mapped = list(_mapped)
+    for each in mapped:
+        # The maps are shared: unlike private ones, they lose nothing by this, even while another thread writes.
+        each.madvise(mmap.MADV_DONTNEED)
+    if mapped:
+        _trim()
+
+
+def _c_function(name: str) -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # no C library to be had by no name, as on Windows
+        return None
+    return found
+
+
+_malloc_trim = _c_function("malloc_trim")
+
+
+def _trim() -> None:
+    """Give freed memory back: glibc keeps blocks of some megabytes, and with them a heap in pieces that only grows."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def _map(n_bytes: int) -> mmap.mmap:
+    folder = _folder()
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise _no_room(folder, n_bytes, f"{amount(free)} are free")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # A write to a map that the disk has no room for would kill the process: the room is taken now.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+            return mmap.mmap(file.fileno(), n_bytes)
+    except OSError as error:
+        raise _no_room(folder, n_bytes, error.strerror or str(error)) from None
+
+
+def _folder() -> Path:
+    folder = cache_folder() / "scratch"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _no_room(folder: Path, n_bytes: int, found: str) -> NoRoomError:
+    return NoRoomError(
+        f"the images do not fit the memory allowed, and {folder} has no room for {amount(n_bytes)} of them "
+        f"({found}): allow more memory (--memory), free some disk, or name another folder (PADIM_ZOO_CACHE)"
+    )

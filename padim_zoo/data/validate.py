@@ -1,0 +1,246 @@
+"""What is wrong with a data set on disk, found before hours are spent on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from padim_zoo import registry
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.files import images_below
+from padim_zoo.data.image import image_mode, read_image, read_mask
+from padim_zoo.data.layout import dataset_root
+from padim_zoo.data.sample import Category, Dataset, Sample
+
+FEW_NORMAL_IMAGES = 10
+"""Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
+
+_NORMAL_KINDS = ("good", "ok")
+# Layouts are tried in this order; "folder" takes MVTec AD and MVTec LOCO too, and goes on where a mask is missing.
+_LAYOUTS = ("folder", "btad", "visa", "kolektorsdd")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem, with everything that has it.
+
+    Attributes
+    ----------
+    severity : str
+        ``"error"``: a run fails or its figures mean nothing; ``"warning"``: worth knowing.
+    message : str
+        One line for all.
+    items : tuple of str
+        One line for each file or pair of files concerned; empty if it concerns the whole category.
+    """
+
+    severity: Literal["error", "warning"]
+    message: str
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one category holds and what is wrong with it.
+
+    Attributes
+    ----------
+    dataset, category : str
+        Their names.
+    counts : mapping of str to mapping of str to int
+        Images by split (``"train"``, ``"test"``) and kind.
+    sizes : mapping of str to int
+        Readable images by ``"HEIGHTxWIDTH"``.
+    modes : mapping of str to int
+        Readable images by Pillow's mode: ``"RGB"``, ``"L"``, ``"I;16"`` …
+    problems : tuple of Problem
+        Errors first.
+    """
+
+    dataset: str
+    category: str
+    counts: Mapping[str, Mapping[str, int]]
+    sizes: Mapping[str, int]
+    modes: Mapping[str, int]
+    problems: tuple[Problem, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is no error."""
+        return all(problem.severity != "error" for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in JSON's types."""
+        return {**asdict(self), "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems]}
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What decoding one image and its masks gave."""
+
+    sample: Sample
+    size: tuple[int, int] | None = None
+    mode: str = ""
+    digest: str = ""
+    broken_image: str = ""
+    broken_masks: tuple[str, ...] = ()
+    empty_mask: bool = False
+
+
+def check(source: str | Path | Category) -> list[Report]:
+    """Read every image and mask of a category, or of every category below a folder.
+
+    Parameters
+    ----------
+    source : path or Category
+        A folder in the layout of any registered data set, e.g. one that has ``train/good``; or a loaded category.
+
+    Returns
+    -------
+    list of Report
+        One for each category, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If the folder has no known layout.
+    """
+    if isinstance(source, Category):
+        return [_check_category(source)]
+    dataset = _detect(source)
+    return [_check_by_name(dataset, name) for name in dataset.categories()]
+
+
+def _detect(root: str | Path) -> Dataset:
+    expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
+    folder = dataset_root("folder", root, expected)
+    for layout in _LAYOUTS:
+        with suppress(InputError):
+            return registry.datasets.create(layout, root=folder)
+    raise InputError(f"{root} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
+
+
+def _check_by_name(dataset: Dataset, name: str) -> Report:
+    try:
+        category = dataset.load(name)
+    except InputError as error:  # a category that cannot even be listed must not hide the others
+        return Report(dataset.name, name, {}, {}, {}, (Problem("error", str(error)),))
+    return _check_category(category)
+
+
+def _check_category(category: Category) -> Report:
+    with ThreadPoolExecutor() as executor:
+        train = list(executor.map(_examine, category.train))
+        test = list(executor.map(_examine, category.test))
+    readable = [finding for finding in (*train, *test) if finding.size is not None]
+    sizes = Counter(f"{f.size[0]}x{f.size[1]}" for f in readable if f.size is not None)
+    problems = [
+        *_file_problems([*train, *test]),
+        *_mask_problems(category, test),
+        *_split_problems(category, train, test),
+    ]
+    if len(sizes) > 1:
+        largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
+        problems.append(
+            Problem("warning", f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW")
+        )
+    return Report(
+        category.dataset,
+        category.name,
+        {"train": _kinds(category.train), "test": _kinds(category.test)},
+        dict(sizes.most_common()),
+        dict(Counter(finding.mode for finding in readable).most_common()),
+        tuple(sorted(problems, key=lambda problem: problem.severity)),
+    )
+
+
+def _examine(sample: Sample) -> _Finding:
+    try:
+        image = read_image(sample.path)
+    except InputError as error:
+        return _Finding(sample, broken_image=str(error))
+    size = image.shape[0], image.shape[1]
+    masks = [_examine_mask(path, size, sample.path) for path in sample.masks]
+    broken = tuple(mask for mask in masks if isinstance(mask, str))
+    return _Finding(
+        sample,
+        size,
+        image_mode(sample.path),
+        hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest(),
+        broken_masks=broken,
+        empty_mask=bool(masks) and not any(masks),
+    )
+
+
+def _examine_mask(path: Path, size: tuple[int, int], image: Path) -> bool | str:
+    """Whether a pixel is marked, or why the mask cannot be used."""
+    try:
+        return bool(read_mask([path], size, image).any())
+    except InputError as error:
+        return str(error)
+
+
+def _file_problems(findings: list[_Finding]) -> Iterable[Problem]:
+    broken = tuple(finding.broken_image for finding in findings if finding.broken_image)
+    if broken:
+        yield Problem("error", f"{len(broken)} images cannot be read", broken)
+    broken = tuple(message for finding in findings for message in finding.broken_masks)
+    if broken:
+        yield Problem("error", f"{len(broken)} masks cannot be read or have not the size of their image", broken)
+
+
+def _mask_problems(category: Category, test: list[_Finding]) -> Iterable[Problem]:
+    anomalous = [sample for sample in category.test if sample.label]
+    bare = _lines(sample.path for sample in anomalous if not sample.masks)
+    if bare and len(bare) == len(anomalous):
+        yield Problem("warning", "no anomalous image has a mask: only image-level figures can be computed")
+    elif bare:
+        yield Problem("warning", f"{len(bare)} anomalous images have no mask and are left out of pixel figures", bare)
+    empty = _lines(finding.sample.path for finding in test if finding.empty_mask)
+    if empty:
+        yield Problem("warning", f"{len(empty)} anomalous images have a mask without a marked pixel", empty)
+    stray = _lines(_stray_masks(category))
+    if stray:
+        yield Problem("warning", f"{len(stray)} masks belong to no image", stray)
+
+
+def _split_problems(category: Category, train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
+    trained_on = {finding.digest: finding.sample.path for finding in train if finding.digest}
+    leaked = tuple(
+        f"{trained_on[finding.digest]} = {finding.sample.path}" for finding in test if finding.digest in trained_on
+    )
+    if leaked:
+        yield Problem("error", f"{len(leaked)} test images are in the training set too, pixel for pixel", leaked)
+    normal = len(category.train)
+    if normal < FEW_NORMAL_IMAGES:
+        yield Problem("warning", f"only {normal} normal images to fit: expected {FEW_NORMAL_IMAGES} or more")
+    labels = {sample.label for sample in category.test}
+    for label, name in ((0, "normal"), (1, "anomalous")):
+        if label not in labels:
+            yield Problem("warning", f"the test has no {name} image: AUROC and the like are undefined")
+
+
+def _stray_masks(category: Category) -> list[Path]:
+    """Files in the ``ground_truth`` beside ``test`` that no sample uses, but for masks of normal images."""
+    used = {mask for sample in category.test for mask in sample.masks}
+    folders = {s.path.parents[2] / "ground_truth" for s in category.test if s.path.parts[-3:-2] == ("test",)}
+    return sorted(
+        path
+        for folder in folders
+        for path in images_below(folder)
+        if path not in used and path.relative_to(folder).parts[0] not in _NORMAL_KINDS
+    )
+
+
+def _kinds(samples: Iterable[Sample]) -> dict[str, int]:
+    return dict(sorted(Counter(sample.kind for sample in samples).items()))
+
+
+def _lines(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(map(str, paths))

@@ -1,0 +1,1 @@
+"""Feature maps, patch embeddings, reductions and anomaly maps."""

@@ -1,0 +1,305 @@
+"""Patch embeddings (PaDiM §III-A): the channels of every layer, on the grid of the finest one.
+
+The layers are never upsampled as a whole. Nearest-neighbour upsampling repeats values, so the embedding of a patch is
+gathered from the layers' own grids when it is wanted, and what is linear in the layers (means, norms, Gram matrices)
+is computed once per position of each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.core.spill import filled
+from padim_zoo.features.features import Features, widened
+
+
+@lru_cache(maxsize=64)
+def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
+    """For each patch of the finest grid, the flat index of its nearest neighbour on ``grid``.
+
+    The rule is that of ``torch.nn.functional.interpolate(mode="nearest")``: ``floor(position * size / finest size)``.
+
+    Returns
+    -------
+    Tensor (P,), int64
+    """
+    rows = torch.arange(finest[0]) * grid[0] // finest[0]
+    columns = torch.arange(finest[1]) * grid[1] // finest[1]
+    return (rows[:, None] * grid[1] + columns[None, :]).flatten()
+
+
+def cells_that_count(regions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Which cells of a grid hold any pixel that counts, so that every such pixel is judged by its own cell.
+
+    Parameters
+    ----------
+    regions : Tensor (n, H, W), bool
+    grid : tuple of int
+        Height h and width w of the grid, at most H and W.
+
+    Returns
+    -------
+    Tensor (h·w, n), bool
+    """
+    n, height, width = regions.shape
+    count = torch.zeros(n, grid[0], width).index_add_(1, _cell_of_pixels(height, grid[0]), regions.float())
+    count = torch.zeros(n, *grid).index_add_(2, _cell_of_pixels(width, grid[1]), count)
+    return (count > 0).flatten(1).T
+
+
+def mean_that_counts(maps: Tensor, regions: Tensor | None) -> Tensor:
+    """The mean (N, C, 1, 1) of feature maps (N, C, h, w) over the cells that count; NaN where none does."""
+    if regions is None:
+        return maps.mean((2, 3), keepdim=True)
+    grid = (int(maps.shape[2]), int(maps.shape[3]))
+    counted = cells_that_count(regions, grid).T.reshape(-1, 1, *grid).to(maps)
+    return (maps * counted).sum((2, 3), keepdim=True) / counted.sum((2, 3), keepdim=True)
+
+
+def pixels_of_cells(cells: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """The pixels (n, H, W) of cells (n, h, w): the same value at all pixels of a cell."""
+    rows, columns = (_cell_of_pixels(*sizes) for sizes in zip(image_size, cells.shape[1:], strict=True))
+    return cells[:, rows][:, :, columns]
+
+
+def _cell_of_pixels(pixels: int, cells: int) -> Tensor:
+    """The cell of one axis that the centre of each pixel lies in."""
+    return (2 * torch.arange(pixels) + 1) * cells // (2 * pixels)
+
+
+class PatchSubset:
+    """Some of the patches of a grid.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        Height and width of the patch grid.
+    indices : Tensor (P',), int64
+        Flat and ascending.
+    """
+
+    def __init__(self, grid: tuple[int, int], indices: Tensor) -> None:
+        self.grid = grid
+        self.indices = indices
+        self._on: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def on(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The positions of a layer's grid that these patches lie on, and for each patch, which of them is its own."""
+        if grid not in self._on:
+            self._on[grid] = torch.unique(nearest_positions(grid, self.grid)[self.indices], return_inverse=True)
+        return self._on[grid]
+
+    def mask(self) -> Tensor:
+        """Which patches of the grid these are, (P,), bool."""
+        mask = torch.zeros(self.grid[0] * self.grid[1], dtype=torch.bool)
+        mask[self.indices] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class PatchEmbeddings:
+    """The embeddings of n images at P patches, D channels each, held at the layers' own resolution.
+
+    Attributes
+    ----------
+    layers : tuple of Tensor
+        (positions, n, channels) of each layer, float32: the samples of one position lie together.
+    grids : tuple of tuple of int
+        Height and width of each layer's grid.
+    grid : tuple of int
+        Height and width of the patch grid, that of the finest layer.
+    subset : PatchSubset, optional
+        The patches that these are the embeddings of, if not all of the grid: layers hold the positions that they lie
+        on, and no others.
+    regions : Tensor (n, H, W), bool, or None
+        The pixels of each image that count; None where all do.
+    """
+
+    layers: tuple[Tensor, ...]
+    grids: tuple[tuple[int, int], ...]
+    grid: tuple[int, int]
+    subset: PatchSubset | None = None
+    regions: Tensor | None = None
+
+    @classmethod
+    def of(cls, features: Features) -> PatchEmbeddings:
+        """The embeddings of images whose channels are already selected."""
+        layers = tuple(widened(layer.flatten(2).permute(2, 0, 1).contiguous()) for layer in features.maps)
+        grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
+        return cls(layers, features.grids, grid, regions=features.regions)
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return int(self.layers[0].shape[1])
+
+    @property
+    def P(self) -> int:
+        """Number of patches."""
+        return self.grid[0] * self.grid[1] if self.subset is None else len(self.subset.indices)
+
+    @property
+    def D(self) -> int:
+        """Number of channels."""
+        return sum(int(layer.shape[2]) for layer in self.layers)
+
+    def __getitem__(self, patches: slice) -> Tensor:
+        """Embeddings at some patches, (p, n, D), float32."""
+        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+
+    def at(self, patches: Tensor) -> Tensor:
+        """Embeddings at the patches of the given numbers, (p, n, D), float32."""
+        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+
+    def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
+        """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
+        return self._with(other, torch.sub)
+
+    def __add__(self, other: PatchEmbeddings) -> PatchEmbeddings:
+        """Sum of two sets of embeddings on one grid, image by image; either may be a single image."""
+        return self._with(other, torch.add)
+
+    def images(self, indices: np.ndarray) -> PatchEmbeddings:
+        """The embeddings of some of the images, in the order of ``indices``."""
+        chosen = torch.from_numpy(indices)
+
+        def images(layer: Tensor) -> Tensor:
+            shape = (layer.shape[0], len(chosen), layer.shape[2])
+            return filled(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
+
+        regions = None if self.regions is None else self.regions[chosen]
+        return replace(self, layers=tuple(images(layer) for layer in self.layers), regions=regions)
+
+    def present(self, grid: tuple[int, int]) -> Tensor | None:
+        """Which positions of a grid count in which image, (positions, n); None where all do in all of them."""
+        return None if self.regions is None else cells_that_count(self.regions, grid)
+
+    def within(self, subset: PatchSubset) -> PatchEmbeddings:
+        """The embeddings of some of the patches, in no more memory than these take."""
+        if self.subset is subset:
+            return self
+        assert self.subset is None
+
+        def used(layer: Tensor, grid: tuple[int, int]) -> Tensor:
+            positions, _ = subset.on(grid)
+            shape = (len(positions), layer.shape[1], layer.shape[2])
+            return filled(shape, layer.dtype, lambda rows: layer[positions[rows]])
+
+        layers = tuple(used(layer, grid) for layer, grid in zip(self.layers, self.grids, strict=True))
+        return replace(self, layers=layers, subset=subset)
+
+    def on_one_grid(self) -> PatchEmbeddings:
+        """The same embeddings as a single layer, which repeats what coarse layers hold once."""
+        shape = (self.P, self.n, self.D)
+        layer = filled(shape, self.layers[0].dtype, lambda patches: self[patches])
+        return replace(self, layers=(layer,), grids=(self.grid,))
+
+    @staticmethod
+    def concatenate(parts: Sequence[PatchEmbeddings]) -> PatchEmbeddings:
+        """All images of several parts on one grid."""
+
+        def joined(layers: Sequence[Tensor]) -> Tensor:
+            shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
+            return filled(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
+
+        layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
+        known = [part.regions for part in parts if part.regions is not None]
+        regions = None
+        if known:
+            regions = torch.cat(
+                [
+                    torch.ones(part.n, *known[0].shape[1:], dtype=torch.bool) if part.regions is None else part.regions
+                    for part in parts
+                ]
+            )
+        return replace(parts[0], layers=layers, regions=regions)
+
+    def mean(self) -> PatchEmbeddings:
+        """The mean over the images, as the embeddings of one image."""
+
+        def mean(layer: Tensor) -> Tensor:
+            return filled(
+                (layer.shape[0], 1, layer.shape[2]),
+                torch.float32,
+                lambda rows: layer[rows].mean(1, keepdim=True, dtype=torch.float64).float(),
+                layer.shape[1] * layer.shape[2] * layer.element_size(),
+            )
+
+        return self._like(tuple(mean(layer) for layer in self.layers))
+
+    def inner_products(self, other: PatchEmbeddings, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Inner products of every embedding of this set with every one of another, (p, n, N), in precision ``dtype``.
+
+        Products of concatenated layers are sums of products of the layers, and a coarse layer has few positions.
+        """
+        total = torch.zeros(1, dtype=dtype)
+        for (layer, at), (theirs, _) in zip(self._used, other._used, strict=True):
+            positions, inverse = _positions(at, patches)
+            total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
+        return total
+
+    def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
+        """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
+        total = torch.zeros(1, dtype=dtype)
+        for layer, at in self._used:
+            positions, inverse = _positions(at, patches)
+            total = total + layer[positions].to(dtype).square().sum(2)[inverse]
+        return total
+
+    def like_patches(self, values: Tensor) -> PatchEmbeddings:
+        """One image whose embeddings are the given values (P, D), on the grids of this set.
+
+        Values of patches that share a position of a layer must agree in the channels of that layer.
+        """
+        layers, start = [], 0
+        for layer, grid in zip(self.layers, self.grids, strict=True):
+            width = layer.shape[2]
+            one = torch.zeros(layer.shape[0], 1, width, dtype=values.dtype)
+            one[self._position_of_patches(grid), 0] = values[:, start : start + width]
+            layers.append(one)
+            start += width
+        return self._like(tuple(layers))
+
+    def size_in_bytes(self) -> int:
+        """Memory of all layers."""
+        return sum(layer.numel() * layer.element_size() for layer in self.layers)
+
+    @property
+    def _used(self) -> list[tuple[Tensor, Tensor]]:
+        """Each layer that has channels, and the position on it of every patch."""
+        return [
+            (layer, self._position_of_patches(grid))
+            for layer, grid in zip(self.layers, self.grids, strict=True)
+            if layer.shape[2]
+        ]
+
+    def _position_of_patches(self, grid: tuple[int, int]) -> Tensor:
+        return nearest_positions(grid, self.grid) if self.subset is None else self.subset.on(grid)[1]
+
+    def _with(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
+        def combined(mine: Tensor, theirs: Tensor) -> Tensor:
+            shape = (mine.shape[0], max(mine.shape[1], theirs.shape[1]), mine.shape[2])
+            dtype = torch.promote_types(mine.dtype, theirs.dtype)
+            return filled(shape, dtype, lambda rows: operation(mine[rows], theirs[rows]))
+
+        return self._like(tuple(combined(*pair) for pair in zip(self.layers, other.layers, strict=True)))
+
+    def _like(self, layers: tuple[Tensor, ...]) -> PatchEmbeddings:
+        return PatchEmbeddings(layers, self.grids, self.grid, self.subset)
+
+
+def _positions(at: Tensor, patches: slice | Tensor) -> tuple[slice | Tensor, Tensor]:
+    """The positions of a layer that some patches lie on, and for each patch, which of them is its own."""
+    wanted = at[patches]
+    if isinstance(patches, slice):
+        # Neighbouring patches lie on neighbouring positions: a slice of a layer is not copied.
+        first = int(wanted.min())
+        return slice(first, int(wanted.max()) + 1), wanted - first
+    positions, inverse = torch.unique(wanted, return_inverse=True)
+    return positions, inverse

@@ -1,0 +1,154 @@
+"""From all channels of all layers to the D dimensions of an embedding: a choice of channels, or a projection."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+
+
+class Reduction(ABC):
+    """Turns feature maps into embeddings of fewer dimensions."""
+
+    @abstractmethod
+    def apply(self, features: Features) -> PatchEmbeddings:
+        """The embeddings of images whose features have all channels."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, Tensor]:
+        """What was drawn, by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Reduction:
+        """The reduction that gave these arrays."""
+
+
+@dataclass(frozen=True)
+class RandomChannels(Reduction):
+    """Some channels of each layer, chosen at random (PaDiM, arXiv 2011.08785, section III-A, "Rd").
+
+    Attributes
+    ----------
+    channels : tuple of ndarray, int64
+        The kept channels of each layer, ascending. A layer may lose all of them.
+    """
+
+    channels: tuple[np.ndarray, ...]
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> RandomChannels:
+        """Draw ``dims`` of all channels without repetition."""
+        kept = np.sort(np.random.default_rng(seed).choice(sum(channels), size=dims, replace=False))
+        stops = np.cumsum(channels)
+        return cls(
+            tuple(
+                kept[(kept >= stop - width) & (kept < stop)] - (stop - width)
+                for width, stop in zip(channels, stops, strict=True)
+            )
+        )
+
+    def apply(self, features: Features) -> PatchEmbeddings:
+        """Selected before anything is upsampled."""
+        return PatchEmbeddings.of(features.select(self.channels))
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {str(number): torch.from_numpy(kept) for number, kept in enumerate(self.channels)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RandomChannels:
+        return cls(tuple(arrays[str(number)].numpy() for number in range(len(arrays))))
+
+
+@dataclass(frozen=True)
+class SemiOrthogonal(Reduction):
+    """Projection to a random subspace (Kim et al. 2021, arXiv 2105.14737, section 3.1).
+
+    Attributes
+    ----------
+    matrix : Tensor (C, D), float32
+        W with Wᵀ W = I, uniform among such matrices; C channels of all layers together.
+    """
+
+    matrix: Tensor
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> SemiOrthogonal:
+        """Draw a projection of all channels to ``dims`` dimensions."""
+        q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((sum(channels), dims)))
+        # The signs make the factorisation unique, and with it the distribution uniform.
+        return cls(torch.from_numpy(q * np.sign(np.diagonal(r))).float())
+
+    def apply(self, features: Features) -> PatchEmbeddings:
+        """Each layer is projected on its own grid; the projections are added on the finest."""
+        grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
+        total = torch.zeros(1)
+        start = 0
+        for layer, own in zip(features.maps, features.grids, strict=True):
+            rows = self.matrix[start : start + layer.shape[1]]
+            projected = layer.flatten(2).permute(2, 0, 1).float() @ rows
+            total = total + projected[nearest_positions(own, grid)]
+            start += layer.shape[1]
+        return PatchEmbeddings((total,), (grid,), grid, regions=features.regions)
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"matrix": self.matrix}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> SemiOrthogonal:
+        return cls(arrays["matrix"])
+
+
+class LeadingChannels(RandomChannels):
+    """The first channels of each layer, for backbones whose channels come most informative first."""
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> LeadingChannels:
+        """Each layer gives its share of ``dims``, to the nearest whole number; ``seed`` plays no part."""
+        stops = np.rint(np.cumsum(channels) * dims / sum(channels)).astype(int)
+        return cls(tuple(np.arange(kept) for kept in np.diff(stops, prepend=0)))
+
+
+REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {
+    "leading": LeadingChannels,
+    "random": RandomChannels,
+    "orthogonal": SemiOrthogonal,
+}
+"""The reductions by the names that ``reduce`` takes."""
+
+
+def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> Reduction:
+    """Draw a reduction.
+
+    Parameters
+    ----------
+    kind : str
+        ``"leading"``, ``"random"`` or ``"orthogonal"``.
+    channels : sequence of int
+        Number of channels of each layer.
+    dims : int
+        Dimensions to keep in all.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or ``dims`` is less than 1 or more than there are channels.
+    """
+    if kind not in REDUCTIONS:
+        raise InputError(f"reduce is {kind!r}: expected {', '.join(REDUCTIONS)}")
+    if not 1 <= dims <= sum(channels):
+        raise InputError(
+            f"dims is {dims}, but the chosen layers have {sum(channels)} channels: expected 1 to that many"
+        )
+    draw: Callable[[Sequence[int], int, int], Reduction] = REDUCTIONS[kind].draw
+    return draw(channels, dims, seed)

@@ -1,6 +1,0 @@
-"""Models that other programs fitted, as detectors of this one."""
-
-from __future__ import annotations
-
-from padim_zoo.foreign.foreign_model import ForeignModel as ForeignModel
-from padim_zoo.foreign.read import read_model as read_model

@@ -1,0 +1,1 @@
+"""Fitted Gaussians in their exact forms."""

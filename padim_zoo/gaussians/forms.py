@@ -1,0 +1,12 @@
+"""The forms of Gaussians by name, to build a saved one again from its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
+from padim_zoo.gaussians.nested import NestedGaussian
+
+FORMS: Mapping[str, type[Gaussian]] = {
+    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, LowRankGaussian, DiagonalGaussian)
+}

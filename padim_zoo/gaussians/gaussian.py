@@ -1,0 +1,416 @@
+"""Fitted Gaussians, one per patch, in the forms that scoring wants; all give squared Mahalanobis distances.
+
+========  =====================================================  ===============================
+form      what it stores                                         squared distance of δ
+========  =====================================================  ===============================
+primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
+dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
+          with Σ⁻¹ = (I − AᵀT TᵀA) / b
+low-rank  orthonormal V (D×k), w (k) and b with                  ‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b
+          Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b
+diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
+nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
+========  =====================================================  ===============================
+
+The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the
+resolution of their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a
+sum over layers; T is the only thing that is stored per patch.
+
+The precision of a form's factor is that of its products: float32, or float64 where an estimator found the covariance
+too ill-conditioned for float32. Files keep triangular factors without their zeros, and F in 16 bit where that is
+accurate enough; T is not, since the terms of TᵀAδ cancel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.parallel import blocks, map_blocks
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes
+
+FEW_IMAGES = 4
+"""Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
+threads with less ado than a pool does."""
+
+
+class Gaussian(ABC):
+    """P Gaussians in D dimensions.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+        The mean at every patch, as the embeddings of one image.
+    """
+
+    form: ClassVar[str]
+
+    def __init__(self, mean: PatchEmbeddings) -> None:
+        self.mean = mean
+
+    @abstractmethod
+    def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
+        """Squared Mahalanobis distances of N images.
+
+        Returns
+        -------
+        Tensor (P, N), float32, not negative
+        """
+
+    @abstractmethod
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        """The arrays beside the mean as a file keeps them, by name.
+
+        Parameters
+        ----------
+        half : bool
+            Whether factors may be in 16 bit; they are where it keeps distances to :data:`HALF_ERROR`.
+        """
+
+    def half_error(self) -> float | None:
+        """Largest relative change of a distance by factors in 16 bit; None of a form that knows none."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        """The Gaussian that gave these arrays."""
+
+    @property
+    def half_rounded(self) -> bool:
+        """Whether its factors come from a file that keeps them in 16 bit."""
+        return False
+
+    def size_in_bytes(self) -> int:
+        """Size of all arrays in a file, factors in 16 bit where they may be."""
+        return _bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
+
+
+HALF_ERROR = 2e-3
+"""Largest relative change of any distance at which factors are kept in 16 bit; on real images it is a third of that
+bound, and of scores a thirtieth."""
+
+MEASURED_PATCHES = 256
+"""On how many patches that is measured."""
+
+
+class PatchwiseGaussian(Gaussian):
+    """P Gaussians each of which has arrays of its own, so that they are scored in blocks."""
+
+    def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
+        deviations = embeddings - self.mean
+        if embeddings.n < FEW_IMAGES:
+            return self._block(deviations, slice(0, embeddings.P))
+        working_bytes = 4 * self._working_numbers(embeddings.n)
+        (distances,) = map_blocks(lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes)
+        return distances
+
+    @abstractmethod
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        """Squared distances (p, N) of deviations from the mean."""
+
+    @abstractmethod
+    def _working_numbers(self, n: int) -> int:
+        """How many numbers scoring n images touches at one patch."""
+
+
+class PrimalGaussian(PatchwiseGaussian):
+    """Σ⁻¹ = F Fᵀ.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    factor : Triangles or PackedTriangles
+        F, upper triangular, of each patch, or of one when all patches share one covariance.
+    """
+
+    form = "primal"
+
+    def __init__(self, mean: PatchEmbeddings, factor: Triangles | PackedTriangles) -> None:
+        super().__init__(mean)
+        self._packed = factor if isinstance(factor, PackedTriangles) else None
+        self._factor = factor if isinstance(factor, Triangles) else None
+        self._half_error: float | None = None
+
+    @property
+    def factor(self) -> Triangles:
+        """F; of a model that was loaded, unpacked when first wanted."""
+        if self._factor is None:
+            assert self._packed is not None
+            self._factor = self._packed.unpack()
+        return self._factor
+
+    def half_error(self) -> float | None:
+        """Measured on some patches.
+
+        None of factors in float64, which have no bits to spare, of one for all patches, which is small, and of those
+        that are in 16 bit already.
+        """
+        if self._packed is not None or self.factor.dtype != torch.float32 or len(self.factor) == 1:
+            return None
+        if self._half_error is None:
+            some = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
+            rounded = PackedTriangles.pack(Triangles.of(some), torch.float16).unpack()
+            self._half_error = distance_error(some, rounded[:])
+        return self._half_error
+
+    @property
+    def half_rounded(self) -> bool:
+        """Whether its factors come from a file that keeps them in 16 bit."""
+        return self._packed is not None and self._packed.scale is not None
+
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        return self.factor.squared_norms(deviations[patches].to(self.factor.dtype), patches).float()
+
+    def _working_numbers(self, n: int) -> int:
+        return self.mean.D * (self.mean.D + 2 * n)
+
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        if self._packed is not None and (half or self._packed.scale is None):
+            return self._packed.arrays("factor")
+        return PackedTriangles.pack(self.factor, self._kept_in(half)).arrays("factor")
+
+    def _kept_in(self, half: bool) -> torch.dtype:
+        error = self.half_error() if half else None
+        return torch.float16 if error is not None and error <= HALF_ERROR else self.factor.dtype
+
+    def size_in_bytes(self) -> int:
+        triangles = packed_bytes(len(self.factor), self.mean.D, self._kept_in(True)) if self._packed is None else 0
+        return _bytes_of(self.mean.layers) + (triangles or _bytes_of(self.arrays(half=True).values()))
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, PackedTriangles.from_arrays("factor", arrays))
+
+
+CANCELLATION = 1 / 128
+"""What must be left of ‖δ‖² in the dual form for float32 to keep a distance to 1e-4; where less is left, it is computed
+anew in float64. That happens near the normal images themselves, which lie in the span of the samples."""
+
+
+class DualGaussian(PatchwiseGaussian):
+    """Σ⁻¹ = (I − AᵀT TᵀA) / b, for Σ = s·AᵀA + b·I.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    samples : PatchEmbeddings
+        A: the n centred samples.
+    whitener : Triangles or PackedTriangles
+        T, n × n at each patch, upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
+    s, b : Tensor
+        (P,), float64.
+    """
+
+    form = "dual"
+
+    def __init__(
+        self,
+        mean: PatchEmbeddings,
+        samples: PatchEmbeddings,
+        whitener: Triangles | PackedTriangles,
+        s: Tensor,
+        b: Tensor,
+    ) -> None:
+        super().__init__(mean)
+        self.samples = samples
+        self._packed = whitener if isinstance(whitener, PackedTriangles) else None
+        self._whitener = whitener if isinstance(whitener, Triangles) else None
+        self.s = s
+        self.b = b
+
+    @property
+    def whitener(self) -> Triangles:
+        """T; of a model that was loaded, unpacked when first wanted."""
+        if self._whitener is None:
+            assert self._packed is not None
+            self._whitener = self._packed.unpack()
+        return self._whitener
+
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        precision = self.whitener.dtype
+        products = deviations.inner_products(self.samples, patches, precision)
+        norms = deviations.squared_norms(patches, precision)
+        outside = norms - self.whitener.squared_norms(products, patches)
+        if precision == torch.float32:
+            weak = outside < CANCELLATION * norms
+            patches_anew = weak.any(1).nonzero().flatten()
+            # Bounded memory, since at a normal image nearly all patches are computed anew.
+            for part in blocks(len(patches_anew), 32 * self.samples.n**2):
+                some = patches_anew[part]
+                anew = self._outside(deviations, some + patches.start)
+                outside[some] = torch.where(weak[some], anew, outside[some])
+        return (outside.clamp_min(0) / self.b[patches].to(precision).unsqueeze(1)).float()
+
+    def _outside(self, deviations: PatchEmbeddings, patches: Tensor) -> Tensor:
+        kernel = self.samples.inner_products(self.samples, patches, torch.float64) * self.s[patches][:, None, None]
+        kernel.diagonal(dim1=1, dim2=2).add_(self.b[patches][:, None])
+        products = deviations.inner_products(self.samples, patches, torch.float64)
+        inside = (products @ whitening_factor(kernel)).square().sum(2) * self.s[patches][:, None]
+        return (deviations.squared_norms(patches, torch.float64) - inside).float()
+
+    def _working_numbers(self, n: int) -> int:
+        return self.mean.D * (n + self.samples.n) + self.samples.n * (self.samples.n + 2 * n)
+
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        packed = self._packed or PackedTriangles.pack(self.whitener, self.whitener.dtype)
+        samples = {f"samples.{number}": layer for number, layer in enumerate(self.samples.layers)}
+        return {**samples, **packed.arrays("whitener"), "s": self.s, "b": self.b}
+
+    def size_in_bytes(self) -> int:
+        n, patches = self.samples.n, len(self.s)
+        dtype = self._packed.values.dtype if self._packed is not None else self.whitener.dtype
+        return packed_bytes(patches, n, dtype) + _bytes_of([*self.mean.layers, *self.samples.layers, self.s, self.b])
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
+        samples = PatchEmbeddings(layers, mean.grids, mean.grid, mean.subset)
+        return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
+
+
+class LowRankGaussian(PatchwiseGaussian):
+    """Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    directions : Tensor
+        V, (P, D, k), orthonormal columns.
+    weight : Tensor
+        w, (P, k).
+    b : Tensor
+        (P,)
+    """
+
+    form = "low-rank"
+
+    def __init__(self, mean: PatchEmbeddings, directions: Tensor, weight: Tensor, b: Tensor) -> None:
+        super().__init__(mean)
+        self.directions = directions
+        self.weight = weight
+        self.b = b
+
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        directions = self.directions[patches]
+        delta = deviations[patches].to(directions.dtype)
+        coordinates = delta @ directions
+        inside = (coordinates * self.weight[patches].unsqueeze(1)).square().sum(2)
+        # ‖δ‖² − ‖Vᵀδ‖² is what V leaves of δ, and reads V once; where little is left, that cancels.
+        norms = deviations.squared_norms(patches, delta.dtype)
+        rest = norms - coordinates.square().sum(2)
+        weak = rest < CANCELLATION * norms
+        anew = weak.any(1).nonzero().flatten()
+        if len(anew):
+            left = (delta[anew] - coordinates[anew] @ directions[anew].mT).square().sum(2)
+            rest[anew] = torch.where(weak[anew], left, rest[anew])
+        return (inside + rest / self.b[patches].unsqueeze(1)).float()
+
+    def _working_numbers(self, n: int) -> int:
+        return self.directions.shape[2] * self.mean.D + 3 * self.mean.D * n
+
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        return {"directions": self.directions, "weight": self.weight, "b": self.b}
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, arrays["directions"], arrays["weight"], arrays["b"])
+
+
+class DiagonalGaussian(PatchwiseGaussian):
+    """Σ⁻¹ = diag(w²).
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    weight : Tensor
+        w, (P, D), or (P, 1) when all channels of a patch share one variance.
+    """
+
+    form = "diagonal"
+
+    def __init__(self, mean: PatchEmbeddings, weight: Tensor) -> None:
+        super().__init__(mean)
+        self.weight = weight
+
+    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
+        return (deviations[patches] * self.weight[patches].unsqueeze(1)).square().sum(2)
+
+    def _working_numbers(self, n: int) -> int:
+        return 2 * self.mean.D * n
+
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        return {"weight": self.weight}
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, arrays["weight"])
+
+
+def _bytes_of(arrays: Iterable[Tensor]) -> int:
+    return sum(array.numel() * array.element_size() for array in arrays)
+
+
+def whitening_factor(covariance: Tensor) -> Tensor:
+    """F with F Fᵀ = Σ⁻¹ by Cholesky factorisation.
+
+    Batched LU (``torch.linalg.inv``, ``solve``) is avoided throughout: with two or more threads it can hang on matrices
+    larger than about 200×200 (pytorch issues 141358 and 142815).
+
+    Parameters
+    ----------
+    covariance : Tensor
+        (p, D, D), float64, positive definite.
+
+    Returns
+    -------
+    Tensor (p, D, D), float64, upper triangular
+
+    Raises
+    ------
+    InputError
+        If a matrix is not positive definite, even in float64.
+    """
+    try:
+        lower = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise InputError(
+            "a covariance is not positive definite in float64: the features are not finite, or so large that epsilon "
+            "is lost beside them; use trained weights, another backbone or precision, or a shrinkage estimator"
+        ) from None
+    return _inverse_of_lower(lower).mT
+
+
+def _inverse_of_lower(lower: Tensor) -> Tensor:
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    return inverse
+
+
+def upper_factor(matrix: Tensor, is_inverse: bool) -> tuple[Tensor, Tensor]:
+    """F with F Fᵀ = Σ⁻¹ of a covariance, or of its inverse.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        (p, D, D), float64, symmetric: Σ⁻¹ if ``is_inverse``, else Σ.
+
+    Returns
+    -------
+    factor : Tensor (p, D, D), float64, upper triangular
+    failed : Tensor (p,), bool
+        Matrices that are not positive definite, whose factors mean nothing.
+    """
+    # Cholesky gives lower triangles; with rows and columns in reverse an upper one comes out.
+    lower, info = torch.linalg.cholesky_ex(matrix.flip((1, 2)) if is_inverse else matrix)
+    failed = info != 0
+    if is_inverse:
+        return lower.flip((1, 2)), failed
+    lower[failed] = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
+    return _inverse_of_lower(lower).mT, failed

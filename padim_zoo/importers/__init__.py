@@ -1,0 +1,6 @@
+"""Models that other programs fitted, as detectors of this one."""
+
+from __future__ import annotations
+
+from padim_zoo.importers.foreign_model import ForeignModel as ForeignModel
+from padim_zoo.importers.read import read_model as read_model

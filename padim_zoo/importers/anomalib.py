@@ -1,0 +1,178 @@
+"""PaDiM as anomalib 2 writes it: a Lightning checkpoint (``.ckpt``) or a module exported to torch (``.pt``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from padim_zoo.core.errors import InputError
+from padim_zoo.importers.foreign_model import ForeignModel
+from padim_zoo.importers.inert_pickle import Inert
+
+EPSILON = 0.01001
+"""What anomalib adds to the diagonal of a covariance: 0.01, and 1e-5 once more before it inverts it."""
+
+_NETWORK = "model.feature_extractor.feature_extractor."
+_DEFAULT_SIZE = (256, 256)
+
+
+def is_anomalib(content: Any) -> bool:
+    """Whether what a file holds is a checkpoint or an export of anomalib."""
+    return isinstance(content, Mapping) and ("state_dict" in content or isinstance(content.get("model"), Inert))
+
+
+def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
+    """The model in a checkpoint or an export.
+
+    Raises
+    ------
+    InputError
+        If it is not a fitted PaDiM, or has parts that cannot be represented here.
+    """
+    if "state_dict" in content:
+        state, settings = content["state_dict"], content.get("hyper_parameters", {})
+        transform = content.get("anomalib_pre_processor_config", {}).get("transform")
+        if transform is None and isinstance(settings.get("pre_processor"), Inert):  # before anomalib 2.7
+            transform = _attributes(settings["pre_processor"]).get("transform")
+    else:
+        module = content["model"]
+        state, settings = dict(_tensors(module)), _attributes(_child(module, "model"))
+        transform = _attributes(_child(module, "pre_processor")).get("transform")
+    for name in ("idx", "gaussian.mean", "gaussian.inv_covariance"):
+        if f"model.{name}" not in state:
+            raise InputError(
+                f"{path} has no tensor model.{name} (it has {', '.join(list(state)[:3])} …): expected a PaDiM of "
+                "anomalib; other models cannot be imported"
+            )
+    channels, mean = state["model.idx"], state["model.gaussian.mean"]
+    if not mean.numel():
+        raise InputError(f"{path} holds a PaDiM that is not fitted: fit it in anomalib first")
+    network = {key.removeprefix(_NETWORK): tensor for key, tensor in state.items() if key.startswith(_NETWORK)}
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("backbone"), str):
+        raise InputError(f"{path} does not name its backbone: expected one that timm knows by name")
+    name = settings["backbone"]
+    resize, crop, notes = _geometry(transform, path)
+    return ForeignModel(
+        "anomalib",
+        name if name in registry.backbones.names() else f"timm/{name}",
+        tuple(settings.get("layers") or ("layer1", "layer2", "layer3")),
+        channels,
+        mean.T,
+        state["model.gaussian.inv_covariance"],
+        is_inverse=True,
+        resize=resize,
+        crop=crop,
+        blur_edges="reflect",
+        sigma=_sigma(state.get("model.anomaly_map_generator.blur.kernel"), path),
+        estimator=f"full({EPSILON})",
+        weights=network,
+        notes=notes + _threshold_note(state),
+    )
+
+
+def _sigma(kernel: Tensor | None, path: Path) -> float:
+    """Standard deviation of a Gaussian kernel (1, 1, k, k), cut where anomalib cuts it."""
+    if kernel is None:
+        return 4.0
+    row = kernel.double().sum((0, 1, 2))
+    centre = len(row) // 2
+    ratio = float(row[centre + 1] / row[centre])
+    sigma = round(math.sqrt(-1 / (2 * math.log(ratio))), 4) if 0 < ratio < 1 else 0.0
+    if len(row) != 2 * int(4 * sigma + 0.5) + 1:
+        raise InputError(f"{path} blurs its maps with a kernel of {len(row)} pixels, which is not cut at 4 sigma")
+    return sigma
+
+
+def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
+    """Resize, crop and notes of what anomalib does to an image."""
+    notes: list[str] = []
+    if transform is None:
+        height, width = _DEFAULT_SIZE
+        notes.append(f"the file has no transform, so that anomalib's default is taken: {height}x{width} pixels")
+        return _DEFAULT_SIZE, None, notes
+    resize: Any = None
+    crop: Any = None
+    for kind, options in _steps(transform):
+        if kind == "Resize" and resize is None and crop is None:
+            resize = _size(options["size"])
+            if options.get("interpolation") not in (None, "bilinear", 2):
+                notes.append(f"images were resized by {options['interpolation']} interpolation; here it is bilinear")
+            elif options.get("antialias") is False:
+                notes.append("images were resized without antialiasing; here it is with")
+            else:
+                notes.append(
+                    "anomalib resizes in floating point, padim-zoo as Pillow does, to whole numbers: scores are equal "
+                    "on images that have this size already, and nearly so on others"
+                )
+        elif kind in ("CenterCrop", "ExportableCenterCrop") and crop is None:
+            crop = _size(options["size"])
+        elif kind == "Normalize":
+            if not _close(options["mean"], IMAGENET_MEAN) or not _close(options["std"], IMAGENET_STD):
+                raise InputError(
+                    f"{path} normalises images by mean {options['mean']} and std {options['std']}: expected ImageNet's"
+                )
+        elif kind not in ("ToImage", "ToDtype", "ToTensor", "Identity"):
+            raise InputError(f"{path} transforms images by {kind}: expected Resize, CenterCrop and Normalize only")
+    if isinstance(crop, int):
+        crop = (crop, crop)
+    return resize, crop, notes
+
+
+def _steps(transform: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and settings of the steps of a transform, a description or stand-ins of torchvision's objects."""
+    if isinstance(transform, Inert):
+        kind, options = transform.global_name.rpartition(".")[2], _attributes(transform)
+    else:
+        kind, options = transform["class_path"].rpartition(".")[2], transform["init_args"]
+    if kind == "Compose":
+        return [step for part in options["transforms"] for step in _steps(part)]
+    return [(kind, options)]
+
+
+def _size(size: Any) -> Any:
+    lengths = [size] if isinstance(size, int) else list(size)
+    return lengths[0] if len(lengths) == 1 else (lengths[0], lengths[1])
+
+
+def _close(found: Any, expected: tuple[float, ...]) -> bool:
+    return len(found) == len(expected) and all(abs(a - b) < 1e-6 for a, b in zip(found, expected, strict=True))
+
+
+def _threshold_note(state: Mapping[str, Any]) -> list[str]:
+    threshold = state.get("post_processor._image_threshold")
+    if threshold is None or not math.isfinite(float(threshold)):
+        return []
+    return [
+        f"anomalib's threshold, chosen on its validation images, was {float(threshold):.6g} before its normalisation "
+        f"of scores: padim-zoo predict --threshold {float(threshold):.6g}"
+    ]
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    """The attributes of a module's stand-in, its submodules among them."""
+    state = thing.state if isinstance(thing, Inert) and isinstance(thing.state, dict) else {}
+    modules = state.get("_modules")
+    return {**state, **(modules if isinstance(modules, Mapping) else {})}
+
+
+def _child(module: Inert, name: str) -> Any:
+    return _attributes(module).get(name)
+
+
+def _tensors(module: Inert, prefix: str = "") -> list[tuple[str, Tensor]]:
+    """All parameters and buffers of a module's stand-in, named as ``state_dict`` names them."""
+    found: list[tuple[str, Tensor]] = []
+    if not isinstance(module, Inert) or not isinstance(module.state, dict):
+        return found
+    for group in ("_parameters", "_buffers"):
+        tensors = module.state.get(group) or {}
+        found += [(prefix + name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)]
+    for name, child in (module.state.get("_modules") or {}).items():
+        found += _tensors(child, f"{prefix}{name}.")
+    return found

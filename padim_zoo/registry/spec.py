@@ -1,0 +1,41 @@
+"""Text that names something registered, with arguments if wanted: ``shrinkage(0.2, epsilon=0)``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+from padim_zoo.core.errors import InputError
+
+_SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
+
+
+def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """Split ``"shrinkage(0.2, epsilon=0)"`` into its name, positional and keyword arguments.
+
+    Arguments are Python literals.
+
+    Raises
+    ------
+    InputError
+        If the text is not of that form.
+    """
+    match = _SPEC.fullmatch(spec.strip())
+    if match is None:
+        raise InputError(f"cannot read {spec!r}: expected NAME or NAME(argument, key=value)")
+    name, arguments = match["name"].strip(), match["arguments"]
+    if not arguments:
+        return name, [], {}
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        assert all(keyword.arg is not None for keyword in call.keywords)
+        positional = [ast.literal_eval(argument) for argument in call.args]
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise InputError(
+            f"cannot read the arguments of {spec!r}: expected numbers or quoted text, e.g. {name}(0.1)"
+        ) from None
+    return name, positional, keywords

@@ -1,0 +1,1 @@
+"""What is known of the normal images: samples and moments."""

@@ -1,0 +1,65 @@
+"""Free memory is what is least: the machine's, or what any control group around the process leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from padim_zoo.core import memory as free_memory
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tree of control groups, of which this process is in /job/step."""
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/job/step\n")
+    monkeypatch.setattr(free_memory, "MEMBERSHIP", membership)
+    monkeypatch.setattr(free_memory, "ROOT", tmp_path / "tree")
+    (tmp_path / "tree" / "job" / "step").mkdir(parents=True)
+    return tmp_path / "tree"
+
+
+def _limit(group: Path, most: str, taken: int, cached: int) -> None:
+    (group / "memory.max").write_text(f"{most}\n")
+    (group / "memory.current").write_text(f"{taken}\n")
+    (group / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"), [(3, "3 bytes"), (2000, "2 KB"), (123_456_789, "123 MB"), (1.44e9, "1.44 GB")]
+)
+def test_amounts_in_words(n_bytes: float, words: str) -> None:
+    assert free_memory.amount(n_bytes) == words
+
+
+def test_without_limits_it_is_what_the_machine_has(groups: Path) -> None:
+    _limit(groups / "job", "max", 100, 0)
+    assert free_memory.free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_the_tightest_group_counts_and_cached_files_are_free(groups: Path) -> None:
+    _limit(groups / "job", "1000000", 600_000, 50_000)
+    _limit(groups / "job" / "step", "900000", 100_000, 0)
+    assert free_memory.free_memory() == 450_000
+
+
+def test_a_group_beyond_its_limit_leaves_nothing(groups: Path) -> None:
+    _limit(groups / "job" / "step", "1000", 5000, 0)
+    assert free_memory.free_memory() == 0
+
+
+def test_groups_of_the_first_version(groups: Path) -> None:
+    free_memory.MEMBERSHIP.write_text("3:cpu:/x\n5:memory:/job\n")
+    group = groups / "memory" / "job"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text("70000")
+    (group / "memory.usage_in_bytes").write_text("30000")
+    (group / "memory.stat").write_text("total_inactive_file 1000\n")
+    assert free_memory.free_memory() == 41_000
+
+
+def test_where_there_are_no_groups(groups: Path) -> None:
+    free_memory.MEMBERSHIP.unlink()
+    assert free_memory.free_memory() > 0

@@ -1,0 +1,56 @@
+"""Blocks of patches: every patch once, whatever the threads, and torch's number of threads as it was."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from padim_zoo.core import parallel
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def squares(patches: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    numbers = torch.arange(1000)[patches]
+    return numbers**2, numbers[:, None].expand(-1, 3).double()
+
+
+@pytest.mark.parametrize("block_bytes", [1, 70, 10**6])
+def test_all_patches_in_order(two_threads, monkeypatch, block_bytes):
+    monkeypatch.setattr(parallel, "BLOCK_BYTES", block_bytes)
+    first, second = parallel.map_blocks(squares, 1000, 1)
+    assert torch.equal(first, torch.arange(1000) ** 2)
+    assert torch.equal(second, torch.arange(1000)[:, None].expand(-1, 3).double())
+
+
+def test_torch_is_single_threaded_inside_and_as_before_afterwards(two_threads, monkeypatch):
+    monkeypatch.setattr(parallel, "BLOCK_BYTES", 10)
+    (inside,) = parallel.map_blocks(
+        lambda part: (torch.full((part.stop - part.start,), torch.get_num_threads()),), 40, 1
+    )
+    assert inside.tolist() == [1] * 40
+    assert torch.get_num_threads() == 2
+
+    def fail(part: slice) -> tuple[torch.Tensor]:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        parallel.map_blocks(fail, 40, 1)
+    assert torch.get_num_threads() == 2
+
+
+def test_overlapping_calls_leave_torch_as_it_was(two_threads, monkeypatch):
+    monkeypatch.setattr(parallel, "BLOCK_BYTES", 10)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: parallel.map_blocks(squares, 1000, 1), range(24)))
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2

@@ -10,12 +10,12 @@ import time
 
 import torch
 
-from padim_zoo.core.nearest_neighbors import nearest_neighbours
+from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.coreset import greedy_k_center
 
 
 def literal(points: torch.Tensor, count: int, first: int) -> torch.Tensor:
-    """Every new centre is compared with all points, as in the authors' code and in anomalib."""
+    """Every new center is compared with all points, as in the authors' code and in anomalib."""
     nearest = torch.linalg.vector_norm(points - points[first], dim=1)
     chosen = [first]
     while len(chosen) < count:
@@ -49,9 +49,9 @@ def main() -> None:
     seconds, literally = middle - start, (end - middle) * count / steps
     print(f"padim-zoo {seconds:.2f} s, literal {literally:.2f} s, ratio {literally / seconds:.1f}")
     # Where two points are equally far up to rounding, the choices part, and stay as good as each other.
-    print(f"equal among the first {steps} centres: {torch.isin(ours[:steps], theirs).double().mean():.4f}")
-    radii = [float(nearest_neighbours(points, points[chosen])[0].max()) for chosen in (ours[:steps], theirs)]
-    print(f"farthest point from the first {steps} centres: {radii[0]:.5g}, literal {radii[1]:.5g}")
+    print(f"equal among the first {steps} centers: {torch.isin(ours[:steps], theirs).double().mean():.4f}")
+    radii = [float(nearest_neighbors(points, points[chosen])[0].max()) for chosen in (ours[:steps], theirs)]
+    print(f"farthest point from the first {steps} centers: {radii[0]:.5g}, literal {radii[1]:.5g}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of the statistics of each estimator, from features of 100 dimensions at 576 patches.
 
-Beside: one covariance and one Cholesky factorisation per patch, in float32, by torch alone.
+Beside: one covariance and one Cholesky factorization per patch, in float32, by torch alone.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from padim_zoo.report.plots import plot
 SHOWN = (("gear", "missing", 1), ("fabric", "scratch", 1), ("gear", "good", 0))
 """Category, kind and number of the images in panels.jpg: a normal one has to look normal."""
 
-# Contrast of every colour against the background is at least 4.5 to 1.
+# Contrast of every color against the background is at least 4.5 to 1.
 THEME = TerminalTheme(
     (16, 20, 28),
     (222, 226, 232),

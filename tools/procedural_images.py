@@ -41,28 +41,28 @@ def procedural_image(seed: int, size: int) -> NDArray[np.uint8]:
 
 
 def _painted(rng: np.random.Generator, size: int) -> Array:
-    """A texture in colour, (size, size, 3)."""
+    """A texture in color, (size, size, 3)."""
     pattern = _pattern(rng, size)
     mixed = rng.random()
-    if mixed < 0.4:  # two or three colours along one pattern
-        colours = _colours(rng, 3)
+    if mixed < 0.4:  # two or three colors along one pattern
+        colors = _colors(rng, 3)
         stops = np.array([0, rng.uniform(0.2, 0.8), 1])
-        return np.stack([np.interp(pattern, stops, colours[:, channel]) for channel in range(3)], -1).astype(np.float32)
-    if mixed < 0.8:  # one colour, shaded
-        return (_colours(rng, 1)[0] * (1 + rng.uniform(0.1, 1) * (pattern[..., None] - 0.5))).astype(np.float32)
+        return np.stack([np.interp(pattern, stops, colors[:, channel]) for channel in range(3)], -1).astype(np.float32)
+    if mixed < 0.8:  # one color, shaded
+        return (_colors(rng, 1)[0] * (1 + rng.uniform(0.1, 1) * (pattern[..., None] - 0.5))).astype(np.float32)
     other = _pattern(rng, size)
-    first, second, third = _colours(rng, 3)
+    first, second, third = _colors(rng, 3)
     return (first + (second - first) * pattern[..., None] + (third - first) * 0.5 * other[..., None]).astype(np.float32)
 
 
 def _flat(rng: np.random.Generator, size: int) -> Array:
-    return np.broadcast_to(_colours(rng, 1)[0], (size, size, 3)).astype(np.float32)
+    return np.broadcast_to(_colors(rng, 1)[0], (size, size, 3)).astype(np.float32)
 
 
-def _colours(rng: np.random.Generator, number: int) -> Array:
-    """Colours in [0, 1], mostly of low saturation as things are."""
-    grey = rng.uniform(0.05, 0.95, (number, 1))
-    return np.clip(grey + rng.normal(0, rng.choice([0.02, 0.1, 0.25]), (number, 3)), 0, 1).astype(np.float32)
+def _colors(rng: np.random.Generator, number: int) -> Array:
+    """Colors in [0, 1], mostly of low saturation as things are."""
+    gray = rng.uniform(0.05, 0.95, (number, 1))
+    return np.clip(gray + rng.normal(0, rng.choice([0.02, 0.1, 0.25]), (number, 3)), 0, 1).astype(np.float32)
 
 
 def _pattern(rng: np.random.Generator, size: int) -> Array:

@@ -114,7 +114,7 @@ def save_npy(path: Path, images: np.ndarray) -> None:
 
 
 def batch_of(shards: list[np.ndarray], seed: int, step: int) -> Tensor:
-    """Crops (BATCH, 3, CROP, CROP) in [0, 1] for one step: turned, flipped, scaled, recoloured."""
+    """Crops (BATCH, 3, CROP, CROP) in [0, 1] for one step: turned, flipped, scaled, recolored."""
     rng = np.random.default_rng([seed, step, 1])
     total = len(shards) * SHARD
     crops = []
@@ -127,13 +127,13 @@ def batch_of(shards: list[np.ndarray], seed: int, step: int) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255
         image = functional.interpolate(image, (CROP, CROP), mode="bilinear", antialias=True, align_corners=False)
         gain, offset = rng.uniform(0.5, 1.3), rng.uniform(-0.15, 0.25)
-        grey = image.mean(1, keepdim=True)
-        image = grey + (image - grey) * float(rng.choice([0.0, 0.5, 1.0, 1.0]))
+        gray = image.mean(1, keepdim=True)
+        image = gray + (image - gray) * float(rng.choice([0.0, 0.5, 1.0, 1.0]))
         crops.append((image * gain + offset).clamp(0, 1))
-    return normalised(torch.cat(crops))
+    return normalized(torch.cat(crops))
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -142,7 +142,7 @@ def held_out_batches(shards: list[np.ndarray]) -> Iterator[Tensor]:
     """The first images, whole, which no step sees."""
     for start in range(0, HELD_OUT, 25):
         images = torch.from_numpy(np.array(shards[0][start : start + 25])).permute(0, 3, 1, 2)
-        yield normalised(images.float() / 255)
+        yield normalized(images.float() / 255)
 
 
 # -- start: low-rank factors of the teacher's convolutions ------------------------------------------------------------
@@ -221,14 +221,14 @@ def started_from(teacher: Teacher, seen: Mapping[str, tuple[SecondMoments, Secon
             mine, theirs = student.stages[stage][block], teacher.stages[stage][block]
             for conv in ("conv1", "conv2"):
                 before, after = seen[f"stages.{stage}.{block}.{conv}"]
-                factorise(getattr(mine, conv), getattr(theirs, conv), before, after, RANKS[stage])
+                factorize(getattr(mine, conv), getattr(theirs, conv), before, after, RANKS[stage])
             if _is_conv(mine.skip):
                 mine.skip.load_state_dict(theirs.skip.state_dict())
     return student
 
 
 def leading_pivots(covariance: Tensor, number: int) -> Tensor:
-    """The channels that explain the others best, one after the other: pivoted Cholesky factorisation."""
+    """The channels that explain the others best, one after the other: pivoted Cholesky factorization."""
     rest, chosen = covariance.clone(), []
     for _ in range(number):
         gain = rest.square().sum(0) / rest.diagonal().clamp_min(1e-9)
@@ -239,7 +239,7 @@ def leading_pivots(covariance: Tensor, number: int) -> Tensor:
     return torch.tensor(chosen)
 
 
-def factorise(mine: LowRankConv, theirs: nn.Conv2d, before: SecondMoments, after: SecondMoments, rank: int) -> None:
+def factorize(mine: LowRankConv, theirs: nn.Conv2d, before: SecondMoments, after: SecondMoments, rank: int) -> None:
     """Tucker-2 factors of a convolution that lose least on the maps it has seen."""
     weight = theirs.weight.double()
     values, vectors = torch.linalg.eigh(before.second)
@@ -299,7 +299,7 @@ def explained(student: nn.Module, teacher: nn.Module, distances: nn.ModuleList, 
 @click.option("--images", default=8000, show_default=True)
 @click.option("--steps", default=5000, show_default=True)
 @click.option("--rate", default=1e-3, show_default=True, help="Highest learning rate.")
-@click.option("--seed", default=0, show_default=True, help="Order and colours of the images.")
+@click.option("--seed", default=0, show_default=True, help="Order and colors of the images.")
 def main(work: Path, teacher: Path, output: Path, images: int, steps: int, rate: float, seed: int) -> None:
     shards = make_images(work / "images", images)
     torch.manual_seed(0)
@@ -340,11 +340,11 @@ def train(
 ) -> None:
     """Adam with one cosine; the state is written every so many steps."""
     parameters = dict(student.named_parameters())
-    optimiser = torch.optim.Adam(parameters.values(), lr=rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(parameters.values(), lr=rate, betas=(0.9, 0.99))
     state_path, log_path = work / "state.safetensors", work / "log.jsonl"
     step, resumed = 0, -1
     if state_path.exists():
-        step = resumed = resume(state_path, student, optimiser)
+        step = resumed = resume(state_path, student, optimizer)
     else:
         log_path.write_text("")
     start, losses = time.perf_counter(), []
@@ -360,11 +360,11 @@ def train(
             with log_path.open("a") as log:
                 log.write(json.dumps(line) + "\n")
             click.echo(json.dumps(line))
-            keep(state_path, step, student, optimiser)
+            keep(state_path, step, student, optimizer)
         if step >= steps:
             return
         warm = min(1, (step + 1) / 200)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * warm * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         images = batch_of(shards, seed, step)
         with torch.autocast("cpu", torch.bfloat16):
@@ -372,23 +372,23 @@ def train(
                 wanted = teacher(images)
             found = student(images)
         loss = sum(distance(*pair) for distance, *pair in zip(distances, found, wanted, strict=True)) / len(WIDTHS)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
         step += 1
 
 
-def keep(path: Path, step: int, student: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def keep(path: Path, step: int, student: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write all that a later process needs to go on."""
     tensors = {f"student.{name}": tensor.contiguous() for name, tensor in student.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
+    for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value.contiguous() for name, value in values.items()}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata={"step": str(step)}))
 
 
-def resume(path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def resume(path: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Take over what :func:`keep` wrote; the step that comes next."""
     tensors = load_file(path)
     student.load_state_dict(
@@ -399,7 +399,7 @@ def resume(path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> 
         if key.startswith("adam."):
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     with safe_open(path, framework="pt") as file:
         return int(file.metadata()["step"])
 
@@ -411,7 +411,7 @@ def resume(path: Path, student: nn.Module, optimiser: torch.optim.Optimizer) -> 
 def discriminants(network: nn.Module, shards: list[np.ndarray]) -> list[Tensor]:
     """The directions (48, C) of each stage that tell defects from harmless changes best, on the held-out images.
 
-    Linear discriminant analysis: the generalised eigenvectors of the second moments of what a defect changes, against
+    Linear discriminant analysis: the generalized eigenvectors of the second moments of what a defect changes, against
     those of what small movements, light and noise change; scaled so that harmless changes have variance 1 and are
     uncorrelated, largest ratio first.
     """
@@ -420,9 +420,9 @@ def discriminants(network: nn.Module, shards: list[np.ndarray]) -> list[Tensor]:
     generator, rng = torch.Generator().manual_seed(2), np.random.default_rng(2)
     for start in range(0, HELD_OUT, 25):
         images = torch.from_numpy(np.array(shards[0][start : start + 25])).permute(0, 3, 1, 2).float() / 255
-        views = [network(normalised(disturbed(images, generator))) for _ in range(VIEWS)]
+        views = [network(normalized(disturbed(images, generator))) for _ in range(VIEWS)]
         damaged, masks = with_defects(images, rng)
-        changed = network(normalised(disturbed(damaged, generator)))
+        changed = network(normalized(disturbed(damaged, generator)))
         for stage, maps in enumerate(changed):
             usual = torch.stack([view[stage] for view in views])
             mean = usual.mean(0)

@@ -57,7 +57,7 @@ class Backbone(nn.Module):
     Parameters
     ----------
     network : Module
-        Takes normalised images (N, 3, H, W) and returns one map (N, C_l, H_l, W_l) per layer. It is taken over: its
+        Takes normalized images (N, 3, H, W) and returns one map (N, C_l, H_l, W_l) per layer. It is taken over: its
         batch norms are folded into its convolutions.
     name : str
         The name in the registry.
@@ -71,7 +71,7 @@ class Backbone(nn.Module):
     weights_source : str
         ``"default"``, ``"none"``, ``"builtin"``, ``"embedded"`` or the path of a file.
     mean, std : sequence of float
-        Normalisation of red, green and blue in [0, 1].
+        Normalization of red, green and blue in [0, 1].
     example_size : tuple of int
         Height and width of an image that the network can take.
     ordered_channels : bool
@@ -175,7 +175,7 @@ class Backbone(nn.Module):
         return [layer.float() for layer in self._maps(images)]
 
     @torch.no_grad()
-    def in_its_type(self, images: Tensor) -> list[Tensor]:
+    def forward_native_dtype(self, images: Tensor) -> list[Tensor]:
         """The maps of :meth:`forward` in the type that the network computes in, for who takes but few channels of them.
 
         Of a subclass with a forward of its own they are what that returns.
@@ -217,19 +217,19 @@ class Backbone(nn.Module):
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together, in its type."""
-        normalised = self._normalised(images)
+        normalized = self._normalized(images)
         with _whole_float32():
-            return list(self.network(normalised.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
+            return list(self.network(normalized.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def _normalized(self, images: Tensor) -> Tensor:
         """Images of mean 0 and deviation 1 in each channel, as the images of ImageNet have them."""
         if is_traced() or not images.is_contiguous(memory_format=torch.channels_last):
             return (images - self._shift) * self._scale
-        # With the colours innermost in memory, a row of pixels is one long vector, and three numbers are a short one.
-        n, colours, height, width = images.shape
+        # With the colors innermost in memory, a row of pixels is one long vector, and three numbers are a short one.
+        n, colors, height, width = images.shape
         shift, scale = (each.flatten().repeat(width) for each in (self._shift, self._scale))
-        rows = images.permute(0, 2, 3, 1).reshape(n * height, width * colours)
-        return rows.sub(shift).mul_(scale).view(n, height, width, colours).permute(0, 3, 1, 2)
+        rows = images.permute(0, 2, 3, 1).reshape(n * height, width * colors)
+        return rows.sub(shift).mul_(scale).view(n, height, width, colors).permute(0, 3, 1, 2)
 
     def _takes_its_own_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
@@ -249,7 +249,7 @@ class Backbone(nn.Module):
     def in_precision(self, precision: str) -> Backbone:
         """A backbone whose network computes in another type; this one is left as it is.
 
-        Images are normalised, and maps returned, in float32. :meth:`state_in_use` and :attr:`weights_hash` stay those
+        Images are normalized, and maps returned, in float32. :meth:`state_in_use` and :attr:`weights_hash` stay those
         of the float32 weights.
 
         Parameters

@@ -76,7 +76,7 @@ class CompactResNet(nn.Module):
             channels = width
 
     def streams(self, images: Tensor) -> list[Tensor]:
-        """Maps (N, 64 · 2^l, H_l, W_l) of normalised images (N, 3, H, W)."""
+        """Maps (N, 64 · 2^l, H_l, W_l) of normalized images (N, 3, H, W)."""
         maps = self.widen(self.pool(torch.relu_(self.stem(images))))
         found = []
         for stage in self.stages:

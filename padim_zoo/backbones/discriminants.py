@@ -44,7 +44,7 @@ def named(layer: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
     return {f"{PREFIX}{layer}.weight": weight, f"{PREFIX}{layer}.bias": bias}
 
 
-def brought_along(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def projections_in(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of projections among those of a weights file."""
     return {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
 
@@ -57,7 +57,7 @@ def refuse_projections(state: Mapping[str, Tensor], name: str) -> None:
     InputError
         If they do.
     """
-    if brought_along(state):
+    if projections_in(state):
         raise InputError(
             f"these weights of {name} have been adapted by discriminants already: start from the weights that they "
             "were made of"
@@ -78,7 +78,7 @@ def projections_of(state: Mapping[str, Tensor], layers: Sequence[str]) -> list[t
     InputError
         If they bring projections along, but not one of every layer, or one of another shape.
     """
-    found = brought_along(state)
+    found = projections_in(state)
     if not found:
         return []
     known = list(dict.fromkeys(name.removeprefix(PREFIX).rpartition(".")[0] for name in found))

@@ -1,6 +1,6 @@
 """A backbone without weights: filters that are computed, not learned.
 
-Colour, the energy of oriented edges, and the energy of oriented edges *of that energy*, at three scales: a wavelet
+Color, the energy of oriented edges, and the energy of oriented edges *of that energy*, at three scales: a wavelet
 scattering of second order (Bruna and Mallat 2013, arXiv 1203.1513) that keeps its grid.
 """
 
@@ -18,15 +18,15 @@ from padim_zoo.backbones.stages import chosen_layers
 from padim_zoo.backbones.weights import Weights, find_state, install
 from padim_zoo.registry import backbones
 
-# Grey, and two colour opponents: nearly the principal components of the colours of natural images.
-_COLOURS = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [6]])
+# Gray, and two color opponents: nearly the principal components of the colors of natural images.
+_COLORS = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [6]])
 # How many orientations the first order has on each of them, and the second order on each of the first.
 _ORIENTATIONS = (6, 3, 3)
 _SECOND_ORIENTATIONS = 4
 _FIRST = sum(_ORIENTATIONS)
 
 _STRIDES = {"scale1": 4, "scale2": 8, "scale3": 16}
-_CHANNELS = len(_COLOURS) + _FIRST + _FIRST * _SECOND_ORIENTATIONS
+_CHANNELS = len(_COLORS) + _FIRST + _FIRST * _SECOND_ORIENTATIONS
 
 
 @backbones.register(
@@ -75,14 +75,14 @@ def scattering(layers: Sequence[str] | None = None, weights: Weights = "default"
 class Scattering(nn.Module):
     """Maps (N, 63, H_l, W_l) of images (N, 3, H, W), one for each scale l, at stride 4·2^l."""
 
-    colours: Tensor
+    colors: Tensor
     first: Tensor
     second: Tensor
 
     def __init__(self, scales: Sequence[int]) -> None:
         super().__init__()
         self.scales = tuple(scales)
-        self.register_buffer("colours", _float32(_COLOURS[:, :, None, None]))
+        self.register_buffer("colors", _float32(_COLORS[:, :, None, None]))
         self.register_buffer("first", _float32(first_order_filters()))
         self.register_buffer("second", _float32(second_order_filters()))
 
@@ -97,18 +97,18 @@ class Scattering(nn.Module):
         return [maps[scale] for scale in self.scales]
 
     def _scattered(self, images: Tensor) -> Tensor:
-        colours = functional.conv2d(_halved(_halved(images)), self.colours)
+        colors = functional.conv2d(_halved(_halved(images)), self.colors)
         edges = _energy(functional.conv2d(_padded(images, 3), self.first, stride=2))
         texture = _energy(functional.conv2d(_padded(edges, 2), self.second, stride=2, groups=_FIRST))
         # Square roots bring the heavy tails of energies nearer to a Gaussian.
-        return torch.cat([colours, _halved(edges).sqrt(), texture.sqrt()], dim=1)
+        return torch.cat([colors, _halved(edges).sqrt(), texture.sqrt()], dim=1)
 
 
 def first_order_filters() -> np.ndarray:
-    """Even and odd oriented edges of each colour, (2 · 12, 3, 7, 7), float64."""
+    """Even and odd oriented edges of each color, (2 · 12, 3, 7, 7), float64."""
     filters = [
-        colour[:, None, None] * wavelet
-        for colour, orientations in zip(_COLOURS, _ORIENTATIONS, strict=True)
+        color[:, None, None] * wavelet
+        for color, orientations in zip(_COLORS, _ORIENTATIONS, strict=True)
         for wavelet in wavelets(7, orientations, wavelength=4.0)
     ]
     return np.stack(filters)

@@ -29,7 +29,7 @@ RESNETS = {
     "wide_resnet101_2": ((256, 512, 1024), "wide_resnet101_2-32ee1156.pth"),
 }
 _STRIDES = (4, 8, 16)
-# Their constructors draw slowly and build heads of no use; their default weights expect this renormalisation.
+# Their constructors draw slowly and build heads of no use; their default weights expect this renormalization.
 _INCEPTIONS = ("googlenet", "inception_v3")
 _INCEPTION_OPTIONS = {"init_weights": False, "aux_logits": False, "transform_input": True}
 

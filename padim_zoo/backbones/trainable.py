@@ -25,7 +25,7 @@ def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
     Returns
     -------
     Module
-        In train mode; takes normalised images (N, 3, H, W), returns one map per layer.
+        In train mode; takes normalized images (N, 3, H, W), returns one map per layer.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
     Returns
     -------
     network : Module
-        Takes normalised images (N, 3, H, W), returns one map per layer.
+        Takes normalized images (N, 3, H, W), returns one map per layer.
     named : Module
         The part of it whose tensors have the names of a weights file.
 
@@ -110,7 +110,7 @@ def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
 
 
 def frozen(network: nn.Module, like: Backbone) -> Backbone:
-    """A trained network as a backbone with the normalisation of another; the network is taken over."""
+    """A trained network as a backbone with the normalization of another; the network is taken over."""
     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     example = 224 if like.name.startswith(("timm/", "torchvision/")) else 64
     return Backbone(

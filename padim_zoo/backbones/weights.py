@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from padim_zoo.backbones.discriminants import brought_along
+from padim_zoo.backbones.discriminants import projections_in
 from padim_zoo.core.errors import InputError
 
 State = Mapping[str, Tensor]
@@ -135,7 +135,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
         origin = "the tensors given" if source == "embedded" else source
         raise InputError(f"{origin} does not fit {name}: {problems}")
     module.load_state_dict({key: state[key] for key in used}, strict=False)
-    return {**_in_use(module), **brought_along(state)}
+    return {**_in_use(module), **projections_in(state)}
 
 
 def covers(module: nn.Module, state: State) -> bool:

@@ -26,27 +26,29 @@ class MapStatistics:
     def add(self, prediction: Prediction | None) -> None:
         """Count the pixels that were judged in; detectors that give no maps leave the statistics empty."""
         if prediction is not None and prediction.maps is not None:
-            maps = prediction.maps if prediction.regions is None else prediction.maps[prediction.regions]
+            maps = prediction.maps if prediction.roi_masks is None else prediction.maps[prediction.roi_masks]
             values = maps.astype(np.float64)
             self.pixels += values.size
             self.total += float(values.sum())
             self.total_of_squares += float(np.square(values).sum())
 
-    def with_maps(self, maps: Sequence[np.ndarray | None], judged: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def with_maps(
+        self, maps: Sequence[np.ndarray | None], roi_masks: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """What an ensemble needs of a member.
 
         Parameters
         ----------
         maps : sequence of ndarray (N, H, W)
             Maps of the test images, by each fold.
-        judged : ndarray (N, H, W), bool, optional
+        roi_masks : ndarray (N, H, W), bool, optional
             The pixels that count.
 
         Returns
         -------
         dict
             ``maps`` (folds, N, H, W), and ``mean`` and ``std`` () of the out-of-fold pixels of normal images; and
-            ``judged`` where not all pixels count.
+            ``roi_masks`` where not all pixels count.
 
         Raises
         ------
@@ -59,11 +61,11 @@ class MapStatistics:
         mean = self.total / self.pixels
         variance = max(self.total_of_squares / self.pixels - mean**2, 0.0)
         kept = {"maps": np.stack(given), "mean": np.array(mean), "std": np.array(math.sqrt(variance))}
-        return kept if judged is None else {**kept, "judged": judged}
+        return kept if roi_masks is None else {**kept, "judged": roi_masks}
 
 
 def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Normalise the maps of every member by its normal images, then take their mean or maximum.
+    """Normalize the maps of every member by its normal images, then take their mean or maximum.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> t
     -------
     maps : ndarray (folds, N, H, W), float32
         Where not all pixels count, the others have the lowest value of all that do.
-    judged : ndarray (N, H, W), bool, or None
+    roi_masks : ndarray (N, H, W), bool, or None
         The pixels that count, for every member.
 
     Raises
@@ -85,11 +87,11 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> t
         If members differ in the number or the size of their maps.
     """
     combined: np.ndarray | None = None
-    judged: np.ndarray | None = None
+    roi_masks: np.ndarray | None = None
     count = 0
     for member in members:
         if "judged" in member:
-            judged = member["judged"] if judged is None else judged & member["judged"]
+            roi_masks = member["judged"] if roi_masks is None else roi_masks & member["judged"]
         # A detector that is constant on normal images has no scale of its own.
         scale = float(member["std"]) or 1.0
         maps = (member["maps"] - np.float32(member["mean"])) / np.float32(scale)
@@ -102,6 +104,6 @@ def combine_members(members: Iterable[Mapping[str, np.ndarray]], rule: str) -> t
         combined = np.maximum(combined, maps) if rule == "max" else combined + maps
     assert combined is not None
     combined = combined / np.float32(count) if rule == "mean" else combined
-    if judged is not None:
-        combined[:, ~judged] = combined[:, judged].min()
-    return combined, judged
+    if roi_masks is not None:
+        combined[:, ~roi_masks] = combined[:, roi_masks].min()
+    return combined, roi_masks

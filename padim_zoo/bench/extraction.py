@@ -14,7 +14,7 @@ import torch
 import padim_zoo
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.features import FeatureCache, Stack, entries_of
-from padim_zoo.cache.images import Account
+from padim_zoo.cache.images import DecodeLedger
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
@@ -119,14 +119,14 @@ def _conditions(batch_size: int) -> str:
 
 def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Extraction:
     images = detector.cache.images if isinstance(detector.cache, Caches) else None
-    with nullcontext(Account()) if images is None else images.accounting() as account:
+    with nullcontext(DecodeLedger()) if images is None else images.accounting() as account:
         start = time.perf_counter()
         features = detector.extract_normal(samples) if normal else detector.extract(samples)
         seconds = time.perf_counter() - start
     return Extraction(features, seconds_without(seconds, account) / len(samples))
 
 
-def seconds_without(seconds: float, account: Account) -> float:
+def seconds_without(seconds: float, account: DecodeLedger) -> float:
     """The time that an extraction would have taken without a cache of images, from the time that it took with one.
 
     Decoding of the images that were read took the time of a processor core that is in their entries. On a processor it

@@ -73,13 +73,13 @@ class Gallery:
     masks : dict of int to bytes
         PNG, white where anomalous; only of images that have a mask.
     maps : dict of int to bytes
-        Grey and lossless, WebP or PNG: the level ``q`` stands for the score ``low + (q / 255)² (high - low)``, which
+        Gray and lossless, WebP or PNG: the level ``q`` stands for the score ``low + (q / 255)² (high - low)``, which
         spends more levels on the low scores of normal pixels. Empty for detectors without maps.
     low, high : float
         Of all maps of the run.
-    colour_low, colour_high : float
-        The scores that the first and the last colour stand for: median and 99.9th percentile of normal pixels.
-    colours_from : str
+    color_low, color_high : float
+        The scores that the first and the last color stand for: median and 99.9th percentile of normal pixels.
+    colors_from : str
         Which pixels these are: ``"held-out"`` normal images, normal ``"test"`` images where there are no folds, or
         ``"all"`` test images where none is normal.
     score_is_map_maximum : bool
@@ -92,9 +92,9 @@ class Gallery:
     maps: dict[int, bytes]
     low: float = 0.0
     high: float = 0.0
-    colour_low: float = 0.0
-    colour_high: float = 0.0
-    colours_from: str = "all"
+    color_low: float = 0.0
+    color_high: float = 0.0
+    colors_from: str = "all"
     score_is_map_maximum: bool = True
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -127,7 +127,7 @@ class Gallery:
 
 
 _PICTURES = ("images", "masks", "maps")
-_ABOUT = ("low", "high", "colour_low", "colour_high", "colours_from", "score_is_map_maximum")
+_ABOUT = ("low", "high", "color_low", "color_high", "colors_from", "score_is_map_maximum")
 
 
 def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple[str, ...]]:
@@ -171,7 +171,7 @@ class FoldMaps:
     def add(self, maps: np.ndarray | None, held_out: np.ndarray | None = None) -> None:
         """Count the maps (N, H, W) of one fold in; and those (n, H, W) of the normal images that it holds out.
 
-        Pixels that are not judged are NaN: they have no part in the colours, and are shown as the lowest of all.
+        Pixels that are not judged are NaN: they have no part in the colors, and are shown as the lowest of all.
         """
         if maps is None:
             return
@@ -186,7 +186,7 @@ class FoldMaps:
         """Maps (N, h, w); None where there are none."""
         return None if self._total is None else self._total / self._folds
 
-    def colours(self, labels: np.ndarray) -> tuple[float, float, str]:
+    def colors(self, labels: np.ndarray) -> tuple[float, float, str]:
         """Median and 99.9th percentile of normal pixels, and where these are from."""
         if self._normal:
             pixels, source = np.concatenate(self._normal), "held-out"
@@ -194,8 +194,8 @@ class FoldMaps:
             assert self.mean is not None
             normal = labels == 0
             pixels, source = (self.mean[normal], "test") if normal.any() else (self.mean, "all")
-        judged = pixels[np.isfinite(pixels)]
-        low, high = np.quantile(judged, [0.5, 0.999]).tolist() if judged.size else (0.0, 0.0)
+        finite = pixels[np.isfinite(pixels)]
+        low, high = np.quantile(finite, [0.5, 0.999]).tolist() if finite.size else (0.0, 0.0)
         return low, high, source
 
 
@@ -264,7 +264,7 @@ def make_gallery(
         return Gallery(items, images, drawn, {})
     low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
     encoded = {index: _map(values, low, high) for index, values in shown.items()}
-    return Gallery(items, images, drawn, encoded, low, high, *maps.colours(labels), score_is_map_maximum)
+    return Gallery(items, images, drawn, encoded, low, high, *maps.colors(labels), score_is_map_maximum)
 
 
 def _reduced(maps: np.ndarray) -> np.ndarray:
@@ -277,11 +277,11 @@ def _reduced(maps: np.ndarray) -> np.ndarray:
     def means(pixels: torch.Tensor) -> torch.Tensor:
         return avg_pool2d(pixels, factor, ceil_mode=True, count_include_pad=False)[:, 0]
 
-    judged = batch.isfinite()
-    if judged.all():
+    finite = batch.isfinite()
+    if finite.all():
         return means(batch).numpy()
     # Squares of which a part is judged are the mean of that part, or thin regions of interest would not be seen.
-    return (means(batch.nan_to_num(0.0, 0.0, 0.0)) / means(judged.float())).numpy()
+    return (means(batch.nan_to_num(0.0, 0.0, 0.0)) / means(finite.float())).numpy()
 
 
 def _sample_of_pixels(maps: np.ndarray) -> np.ndarray:
@@ -289,15 +289,15 @@ def _sample_of_pixels(maps: np.ndarray) -> np.ndarray:
 
     Maps are smooth, so a sixteenth of the pixels has the quantiles of all.
     """
-    judged: np.ndarray = maps[np.isfinite(maps)]
-    if judged.size == maps.size:
+    finite: np.ndarray = maps[np.isfinite(maps)]
+    if finite.size == maps.size:
         return maps[:, ::4, ::4].ravel()
-    return judged[:: max(1, 16 * judged.size // maps.size)]
+    return finite[:: max(1, 16 * finite.size // maps.size)]
 
 
 def _map(values: np.ndarray, low: float, high: float) -> bytes:
-    share = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    levels = np.round(_LEVELS * np.sqrt(np.clip(np.nan_to_num(share), 0, 1))).astype(np.uint8)
+    position = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    levels = np.round(_LEVELS * np.sqrt(np.clip(np.nan_to_num(position), 0, 1))).astype(np.uint8)
     picture = Image.fromarray(levels)
     if _has_webp():  # a third smaller than PNG; more effort than this makes maps no smaller
         return _encoded(picture, "WEBP", lossless=True, method=1, quality=0)

@@ -100,7 +100,7 @@ def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
     return _frame(rows + _average(entries, CONFIGURATION, single=False))
 
 
-def summarise(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
+def summarize(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
     """One mean row for every combination of the values of some columns, over everything else.
 
     Different datasets, and ensembles and single detectors, are never averaged together.

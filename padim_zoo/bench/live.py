@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar
-from padim_zoo.bench.leaderboard import CONFIGURATION, summarise
+from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.table import FIGURES, render
@@ -31,7 +31,7 @@ def standings(documents: Iterable[Document]) -> tuple[pd.DataFrame, str]:
     figure : str
         The figure that it is sorted by: the first that any run has.
     """
-    board = summarise(documents, CONFIGURATION)
+    board = summarize(documents, CONFIGURATION)
     figure = next((name for name in FIGURES if board[name].notna().any()), FIGURES[0])
     ordered: pd.DataFrame = board.sort_values(
         ["categories", figure], ascending=False, kind="stable", na_position="last", ignore_index=True

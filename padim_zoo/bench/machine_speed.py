@@ -26,7 +26,7 @@ _SHARE_SECONDS = 0.2
 def calibration_seconds() -> float:
     """Seconds that the calibration workload takes on one thread, measured once per process in about 0.4 s.
 
-    The workload is what fitting and scoring are made of: a convolution, a batch of Cholesky factorisations, and a copy
+    The workload is what fitting and scoring are made of: a convolution, a batch of Cholesky factorizations, and a copy
     in memory. Each part is a few milliseconds long and counts with its least time of many, because whatever disturbs a
     measurement only adds to it. One thread, because on a busy machine the threads of a convolution wait for each other
     and its time varies thirtyfold: so this knows nothing of the number of cores.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from padim_zoo.bench.group_runner import BackboneCache, GroupRunner, RunResult
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
-from padim_zoo.bench.workbench import LastBackbone, Outcome, Workbench
 from padim_zoo.cache.caches import Caches
 from padim_zoo.data.sample import Dataset
 
@@ -45,11 +45,11 @@ class Runner:
         self.environment = environment
         self.dataset: Dataset = suite.open_dataset()
         self.caches = Caches.usual() if suite.cache else Caches()
-        self.backbones = LastBackbone()
+        self.backbones = BackboneCache()
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Do runs of one category and one backbone, or ensembles of one category."""
-        bench: Workbench | None = None
+        bench: GroupRunner | None = None
         for run in runs:
             meanwhile = self.store.completed(run.id, with_maps=run.id in self.keep_maps)
             if meanwhile is not None and knows_runtimes(
@@ -58,11 +58,11 @@ class Runner:
                 yield Event(run, meanwhile)
                 continue
             yield Event(run)
-            outcome: Outcome | Exception
+            outcome: RunResult | Exception
             try:
                 if bench is None:
                     category = self.dataset.load(run.config.category)
-                    bench = Workbench(self.suite, category, runs, self.backbones, self.caches)
+                    bench = GroupRunner(self.suite, category, runs, self.backbones, self.caches)
                 if run.config.ensemble is None:
                     outcome = bench.do(run, run.id in self.keep_maps)
                 else:
@@ -71,7 +71,7 @@ class Runner:
                 outcome = error
             yield Event(run, self.record(run, outcome))
 
-    def record(self, run: Run, outcome: Outcome | Exception) -> Document:
+    def record(self, run: Run, outcome: RunResult | Exception) -> Document:
         """Write what came of a run."""
         document = describe(run, outcome, self.environment)
         if isinstance(outcome, Exception):
@@ -81,10 +81,10 @@ class Runner:
         return document
 
 
-def describe(run: Run, outcome: Outcome | Exception, environment: dict[str, Any]) -> Document:
+def describe(run: Run, outcome: RunResult | Exception, environment: dict[str, Any]) -> Document:
     """The document of a run."""
     failed = isinstance(outcome, Exception)
-    found = Outcome(0, 0) if isinstance(outcome, Exception) else outcome
+    found = RunResult(0, 0) if isinstance(outcome, Exception) else outcome
     return {
         "format": FORMAT,
         "id": run.id,

@@ -92,7 +92,7 @@ class BenchState:
 
 
 @contextmanager
-def sign_of_life(store: RunStore, state: BenchState) -> Iterator[SignOfLife]:
+def heartbeat(store: RunStore, state: BenchState) -> Iterator[SignOfLife]:
     """Keep the file of a benchmark's state while it runs."""
     sign = SignOfLife(store.folder / f".{state.host}.{state.pid}{SUFFIX}", state)
     try:

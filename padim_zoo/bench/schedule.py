@@ -18,7 +18,7 @@ from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Event, Runner
-from padim_zoo.bench.running import BenchState, sign_of_life
+from padim_zoo.bench.running import BenchState, heartbeat
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 
@@ -28,7 +28,7 @@ class WorkerDiedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Missing:
+class PendingRuns:
     """What is left of a plan.
 
     Attributes
@@ -49,7 +49,7 @@ class Missing:
     notes: list[str] = field(default_factory=list)
 
 
-def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> Missing:
+def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> PendingRuns:
     """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not.
 
     A run is complete if it was timed in all the runtimes asked for.
@@ -84,22 +84,22 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> M
     for run_id in without_maps:
         del done[run_id]
     runs = [run for run in plan.runs if run.id not in done]
-    return Missing(Plan(runs, ensembles), keep_maps, list(done.values()), notes)
+    return PendingRuns(Plan(runs, ensembles), keep_maps, list(done.values()), notes)
 
 
-def execute(suite: Suite, missing: Missing, store: RunStore) -> Iterator[Event]:
+def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
     """Do the missing runs, ensembles after their members; each is recorded in the store before it is reported.
 
     Meanwhile a file in the store tells other processes how far this one is.
     """
     before = len(missing.done)
-    with sign_of_life(store, BenchState(len(missing.plan) + before, before, before)) as sign:
+    with heartbeat(store, BenchState(len(missing.plan) + before, before, before)) as sign:
         for event in _execute(suite, missing, store):
             sign.take(event)
             yield event
 
 
-def _execute(suite: Suite, missing: Missing, store: RunStore) -> Iterator[Event]:
+def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
     runner = Runner(suite, store, missing.keep_maps, describe_environment(suite.jobs))
     for stage in (groups(missing.plan.runs), groups(missing.plan.ensembles)):
         if suite.jobs > 1 and len(stage) > 1:
@@ -117,7 +117,7 @@ class _Worker:
     connection: Connection
     group: list[Run] = field(default_factory=list)
     running: Run | None = None
-    last_words: str | None = None
+    worker_error: str | None = None
     """The exception that it ends with, if it could tell."""
 
 
@@ -138,13 +138,13 @@ def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
                 try:
                     event = worker.connection.recv()
                 except (EOFError, ConnectionError):
-                    yield from _bury(worker, runner)
+                    yield from _record_dead_worker(worker, runner)
                     workers.remove(worker)
                     if worker.group:
                         waiting.appendleft(worker.group)
                     continue
                 if isinstance(event, str):
-                    worker.last_words = event
+                    worker.worker_error = event
                     continue
                 if event is None:  # the group is done
                     if waiting:
@@ -189,13 +189,13 @@ def _context() -> Any:
     return context
 
 
-def _bury(worker: _Worker, runner: Runner) -> Iterator[Event]:
+def _record_dead_worker(worker: _Worker, runner: Runner) -> Iterator[Event]:
     """Record the run that a dead worker was at, or its whole group if it never got to one."""
     worker.process.join()
     worker.connection.close()
     code = worker.process.exitcode
-    if worker.last_words is not None:
-        error = WorkerDiedError(f"the worker process failed: {worker.last_words}")
+    if worker.worker_error is not None:
+        error = WorkerDiedError(f"the worker process failed: {worker.worker_error}")
     elif code == -signal.SIGKILL:  # what a system that runs out of memory sends
         error = WorkerDiedError("the worker process was killed; out of memory? try fewer --jobs")
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.trial import Predictions, Trial
+from padim_zoo.bench.timed_fit import Predictions, TimedFit
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
@@ -45,7 +45,7 @@ class SharedFolds:
         self._shared: RunConfig | None = None
         self._distances: dict[str, _Distances] = {}
 
-    def predictions(self, run: Run, trial: Trial, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
+    def predictions(self, run: Run, trial: TimedFit, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
         """What each fold says, or None if it must be fitted to know.
 
         The trial is fitted without the last fold, which leaves the most images, and scores the test images: its costs
@@ -66,7 +66,7 @@ class SharedFolds:
             return None
         return _predictions(trial.detector, distances, folds)
 
-    def _pass(self, trial: Trial, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
+    def _pass(self, trial: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
         mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
         found = {run.id: _linear_shrinkage(self._create(run)) for run in mates}
         estimators = {run_id: estimator for run_id, estimator in found.items() if estimator is not None}

@@ -14,7 +14,7 @@ from padim_zoo import registry
 from padim_zoo.bench.run import Size
 from padim_zoo.bench.settings import READERS
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
@@ -52,7 +52,7 @@ class Suite:
     ensemble : tuple of str
         ``backbone[:estimator]+backbone[:estimator]…`` each.
     ensemble_rule : str
-        ``"mean"`` or ``"max"`` of the normalised maps.
+        ``"mean"`` or ``"max"`` of the normalized maps.
     layers, weights : tuple of str
         ``VALUE`` for all backbones or ``BACKBONE=VALUE`` for one; a value of layers is ``layer1,layer2``.
     dims : int, optional
@@ -158,7 +158,7 @@ class Suite:
             raise InputError(f"ensemble_rule is {self.ensemble_rule!r}: expected {' or '.join(ENSEMBLE_RULES)}")
         if self.ensemble and self.folds == 1:
             raise InputError(
-                "an ensemble normalises its members by out-of-fold scores, which folds 1 does not give: ask for "
+                "an ensemble normalizes its members by out-of-fold scores, which folds 1 does not give: ask for "
                 "folds 2 or more"
             )
         Transform(self.resize, self.crop)
@@ -250,7 +250,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read the suite {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"the suite {path} is {file_kind(path)}: expected YAML, lines of 'setting: value'") from None
+        raise InputError(f"the suite {path} is {file_type(path)}: expected YAML, lines of 'setting: value'") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"the suite {path} is not YAML: {reason}") from None

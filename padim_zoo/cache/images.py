@@ -27,7 +27,7 @@ LEAST_RATIO = 2
 """Nor those of which the resize leaves more than one in so many pixels: reading them takes its time too."""
 
 
-class Account:
+class DecodeLedger:
     """What the cache has changed about the time of decoding, in seconds of a processor core.
 
     Attributes
@@ -59,7 +59,7 @@ class ImageCache(ContentCache):
 
     def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
         super().__init__(root, limit, writes=writes)
-        self._accounts: list[Account] = []
+        self._accounts: list[DecodeLedger] = []
 
     def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
         """An image after the resize, before the crop; read, or else made and kept where that pays.
@@ -98,9 +98,9 @@ class ImageCache(ContentCache):
         return resized, (image.shape[0], image.shape[1])
 
     @contextmanager
-    def accounting(self) -> Iterator[Account]:
+    def accounting(self) -> Iterator[DecodeLedger]:
         """What the cache changes about the time of decoding while the context is open."""
-        account = Account()
+        account = DecodeLedger()
         self._accounts.append(account)
         try:
             yield account

@@ -26,7 +26,7 @@ SOME_FAILED = 1
 @click.option("--folds", metavar="K", help="Folds of the normal images.  [default: 1; 5 with --ensemble]")
 @click.option("--seeds", metavar="I,J", help="Seeds of the channel draw and the folds.  [default: 0]")
 @click.option("--ensemble", multiple=True, metavar="A+B", help="BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR]; repeatable.")
-@click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalised maps.  [default: mean]")
+@click.option("--ensemble-rule", metavar="RULE", help="mean or max of the normalized maps.  [default: mean]")
 @click.option("--layers", multiple=True, metavar="L", help="[BACKBONE=]LAYER,LAYER; repeatable.")
 @click.option(
     "--train-sizes", metavar="5,10,all", help="Learning curves: runs on so many normal images.  [default: all]"

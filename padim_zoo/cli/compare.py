@@ -23,10 +23,10 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
     is the machine, or the version of the code, that is compared. Differences are B less A. A star marks those of image
     AUROC that are significant at 0.05 over all pairs together.
     """
+    from padim_zoo.bench.compare import compare_stores
     from padim_zoo.bench.formats import FORMATS
     from padim_zoo.bench.formats import records as to_records
     from padim_zoo.bench.store import RunStore
-    from padim_zoo.bench.store_comparison import compare_stores
 
     for folder in (runs_a, runs_b):
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""``padim-zoo evaluate``: a saved detector against labelled test images."""
+"""``padim-zoo evaluate``: a saved detector against labeled test images."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def evaluate(
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
     figures = metrics.evaluate(
-        labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, judged=prediction.regions
+        labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks
     )
     low, high = metrics.bootstrap_interval(labels, prediction.scores)
     thresholds = [
-        {"threshold_for": purpose, **metrics.realised(threshold, labels, prediction.scores)}
+        {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
             ("false-alarm rate", prediction.threshold),
             ("highest F1", figures.values["image_f1_threshold"]),

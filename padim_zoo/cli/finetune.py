@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--patience", type=int, help="patches, 3-way: epochs without a gain before the end.  [default: 5]")
 @click.option("--freeze", callback=comma_separated, help="patches, 3-way: parts to leave as they are: conv1,layer1.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="patches, 3-way: file to resume from.")
-@click.option("--held-out", type=float, help="Share of the images that is not learnt from.  [default: 0.2]")
+@click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
 @click.option("--seed", type=int, help="Of everything that is drawn.  [default: 0]")
 @click.option("--resize", callback=pixels, default="256", show_default=True, help="N, HEIGHTxWIDTH or none.")
 @click.option("--crop", callback=pixels, default="224", show_default=True, help="N, HEIGHTxWIDTH or none.")
@@ -71,7 +71,7 @@ def finetune(
     from the variation of normal images. patches and 3-way train the network, for minutes, to find the pieces.
 
     What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
-    status 2 and no file if nothing was learnt.
+    status 2 and no file if nothing was learned.
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.data.categories import load_categories
@@ -104,27 +104,27 @@ def finetune(
     pixels = load_images(paths, transform, memory)
     adaptation = adapt(module.in_precision(kind), pixels, recipe)
     adapted = rebuilt(backbone, module, adaptation)
-    judged = judge(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
+    roi_masks = judge(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
     document = write_weights(
         output,
         adaptation,
         backbone=module.in_precision(kind),
         transform=transform,
         paths=paths,
-        comparison=judged,
+        comparison=roi_masks,
     )
 
-    before, after = judged.before, judged.after
+    before, after = roi_masks.before, roi_masks.after
     click.echo(f"backbone   {backbone}, layers {','.join(module.layers)}, weights {document['source']}")
     click.echo(f"images     {len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out")
     click.echo(f"method     {_summary(adaptation)}")
-    click.echo(f"judged by  PaDiM on {judged.defects} drawn defects in held-out normal images, before → after:")
+    click.echo(f"judged by  PaDiM on {roi_masks.defects} drawn defects in held-out normal images, before → after:")
     click.echo(f"           pixel AUROC {before.pixel_auroc:.3f} → {after.pixel_auroc:.3f}")
     click.echo(f"           AUPRO {before.aupro:.3f} → {after.aupro:.3f}")
     click.echo(f"seconds    {time.perf_counter() - started:.1f}")
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB, hash {document['weights_hash']}")
     click.echo(f"use it as  --backbone {backbone} --weights {output}")
-    if not judged.helped:
+    if not roi_masks.helped:
         click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
 
 
@@ -148,12 +148,12 @@ def _show(done: int, total: int, loss: float | None = None, accuracy: float | No
 
 
 def _summary(adaptation: Adaptation) -> str:
-    story = adaptation.story
-    if "shares" in story:
-        kept = ", ".join(str(len(shares)) for shares in story["shares"].values())
-        return f"{story['method']}, {kept} of the layers"
-    best, losses = story["best_epoch"], story["losses"]
+    report = adaptation.report
+    if "shares" in report:
+        kept = ", ".join(str(len(shares)) for shares in report["shares"].values())
+        return f"{report['method']}, {kept} of the layers"
+    best, losses = report["best_epoch"], report["losses"]
     return (
-        f"{story['method']}, best after {best} of {len(losses) - 1} epochs: held-out loss {losses[0]:.3g} → "
-        f"{losses[best]:.3g}, accuracy {story['accuracies'][best]:.2f} (chance {story['chance']:.2f})"
+        f"{report['method']}, best after {best} of {len(losses) - 1} epochs: held-out loss {losses[0]:.3g} → "
+        f"{losses[best]:.3g}, accuracy {report['accuracies'][best]:.2f} (chance {report['chance']:.2f})"
     )

@@ -33,7 +33,7 @@ from padim_zoo.core.errors import InputError
 @click.option("--dims", type=click.IntRange(1), help="Dimensions of an embedding.  [default: the backbone's]")
 @click.option("--reduce", help="How: leading, random or orthogonal.  [default: the backbone's]")
 @click.option("--resize", callback=pixels, help="Shorter side: N, HEIGHTxWIDTH or none.  [default: 256]")
-@click.option("--crop", callback=pixels, help="Centre crop: N, HEIGHTxWIDTH or none.  [default: 224]")
+@click.option("--crop", callback=pixels, help="Center crop: N, HEIGHTxWIDTH or none.  [default: 224]")
 @click.option("--sigma", type=click.FloatRange(0), help="Blur of the map in pixels, 0 for none.  [default: 4]")
 @click.option("--augment", metavar="A,B", help="Fit on other views too: flip,rotate(10),brightness(0.1) …")
 @click.option("--passes", type=click.IntRange(2), help="Views of each image with --augment.  [default: 4]")

@@ -64,7 +64,7 @@ def leaderboard(
     """
     from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
-    from padim_zoo.bench.leaderboard import sort_rows, summarise
+    from padim_zoo.bench.leaderboard import sort_rows, summarize
     from padim_zoo.bench.paired import compare_runs, describe_comparison
     from padim_zoo.bench.published import add_published
     from padim_zoo.bench.store import RunStore
@@ -91,7 +91,7 @@ def leaderboard(
         else:
             _export(WRITERS[form](comparison), form, output)
         return
-    board = summarise(contents.documents, names) if names else make_leaderboard(contents.documents)
+    board = summarize(contents.documents, names) if names else make_leaderboard(contents.documents)
     if published:
         board = add_published(board)
     if sort:
@@ -108,7 +108,7 @@ def leaderboard(
 
 def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bool:
     """Watch until the end; whether a benchmark died."""
-    from padim_zoo.bench.leaderboard import check_column, sort_rows, summarise
+    from padim_zoo.bench.leaderboard import check_column, sort_rows, summarize
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
     from padim_zoo.bench.live import draw_standings
     from padim_zoo.bench.table import render
@@ -119,12 +119,12 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
     columns = [str(column) for column in make_leaderboard([]).columns]
     if sort:
         check_column(sort, columns)
-    summarise([], by)  # refuses unknown columns
+    summarize([], by)  # refuses unknown columns
 
     def draw(documents: Sequence[Document], max_lines: int) -> RenderableType:
         if not by and not sort:
             return draw_standings(documents, max_lines, bars=bars is not False)
-        board = summarise(documents, by) if by else make_leaderboard(documents)
+        board = summarize(documents, by) if by else make_leaderboard(documents)
         return render(
             sort_rows(board, sort) if sort else board, sort, bars=bars is not False, max_lines=max(max_lines, 1)
         )

@@ -139,7 +139,7 @@ def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME",
             default=PictureChoice.colormap,
             show_default=True,
-            help="Colours of heat maps; all of matplotlib's do, e.g. viridis, with padim-zoo[report].",
+            help="Colors of heat maps; all of matplotlib's do, e.g. viridis, with padim-zoo[report].",
         ),
         click.option(
             "--alpha",

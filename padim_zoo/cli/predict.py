@@ -82,7 +82,7 @@ def predict(
     IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
     scored all the same, and the exit code is 1.
 
-    All pictures share one colour scale: it starts at a typical normal pixel and turns bright at the threshold.
+    All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
     from padim_zoo.report.picture_folder import picture_names, write_map

@@ -10,9 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from padim_zoo.bench.following import Follower
 from padim_zoo.bench.live import draw_progress
 from padim_zoo.bench.store import Document
+from padim_zoo.bench.store_watcher import StoreWatcher
 
 EVERY = 0.5
 """Seconds between two looks, at least."""
@@ -24,7 +24,7 @@ Draw = Callable[[Sequence[Document], int], RenderableType]
 """Makes a table of documents in no more than so many lines."""
 
 
-def watch(runs: Path, draw: Draw, console: Console | None = None) -> Follower:
+def watch(runs: Path, draw: Draw, console: Console | None = None) -> StoreWatcher:
     """Redraw until the benchmarks that write to the store have ended; before the first one, wait for it.
 
     Parameters
@@ -36,7 +36,7 @@ def watch(runs: Path, draw: Draw, console: Console | None = None) -> Follower:
 
     Returns
     -------
-    Follower
+    StoreWatcher
         With the store as it was last seen.
 
     Raises
@@ -44,7 +44,7 @@ def watch(runs: Path, draw: Draw, console: Console | None = None) -> Follower:
     KeyboardInterrupt
         On Ctrl-C; the screen is as it was then.
     """
-    follower = Follower(runs)
+    follower = StoreWatcher(runs)
     console = console or Console()
     table: RenderableType = Text("")
     size = None
@@ -64,7 +64,7 @@ def watch(runs: Path, draw: Draw, console: Console | None = None) -> Follower:
             time.sleep(max(EVERY, _SHARE * (time.monotonic() - began)))
 
 
-def _below(follower: Follower, runs: Path) -> list[RenderableType]:
+def _below(follower: StoreWatcher, runs: Path) -> list[RenderableType]:
     """What is said of the benchmarks at work, or of the lack of one."""
     parts: list[RenderableType] = [draw_progress(state) for state in follower.benches]
     failed = [document for document in follower.documents if document["status"] == "failed"]

@@ -21,7 +21,7 @@ _STARTS = (
 _SEEN = 512
 
 
-def file_kind(path: Path) -> str:
+def file_type(path: Path) -> str:
     """A guess at what a file holds, by its first bytes: ``"a PNG image"``, ``"text"``, ``"binary data"``, ``"empty"``.
 
     It completes a sentence that begins with the name of the file and "is".

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in bounded memory, by scikit-learn, or by faiss where that is installed."""
+"""Exact nearest n_neighbors in bounded memory, by scikit-learn, or by faiss where that is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RECOMPUTED_AT_ONCE = 16 * 2**20
 """Bytes of differences that are in memory together."""
 
 
-def nearest_neighbours(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+def nearest_neighbors(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     """The k nearest references of each query, nearest first.
 
     The search compares blocks with blocks, so its memory does not grow with the product of their numbers. Distances are
@@ -52,6 +52,6 @@ def _search(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
         found: np.ndarray = search.kneighbors(queries, return_distance=False)
         return found
     # Distances by products lose digits far from the origin; a common shift changes none of them.
-    centre = references.mean(0, keepdims=True)
-    found = faiss.knn(queries - centre, references - centre, k)[1]
+    center = references.mean(0, keepdims=True)
+    found = faiss.knn(queries - center, references - center, k)[1]
     return found

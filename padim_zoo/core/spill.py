@@ -1,6 +1,6 @@
 """Arrays larger than memory allows lie in files that are mapped, and that are gone when the process ends.
 
-Which arrays are too large is said once, by :func:`arrays_up_to`, for all that is computed within it. Estimators and
+Which arrays are too large is said once, by :func:`spill_above`, for all that is computed within it. Estimators and
 embeddings make their large arrays here, block by block, and need not know where they lie.
 """
 
@@ -27,7 +27,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 
 PART_BYTES = 16 * 2**20
-"""What :func:`filled` works on at once; changes speed and memory, never a result."""
+"""What :func:`build_array` works on at once; changes speed and memory, never a result."""
 
 _largest: ContextVar[float] = ContextVar("largest", default=math.inf)
 _lock = threading.Lock()
@@ -39,7 +39,7 @@ class NoRoomError(InputError):
 
 
 @contextmanager
-def arrays_up_to(n_bytes: float) -> Iterator[None]:
+def spill_above(n_bytes: float) -> Iterator[None]:
     """Let arrays of more than ``n_bytes`` be made in files, within this context and thread."""
     token = _largest.set(n_bytes)
     try:
@@ -68,7 +68,7 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(mapped, dtype=dtype).view(shape)
 
 
-def filled(
+def build_array(
     shape: tuple[int, ...], dtype: torch.dtype, part: Callable[[slice], Tensor], bytes_per_row: int = 0
 ) -> Tensor:
     """A tensor made of ``part(rows)`` for all its rows, some at a time.
@@ -95,7 +95,7 @@ def filled(
 
 
 def release() -> None:
-    """Within :func:`arrays_up_to`, take mapped arrays out of this process's memory; the next use reads them again.
+    """Within :func:`spill_above`, take mapped arrays out of this process's memory; the next use reads them again.
 
     Their content stays, in the files and as long as there is room in the system's page cache.
     """

@@ -68,7 +68,9 @@ class Operation:
         if self.name in _MIRRORINGS:
             return [self._on(View(), True)]
         if self.name == "translate":
-            return [self._on(View(), shift) for shift in ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))]
+            return [
+                self._on(View(), translation) for translation in ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))
+            ]
         return [self._on(View(), -most), self._on(View(), most)]
 
     def _on(self, view: View, value: Any) -> View:
@@ -155,7 +157,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Looks:
+class ViewSet:
     """All views of an image that are wanted: those of the passes of a fit, and those for scoring beyond the first.
 
     Attributes
@@ -198,7 +200,7 @@ class Looks:
         Returns
         -------
         views : ndarray (V, h, w, 3), uint8
-        regions : ndarray (V, h, w), bool, or None
+        roi_masks : ndarray (V, h, w), bool, or None
             The pixels of each view that are of the region of interest. Without one, those of the views for scoring
             that are of the image: what is mirrored at its edge is there for the backbone, and not to be judged. None
             where that is all of them.
@@ -216,12 +218,12 @@ class Looks:
         whole = mask is None
         kept = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
         kept = transform.resized(kept, Image.Resampling.NEAREST).astype(bool)
-        regions = np.stack([view.mask(kept, box) for view in views])
-        if not whole and not regions[0].any():
+        roi_masks = np.stack([view.mask(kept, box) for view in views])
+        if not whole and not roi_masks[0].any():
             raise InputError(
                 f"the region of interest of {name} has no pixel left within the crop: expected one that reaches into "
                 "it; check the mask, or use a larger crop (--crop none)"
             )
         if whole:
-            regions[: self.augmentation.passes] = True
-        return pixels, None if regions.all() else regions
+            roi_masks[: self.augmentation.passes] = True
+        return pixels, None if roi_masks.all() else roi_masks

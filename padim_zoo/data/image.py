@@ -37,7 +37,7 @@ def is_image_file(path: Path) -> bool:
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as 8-bit RGB.
 
-    Grey becomes three equal channels, alpha is dropped, 16-bit samples are scaled by their bit depth (never by the
+    Gray becomes three equal channels, alpha is dropped, 16-bit samples are scaled by their bit depth (never by the
     image's own range) and the EXIF orientation is applied. Of several pages or frames the first is read.
 
     Returns
@@ -178,11 +178,11 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{name} has samples of type {array.dtype}: expected uint8, uint16 or float in [0, 1]")
     low, high = float(array.min()), float(array.max())
-    # Interpolation in floating point may overshoot a little; half a grey level rounds back into the range.
+    # Interpolation in floating point may overshoot a little; half a gray level rounds back into the range.
     if not (low >= -0.5 / 255 and high <= 1 + 0.5 / 255):
         raise InputError(
             f"{name} has values from {low:.4g} to {high:.4g}: floating-point images must be in [0, 1] and not "
-            "normalised (the backbone does that)"
+            "normalized (the backbone does that)"
         )
     return _scale(array.clip(0, 1), 1.0)
 
@@ -250,7 +250,7 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         try:
             return np.array(image.convert("RGB"))
         except ValueError:
-            raise InputError(f"{name} has colours of mode {image.mode}: expected grey, RGB, palette or CMYK") from None
+            raise InputError(f"{name} has colors of mode {image.mode}: expected gray, RGB, palette or CMYK") from None
     samples = np.asarray(image)
     if image.mode == "F":
         return to_image(samples, name)

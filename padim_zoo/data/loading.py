@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import Looks
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import image_size, read_image, read_mask, to_image
 from padim_zoo.data.roi import RegionOfInterest
@@ -65,7 +65,7 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
-    for batch, _ in view_batches(images, transform, batch_size, Looks(), workers=workers):
+    for batch, _ in view_batches(images, transform, batch_size, ViewSet(), workers=workers):
         yield batch
 
 
@@ -73,7 +73,7 @@ def view_batches(
     images: Any,
     transform: Transform,
     batch_size: int,
-    looks: Looks,
+    view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
@@ -88,7 +88,7 @@ def view_batches(
         As of :func:`batches`.
     batch_size : int
         Images, not views, per batch.
-    looks : Looks
+    view_set : Looks
         The V views of each image.
     roi : RegionOfInterest, optional
     ahead : bool
@@ -101,7 +101,7 @@ def view_batches(
     ------
     views : Tensor (n·V, 3, H, W), uint8, channels last in memory
         The views of one image next to each other.
-    regions : Tensor (n·V, H, W), bool, or None
+    roi_masks : Tensor (n·V, H, W), bool, or None
         The pixels that count: of the image and of its region of interest. None where all of them do.
 
     Raises
@@ -110,10 +110,10 @@ def view_batches(
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
     batches: Iterator[Batch[Recalled]]
-    batches = mixed_batches(images, transform, batch_size, looks, roi=roi, workers=workers, ahead=ahead, cache=cache)
+    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, workers=workers, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
-        yield batch.pixels, batch.regions
+        yield batch.pixels, batch.roi_masks
 
 
 class Recalled(Protocol):
@@ -136,21 +136,21 @@ class Batch(NamedTuple, Generic[Known]):
         One for each image.
     paths : list of Path or None
         The files of those that are not known; None for images in memory.
-    pixels, regions
+    pixels, roi_masks
         The views of those, as :func:`view_batches` gives them; None if there are none.
     """
 
     known: list[Known | None]
     paths: list[Path | None]
     pixels: Tensor | None
-    regions: Tensor | None
+    roi_masks: Tensor | None
 
 
 def mixed_batches(
     images: Any,
     transform: Transform,
     batch_size: int,
-    looks: Looks,
+    view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
     workers: int | None = None,
@@ -162,7 +162,7 @@ def mixed_batches(
 
     Parameters
     ----------
-    images, transform, batch_size, looks, roi, workers, ahead, cache
+    images, transform, batch_size, view_set, roi, workers, ahead, cache
         As of :func:`view_batches`.
     recall : callable, optional
         What is known of the image in a file, or None; called in the threads that decode, a few batches ahead.
@@ -176,10 +176,10 @@ def mixed_batches(
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
             mask = None if roi is None else roi.mask_of(path, name, size)
-            return _Prepared(*looks.of_resized(resized, transform, mask, name))
+            return _Prepared(*view_set.of_resized(resized, transform, mask, name))
         pixels = read_image(image) if isinstance(image, Path) else image
         mask = None if roi is None else roi.mask_of(path, name, (pixels.shape[0], pixels.shape[1]))
-        return _Prepared(*looks.of(pixels, transform, mask, name))
+        return _Prepared(*view_set.of(pixels, transform, mask, name))
 
     first: tuple[str, tuple[int, ...]] | None = None
     batch: list[tuple[Path | None, _Prepared | Known]] = []
@@ -230,7 +230,7 @@ class _Prepared(NamedTuple):
     """The views (V, h, w, 3) of an image, and which of their pixels count, (V, h, w), or None for all."""
 
     views: np.ndarray
-    regions: np.ndarray | None
+    roi_masks: np.ndarray | None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -344,12 +344,12 @@ def _path(image: Path | np.ndarray) -> Path | None:
 
 def _batch(found: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
     prepared = [image for _, image in found if isinstance(image, _Prepared)]
-    pixels, regions = _stack(prepared) if prepared else (None, None)
+    pixels, roi_masks = _stack(prepared) if prepared else (None, None)
     return Batch(
         [None if isinstance(image, _Prepared) else image for _, image in found],
         [path for path, image in found if isinstance(image, _Prepared)],
         pixels,
-        regions,
+        roi_masks,
     )
 
 
@@ -357,11 +357,11 @@ def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
     views = batch[0].views if len(batch) == 1 else np.concatenate([found.views for found in batch])
     # One image is not copied, unless torch would complain of memory that may not be written to.
     pixels = torch.from_numpy(np.require(views, requirements=["C", "W"])).permute(0, 3, 1, 2)
-    if all(found.regions is None for found in batch):
+    if all(found.roi_masks is None for found in batch):
         return pixels, None
     all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)
-    regions = [all_of_it if found.regions is None else found.regions for found in batch]
-    return pixels, torch.from_numpy(np.concatenate(regions))
+    roi_masks = [all_of_it if found.roi_masks is None else found.roi_masks for found in batch]
+    return pixels, torch.from_numpy(np.concatenate(roi_masks))
 
 
 def usual_workers(ahead: bool = True) -> int:

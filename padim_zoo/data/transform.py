@@ -1,4 +1,4 @@
-"""The geometry of an image before the backbone: resize, then centre crop, as torchvision does it on PIL images."""
+"""The geometry of an image before the backbone: resize, then center crop, as torchvision does it on PIL images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CropError(InputError):
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize, then cut out the centre.
+    """Resize, then cut out the center.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Transform:
         Length of the shorter side in pixels, the aspect ratio being kept; or height and width; or None to keep the
         image's size. Bilinear with antialiasing.
     crop : int, (int, int) or None
-        Side of the square, or height and width, cut out of the centre; None keeps all.
+        Side of the square, or height and width, cut out of the center; None keeps all.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class Transform:
         return self._apply(image, Image.Resampling.BILINEAR)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Transform a mask by nearest neighbour, so that it stays in register with its image.
+        """Transform a mask by nearest neighbor, so that it stays in register with its image.
 
         Parameters
         ----------

@@ -26,8 +26,8 @@ class View:
     flip, vflip : bool
         Mirrored left to right, top to bottom.
     angle : float
-        Degrees that the image is turned, counter-clockwise, about the centre of the crop.
-    shift : (float, float)
+        Degrees that the image is turned, counter-clockwise, about the center of the crop.
+    translation : (float, float)
         How far it is moved to the right and down, in shares of the width and the height of the crop; before the rest.
     brightness, contrast : float
         Factors of the pixels, and of their distances from the mean of the view.
@@ -36,14 +36,14 @@ class View:
     flip: bool = False
     vflip: bool = False
     angle: float = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)
+    translation: tuple[float, float] = (0.0, 0.0)
     brightness: float = 1.0
     contrast: float = 1.0
 
     @property
     def resamples(self) -> bool:
         """Whether pixels come to lie between pixels."""
-        return self.angle != 0 or self.shift != (0.0, 0.0)
+        return self.angle != 0 or self.translation != (0.0, 0.0)
 
     def image(self, resized: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         """The view of an image.
@@ -95,8 +95,8 @@ class View:
             dims = [dim for dim, mirrored in ((1, self.vflip), (2, self.flip)) if mirrored]
             return (maps.flip(dims) if dims else maps), torch.ones(height, width, dtype=torch.bool)
         y, x = np.meshgrid(np.arange(height) + 0.5 - height / 2, np.arange(width) + 0.5 - width / 2, indexing="ij")
-        # Where each pixel of the image lies in the view, from the centre.
-        x, y = x + self.shift[0] * width, y + self.shift[1] * height
+        # Where each pixel of the image lies in the view, from the center.
+        x, y = x + self.translation[0] * width, y + self.translation[1] * height
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
         u, v = cos * x + sin * y, cos * y - sin * x
         u, v = (-u if self.flip else u), (-v if self.vflip else v)
@@ -112,10 +112,12 @@ class View:
         top, left, bottom, right = box
         height, width = bottom - top, right - left
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
-        # From the pixel (u, v) of the view to that of the image, from the centre: mirrored back, turned back, moved
+        # From the pixel (u, v) of the view to that of the image, from the center: mirrored back, turned back, moved
         # back.
         matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1 if self.flip else 1, -1 if self.vflip else 1])
-        offset = np.array([left + right, top + bottom]) / 2 - np.array([self.shift[0] * width, self.shift[1] * height])
+        offset = np.array([left + right, top + bottom]) / 2 - np.array(
+            [self.translation[0] * width, self.translation[1] * height]
+        )
         reach = np.abs(matrix) @ np.array([width, height]) / 2
         low, high = offset - reach, offset + reach
         margin = 0
@@ -130,7 +132,7 @@ class View:
         return np.asarray(warped)
 
 
-def mean_of_views(maps: Tensor, views: Sequence[View], regions: Tensor | None = None) -> Tensor:
+def mean_of_views(maps: Tensor, views: Sequence[View], roi_masks: Tensor | None = None) -> Tensor:
     """The mean, at each pixel, of the maps of the views that show it.
 
     Parameters
@@ -139,7 +141,7 @@ def mean_of_views(maps: Tensor, views: Sequence[View], regions: Tensor | None = 
         Of each view, in its own pixels.
     views : sequence of V View
         The first is the image as it is, so that some view shows every pixel.
-    regions : Tensor (N, V, h, w), bool, optional
+    roi_masks : Tensor (N, V, h, w), bool, optional
         The pixels of each view that count; the others have no part, and a pixel between some of both is weighed by
         its share of those that do.
 
@@ -150,13 +152,13 @@ def mean_of_views(maps: Tensor, views: Sequence[View], regions: Tensor | None = 
     """
     total, weight = torch.zeros(()), torch.zeros(())
     for number, view in enumerate(views):
-        if regions is None:
+        if roi_masks is None:
             restored, share = view.restore(maps[:, number])
         else:
-            restored, seen = view.restore(maps[:, number] * regions[:, number])
-            share = view.restore(regions[:, number].float())[0] * seen
+            restored, seen = view.restore(maps[:, number] * roi_masks[:, number])
+            share = view.restore(roi_masks[:, number].float())[0] * seen
         total, weight = total + restored, weight + share
-    return total / weight if regions is None else torch.where(weight > 0, total / weight.clamp_min(1e-6), 0)
+    return total / weight if roi_masks is None else torch.where(weight > 0, total / weight.clamp_min(1e-6), 0)
 
 
 def _pixels(values: np.ndarray) -> np.ndarray:

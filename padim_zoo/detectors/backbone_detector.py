@@ -18,7 +18,7 @@ from torch import Tensor
 
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.spill import arrays_up_to
+from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.backbone_features import BackboneFeatures
 from padim_zoo.detectors.backbone_parameters import Size as Size
 from padim_zoo.detectors.calibration import Calibration, calibrate
@@ -26,11 +26,11 @@ from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.model_file import MODEL_DTYPES, contents_of, detector_from
 from padim_zoo.detectors.model_file import embeddings_of as embeddings_of
 from padim_zoo.detectors.model_file import numbered as numbered
-from padim_zoo.detectors.normal_embeddings import NormalEmbeddings, pixels
 from padim_zoo.detectors.parameters import check_sigma
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.detectors.views import combined, side_by_side
+from padim_zoo.detectors.training_embeddings import TrainingEmbeddings, pixels
+from padim_zoo.detectors.views import combined, interleave_views
 from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import largest_array
@@ -55,7 +55,7 @@ class Embedding(Protocol):
 class BackboneDetector(BackboneFeatures, Generic[Model]):
     """A detector on the features of a frozen backbone.
 
-    Subclasses say how an image is embedded (:meth:`draw_embedding`), how a model is made of the normal embeddings
+    Subclasses say how an image is embedded (:meth:`make_embedding`), how a model is made of the normal embeddings
     (:meth:`fit_model`), how others are scored by it (:meth:`score`), and how it is written (:meth:`model_arrays`).
 
     Parameters are those of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`.
@@ -80,11 +80,11 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
     name: ClassVar[str]
     """The name in the registry, by which a file says what made it."""
-    takes_moments: ClassVar[bool] = False
+    supports_moments: ClassVar[bool] = False
     """Whether a model can be made of moments, where neither memory nor disk has room for all samples."""
     scoring: ClassVar[frozenset[str]] = frozenset({"sigma"})
     """Parameters on which scores depend, but nothing that was fitted."""
-    modelling: ClassVar[frozenset[str]] = frozenset()
+    modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not what is known of the normal images."""
 
     embedding_: Embedding
@@ -101,7 +101,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     # -- what a subclass says ----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def draw_embedding(self) -> Embedding:
+    def make_embedding(self) -> Embedding:
         """How images are embedded, by the parameters."""
 
     @abstractmethod
@@ -120,7 +120,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
     def restore(self, file: DetectorFile) -> None:
         """Take over what :meth:`model_arrays` gave."""
 
-    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+    def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """What is known of the normal images, or None before the first fit.
 
         Raises
@@ -132,11 +132,11 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
 
-    def forget(self, changed: Collection[str]) -> None:
+    def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
         ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters drop the threshold, and
-        those of :attr:`modelling` the model too, which is made anew from what is known of the images. All others drop
+        those of :attr:`modeling` the model too, which is made anew from what is known of the images. All others drop
         the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in the file.
         """
         changed = set(changed) - _HARMLESS
@@ -145,10 +145,10 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         if "tta" in changed:
             self._other_views = None
             changed = changed - {"tta"}
-        if changed & self.modelling and self._model is not None:
+        if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_known()
             self._model = None
-        if changed - self.scoring - self.modelling:
+        if changed - self.scoring - self.modeling:
             self._model = self.statistics_ = self._precision_in_file = None
         if "roi" in changed:
             self._region_per_image = False
@@ -157,7 +157,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
     def _statistics_if_known(self) -> Samples | Moments | None:
         try:
-            return self.known_statistics("make another model")
+            return self.require_statistics("make another model")
         except InputError:
             return None
 
@@ -169,7 +169,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         Labels ``y`` are those of :meth:`Detector.fit`.
         """
         images = normal_images(images, y)
-        self._add(self._features(images, fit=True), None)
+        self._accumulate(self._features(images, fit=True), None)
         self.adapted_images_ = count_adapted(self.adapted_to, images)
         return self
 
@@ -178,7 +178,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
-        return self._add([features], None)
+        return self._accumulate([features], None)
 
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
@@ -189,7 +189,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file that does not hold what is known of them. The detector is then as it was.
         """
-        known = self.known_statistics("continue a fit")
+        known = self.require_statistics("continue a fit")
         if known is not None and self.precision_ != self.build_backbone().precision:
             warnings.warn(
                 f"images added in {self.build_backbone().precision} join those seen in {self.precision_}: a fit with "
@@ -197,7 +197,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
                 stacklevel=2,
             )
         adapted = self.adapted_images_
-        self._add(self._features(images, fit=True), known)
+        self._accumulate(self._features(images, fit=True), known)
         self.adapted_images_ = adapted + count_adapted(self.adapted_to, images)
         return self
 
@@ -208,21 +208,21 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             self._adapted_to = images_adapted_to(self.build_backbone().weights_source)
         return self._adapted_to
 
-    def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
-        embedding = self.draw_embedding() if known is None else self.embedding_
+    def _accumulate(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
+        embedding = self.make_embedding() if known is None else self.embedding_
         size = None if known is None else self.image_size_
-        normal = NormalEmbeddings(self.views_of_fit(), known, size, self._other_views, self._budget())
+        normal = TrainingEmbeddings(self.views_of_fit(), known, size, self._other_views, self._budget())
 
         def embed(some: Features, like: PatchEmbeddings | None) -> PatchEmbeddings:
             check_sigma(self.sigma, some.image_size)
-            return self.to_keep(embedding.apply(some), like)
+            return self.select_patches(embedding.apply(some), like)
 
         for features in parts:
             normal.add(features, embed)
         if normal.image_size is None:
             raise InputError("there are no images to fit on: expected at least one normal image")
         statistics = normal.statistics()
-        if isinstance(statistics, Moments) and not self.takes_moments:
+        if isinstance(statistics, Moments) and not self.supports_moments:
             raise InputError(
                 f"{self.name} needs all normal embeddings, which fit neither the memory allowed nor the disk: allow "
                 "more memory (--memory), free some disk, or fit on fewer images"
@@ -231,7 +231,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
             self._precision_in_file = None
         return self._set(statistics, embedding, normal.image_size, normal.other_views())
 
-    def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
+    def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """What is kept of the embeddings of normal images: all, unless a detector needs less.
 
         Parameters
@@ -264,7 +264,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         if self._model is None:
             if self.statistics_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
-            with arrays_up_to(largest_array(self._budget())):
+            with spill_above(largest_array(self._budget())):
                 self._model = self.fit_model(self.statistics_)
         return self._model
 
@@ -273,7 +273,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
 
         See :func:`padim_zoo.detectors.calibration.calibrate`.
         """
-        statistics = self.known_statistics("make a threshold")
+        statistics = self.require_statistics("make a threshold")
         if not isinstance(statistics, Samples):
             raise InputError(
                 "a threshold needs the samples, but there are only moments (or no fit): "
@@ -282,7 +282,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         self.check_parameters()
         passes = self.views_of_fit().augmentation.passes
         self._require_other_views()
-        with arrays_up_to(largest_array(self._budget())):
+        with spill_above(largest_array(self._budget())):
             found = calibrate(
                 lambda images: self.fit_model(Samples(statistics.embeddings.images(rows_of(images, passes)))),
                 lambda model, images: self.score_views(model, self._views_to_score(statistics.embeddings, images)),
@@ -315,7 +315,7 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         if count == 1:
             return first
         assert self._other_views is not None
-        return side_by_side(first, self._other_views.images(rows_of(images, count - 1)))
+        return interleave_views(first, self._other_views.images(rows_of(images, count - 1)))
 
     # -- predict -----------------------------------------------------------------------------------------------------
 
@@ -384,12 +384,12 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         prediction = self.score(model, embeddings)
         if len(views) > 1:
             prediction = combined(prediction, views, score_is_map_maximum=self.score_is_map_maximum)
-        if prediction.regions is not None:
-            judged: np.ndarray = np.any(prediction.regions, axis=(1, 2))
-            if not judged.all():
+        if prediction.roi_masks is not None:
+            roi_masks: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
+            if not roi_masks.all():
                 raise InputError(
-                    f"nothing of {(~judged).sum()} of {len(judged)} images is judged, the first at index "
-                    f"{judged.argmin()}: no patch of their regions of interest was among those of the fit"
+                    f"nothing of {(~roi_masks).sum()} of {len(roi_masks)} images is judged, the first at index "
+                    f"{roi_masks.argmin()}: no patch of their regions of interest was among those of the fit"
                 )
         return prediction
 
@@ -427,18 +427,18 @@ class BackboneDetector(BackboneFeatures, Generic[Model]):
         InputError
             If the file cannot be written, or the detector is not fitted or does not know its statistics.
         """
-        write_detector(path, *self.contents(resumable=resumable, dtype=dtype))
+        write_detector(path, *self.to_state(resumable=resumable, dtype=dtype))
 
-    def contents(self, *, resumable: bool = False, dtype: str = "float16") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def to_state(self, *, resumable: bool = False, dtype: str = "float16") -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays of the file that :meth:`save` writes."""
         if dtype not in MODEL_DTYPES:
             raise InputError(f"dtype is {dtype!r}: expected {' or '.join(MODEL_DTYPES)}")
         self.model_  # noqa: B018  an unfitted detector says so
-        with arrays_up_to(largest_array(self._budget())):
+        with spill_above(largest_array(self._budget())):
             arrays, own = self.model_arrays(resumable=resumable, half=dtype == "float16")
         return contents_of(self, arrays, own)
 
-    def take_over(self, *, adapted_to: frozenset[str], adapted_images: int, region_per_image: bool) -> None:
+    def set_fit_metadata(self, *, adapted_to: frozenset[str], adapted_images: int, region_per_image: bool) -> None:
         """What a file says of the fit, beside the model."""
         self._adapted_to, self.adapted_images_, self._region_per_image = adapted_to, adapted_images, region_per_image
 

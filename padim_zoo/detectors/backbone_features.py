@@ -12,11 +12,11 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device
 from padim_zoo.cache.caches import Caches
-from padim_zoo.data.augmentation import Looks, canonical_operations
+from padim_zoo.data.augmentation import ViewSet, canonical_operations
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.detectors.backbone_parameters import BackboneParameters
-from padim_zoo.detectors.cached_features import Recaller
+from padim_zoo.detectors.cached_features import CachedFeatureExtractor
 from padim_zoo.features.features import Features
 
 ACTIVATIONS = 6
@@ -26,7 +26,7 @@ ACTIVATIONS = 6
 class BackboneFeatures(BackboneParameters):
     """A detector whose features are the maps of a frozen backbone, all channels of all its layers."""
 
-    takes_any_type: ClassVar[bool] = False
+    accepts_bfloat16: ClassVar[bool] = False
     """Whether what embeds features of a batch takes them in the type of the network, and not in float32 alone."""
 
     @property
@@ -90,15 +90,17 @@ class BackboneFeatures(BackboneParameters):
         caches = Caches.of(self.cache)
         key = self._cache_key(fit=fit) if caches.features is not None and roi is None else None
         if caches.features is None or key is None:
-            for batch, regions, looks in self._batches(images, size, fit=fit, roi=roi):
-                yield from self._computed(batch, regions, looks.count, size)
+            for batch, roi_masks, view_set in self._batches(images, size, fit=fit, roi=roi):
+                yield from self._computed(batch, roi_masks, view_set.count, size)
             return
-        looks = self._looks(fit)
-        recaller = Recaller(caches.features, key, lambda batch: self._computed(batch, None, looks.count, size))
-        at_once, ahead = max(1, size // looks.count), self._decodes_ahead
-        yield from recaller.features(images, self.transform, at_once, looks, ahead=ahead, resized=caches.images)
+        view_set = self._looks(fit)
+        recaller = CachedFeatureExtractor(
+            caches.features, key, lambda batch: self._computed(batch, None, view_set.count, size)
+        )
+        at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
+        yield from recaller.features(images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images)
 
-    def _computed(self, batch: Tensor, regions: Tensor | None, count: int, size: int) -> Iterator[Features]:
+    def _computed(self, batch: Tensor, roi_masks: Tensor | None, count: int, size: int) -> Iterator[Features]:
         """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
         backbone = self.build_backbone()
         height, width = int(batch.shape[2]), int(batch.shape[3])
@@ -107,11 +109,11 @@ class BackboneFeatures(BackboneParameters):
         together = max(1, images_at_once) * count
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
-            some = None if regions is None else regions[views]
+            some = None if roi_masks is None else roi_masks[views]
             with torch.inference_mode():
                 pixels = batch[views].to(backbone.device).float().div_(255)
-                if self.takes_any_type:
-                    maps = self.kept(backbone.in_its_type(pixels), some)
+                if self.accepts_bfloat16:
+                    maps = self.kept(backbone.forward_native_dtype(pixels), some)
                 else:
                     maps = [layer.float() for layer in self.kept(backbone(pixels), some)]
             yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, some)
@@ -121,29 +123,33 @@ class BackboneFeatures(BackboneParameters):
         """Whether there is a processor to decode while the network works."""
         return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
 
-    def _looks(self, fit: bool) -> Looks:
+    def _looks(self, fit: bool) -> ViewSet:
         """The views of images of a fit, or of others."""
-        return self.views_of_fit() if fit else Looks(others=self.views_of_score()[1:])
+        return self.views_of_fit() if fit else ViewSet(others=self.views_of_score()[1:])
 
-    def _batches(self, images: Any, size: int, *, fit: bool, roi: Any) -> Iterator[tuple[Tensor, Tensor | None, Looks]]:
+    def _batches(
+        self, images: Any, size: int, *, fit: bool, roi: Any
+    ) -> Iterator[tuple[Tensor, Tensor | None, ViewSet]]:
         """Views of images, with the pixels that count; about ``size`` views at a time."""
-        looks = self._looks(fit)
+        view_set = self._looks(fit)
         own = self.region_of_interest()
         region = own if roi is None else RegionOfInterest(roi)
         if own is not None and roi is not None and own.common:
             region = RegionOfInterest.both(own, RegionOfInterest(roi))
-        at_once, kept = max(1, size // looks.count), Caches.of(self.cache).images
+        at_once, kept = max(1, size // view_set.count), Caches.of(self.cache).images
         ahead = self._decodes_ahead
-        for batch, regions in view_batches(images, self.transform, at_once, looks, roi=region, ahead=ahead, cache=kept):
-            yield batch, regions, looks
+        for batch, roi_masks in view_batches(
+            images, self.transform, at_once, view_set, roi=region, ahead=ahead, cache=kept
+        ):
+            yield batch, roi_masks, view_set
 
-    def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
+    def kept(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """What features keep of the maps of a batch: everything, unless a detector needs less.
 
         Parameters
         ----------
         maps : list of Tensor (n, C, H_l, W_l)
-        regions : Tensor (n, H, W), bool, or None
+        roi_masks : Tensor (n, H, W), bool, or None
             The pixels that count.
         """
         return maps

@@ -11,7 +11,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, warn_if_slow
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, Looks, parse_operations, views_for_scoring
+from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, ViewSet, parse_operations, views_for_scoring
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.view import View
@@ -42,7 +42,7 @@ class BackboneParameters(Detector):
     resize : int, (int, int) or None
         Length of the shorter side in pixels, or exact height and width, before the crop.
     crop : int, (int, int) or None
-        Size of the centre crop in pixels, or None for no crop.
+        Size of the center crop in pixels, or None for no crop.
     sigma : float
         Standard deviation in pixels of the Gaussian that smooths the anomaly map; 0 for none. At most the longer
         side of the transformed images.
@@ -157,7 +157,7 @@ class BackboneParameters(Detector):
         self.views_of_fit()
         self.region_of_interest()
 
-    def views_of_fit(self) -> Looks:
+    def views_of_fit(self) -> ViewSet:
         """The views of normal images: those of the passes, then those for scoring beyond the first.
 
         Raises
@@ -172,7 +172,7 @@ class BackboneParameters(Detector):
             passes = USUAL_PASSES if self.passes is None else self.passes
             check_whole_number("passes", passes, 2)
         operations = () if self.augment is None else parse_operations("augment", self.augment)
-        return Looks(Augmentation(operations, passes, self.seed), self.views_of_score()[1:])
+        return ViewSet(Augmentation(operations, passes, self.seed), self.views_of_score()[1:])
 
     def views_of_score(self) -> tuple[View, ...]:
         """The views by which an image is scored; the first is the image as it is."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from padim_zoo.cache.features import Entry, FeatureCache, Stack, entries_of
 from padim_zoo.cache.images import ImageCache
-from padim_zoo.data.augmentation import Looks
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.loading import mixed_batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.features.features import Features
@@ -19,7 +19,7 @@ from padim_zoo.features.features import Features
 _SHARE = 2
 
 
-class Recaller:
+class CachedFeatureExtractor:
     """Gives the features of images batch by batch, however many there are.
 
     Of more images than the cache has room for, the first are kept, as many as half of it takes: were all of them
@@ -45,13 +45,15 @@ class Recaller:
         images: Any,
         transform: Transform,
         batch_size: int,
-        looks: Looks,
+        view_set: ViewSet,
         *,
         ahead: bool = True,
         resized: ImageCache | None = None,
     ) -> Iterator[Features]:
         """Features of images, in order, as :func:`~padim_zoo.data.loading.view_batches` takes them."""
-        batches = mixed_batches(images, transform, batch_size, looks, ahead=ahead, cache=resized, recall=self._recall)
+        batches = mixed_batches(
+            images, transform, batch_size, view_set, ahead=ahead, cache=resized, recall=self._recall
+        )
         for batch in batches:
             parts = iter(()) if batch.pixels is None else self._kept(self._compute(batch.pixels), batch.paths)
             if all(entry is None for entry in batch.known):

@@ -26,7 +26,7 @@ SCORED_AT_ONCE = 64
 """Images of a fold whose maps are in memory together."""
 
 MOST_IMAGES_IN_SCALE = 2000
-"""Images whose pixels make the colour scale; of more, every second, third and so on is taken."""
+"""Images whose pixels make the color scale; of more, every second, third and so on is taken."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Calibration:
     folds : int
         Parts that the normal images were cut into.
     map_low, map_high : float or None
-        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a colour scale for pictures. None of a
+        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a color scale for pictures. None of a
         detector that makes no maps.
     scores : ndarray (n,), float32
         Out-of-fold score of each normal image, in the order of the fit.
@@ -147,9 +147,9 @@ def calibrate(
             if prediction.maps is not None:
                 chosen = some % every == 0
                 found = prediction.maps[chosen, ::4, ::4]
-                if prediction.regions is not None:
+                if prediction.roi_masks is not None:
                     # All pixels: of a small region every fourth of every fourth row may be none.
-                    found = prediction.maps[chosen][prediction.regions[chosen]]
+                    found = prediction.maps[chosen][prediction.roi_masks[chosen]]
                 pixels.append(found.ravel())
     low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999]).tolist() if pixels else (None, None)
     return Calibration(float(conformal_threshold(scores, rate)), float(rate), len(parts), low, high, scores)

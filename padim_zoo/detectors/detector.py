@@ -35,10 +35,10 @@ class Prediction:
     threshold : float or None
         Images whose score exceeds it are called anomalous; None when the detector has none.
     scale : (low, high) or None
-        The scores of the first and the last colour of pictures of the maps: :meth:`Detector.colour_scale`.
+        The scores of the first and the last color of pictures of the maps: :meth:`Detector.color_scale`.
     map_threshold : float or None
         Pixels whose score exceeds it lie within the boundary of such a picture.
-    regions : ndarray (N, H, W), bool, or None
+    roi_masks : ndarray (N, H, W), bool, or None
         The pixels that were judged, where there is a region of interest; elsewhere maps are 0. None where all were.
     """
 
@@ -47,7 +47,7 @@ class Prediction:
     threshold: float | None = None
     scale: Scale | None = None
     map_threshold: float | None = None
-    regions: np.ndarray | None = None
+    roi_masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -57,19 +57,19 @@ class Prediction:
         """What was said of some images, and of others, by one detector."""
         maps = [part.maps for part in parts if part.maps is not None]
         scores = np.concatenate([part.scores for part in parts])
-        regions = None
-        if maps and any(part.regions is not None for part in parts):
+        roi_masks = None
+        if maps and any(part.roi_masks is not None for part in parts):
             known = [
-                np.ones(some.shape, dtype=bool) if part.regions is None else part.regions
+                np.ones(some.shape, dtype=bool) if part.roi_masks is None else part.roi_masks
                 for some, part in zip(maps, parts, strict=True)
             ]
-            regions = np.concatenate(known)
-        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None, regions=regions)
+            roi_masks = np.concatenate(known)
+        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None, roi_masks=roi_masks)
 
     @property
     def pictured(self) -> np.ndarray | None:
         """The maps for pictures: NaN where nothing was judged."""
-        return self.maps if self.maps is None or self.regions is None else np.where(self.regions, self.maps, np.nan)
+        return self.maps if self.maps is None or self.roi_masks is None else np.where(self.roi_masks, self.maps, np.nan)
 
     def __repr__(self) -> str:
         maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"
@@ -189,7 +189,7 @@ class Detector(ScikitLearnEstimator, ABC):
         Parameters
         ----------
         images
-            As above. Samples that are labelled anomalous are left out.
+            As above. Samples that are labeled anomalous are left out.
         y : array-like (N,), optional
             Labels as scikit-learn's outlier detectors have them, 1 for normal images and -1 for anomalous ones, which
             are left out of the fit: so a cross-validation can hand over whatever falls into its folds.
@@ -200,8 +200,8 @@ class Detector(ScikitLearnEstimator, ABC):
         """Score images."""
         return self.with_scale(self.predict_features(self.extract(images)))
 
-    def colour_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
-        """What the colours of all pictures of this detector's maps rest on.
+    def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
+        """What the colors of all pictures of this detector's maps rest on.
 
         They start at the score of a typical normal pixel, or at 0 where the detector knows none, and have the
         threshold at two thirds of the way, where they turn bright.
@@ -214,7 +214,7 @@ class Detector(ScikitLearnEstimator, ABC):
         Returns
         -------
         scale : (low, high)
-            The scores of the first and the last colour.
+            The scores of the first and the last color.
         map_threshold : float
             Pixels whose score exceeds it lie within the boundary.
 
@@ -224,7 +224,7 @@ class Detector(ScikitLearnEstimator, ABC):
             If there is no threshold, or it is no higher than a typical normal pixel, or the detector makes no maps.
         """
         if not self.makes_maps:
-            raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to colour")
+            raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to color")
         limit = self.threshold_ if threshold is None else threshold
         known = self.calibration_
         normal = (None, None) if known is None else (known.map_low, known.map_high)
@@ -233,11 +233,11 @@ class Detector(ScikitLearnEstimator, ABC):
     def with_scale(self, prediction: Prediction) -> Prediction:
         """The prediction with the scale of its pictures, where there is one."""
         try:
-            scale, limit = self.colour_scale()
+            scale, limit = self.color_scale()
         except InputError:
             return prediction
         return replace(prediction, scale=scale, map_threshold=limit)
 
-    def forget(self, changed: Collection[str]) -> None:
+    def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed: here, the threshold."""
         self.calibration_ = None

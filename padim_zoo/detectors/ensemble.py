@@ -193,7 +193,7 @@ class Ensemble(Detector):
             return shares
         if self.weights == "uniform":
             return np.full(len(calibrations), 1 / len(calibrations))
-        scores = np.stack([_standardised(one, one.scores) for one in calibrations])
+        scores = np.stack([_standardized(one, one.scores) for one in calibrations])
         return least_variance_weights(scores)
 
     def predict_features(self, features: Features) -> Prediction:
@@ -219,18 +219,18 @@ class Ensemble(Detector):
             weights = self.weights_[of_maps]
             # Members without maps may have all the weight: then those with maps count alike.
             together = np.average(maps, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
-        regions = self._common_regions([prediction for prediction in predictions if prediction.maps is not None])
-        if together is not None and regions is not None:
-            together = np.where(regions, together, np.float32(0))
-        return Prediction(scores, together, self.threshold_, regions=regions)
+        roi_masks = self._common_regions([prediction for prediction in predictions if prediction.maps is not None])
+        if together is not None and roi_masks is not None:
+            together = np.where(roi_masks, together, np.float32(0))
+        return Prediction(scores, together, self.threshold_, roi_masks=roi_masks)
 
     @staticmethod
     def _common_regions(predictions: Sequence[Prediction]) -> np.ndarray | None:
         """The pixels that all members judge, in which they must agree."""
-        found = [prediction.regions for prediction in predictions if prediction.regions is not None]
+        found = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
         if not found:
             return None
-        if len(found) < len(predictions) or any(not np.array_equal(regions, found[0]) for regions in found):
+        if len(found) < len(predictions) or any(not np.array_equal(roi_masks, found[0]) for roi_masks in found):
             raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
         return found[0]
 
@@ -242,7 +242,7 @@ class Ensemble(Detector):
                 for one, of_member in zip(calibrations, scores, strict=True)
             ]
         else:
-            parts = [_standardised(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
+            parts = [_standardized(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
         together: np.ndarray = np.max(parts, axis=0) if self.rule == "max" else self.weights_ @ np.stack(parts)
         combined: np.ndarray = together.astype(np.float32)
         return combined
@@ -283,7 +283,7 @@ class Ensemble(Detector):
         arrays: dict[str, Tensor] = {}
         headers = []
         for number, member in enumerate(self.members):
-            header, parts = member.contents(resumable=resumable, dtype=dtype)
+            header, parts = member.to_state(resumable=resumable, dtype=dtype)
             headers.append(header)
             arrays |= {f"member.{number}.{name}": array for name, array in parts.items()}
         calibration = None if self.calibration_ is None else self.calibration_.to_dict()
@@ -335,7 +335,7 @@ def refuse_doubles(members: Sequence[Detector], names: Sequence[str]) -> None:
 
 
 def least_variance_weights(scores: np.ndarray) -> np.ndarray:
-    """The weights of standardised scores (M, n) whose weighted mean varies least, none negative; they sum to 1.
+    """The weights of standardized scores (M, n) whose weighted mean varies least, none negative; they sum to 1.
 
     Without the bound they are C⁻¹1 / 1ᵀC⁻¹1 of the correlation C. Members that would get a negative weight are left
     out, the worst first.
@@ -352,10 +352,10 @@ def least_variance_weights(scores: np.ndarray) -> np.ndarray:
         kept = np.delete(kept, inverse_sums.argmin())
 
 
-def _standardised(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
+def _standardized(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
     """Scores in standard deviations from the mean of the out-of-fold normal scores."""
     normal = calibration.scores.astype(np.float64)
     deviation = normal.std(ddof=1)
     # A member that is constant on normal images has no scale of its own.
-    standardised: np.ndarray = (scores - normal.mean()) / (deviation if deviation > 0 else 1.0)
-    return standardised
+    standardized: np.ndarray = (scores - normal.mean()) / (deviation if deviation > 0 else 1.0)
+    return standardized

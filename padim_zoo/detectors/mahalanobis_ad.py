@@ -20,9 +20,9 @@ from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
+from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
 from padim_zoo.features.features import Features
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, mean_that_counts
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, masked_mean
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.statistics import Moments, Samples
 
@@ -35,7 +35,7 @@ class ImageVectors:
 
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings (1, n, C_l) per layer."""
-        vectors = tuple(mean_that_counts(layer, None) for layer in features.maps)
+        vectors = tuple(masked_mean(layer, None) for layer in features.maps)
         return PatchEmbeddings.of(Features(vectors, features.image_size, features.views))
 
 
@@ -111,7 +111,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     name = "mahalanobis-ad"
     makes_maps = False
     scoring = frozenset({"threshold"})
-    modelling = frozenset({"covariance", "components", "explained"})
+    modeling = frozenset({"covariance", "components", "explained"})
 
     def __init__(
         self,
@@ -196,11 +196,11 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         """That of all detectors on a backbone, but of averaged maps."""
         return f"{super().features_key} averaged"
 
-    def kept(self, maps: list[Tensor], regions: Tensor | None) -> list[Tensor]:
+    def kept(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """Averages only, over what counts: a thousandth of the maps."""
-        return [mean_that_counts(layer, regions) for layer in maps]
+        return [masked_mean(layer, roi_masks) for layer in maps]
 
-    def draw_embedding(self) -> ImageVectors:
+    def make_embedding(self) -> ImageVectors:
         """Averages of all layers."""
         return ImageVectors()
 
@@ -213,12 +213,12 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         n, D = vectors.shape
         mean = vectors.mean(0)
         _, singular, rows = torch.linalg.svd(vectors - mean, full_matrices=False)
-        rank = min(n - 1, D) if n > 1 else 0  # centred samples have one direction less than there are of them
+        rank = min(n - 1, D) if n > 1 else 0  # centerd samples have one direction less than there are of them
         variances, directions = singular[:rank].square() / max(n - 1, 1), rows[:rank].T
         total = variances.sum()
         estimator = self.build_covariance()
-        fourth = (vectors - mean).square().sum(1).square().sum()
-        spread = Spread(n, D, total.view(1), variances.square().sum().view(1), fourth.view(1))
+        sum_fourth_powers = (vectors - mean).square().sum(1).square().sum()
+        spread = CovarianceStats(n, D, total.view(1), variances.square().sum().view(1), sum_fourth_powers.view(1))
         a, b = (coefficient[0] for coefficient in estimator.coefficients(spread))
         b = (b + estimator.epsilon).clamp_min(TINY)
         weights, rest = 1 / (a * variances + b), 1 / b
@@ -232,7 +232,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             weights = torch.where(leading, 0, weights)
         return StageGaussian(mean, directions.contiguous(), weights.double(), rest.double())
 
-    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+    def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The averages of the normal images, which every file holds."""
         return self.statistics_
 
@@ -277,7 +277,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Gaussians, and the averages of the normal images, which take less: a fit can always go on."""
-        known = self.known_statistics("save")
+        known = self.require_statistics("save")
         assert isinstance(known, Samples)
         arrays = {
             f"stage.{number}.{name}": array
@@ -291,4 +291,4 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         self.statistics_ = Samples(embeddings_of(file.arrays("samples."), file.header["grids"]))
         count = len(self.statistics_.embeddings.layers)
         self._model = tuple(StageGaussian(**file.arrays(f"stage.{number}.")) for number in range(count))
-        self.embedding_ = self.draw_embedding()
+        self.embedding_ = self.make_embedding()

@@ -115,7 +115,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     detector.image_size_ = (header["image_size"][0], header["image_size"][1])
     detector.n_images_ = header["n_images"]
     detector.restore(file)
-    detector.take_over(
+    detector.set_fit_metadata(
         adapted_to=frozenset(header.get("adapted_to", ())),
         adapted_images=header.get("adapted_images", 0),
         region_per_image=header.get("region_per_image", False),
@@ -133,10 +133,10 @@ def embeddings_of(
     layers: Mapping[str, Tensor],
     grids: Iterable[Iterable[int]],
     subset: Tensor | None = None,
-    regions: Tensor | None = None,
+    roi_masks: Tensor | None = None,
 ) -> PatchEmbeddings:
     """Embeddings from the layers that a file holds by number, of some of the patches and pixels."""
     ordered = tuple(layers[str(number)] for number in range(len(layers)))
     sizes = tuple((height, width) for height, width in grids)
     grid = max(sizes, key=lambda grid: grid[0] * grid[1])
-    return PatchEmbeddings(ordered, sizes, grid, None if subset is None else PatchSubset(grid, subset), regions)
+    return PatchEmbeddings(ordered, sizes, grid, None if subset is None else PatchSubset(grid, subset), roi_masks)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from padim_zoo.pictures.colormap import Scale, colour_table, place_on_scale
+from padim_zoo.pictures.colormap import Scale, color_table, place_on_scale
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction
@@ -23,9 +23,9 @@ SIDE = 96
 
 _CARD = (
     "display:inline-block;vertical-align:top;width:104px;margin:0 6px 8px 0;padding:4px;text-align:center;"
-    "border:2px solid {colour};border-radius:4px;font:11px/1.35 system-ui,sans-serif"
+    "border:2px solid {color};border-radius:4px;font:11px/1.35 system-ui,sans-serif"
 )
-# The colours of the frames in padim_zoo.pictures.drawing; decisions are told in words too.
+# The colors of the frames in padim_zoo.pictures.drawing; decisions are told in words too.
 _ANOMALOUS, _NORMAL, _UNDECIDED = "#c81e28", "#6ecd82", "#9aa0a8"
 
 
@@ -41,7 +41,7 @@ def to_html(prediction: Prediction) -> str:
     if prediction.maps is None:
         told.append("no anomaly maps: the detector scores whole images")
     elif prediction.scale is None:
-        told.append("no colour scale for the maps without a threshold")
+        told.append("no color scale for the maps without a threshold")
     cards = [_card(prediction, position) for position in range(min(count, MOST))]
     more = f"<div>… and {count - MOST} more</div>" if count > MOST else ""
     legend = "" if prediction.maps is None or prediction.scale is None else _legend(prediction.scale)
@@ -51,25 +51,25 @@ def to_html(prediction: Prediction) -> str:
 
 def _card(prediction: Prediction, position: int) -> str:
     anomalous = prediction.anomalous
-    colour, word = _UNDECIDED, ""
+    color, word = _UNDECIDED, ""
     if anomalous is not None:
-        colour, word = (_ANOMALOUS, "anomalous") if anomalous[position] else (_NORMAL, "normal")
+        color, word = (_ANOMALOUS, "anomalous") if anomalous[position] else (_NORMAL, "normal")
     picture = ""
     if prediction.maps is not None and prediction.scale is not None:
         anomaly_map = prediction.maps[position]
-        if prediction.regions is not None:
-            anomaly_map = np.where(prediction.regions[position], anomaly_map, np.nan)
+        if prediction.roi_masks is not None:
+            anomaly_map = np.where(prediction.roi_masks[position], anomaly_map, np.nan)
         encoded = base64.b64encode(_thumbnail(anomaly_map, prediction.scale)).decode()
         picture = f'<img alt="anomaly map {position}" src="data:image/png;base64,{encoded}" style="max-width:96px"><br>'
     words = f"#{position} · <b>{escape(f'{prediction.scores[position]:.4g}')}</b><br>{word}"
-    return f'<div style="{_CARD.format(colour=colour)}">{picture}{words}</div>'
+    return f'<div style="{_CARD.format(color=color)}">{picture}{words}</div>'
 
 
 def _thumbnail(anomaly_map: np.ndarray, scale: Scale) -> bytes:
     """A PNG with a palette: one byte a pixel. Pixels without a score are transparent."""
     position = place_on_scale(anomaly_map, scale)
     unknown = np.isnan(position)
-    # 255 of the 256 places are for colours, the last for no score.
+    # 255 of the 256 places are for colors, the last for no score.
     places = np.rint(np.where(unknown, 0.0, position) * 254).astype(np.uint8)
     places[unknown] = 255
     image = Image.fromarray(places)
@@ -77,15 +77,15 @@ def _thumbnail(anomaly_map: np.ndarray, scale: Scale) -> bytes:
     size = (max(1, round(image.width / step)), max(1, round(image.height / step)))
     image = image.resize(size, Image.Resampling.NEAREST)  # an average of places would invent scores beside NaN
     palette = Image.frombytes("P", image.size, image.tobytes())
-    colours = colour_table()[np.rint(np.linspace(0, 255, 255)).astype(int)]
-    palette.putpalette([*colours.ravel().tolist(), 128, 128, 128])
+    colors = color_table()[np.rint(np.linspace(0, 255, 255)).astype(int)]
+    palette.putpalette([*colors.ravel().tolist(), 128, 128, 128])
     buffer = io.BytesIO()
     palette.save(buffer, "PNG", optimize=True, transparency=255)
     return buffer.getvalue()
 
 
 def _legend(scale: Scale) -> str:
-    stops = ",".join("#" + bytes(colour).hex() for colour in colour_table()[::51])
+    stops = ",".join("#" + bytes(color).hex() for color in color_table()[::51])
     return (
         f'<div style="margin-bottom:6px;font-size:11px">{scale[0]:.4g} '
         f'<span style="display:inline-block;width:160px;height:9px;border-radius:2px;vertical-align:middle;'

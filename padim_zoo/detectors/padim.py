@@ -15,23 +15,23 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import Looks
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
 from padim_zoo.detectors.parameters import check_whole_number
+from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, cells_that_count
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
 from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
 from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian
-from padim_zoo.gaussians.grid_hierarchy import are_apart
+from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator
-from padim_zoo.statistics.statistics import MaskedSamples, Moments, Samples, samples_that_count
+from padim_zoo.statistics.statistics import MaskedSamples, Moments, Samples, valid_samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,7 +58,7 @@ class PaDiM(BackboneDetector[Gaussian]):
     reduce : str, optional
         ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
         to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
-    blur_edges : str
+    pad_mode : str
         How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
         ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.features.anomaly_map.EDGES`.
     weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
@@ -77,10 +77,10 @@ class PaDiM(BackboneDetector[Gaussian]):
     """
 
     name = "padim"
-    takes_moments = True
-    takes_any_type = True
-    modelling = frozenset({"estimator"})
-    scoring = frozenset({"sigma", "blur_edges"})
+    supports_moments = True
+    accepts_bfloat16 = True
+    modeling = frozenset({"estimator"})
+    scoring = frozenset({"sigma", "pad_mode"})
 
     embedding_: Reduction
     _differing_in_file = False
@@ -98,7 +98,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         resize: Size = 256,
         crop: Size = 224,
         sigma: float = 4.0,
-        blur_edges: str = "symmetric",
+        pad_mode: str = "symmetric",
         batch_size: int = 32,
         memory: int | None = None,
         cache: bool | Caches = False,
@@ -130,18 +130,18 @@ class PaDiM(BackboneDetector[Gaussian]):
         self.estimator = estimator
         self.dims = dims
         self.reduce = reduce
-        self.blur_edges = blur_edges
+        self.pad_mode = pad_mode
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
 
-    def forget(self, changed: Collection[str]) -> None:
+    def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; ``sigma``, ``blur_edges`` drop the threshold, and
+        ``batch_size``, ``memory`` and ``cache`` leave all as it is; ``sigma``, ``pad_mode`` drop the threshold, and
         ``estimator`` the Gaussians too, which are estimated anew from the statistics of the images. All others drop the
         fit, and those of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
         """
-        super().forget(changed)
+        super().reset_fit(changed)
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read.
@@ -156,8 +156,8 @@ class PaDiM(BackboneDetector[Gaussian]):
             check_whole_number("dims", self.dims, 1)
         if self.reduce is not None and self.reduce not in tuple(REDUCTIONS):
             raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
-        if self.blur_edges not in EDGES:
-            raise InputError(f"blur_edges is {self.blur_edges!r}: expected {' or '.join(EDGES)}")
+        if self.pad_mode not in EDGES:
+            raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if not isinstance(self.estimator, (str, Estimator)):
             raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
 
@@ -165,7 +165,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         """The estimator that ``estimator`` names."""
         return registry.estimators.create(self.estimator) if isinstance(self.estimator, str) else self.estimator
 
-    def draw_embedding(self) -> Reduction:
+    def make_embedding(self) -> Reduction:
         """The reduction that ``reduce``, ``dims`` and ``seed`` stand for."""
         backbone = self.build_backbone()
         dims = min(backbone.default_dims, sum(backbone.channels)) if self.dims is None else self.dims
@@ -191,7 +191,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         InputError
             If the detectors differ in more than their images, or either does not know its statistics.
         """
-        mine, theirs = self.known_statistics("merge"), other.known_statistics("merge")
+        mine, theirs = self.require_statistics("merge"), other.require_statistics("merge")
         if mine is None or theirs is None:
             raise InputError("only fitted detectors can be merged: call fit first")
         for what, ours, its in (
@@ -206,10 +206,10 @@ class PaDiM(BackboneDetector[Gaussian]):
         if isinstance(theirs, Samples):
             accumulator.add(theirs.embeddings)
             return self._set(accumulator.result(), self.reduction_, self.image_size_)
-        moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.shift)
+        moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.reference)
         return self._set(moments + theirs, self.reduction_, self.image_size_)
 
-    def adopt(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
+    def from_gaussian(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
         """Take over Gaussians that were estimated elsewhere, of a number of images that is not known.
 
         Parameters
@@ -226,7 +226,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         self.statistics_, self.calibration_, self._model = None, None, gaussian
         return self
 
-    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+    def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit.
 
         Raises
@@ -242,7 +242,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
             embeddings = self._model.samples + self._model.mean
             # A file holds the mask once, and not for each image: pixels beside it must not have part in a threshold.
-            self.statistics_ = Samples(replace(embeddings, regions=self._common_pixels(embeddings.n)))
+            self.statistics_ = Samples(replace(embeddings, roi_masks=self._common_pixels(embeddings.n)))
         if self.statistics_ is None and self._model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
@@ -256,21 +256,21 @@ class PaDiM(BackboneDetector[Gaussian]):
         if region is None or region.mask is None:
             return None
         blank = np.zeros((*region.mask.shape, 3), dtype=np.uint8)
-        _, pixels = Looks().of(blank, self.transform, region.mask)
+        _, pixels = ViewSet().of(blank, self.transform, region.mask)
         return None if pixels is None else torch.from_numpy(pixels).expand(n, -1, -1)
 
-    def _add(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
+    def _accumulate(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
         estimator = self.build_estimator()  # one that does not exist is refused before any image is read
-        super()._add(parts, known)
+        super()._accumulate(parts, known)
         statistics = self.statistics_
         assert statistics is not None
         if getattr(estimator, "alike", False) and statistics.n > statistics.D:
-            self._note_grids_apart(statistics.embeddings if isinstance(statistics, Samples) else statistics.shift)
+            self._note_grids_apart(statistics.embeddings if isinstance(statistics, Samples) else statistics.reference)
         return self
 
     def _note_grids_apart(self, embeddings: PatchEmbeddings) -> None:
         """Say where another size of images would give a smaller and faster model."""
-        if embeddings.subset is not None or embeddings.regions is not None or not are_apart(embeddings):
+        if embeddings.subset is not None or embeddings.roi_masks is not None or not grids_do_not_nest(embeddings):
             return
         step = max(self.build_backbone().strides)
         better = [str(side) for side in sorted({side // step * step for side in self.image_size_}) if side]
@@ -282,15 +282,15 @@ class PaDiM(BackboneDetector[Gaussian]):
             stacklevel=4,
         )
 
-    def to_keep(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
+    def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
         region = self.region_of_interest()
         subset = None if like is None else like.subset
         if subset is None:
             moved = any(operation.moves for operation in self.views_of_fit().augmentation.operations)
-            if like is not None or region is None or not region.common or moved or embeddings.regions is None:
+            if like is not None or region is None or not region.common or moved or embeddings.roi_masks is None:
                 return embeddings
-            counted = cells_that_count(embeddings.regions[:1], embeddings.grid)
+            counted = valid_patches(embeddings.roi_masks[:1], embeddings.grid)
             subset = PatchSubset(embeddings.grid, counted[:, 0].nonzero().flatten())
         return embeddings.within(subset)
 
@@ -299,8 +299,8 @@ class PaDiM(BackboneDetector[Gaussian]):
         estimator = self.build_estimator()
         if isinstance(statistics, Moments):
             return estimator.fit(statistics)
-        samples = samples_that_count(statistics.embeddings)
-        if isinstance(samples, MaskedSamples) and not estimator.takes_masks:
+        samples = valid_samples(statistics.embeddings)
+        if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
             raise InputError(
                 f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
                 "that differ make: use full, shrinkage, ledoit-wolf, oas, diagonal, spherical, tied or low-rank, or "
@@ -313,7 +313,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
         if isinstance(self.statistics_, Samples):
             known = self.statistics_.embeddings
-            return known.regions is not None and known.subset is None
+            return known.roi_masks is not None and known.subset is None
         return self._differing_in_file and self.statistics_ is None
 
     @property
@@ -328,21 +328,21 @@ class PaDiM(BackboneDetector[Gaussian]):
         subset, grid = model.mean.subset, embeddings.grid
         counted = embeddings.present(grid)
         if subset is None:
-            return self.predict_distances(model.squared_distances(embeddings), grid, embeddings.regions, counted)
+            return self.predict_distances(model.squared_distances(embeddings), grid, embeddings.roi_masks, counted)
         of_fit = subset.mask()[:, None].expand(-1, embeddings.n)
         squared = torch.zeros(of_fit.shape)
-        inside = replace(embeddings.within(subset), regions=None)
+        inside = replace(embeddings.within(subset), roi_masks=None)
         if inside.grids != model.mean.grids:  # Gaussians of images that differ in what counts
             inside = inside.on_one_grid()
         squared[subset.indices] = model.squared_distances(inside)
         counted = of_fit if counted is None else of_fit & counted
-        return self.predict_distances(squared, grid, embeddings.regions, counted)
+        return self.predict_distances(squared, grid, embeddings.roi_masks, counted)
 
     def predict_distances(
         self,
         squared: Tensor,
         grid: tuple[int, int],
-        regions: Tensor | None = None,
+        roi_masks: Tensor | None = None,
         counted: Tensor | None = None,
     ) -> Prediction:
         """Score images by squared distances, by whatever Gaussians.
@@ -352,15 +352,15 @@ class PaDiM(BackboneDetector[Gaussian]):
         squared : Tensor (P, N)
             Of the patches of a grid.
         grid : tuple of int
-        regions : Tensor (N, H, W), bool, optional
+        roi_masks : Tensor (N, H, W), bool, optional
             The pixels that count.
         counted : Tensor (P, N), bool, optional
             The patches that have a distance.
         """
         distances = squared.sqrt().T.reshape(-1, *grid)
         known = None if counted is None else counted.T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.blur_edges, counted=known)
-        return prediction_within(maps, threshold=self.threshold_, regions=regions, counted=known)
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=known)
+        return prediction_from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, counted=known)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -398,7 +398,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         gaussian = self.gaussian_
         arrays, header = model_to_file(gaussian, self.reduction_, half=half)
         if resumable and not isinstance(gaussian, DualGaussian):
-            known = self.known_statistics("save a resumable model")
+            known = self.require_statistics("save a resumable model")
             assert known is not None
             arrays |= statistics_to_file(known)
         return arrays, {**header, "differing": self._differing}

@@ -62,7 +62,7 @@ def statistics_to_file(known: Samples | Moments) -> dict[str, Tensor]:
     """Arrays of moments, 8·P·D² bytes."""
     moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
     arrays = {f"moments.{name}": array for name, array in moments.arrays().items()}
-    return arrays | {name: layer.clone() for name, layer in numbered("shift", moments.shift).items()}
+    return arrays | {name: layer.clone() for name, layer in numbered("shift", moments.reference).items()}
 
 
 def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Moments | None:
@@ -78,5 +78,5 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
     moments = file.arrays("moments.")
     if not moments:
         return None
-    shift = replace(embeddings_of(file.arrays("shift."), file.header["grids"]), subset=mean.subset)
-    return Moments.from_arrays(file.header["n_images"] * passes, shift, moments)
+    reference = replace(embeddings_of(file.arrays("shift."), file.header["grids"]), subset=mean.subset)
+    return Moments.from_arrays(file.header["n_images"] * passes, reference, moments)

@@ -13,12 +13,12 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.nearest_neighbors import nearest_neighbours
+from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
+from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
@@ -35,7 +35,7 @@ PROJECTED = 128
 
 @dataclass(frozen=True)
 class LocalPatches:
-    """Patches that know their neighbours (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
+    """Patches that know their n_neighbors (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class PatchCore(BackboneDetector[Tensor]):
         A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
     coreset : float
         Share of the normal patches that is kept, in (0, 1].
-    neighbours : int
+    n_neighbors : int
         Patches of the memory around the nearest one that weigh the score of the image (equation 7); 1 for no weight.
     levels : int
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
@@ -91,15 +91,15 @@ class PatchCore(BackboneDetector[Tensor]):
 
     name = "patchcore"
     score_is_map_maximum = False
-    scoring = frozenset({"sigma", "neighbours"})
-    modelling = frozenset({"coreset"})
+    scoring = frozenset({"sigma", "n_neighbors"})
+    modeling = frozenset({"coreset"})
 
     def __init__(
         self,
         backbone: str | Backbone = "builtin",
         *,
         coreset: float = 0.1,
-        neighbours: int = 9,
+        n_neighbors: int = 9,
         levels: int = 2,
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
@@ -136,7 +136,7 @@ class PatchCore(BackboneDetector[Tensor]):
             roi=roi,
         )
         self.coreset = coreset
-        self.neighbours = neighbours
+        self.n_neighbors = n_neighbors
         self.levels = levels
         self.progress: Callable[[int, int], None] | None = None
 
@@ -144,11 +144,11 @@ class PatchCore(BackboneDetector[Tensor]):
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         check_share("coreset", self.coreset)
-        check_whole_number("neighbours", self.neighbours, 1)
+        check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
-    def draw_embedding(self) -> LocalPatches:
-        """The last layers, averaged over neighbourhoods."""
+    def make_embedding(self) -> LocalPatches:
+        """The last layers, averaged over neighborhoods."""
         return LocalPatches(self.levels)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class PatchCore(BackboneDetector[Tensor]):
         self.calibration_ = None
         return self
 
-    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+    def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The samples, or None before the first fit; a model file does not hold them."""
         if self.statistics_ is None and self._model is not None:
             raise InputError(
@@ -215,27 +215,29 @@ class PatchCore(BackboneDetector[Tensor]):
     def score(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
         """Distance of each patch to the memory; the score is that of the worst patch, weighed (equations 6 and 7)."""
         (layer,) = embeddings.layers  # (P, N, D)
-        found, indices = nearest_neighbours(layer.flatten(0, 1), model)
+        found, indices = nearest_neighbors(layer.flatten(0, 1), model)
         distances, indices = found.view(layer.shape[:2]), indices.view(layer.shape[:2])
         counted = embeddings.present(embeddings.grid)
         worst = (distances if counted is None else distances.where(counted, -1.0)).argmax(0)
         images = torch.arange(embeddings.n)
         scores = distances[worst, images]
-        if self.neighbours > 1:
+        if self.n_neighbors > 1:
             scores = scores * self._weight(model, layer[worst, images], indices[worst, images], scores)
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
         known = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
         maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=known)
-        return prediction_within(maps, scores, threshold=self.threshold_, regions=embeddings.regions, counted=known)
+        return prediction_from_maps(
+            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, counted=known
+        )
 
     def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
-        """1 − exp(d*) / Σ exp(d) over the neighbourhood in the memory of the nearest patch, which is one of it.
+        """1 − exp(d*) / Σ exp(d) over the neighborhood in the memory of the nearest patch, which is one of it.
 
         Exponents are taken relative to the largest: features of some backbones have distances whose exponential is
         beyond any float.
         """
-        _, around = nearest_neighbours(model[nearest], model, self.neighbours)
+        _, around = nearest_neighbors(model[nearest], model, self.n_neighbors)
         if around.shape[1] < 2:
             return torch.ones_like(distances)
         others = torch.linalg.vector_norm(model[around] - patches[:, None], dim=2)
@@ -262,7 +264,7 @@ class PatchCore(BackboneDetector[Tensor]):
     def restore(self, file: DetectorFile) -> None:
         """Take over what :meth:`model_arrays` gave."""
         self._model = file.arrays("memory")[""]
-        self.embedding_ = self.draw_embedding()
+        self.embedding_ = self.make_embedding()
 
 
 def _patches(embeddings: PatchEmbeddings) -> Tensor:

@@ -47,7 +47,7 @@ class ScikitLearnEstimator:
         return own | nested
 
     def set_params(self, **parameters: Any) -> Self:
-        """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`forget`.
+        """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`reset_fit`.
 
         Raises
         ------
@@ -72,11 +72,11 @@ class ScikitLearnEstimator:
         for name, value in own.items():
             setattr(self, name, value)
         if changed | nested.keys():
-            self.forget(changed | nested.keys())
+            self.reset_fit(changed | nested.keys())
         return self
 
     @abstractmethod
-    def forget(self, changed: Collection[str]) -> None:
+    def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed."""
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ def labels_of(images: Any, y: Any = None) -> np.ndarray | None:
 
 
 def normal_images(images: Any, y: Any = None) -> Any:
-    """Those images that are not labelled anomalous; all of them where there are no labels.
+    """Those images that are not labeled anomalous; all of them where there are no labels.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def normal_images(images: Any, y: Any = None) -> Any:
         return images
     chosen = np.flatnonzero(labels == NORMAL)
     if not len(chosen):
-        raise InputError(f"all {len(labels)} images are labelled anomalous: expected normal images to fit on")
+        raise InputError(f"all {len(labels)} images are labeled anomalous: expected normal images to fit on")
     return images[chosen] if hasattr(images, "shape") else [images[index] for index in chosen]
 
 

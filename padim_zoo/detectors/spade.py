@@ -13,15 +13,15 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.cache.caches import Caches
-from padim_zoo.core.nearest_neighbors import nearest_neighbours
+from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_whole_number
+from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, mean_that_counts
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, masked_mean
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.statistics import Moments, Samples
 
@@ -41,7 +41,7 @@ class Pyramid:
     def apply(self, features: Features) -> PatchEmbeddings:
         """Embeddings whose last layer (1, n, C) describes whole images."""
         maps = features.maps[: self.levels]
-        image = mean_that_counts(features.maps[-1], features.regions)
+        image = masked_mean(features.maps[-1], features.roi_masks)
         return PatchEmbeddings.of(features.with_maps((*maps, image)))
 
 
@@ -57,7 +57,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
     ----------
     backbone : str or Backbone
         A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
-    neighbours : int
+    n_neighbors : int
         Normal images to compare with, k of the paper; all, where there are fewer.
     levels : int
         The first so many of the layers make the map.
@@ -73,13 +73,13 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
 
     name = "spade"
     score_is_map_maximum = False
-    scoring = frozenset({"sigma", "neighbours"})
+    scoring = frozenset({"sigma", "n_neighbors"})
 
     def __init__(
         self,
         backbone: str | Backbone = "builtin",
         *,
-        neighbours: int = 50,
+        n_neighbors: int = 50,
         levels: int = 3,
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
@@ -115,7 +115,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
             tta=tta,
             roi=roi,
         )
-        self.neighbours = neighbours
+        self.n_neighbors = n_neighbors
         self.levels = levels
 
     @classmethod
@@ -127,10 +127,10 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
-        check_whole_number("neighbours", self.neighbours, 1)
+        check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
-    def draw_embedding(self) -> Pyramid:
+    def make_embedding(self) -> Pyramid:
         """The first layers, and the average of the last."""
         return Pyramid(self.levels)
 
@@ -139,7 +139,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         assert isinstance(statistics, Samples)
         return statistics.embeddings
 
-    def known_statistics(self, purpose: str) -> Samples | None:
+    def require_statistics(self, purpose: str) -> Samples | None:
         """The gallery, or None before the first fit."""
         return None if self._model is None and self.statistics_ is None else Samples(self.model_)
 
@@ -147,7 +147,7 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
         vectors = embeddings.layers[-1][0]
         shown = ~vectors.isnan().any(1)  # a view may show nothing of what counts
-        found, nearest = nearest_neighbours(vectors.nan_to_num(), model.layers[-1][0], self.neighbours)
+        found, nearest = nearest_neighbors(vectors.nan_to_num(), model.layers[-1][0], self.n_neighbors)
         levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
         counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
         maps = torch.zeros(embeddings.n, *self.image_size_)
@@ -157,18 +157,18 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
                 positions = gallery[:, chosen].flatten(0, 1) if there is None else gallery[:, chosen][there[:, chosen]]
                 known = slice(None) if here is None else here[:, image]
                 distances = torch.zeros(len(layer))
-                distances[known] = nearest_neighbours(layer[known, image], positions)[0][:, 0]
+                distances[known] = nearest_neighbors(layer[known, image], positions)[0][:, 0]
                 maps[image] += anomaly_maps(
                     distances.view(1, *grid),
                     self.image_size_,
                     self.sigma,
                     counted=None if here is None else here[:, image].view(1, *grid),
                 )[0]
-        return prediction_within(
+        return prediction_from_maps(
             maps / len(levels),
             found.mean(1).where(shown, torch.nan),
             threshold=self.threshold_,
-            regions=embeddings.regions,
+            roi_masks=embeddings.roi_masks,
         )
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The gallery, from which a fit can always go on."""
         arrays, own = numbered("gallery", self.model_), {"grids": self.model_.grids}
-        if self.model_.regions is not None:
-            arrays["regions"] = torch.from_numpy(np.packbits(self.model_.regions.numpy(), axis=None))
+        if self.model_.roi_masks is not None:
+            arrays["regions"] = torch.from_numpy(np.packbits(self.model_.roi_masks.numpy(), axis=None))
         return arrays, own
 
     def restore(self, file: DetectorFile) -> None:
@@ -191,5 +191,5 @@ class SPADE(BackboneDetector[PatchEmbeddings]):
         if packed is not None:
             shape = (self._model.n, *self.image_size_)
             counted = np.unpackbits(packed.numpy(), count=math.prod(shape)).reshape(shape).astype(bool)
-            self._model = replace(self._model, regions=torch.from_numpy(counted))
-        self.embedding_ = self.draw_embedding()
+            self._model = replace(self._model, roi_masks=torch.from_numpy(counted))
+        self.embedding_ = self.make_embedding()

@@ -19,13 +19,13 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.judged import prediction_within
 from padim_zoo.detectors.parameters import check_share, check_whole_number
+from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.detectors.student import Recipe, train_student
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, cells_that_count
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, valid_patches
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.statistics import Moments, Samples
@@ -40,7 +40,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Pupil:
+class TrainedStudent:
     """A trained student.
 
     Attributes
@@ -58,12 +58,12 @@ class Pupil:
 
 
 @detectors.register("stfpm", source="padim_zoo", summary="A student of the features of normal images (2103.04257)")
-class STFPM(BackboneDetector[Pupil]):
+class STFPM(BackboneDetector[TrainedStudent]):
     """Student-teacher feature pyramid matching.
 
     The teacher is the frozen backbone; the student has the same architecture and learns its features of normal images
     from random weights. Where they differ the image is anomalous: the map is the product over the layers of half the
-    squared distance of the normalised features, upsampled, and its maximum is the score.
+    squared distance of the normalized features, upsampled, and its maximum is the score.
 
     Parameters
     ----------
@@ -87,13 +87,13 @@ class STFPM(BackboneDetector[Pupil]):
 
     Attributes
     ----------
-    model_ : Pupil
+    model_ : TrainedStudent
     progress : callable, optional
         Told the epoch, of how many, and its held-out loss; None by default.
     """
 
     name = "stfpm"
-    modelling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
+    modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
 
     def __init__(
@@ -177,16 +177,16 @@ class STFPM(BackboneDetector[Pupil]):
 
     def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         self.check_parameters()
-        for batch, regions, looks in self._batches(images, self.batch_size, fit=fit, roi=roi):
-            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), looks.count, regions)
+        for batch, roi_masks, view_set in self._batches(images, self.batch_size, fit=fit, roi=roi):
+            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
 
-    def draw_embedding(self) -> Pixels:
+    def make_embedding(self) -> Pixels:
         """Images as they are."""
         return Pixels()
 
     # -- fit and predict ---------------------------------------------------------------------------------------------
 
-    def fit_model(self, statistics: Samples | Moments) -> Pupil:
+    def fit_model(self, statistics: Samples | Moments) -> TrainedStudent:
         """Train a student."""
         assert isinstance(statistics, Samples)
         recipe = Recipe(
@@ -201,9 +201,9 @@ class STFPM(BackboneDetector[Pupil]):
             self.views_of_fit().augmentation.passes,
         )
         known = statistics.embeddings
-        return Pupil(*train_student(self.build_backbone(), _images(known), recipe, known.regions))
+        return TrainedStudent(*train_student(self.build_backbone(), _images(known), recipe, known.roi_masks))
 
-    def known_statistics(self, purpose: str) -> Samples | Moments | None:
+    def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""
         if self.statistics_ is None and self._model is not None:
             raise InputError(f"cannot {purpose}: the model file holds a student and not the normal images; fit again")
@@ -220,7 +220,7 @@ class STFPM(BackboneDetector[Pupil]):
         InputError
             If the detector was loaded, or there are too few held-out images for the rate.
         """
-        known = self.known_statistics("make a threshold")
+        known = self.require_statistics("make a threshold")
         if not isinstance(known, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
         self._require_other_views()
@@ -230,16 +230,16 @@ class STFPM(BackboneDetector[Pupil]):
         threshold = float(conformal_threshold(prediction.scores, rate))
         assert prediction.maps is not None
         pixels = prediction.maps[:, ::4, ::4]
-        if prediction.regions is not None:
-            pixels = prediction.maps[prediction.regions]
+        if prediction.roi_masks is not None:
+            pixels = prediction.maps[prediction.roi_masks]
         low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
         return self.keep_calibration(Calibration(threshold, float(rate), 1, low, high, prediction.scores))
 
     @torch.no_grad()
-    def score(self, model: Pupil, embeddings: PatchEmbeddings) -> Prediction:
+    def score(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of the product of the layers' distances (equations 2 and 4), and their maxima."""
         teacher, images = self.build_backbone(), _images(embeddings)
-        maps, regions = [], embeddings.regions
+        maps, roi_masks = [], embeddings.roi_masks
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             pixels = batch.to(teacher.device).float().div_(255)
@@ -247,12 +247,12 @@ class STFPM(BackboneDetector[Pupil]):
             for t, s in zip(teacher(pixels), model.network(pixels), strict=True):
                 halves = (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1) / 2
                 counted = None
-                if regions is not None:
+                if roi_masks is not None:
                     grid = (int(halves.shape[1]), int(halves.shape[2]))
-                    counted = cells_that_count(regions[start : start + self.batch_size], grid).T.reshape(-1, *grid)
+                    counted = valid_patches(roi_masks[start : start + self.batch_size], grid).T.reshape(-1, *grid)
                 product *= anomaly_maps(halves.cpu(), self.image_size_, 0.0, counted=counted)
             maps.append(product)
-        return prediction_within(torch.cat(maps), threshold=self.threshold_, regions=regions)
+        return prediction_from_maps(torch.cat(maps), threshold=self.threshold_, roi_masks=roi_masks)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -277,8 +277,8 @@ class STFPM(BackboneDetector[Pupil]):
         network = trainable_network(teacher, self.seed)
         network.load_state_dict(file.arrays("student."))
         student = frozen(network, teacher).to(teacher.device)
-        self._model = Pupil(student, file.arrays("held_out")[""], file.header["losses"])
-        self.embedding_ = self.draw_embedding()
+        self._model = TrainedStudent(student, file.arrays("held_out")[""], file.header["losses"])
+        self.embedding_ = self.make_embedding()
 
 
 def _images(embeddings: PatchEmbeddings) -> Tensor:

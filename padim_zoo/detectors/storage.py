@@ -65,7 +65,7 @@ class DetectorFile:
 
 @dataclass(frozen=True)
 class DetectorInMemory(DetectorFile):
-    """Header and arrays of a detector that are in memory, as :meth:`BackboneDetector.contents` gives them.
+    """Header and arrays of a detector that are in memory, as :meth:`BackboneDetector.to_state` gives them.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ from padim_zoo.core.checkpoint import (
 )
 from padim_zoo.core.errors import InputError
 from padim_zoo.features.features import rows_of
-from padim_zoo.features.patch_embeddings import cells_that_count
+from padim_zoo.features.patch_embeddings import valid_patches
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 LEARNING_RATE = 0.4
@@ -61,7 +61,7 @@ class _Progress:
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
-def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], regions: Tensor | None = None) -> Tensor:
+def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], roi_masks: Tensor | None = None) -> Tensor:
     """Sum over the layers of the mean over images and positions of ‖t/‖t‖ − s/‖s‖‖²; twice the paper's equation 3.
 
     Where there are regions of interest, of the mean over the positions that count.
@@ -71,16 +71,16 @@ def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], regions:
     total = torch.zeros((), device=teacher[0].device)
     for t, s in zip(teacher, student, strict=True):
         squares = (normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1)
-        if regions is None:
+        if roi_masks is None:
             total = total + squares.mean()
         else:
-            counted = cells_that_count(regions, (int(t.shape[2]), int(t.shape[3]))).T.reshape(squares.shape)
+            counted = valid_patches(roi_masks, (int(t.shape[2]), int(t.shape[3]))).T.reshape(squares.shape)
             total = total + squares[counted.to(squares.device)].mean()
     return total
 
 
 def train_student(
-    teacher: Backbone, images: Tensor, recipe: Recipe, regions: Tensor | None = None
+    teacher: Backbone, images: Tensor, recipe: Recipe, roi_masks: Tensor | None = None
 ) -> tuple[Backbone, Tensor, list[float]]:
     """Train a student on normal images, and keep the one that matches held-out images best.
 
@@ -91,7 +91,7 @@ def train_student(
         In all passes, those of one image next to each other. A student learns from all of them, and is held out whole
         images, which it has to match as they are.
     recipe : Recipe
-    regions : Tensor (n·passes, H, W), bool, optional
+    roi_masks : Tensor (n·passes, H, W), bool, optional
         The pixels that count. The losses are over these; the networks see whole images all the same, and the student's
         batch norms their statistics.
 
@@ -106,7 +106,7 @@ def train_student(
     Raises
     ------
     InputError
-        If there are fewer than two images, or the student has not learnt to match the held-out ones.
+        If there are fewer than two images, or the student has not learned to match the held-out ones.
     """
     n = len(images) // recipe.passes
     if n < 2:
@@ -119,9 +119,9 @@ def train_student(
     optimizer = torch.optim.SGD(
         network.parameters(), lr=_learning_rate(network, recipe), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    held_out_regions = None if regions is None else regions[first]
-    used_regions = None if regions is None else regions[all_views]
-    key = _key(teacher, images, recipe, regions)
+    held_out_regions = None if roi_masks is None else roi_masks[first]
+    used_regions = None if roi_masks is None else roi_masks[all_views]
+    key = _key(teacher, images, recipe, roi_masks)
     progress = _resume(recipe.checkpoint, key, network, optimizer) or _Progress(
         initial=_held_out_loss(teacher, network, images[first], recipe.batch_size, held_out_regions)
     )
@@ -155,16 +155,16 @@ def _learning_rate(network: nn.Module, recipe: Recipe) -> float:
     return LEARNING_RATE if has_norms else LEARNING_RATE_WITHOUT_NORMS
 
 
-def _normalised(teacher: Backbone, images: Tensor) -> Tensor:
+def _normalized(teacher: Backbone, images: Tensor) -> Tensor:
     mean, std = (torch.tensor(values, device=teacher.device).view(1, 3, 1, 1) for values in (teacher.mean, teacher.std))
     pixels = images.to(teacher.device).float().div_(255)
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def _batches(images: Tensor, regions: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _batches(images: Tensor, roi_masks: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
-        yield images[rows], None if regions is None else regions[rows]
+        yield images[rows], None if roi_masks is None else roi_masks[rows]
 
 
 def _epoch(
@@ -174,15 +174,15 @@ def _epoch(
     images: Tensor,
     recipe: Recipe,
     epoch: int,
-    regions: Tensor | None,
+    roi_masks: Tensor | None,
 ) -> None:
     """One pass over the images, in an order by the seed and the number of the epoch: a resumed one is the same."""
     network.train()
     order = torch.from_numpy(np.random.default_rng((recipe.seed, epoch)).permutation(len(images)))
-    shuffled = None if regions is None else regions[order]
+    shuffled = None if roi_masks is None else roi_masks[order]
     for batch, counted in _batches(images[order], shuffled, recipe.batch_size):
         known = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(known, network(_normalised(teacher, batch)), counted)
+        loss = matching_loss(known, network(_normalized(teacher, batch)), counted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -190,13 +190,13 @@ def _epoch(
 
 @torch.no_grad()
 def _held_out_loss(
-    teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int, regions: Tensor | None
+    teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int, roi_masks: Tensor | None
 ) -> float:
     network.eval()
     total = 0.0
-    for batch, counted in _batches(images, regions, batch_size):
+    for batch, counted in _batches(images, roi_masks, batch_size):
         known = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(known, network(_normalised(teacher, batch)), counted)
+        loss = matching_loss(known, network(_normalized(teacher, batch)), counted)
         total += float(loss) * len(batch)
     return total / len(images)
 
@@ -204,10 +204,10 @@ def _held_out_loss(
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def _key(teacher: Backbone, images: Tensor, recipe: Recipe, regions: Tensor | None) -> str:
+def _key(teacher: Backbone, images: Tensor, recipe: Recipe, roi_masks: Tensor | None) -> str:
     """What a training must agree in to be gone on with; not the number of epochs, which may be raised."""
     settings = [recipe.learning_rate, recipe.batch_size, recipe.held_out, recipe.seed]
-    seen = hash_of({"": images} if regions is None else {"": images, "regions": regions})
+    seen = hash_of({"": images} if roi_masks is None else {"": images, "regions": roi_masks})
     return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {seen}"
 
 

@@ -9,11 +9,11 @@ import torch
 
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.judged import prediction_within
+from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
-def side_by_side(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:
+def interleave_views(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:
     """Embeddings of N images as they are, and of V further views of each, with all views of one next to each other.
 
     Parameters
@@ -50,12 +50,12 @@ def combined(prediction: Prediction, views: Sequence[View], *, score_is_map_maxi
     if prediction.maps is None:
         return Prediction(scores, None, prediction.threshold)
     of_views = torch.from_numpy(prediction.maps.reshape(-1, len(views), *prediction.maps.shape[1:]))
-    regions = None
-    if prediction.regions is not None:
-        regions = torch.from_numpy(prediction.regions.reshape(-1, len(views), *prediction.regions.shape[1:]))
-    return prediction_within(
-        mean_of_views(of_views, views, regions),
+    roi_masks = None
+    if prediction.roi_masks is not None:
+        roi_masks = torch.from_numpy(prediction.roi_masks.reshape(-1, len(views), *prediction.roi_masks.shape[1:]))
+    return prediction_from_maps(
+        mean_of_views(of_views, views, roi_masks),
         None if score_is_map_maximum else torch.from_numpy(scores),
         threshold=prediction.threshold,
-        regions=None if regions is None else regions[:, 0],
+        roi_masks=None if roi_masks is None else roi_masks[:, 0],
     )

@@ -8,7 +8,7 @@ What folds and estimators have in common is made once per block of patches, and 
   in :class:`~padim_zoo.gaussians.gaussian.DualGaussian`.
 * With more images, the sums of products of all of them, less those of the images held out.
 
-Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorisation and a triangular solve per
+Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorization and a triangular solve per
 fold and patch; one eigendecomposition for all of them would cost as much as five of those.
 """
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.parallel import map_blocks
-from padim_zoo.estimators.linear_shrinkage import TINY, LinearShrinkage, Spread
+from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
@@ -127,12 +127,12 @@ def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solv
         mean_norm = with_mean.mean(1, keepdim=True)
         squares = gram_norms[:, split.fit] - 2 * with_mean + mean_norm
         kernel = _contrasts(_contrasts(own).mT) / divisor
-        spread = Spread(
+        spread = CovarianceStats(
             m,
             y.D,
             trace=squares.sum(1) / divisor,
             squared_norm=kernel.square().sum((1, 2)),
-            fourth=squares.square().sum(1),
+            sum_fourth_powers=squares.square().sum(1),
         )
         products = torch.cat([cross[:, split.fit], rows[:, :, split.held_out]], 2)
         norms = torch.cat([test_norms, gram_norms[:, split.held_out]], 1) - 2 * products.mean(1) + mean_norm
@@ -160,12 +160,12 @@ def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _So
         scatter = second - held_out.mT @ held_out - m * mean[:, :, None] * mean[:, None, :]
         covariance = scatter / max(m - 1, 1)
         squares = norms - 2 * (normal @ mean[:, :, None]).squeeze(2) + mean.square().sum(1, keepdim=True)
-        spread = Spread(
+        spread = CovarianceStats(
             m,
             y.D,
             trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
             squared_norm=covariance.square().sum((1, 2)),
-            fourth=squares[:, split.fit].square().sum(1),
+            sum_fourth_powers=squares[:, split.fit].square().sum(1),
         )
         deviations = (torch.cat([test, held_out], 1) - mean[:, None]).mT
         return [
@@ -176,7 +176,7 @@ def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _So
     return solve
 
 
-def _coefficients(estimator: LinearShrinkage, spread: Spread) -> tuple[Tensor, Tensor]:
+def _coefficients(estimator: LinearShrinkage, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
     a, b = estimator.coefficients(spread)
     return a, (b + estimator.epsilon).clamp_min(TINY)
 

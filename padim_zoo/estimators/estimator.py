@@ -31,7 +31,7 @@ class Estimator(ABC):
         If ``epsilon`` is negative or not a number.
     """
 
-    takes_masks: ClassVar[bool] = False
+    supports_missing_patches: ClassVar[bool] = False
     """Whether it asks statistics for ``count(patches)``, and so may be given samples that some images lack."""
 
     def __init__(self, epsilon: float = EPSILON) -> None:

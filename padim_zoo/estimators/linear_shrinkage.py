@@ -38,7 +38,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Spread:
+class CovarianceStats:
     """What shrinkage needs to know of p patches.
 
     Attributes
@@ -51,7 +51,7 @@ class Spread:
         tr(S).
     squared_norm : Tensor (p,), float64
         ‖S‖², the sum of the squared entries of S.
-    fourth : Tensor (p,), float64
+    sum_fourth_powers : Tensor (p,), float64
         Σᵢ ‖xᵢ − x̄‖⁴ over the n samples.
     """
 
@@ -59,7 +59,7 @@ class Spread:
     D: int
     trace: Tensor
     squared_norm: Tensor
-    fourth: Tensor
+    sum_fourth_powers: Tensor
 
     @property
     def biased(self) -> float | Tensor:
@@ -70,19 +70,23 @@ class Spread:
 class LinearShrinkage(Estimator):
     """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
 
-    takes_masks = True
-    alike: ClassVar[bool] = False
+    supports_missing_patches = True
+    same_shrinkage_everywhere: ClassVar[bool] = False
     """Whether a is 1 and b is 0 at every patch: then patches that share a position share its covariance."""
 
     @abstractmethod
-    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
+    def coefficients(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
         """The coefficients a and b of each patch, (p,) float64, without epsilon."""
 
     def fit(self, statistics: Statistics) -> Gaussian:
         """Fit in the dual form when there are no more images than channels, else in the nested or the primal form."""
         if isinstance(statistics, Samples) and statistics.n <= statistics.D:
             return self._fit_dual(statistics)
-        if self.alike and statistics.mean.subset is None and isinstance(statistics.count(slice(0, 1)), int):
+        if (
+            self.same_shrinkage_everywhere
+            and statistics.mean.subset is None
+            and isinstance(statistics.count(slice(0, 1)), int)
+        ):
             nested = levels(statistics.mean)
             fitted = fit_nested(statistics, nested, max(self.epsilon, TINY), PRIMAL_CONDITION) if nested[1:] else None
             if fitted is not None:
@@ -97,39 +101,39 @@ class LinearShrinkage(Estimator):
         return PrimalGaussian(statistics.mean, factor)
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
-        centred = samples.centred()
+        centerd = samples.centerd()
         whitener, (s, b) = _as_precise_as_needed(
-            lambda patches, limit: self._dual(centred, samples.count(patches), patches, limit),
+            lambda patches, limit: self._dual(centerd, samples.count(patches), patches, limit),
             DUAL_CONDITION,
             samples.P,
             8 * samples.n * (4 * samples.n + samples.D),
         )
-        return DualGaussian(samples.mean, centred, whitener, s, b)
+        return DualGaussian(samples.mean, centerd, whitener, s, b)
 
-    def _regularised(self, spread: Spread) -> tuple[Tensor, Tensor]:
+    def _regularised(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
         a, b = self.coefficients(spread)
         return a, (b + self.epsilon).clamp_min(TINY)
 
     def _dual(
-        self, centred: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
+        self, centerd: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Samples that are absent at a patch are rows of zeros there, which change no product.
         freedom = divisor(n)
-        kernel = centred.inner_products(centred, patches, torch.float64) / per_patch(freedom, 3)
+        kernel = centerd.inner_products(centerd, patches, torch.float64) / per_patch(freedom, 3)
         squares = kernel.diagonal(dim1=1, dim2=2)
         a, b = self._regularised(
-            Spread(
+            CovarianceStats(
                 n,
-                centred.D,
+                centerd.D,
                 trace=squares.sum(1),
                 squared_norm=kernel.square().sum((1, 2)),
-                fourth=(squares * per_patch(freedom, 2)).square().sum(1),
+                sum_fourth_powers=(squares * per_patch(freedom, 2)).square().sum(1),
             )
         )
         kernel *= a[:, None, None]
         squares += b[:, None]
         if not isinstance(n, Tensor):
-            # Centred samples sum to zero, and so do products with them: of the factor along (1, …, 1) nothing is ever
+            # Centerd samples sum to zero, and so do products with them: of the factor along (1, …, 1) nothing is ever
             # used but the rounding errors that it multiplies, by 1/√b. There the kernel may be anything.
             kernel += (squares.mean(1) / n)[:, None, None]
         factor = whitening_factor(kernel)
@@ -142,12 +146,12 @@ class LinearShrinkage(Estimator):
         n = statistics.count(patches)
         covariance = statistics.scatter(patches) / per_patch(divisor(n), 3)
         a, b = self._regularised(
-            Spread(
+            CovarianceStats(
                 n,
                 statistics.D,
                 trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
                 squared_norm=covariance.square().sum((1, 2)),
-                fourth=statistics.fourth(patches),
+                sum_fourth_powers=statistics.sum_fourth_powers(patches),
             )
         )
         if float((a * covariance.diagonal(dim1=1, dim2=2).sum(1) / b).max()) > limit:
@@ -185,9 +189,9 @@ def _as_precise_as_needed(
 class Full(LinearShrinkage):
     """Σ = S + εI, PaDiM's own (arXiv 2011.08785, equation 1)."""
 
-    alike = True
+    same_shrinkage_everywhere = True
 
-    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
+    def coefficients(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
         return torch.ones_like(spread.trace), torch.zeros_like(spread.trace)
 
 
@@ -195,10 +199,10 @@ class _TowardsSphere(LinearShrinkage):
     """Σ = (1 − ρ)·Sₙ + ρ·tr(Sₙ)/D·I + εI with Sₙ the maximum-likelihood covariance and ρ chosen per patch."""
 
     @abstractmethod
-    def shrinkage(self, spread: Spread) -> Tensor:
+    def shrinkage(self, spread: CovarianceStats) -> Tensor:
         """ρ of each patch, (p,), in [0, 1]."""
 
-    def coefficients(self, spread: Spread) -> tuple[Tensor, Tensor]:
+    def coefficients(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
         rho = self.shrinkage(spread)
         return (1 - rho) * spread.biased, rho * spread.biased * spread.trace / spread.D
 
@@ -225,21 +229,21 @@ class Shrinkage(_TowardsSphere):
             raise InputError(f"the shrinkage rho is {rho!r}: expected a number from 0 to 1, e.g. shrinkage(0.1)")
         self.rho = float(rho)
 
-    def shrinkage(self, spread: Spread) -> Tensor:
+    def shrinkage(self, spread: CovarianceStats) -> Tensor:
         return torch.full_like(spread.trace, self.rho)
 
 
 class LedoitWolf(_TowardsSphere):
     """ρ by Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices" (2004)."""
 
-    def shrinkage(self, spread: Spread) -> Tensor:
+    def shrinkage(self, spread: CovarianceStats) -> Tensor:
         n, D = spread.n, spread.D
         if D == 1:
             return torch.zeros_like(spread.trace)
         trace = spread.trace * spread.biased
         squared_norm = spread.squared_norm * spread.biased**2
         distance = squared_norm - trace**2 / D  # D·δ², how far S is from the sphere
-        error = torch.minimum((spread.fourth / n - squared_norm) / n, distance)  # D·β², how far S is from Σ
+        error = torch.minimum((spread.sum_fourth_powers / n - squared_norm) / n, distance)  # D·β², how far S is from Σ
         return torch.where(error > 0, error / distance, torch.zeros_like(error))
 
 
@@ -249,7 +253,7 @@ class OAS(_TowardsSphere):
     As in scikit-learn, the terms in 2/D of the equation are left out.
     """
 
-    def shrinkage(self, spread: Spread) -> Tensor:
+    def shrinkage(self, spread: CovarianceStats) -> Tensor:
         n, D = spread.n, spread.D
         if D == 1:
             return torch.zeros_like(spread.trace)

@@ -32,7 +32,7 @@ class LowRank(Estimator):
         If ``k`` is not a positive integer.
     """
 
-    takes_masks = True
+    supports_missing_patches = True
 
     def __init__(self, k: int = 20, epsilon: float = EPSILON) -> None:
         super().__init__(epsilon)

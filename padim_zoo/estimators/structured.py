@@ -16,7 +16,7 @@ from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
 class Diagonal(Estimator):
     """Σ = diag(S) + εI: the variance of each channel, divisor n − 1; correlations are ignored."""
 
-    takes_masks = True
+    supports_missing_patches = True
 
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
@@ -42,7 +42,7 @@ class Spherical(Diagonal):
 class Tied(Estimator):
     """Σ = mean over patches of S, + εI: a mean per patch, one covariance for all (linear discriminant analysis)."""
 
-    takes_masks = True
+    supports_missing_patches = True
 
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D

@@ -95,8 +95,8 @@ def plain_factor(gaussian: DualGaussian) -> Tensor:
     samples, D = gaussian.samples, gaussian.mean.D
 
     def block(part: slice) -> tuple[Tensor]:
-        centred = samples.at(torch.arange(gaussian.mean.P)[part]).double()
-        covariance = (centred.mT @ centred) * gaussian.s[part][:, None, None]
+        centerd = samples.at(torch.arange(gaussian.mean.P)[part]).double()
+        covariance = (centerd.mT @ centerd) * gaussian.s[part][:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[part][:, None])
         return (whitening_factor(covariance).float(),)
 

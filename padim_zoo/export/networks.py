@@ -14,7 +14,7 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.nearest_neighbors import nearest_neighbours
+from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD, StageGaussian
@@ -67,7 +67,7 @@ class ExportableNetwork(nn.Module):
 
 
 class FeatureMaps(nn.Module):
-    """A backbone's forward without its safeguards: normalisation, and the network in its own precision."""
+    """A backbone's forward without its safeguards: normalization, and the network in its own precision."""
 
     scale: Tensor
     shift: Tensor
@@ -160,7 +160,7 @@ class PaDiMHead(nn.Module):
             self.register_buffer(f"mean{number}", layer.float())
         self.distances = distances_of(gaussian)
         self.grid = gaussian.mean.grid
-        self.to_maps = AnomalyMaps(self.grid, detector.image_size_, detector.sigma, detector.blur_edges)
+        self.to_maps = AnomalyMaps(self.grid, detector.image_size_, detector.sigma, detector.pad_mode)
 
     def forward(self, images: Tensor) -> Found:
         """Of images in [0, 1]."""
@@ -176,7 +176,7 @@ class PatchCoreHead(nn.Module):
 
     memory: Tensor
     shifted: Tensor
-    centre: Tensor
+    center: Tensor
     norms: Tensor
     around: Tensor | None
 
@@ -189,18 +189,18 @@ class PatchCoreHead(nn.Module):
         self.grid = int(example.shape[2]), int(example.shape[3])
         self.to_maps = AnomalyMaps(self.grid, detector.image_size_, detector.sigma)
         # A common shift changes no distance, and products of small numbers lose fewer digits.
-        centre = memory.mean(0)
+        center = memory.mean(0)
         self.register_buffer("memory", memory)
-        self.register_buffer("centre", centre)
-        self.register_buffer("shifted", (memory - centre).T.contiguous())
-        self.register_buffer("norms", (memory - centre).square().sum(1))
-        around = nearest_neighbours(memory, memory, detector.neighbours)[1] if detector.neighbours > 1 else None
+        self.register_buffer("center", center)
+        self.register_buffer("shifted", (memory - center).T.contiguous())
+        self.register_buffer("norms", (memory - center).square().sum(1))
+        around = nearest_neighbors(memory, memory, detector.n_neighbors)[1] if detector.n_neighbors > 1 else None
         self.register_buffer("around", around if around is not None and around.shape[1] > 1 else None)
 
     def forward(self, images: Tensor) -> Found:
         """Of images in [0, 1]."""
         patches = local_patches(self.features(images)[-self.levels :]).flatten(2).transpose(-1, -2)  # (N, P, D)
-        nearest = (self.norms - 2 * ((patches - self.centre) @ self.shifted)).argmin(2)
+        nearest = (self.norms - 2 * ((patches - self.center) @ self.shifted)).argmin(2)
         # Distances by products lose digits where points are close: the one that counts is taken from the difference.
         positions, channels = self.grid[0] * self.grid[1], self.memory.shape[1]
         found = self.memory.index_select(0, nearest.reshape(-1)).reshape(-1, positions, channels)
@@ -252,7 +252,7 @@ class _Stage(nn.Module):
 
 
 class STFPMHead(nn.Module):
-    """The product over the layers of half the squared distance of normalised features, and its maximum."""
+    """The product over the layers of half the squared distance of normalized features, and its maximum."""
 
     def __init__(self, detector: STFPM, features: FeatureMaps) -> None:
         super().__init__()

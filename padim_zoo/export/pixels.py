@@ -20,7 +20,7 @@ HALF = POINT // 2
 def pillow_coefficients(pixels: int, resized: int) -> np.ndarray:
     """Pillow's antialiased bilinear resize of one axis of uint8 images.
 
-    A triangle as wide as the scale, cut at the edges and normalised.
+    A triangle as wide as the scale, cut at the edges and normalized.
 
     Returns
     -------
@@ -31,9 +31,9 @@ def pillow_coefficients(pixels: int, resized: int) -> np.ndarray:
     support = max(scale, 1.0)
     matrix = np.zeros((resized, pixels), dtype=np.int64)
     for row in range(resized):
-        centre = (row + 0.5) * scale
-        first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), pixels)
-        weights = np.maximum(0, 1 - np.abs((np.arange(first, last) - centre + 0.5) / support))
+        center = (row + 0.5) * scale
+        first, last = max(int(center - support + 0.5), 0), min(int(center + support + 0.5), pixels)
+        weights = np.maximum(0, 1 - np.abs((np.arange(first, last) - center + 0.5) / support))
         matrix[row, first:last] = weights / weights.sum() * 2**POINT + 0.5
     return matrix
 

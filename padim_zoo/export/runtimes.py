@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from padim_zoo.core.errors import InputError, MissingExtraError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
@@ -190,7 +190,7 @@ _KINDS = {"an ONNX": ("an ONNX model", "binary data"), "an OpenVINO": ("XML",), 
 
 def _refusal(path: Path, of: str, error: Exception | str) -> InputError:
     """The error for a file that is none ``of`` a runtime, or is broken."""
-    kind = file_kind(path)
+    kind = file_type(path)
     if kind not in _KINDS[of]:
         return InputError(f"{path} is {kind}: expected {of} file that padim-zoo export wrote")
     reason = " ".join(_FROM_THE_RUNTIME.sub("", str(error)).split()).rstrip(".!") or type(error).__name__
@@ -223,7 +223,7 @@ class ExportedModel:
             raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(SESSIONS)}")
         if not path.is_file():
             raise InputError(f"{path} is not a file: expected one that padim-zoo export wrote")
-        if file_kind(path) == "a safetensors file":
+        if file_type(path) == "a safetensors file":
             raise InputError(
                 f"{path} is a safetensors file, as saved detectors are, which {runtime} does not run: export it first, "
                 f"padim-zoo export {path} --format {runtime}"
@@ -252,8 +252,8 @@ class ExportedModel:
         found = self.session.run(np.stack(batch))
         return Scored(found["scores"], found.get("maps"))
 
-    def colour_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
-        """As of a detector: what the colours of pictures rest on."""
+    def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
+        """As of a detector: what the colors of pictures rest on."""
         limit = self.threshold_ if threshold is None else threshold
         return scale_of_maps(limit, tuple(self.metadata["map_scale"]), self.metadata["score_is_map_maximum"])
 

@@ -25,7 +25,7 @@ EDGES = ("symmetric", "reflect")
 
 
 def bilinear_matrix(patches: int, pixels: int) -> np.ndarray:
-    """Bilinear interpolation of one axis, half-pixel centres, edges held.
+    """Bilinear interpolation of one axis, half-pixel centers, edges held.
 
     Returns
     -------

@@ -21,19 +21,19 @@ class Features:
     ----------
     maps : tuple of Tensor
         One tensor (N·V, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution. The views of one image
-        lie next to each other. On the way to a detector that says ``takes_any_type`` they may be in bfloat16.
+        lie next to each other. On the way to a detector that says ``accepts_bfloat16`` they may be in bfloat16.
     image_size : tuple of int
         Height and width in pixels of the images after the transform: the size of an anomaly map.
     views : int
         V: the image as it is, and other views of it, where a detector asks for some.
-    regions : Tensor (N·V, H, W), bool, or None
+    roi_masks : Tensor (N·V, H, W), bool, or None
         The pixels of each view that count; None where all do.
     """
 
     maps: tuple[Tensor, ...]
     image_size: tuple[int, int]
     views: int = 1
-    regions: Tensor | None = None
+    roi_masks: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.maps[0].shape[0]) // self.views
@@ -64,10 +64,10 @@ class Features:
         return self._rows(torch.from_numpy(rows_of(np.arange(len(self)), self.views, views)), len(views))
 
     def _rows(self, rows: slice | Tensor, views: int) -> Features:
-        regions = None if self.regions is None else self.regions[rows]
-        if regions is not None and bool(regions.all()):
-            regions = None
-        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, regions)
+        roi_masks = None if self.roi_masks is None else self.roi_masks[rows]
+        if roi_masks is not None and bool(roi_masks.all()):
+            roi_masks = None
+        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, roi_masks)
 
     def select(self, channels: Sequence[Sequence[int] | np.ndarray]) -> Features:
         """The given channels of each layer."""
@@ -80,7 +80,7 @@ class Features:
 
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
-        return Features(maps, self.image_size, self.views, self.regions)
+        return Features(maps, self.image_size, self.views, self.roi_masks)
 
     def widened(self) -> Features:
         """The same maps in float32."""
@@ -106,13 +106,13 @@ def rows_of(images: np.ndarray, views: int, chosen: Sequence[int] | None = None)
 
 
 def _all_regions(parts: Sequence[Features]) -> Tensor | None:
-    if all(part.regions is None for part in parts):
+    if all(part.roi_masks is None for part in parts):
         return None
     return torch.cat(
         [
             torch.ones(part.maps[0].shape[0], *part.image_size, dtype=torch.bool)
-            if part.regions is None
-            else part.regions
+            if part.roi_masks is None
+            else part.roi_masks
             for part in parts
         ]
     )

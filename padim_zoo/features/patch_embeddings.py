@@ -1,6 +1,6 @@
 """Patch embeddings (PaDiM §III-A): the channels of every layer, on the grid of the finest one.
 
-The layers are never upsampled as a whole. Nearest-neighbour upsampling repeats values, so the embedding of a patch is
+The layers are never upsampled as a whole. Nearest-neighbor upsampling repeats values, so the embedding of a patch is
 gathered from the layers' own grids when it is wanted, and what is linear in the layers (means, norms, Gram matrices)
 is computed once per position of each layer.
 """
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.core.spill import filled
+from padim_zoo.core.spill import build_array
 from padim_zoo.features.features import Features, widened
 
 
 @lru_cache(maxsize=64)
 def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
-    """For each patch of the finest grid, the flat index of its nearest neighbour on ``grid``.
+    """For each patch of the finest grid, the flat index of its nearest neighbor on ``grid``.
 
     The rule is that of ``torch.nn.functional.interpolate(mode="nearest")``: ``floor(position * size / finest size)``.
 
@@ -34,12 +34,12 @@ def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
     return (rows[:, None] * grid[1] + columns[None, :]).flatten()
 
 
-def cells_that_count(regions: Tensor, grid: tuple[int, int]) -> Tensor:
+def valid_patches(roi_masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Which cells of a grid hold any pixel that counts, so that every such pixel is judged by its own cell.
 
     Parameters
     ----------
-    regions : Tensor (n, H, W), bool
+    roi_masks : Tensor (n, H, W), bool
     grid : tuple of int
         Height h and width w of the grid, at most H and W.
 
@@ -47,29 +47,29 @@ def cells_that_count(regions: Tensor, grid: tuple[int, int]) -> Tensor:
     -------
     Tensor (h·w, n), bool
     """
-    n, height, width = regions.shape
-    count = torch.zeros(n, grid[0], width).index_add_(1, _cell_of_pixels(height, grid[0]), regions.float())
+    n, height, width = roi_masks.shape
+    count = torch.zeros(n, grid[0], width).index_add_(1, _cell_of_pixels(height, grid[0]), roi_masks.float())
     count = torch.zeros(n, *grid).index_add_(2, _cell_of_pixels(width, grid[1]), count)
     return (count > 0).flatten(1).T
 
 
-def mean_that_counts(maps: Tensor, regions: Tensor | None) -> Tensor:
+def masked_mean(maps: Tensor, roi_masks: Tensor | None) -> Tensor:
     """The mean (N, C, 1, 1) of feature maps (N, C, h, w) over the cells that count; NaN where none does."""
-    if regions is None:
+    if roi_masks is None:
         return maps.mean((2, 3), keepdim=True)
     grid = (int(maps.shape[2]), int(maps.shape[3]))
-    counted = cells_that_count(regions, grid).T.reshape(-1, 1, *grid).to(maps)
+    counted = valid_patches(roi_masks, grid).T.reshape(-1, 1, *grid).to(maps)
     return (maps * counted).sum((2, 3), keepdim=True) / counted.sum((2, 3), keepdim=True)
 
 
-def pixels_of_cells(cells: Tensor, image_size: tuple[int, int]) -> Tensor:
+def upsample_mask(cells: Tensor, image_size: tuple[int, int]) -> Tensor:
     """The pixels (n, H, W) of cells (n, h, w): the same value at all pixels of a cell."""
     rows, columns = (_cell_of_pixels(*sizes) for sizes in zip(image_size, cells.shape[1:], strict=True))
     return cells[:, rows][:, :, columns]
 
 
 def _cell_of_pixels(pixels: int, cells: int) -> Tensor:
-    """The cell of one axis that the centre of each pixel lies in."""
+    """The cell of one axis that the center of each pixel lies in."""
     return (2 * torch.arange(pixels) + 1) * cells // (2 * pixels)
 
 
@@ -117,7 +117,7 @@ class PatchEmbeddings:
     subset : PatchSubset, optional
         The patches that these are the embeddings of, if not all of the grid: layers hold the positions that they lie
         on, and no others.
-    regions : Tensor (n, H, W), bool, or None
+    roi_masks : Tensor (n, H, W), bool, or None
         The pixels of each image that count; None where all do.
     """
 
@@ -125,14 +125,14 @@ class PatchEmbeddings:
     grids: tuple[tuple[int, int], ...]
     grid: tuple[int, int]
     subset: PatchSubset | None = None
-    regions: Tensor | None = None
+    roi_masks: Tensor | None = None
 
     @classmethod
     def of(cls, features: Features) -> PatchEmbeddings:
         """The embeddings of images whose channels are already selected."""
         layers = tuple(widened(layer.flatten(2).permute(2, 0, 1).contiguous()) for layer in features.maps)
         grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
-        return cls(layers, features.grids, grid, regions=features.regions)
+        return cls(layers, features.grids, grid, roi_masks=features.roi_masks)
 
     @property
     def n(self) -> int:
@@ -171,14 +171,14 @@ class PatchEmbeddings:
 
         def images(layer: Tensor) -> Tensor:
             shape = (layer.shape[0], len(chosen), layer.shape[2])
-            return filled(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
+            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
 
-        regions = None if self.regions is None else self.regions[chosen]
-        return replace(self, layers=tuple(images(layer) for layer in self.layers), regions=regions)
+        roi_masks = None if self.roi_masks is None else self.roi_masks[chosen]
+        return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks)
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
         """Which positions of a grid count in which image, (positions, n); None where all do in all of them."""
-        return None if self.regions is None else cells_that_count(self.regions, grid)
+        return None if self.roi_masks is None else valid_patches(self.roi_masks, grid)
 
     def within(self, subset: PatchSubset) -> PatchEmbeddings:
         """The embeddings of some of the patches, in no more memory than these take."""
@@ -189,7 +189,7 @@ class PatchEmbeddings:
         def used(layer: Tensor, grid: tuple[int, int]) -> Tensor:
             positions, _ = subset.on(grid)
             shape = (len(positions), layer.shape[1], layer.shape[2])
-            return filled(shape, layer.dtype, lambda rows: layer[positions[rows]])
+            return build_array(shape, layer.dtype, lambda rows: layer[positions[rows]])
 
         layers = tuple(used(layer, grid) for layer, grid in zip(self.layers, self.grids, strict=True))
         return replace(self, layers=layers, subset=subset)
@@ -197,7 +197,7 @@ class PatchEmbeddings:
     def on_one_grid(self) -> PatchEmbeddings:
         """The same embeddings as a single layer, which repeats what coarse layers hold once."""
         shape = (self.P, self.n, self.D)
-        layer = filled(shape, self.layers[0].dtype, lambda patches: self[patches])
+        layer = build_array(shape, self.layers[0].dtype, lambda patches: self[patches])
         return replace(self, layers=(layer,), grids=(self.grid,))
 
     @staticmethod
@@ -206,25 +206,27 @@ class PatchEmbeddings:
 
         def joined(layers: Sequence[Tensor]) -> Tensor:
             shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
-            return filled(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
+            return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
         layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
-        known = [part.regions for part in parts if part.regions is not None]
-        regions = None
+        known = [part.roi_masks for part in parts if part.roi_masks is not None]
+        roi_masks = None
         if known:
-            regions = torch.cat(
+            roi_masks = torch.cat(
                 [
-                    torch.ones(part.n, *known[0].shape[1:], dtype=torch.bool) if part.regions is None else part.regions
+                    torch.ones(part.n, *known[0].shape[1:], dtype=torch.bool)
+                    if part.roi_masks is None
+                    else part.roi_masks
                     for part in parts
                 ]
             )
-        return replace(parts[0], layers=layers, regions=regions)
+        return replace(parts[0], layers=layers, roi_masks=roi_masks)
 
     def mean(self) -> PatchEmbeddings:
         """The mean over the images, as the embeddings of one image."""
 
         def mean(layer: Tensor) -> Tensor:
-            return filled(
+            return build_array(
                 (layer.shape[0], 1, layer.shape[2]),
                 torch.float32,
                 lambda rows: layer[rows].mean(1, keepdim=True, dtype=torch.float64).float(),
@@ -286,7 +288,7 @@ class PatchEmbeddings:
         def combined(mine: Tensor, theirs: Tensor) -> Tensor:
             shape = (mine.shape[0], max(mine.shape[1], theirs.shape[1]), mine.shape[2])
             dtype = torch.promote_types(mine.dtype, theirs.dtype)
-            return filled(shape, dtype, lambda rows: operation(mine[rows], theirs[rows]))
+            return build_array(shape, dtype, lambda rows: operation(mine[rows], theirs[rows]))
 
         return self._like(tuple(combined(*pair) for pair in zip(self.layers, other.layers, strict=True)))
 
@@ -298,7 +300,7 @@ def _positions(at: Tensor, patches: slice | Tensor) -> tuple[slice | Tensor, Ten
     """The positions of a layer that some patches lie on, and for each patch, which of them is its own."""
     wanted = at[patches]
     if isinstance(patches, slice):
-        # Neighbouring patches lie on neighbouring positions: a slice of a layer is not copied.
+        # Neighboring patches lie on neighboring positions: a slice of a layer is not copied.
         first = int(wanted.min())
         return slice(first, int(wanted.max()) + 1), wanted - first
     positions, inverse = torch.unique(wanted, return_inverse=True)

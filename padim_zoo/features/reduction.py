@@ -84,7 +84,7 @@ class SemiOrthogonal(Reduction):
     def draw(cls, channels: Sequence[int], dims: int, seed: int) -> SemiOrthogonal:
         """Draw a projection of all channels to ``dims`` dimensions."""
         q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((sum(channels), dims)))
-        # The signs make the factorisation unique, and with it the distribution uniform.
+        # The signs make the factorization unique, and with it the distribution uniform.
         return cls(torch.from_numpy(q * np.sign(np.diagonal(r))).float())
 
     def apply(self, features: Features) -> PatchEmbeddings:
@@ -97,7 +97,7 @@ class SemiOrthogonal(Reduction):
             projected = layer.flatten(2).permute(2, 0, 1).float() @ rows
             total = total + projected[nearest_positions(own, grid)]
             start += layer.shape[1]
-        return PatchEmbeddings((total,), (grid,), grid, regions=features.regions)
+        return PatchEmbeddings((total,), (grid,), grid, roi_masks=features.roi_masks)
 
     def arrays(self) -> dict[str, Tensor]:
         return {"matrix": self.matrix}

@@ -23,20 +23,20 @@ class Adaptation:
     state : dict of str to Tensor
         Its tensors under the names of a weights file.
     used, held_out : ndarray of int64
-        Indices of the images that were learnt from, and of those that were not.
-    story : dict
+        Indices of the images that were learned from, and of those that were not.
+    report : dict
         What was done and how it went, in JSON's types.
     """
 
     state: dict[str, Tensor]
     used: np.ndarray
     held_out: np.ndarray
-    story: dict[str, Any]
+    report: dict[str, Any]
 
     @property
     def seen(self) -> np.ndarray:
         """Indices of the images that had a part in it: held-out ones too where these chose the epoch."""
-        return np.union1d(self.used, self.held_out) if "best_epoch" in self.story else self.used
+        return np.union1d(self.used, self.held_out) if "best_epoch" in self.report else self.used
 
 
 def hold_out(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

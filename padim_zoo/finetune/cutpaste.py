@@ -25,7 +25,7 @@ JITTER = 0.1
 """Greatest change of brightness, contrast, saturation and hue of a pasted piece."""
 
 VISIBLE = 12
-"""Grey levels, of 255, that some colour of a pixel must change by to be seen."""
+"""Gray levels, of 255, that some color of a pixel must change by to be seen."""
 
 ALTERED_SHARE = 0.25
 """A position of a layer is altered if more than this share of its pixels is, and normal if none is."""
@@ -46,7 +46,7 @@ class Pasted(NamedTuple):
 
 
 def cutpaste(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) -> Pasted:
-    """Cut out a rectangle of random size and shape, change its colours a little, paste it at a random place.
+    """Cut out a rectangle of random size and shape, change its colors a little, paste it at a random place.
 
     Parameters
     ----------
@@ -138,5 +138,5 @@ def _jittered(piece: Tensor, rng: np.random.Generator, jitter: float) -> Tensor:
     piece = transforms.adjust_brightness(piece, brightness)
     piece = transforms.adjust_contrast(piece, contrast)
     piece = transforms.adjust_saturation(piece, saturation)
-    coloured: Tensor = transforms.adjust_hue(piece, hue)
-    return coloured
+    colored: Tensor = transforms.adjust_hue(piece, hue)
+    return colored

@@ -1,7 +1,7 @@
 """Directions of a backbone's features that tell pasted pieces from the variation of normal images.
 
 PaDiM measures how far a patch is from the normal ones in units of how these vary at that position. So a direction of
-feature space is worth the more, the more a defect changes it and the less normal images differ in it: the generalised
+feature space is worth the more, the more a defect changes it and the less normal images differ in it: the generalized
 eigenvectors of two second moments, as in linear discriminant analysis (Fisher 1936). Both can be had from normal
 images: the variation as it is, the defects by CutPaste. There is nothing to train; it takes a few forward passes.
 
@@ -40,7 +40,7 @@ class DiscriminantRecipe:
     pieces : int
         How many times each image gets a piece pasted.
     held_out : float
-        Share of the images that nothing is learnt from.
+        Share of the images that nothing is learned from.
     seed : int
         Of the pieces, and of the images held out.
     report : callable, optional
@@ -71,7 +71,7 @@ class DiscriminantRecipe:
         return {name: value for name, value in vars(self).items() if name != "report"}
 
 
-def discriminate(backbone: Backbone, images: Tensor, recipe: DiscriminantRecipe) -> Adaptation:
+def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRecipe) -> Adaptation:
     """Weights that project each layer of a backbone to its discriminants.
 
     Parameters
@@ -114,8 +114,8 @@ def discriminate(backbone: Backbone, images: Tensor, recipe: DiscriminantRecipe)
         weight, bias, found = change.discriminants(recipe.components)
         state |= named(name, weight, bias)
         shares[name] = [round(share, 4) for share in found]
-    story = {"method": "discriminants", "settings": recipe.settings(), "shares": shares}
-    return Adaptation(state, used, held_out, story)
+    report = {"method": "discriminants", "settings": recipe.settings(), "shares": shares}
+    return Adaptation(state, used, held_out, report)
 
 
 def _tell(recipe: DiscriminantRecipe, done: int, total: int) -> None:

@@ -30,7 +30,7 @@ TRIES = 8
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """Figures of PaDiM on the drawn defects; NaN where no defect could be seen."""
 
     pixel_auroc: float
@@ -43,13 +43,13 @@ class Comparison:
 
     Attributes
     ----------
-    before, after : Judgement
+    before, after : Judgment
     defects : int
         How many were drawn.
     """
 
-    before: Judgement
-    after: Judgement
+    before: Judgment
+    after: Judgment
     defects: int
 
     @property
@@ -79,7 +79,7 @@ def judge(
     """
     spoilt, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
     if not masks:
-        nothing = Judgement(float("nan"), float("nan"))
+        nothing = Judgment(float("nan"), float("nan"))
         return Comparison(nothing, nothing, 0)
     normal = _pixels(images[torch.from_numpy(used[:MOST_NORMAL])])
     found = []
@@ -88,7 +88,7 @@ def judge(
         prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(spoilt)
         labels = np.ones(len(spoilt), dtype=np.int64)
         values = evaluate(labels, prediction.scores, prediction.maps, masks).values
-        found.append(Judgement(float(values["pixel_auroc"]), float(values["aupro"])))
+        found.append(Judgment(float(values["pixel_auroc"]), float(values["aupro"])))
     return Comparison(found[0], found[1], len(masks))
 
 

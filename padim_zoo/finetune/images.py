@@ -35,13 +35,13 @@ def load_images(paths: Sequence[Path], transform: Transform, memory: int | None 
     InputError
         If there is no image, one cannot be read, two differ in size, or they fit neither memory nor disk.
     """
-    whole, filled = None, 0
-    with arrays.arrays_up_to(free_memory() // 2 if memory is None else memory):
+    whole, build_array = None, 0
+    with arrays.spill_above(free_memory() // 2 if memory is None else memory):
         for batch in batches(paths, transform, _BATCH):
             if whole is None:
                 whole = arrays.empty(len(paths), *batch.shape[1:], dtype=batch.dtype)
-            whole[filled : filled + len(batch)] = batch
-            filled += len(batch)
+            whole[build_array : build_array + len(batch)] = batch
+            build_array += len(batch)
             arrays.release()
     if whole is None:
         raise InputError("no images were given: expected normal images")

@@ -13,7 +13,7 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.finetune.adaptation import Adaptation
-from padim_zoo.finetune.discriminants import DiscriminantRecipe, discriminate
+from padim_zoo.finetune.discriminants import DiscriminantRecipe, fit_discriminants
 from padim_zoo.finetune.pretext import PRETEXTS
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
@@ -71,9 +71,9 @@ def make_recipe(
 
 
 def adapt(backbone: Backbone, images: Tensor, recipe: DiscriminantRecipe | TrainingRecipe) -> Adaptation:
-    """Adapt a backbone to normal images (n, 3, H, W), uint8: :func:`discriminate` or :func:`train`."""
+    """Adapt a backbone to normal images (n, 3, H, W), uint8: :func:`fit_discriminants` or :func:`train`."""
     if isinstance(recipe, DiscriminantRecipe):
-        return discriminate(backbone, images, recipe)
+        return fit_discriminants(backbone, images, recipe)
     return train(backbone, images, recipe)
 
 

@@ -20,7 +20,7 @@ class Pretext(nn.Module, ABC):
     Attributes
     ----------
     chance : float
-        What :meth:`judge` gives as accuracy to a network that has learnt nothing.
+        What :meth:`judge` gives as accuracy to a network that has learned nothing.
     """
 
     name: ClassVar[str]
@@ -73,7 +73,7 @@ class WhichImage(Pretext):
 
     def judge(self, maps: Sequence[Tensor], truth: Tensor) -> tuple[Tensor, Tensor]:
         """Cross entropy, and the share of the examples that are told right."""
-        answers = self.head(torch.cat([_normalised(layer).mean((2, 3)) for layer in maps], 1))
+        answers = self.head(torch.cat([_normalized(layer).mean((2, 3)) for layer in maps], 1))
         return cross_entropy(answers, truth), (answers.argmax(1) == truth).float().mean()
 
 
@@ -102,7 +102,7 @@ class WhichPatch(Pretext):
         for head, layer in zip(self.heads, maps, strict=True):
             changed = share_altered(truth, layer)
             altered, normal = changed > ALTERED_SHARE, changed == 0
-            answers = head(_normalised(layer))[:, 0]
+            answers = head(_normalized(layer))[:, 0]
             loss = binary_cross_entropy_with_logits(answers, altered.float(), reduction="none")
             right = ((answers > 0) == altered).float()
             for kind in (altered, normal):
@@ -112,7 +112,7 @@ class WhichPatch(Pretext):
         return torch.stack(losses).mean(), torch.stack(accuracies).mean()
 
 
-def _normalised(layer: Tensor) -> Tensor:
+def _normalized(layer: Tensor) -> Tensor:
     """A layer of unit mean square, so that one learning rate suits the heads of all layers and networks."""
     return layer / layer.detach().square().mean().sqrt().clamp_min(1e-12)
 

@@ -29,7 +29,7 @@ HEAD_LEARNING_RATE = 1e-3
 """Of the head, which starts from random weights, where that of the network is not larger."""
 WEIGHT_DECAY = 1e-4
 LEARNT = 0.1
-"""A network has learnt nothing whose accuracy on held-out images is not better than chance by this."""
+"""A network has learned nothing whose accuracy on held-out images is not better than chance by this."""
 HELD_OUT_ROUNDS = 4
 """How many examples are made of each held-out image."""
 
@@ -135,7 +135,7 @@ def train(backbone: Backbone, images: Tensor, recipe: TrainingRecipe) -> Adaptat
     Raises
     ------
     InputError
-        If the settings make no sense, there are too few images, the backbone cannot be trained, or nothing was learnt.
+        If the settings make no sense, there are too few images, the backbone cannot be trained, or nothing was learned.
     """
     recipe.check()
     training = _Training(backbone, images, recipe)
@@ -198,13 +198,13 @@ class _Training:
         loss, accuracy = progress.losses[progress.best_epoch], progress.accuracies[progress.best_epoch]
         chance = self.pretext.chance
         if progress.best_epoch == 0 or not accuracy > chance + LEARNT:
-            lost = "diverged" if not math.isfinite(progress.losses[-1]) else "not learnt"
+            lost = "diverged" if not math.isfinite(progress.losses[-1]) else "not learned"
             raise InputError(
                 f"the training has {lost}: on {len(self.held_out)} held-out images the accuracy is {accuracy:.2f} at "
                 f"best (chance {chance:.2f}) and the loss {loss:.3g}, {progress.losses[0]:.3g} before; nothing is "
                 "written; try another learning rate, more epochs or more images"
             )
-        story = {
+        report = {
             "method": self.recipe.pretext,
             "settings": self.recipe.settings(),
             "best_epoch": progress.best_epoch,
@@ -212,7 +212,7 @@ class _Training:
             "accuracies": progress.accuracies,
             "chance": chance,
         }
-        return Adaptation(self.best, self.used, self.held_out, story)
+        return Adaptation(self.best, self.used, self.held_out, report)
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -252,10 +252,10 @@ class _Training:
         made = [self.pretext.examples(self.images[int(index)], rng) for index in indices]
         pixels = torch.cat([images for images, _ in made]).to(self.backbone.device).float().div_(255)
         truth = torch.cat([truth for _, truth in made]).to(self.backbone.device)
-        normalised = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        normalized = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         kind, dtype = self.backbone.device.type, PRECISIONS[self.recipe.precision]
         with torch.autocast(kind, dtype, enabled=dtype is not torch.float32):
-            maps = self.network(normalised)
+            maps = self.network(normalized)
         return self.pretext.judge([layer.float() for layer in maps], truth)
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def write_weights(
         "source": Path(backbone.weights_source).name,
         "source_hash": backbone.weights_hash,
         "weights_hash": hash_of(adaptation.state),
-        **adaptation.story,
+        **adaptation.report,
         "precision": backbone.precision,
         "transform": transform.to_dict(),
         "images": len(adaptation.used),

@@ -4,7 +4,7 @@
 form      what it stores                                         squared distance of δ
 ========  =====================================================  ===============================
 primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
-dual      the n centred samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
+dual      the n centerd samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
 low-rank  orthonormal V (D×k), w (k) and b with                  ‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b
           Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b
@@ -201,7 +201,7 @@ class DualGaussian(PatchwiseGaussian):
     ----------
     mean : PatchEmbeddings
     samples : PatchEmbeddings
-        A: the n centred samples.
+        A: the n centerd samples.
     whitener : Triangles or PackedTriangles
         T, n × n at each patch, upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
     s, b : Tensor
@@ -358,7 +358,7 @@ def _bytes_of(arrays: Iterable[Tensor]) -> int:
 
 
 def whitening_factor(covariance: Tensor) -> Tensor:
-    """F with F Fᵀ = Σ⁻¹ by Cholesky factorisation.
+    """F with F Fᵀ = Σ⁻¹ by Cholesky factorization.
 
     Batched LU (``torch.linalg.inv``, ``solve``) is avoided throughout: with two or more threads it can hang on matrices
     larger than about 200×200 (pytorch issues 141358 and 142815).

@@ -64,7 +64,7 @@ def levels(mean: PatchEmbeddings) -> list[Level]:
     return found
 
 
-def are_apart(embeddings: PatchEmbeddings) -> bool:
+def grids_do_not_nest(embeddings: PatchEmbeddings) -> bool:
     """Whether layers have different grids that do not nest."""
     return len({embeddings.grids[layer] for layer in used(embeddings)}) > 1 and not levels(embeddings)
 

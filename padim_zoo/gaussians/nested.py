@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from padim_zoo.core.spill import filled
+from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
-from padim_zoo.gaussians.nested_columns import IMAGES_AT_ONCE, Cells, apart, side_by_side
+from padim_zoo.gaussians.nested_columns import IMAGES_AT_ONCE, Cells, split_columns, stack_columns
 from padim_zoo.gaussians.packed_triangular import distance_error
 from padim_zoo.statistics.statistics import Statistics
 
@@ -87,7 +87,7 @@ class NestedGaussian(Gaussian):
         def all_of(number: int, level: Level) -> Tensor:
             positions = torch.arange(len(level.first))
             shape = (len(positions), len(level.dims), level.own)
-            return filled(shape, torch.float32, lambda rows: self.columns(number, positions[rows]))
+            return build_array(shape, torch.float32, lambda rows: self.columns(number, positions[rows]))
 
         return tuple(all_of(number, level) for number, level in enumerate(self.levels))
 
@@ -170,7 +170,7 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
 
         Σ = [A B; Bᵀ C],   F = [G  −G V E; 0  E]   with   E Eᵀ = (C − VᵀV)⁻¹.
 
-    So only C − VᵀV, as large as the level has channels of its own, is factorised at each of its positions.
+    So only C − VᵀV, as large as the level has channels of its own, is factorized at each of its positions.
 
     Parameters
     ----------
@@ -201,8 +201,8 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
                 found.append(factor.float())
             else:
                 # Positions inside one coarser position share G: their columns are multiplied side by side.
-                projected = coarser.mT @ side_by_side(common, count)
-                shared, explained = (apart(each, count) for each in (coarser @ projected, projected))
+                projected = coarser.mT @ stack_columns(common, count)
+                shared, explained = (split_columns(each, count) for each in (coarser @ projected, projected))
                 factor = whitening_factor(own - explained.mT @ explained)
                 last = torch.cat([-shared @ factor, factor], 1)
                 found.append(last.float())
@@ -213,10 +213,10 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
         return found
 
     sizes = list(zip(cells.inside, nested, strict=True))
-    factorised = sum(inside * len(level.dims) ** 2 for inside, level in sizes[:-1])
+    factorized = sum(inside * len(level.dims) ** 2 for inside, level in sizes[:-1])
     images = min(statistics.n, IMAGES_AT_ONCE)
     rest = sum(inside * level.own * (4 * len(level.dims) + 2 * images) for inside, level in sizes)
-    working = 8 * (4 * factorised + rest)
+    working = 8 * (4 * factorized + rest)
     if working > _LARGEST_CELL_BYTES:
         return None
     try:

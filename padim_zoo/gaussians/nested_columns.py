@@ -91,7 +91,7 @@ class Cells:
         for level, rows in enumerate(self._rows):
             weights = columns[-1][:, rows]
             for at in range(len(columns) - 2, level - 1, -1):
-                weights = torch.cat([columns[at][:, rows], side_by_side(weights, self.children[at + 1])], 2)
+                weights = torch.cat([columns[at][:, rows], stack_columns(weights, self.children[at + 1])], 2)
             found.append(weights.contiguous())
         return found
 
@@ -142,7 +142,7 @@ class Cells:
             # Samples of a coarser position are multiplied with those of all inside it, and not repeated for each.
             counts = [self.inside[level] // inside for inside in self.inside[: level + 1]]
             products = [
-                apart(theirs.mT @ side_by_side(samples[-1], count), count)
+                split_columns(theirs.mT @ stack_columns(samples[-1], count), count)
                 for theirs, count in zip(samples, counts, strict=True)
             ]
             found.append(torch.cat(products, 1))
@@ -202,14 +202,14 @@ class Cells:
         )
 
 
-def side_by_side(matrices: Tensor, count: int) -> Tensor:
+def stack_columns(matrices: Tensor, count: int) -> Tensor:
     """Every ``count`` matrices of (slots, rows, columns) as one, (slots / count, rows, count · columns)."""
     slots, rows, columns = matrices.shape
     return matrices.view(slots // count, count, rows, columns).transpose(1, 2).flatten(2)
 
 
-def apart(matrices: Tensor, count: int) -> Tensor:
-    """:func:`side_by_side` undone."""
+def split_columns(matrices: Tensor, count: int) -> Tensor:
+    """:func:`stack_columns` undone."""
     cells, rows, columns = matrices.shape
     return matrices.view(cells, rows, count, columns // count).transpose(1, 2).flatten(0, 1)
 

@@ -135,13 +135,13 @@ class PackedTriangles:
         rows, columns = torch.triu_indices(n, n)
         dtype = torch.float32 if self.scale is not None else self.values.dtype
 
-        def filled(part: slice) -> tuple[Tensor, ...]:
+        def build_array(part: slice) -> tuple[Tensor, ...]:
             values = self.values[part].to(dtype)
             block = torch.zeros(len(values), n, n, dtype=dtype)
             block[:, rows, columns] = values if self.scale is None else values * self.scale[part][:, columns]
             return column_blocks(block)
 
-        return Triangles(map_blocks(filled, len(self.values), 12 * n * n))
+        return Triangles(map_blocks(build_array, len(self.values), 12 * n * n))
 
 
 def packed_bytes(patches: int, n: int, dtype: torch.dtype) -> int:

@@ -12,8 +12,8 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from padim_zoo.core.errors import InputError
-from padim_zoo.importers.foreign_model import ForeignModel
-from padim_zoo.importers.inert_pickle import Inert
+from padim_zoo.importers.imported_model import ForeignModel
+from padim_zoo.importers.stub_pickle import Stub
 
 EPSILON = 0.01001
 """What anomalib adds to the diagonal of a covariance: 0.01, and 1e-5 once more before it inverts it."""
@@ -24,7 +24,7 @@ _DEFAULT_SIZE = (256, 256)
 
 def is_anomalib(content: Any) -> bool:
     """Whether what a file holds is a checkpoint or an export of anomalib."""
-    return isinstance(content, Mapping) and ("state_dict" in content or isinstance(content.get("model"), Inert))
+    return isinstance(content, Mapping) and ("state_dict" in content or isinstance(content.get("model"), Stub))
 
 
 def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
@@ -38,7 +38,7 @@ def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
     if "state_dict" in content:
         state, settings = content["state_dict"], content.get("hyper_parameters", {})
         transform = content.get("anomalib_pre_processor_config", {}).get("transform")
-        if transform is None and isinstance(settings.get("pre_processor"), Inert):  # before anomalib 2.7
+        if transform is None and isinstance(settings.get("pre_processor"), Stub):  # before anomalib 2.7
             transform = _attributes(settings["pre_processor"]).get("transform")
     else:
         module = content["model"]
@@ -68,7 +68,7 @@ def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
         is_inverse=True,
         resize=resize,
         crop=crop,
-        blur_edges="reflect",
+        pad_mode="reflect",
         sigma=_sigma(state.get("model.anomaly_map_generator.blur.kernel"), path),
         estimator=f"full({EPSILON})",
         weights=network,
@@ -81,8 +81,8 @@ def _sigma(kernel: Tensor | None, path: Path) -> float:
     if kernel is None:
         return 4.0
     row = kernel.double().sum((0, 1, 2))
-    centre = len(row) // 2
-    ratio = float(row[centre + 1] / row[centre])
+    center = len(row) // 2
+    ratio = float(row[center + 1] / row[center])
     sigma = round(math.sqrt(-1 / (2 * math.log(ratio))), 4) if 0 < ratio < 1 else 0.0
     if len(row) != 2 * int(4 * sigma + 0.5) + 1:
         raise InputError(f"{path} blurs its maps with a kernel of {len(row)} pixels, which is not cut at 4 sigma")
@@ -115,7 +115,7 @@ def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
         elif kind == "Normalize":
             if not _close(options["mean"], IMAGENET_MEAN) or not _close(options["std"], IMAGENET_STD):
                 raise InputError(
-                    f"{path} normalises images by mean {options['mean']} and std {options['std']}: expected ImageNet's"
+                    f"{path} normalizes images by mean {options['mean']} and std {options['std']}: expected ImageNet's"
                 )
         elif kind not in ("ToImage", "ToDtype", "ToTensor", "Identity"):
             raise InputError(f"{path} transforms images by {kind}: expected Resize, CenterCrop and Normalize only")
@@ -126,7 +126,7 @@ def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
 
 def _steps(transform: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """Names and settings of the steps of a transform, a description or stand-ins of torchvision's objects."""
-    if isinstance(transform, Inert):
+    if isinstance(transform, Stub):
         kind, options = transform.global_name.rpartition(".")[2], _attributes(transform)
     else:
         kind, options = transform["class_path"].rpartition(".")[2], transform["init_args"]
@@ -149,26 +149,26 @@ def _threshold_note(state: Mapping[str, Any]) -> list[str]:
     if threshold is None or not math.isfinite(float(threshold)):
         return []
     return [
-        f"anomalib's threshold, chosen on its validation images, was {float(threshold):.6g} before its normalisation "
+        f"anomalib's threshold, chosen on its validation images, was {float(threshold):.6g} before its normalization "
         f"of scores: padim-zoo predict --threshold {float(threshold):.6g}"
     ]
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
     """The attributes of a module's stand-in, its submodules among them."""
-    state = thing.state if isinstance(thing, Inert) and isinstance(thing.state, dict) else {}
+    state = thing.state if isinstance(thing, Stub) and isinstance(thing.state, dict) else {}
     modules = state.get("_modules")
     return {**state, **(modules if isinstance(modules, Mapping) else {})}
 
 
-def _child(module: Inert, name: str) -> Any:
+def _child(module: Stub, name: str) -> Any:
     return _attributes(module).get(name)
 
 
-def _tensors(module: Inert, prefix: str = "") -> list[tuple[str, Tensor]]:
+def _tensors(module: Stub, prefix: str = "") -> list[tuple[str, Tensor]]:
     """All parameters and buffers of a module's stand-in, named as ``state_dict`` names them."""
     found: list[tuple[str, Tensor]] = []
-    if not isinstance(module, Inert) or not isinstance(module.state, dict):
+    if not isinstance(module, Stub) or not isinstance(module.state, dict):
         return found
     for group in ("_parameters", "_buffers"):
         tensors = module.state.get(group) or {}

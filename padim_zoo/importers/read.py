@@ -11,9 +11,9 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Size
 from padim_zoo.importers.anomalib import is_anomalib, read_anomalib
-from padim_zoo.importers.foreign_model import ForeignModel
-from padim_zoo.importers.inert_pickle import read_pickle, read_torch_file
+from padim_zoo.importers.imported_model import ForeignModel
 from padim_zoo.importers.statistics_files import read_anodet, read_channels, read_first_implementation
+from padim_zoo.importers.stub_pickle import read_pickle, read_torch_file
 from padim_zoo.importers.wrapped import WrappedDetector, is_wrapped, read_wrapped
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 PICKLES = (".pkl", ".pickle")
 
 
-def of_the_source() -> Size:
+def FROM_FILE() -> Size:
     """Stands for the size that the program in question uses, where None means no resize or no crop."""
     return None
 
@@ -33,8 +33,8 @@ def read_model(
     weights: str | None = None,
     layers: Sequence[str] | None = None,
     channels: str | Path | None = None,
-    resize: Any = of_the_source,
-    crop: Any = of_the_source,
+    resize: Any = FROM_FILE,
+    crop: Any = FROM_FILE,
     trust_pickle: bool = False,
 ) -> ForeignModel | WrappedDetector:
     """The PaDiM that another program saved.
@@ -94,9 +94,9 @@ def read_model(
         if backbone is not None or layers is not None or channels is not None:
             raise InputError(f"{files[0]} says itself what its backbone, layers and channels are: leave them out")
         model = _read(read_anomalib, content, files[0])
-        if resize is not of_the_source:
+        if resize is not FROM_FILE:
             model.resize = resize
-        if crop is not of_the_source:
+        if crop is not FROM_FILE:
             model.crop = crop
     if weights is not None:
         model.weights = weights

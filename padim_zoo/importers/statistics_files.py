@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 from padim_zoo.data.transform import Size
-from padim_zoo.importers.foreign_model import ForeignModel
+from padim_zoo.importers.imported_model import ForeignModel
 
 _TOTAL = {"resnet18": 448, "wide_resnet50_2": 1792}
 _BY_DIMS = {100: "resnet18", 550: "wide_resnet50_2"}
@@ -30,7 +30,7 @@ _SEED = 1024
 
 def read_anodet(mean: Any, matrix: Any, paths: Sequence[Path], **asked: Any) -> ForeignModel:
     """The model of two tensors that anodet saved."""
-    model = _model("anodet", mean, matrix, paths, is_inverse=True, blur_edges="reflect", size=(224, 224), **asked)
+    model = _model("anodet", mean, matrix, paths, is_inverse=True, pad_mode="reflect", size=(224, 224), **asked)
     if model.backbone == "wide_resnet50_2":
         model.notes.append(
             "anodet takes torchvision's second weights of wide_resnet50_2, and the default here is the first: if the "
@@ -49,7 +49,7 @@ def read_first_implementation(content: Any, path: Path, **asked: Any) -> Foreign
         content[1],
         [path, path],
         is_inverse=False,
-        blur_edges="symmetric",
+        pad_mode="symmetric",
         size=(256, 224),
         **asked,
     )
@@ -67,7 +67,7 @@ def _model(
     paths: Sequence[Path],
     *,
     is_inverse: bool,
-    blur_edges: str,
+    pad_mode: str,
     size: tuple[int, int],
     backbone: str | None,
     layers: tuple[str, ...] | None,
@@ -102,7 +102,7 @@ def _model(
         is_inverse,
         resize=size[0] if callable(resize) else resize,
         crop=size[1] if callable(crop) else crop,
-        blur_edges=blur_edges,
+        pad_mode=pad_mode,
         notes=notes,
     )
 
@@ -151,7 +151,7 @@ def read_channels(path: Path) -> Tensor:
     InputError
         If it is none, or does not hold whole numbers.
     """
-    from padim_zoo.importers.inert_pickle import read_torch_file
+    from padim_zoo.importers.stub_pickle import read_torch_file
 
     if not path.is_file():
         raise InputError(f"--channels {path} does not exist: expected a .pt, .npy or .json file of channel indices")
@@ -167,7 +167,7 @@ def read_channels(path: Path) -> Tensor:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"--channels {path} is {file_kind(path)}: expected channel indices in a .pt, .npy or .json file that is "
+            f"--channels {path} is {file_type(path)}: expected channel indices in a .pt, .npy or .json file that is "
             "what its suffix says"
         ) from None
     if not isinstance(content, Tensor) or content.is_floating_point() or content.ndim != 1 or not len(content):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, paired_difference
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.decisions import realised
-from padim_zoo.metrics.evaluation import Figures, evaluate
+from padim_zoo.metrics.decisions import rates_at_threshold
+from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
 from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, detection_curve, f1_max, precision_curve, rank
 from padim_zoo.metrics.region_overlap import aupro, pro_curve, rank_pixels
 
 __all__ = [
-    "Figures",
+    "EvaluationResult",
     "PairedDifference",
     "Ranking",
     "aupro",
@@ -26,6 +26,6 @@ __all__ = [
     "pro_curve",
     "rank",
     "rank_pixels",
-    "realised",
+    "rates_at_threshold",
     "smallest_false_alarm_rate",
 ]

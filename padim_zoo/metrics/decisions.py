@@ -1,4 +1,4 @@
-"""What a threshold does on labelled test images."""
+"""What a threshold does on labeled test images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def realised(threshold: float | None, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+def rates_at_threshold(threshold: float | None, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     """How many of the normal and of the anomalous images exceed a threshold.
 
     Parameters
@@ -22,19 +22,20 @@ def realised(threshold: float | None, labels: np.ndarray, scores: np.ndarray) ->
     Returns
     -------
     dict
-        ``score``, the threshold; ``false_alarms`` and ``detections`` as of :func:`share`. All None without a threshold.
+        ``score``, the threshold; ``false_alarms`` and ``detections`` as of
+        :func:`rate_with_interval`. All None without a threshold.
     """
     if threshold is None or math.isnan(threshold):
         return {"score": None, "false_alarms": None, "detections": None}
     exceeds = scores > threshold
     return {
         "score": threshold,
-        "false_alarms": share(exceeds[labels == 0]),
-        "detections": share(exceeds[labels == 1]),
+        "false_alarms": rate_with_interval(exceeds[labels == 0]),
+        "detections": rate_with_interval(exceeds[labels == 1]),
     }
 
 
-def share(exceeds: np.ndarray) -> dict[str, float] | None:
+def rate_with_interval(exceeds: np.ndarray) -> dict[str, float] | None:
     """How many of some images exceed a threshold, with the exact 95 % interval (Clopper–Pearson) of their share."""
     from scipy.stats import binomtest
 

@@ -25,7 +25,7 @@ _POINTS = 101
 
 
 @dataclass(frozen=True)
-class Figures:
+class EvaluationResult:
     """What :func:`evaluate` gives.
 
     Attributes
@@ -53,8 +53,8 @@ def evaluate(
     masks: Sequence[np.ndarray | None] | None = None,
     *,
     aupro_limit: float = 0.3,
-    judged: np.ndarray | None = None,
-) -> Figures:
+    roi_masks: np.ndarray | None = None,
+) -> EvaluationResult:
     """Judge the scores and maps of N test images.
 
     Parameters
@@ -71,7 +71,7 @@ def evaluate(
         its pixels normal.
     aupro_limit : float
         The false positive rate up to which AUPRO counts.
-    judged : ndarray (N, H, W), bool, optional
+    roi_masks : ndarray (N, H, W), bool, optional
         The pixels that count; those outside have no part in any pixel figure.
 
     Raises
@@ -85,24 +85,24 @@ def evaluate(
     notes = _undefined("image", images)
     if maps is None:
         notes.append("the pixel figures are undefined: there are no anomaly maps")
-        pixels, regions = rank_pixels([], [])
+        pixels, region_ids = rank_pixels([], [])
     else:
         maps = check_maps(maps, len(labels))
         known, truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
-        inside = _pixels_that_count(judged, maps.shape, labels, masks, notes)
-        pixels, regions = rank_pixels(
+        inside = _pixels_that_count(roi_masks, maps.shape, labels, masks, notes)
+        pixels, region_ids = rank_pixels(
             [maps[image] for image in known], truth, None if inside is None else [inside[image] for image in known]
         )
         notes += _undefined("pixel", pixels)
     values = {
         **_ranking_figures("image", images),
         **_ranking_figures("pixel", pixels),
-        "aupro": aupro(pixels, regions, limit=aupro_limit),
+        "aupro": aupro(pixels, region_ids, limit=aupro_limit),
     }
-    return Figures(values, notes, _curves(pixels, regions, aupro_limit))
+    return EvaluationResult(values, notes, _curves(pixels, region_ids, aupro_limit))
 
 
-def _curves(pixels: Ranking, regions: np.ndarray, limit: float) -> dict[str, np.ndarray]:
+def _curves(pixels: Ranking, region_ids: np.ndarray, limit: float) -> dict[str, np.ndarray]:
     if not pixels.defined:
         return {}
     # Curves over a false positive rate rise early: half of the points lie in the first quarter.
@@ -110,35 +110,35 @@ def _curves(pixels: Ranking, regions: np.ndarray, limit: float) -> dict[str, np.
     recalls = np.linspace(0, 1, _POINTS)
     found = {
         "pixel_roc": (rates, detection_curve(pixels, rates)),
-        "pro": (limit * rates, pro_curve(pixels, regions, limit * rates)),
+        "pro": (limit * rates, pro_curve(pixels, region_ids, limit * rates)),
         "pixel_pr": (recalls, precision_curve(pixels, recalls)),
     }
     return {name: np.stack(curve).astype(np.float32) for name, curve in found.items()}
 
 
 def _pixels_that_count(
-    judged: np.ndarray | None,
+    roi_masks: np.ndarray | None,
     shape: tuple[int, ...],
     labels: np.ndarray,
     masks: Sequence[np.ndarray | None] | None,
     notes: list[str],
 ) -> np.ndarray | None:
     """The pixels that count, checked; adds to the notes."""
-    if judged is None:
+    if roi_masks is None:
         return None
-    judged = np.asarray(judged, dtype=bool)
-    if judged.shape != shape:
-        raise InputError(f"the pixels that count have shape {judged.shape}: expected {shape}, that of the maps")
+    roi_masks = np.asarray(roi_masks, dtype=bool)
+    if roi_masks.shape != shape:
+        raise InputError(f"the pixels that count have shape {roi_masks.shape}: expected {shape}, that of the maps")
     outside = sum(
         mask is not None and bool(np.any(mask)) and not (np.asarray(mask, dtype=bool) & inside).any()
-        for mask, inside in zip(masks or [], judged, strict=False)
+        for mask, inside in zip(masks or [], roi_masks, strict=False)
     )
     if outside:
         notes.append(
             f"the defects of {outside} of {int(labels.sum())} anomalous images lie outside the region of interest: "
             "all their pixels in it count as normal, and the images as anomalous"
         )
-    return judged
+    return roi_masks
 
 
 def _pixel_truth(
@@ -163,7 +163,7 @@ def _pixel_truth(
             raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
         if mask.any() != anomalous:
             if not anomalous:
-                raise InputError(f"image {image} is labelled normal but its mask marks {mask.sum()} anomalous pixels")
+                raise InputError(f"image {image} is labeled normal but its mask marks {mask.sum()} anomalous pixels")
             empty += 1
         kept.append(image)
         truth.append(mask)

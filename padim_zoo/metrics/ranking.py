@@ -25,20 +25,20 @@ class Ranking:
         Scores of the anomalous items, ascending. The counts below are in this order.
     order : ndarray (P,), int
         The permutation that sorted the anomalous items.
-    hits : ndarray (P,), int
+    true_positives : ndarray (P,), int
         Anomalous items that score at least as high, the item itself included.
-    outscored_by : ndarray (P,), int
+    fp_above : ndarray (P,), int
         Normal items that score strictly higher.
-    false_alarms : ndarray (P,), int
-        Normal items that score at least as high. Less ``outscored_by``, these are the ties.
+    fp_at_or_above : ndarray (P,), int
+        Normal items that score at least as high. Less ``fp_above``, these are the ties.
     """
 
     normal: np.ndarray
     anomalous: np.ndarray
     order: np.ndarray
-    hits: np.ndarray
-    outscored_by: np.ndarray
-    false_alarms: np.ndarray
+    true_positives: np.ndarray
+    fp_above: np.ndarray
+    fp_at_or_above: np.ndarray
 
     @property
     def defined(self) -> bool:
@@ -63,18 +63,18 @@ def rank(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
         normal=normal,
         anomalous=anomalous,
         order=order,
-        hits=len(anomalous) - np.searchsorted(anomalous, anomalous, side="left"),
-        outscored_by=len(normal) - np.searchsorted(normal, anomalous, side="right"),
-        false_alarms=len(normal) - np.searchsorted(normal, anomalous, side="left"),
+        true_positives=len(anomalous) - np.searchsorted(anomalous, anomalous, side="left"),
+        fp_above=len(normal) - np.searchsorted(normal, anomalous, side="right"),
+        fp_at_or_above=len(normal) - np.searchsorted(normal, anomalous, side="left"),
     )
 
 
-def area_shares(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
+def partial_auc_terms(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
     """What each anomalous item contributes to the area under a curve over the false positive rate up to ``limit``.
 
     An item joins the detected ones linearly while the false positive rate goes from that of the normal items above it
     to that of the normal items level with it, and counts fully from there on. Its share is the mean of that over
-    ``[0, limit]``; any average of shares is the normalised area under the curve of the same average of detections.
+    ``[0, limit]``; any average of shares is the normalized area under the curve of the same average of detections.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def area_shares(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
         In [0, 1].
     """
     end = limit * len(ranking.normal)
-    start, full = ranking.outscored_by, ranking.false_alarms
+    start, full = ranking.fp_above, ranking.fp_at_or_above
     ties = full - start
     climbed = np.clip(end, start, full) - start
     area = climbed**2 / (2 * np.maximum(ties, 1)) + np.maximum(end - full, 0)
@@ -118,7 +118,7 @@ def detection_curve(ranking: Ranking, rates: np.ndarray, weights: np.ndarray | N
     """
     counts = np.full(len(ranking.anomalous), 1 / len(ranking.anomalous)) if weights is None else weights
     # Best items first: false alarms rise from one group of tied items to the next.
-    start, full = ranking.outscored_by[::-1], ranking.false_alarms[::-1]
+    start, full = ranking.fp_above[::-1], ranking.fp_at_or_above[::-1]
     last = np.append(np.flatnonzero((np.diff(start) > 0) | (np.diff(full) > 0)), len(start) - 1)
     found = np.cumsum(counts[::-1])[last]
     alarms = np.stack([start[last], full[last]], axis=1).ravel()
@@ -133,8 +133,8 @@ def precision_curve(ranking: Ranking, recalls: np.ndarray) -> np.ndarray:
     count = len(ranking.anomalous)
     # Less a little, lest 7 % of 100 items be 8 by rounding.
     items = np.clip(np.ceil(recalls * count - 1e-9).astype(np.int64), 1, count)
-    hits, false_alarms = ranking.hits[-items], ranking.false_alarms[-items]
-    precisions: np.ndarray = hits / (hits + false_alarms)
+    true_positives, fp_at_or_above = ranking.true_positives[-items], ranking.fp_at_or_above[-items]
+    precisions: np.ndarray = true_positives / (true_positives + fp_at_or_above)
     return precisions
 
 
@@ -142,14 +142,14 @@ def auroc(ranking: Ranking) -> float:
     """Area under the ROC curve: the chance that an anomalous item outscores a normal one, ties counting half."""
     if not ranking.defined:
         return math.nan
-    return float(area_shares(ranking).mean())
+    return float(partial_auc_terms(ranking).mean())
 
 
 def average_precision(ranking: Ranking) -> float:
     """Average precision, without interpolation: the mean, over the anomalous items, of the precision at their score."""
     if not ranking.defined:
         return math.nan
-    return float((ranking.hits / (ranking.hits + ranking.false_alarms)).mean())
+    return float((ranking.true_positives / (ranking.true_positives + ranking.fp_at_or_above)).mean())
 
 
 def f1_max(ranking: Ranking) -> tuple[float, float]:
@@ -165,7 +165,7 @@ def f1_max(ranking: Ranking) -> tuple[float, float]:
     """
     if not ranking.defined:
         return math.nan, math.nan
-    f1 = 2 * ranking.hits / (len(ranking.anomalous) + ranking.hits + ranking.false_alarms)
+    f1 = 2 * ranking.true_positives / (len(ranking.anomalous) + ranking.true_positives + ranking.fp_at_or_above)
     # Scores ascend, so the last of the maxima is the highest threshold.
     best = len(f1) - 1 - int(np.argmax(f1[::-1]))
     return float(f1[best]), _just_below(ranking, best)
@@ -177,8 +177,8 @@ def _just_below(ranking: Ranking, item: int) -> float:
     lower = [
         scores[len(scores) - at_least - 1]
         for scores, at_least in (
-            (ranking.normal, ranking.false_alarms[item]),
-            (ranking.anomalous, ranking.hits[item]),
+            (ranking.normal, ranking.fp_at_or_above[item]),
+            (ranking.anomalous, ranking.true_positives[item]),
         )
         if at_least < len(scores)
     ]

@@ -14,14 +14,14 @@ import numpy as np
 from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics.ranking import Ranking, area_shares, detection_curve, rank
+from padim_zoo.metrics.ranking import Ranking, detection_curve, partial_auc_terms, rank
 
-# Diagonal neighbours belong to one defect.
+# Diagonal n_neighbors belong to one defect.
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def rank_pixels(
-    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], judged: Sequence[np.ndarray | None] | None = None
+    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], roi_masks: Sequence[np.ndarray | None] | None = None
 ) -> tuple[Ranking, np.ndarray]:
     """Rank the anomalous pixels of a whole test set among its normal ones, and say which defect each belongs to.
 
@@ -31,7 +31,7 @@ def rank_pixels(
         Finite anomaly scores; larger is more anomalous.
     masks : sequence of ndarray (H, W), bool
         Where the defects are.
-    judged : sequence of (ndarray (H, W), bool, or None), optional
+    roi_masks : sequence of (ndarray (H, W), bool, or None), optional
         The pixels that count; None for all. A defect is what is connected in the mask, of which the pixels outside are
         left out.
 
@@ -39,12 +39,12 @@ def rank_pixels(
     -------
     ranking : Ranking
         Of P anomalous pixels.
-    regions : ndarray (P,), int
+    region_ids : ndarray (P,), int
         The defect (8-connected component of a mask, numbered from 0) of each pixel, in the ranking's order.
     """
-    normal, anomalous, regions = [], [], []
+    normal, anomalous, region_ids = [], [], []
     found = 0
-    for scores, mask, inside in zip(maps, masks, judged or [None] * len(masks), strict=True):
+    for scores, mask, inside in zip(maps, masks, roi_masks or [None] * len(masks), strict=True):
         components, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS) if mask.any() else (mask.astype(np.int32), 0)
         if inside is not None:
             scores, components = scores[inside], components[inside]
@@ -53,14 +53,14 @@ def rank_pixels(
             # Numbered without the defects that lie outside.
             numbers = np.unique(components[components > 0], return_inverse=True)[1].ravel()
             anomalous.append(scores[components > 0])
-            regions.append((numbers + found).astype(np.int32))
+            region_ids.append((numbers + found).astype(np.int32))
             found += int(numbers.max()) + 1
     ranking = rank(_concatenate(normal, np.float32), _concatenate(anomalous, np.float32))
-    return ranking, _concatenate(regions, np.int32)[ranking.order]
+    return ranking, _concatenate(region_ids, np.int32)[ranking.order]
 
 
-def aupro(ranking: Ranking, regions: np.ndarray, *, limit: float = 0.3) -> float:
-    """Normalised area under the per-region-overlap curve, exact: every threshold counts, ties and all.
+def aupro(ranking: Ranking, region_ids: np.ndarray, *, limit: float = 0.3) -> float:
+    """Normalized area under the per-region-overlap curve, exact: every threshold counts, ties and all.
 
     Pixels tied in score are found together; the curve starts at (0, 0), is linear between thresholds, and is
     interpolated at the limit.
@@ -69,7 +69,7 @@ def aupro(ranking: Ranking, regions: np.ndarray, *, limit: float = 0.3) -> float
     ----------
     ranking : Ranking
         Of P anomalous pixels among the normal pixels of all images.
-    regions : ndarray (P,), int
+    region_ids : ndarray (P,), int
         The defect of each anomalous pixel, numbered from 0 without gaps, in the ranking's order.
     limit : float
         The false positive rate up to which the curve counts, in (0, 1].
@@ -88,16 +88,16 @@ def aupro(ranking: Ranking, regions: np.ndarray, *, limit: float = 0.3) -> float
         raise InputError(f"the AUPRO limit {limit} is no false positive rate: expected more than 0 and at most 1")
     if not ranking.defined:
         return math.nan
-    found = np.bincount(regions, weights=area_shares(ranking, limit))
-    return float((found / np.bincount(regions)).mean())
+    found = np.bincount(region_ids, weights=partial_auc_terms(ranking, limit))
+    return float((found / np.bincount(region_ids)).mean())
 
 
-def pro_curve(ranking: Ranking, regions: np.ndarray, rates: np.ndarray) -> np.ndarray:
+def pro_curve(ranking: Ranking, region_ids: np.ndarray, rates: np.ndarray) -> np.ndarray:
     """Per-region overlap at some false positive rates: the curve under which :func:`aupro` is the area.
 
     Parameters
     ----------
-    ranking, regions
+    ranking, region_ids
         As :func:`rank_pixels` gives them, with normal and anomalous pixels.
     rates : ndarray (n,)
         False positive rates in [0, 1].
@@ -107,8 +107,8 @@ def pro_curve(ranking: Ranking, regions: np.ndarray, rates: np.ndarray) -> np.nd
     ndarray (n,), float64
         In [0, 1].
     """
-    sizes = np.bincount(regions)
-    return detection_curve(ranking, rates, 1 / (sizes[regions] * len(sizes)))
+    sizes = np.bincount(region_ids)
+    return detection_curve(ranking, rates, 1 / (sizes[region_ids] * len(sizes)))
 
 
 def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic]) -> np.ndarray:

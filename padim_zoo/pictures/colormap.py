@@ -1,4 +1,4 @@
-"""Anomaly scores to colours, on a scale that the caller gives and never takes from the map itself.
+"""Anomaly scores to colors, on a scale that the caller gives and never takes from the map itself.
 
 Only on one scale can two images be compared, and a normal image has to look normal.
 """
@@ -17,10 +17,10 @@ Picture = npt.NDArray[np.uint8]
 Scale = tuple[float, float]
 
 OWN = "ember"
-"""The name of the colour map that is drawn here; all others are matplotlib's."""
+"""The name of the color map that is drawn here; all others are matplotlib's."""
 
-# From cold to hot. Oklab lightness rises by equal steps along the table (see `colour_table`), so the map also reads
-# in grey; blue to yellow is kept apart by all common colour-vision deficiencies.
+# From cold to hot. Oklab lightness rises by equal steps along the table (see `color_table`), so the map also reads
+# in gray; blue to yellow is kept apart by all common color-vision deficiencies.
 _ANCHORS = ("08102b", "2a1a66", "6b1f80", "b02f73", "e55a4f", "f99b3e", "fbe08a")
 _UNKNOWN = (128, 128, 128)
 
@@ -41,7 +41,7 @@ _LMS_TO_OKLAB = np.array(
 
 
 def to_oklab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """sRGB colours (..., 3) in the perceptual space Oklab (lightness, green–red, blue–yellow).
+    """sRGB colors (..., 3) in the perceptual space Oklab (lightness, green–red, blue–yellow).
 
     References
     ----------
@@ -53,7 +53,7 @@ def to_oklab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Oklab colours (..., 3) as sRGB, clipped to what a screen can show."""
+    """Oklab colors (..., 3) as sRGB, clipped to what a screen can show."""
     linear = (lab @ np.linalg.inv(_LMS_TO_OKLAB).T) ** 3 @ np.linalg.inv(_LINEAR_RGB_TO_LMS).T
     linear = np.clip(linear, 0.0, 1.0)
     encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -64,7 +64,7 @@ def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 def scale_of_maps(
     threshold: float | None, normal: tuple[float | None, float | None], score_is_map_maximum: bool
 ) -> tuple[Scale, float]:
-    """What the colours of all pictures of a detector's maps rest on.
+    """What the colors of all pictures of a detector's maps rest on.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def scale_of_maps(
     Returns
     -------
     scale : (low, high)
-        The scores of the first and the last colour.
+        The scores of the first and the last color.
     map_threshold : float
         Pixels whose score exceeds it are anomalous.
 
@@ -88,25 +88,25 @@ def scale_of_maps(
         If there is no threshold, or it is no higher than a typical normal pixel.
     """
     if threshold is None:
-        raise InputError("the model has no threshold for the colours of pictures to rest on: give --threshold")
+        raise InputError("the model has no threshold for the colors of pictures to rest on: give --threshold")
     low, limit = normal[0] or 0.0, threshold
     if not score_is_map_maximum:
-        # Scores and maps are on scales of their own: the colours turn bright where one normal pixel in 1,000 is.
+        # Scores and maps are on scales of their own: the colors turn bright where one normal pixel in 1,000 is.
         if normal[1] is None:
-            raise InputError("the model knows no normal maps for the colours of pictures to rest on: fit it again")
+            raise InputError("the model knows no normal maps for the colors of pictures to rest on: fit it again")
         limit = normal[1]
     if limit <= low:
         raise InputError(f"the threshold {limit:g} is below the score of normal pixels, {low:.4g}: give a higher one")
     return (low, low + 1.5 * (limit - low)), limit
 
 
-def colour_table(name: str = OWN) -> Picture:
-    """The 256 colours of a heat map, uint8 (256, 3).
+def color_table(name: str = OWN) -> Picture:
+    """The 256 colors of a heat map, uint8 (256, 3).
 
     Parameters
     ----------
     name : str
-        ``"ember"``, which is a few anchors joined in Oklab at equal steps of lightness, or the name of a colour map
+        ``"ember"``, which is a few anchors joined in Oklab at equal steps of lightness, or the name of a color map
         of matplotlib's, such as ``"viridis"``, ``"turbo"`` or ``"gray"``.
 
     Raises
@@ -122,11 +122,11 @@ def colour_table(name: str = OWN) -> Picture:
         try:
             from matplotlib import colormaps
         except ImportError:
-            raise MissingExtraError("matplotlib", "report", f"the colour map {name!r}") from None
+            raise MissingExtraError("matplotlib", "report", f"the color map {name!r}") from None
         if name not in colormaps:
             close = difflib.get_close_matches(name, [OWN, *colormaps], n=3)
             hint = f"did you mean {', '.join(close)}?" if close else f"expected {OWN} or one of matplotlib's"
-            raise InputError(f"unknown colour map {name!r}: {hint}")
+            raise InputError(f"unknown color map {name!r}: {hint}")
         table = np.asarray(np.round(colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255), dtype=np.uint8)
     table.setflags(write=False)  # it is shared by all callers
     return table
@@ -146,17 +146,17 @@ def place_on_scale(anomaly_map: npt.NDArray[np.floating], scale: Scale) -> npt.N
     return np.clip((anomaly_map.astype(np.float64) - low) / (high - low), 0.0, 1.0)
 
 
-def heat_map(anomaly_map: npt.NDArray[np.floating], scale: Scale, colours: str = OWN) -> Picture:
-    """Colours of an anomaly map.
+def heat_map(anomaly_map: npt.NDArray[np.floating], scale: Scale, colors: str = OWN) -> Picture:
+    """Colors of an anomaly map.
 
     Parameters
     ----------
     anomaly_map : ndarray (H, W)
-        Anomaly score of each pixel. NaN, outside of a region of interest say, is grey.
+        Anomaly score of each pixel. NaN, outside of a region of interest say, is gray.
     scale : (low, high)
-        The scores of the first and the last colour; scores beyond them take the end's colour.
-    colours : str
-        As :func:`colour_table` takes it.
+        The scores of the first and the last color; scores beyond them take the end's color.
+    colors : str
+        As :func:`color_table` takes it.
 
     Returns
     -------
@@ -165,6 +165,6 @@ def heat_map(anomaly_map: npt.NDArray[np.floating], scale: Scale, colours: str =
     position = place_on_scale(anomaly_map, scale)
     unknown = np.isnan(position)
     position[unknown] = 0.0
-    drawn = np.take(colour_table(colours), np.rint(position * 255).astype(np.uint8), axis=0)
+    drawn = np.take(color_table(colors), np.rint(position * 255).astype(np.uint8), axis=0)
     drawn[unknown] = _UNKNOWN
     return drawn

@@ -1,8 +1,8 @@
 """Pictures of an anomaly map as arrays: heat map, overlay, boundary, highlight, frame and the five panels.
 
-Every function that colours takes the scale, the two scores that the first and the last colour stand for, and never
+Every function that colors takes the scale, the two scores that the first and the last color stand for, and never
 takes it from the map itself: only on one scale can two images be compared, and a normal image has to look normal.
-Pixels that a map says nothing of, NaN, are grey in a heat map and untouched elsewhere.
+Pixels that a map says nothing of, NaN, are gray in a heat map and untouched elsewhere.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import OWN, Picture, Scale, colour_table, heat_map, place_on_scale
+from padim_zoo.pictures.colormap import OWN, Picture, Scale, color_table, heat_map, place_on_scale
 
-__all__ = ["OWN", "Picture", "Scale", "boundary", "colour_table", "frame", "heat_map", "highlight", "overlay", "panels"]
+__all__ = ["OWN", "Picture", "Scale", "boundary", "color_table", "frame", "heat_map", "highlight", "overlay", "panels"]
 
 OPACITY = 0.9
-"""Of the last colour of an overlay, unless said otherwise."""
+"""Of the last color of an overlay, unless said otherwise."""
 
 _LINE = (255, 40, 90)
 _HALO = (255, 255, 255)
@@ -36,13 +36,13 @@ def overlay(
     anomaly_map: npt.NDArray[np.floating],
     scale: Scale,
     alpha: float = OPACITY,
-    colours: str = OWN,
+    colors: str = OWN,
 ) -> Picture:
     """The heat map over the image, the more opaque the more anomalous.
 
     Parameters
     ----------
-    image : ndarray (H, W, 3) or, grey, (H, W), uint8
+    image : ndarray (H, W, 3) or, gray, (H, W), uint8
         What the map was made from.
     anomaly_map : ndarray (H, W)
         Anomaly score of each pixel.
@@ -50,8 +50,8 @@ def overlay(
         At ``low`` the image shows through wholly.
     alpha : float
         Opacity at ``high``, 0 to 1.
-    colours : str
-        As :func:`~padim_zoo.pictures.colormap.colour_table` takes it.
+    colors : str
+        As :func:`~padim_zoo.pictures.colormap.color_table` takes it.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}: expected an opacity between 0 and 1")
     opacity = alpha * np.nan_to_num(place_on_scale(anomaly_map, scale))[..., None].astype(np.float32)
-    mixed = (1 - opacity) * picture + opacity * heat_map(anomaly_map, scale, colours)
+    mixed = (1 - opacity) * picture + opacity * heat_map(anomaly_map, scale, colors)
     return np.asarray(np.rint(mixed), dtype=np.uint8)
 
 
 def boundary(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], threshold: float) -> Picture:
     """The image with a line around the regions whose score exceeds ``threshold``.
 
-    The line lies just inside the region, and a halo of another colour outside of it, so that it shows on
+    The line lies just inside the region, and a halo of another color outside of it, so that it shows on
     any background.
     """
     drawn = _picture(image, anomaly_map)
@@ -83,9 +83,9 @@ def boundary(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], thresh
 
 
 def highlight(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], threshold: float) -> Picture:
-    """The image in which only the regions whose score exceeds ``threshold`` keep their light and colour.
+    """The image in which only the regions whose score exceeds ``threshold`` keep their light and color.
 
-    Everything else is grey and dim; pixels without a score (NaN) are not anomalous, and dim too. A white line of one
+    Everything else is gray and dim; pixels without a score (NaN) are not anomalous, and dim too. A white line of one
     pixel goes around the regions, which may be dark themselves.
     """
     picture = _picture(image, anomaly_map)
@@ -101,7 +101,7 @@ def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
 
     Parameters
     ----------
-    image : ndarray (H, W, 3) or, grey, (H, W), uint8
+    image : ndarray (H, W, 3) or, gray, (H, W), uint8
         The image, or one of the other pictures of it.
     score : float
         Anomaly score of the image.
@@ -116,12 +116,12 @@ def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
     picture = _picture(image)
     height, width = picture.shape[:2]
     anomalous = score > threshold
-    colour = _ANOMALOUS if anomalous else _NORMAL
+    color = _ANOMALOUS if anomalous else _NORMAL
     # Pillow's own font has no sign for "at most".
     caption = f"{'anomalous' if anomalous else 'normal'}: {score:.4g} {'>' if anomalous else '<='} {threshold:.4g}"
     border = max(2, round(min(height, width) / 40))
     size = max(8, round(min(height / 12, width / 14)))
-    sheet = Image.new("RGB", (width + 2 * border, height + 2 * border + 2 * size), colour)
+    sheet = Image.new("RGB", (width + 2 * border, height + 2 * border + 2 * size), color)
     sheet.paste(Image.fromarray(picture), (border, border))
     ImageDraw.Draw(sheet).text(
         (sheet.width / 2, height + border + size + border / 2),
@@ -140,23 +140,23 @@ def panels(
     scale: Scale,
     threshold: float,
     alpha: float = OPACITY,
-    colours: str = OWN,
+    colors: str = OWN,
 ) -> Picture:
     """Five captioned pictures side by side: image, ground truth, anomaly map, overlay, boundary.
 
     Parameters
     ----------
-    image : ndarray (H, W, 3) or, grey, (H, W), uint8
+    image : ndarray (H, W, 3) or, gray, (H, W), uint8
         What the map was made from.
     mask : ndarray (H, W), bool, or None
         Ground truth; blank when not known.
     anomaly_map : ndarray (H, W)
         Anomaly score of each pixel.
     scale : (low, high)
-        The scores of the first and the last colour.
+        The scores of the first and the last color.
     threshold : float
         Score beyond which a pixel lies within the boundary.
-    alpha, colours
+    alpha, colors
         As :func:`overlay` takes them.
     """
     picture = _picture(image, anomaly_map)
@@ -169,8 +169,8 @@ def panels(
     pictures = (
         picture,
         truth,
-        heat_map(anomaly_map, scale, colours),
-        overlay(picture, anomaly_map, scale, alpha, colours),
+        heat_map(anomaly_map, scale, colors),
+        overlay(picture, anomaly_map, scale, alpha, colors),
         boundary(picture, anomaly_map, threshold),
     )
     gap = max(2, height // 48)

@@ -9,7 +9,7 @@ import numpy as np
 
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import OWN, colour_table, to_oklab
+from padim_zoo.pictures.colormap import OWN, color_table, to_oklab
 from padim_zoo.report.plot_style import (
     ANOMALOUS,
     MARKERS,
@@ -78,13 +78,13 @@ def draw_pareto(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
         )
         for number, row in enumerate(known):
             place = list(names).index(row["name"])
-            colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
+            color, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
             [handle] = panel.plot(
                 row[cost],
                 row[figure],
                 marker,
-                color=colour,
-                markerfacecolor=colour if number in front else "white",
+                color=color,
+                markerfacecolor=color if number in front else "white",
                 markersize=5,
                 linestyle="none",
                 label=names[row["name"]],
@@ -125,7 +125,7 @@ def draw_folds(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
     categories = list(dict.fromkeys(row["category"] for row in runs))
     canvas.set_size_inches(WIDTH, 0.75 + 0.27 * len(names) + _LINE * -(-len(categories) // 6))
     panel = canvas.subplots()
-    looks = {category: PALETTE[number % len(PALETTE)] for number, category in enumerate(categories)}
+    styles = {category: PALETTE[number % len(PALETTE)] for number, category in enumerate(categories)}
     marks = {category: MARKERS[number // len(PALETTE) % len(MARKERS)] for number, category in enumerate(categories)}
     places = {name: len(names) - number for number, name in enumerate(names)}
     for row in runs:
@@ -135,7 +135,7 @@ def draw_folds(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
             values,
             [places[row["name"]] + offset] * len(values),
             marks[row["category"]],
-            color=looks[row["category"]],
+            color=styles[row["category"]],
             markersize=3,
             alpha=0.85,
             markeredgewidth=0,
@@ -181,8 +181,8 @@ def draw_histogram(canvas: Any, store: RunStore, rows: Rows, figure: str) -> Non
         arrays = store.scores(row["id"])
         labels, scores = arrays["labels"], arrays["scores"].mean(0)
         edges = np.linspace(scores.min(), scores.max() or 1.0, 21) if np.ptp(scores) else 20
-        for label, colour, name in ((0, NORMAL, "normal"), (1, ANOMALOUS, "anomalous")):
-            panel.hist(scores[labels == label], edges, color=colour, alpha=0.6, label=name)
+        for label, color, name in ((0, NORMAL, "normal"), (1, ANOMALOUS, "anomalous")):
+            panel.hist(scores[labels == label], edges, color=color, alpha=0.6, label=name)
         if row["threshold"] is not None:
             threshold = panel.axvline(row["threshold"], color="black", linewidth=1, linestyle=(0, (3, 1.5)))
         panel.grid(axis="x", visible=False)
@@ -243,7 +243,7 @@ def draw_learning_curve(canvas: Any, store: RunStore, rows: Rows, figure: str) -
 
 
 def draw_heat_table(canvas: Any, store: RunStore, rows: Rows, figure: str) -> None:
-    """A table of configurations and categories, coloured by the figure; the best of each column is bold."""
+    """A table of configurations and categories, colored by the figure; the best of each column is bold."""
     names = short_names([row["name"] for row in rivals(rows, figure)])
     runs = [row for row in rows if row["name"] in names]
     categories = list(dict.fromkeys(row["category"] for row in runs if not row["mean"]))
@@ -263,15 +263,15 @@ def draw_heat_table(canvas: Any, store: RunStore, rows: Rows, figure: str) -> No
     low = min(0.9, np.floor(10 * np.nanmin(table)) / 10)
     panel.imshow(table, cmap=_ember(), vmin=low, vmax=1, aspect="auto")
     best = np.nanmax(table, axis=0)
-    shades = to_oklab(colour_table(OWN))[:, 0]
+    shades = to_oklab(color_table(OWN))[:, 0]
     for (line, column), value in np.ndenumerate(table):
         if np.isnan(value):
             panel.text(column, line, "–", ha="center", va="center", color="#707070")
             continue
         dark = shades[int(255 * min(max((value - low) / (1 - low), 0), 1))] < 0.6
         weight = "bold" if value == best[column] and len(names) > 1 else "normal"
-        colour = "white" if dark else "black"
-        panel.text(column, line, f"{value:.3f}", ha="center", va="center", color=colour, fontweight=weight, fontsize=6)
+        color = "white" if dark else "black"
+        panel.text(column, line, f"{value:.3f}", ha="center", va="center", color=color, fontweight=weight, fontsize=6)
     if several and categories:
         panel.axvline(len(categories) - 0.5, color="white", linewidth=2.5)
     panel.set_xticks(
@@ -285,13 +285,13 @@ def draw_heat_table(canvas: Any, store: RunStore, rows: Rows, figure: str) -> No
     panel.grid(visible=False)
     for spine in panel.spines.values():
         spine.set_visible(False)
-    panel.set_title(_title(figure))  # and no colour bar: the numbers are there
+    panel.set_title(_title(figure))  # and no color bar: the numbers are there
 
 
 def _ember() -> Any:
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(colour_table(OWN) / 255.0).with_extremes(bad="#f0f0f0")
+    return ListedColormap(color_table(OWN) / 255.0).with_extremes(bad="#f0f0f0")
 
 
 def _title(figure: str) -> str:

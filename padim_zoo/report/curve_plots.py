@@ -15,7 +15,7 @@ from padim_zoo.report.plot_style import WIDTH, grid_of, in_lines, lines, short_n
 
 _POINTS = 1001
 _MOST_NAMED = 16
-"""Categories that a legend names; of more, all lines are grey and the legend tells their range."""
+"""Categories that a legend names; of more, all lines are gray and the legend tells their range."""
 
 _MOST_LARGE = 9
 """Configurations whose panels have room for a legend; of more, one legend serves all panels, and these are small."""
@@ -166,45 +166,45 @@ def draw_curves(canvas: Any, store: RunStore, rows: list[dict[str, Any]], kind: 
     canvas.set_size_inches(width, height * tall + below)
     panels = canvas.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
     categories = list(dict.fromkeys(row["category"] for row, _ in found))
-    looks = dict(zip(categories, lines(len(categories)), strict=True))
+    styles = dict(zip(categories, lines(len(categories)), strict=True))
     draw = _small_panel if small else _panel
     for panel, (name, title) in zip(panels, titles.items(), strict=False):
-        draw(panel, [pair for pair in found if pair[0]["name"] == name], kind, looks)
+        draw(panel, [pair for pair in found if pair[0]["name"] == name], kind, styles)
         panel.set_title(title)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     end = max(float(curve[0][-1]) for _, curve in found)
     panels[0].set(xlim=(0, end), ylim=(0, 1.005))
     if small:
-        labelled = {
+        labeled = {
             text: handle for panel in panels for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)
         }
-        canvas.legend(labelled.values(), labelled.keys(), loc="outside upper center", ncols=min(6, len(labelled)))
+        canvas.legend(labeled.values(), labeled.keys(), loc="outside upper center", ncols=min(6, len(labeled)))
     canvas.supxlabel(kind.x, fontsize=7)
     canvas.supylabel(kind.y, fontsize=7)
 
 
 Found = list[tuple[dict[str, Any], Curve]]
-Looks = dict[str, dict[str, Any]]
+LineStyles = dict[str, dict[str, Any]]
 
 
-def _panel(panel: Any, found: Found, kind: Kind, looks: Looks) -> None:
+def _panel(panel: Any, found: Found, kind: Kind, styles: LineStyles) -> None:
     """The curves of a configuration, and a legend with their figures."""
-    named = len(looks) <= _MOST_NAMED
+    named = len(styles) <= _MOST_NAMED
     figures = [row[kind.figure] for row, _ in found if row[kind.figure] is not None]
     mean = f"mean  {_figure(float(np.mean(figures)) if figures else None)}"
     if not named and figures:
         mean += f"  ({len(found)} from {min(figures):.3f} to {max(figures):.3f})"
     names = [f"{row['category']}  {_figure(row[kind.figure])}" if named else None for row, _ in found]
-    _draw(panel, found, kind, looks, names, mean, 1.8)
+    _draw(panel, found, kind, styles, names, mean, 1.8)
     size = 6 if len(found) <= 8 else 5
     panel.legend(loc=kind.legend, title=kind.title, fontsize=size, title_fontsize=size, alignment="left")
 
 
-def _small_panel(panel: Any, found: Found, kind: Kind, looks: Looks) -> None:
+def _small_panel(panel: Any, found: Found, kind: Kind, styles: LineStyles) -> None:
     """The curves of one of many configurations, of whose figures there is room for the mean."""
-    named = len(looks) <= _MOST_NAMED
-    _draw(panel, found, kind, looks, [row["category"] if named else None for row, _ in found], "mean", 1.3)
+    named = len(styles) <= _MOST_NAMED
+    _draw(panel, found, kind, styles, [row["category"] if named else None for row, _ in found], "mean", 1.3)
     figures = [row[kind.figure] for row, _ in found if row[kind.figure] is not None]
     rising = kind.legend == "lower right"
     where: Any = {"x": 0.96 if rising else 0.04, "y": 0.05, "ha": "right" if rising else "left"}
@@ -213,13 +213,13 @@ def _small_panel(panel: Any, found: Found, kind: Kind, looks: Looks) -> None:
 
 
 def _draw(
-    panel: Any, found: Found, kind: Kind, looks: Looks, names: Sequence[str | None], mean_name: str, width: float
+    panel: Any, found: Found, kind: Kind, styles: LineStyles, names: Sequence[str | None], mean_name: str, width: float
 ) -> None:
     """A line for each category, under its name where it has one, and their mean."""
     rising = kind.legend == "lower right"
     for (row, curve), name in zip(found, names, strict=True):
         x, y = from_the_origin(curve) if rising else curve
-        look = {"color": "#b8b8b8"} if name is None else looks[row["category"]]
+        look = {"color": "#b8b8b8"} if name is None else styles[row["category"]]
         panel.plot(x, y, label=name, linewidth=0.8, **look)
     if len(found) > 1:
         at = max((x for _, (x, _) in found), key=len)

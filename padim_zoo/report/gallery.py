@@ -59,8 +59,8 @@ class Pictures:
             "items": items,
             "low": gallery.low,
             "high": gallery.high,
-            "colours": [gallery.colour_low, gallery.colour_high],
-            "colours_from": gallery.colours_from,
+            "colors": [gallery.color_low, gallery.color_high],
+            "colors_from": gallery.colors_from,
             "score_is_map_maximum": gallery.score_is_map_maximum,
         }
 

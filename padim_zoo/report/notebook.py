@@ -11,7 +11,7 @@ import pandas as pd
 
 from padim_zoo.bench.bars import cost_axis, figure_axis
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import leaderboard, sort_rows, summarise
+from padim_zoo.bench.leaderboard import leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import (
     BETTER,
@@ -69,7 +69,7 @@ class Leaderboard:
             documents = RunStore(runs).read_all().documents
             if not documents:
                 raise InputError(f"{runs} holds no run: fill it with padim-zoo bench --output {runs}")
-            board = summarise(documents, [by] if isinstance(by, str) else by) if by else leaderboard(documents)
+            board = summarize(documents, [by] if isinstance(by, str) else by) if by else leaderboard(documents)
         self.sort = sort
         self.frame: pd.DataFrame = sort_rows(board, sort) if sort else board.reset_index(drop=True)
 

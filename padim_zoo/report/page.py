@@ -20,7 +20,7 @@ from padim_zoo.bench.published import METRICS, add_published
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
 from padim_zoo.core.errors import InputError, MissingExtraError
-from padim_zoo.pictures.drawing import colour_table
+from padim_zoo.pictures.drawing import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
 
@@ -113,7 +113,7 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
         "facets": [name for name in told if name != "seed"],
         "common": shared_settings(rows),
         "environments": environments,
-        "colours": colour_table().tobytes().hex(),
+        "colors": color_table().tobytes().hex(),
         "problems": problems,
     }
 

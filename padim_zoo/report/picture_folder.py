@@ -15,13 +15,13 @@ from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
-from padim_zoo.pictures.colormap import Picture, Scale, colour_table, heat_map
+from padim_zoo.pictures.colormap import Picture, Scale, color_table, heat_map
 from padim_zoo.pictures.kinds import MAPLESS
 
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """Writes ``FOLDER/KIND/NAME.png`` for each kind asked for, all on one colour scale.
+    """Writes ``FOLDER/KIND/NAME.png`` for each kind asked for, all on one color scale.
 
     Attributes
     ----------
@@ -30,14 +30,14 @@ class PictureFolder:
         Of :data:`~padim_zoo.pictures.kinds.PICTURES`.
     alpha : float
         Opacity of overlays where they are hottest.
-    colours : str
-        Name of a colour map.
+    colors : str
+        Name of a color map.
     transform : Transform
         What the detector did to the images; pictures show the images after it.
     threshold : float
         Images whose score exceeds it are anomalous.
     scale : (low, high), optional
-        The scores of the first and the last colour; none of a detector without maps.
+        The scores of the first and the last color; none of a detector without maps.
     map_threshold : float, optional
         Pixels that exceed it lie within the boundary.
     """
@@ -45,7 +45,7 @@ class PictureFolder:
     folder: Path
     kinds: tuple[str, ...]
     alpha: float
-    colours: str
+    colors: str
     transform: Transform
     threshold: float
     scale: Scale | None
@@ -73,14 +73,14 @@ class PictureFolder:
         assert self.scale is not None
         assert self.map_threshold is not None
         if kind == "heatmap":
-            return heat_map(anomaly_map, self.scale, self.colours)
+            return heat_map(anomaly_map, self.scale, self.colors)
         if kind == "overlay":
-            return overlay(image, anomaly_map, self.scale, self.alpha, self.colours)
+            return overlay(image, anomaly_map, self.scale, self.alpha, self.colors)
         if kind == "boundary":
             return boundary(image, anomaly_map, self.map_threshold)
         if kind == "highlight":
             return highlight(image, anomaly_map, self.map_threshold)
-        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, self.alpha, self.colours)
+        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, self.alpha, self.colors)
 
 
 def picture_folder(
@@ -109,7 +109,7 @@ def picture_folder(
     Raises
     ------
     InputError
-        If there is no threshold, the colour map is unknown, or a kind of picture needs maps that the detector does not
+        If there is no threshold, the color map is unknown, or a kind of picture needs maps that the detector does not
         make.
     """
     of_maps = [kind for kind in kinds if kind not in MAPLESS]
@@ -117,11 +117,11 @@ def picture_folder(
         raise InputError(
             f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
         )
-    scale, map_threshold = detector.colour_scale(threshold) if of_maps else (None, None)
+    scale, map_threshold = detector.color_scale(threshold) if of_maps else (None, None)
     limit = detector.threshold_ if threshold is None else threshold
     if limit is None:
         raise InputError("the model has no threshold to decide by: give --threshold")
-    colour_table(colormap)  # refused before any work is done
+    color_table(colormap)  # refused before any work is done
     return PictureFolder(folder, tuple(kinds), alpha, colormap, detector.transform, limit, scale, map_threshold)
 
 

@@ -1,4 +1,4 @@
-"""What all plots share: text that stays text, colours that everybody can tell apart, sizes of a printed page."""
+"""What all plots share: text that stays text, colors that everybody can tell apart, sizes of a printed page."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ STYLE: Any = {
 
 
 def lines(count: int) -> list[dict[str, Any]]:
-    """A look for each of so many lines: all colours solid, then dashed, and so on; black is left for their mean."""
-    looks = cycle(product(_DASHES, PALETTE[:-1]))
-    return [{"color": colour, "linestyle": dash} for dash, colour in islice(looks, count)]
+    """A look for each of so many lines: all colors solid, then dashed, and so on; black is left for their mean."""
+    styles = cycle(product(_DASHES, PALETTE[:-1]))
+    return [{"color": color, "linestyle": dash} for dash, color in islice(styles, count)]
 
 
 def grid_of(count: int, most: int) -> tuple[int, int]:

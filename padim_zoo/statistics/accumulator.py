@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount, free_memory
-from padim_zoo.core.spill import NoRoomError, arrays_up_to
+from padim_zoo.core.spill import NoRoomError, spill_above
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.statistics import Moments, Samples
 
@@ -16,7 +16,7 @@ COPIES = 3
 """How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""
 
 LARGE_ARRAYS = 6
-"""How many arrays of a fit are alive at the worst moment: of all samples, and of a fold's the same, centred, factor."""
+"""How many arrays of a fit are alive at the worst moment: of all samples, and of a fold's the same, centerd, factor."""
 
 MOST_PARTS = 128
 """Parts on disk, of one open file for each layer, that are joined at the latest."""
@@ -87,7 +87,7 @@ class Accumulator:
         """
         if self._moments is None:
             try:
-                with arrays_up_to(largest_array(self.budget)):
+                with spill_above(largest_array(self.budget)):
                     parts = [*self._stored, *self._pending]
                     return Samples(PatchEmbeddings.concatenate(parts) if len(parts) > 1 else parts[0])
             except NoRoomError as error:
@@ -99,19 +99,19 @@ class Accumulator:
 
     def _store(self) -> None:
         """Move what is in memory to disk, each position's images together: a block of patches is one read."""
-        with arrays_up_to(0):
+        with spill_above(0):
             self._stored.append(PatchEmbeddings.concatenate(self._pending))
             self._pending, self._pending_bytes = [], 0
             if len(self._stored) > MOST_PARTS:
                 self._stored = [PatchEmbeddings.concatenate(self._stored)]
 
     def _fold(self) -> None:
-        if any(part.regions is not None and part.subset is None for part in [*self._stored, *self._pending]):
+        if any(part.roi_masks is not None and part.subset is None for part in [*self._stored, *self._pending]):
             raise InputError(
                 "images with regions of interest that differ are kept as samples, which fit neither the memory "
                 "allowed nor the disk: allow more memory (--memory), free some disk, or use one mask for all images"
             )
-        with arrays_up_to(largest_array(self.budget)):
+        with spill_above(largest_array(self.budget)):
             parts = [*self._stored, PatchEmbeddings.concatenate(self._pending)] if self._pending else self._stored
         self._stored, self._pending, self._pending_bytes = [], [], 0
         # The moments themselves belong in memory: each merge touches all of them.
@@ -119,7 +119,7 @@ class Accumulator:
             if self._moments is None:
                 self._moments = Moments.of(part, part.mean())
             else:
-                self._moments = Moments.of(part, self._moments.shift).absorb(self._moments)
+                self._moments = Moments.of(part, self._moments.reference).absorb(self._moments)
 
     def _fold_if_moments_fit(self, error: NoRoomError) -> None:
         first = (self._stored or self._pending)[0]

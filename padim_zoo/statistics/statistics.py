@@ -16,8 +16,8 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
-from padim_zoo.core.spill import filled
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, cells_that_count
+from padim_zoo.core.spill import build_array
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
 
 
 class Statistics(Protocol):
@@ -52,7 +52,7 @@ class Statistics(Protocol):
     def squares(self, patches: slice) -> Tensor:
         """The diagonal of :meth:`scatter`, (p, D)."""
 
-    def fourth(self, patches: slice) -> Tensor:
+    def sum_fourth_powers(self, patches: slice) -> Tensor:
         """Σᵢ ‖xᵢ − x̄‖⁴, (p,)."""
 
 
@@ -92,7 +92,7 @@ class Samples:
         """Images."""
         return self.n
 
-    def centred(self) -> PatchEmbeddings:
+    def centerd(self) -> PatchEmbeddings:
         """The samples about their mean."""
         return self.embeddings - self.mean
 
@@ -105,7 +105,7 @@ class Samples:
         """Sums of squares of each channel, (p, D)."""
         return self._deviations(patches).square().sum(1)
 
-    def fourth(self, patches: slice) -> Tensor:
+    def sum_fourth_powers(self, patches: slice) -> Tensor:
         """Sums of fourth powers of the distance from the mean, (p,)."""
         return self._deviations(patches).square().sum(2).square().sum(1)
 
@@ -136,7 +136,7 @@ class MaskedSamples(Samples):
         def shown(rows: slice) -> Tensor:
             return layer[rows] * present[rows].unsqueeze(2)
 
-        super().__init__(embeddings._like((filled(tuple(layer.shape), layer.dtype, shown),)))
+        super().__init__(embeddings._like((build_array(tuple(layer.shape), layer.dtype, shown),)))
         self.present = present
 
     def count(self, patches: slice) -> int | Tensor:
@@ -154,23 +154,23 @@ class MaskedSamples(Samples):
 
         shape = (layer.shape[0], 1, layer.shape[2])
         n_bytes = layer.shape[1] * layer.shape[2] * layer.element_size()
-        return self.embeddings._like((filled(shape, torch.float32, mean, n_bytes),))
+        return self.embeddings._like((build_array(shape, torch.float32, mean, n_bytes),))
 
-    def centred(self) -> PatchEmbeddings:
+    def centerd(self) -> PatchEmbeddings:
         """The samples about their mean; 0 where there is none."""
         (layer,), (mean,) = self.embeddings.layers, self.mean.layers
 
         def part(rows: slice) -> Tensor:
             return (layer[rows] - mean[rows]) * self.present[rows].unsqueeze(2)
 
-        return self.embeddings._like((filled(tuple(layer.shape), layer.dtype, part),))
+        return self.embeddings._like((build_array(tuple(layer.shape), layer.dtype, part),))
 
     def _deviations(self, patches: slice | Tensor) -> Tensor:
         assert isinstance(patches, slice)
         return super()._deviations(patches) * self.present[patches].unsqueeze(2)
 
 
-def samples_that_count(embeddings: PatchEmbeddings) -> Samples:
+def valid_samples(embeddings: PatchEmbeddings) -> Samples:
     """What is known at the patches that count in all images, or in some.
 
     Patches that count in no image are left out. Where images differ, so are those that count in fewer than
@@ -181,9 +181,9 @@ def samples_that_count(embeddings: PatchEmbeddings) -> Samples:
     InputError
         If no patch is left.
     """
-    if embeddings.regions is None:
+    if embeddings.roi_masks is None:
         return Samples(embeddings)
-    present = cells_that_count(embeddings.regions, embeddings.grid)
+    present = valid_patches(embeddings.roi_masks, embeddings.grid)
     if embeddings.subset is not None:
         present = present[embeddings.subset.indices]
     differs = bool((present.any(1) & ~present.all(1)).any())
@@ -196,7 +196,7 @@ def samples_that_count(embeddings: PatchEmbeddings) -> Samples:
         )
     if embeddings.subset is None:
         embeddings = embeddings.within(PatchSubset(embeddings.grid, kept))
-    embeddings = replace(embeddings, regions=None)
+    embeddings = replace(embeddings, roi_masks=None)
     return MaskedSamples(embeddings.on_one_grid(), present[kept]) if differs else Samples(embeddings)
 
 
@@ -208,7 +208,7 @@ class Moments:
     ----------
     n : int
         Images.
-    shift : PatchEmbeddings
+    reference : PatchEmbeddings
         A fixed point near the mean, as the embeddings of one image: it keeps the sums from cancelling.
     first : Tensor (P, D), float64
         Σ y
@@ -221,7 +221,7 @@ class Moments:
     """
 
     n: int
-    shift: PatchEmbeddings
+    reference: PatchEmbeddings
     first: Tensor
     second: Tensor
     third: Tensor
@@ -233,22 +233,22 @@ class Moments:
         return 8 * P * (D * D + 2 * D + 1)
 
     @classmethod
-    def of(cls, embeddings: PatchEmbeddings, shift: PatchEmbeddings) -> Moments:
+    def of(cls, embeddings: PatchEmbeddings, reference: PatchEmbeddings) -> Moments:
         """Moments of n images about a given point."""
 
         def block(patches: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            y = (embeddings[patches] - shift[patches]).double()
+            y = (embeddings[patches] - reference[patches]).double()
             norms = y.square().sum(2)
             return y.sum(1), y.mT @ y, (norms.unsqueeze(1) @ y).squeeze(1), norms.square().sum(1)
 
         n_bytes = 8 * (embeddings.n * embeddings.D + embeddings.D**2)
-        return cls(embeddings.n, shift, *map_blocks(block, embeddings.P, n_bytes))
+        return cls(embeddings.n, reference, *map_blocks(block, embeddings.P, n_bytes))
 
-    def about(self, shift: PatchEmbeddings) -> Moments:
+    def about(self, reference: PatchEmbeddings) -> Moments:
         """The same moments about another point."""
 
         def block(patches: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            c = (self.shift[patches].double() - shift[patches].double()).squeeze(1)
+            c = (self.reference[patches].double() - reference[patches].double()).squeeze(1)
             first, second, third = self.first[patches], self.second[patches], self.third[patches]
             square = c.square().sum(1)
             along = (second @ c.unsqueeze(2)).squeeze(2)
@@ -267,11 +267,11 @@ class Moments:
                 + self.n * square**2,
             )
 
-        return Moments(self.n, shift, *map_blocks(block, self.P, 32 * self.D**2))
+        return Moments(self.n, reference, *map_blocks(block, self.P, 32 * self.D**2))
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of the images of both."""
-        return other.about(self.shift).absorb(self)
+        return other.about(self.reference).absorb(self)
 
     def absorb(self, other: Moments) -> Moments:
         """Moments of the images of both, in this one's memory, which must not be used any more.
@@ -288,17 +288,17 @@ class Moments:
     @property
     def P(self) -> int:
         """Number of patches."""
-        return self.shift.P
+        return self.reference.P
 
     @property
     def D(self) -> int:
         """Number of channels."""
-        return self.shift.D
+        return self.reference.D
 
     @cached_property
     def mean(self) -> PatchEmbeddings:
         """Mean over the images."""
-        return self.shift + self.shift.like_patches((self.first / self.n).float())
+        return self.reference + self.reference.like_patches((self.first / self.n).float())
 
     def count(self, patches: slice) -> int | Tensor:
         """Images."""
@@ -314,7 +314,7 @@ class Moments:
         diagonal = self.second[patches].diagonal(dim1=1, dim2=2)
         return (diagonal - self.first[patches].square() / self.n).clamp_min(0)
 
-    def fourth(self, patches: slice) -> Tensor:
+    def sum_fourth_powers(self, patches: slice) -> Tensor:
         """Sums of fourth powers of the distance from the mean, (p,)."""
         m = self.first[patches] / self.n
         second = self.second[patches]
@@ -333,9 +333,9 @@ class Moments:
         return {"first": self.first, "second": self.second, "third": self.third, "fourth_power": self.fourth_power}
 
     @classmethod
-    def from_arrays(cls, n: int, shift: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Moments:
+    def from_arrays(cls, n: int, reference: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Moments:
         """The moments that gave these arrays."""
-        return cls(n, shift, arrays["first"], arrays["second"], arrays["third"], arrays["fourth_power"])
+        return cls(n, reference, arrays["first"], arrays["second"], arrays["third"], arrays["fourth_power"])
 
 
 def divisor(n: int | Tensor) -> float | Tensor:

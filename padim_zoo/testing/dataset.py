@@ -95,7 +95,7 @@ def labels(subject: Subject) -> Iterator[str]:
         wrong = [sample for sample in category.train if sample.label != 0]
         if wrong:
             yield (
-                f"{category.name} has {len(wrong)} images to fit that are labelled anomalous, e.g. {wrong[0].path}: "
+                f"{category.name} has {len(wrong)} images to fit that are labeled anomalous, e.g. {wrong[0].path}: "
                 "expected normal ones only"
             )
         for sample in (*category.train, *category.test):
@@ -103,7 +103,7 @@ def labels(subject: Subject) -> Iterator[str]:
                 yield f"{sample.path} has the label {sample.label!r}: expected 0 (normal) or 1 (anomalous)"
             elif (sample.kind == "good") == (sample.label == 1) or not sample.kind:
                 expected = "the kind of defect" if sample.label else "'good'"
-                yield f"{sample.path}, labelled {sample.label}, is of the kind {sample.kind!r}: expected {expected}"
+                yield f"{sample.path}, labeled {sample.label}, is of the kind {sample.kind!r}: expected {expected}"
             if sample.masks and not sample.label:
                 yield f"the normal image {sample.path} has a mask: expected none"
 

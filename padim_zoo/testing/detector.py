@@ -271,7 +271,7 @@ def kinds_of_images(subject: Subject) -> Iterator[str]:
         yield from refusal(subject.fitted.predict, what, larger, must_raise=must)
 
 
-def labelled_images(subject: Subject) -> Iterator[str]:
+def labeled_images(subject: Subject) -> Iterator[str]:
     """Fit takes labels, 1 and -1 as scikit-learn has them, and leaves anomalous images out."""
     labels = np.array([1] * NORMAL + [-1] * ANOMALOUS)
     images = np.concatenate([subject.normal, anomalous_images(ANOMALOUS, *SIZE)])
@@ -282,7 +282,7 @@ def labelled_images(subject: Subject) -> Iterator[str]:
         return
     if not _near(found.predict(subject.tested).scores, subject.prediction.scores):
         yield (
-            "images labelled -1 change the fit: leave them out by normal_images(images, y) of "
+            "images labeled -1 change the fit: leave them out by normal_images(images, y) of "
             "padim_zoo.detectors.scikit_learn"
         )
 
@@ -360,7 +360,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
     batch_invariance,
     features,
     kinds_of_images,
-    labelled_images,
+    labeled_images,
     calibration,
     model_file,
     description,

@@ -183,7 +183,7 @@ def dependence_on_the_image(subject: Subject) -> Iterator[str]:
             yield f"layer {layer!r} is the same for an image and its negative: the network does not look at it"
 
 
-def normalisation(subject: Subject) -> Iterator[str]:
+def normalization(subject: Subject) -> Iterator[str]:
     """Images come in [0, 1], and the class, not the network, subtracts mean and divides by std."""
     backbone = subject.backbone
     for what, values in (("mean", backbone.mean), ("std", backbone.std)):
@@ -197,7 +197,7 @@ def normalisation(subject: Subject) -> Iterator[str]:
         if found.shape != map_.shape or difference(found, map_.float()) > TOLERANCE:
             yield (
                 f"layer {layer!r} is not what the network gives for (images - mean) / std: leave forward to Backbone, "
-                "which normalises"
+                "which normalizes"
             )
 
 

@@ -55,7 +55,7 @@ def default_blocks(depth: int) -> tuple[int, ...]:
 
 
 class Tokens(nn.Module):
-    """Normalised images (N, 3, H, W) to the patch tokens (N, C, round(H / patch), round(W / patch)) of some blocks.
+    """Normalized images (N, 3, H, W) to the patch tokens (N, C, round(H / patch), round(W / patch)) of some blocks.
 
     Images whose sides are no multiples of the patch are resized to the nearest ones. Tokens that are no patches (class,
     registers) are left out. Every block's tokens pass through the last layer norm, as in the authors' own

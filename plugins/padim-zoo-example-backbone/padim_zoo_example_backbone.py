@@ -15,7 +15,7 @@ FREQUENCIES = [(u, v) for u in range(5) for v in range(5) if u + v <= 4]
 
 
 class BlockFrequencies(nn.Module):
-    """Normalised images (N, 3, H, W) to the magnitudes of 15 frequencies of each colour, (N, 45, H_l, W_l) a layer."""
+    """Normalized images (N, 3, H, W) to the magnitudes of 15 frequencies of each color, (N, 45, H_l, W_l) a layer."""
 
     def __init__(self, layers):
         super().__init__()
@@ -26,7 +26,7 @@ class BlockFrequencies(nn.Module):
 
 
 def cosines(size):
-    """Products of a horizontal and a vertical cosine, by a convolution that takes each colour by itself."""
+    """Products of a horizontal and a vertical cosine, by a convolution that takes each color by itself."""
     steps = (torch.arange(size) + 0.5) * math.pi / size
     waves = torch.stack([torch.cos(u * steps)[:, None] * torch.cos(v * steps) for u, v in FREQUENCIES])
     filters = (waves / size).float().repeat(3, 1, 1)[:, None]

@@ -36,7 +36,7 @@ MOST_IMAGES = 100
 
 
 class OpenVinoNetwork(nn.Module):
-    """Normalised images (N, 3, H, W) to feature maps, by OpenVINO Runtime.
+    """Normalized images (N, 3, H, W) to feature maps, by OpenVINO Runtime.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def create(
     else:
         model, state = _converted(twin, name, size), twin.state_in_use()
         if calibration is not None:
-            model = _quantised(model, twin, calibration, Transform(resize, crop))
+            model = _quantized(model, twin, calibration, Transform(resize, crop))
             state = _written(model)
     return Backbone(
         OpenVinoNetwork(model),
@@ -164,7 +164,7 @@ def _converted(backbone: Backbone, name: str, size: tuple[int, int]) -> Any:
     return model
 
 
-def _quantised(model: Any, backbone: Backbone, images: str, transform: Transform) -> Any:
+def _quantized(model: Any, backbone: Backbone, images: str, transform: Transform) -> Any:
     """The network in int8, its scales set by normal images."""
     try:
         import nncf
@@ -175,13 +175,13 @@ def _quantised(model: Any, backbone: Backbone, images: str, transform: Transform
     nncf.set_log_level(logging.ERROR)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
 
-    def normalised() -> Iterator[np.ndarray]:
+    def normalized() -> Iterator[np.ndarray]:
         for count, batch in enumerate(batches(images, transform, 1)):
             if count == MOST_IMAGES:
                 return
             yield ((batch.float() / 255 - mean) / std).numpy()
 
-    pixels = list(normalised())
+    pixels = list(normalized())
     with redirect_stdout(io.StringIO()):  # its progress bars are not among what a command prints
         return nncf.quantize(model, nncf.Dataset(pixels), subset_size=len(pixels))
 

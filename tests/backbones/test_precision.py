@@ -292,7 +292,7 @@ def test_maps_in_the_type_of_the_network_are_those_of_forward():
     images = torch.rand(5, 3, 64, 96)
     for precision, dtype in devices.PRECISIONS.items():
         backbone = registry.backbones.create("resnet18", weights="none").in_precision(precision)
-        maps = backbone.in_its_type(images)
+        maps = backbone.forward_native_dtype(images)
         assert {layer.dtype for layer in maps} == {dtype}
         assert all(torch.equal(one.float(), other) for one, other in zip(maps, backbone(images), strict=True))
 
@@ -305,16 +305,16 @@ def test_a_forward_of_its_own_is_respected():
     backbone = registry.backbones.create("builtin", weights="none").in_precision("bfloat16")
     expected = [-layer for layer in backbone(torch.ones(1, 3, 64, 64))]
     backbone.__class__ = Negative
-    found = backbone.in_its_type(torch.ones(1, 3, 64, 64))
+    found = backbone.forward_native_dtype(torch.ones(1, 3, 64, 64))
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-def test_the_layout_of_images_changes_no_bit_of_their_normalisation():
+def test_the_layout_of_images_changes_no_bit_of_their_normalization():
     backbone = registry.backbones.create("resnet18", weights="none")
     images = torch.rand(3, 3, 20, 36)
     last = images.to(memory_format=torch.channels_last)
-    assert torch.equal(backbone._normalised(last), backbone._normalised(images))
-    assert torch.equal(backbone._normalised(images), (images - backbone._shift) * backbone._scale)
+    assert torch.equal(backbone._normalized(last), backbone._normalized(images))
+    assert torch.equal(backbone._normalized(images), (images - backbone._shift) * backbone._scale)
 
 
 @pytest.mark.parametrize("reduce", ["random", "orthogonal"])

@@ -52,7 +52,7 @@ def test_any_size_of_image(scattering: Backbone, height: int, width: int) -> Non
     assert all(torch.isfinite(layer).all() for layer in maps)
 
 
-def test_a_flat_image_has_colour_only(scattering: Backbone) -> None:
+def test_a_flat_image_has_color_only(scattering: Backbone) -> None:
     for layer in scattering(torch.full((1, 3, 64, 64), 0.7)):
         assert torch.allclose(layer[0, :1], torch.tensor((0.7 - 0.5) / 0.25 * np.sqrt(3)).float(), atol=1e-4)
         assert layer[0, 1:3].abs().max() < 1e-4

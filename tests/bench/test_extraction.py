@@ -20,7 +20,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.cache import images as image_cache
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.features import FeatureCache
-from padim_zoo.cache.images import Account, ImageCache
+from padim_zoo.cache.images import DecodeLedger, ImageCache
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
@@ -228,7 +228,7 @@ def test_times_contain_the_decoding_that_a_cache_has_saved(samples, detector, tm
 
 
 def test_what_the_cache_takes_is_not_counted():
-    account = Account()
+    account = DecodeLedger()
     account.entries += [(0.0, 3.0), (7.0, 1.0)]
     cores = min(usual_workers(ahead=False), torch.get_num_threads())
     if torch.cuda.is_available():

@@ -71,7 +71,7 @@ def test_a_gallery_shows_what_was_tested(run_suite, suite, gallery_of):
             assert item.index not in gallery.masks
 
 
-def test_maps_are_the_mean_of_the_folds_and_colours_those_of_normal_images(run_suite, suite, gallery_of):
+def test_maps_are_the_mean_of_the_folds_and_colors_those_of_normal_images(run_suite, suite, gallery_of):
     # An ensemble keeps all maps of its member.
     documents = run_suite(suite, backbones=("toy-linear", "toy-square"), folds=3, ensemble=("toy-linear+toy-square",))
     store = RunStore(suite.output)
@@ -83,47 +83,47 @@ def test_maps_are_the_mean_of_the_folds_and_colours_those_of_normal_images(run_s
             levels = np.asarray(Image.open(io.BytesIO(gallery.maps[item.index])).convert("L"))
             decoded = gallery.low + (levels / 255) ** 2 * (gallery.high - gallery.low)
             np.testing.assert_allclose(decoded, maps[item.index], atol=(gallery.high - gallery.low) / 255)
-        assert gallery.colours_from == "held-out"
-        assert gallery.low < gallery.colour_low < gallery.colour_high
+        assert gallery.colors_from == "held-out"
+        assert gallery.low < gallery.color_low < gallery.color_high
     combined = gallery_of(documents[2])
-    assert combined.colours_from == "test"
+    assert combined.colors_from == "test"
     assert len(combined.maps) == len(combined.items)
 
 
-def test_colours_come_of_normal_pixels():
+def test_colors_come_of_normal_pixels():
     maps = np.arange(2 * 8 * 8, dtype=np.float32).reshape(2, 8, 8)
     one = FoldMaps()
     one.add(maps)
-    assert one.colours(np.array([0, 1])) == (*np.quantile(maps[0], [0.5, 0.999]), "test")
-    assert one.colours(np.array([1, 1]))[2] == "all"
+    assert one.colors(np.array([0, 1])) == (*np.quantile(maps[0], [0.5, 0.999]), "test")
+    assert one.colors(np.array([1, 1]))[2] == "all"
     one.add(maps, maps + 1000)
-    assert one.colours(np.array([0, 1])) == (*np.quantile(maps[:, ::4, ::4] + 1000, [0.5, 0.999]), "held-out")
+    assert one.colors(np.array([0, 1])) == (*np.quantile(maps[:, ::4, ::4] + 1000, [0.5, 0.999]), "held-out")
 
 
-def test_pixels_that_are_not_judged_have_no_part_in_the_colours():
+def test_pixels_that_are_not_judged_have_no_part_in_the_colors():
     maps = np.full((1, 8, 8), np.nan, dtype=np.float32)
     maps[:, :4] = np.arange(32).reshape(4, 8)
     folds = FoldMaps()
     folds.add(maps)
-    assert folds.colours(np.array([0])) == (*np.quantile(np.arange(32.0), [0.5, 0.999]), "test")
+    assert folds.colors(np.array([0])) == (*np.quantile(np.arange(32.0), [0.5, 0.999]), "test")
 
 
-def test_colours_of_a_small_region_come_of_all_its_pixels():
+def test_colors_of_a_small_region_come_of_all_its_pixels():
     held_out = np.full((3, 64, 64), np.nan, dtype=np.float32)
     region = np.s_[:, 13:15, 21:23]  # between every fourth row and column
     held_out[region] = np.arange(12).reshape(3, 2, 2)
     folds = FoldMaps()
     folds.add(np.zeros((2, 64, 64), dtype=np.float32), held_out)
-    assert folds.colours(np.array([0, 1])) == (*np.quantile(np.arange(12.0), [0.5, 0.999]), "held-out")
+    assert folds.colors(np.array([0, 1])) == (*np.quantile(np.arange(12.0), [0.5, 0.999]), "held-out")
 
 
-def test_colours_of_a_large_region_are_those_of_about_every_sixteenth_pixel():
+def test_colors_of_a_large_region_are_those_of_about_every_sixteenth_pixel():
     held_out = np.random.default_rng(0).normal(size=(4, 128, 128)).astype(np.float32)
     whole = np.quantile(held_out[:, 1:], [0.5, 0.999]).tolist()
     held_out[:, 0] = np.nan
     folds = FoldMaps()
     folds.add(np.zeros((1, 128, 128), dtype=np.float32), held_out)
-    low, high, _ = folds.colours(np.array([0]))
+    low, high, _ = folds.colors(np.array([0]))
     assert low == pytest.approx(whole[0], abs=0.05)
     assert high == pytest.approx(whole[1], abs=0.5)
 

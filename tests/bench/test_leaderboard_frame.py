@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from padim_zoo.bench.formats import to_csv, to_json, to_markdown, to_parquet
-from padim_zoo.bench.leaderboard import COLUMNS, leaderboard, sort_rows, summarise
+from padim_zoo.bench.leaderboard import COLUMNS, leaderboard, sort_rows, summarize
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.table import render
@@ -120,7 +120,7 @@ def test_older_runs_on_other_data_are_left_out_and_counted():
     assert mean.loc["full", "notes"] == "2 older runs on other data left out"
     assert mean.loc["full", "status"] == "done"
     assert board["notes"].tolist().count("2 older runs on other data left out") == 2
-    assert summarise([*before, *now], ["backbone"])["image_auroc"].tolist() == pytest.approx([0.9])
+    assert summarize([*before, *now], ["backbone"])["image_auroc"].tolist() == pytest.approx([0.9])
 
 
 def test_a_mean_says_which_category_lacks_a_figure():
@@ -173,24 +173,24 @@ def test_different_configurations_are_never_averaged_together(other):
     assert len(board[board["category"] == "mean"]) == 2
 
 
-def test_summarise_is_the_mean_over_everything_else():
+def test_summarize_is_the_mean_over_everything_else():
     documents = [run(c, b, e, folds=(v,)) for c, b, e, v in [
         ("a", "resnet18", "full", 0.1),
         ("b", "resnet18", "oas", 0.3),
         ("a", "wide_resnet50_2", "full", 0.8),
     ]]  # fmt: skip
-    by_backbone = summarise(documents, ["backbone"]).set_index("backbone")
+    by_backbone = summarize(documents, ["backbone"]).set_index("backbone")
     assert by_backbone["image_auroc"].to_dict() == pytest.approx({"resnet18": 0.2, "wide_resnet50_2": 0.8})
     assert by_backbone.loc["resnet18", "estimator"] is None
     assert by_backbone.loc["wide_resnet50_2", "estimator"] == "full"
-    by_category = summarise(documents, ["category"]).set_index("category")
+    by_category = summarize(documents, ["category"]).set_index("category")
     assert by_category["image_auroc"].to_dict() == pytest.approx({"a": 0.45, "b": 0.3})
     assert by_category["notes"].tolist() == [None, None]
-    assert len(summarise(documents, ["backbone", "estimator"])) == 3
+    assert len(summarize(documents, ["backbone", "estimator"])) == 3
     with pytest.raises(InputError, match="unknown column 'backbon': did you mean backbone"):
-        summarise(documents, ["backbon"])
+        summarize(documents, ["backbon"])
     with pytest.raises(InputError, match="unknown column 'image_auroc'"):
-        summarise(documents, ["image_auroc"])
+        summarize(documents, ["image_auroc"])
 
 
 def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():

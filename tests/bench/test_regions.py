@@ -54,7 +54,7 @@ def test_figures_are_of_the_pixels_inside(suite, images, run_suite, roi):
     prediction = detector.predict([sample.path for sample in category.test])
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in masks(category.test, detector.transform)]
     inside = np.stack([detector.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
-    np.testing.assert_array_equal(prediction.regions, inside)
+    np.testing.assert_array_equal(prediction.roi_masks, inside)
     normal, anomalous = (prediction.maps[inside & (np.stack(truth) == kind)] for kind in (False, True))
     assert document["folds"][0]["pixel_auroc"] == pytest.approx(auroc(rank(normal, anomalous)), rel=1e-3)
 
@@ -94,13 +94,13 @@ def test_defects_count_as_far_as_they_are_inside():
     inside = np.ones((12, 12), bool)
     inside[:, 5] = inside[7:, :3] = False
     scores = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
-    ranking, regions = rank_pixels([scores, scores], [mask, mask & False], [inside, None])
+    ranking, roi_masks = rank_pixels([scores, scores], [mask, mask & False], [inside, None])
     assert len(ranking.normal) == (inside & ~mask).sum() + 144
-    assert np.bincount(regions).tolist() == [9]
+    assert np.bincount(roi_masks).tolist() == [9]
     labels, regions_of = ndimage.label(mask, np.ones((3, 3)))[0], np.array([1])
     assert set(labels[inside & mask]) == set(regions_of)
     figures = evaluate(
-        np.array([1, 0]), np.array([1.0, 0]), np.stack([scores] * 2), [mask, None], judged=np.stack([inside] * 2)
+        np.array([1, 0]), np.array([1.0, 0]), np.stack([scores] * 2), [mask, None], roi_masks=np.stack([inside] * 2)
     )
     normal = np.concatenate([scores[inside & ~mask], scores[inside]])
     assert figures.values["pixel_auroc"] == auroc(rank(normal, scores[inside & mask]))
@@ -109,7 +109,7 @@ def test_defects_count_as_far_as_they_are_inside():
         np.array([1.0, 0]),
         np.stack([scores] * 2),
         [mask, None],
-        judged=np.stack([~mask & inside] * 2),
+        roi_masks=np.stack([~mask & inside] * 2),
     )
     assert any("outside the region of interest" in note for note in outside.notes)
 

@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from padim_zoo.bench.following import Follower
 from padim_zoo.bench.live import draw_progress, draw_standings, duration, standings
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.runner import Event
-from padim_zoo.bench.running import BenchState, read_states, sign_of_life
+from padim_zoo.bench.running import BenchState, heartbeat, read_states
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store_watcher import StoreWatcher
 from padim_zoo.cli import watching
 
 
@@ -54,7 +54,7 @@ def text_of(shown: Any, width: int = 100) -> str:
 def test_state_is_told_while_a_benchmark_runs(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "runs")
     first, second = run("bottle", "a"), run("bottle", "b")
-    with sign_of_life(store, BenchState(total=5, before=2, done=2)) as sign:
+    with heartbeat(store, BenchState(total=5, before=2, done=2)) as sign:
         assert read_states(store.folder) == []  # nothing is made before the first run
         sign.take(Event(first))
         [state] = read_states(store.folder)
@@ -73,7 +73,7 @@ def test_state_is_told_while_a_benchmark_runs(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_to_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = RunStore(tmp_path / "file" / "runs")
-    with sign_of_life(store, BenchState(total=1)) as sign:
+    with heartbeat(store, BenchState(total=1)) as sign:
         sign.take(Event(run("bottle", "a")))
     assert sign.state.running
 
@@ -86,7 +86,7 @@ def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
         BenchState(3),
         BenchState(3, pid=int(process.stdout), host="x"),
     ):
-        with sign_of_life(store, state) as sign:
+        with heartbeat(store, state) as sign:
             sign.take(Event(run("bottle", "a")))
             content = sign.path.read_bytes()
         sign.path.write_bytes(content)
@@ -96,7 +96,7 @@ def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
     store.clean()
     assert {state.pid for state in read_states(tmp_path) if state.host != "x"} == {os.getpid()}
     (tmp_path / ".x.1.bench").write_text("[1")
-    (tmp_path / ".x.2.bench").write_text('{"colour": "red"}')
+    (tmp_path / ".x.2.bench").write_text('{"color": "red"}')
     whole = next(tmp_path.glob(f".x.{int(process.stdout)}.bench")).read_text()
     for number, (name, value) in enumerate([("pid", "many"), ("started", None), ("running", [1]), ("done", "3")]):
         broken = json.dumps({**json.loads(whole), "host": socket.gethostname(), name: value})
@@ -110,13 +110,13 @@ def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
 
 
 def test_a_follower_reads_each_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from padim_zoo.bench import following
+    from padim_zoo.bench import store_watcher
 
     reads: list[str] = []
-    read = following.read_document
-    monkeypatch.setattr(following, "read_document", lambda path: reads.append(path.name) or read(path))
+    read = store_watcher.read_document
+    monkeypatch.setattr(store_watcher, "read_document", lambda path: reads.append(path.name) or read(path))
     store = RunStore(tmp_path / "runs")
-    follower = Follower(store.folder)
+    follower = StoreWatcher(store.folder)
     assert not follower.poll()  # the folder is not there yet
     runs = [run("bottle", name) for name in "abc"]
     for one in runs[:2]:
@@ -180,7 +180,7 @@ def test_watch_waits_for_a_benchmark_and_ends_with_it(
 
     def bench() -> None:
         store = RunStore(folder)
-        with sign_of_life(store, BenchState(total=2, pid=process.pid)) as sign:
+        with heartbeat(store, BenchState(total=2, pid=process.pid)) as sign:
             for name in "ab":
                 one = run("bottle", name)
                 sign.take(Event(one))

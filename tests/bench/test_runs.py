@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from padim_zoo import registry
+from padim_zoo.bench.compare import compare_stores
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.measure import PeakMemory, milliseconds_per_image
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.store_comparison import compare_stores
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.metrics.confidence import bootstrap_interval
@@ -51,15 +51,15 @@ def literal_folds(toys, images, backbone, folds: int, seed: int = 0):
 def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
     [document] = run_suite(suite, folds=3)
     labels, masks, results, held_out = literal_folds(toys, images, toys.toy_linear(), 3)
-    judged = [evaluate(labels, result.scores, result.maps, masks) for result in results]
-    expected = [figures.values for figures in judged]
+    roi_masks = [evaluate(labels, result.scores, result.maps, masks) for result in results]
+    expected = [figures.values for figures in roi_masks]
     for found, values in zip(document["folds"], expected, strict=True):
         assert {name: found[name] for name in values} == pytest.approx(values)
     arrays = RunStore(suite.output).scores(document["id"])
     np.testing.assert_array_equal(arrays["labels"], labels)
     np.testing.assert_allclose(arrays["scores"], [result.scores for result in results], rtol=1e-6)
     for name in ("pro", "pixel_roc", "pixel_pr"):
-        curve = np.mean([figures.curves[name] for figures in judged], axis=0)
+        curve = np.mean([figures.curves[name] for figures in roi_masks], axis=0)
         np.testing.assert_allclose(arrays[f"{name}_curve"], curve, rtol=1e-5)
     normal_scores = held_out.max(axis=(1, 2))
     np.testing.assert_allclose(arrays["out_of_fold_scores"], normal_scores, rtol=1e-6)
@@ -96,12 +96,12 @@ def test_an_ensemble_is_that_of_a_literal_computation(run_suite, suite, images, 
     *members, document = run_suite(
         suite, backbones=("toy-linear", "toy-square"), folds=3, ensemble=("toy-linear+toy-square",), ensemble_rule=rule
     )
-    normalised = []
+    normalized = []
     for backbone in (toys.toy_linear(), toys.toy_square()):
         labels, masks, results, held_out = literal_folds(toys, images, backbone, 3)
         held_out = held_out.astype(np.float64)
-        normalised.append([(result.maps - held_out.mean()) / held_out.std() for result in results])
-    for found, first, second in zip(document["folds"], *normalised, strict=True):
+        normalized.append([(result.maps - held_out.mean()) / held_out.std() for result in results])
+    for found, first, second in zip(document["folds"], *normalized, strict=True):
         maps = combine([first, second], axis=0)
         expected = evaluate(labels, maps.max(axis=(1, 2)), maps, masks).values
         assert {name: found[name] for name in FIGURES} == pytest.approx(

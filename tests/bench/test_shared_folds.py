@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from padim_zoo.bench import shared_folds, trial
+from padim_zoo.bench import shared_folds
+from padim_zoo.bench import timed_fit as trial
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite

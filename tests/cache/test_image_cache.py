@@ -16,7 +16,7 @@ from padim_zoo import InputError
 from padim_zoo.cache import images as image_cache
 from padim_zoo.cache.features import FeatureCache
 from padim_zoo.cache.images import ImageCache
-from padim_zoo.data.augmentation import Augmentation, Looks, View, parse_operations
+from padim_zoo.data.augmentation import Augmentation, View, ViewSet, parse_operations
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import view_batches
 from padim_zoo.data.roi import RegionOfInterest
@@ -117,15 +117,15 @@ def test_a_changed_file_resize_or_library_is_another_image(paths, cache, decoded
 
 
 LOOKS = [
-    Looks(),
-    Looks(Augmentation(parse_operations("augment", "flip,rotate(10),brightness(0.1)"), 3, 0)),
-    Looks(others=(View(flip=True), View(angle=5.0))),
+    ViewSet(),
+    ViewSet(Augmentation(parse_operations("augment", "flip,rotate(10),brightness(0.1)"), 3, 0)),
+    ViewSet(others=(View(flip=True), View(angle=5.0))),
 ]
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("looks", LOOKS)
-def test_all_views_and_crops_come_of_one_entry(paths, cache, decoded, looks, masked):
+def test_all_views_and_crops_come_of_one_entry(paths, cache, decoded, view_set, masked):
     region = None
     if masked:
         mask = np.zeros(LARGE, dtype=bool)
@@ -133,15 +133,15 @@ def test_all_views_and_crops_come_of_one_entry(paths, cache, decoded, looks, mas
         region = RegionOfInterest(mask)
     for crop in (32, None):
         transform = Transform(40, crop)
-        literal = list(view_batches(paths, transform, 2, looks, roi=region))
+        literal = list(view_batches(paths, transform, 2, view_set, roi=region))
         for _ in range(2):
-            found = list(view_batches(paths, transform, 2, looks, roi=region, cache=cache))
+            found = list(view_batches(paths, transform, 2, view_set, roi=region, cache=cache))
             assert len(found) == len(literal) == 3
-            for (pixels, regions), (expected, expected_regions) in zip(found, literal, strict=True):
+            for (pixels, roi_masks), (expected, expected_regions) in zip(found, literal, strict=True):
                 np.testing.assert_array_equal(pixels, expected)
-                assert (regions is None) == (expected_regions is None)
-                if regions is not None:
-                    np.testing.assert_array_equal(regions, expected_regions)
+                assert (roi_masks is None) == (expected_regions is None)
+                if roi_masks is not None:
+                    np.testing.assert_array_equal(roi_masks, expected_regions)
     assert sorted(decoded) == [path.name for path in paths]
 
 
@@ -156,10 +156,10 @@ def test_bad_files_and_crops_are_told_as_without_a_cache(paths, cache, tmp_path)
         (paths[0], Transform(40, 48)),
     ):
         with pytest.raises(InputError) as without:
-            list(view_batches([paths[1], bad], transform, 2, Looks()))
+            list(view_batches([paths[1], bad], transform, 2, ViewSet()))
         for _ in range(2):
             with pytest.raises(InputError) as found:
-                list(view_batches([paths[1], bad], transform, 2, Looks(), cache=cache))
+                list(view_batches([paths[1], bad], transform, 2, ViewSet(), cache=cache))
             assert str(found.value) == str(without.value)
 
 

@@ -228,13 +228,13 @@ def test_pictures_of_all_kinds(gear: Path, model: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_one_colour_scale_for_all_images(gear: Path, model: Path, tmp_path: Path) -> None:
+def test_one_color_scale_for_all_images(gear: Path, model: Path, tmp_path: Path) -> None:
     image = gear / "test" / "good" / "000.png"
     succeed("predict", model, image, "-o", tmp_path / "alone", "--pictures", "heatmap")
     succeed("predict", model, gear / "test", "-o", tmp_path / "all", "--pictures", "heatmap")
     alone = np.asarray(Image.open(tmp_path / "alone" / "heatmap" / "000.png")).astype(int)
     among = np.asarray(Image.open(tmp_path / "all" / "heatmap" / "good" / "000.png")).astype(int)
-    assert np.abs(alone - among).max() <= 4  # batches of another size may round to the next colour
+    assert np.abs(alone - among).max() <= 4  # batches of another size may round to the next color
 
 
 def test_pictures_of_equal_names_do_not_collide(gear: Path, model: Path, tmp_path: Path) -> None:

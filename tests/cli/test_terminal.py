@@ -21,7 +21,7 @@ PLUGIN = Path(__file__).parents[1] / "bench" / "toy_zoo.py"
 
 
 class Terminal:
-    """A command on a terminal of its own; ``text`` is what it has written, without colours and movements."""
+    """A command on a terminal of its own; ``text`` is what it has written, without colors and movements."""
 
     def __init__(self, *arguments: object) -> None:
         ours, theirs = pty.openpty()

@@ -70,7 +70,7 @@ def test_what_lies_on_disk_gives_the_distances_and_thresholds_of_memory(monkeypa
     assert list(scratch.iterdir()) == []
     expected = score(estimator.fit(in_memory), test)
     settings = {"false_alarm_rate": 0.3, "folds": 3, "seed": 0}
-    with arrays.arrays_up_to(largest_array(budget)):
+    with arrays.spill_above(largest_array(budget)):
         gaussian = estimator.fit(on_disk)
         calibration = calibrated(estimator, on_disk.embeddings, **settings)
     np.testing.assert_allclose(score(gaussian, test).maps, expected.maps, rtol=1e-5)
@@ -80,7 +80,7 @@ def test_what_lies_on_disk_gives_the_distances_and_thresholds_of_memory(monkeypa
 
 
 def test_released_arrays_keep_their_content():
-    with arrays.arrays_up_to(0):
+    with arrays.spill_above(0):
         array = arrays.empty(3000, 7, dtype=torch.float64)
         array[:] = torch.arange(7)
         arrays.release()
@@ -113,7 +113,7 @@ def test_without_room_on_disk_moments_stand_in_or_one_line_says_why(monkeypatch)
 PEAK = """
 import threading, time, sys
 import torch
-from padim_zoo.core.spill import arrays_up_to
+from padim_zoo.core.spill import spill_above
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator, largest_array
 from padim_zoo.statistics.statistics import Samples
@@ -138,7 +138,7 @@ accumulator = Accumulator(None, budget)
 for _ in range(60):
     accumulator.add(draw(50))
 statistics = accumulator.result()
-with arrays_up_to(largest_array(budget)):
+with spill_above(largest_array(budget)):
     gaussian = estimators.create("full").fit(statistics)
 done = True; thread.join()
 print(statistics.embeddings.size_in_bytes() / 1e6, *(p - b for p, b in zip(peak, before)))

@@ -11,8 +11,8 @@ from scipy.ndimage import map_coordinates
 from padim_zoo import InputError
 from padim_zoo.data.augmentation import (
     Augmentation,
-    Looks,
     View,
+    ViewSet,
     canonical_operations,
     parse_operations,
     views_for_scoring,
@@ -42,7 +42,10 @@ def literal_warp(resized: np.ndarray, view: View) -> np.ndarray:
         x, y = (-x if view.flip else x), (-y if view.vflip else y)
         # Turned back clockwise: up (0, -1) of the image had been turned to the left.
         x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-        x, y = x - view.shift[0] * width + (left + right) / 2, y - view.shift[1] * height + (top + bottom) / 2
+        x, y = (
+            x - view.translation[0] * width + (left + right) / 2,
+            y - view.translation[1] * height + (top + bottom) / 2,
+        )
         for channel in range(3):
             at = [[y - 0.5], [x - 0.5]]
             warped[row, column, channel] = map_coordinates(
@@ -53,7 +56,12 @@ def literal_warp(resized: np.ndarray, view: View) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "view",
-    [View(angle=7), View(angle=-40, flip=True), View(shift=(0.1, -0.2)), View(angle=15, vflip=True, shift=(0, 0.3))],
+    [
+        View(angle=7),
+        View(angle=-40, flip=True),
+        View(translation=(0.1, -0.2)),
+        View(angle=15, vflip=True, translation=(0, 0.3)),
+    ],
 )
 def test_a_view_is_what_it_says(resized, view):
     np.testing.assert_allclose(view.image(resized, BOX), literal_warp(resized, view), atol=1.01)
@@ -80,7 +88,9 @@ def test_brightness_and_contrast(resized):
     np.testing.assert_array_equal(View(contrast=0.5).image(resized, BOX), expected)
 
 
-@pytest.mark.parametrize("view", [View(), View(flip=True), View(angle=12), View(angle=-20, flip=True, shift=(0.1, 0))])
+@pytest.mark.parametrize(
+    "view", [View(), View(flip=True), View(angle=12), View(angle=-20, flip=True, translation=(0.1, 0))]
+)
 def test_a_map_of_a_view_comes_back_to_the_pixels_of_the_image(resized, view):
     """Brightness stands for the map: what comes back is the image, wherever the view shows it."""
     seen_image = view.image(resized, BOX)[..., 0]
@@ -107,13 +117,13 @@ def test_the_mean_is_over_the_views_that_show_a_pixel():
 def test_what_a_turn_brings_in_from_outside_is_known(resized):
     """Of the crop's own margin nothing is from outside; of a whole image the corners are."""
     image = np.repeat(resized[:52, :52, :1], 3, 2)
-    looks = Looks(others=(View(angle=10),))
-    assert looks.of(image, Transform(None, 30))[1] is None
-    _, regions = looks.of(image, Transform(None, None))
-    assert regions is not None
-    assert regions[0].all()
-    assert not regions[1][[0, 0, -1, -1], [0, -1, 0, -1]].any()
-    assert regions[1].mean() > 0.9
+    view_set = ViewSet(others=(View(angle=10),))
+    assert view_set.of(image, Transform(None, 30))[1] is None
+    _, roi_masks = view_set.of(image, Transform(None, None))
+    assert roi_masks is not None
+    assert roi_masks[0].all()
+    assert not roi_masks[1][[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    assert roi_masks[1].mean() > 0.9
 
 
 def test_draws_depend_on_seed_and_pixels_alone(resized):

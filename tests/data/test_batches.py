@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import loading
-from padim_zoo.data.augmentation import Looks
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import batches, masks, view_batches
@@ -81,13 +81,13 @@ def test_every_form_gives_the_same(folder: Path) -> None:
 
 
 def test_data_loaders(folder: Path) -> None:
-    labelled = [(image, 0, {"any": "thing"}) for image in CHANNELS_FIRST.float() / 255]
+    labeled = [(image, 0, {"any": "thing"}) for image in CHANNELS_FIRST.float() / 255]
     named = [{"image": image, "index": index} for index, image in enumerate(CHANNELS_FIRST)]
-    for dataset in (list(CHANNELS_FIRST), labelled, named):
+    for dataset in (list(CHANNELS_FIRST), labeled, named):
         for size in (1, 2, 7):
             assert torch.equal(collect(DataLoader(dataset, batch_size=size)), CHANNELS_FIRST)
     assert collect(DataLoader(list(CHANNELS_FIRST), batch_size=4), Transform(8, 5)).shape == (N, 3, 5, 5)
-    assert torch.equal(collect(labelled), CHANNELS_FIRST)  # a data set without a loader
+    assert torch.equal(collect(labeled), CHANNELS_FIRST)  # a data set without a loader
 
 
 def test_no_image_of_a_list_is_lost(folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_no_image_of_a_list_is_lost(folder: Path) -> None:
         "halves": [pil_images[:3], pil_images[3:]],
         "nested": [[[PIXELS[0]], list(PIXELS[1:4])], paths[4:]],
         "loader of lists": DataLoader(pil_images, batch_size=3, collate_fn=lambda images: images),  # type: ignore[arg-type]
-        "labelled batches": [[CHANNELS_FIRST[:4], torch.zeros(4)], [PIXELS[4:], [0, 0, 0]]],
+        "labeled batches": [[CHANNELS_FIRST[:4], torch.zeros(4)], [PIXELS[4:], [0, 0, 0]]],
         "tuples of lists": [(pil_images[:3], [0, 0, 0]), (pil_images[3:], [0] * 4)],
         "list of tuples": [[(image, 0) for image in pil_images]],
     }
@@ -156,7 +156,7 @@ def test_without_look_ahead_nothing_is_made_while_a_batch_is_worked_on(
 
     monkeypatch.setattr(loading, "read_image", note)
     given: list[torch.Tensor] = []
-    for batch, _ in view_batches(folder, AS_IS, batch_size, Looks(), workers=workers, ahead=False):
+    for batch, _ in view_batches(folder, AS_IS, batch_size, ViewSet(), workers=workers, ahead=False):
         given.append(batch)
         assert len(made) == sum(len(one) for one in given)
     assert torch.equal(torch.cat(given), CHANNELS_FIRST)
@@ -204,10 +204,10 @@ def test_what_is_refused(images: object, message: str) -> None:
         collect(images)
 
 
-def test_normalised_tensors_are_refused() -> None:
-    normalised = (CHANNELS_FIRST.float() / 255 - 0.45) / 0.22
-    with pytest.raises(InputError, match="not normalised"):
-        collect(DataLoader(list(normalised), batch_size=2))
+def test_normalized_tensors_are_refused() -> None:
+    normalized = (CHANNELS_FIRST.float() / 255 - 0.45) / 0.22
+    with pytest.raises(InputError, match="not normalized"):
+        collect(DataLoader(list(normalized), batch_size=2))
 
 
 def test_paths_of_folders_files_and_patterns(folder: Path) -> None:

@@ -21,8 +21,8 @@ GREY = RGB[:, :, 0]
 DEEP = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH, 3), dtype=np.uint16)
 
 
-def three(grey: np.ndarray) -> np.ndarray:
-    return np.stack([grey, grey, grey], axis=-1)
+def three(gray: np.ndarray) -> np.ndarray:
+    return np.stack([gray, gray, gray], axis=-1)
 
 
 def write_png_48_bit(path: Path, samples: np.ndarray) -> None:
@@ -77,7 +77,7 @@ def test_webp_lossless_is_read_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpeg_of_one_colour(tmp_path: Path, mode: str) -> None:
+def test_jpeg_of_one_color(tmp_path: Path, mode: str) -> None:
     Image.new("RGB", (16, 16), (120, 120, 120)).convert(mode).save(tmp_path / "x.JPG", quality=100)
     image = read_image(tmp_path / "x.JPG").astype(int)
     assert image.shape == (16, 16, 3)
@@ -86,11 +86,11 @@ def test_jpeg_of_one_colour(tmp_path: Path, mode: str) -> None:
 
 def test_grey_and_alpha(tmp_path: Path) -> None:
     alpha = np.full((HEIGHT, WIDTH), 10, dtype=np.uint8)
-    Image.fromarray(GREY).save(tmp_path / "grey.png")
-    Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]).save(tmp_path / "grey_alpha.png")
+    Image.fromarray(GREY).save(tmp_path / "gray.png")
+    Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]).save(tmp_path / "gray_alpha.png")
     Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "rgba.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), three(GREY))
-    np.testing.assert_array_equal(read_image(tmp_path / "grey_alpha.png"), three(GREY))
+    np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), three(GREY))
+    np.testing.assert_array_equal(read_image(tmp_path / "gray_alpha.png"), three(GREY))
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # dropped, not composited
 
 
@@ -99,12 +99,12 @@ def test_bilevel_and_palette(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "bilevel.png"), three(np.where(GREY > 127, 255, 0)))
 
     indices = (GREY % 3).astype(np.uint8)
-    colours = np.array([[255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
+    colors = np.array([[255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
     palette = Image.fromarray(indices)
-    palette.putpalette(colours.tobytes())
+    palette.putpalette(colors.tobytes())
     palette.save(tmp_path / "palette.png", transparency=1)
     assert image_mode(tmp_path / "palette.png") == "P"
-    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colours[indices])
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colors[indices])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -131,7 +131,7 @@ def test_16_bit_white_is_white(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "x.png") == 255).all()
 
 
-def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
+def test_16_bit_color_keeps_the_high_byte(tmp_path: Path) -> None:
     write_png_48_bit(tmp_path / "x.png", DEEP)
     write_tif_48_bit(tmp_path / "x.tif", DEEP)
     for name in ("x.png", "x.tif"):
@@ -303,7 +303,7 @@ def test_an_overshoot_below_half_a_grey_level_is_rounded_back() -> None:
     ("given", "message"),
     [
         (RGB.astype(np.float32), r"values from .* must be in \[0, 1\]"),
-        (RGB / 255 - 0.5, "not normalised"),
+        (RGB / 255 - 0.5, "not normalized"),
         (np.full((2, 2), np.nan), "values from nan"),
         (RGB.astype(np.int64), "type int64"),
         (GREY > 5, "type bool"),

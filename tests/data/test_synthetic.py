@@ -65,7 +65,7 @@ def test_pictures_of_one_category_differ() -> None:
 def test_masks_are_exactly_what_changed(category: str, kind: str) -> None:
     for number in range(3):
         changed, mask = difference(Picture(category, "test", kind, number), size=96)
-        # Rounding to whole grey levels can add one to the tolerance.
+        # Rounding to whole gray levels can add one to the tolerance.
         assert changed[~mask].max(initial=0) <= 255 * TOLERANCE + 1
         assert 0 < mask.mean() <= 0.5
         assert np.mean(changed[mask] >= 255 * TOLERANCE - 1) > 0.5

@@ -162,7 +162,7 @@ def test_a_category_that_cannot_be_listed_does_not_hide_the_others(category: Pat
     assert widget.usable
 
 
-def test_other_layouts_are_recognised(category: Path, tmp_path: Path) -> None:
+def test_other_layouts_are_recognized(category: Path, tmp_path: Path) -> None:
     top = tmp_path / "btad" / "01"
     (category / "train" / "good").rename(category / "train" / "ok")
     (category / "test" / "good").rename(category / "test" / "ok")

@@ -13,7 +13,7 @@ from padim_zoo.detectors.coreset import greedy_k_center
 def literal(points: np.ndarray, count: int, seed: int) -> list[int]:
     chosen = [int(np.random.default_rng(seed).integers(len(points)))]
     while len(chosen) < count:
-        distances = np.min([((points - points[centre]) ** 2).sum(1) for centre in chosen], axis=0)
+        distances = np.min([((points - points[center]) ** 2).sum(1) for center in chosen], axis=0)
         distances[chosen] = -1
         chosen.append(int(distances.argmax()))
     return chosen

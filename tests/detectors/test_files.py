@@ -93,7 +93,7 @@ def test_a_header_without_a_key(model: Path, tmp_path: Path, missing: str | None
     [
         ({"detector": "padin"}, "unknown detector 'padin': did you mean padim"),
         ({"form": "cubic"}, "form 'cubic'"),
-        ({"parameters": {"colour": "red"}}, "colour"),
+        ({"parameters": {"color": "red"}}, "color"),
         ({"parameters": [1]}, "makes no padim"),
         ({"grids": 7}, "makes no padim"),
         ({"grids": [[8]]}, "makes no padim"),

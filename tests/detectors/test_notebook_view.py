@@ -29,7 +29,7 @@ def test_scores_decisions_and_maps_on_the_scale_of_the_detector() -> None:
     assert re.findall(r"<b>([^<]+)</b><br>(\w+)", html) == [("4", "normal"), ("8", "normal"), ("8.5", "anomalous")]
     for picture, anomaly_map in zip(pictures(html), maps, strict=True):
         drawn = np.asarray(picture.convert("RGB")).astype(int)
-        # 255 colours instead of 256: half a step of difference, which is a few levels of a channel.
+        # 255 colors instead of 256: half a step of difference, which is a few levels of a channel.
         assert np.abs(drawn - heat_map(anomaly_map, (2.0, 10.0))).max() <= 6
     assert "2 <" in html  # the ends of the scale
     assert "10</div>" in html
@@ -46,9 +46,9 @@ def test_size_is_bounded() -> None:
 def test_a_pixel_without_a_score_is_transparent() -> None:
     maps = np.full((1, 8, 8), np.nan, dtype=np.float32)
     maps[0, :4] = 3.0
-    regions = ~np.isnan(maps)
-    for given, judged in ((maps, None), (np.nan_to_num(maps), regions)):
-        html = Prediction(np.ones(1), given, 1.0, (0.0, 3.0), 1.0, judged)._repr_html_()
+    inside = ~np.isnan(maps)
+    for given, roi_masks in ((maps, None), (np.nan_to_num(maps), inside)):
+        html = Prediction(np.ones(1), given, 1.0, (0.0, 3.0), 1.0, roi_masks)._repr_html_()
         [picture] = pictures(html)
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
         assert (alpha[:4] == 255).all()

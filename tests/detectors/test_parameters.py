@@ -101,6 +101,6 @@ def test_equal_values_and_those_of_speed_change_nothing():
 
 def test_an_unknown_parameter_changes_none():
     detector = PaDiM(**SMALL)
-    with pytest.raises(ValueError, match="no parameter 'colour'"):
-        detector.set_params(seed=3, colour="red")
+    with pytest.raises(ValueError, match="no parameter 'color'"):
+        detector.set_params(seed=3, color="red")
     assert detector.seed == 0

@@ -19,7 +19,7 @@ from padim_zoo.detectors.backbone_detector import BackboneDetector
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": 64, "crop": (48, 64)}
 KINDS = [
-    (SPADE, {"neighbours": 3}),
+    (SPADE, {"n_neighbors": 3}),
     (PatchCore, {"coreset": 0.2}),
     (MahalanobisAD, {}),
     (MahalanobisAD, {"components": "npca"}),
@@ -45,15 +45,15 @@ def smooth(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([gaussian_filter(one, 4, mode="reflect") for one in maps])
 
 
-@pytest.mark.parametrize("neighbours", [3, 50])
-def test_spade_equals_the_paper(images, neighbours):
-    detector = SPADE("resnet18", neighbours=neighbours, **SMALL).fit(images[:10])
+@pytest.mark.parametrize("n_neighbors", [3, 50])
+def test_spade_equals_the_paper(images, n_neighbors):
+    detector = SPADE("resnet18", n_neighbors=n_neighbors, **SMALL).fit(images[:10])
     prediction = detector.predict(images)
     normal, unknown = feature_maps(detector, images[:10]), feature_maps(detector, images)
     assert [layer.shape[1] for layer in normal] == [64, 128, 256, 512]
     pairs = cdist(unknown[3].mean((2, 3)), normal[3].mean((2, 3)))
-    nearest = np.argsort(pairs, 1)[:, :neighbours]
-    np.testing.assert_allclose(prediction.scores, np.sort(pairs, 1)[:, :neighbours].mean(1), rtol=1e-4)
+    nearest = np.argsort(pairs, 1)[:, :n_neighbors]
+    np.testing.assert_allclose(prediction.scores, np.sort(pairs, 1)[:, :n_neighbors].mean(1), rtol=1e-4)
     for image in range(len(images)):
         maps = []
         for layer, gallery in zip(unknown[:3], normal[:3], strict=True):
@@ -69,10 +69,10 @@ def literal_patches(detector: PatchCore, images: np.ndarray) -> np.ndarray:
     return joined.permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("neighbours", [1, 9])
+@pytest.mark.parametrize("n_neighbors", [1, 9])
 @pytest.mark.parametrize("coreset", [1.0, 0.1])
-def test_patchcore_equals_the_paper(images, neighbours, coreset):
-    detector = PatchCore("resnet18", coreset=coreset, neighbours=neighbours, **SMALL).fit(images[:10])
+def test_patchcore_equals_the_paper(images, n_neighbors, coreset):
+    detector = PatchCore("resnet18", coreset=coreset, n_neighbors=n_neighbors, **SMALL).fit(images[:10])
     prediction = detector.predict(images[10:])
     bank, patches = literal_patches(detector, images[:10]), literal_patches(detector, images[10:])
     grid, dims = bank.shape[1:3], bank.shape[3]
@@ -91,8 +91,8 @@ def test_patchcore_equals_the_paper(images, neighbours, coreset):
         worst = found.min(1).argmax()
         nearest = found[worst].argmin()
         score = found[worst].min()
-        if neighbours > 1:
-            around = np.argsort(cdist(bank[[nearest]], bank)[0])[:neighbours]
+        if n_neighbors > 1:
+            around = np.argsort(cdist(bank[[nearest]], bank)[0])[:n_neighbors]
             score *= 1 - np.exp(score) / np.exp(found[worst, around]).sum()
         np.testing.assert_allclose(prediction.scores[image], score, rtol=1e-3)
 
@@ -217,8 +217,8 @@ class TestEveryRelative:
     ("detector", "message"),
     [
         (PatchCore(coreset=0), "coreset is 0: expected a number above 0"),
-        (PatchCore(neighbours=0), "neighbours is 0"),
-        (SPADE(neighbours=2.5), "neighbours is 2.5"),
+        (PatchCore(n_neighbors=0), "n_neighbors is 0"),
+        (SPADE(n_neighbors=2.5), "n_neighbors is 2.5"),
         (MahalanobisAD(components="some"), "components is 'some': expected all or pca or npca"),
         (MahalanobisAD(covariance="diagonal"), "expected an estimator a·S"),
         (MahalanobisAD(threshold="high"), "threshold is 'high'"),

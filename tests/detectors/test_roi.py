@@ -27,8 +27,8 @@ from padim_zoo.registry import backbones
 SMALL: dict[str, Any] = {"weights": "none", "resize": None, "crop": None, "seed": 3}
 KINDS = [
     (PaDiM, {"dims": 30}),
-    (PatchCore, {"coreset": 1.0, "neighbours": 1}),
-    (SPADE, {"neighbours": 3}),
+    (PatchCore, {"coreset": 1.0, "n_neighbors": 1}),
+    (SPADE, {"n_neighbors": 3}),
     (MahalanobisAD, {}),
 ]
 N = 9
@@ -127,8 +127,8 @@ def literal_padim(
         known[:, row, column] = counted[:, row, column]
     maps = smooth(distances, known)
     rows, columns = ((np.arange(size) + 0.5) * cell // size for size, cell in zip((48, 64), finest, strict=True))
-    judged = masks & known[:, rows.astype(int)][:, :, columns.astype(int)]
-    return np.where(judged, maps, 0), judged, known
+    roi_masks = masks & known[:, rows.astype(int)][:, :, columns.astype(int)]
+    return np.where(roi_masks, maps, 0), roi_masks, known
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, 
     )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     prediction = detector.predict(images if kind == "common" else paths(folder))
-    maps, judged, known = literal_padim(detector, images, masks, covariance)
+    maps, roi_masks, known = literal_padim(detector, images, masks, covariance)
     assert detector.gaussian_.mean.P == known.any(0).sum() < known[0].size
-    np.testing.assert_array_equal(prediction.regions, judged)
+    np.testing.assert_array_equal(prediction.roi_masks, roi_masks)
     np.testing.assert_allclose(prediction.maps, maps, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(prediction.scores, maps.max((1, 2)), rtol=1e-3)
 
@@ -159,7 +159,7 @@ def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, 
 def test_the_memory_of_patchcore_lacks_what_is_outside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
     detector = PatchCore(
-        network(PatchCore), coreset=1.0, neighbours=1, roi=common if kind == "common" else folder / "masks", **SMALL
+        network(PatchCore), coreset=1.0, n_neighbors=1, roi=common if kind == "common" else folder / "masks", **SMALL
     )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     second, third = (avg_pool2d(layer, 3, 1, 1) for layer in layers_of(detector, images)[1:3])
@@ -173,13 +173,13 @@ def test_the_memory_of_patchcore_lacks_what_is_outside(images, common, single, f
     np.testing.assert_allclose(
         prediction.maps[N:], np.where(masks, smooth(distances, counted), 0)[N:], rtol=1e-3, atol=1e-4
     )
-    np.testing.assert_array_equal(prediction.regions, masks)
+    np.testing.assert_array_equal(prediction.roi_masks, masks)
 
 
 @pytest.mark.parametrize("kind", ["common", "single"])
 def test_spade_compares_what_is_inside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
-    detector = SPADE(network(SPADE), neighbours=3, roi=common if kind == "common" else folder / "masks", **SMALL)
+    detector = SPADE(network(SPADE), n_neighbors=3, roi=common if kind == "common" else folder / "masks", **SMALL)
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     prediction = detector.predict(images if kind == "common" else paths(folder))
     layers = layers_of(detector, images)
@@ -308,10 +308,10 @@ def test_tta_within_a_region(kind, options, images, common):
     plain.roi = common[:, ::-1].copy()  # of the view; the fit stays
     mirrored = plain.predict(images[:, :, ::-1].copy())
     if found.maps is not None:
-        np.testing.assert_array_equal(found.regions, straight.regions)
-        share = mirrored.regions[:, :, ::-1]
+        np.testing.assert_array_equal(found.roi_masks, straight.roi_masks)
+        share = mirrored.roi_masks[:, :, ::-1]
         expected = np.where(share, (straight.maps + mirrored.maps[:, :, ::-1]) / 2, straight.maps)
-        expected = np.where(found.regions, expected, 0)
+        expected = np.where(found.roi_masks, expected, 0)
         np.testing.assert_allclose(found.maps, expected, rtol=1e-3, atol=1e-4)
     scores = expected.max((1, 2)) if kind is PaDiM else (straight.scores + mirrored.scores) / 2
     np.testing.assert_allclose(found.scores, scores, rtol=1e-3)
@@ -327,20 +327,20 @@ def test_a_student_learns_what_is_inside(images, common, monkeypatch):
     from padim_zoo.detectors.student import matching_loss
 
     teacher, pupil = torch.randn(2, 5, 6, 8), torch.randn(2, 5, 6, 8)
-    regions = torch.from_numpy(np.stack([common, common[::-1]]))
-    inside = torch.from_numpy(cells(regions.numpy(), (6, 8)))
+    roi_masks = torch.from_numpy(np.stack([common, common[::-1]]))
+    inside = torch.from_numpy(cells(roi_masks.numpy(), (6, 8)))
     changed = torch.where(inside[:, None], pupil, torch.randn_like(pupil))
-    assert matching_loss([teacher], [pupil], regions) == matching_loss([teacher], [changed], regions)
+    assert matching_loss([teacher], [pupil], roi_masks) == matching_loss([teacher], [changed], roi_masks)
     assert matching_loss([teacher], [pupil]) != matching_loss([teacher], [changed])
     unit = [layer / layer.norm(dim=1, keepdim=True) for layer in (teacher, pupil)]
     literal = (unit[0] - unit[1]).square().sum(1)[inside].mean()
-    torch.testing.assert_close(matching_loss([teacher], [pupil], regions), literal)
+    torch.testing.assert_close(matching_loss([teacher], [pupil], roi_masks), literal)
 
     monkeypatch.setattr(student, "LEARNT", float("inf"))  # two epochs need not teach anything
     detector = STFPM("resnet18", epochs=2, roi=common, **SMALL).fit(images[:N])
     detector.calibrate()
     prediction = detector.predict(images)
-    np.testing.assert_array_equal(prediction.regions, np.repeat(common[None], 12, 0))
+    np.testing.assert_array_equal(prediction.roi_masks, np.repeat(common[None], 12, 0))
     assert (prediction.maps[:, ~common] == 0).all()
     np.testing.assert_array_equal(prediction.scores, prediction.maps.max((1, 2)))
 
@@ -349,7 +349,7 @@ def test_an_ensemble_judges_what_its_members_do(images, common):
     members = [kind(network(kind), roi=common, **options, **SMALL) for kind, options in KINDS[:2]]
     ensemble = Ensemble(members).fit(images[:N])
     prediction = ensemble.predict(images)
-    np.testing.assert_array_equal(prediction.regions, np.repeat(common[None], 12, 0))
+    np.testing.assert_array_equal(prediction.roi_masks, np.repeat(common[None], 12, 0))
     assert (prediction.maps[:, ~common] == 0).all()
     other = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
     other.calibrate()
@@ -361,7 +361,7 @@ def test_a_region_at_prediction_alone(images, common):
     """Nothing of the model changes; what is outside has no part in a score."""
     detector = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
     whole, part = detector.predict(images), detector.predict(images, roi=common)
-    np.testing.assert_array_equal(part.regions, np.repeat(common[None], 12, 0))
+    np.testing.assert_array_equal(part.roi_masks, np.repeat(common[None], 12, 0))
     assert (part.scores != whole.scores).any()
     within = PaDiM(network(PaDiM), dims=30, roi=common, **SMALL).fit(images[:N])
     np.testing.assert_allclose(part.maps, within.predict(images).maps, rtol=1e-4, atol=1e-5)
@@ -386,10 +386,10 @@ def test_regions_within_others_are_equal_if_these_are(common):
 
 
 def test_masks_go_through_the_transform(images, common):
-    """A mask is resized by nearest neighbour and cropped as its image."""
+    """A mask is resized by nearest neighbor and cropped as its image."""
     detector = PaDiM(network(PaDiM), dims=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
     expected = detector.transform.mask(common)
-    np.testing.assert_array_equal(detector.predict(images).regions[0], expected)
+    np.testing.assert_array_equal(detector.predict(images).roi_masks[0], expected)
 
 
 @pytest.mark.parametrize("estimator", ["full", "shrinkage", "oas", "spherical", "tied", "low-rank(5)"])

@@ -98,7 +98,7 @@ def test_anomalous_images_are_left_out_of_the_fit(images: object) -> None:
         (X, ["good"] * 12, "y has the values good"),
         (X, Y[:, None], "expected scikit-learn's labels of outliers, one per image"),
         (X, Y[:5], "y has 5 labels for 12 images"),
-        (X, -np.ones(12), "all 12 images are labelled anomalous"),
+        (X, -np.ones(12), "all 12 images are labeled anomalous"),
         ("folder", Y, "they are a str: expected a list"),
         (iter(X), Y, "they are a iterator: expected a list"),
     ],

@@ -23,7 +23,7 @@ KINDS = [
     (PaDiM, {"dims": 30}),
     (PaDiM, {"dims": 8, "estimator": "ledoit-wolf"}),
     (PatchCore, {"coreset": 0.2}),
-    (SPADE, {"neighbours": 3}),
+    (SPADE, {"n_neighbors": 3}),
     (MahalanobisAD, {}),
 ]
 TTA = "flip,rotate(9)"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from padim_zoo.core import parallel
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
-from padim_zoo.estimators.linear_shrinkage import Spread
+from padim_zoo.estimators.linear_shrinkage import CovarianceStats
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
@@ -48,9 +48,9 @@ def literal_in_float64(normal: np.ndarray, test: np.ndarray, folds, specs) -> Fo
         for k, part in enumerate(folds):
             rest = np.delete(normal, part, axis=0)
             S = sample_covariances(rest)
-            fourth = ((rest - rest.mean(0)) ** 2).sum(2) ** 2
-            sums = (np.trace(S, axis1=1, axis2=2), (S**2).sum((1, 2)), fourth.sum(0))
-            a, b = estimator.coefficients(Spread(len(rest), D, *map(torch.from_numpy, sums)))
+            sum_fourth_powers = ((rest - rest.mean(0)) ** 2).sum(2) ** 2
+            sums = (np.trace(S, axis1=1, axis2=2), (S**2).sum((1, 2)), sum_fourth_powers.sum(0))
+            a, b = estimator.coefficients(CovarianceStats(len(rest), D, *map(torch.from_numpy, sums)))
             covariances = a.numpy()[:, None, None] * S + (b.numpy()[:, None, None] + estimator.epsilon) * np.eye(D)
             of_test[:, e, k] = literal_distances(covariances, rest, test)
             held_out[:, e, part] = literal_distances(covariances, rest, normal[part])
@@ -76,9 +76,9 @@ def assert_same(found: FoldDistances, expected: FoldDistances, rtol: float = 1e-
 def test_folds_of_any_shape_are_those_of_covariances_written_out(n, D, K, scale, offset, seed):
     rng = np.random.default_rng(seed)
     spread = rng.choice([1e-3, 0.1, 1.0], size=D) * scale
-    centre = rng.normal(size=(3, D)) * offset * scale
-    normal = (rng.normal(size=(n, 3, D)) * spread + centre).astype(np.float32)
-    test = (2 * rng.normal(size=(5, 3, D)) * spread + centre).astype(np.float32)
+    center = rng.normal(size=(3, D)) * offset * scale
+    normal = (rng.normal(size=(n, 3, D)) * spread + center).astype(np.float32)
+    test = (2 * rng.normal(size=(5, 3, D)) * spread + center).astype(np.float32)
     folds = folds_of(n, min(K, n), seed)
     found = fold_distances(
         embeddings_of(normal), embeddings_of(test), folds, [estimators.create(spec) for spec in SPECS]

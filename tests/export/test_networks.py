@@ -81,8 +81,8 @@ def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "detector",
     [
-        PatchCore(coreset=0.3, neighbours=4, **SMALL),
-        PatchCore(coreset=1.0, neighbours=1, **SMALL),
+        PatchCore(coreset=0.3, n_neighbors=4, **SMALL),
+        PatchCore(coreset=1.0, n_neighbors=1, **SMALL),
         MahalanobisAD(**SMALL),
         MahalanobisAD(components="npca", **SMALL),
         STFPM(epochs=2, **SMALL),

@@ -1,4 +1,4 @@
-"""Images that something can be learnt from."""
+"""Images that something can be learned from."""
 
 from __future__ import annotations
 

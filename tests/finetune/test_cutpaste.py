@@ -80,8 +80,8 @@ def test_a_scar_is_a_small_turned_rectangle_of_the_same_image(addressed):
     assert widths.max() >= 15 * scale - 1
     # Turned, for the most part: it does not fill its own bounding box.
     boxes = [np.ptp(np.argwhere(mask.numpy()), axis=0) + 1 for _, mask in draws(cutpaste_scar, addressed, 100)]
-    filled = [area / np.prod(box) for area, box in zip(areas, boxes, strict=False)]
-    assert np.median(filled) < 0.9
+    build_array = [area / np.prod(box) for area, box in zip(areas, boxes, strict=False)]
+    assert np.median(build_array) < 0.9
 
 
 @BOTH
@@ -92,13 +92,13 @@ def test_a_seed_gives_the_same_piece(addressed, paste):
 
 
 @BOTH
-def test_colours_change_a_little(paste):
-    grey = torch.full((3, *SIZE), 100, dtype=torch.uint8)
-    grey[0] = 140
-    changes = [(image.short() - grey.short())[:, mask].abs().amax().item() for image, mask in draws(paste, grey, 50)]
+def test_colors_change_a_little(paste):
+    gray = torch.full((3, *SIZE), 100, dtype=torch.uint8)
+    gray[0] = 140
+    changes = [(image.short() - gray.short())[:, mask].abs().amax().item() for image, mask in draws(paste, gray, 50)]
     assert np.median(changes) > 0
     assert max(changes) <= 45
-    assert all(torch.equal(image, grey) for image, _ in draws(paste, grey, 10, jitter=0))
+    assert all(torch.equal(image, gray) for image, _ in draws(paste, gray, 10, jitter=0))
 
 
 @BOTH

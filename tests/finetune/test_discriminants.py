@@ -14,7 +14,7 @@ from torch import Tensor
 from padim_zoo import STFPM, InputError, PaDiM, load
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.finetune.cutpaste import visibly_pasted
-from padim_zoo.finetune.discriminants import DiscriminantRecipe, discriminate
+from padim_zoo.finetune.discriminants import DiscriminantRecipe, fit_discriminants
 from padim_zoo.registry import backbones
 
 RECIPE = DiscriminantRecipe(components=7, pieces=2, held_out=0.25, seed=3)
@@ -27,7 +27,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="module")
 def state(backbone, stripes) -> dict[str, Tensor]:
-    return discriminate(backbone, stripes[:8], RECIPE).state
+    return fit_discriminants(backbone, stripes[:8], RECIPE).state
 
 
 def maps_of(backbone: Backbone, image: Tensor, layer: int) -> np.ndarray:
@@ -35,8 +35,8 @@ def maps_of(backbone: Backbone, image: Tensor, layer: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_they_are_the_generalised_eigenvectors_of_their_definition(backbone, stripes, state, layer):
-    used = discriminate(backbone, stripes[:8], RECIPE).used
+def test_they_are_the_generalized_eigenvectors_of_their_definition(backbone, stripes, state, layer):
+    used = fit_discriminants(backbone, stripes[:8], RECIPE).used
     assert len(used) == 6
     maps = np.stack([maps_of(backbone, stripes[index], layer) for index in used])
     channels, rows, columns = maps.shape[1:]
@@ -85,7 +85,7 @@ def test_a_backbone_with_them_gives_projected_maps(backbone, stripes, state):
 @pytest.mark.parametrize("name", ["resnet18", "timm/resnet10t", "scattering"])
 def test_backbones_of_every_source_take_them(stripes, name, tmp_path):
     raw = backbones.create(name, weights="default" if name == "scattering" else "none")
-    state = discriminate(raw, stripes[:6], RECIPE).state
+    state = fit_discriminants(raw, stripes[:6], RECIPE).state
     detector = PaDiM(backbones.create(name, weights=state), dims=9, resize=None, crop=None)
     detector.fit(stripes[:12].permute(0, 2, 3, 1).numpy()).save(tmp_path / "model.safetensors")
     assert detector.build_backbone().channels == (7, 7, 7)
@@ -96,7 +96,7 @@ def test_backbones_of_every_source_take_them(stripes, name, tmp_path):
 
 def test_a_seed_gives_the_same_and_progress_is_told(backbone, stripes, state):
     told: list[tuple[int, int]] = []
-    again = discriminate(backbone, stripes[:8], replace(RECIPE, report=lambda *done: told.append(done))).state
+    again = fit_discriminants(backbone, stripes[:8], replace(RECIPE, report=lambda *done: told.append(done))).state
     assert told == [(done, 12) for done in range(1, 13)]
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
 
@@ -104,7 +104,7 @@ def test_a_seed_gives_the_same_and_progress_is_told(backbone, stripes, state):
 def test_what_they_refuse(backbone, stripes, state):
     def refused(message: str, images: Tensor = stripes[:8], **settings: Any) -> None:
         with pytest.raises(InputError, match=message):
-            discriminate(backbone, images, DiscriminantRecipe(**settings))
+            fit_discriminants(backbone, images, DiscriminantRecipe(**settings))
 
     refused("3 normal images are too few", stripes[:3])
     refused("the normal images do not differ in the layer stage1", stripes[:1].expand(5, -1, -1, -1))
@@ -115,7 +115,7 @@ def test_what_they_refuse(backbone, stripes, state):
     refused("held_out is 0", held_out=0)
     adapted = backbones.create("builtin", layers=["stage1"], weights=state)
     with pytest.raises(InputError, match="adapted by discriminants already"):
-        discriminate(adapted, stripes[:8], RECIPE)
+        fit_discriminants(adapted, stripes[:8], RECIPE)
     with pytest.raises(InputError, match="adapted by discriminants already"):
         STFPM(adapted, resize=None, crop=None).fit(stripes[:4].permute(0, 2, 3, 1).numpy()).model_  # noqa: B018
     others = {name.replace("stage1", "stage2"): tensor for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""Networks trained on pretext tasks: what is learnt, kept, resumed, refused."""
+"""Networks trained on pretext tasks: what is learned, kept, resumed, refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_a_copy_to_train_computes_what_the_backbone_does(name):
     backbone = backbones.create(name, weights="default" if name == "builtin" else "none")
     network, named = trainable_copy(backbone)
     pixels = torch.rand(2, 3, 64, 64)
-    normalised = (pixels - torch.tensor(backbone.mean).view(1, 3, 1, 1)) / torch.tensor(backbone.std).view(1, 3, 1, 1)
-    for found, expected in zip(network(normalised), backbone(pixels), strict=True):
+    normalized = (pixels - torch.tensor(backbone.mean).view(1, 3, 1, 1)) / torch.tensor(backbone.std).view(1, 3, 1, 1)
+    for found, expected in zip(network(normalized), backbone(pixels), strict=True):
         torch.testing.assert_close(found.detach(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert backbone.state_in_use().keys() <= named.state_dict().keys()
     assert all(parameter.requires_grad for parameter in named.parameters())
@@ -79,9 +79,9 @@ def test_training_lowers_the_held_out_loss(stripes, pretext):
     before = backbone.weights_hash, backbone.state_in_use()["conv1.weight"].clone()
     told: list[int] = []
     found = train(backbone, stripes, TrainingRecipe(pretext, **SMALL, report=lambda epoch, *_: told.append(epoch)))
-    losses, best = found.story["losses"], found.story["best_epoch"]
+    losses, best = found.report["losses"], found.report["best_epoch"]
     assert min(losses) == losses[best] < 0.9 * losses[0]
-    assert found.story["accuracies"][best] > found.story["chance"] + 0.1
+    assert found.report["accuracies"][best] > found.report["chance"] + 0.1
     assert told == list(range(1, len(told) + 1))
     assert len(found.held_out) == 4
     assert found.state.keys() == backbone.state_in_use().keys()
@@ -123,7 +123,7 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(stripes, tmp_
     told: list[int] = []
     rest = train(backbone, stripes, TrainingRecipe(**options, report=lambda epoch, *_: told.append(epoch)))
     assert told == [3, 4]
-    assert rest.story == whole.story
+    assert rest.report == whole.report
     assert all(torch.equal(rest.state[name], tensor) for name, tensor in whole.state.items())
     with pytest.raises(InputError, match="checkpoint of another training"):
         train(backbone, stripes[:8], TrainingRecipe(**options))
@@ -135,7 +135,7 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(stripes, tmp_
 @pytest.mark.parametrize("rate", [1e-12, 1.0])
 def test_a_network_that_learns_nothing_is_no_weights_file(stripes, rate):
     backbone = backbones.create("resnet18", layers=["layer1"], weights="none")
-    with pytest.raises(InputError, match=r"the training has (not learnt|diverged): on 4 held-out images"):
+    with pytest.raises(InputError, match=r"the training has (not learned|diverged): on 4 held-out images"):
         train(backbone, stripes, TrainingRecipe(**{**SMALL, "epochs": 1, "learning_rate": rate}))
 
 

@@ -23,7 +23,7 @@ from padim_zoo.backbones.weights import random_state
 from padim_zoo.cli.main import main
 from padim_zoo.core.errors import InputError
 from padim_zoo.importers import read_model
-from padim_zoo.importers.inert_pickle import Inert, read_pickle
+from padim_zoo.importers.stub_pickle import Stub, read_pickle
 
 SIZE = 64
 D = 24
@@ -44,7 +44,7 @@ def images() -> np.ndarray:
 
 
 def embed(network: nn.Module, images: np.ndarray, channels: torch.Tensor) -> torch.Tensor:
-    """Embeddings (N, D, H, W): layers joined by nearest neighbours, channels chosen."""
+    """Embeddings (N, D, H, W): layers joined by nearest n_neighbors, channels chosen."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     maps = []
@@ -296,7 +296,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("train.pkl").write_bytes(pickle.dumps([Malicious(), np.arange(3.0)]))
     found, array = read_pickle(Path("train.pkl"))
-    assert isinstance(found, Inert)
+    assert isinstance(found, Stub)
     assert found.global_name.endswith(".eval")
     assert array.tolist() == [0, 1, 2]
     torch.save({"state_dict": {"model.idx": Malicious()}}, "model.ckpt")

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics import Figures, aupro, evaluate, rank_pixels
+from padim_zoo.metrics import EvaluationResult, aupro, evaluate, rank_pixels
 
 SIZE = (6, 5)
 NAMES = {
@@ -39,7 +39,7 @@ def masks(labels: np.ndarray) -> list[np.ndarray | None]:
     return [generator.random(SIZE) < 0.3 if label else None for label in labels]
 
 
-def undefined(figures: Figures) -> set[str]:
+def undefined(figures: EvaluationResult) -> set[str]:
     return {name for name, value in figures.values.items() if math.isnan(value)}
 
 
@@ -148,7 +148,7 @@ def test_inputs_that_do_not_fit_are_refused(labels, scores, maps, masks) -> None
         evaluate(labels + 1, scores)
     with pytest.raises(InputError, match=r"mask of image 2 has shape \(5, 6\)"):
         evaluate(labels, scores, maps, [None if mask is None else mask.T for mask in masks])
-    with pytest.raises(InputError, match="image 0 is labelled normal but its mask marks 30 anomalous pixels"):
+    with pytest.raises(InputError, match="image 0 is labeled normal but its mask marks 30 anomalous pixels"):
         evaluate(labels, scores, maps, [np.ones(SIZE, bool), *masks[1:]])
     with pytest.raises(InputError, match="AUPRO limit"):
         evaluate(labels, scores, maps, masks, aupro_limit=30)

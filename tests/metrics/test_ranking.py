@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from padim_zoo.metrics import auroc, average_precision, f1_max, rank
-from padim_zoo.metrics.ranking import area_shares
+from padim_zoo.metrics.ranking import partial_auc_terms
 
 # Few distinct values make heavy ties; the wide floats make nearly none.
 TIED = st.integers(0, 4).map(float)
@@ -29,11 +29,11 @@ def pairwise_auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 
 def f1_at(threshold: float, normal: np.ndarray, anomalous: np.ndarray) -> float:
-    hits, alarms = int((anomalous > threshold).sum()), int((normal > threshold).sum())
-    return 2 * hits / (len(anomalous) + hits + alarms)
+    true_positives, alarms = int((anomalous > threshold).sum()), int((normal > threshold).sum())
+    return 2 * true_positives / (len(anomalous) + true_positives + alarms)
 
 
-def labelled(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def labeled(normal: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat([0, 1], [len(normal), len(anomalous)]), np.concatenate([normal, anomalous])
 
 
@@ -47,7 +47,7 @@ def test_auroc_is_the_share_of_pairs_in_order(normal: np.ndarray, anomalous: np.
 @given(scores(), scores())
 def test_auroc_and_average_precision_agree_with_scikit_learn(normal: np.ndarray, anomalous: np.ndarray) -> None:
     ranking = rank(normal, anomalous)
-    expected = labelled(normal, anomalous)
+    expected = labeled(normal, anomalous)
     assert auroc(ranking) == pytest.approx(roc_auc_score(*expected), abs=1e-12)
     assert average_precision(ranking) == pytest.approx(average_precision_score(*expected), abs=1e-12)
     assert 0 <= average_precision(ranking) <= 1
@@ -67,7 +67,7 @@ def test_f1_max_is_the_largest_over_all_thresholds_and_its_threshold_attains_it(
 
 @given(scores(), scores())
 def test_f1_max_agrees_with_scikit_learn(normal: np.ndarray, anomalous: np.ndarray) -> None:
-    precision, recall, _ = precision_recall_curve(*labelled(normal, anomalous))
+    precision, recall, _ = precision_recall_curve(*labeled(normal, anomalous))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
     assert f1_max(rank(normal, anomalous))[0] == pytest.approx(f1.max(), abs=1e-12)
 
@@ -87,8 +87,8 @@ def test_f1_threshold_is_the_highest_of_equals() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("score", [0.0, 1.0, -1e30])
-def test_f1_threshold_separates_scores_that_are_neighbours_in_floating_point(dtype: type, score: float) -> None:
-    # Two pairs, because halfway between neighbours is rounded to the lower of one pair and the higher of the next.
+def test_f1_threshold_separates_scores_that_are_neighbors_in_floating_point(dtype: type, score: float) -> None:
+    # Two pairs, because halfway between n_neighbors is rounded to the lower of one pair and the higher of the next.
     lowest = dtype(score)
     middle = np.nextafter(lowest, dtype(np.inf))
     for lower, higher in ((lowest, middle), (middle, np.nextafter(middle, dtype(np.inf)))):
@@ -143,5 +143,5 @@ def test_figures_without_a_kind_are_nan(normals: int, anomalies: int) -> None:
 
 @given(scores(), scores(), st.floats(0.01, 1))
 def test_area_shares_lie_within_the_unit_interval(normal: np.ndarray, anomalous: np.ndarray, limit: float) -> None:
-    shares = area_shares(rank(normal, anomalous), limit)
+    shares = partial_auc_terms(rank(normal, anomalous), limit)
     assert ((shares >= 0) & (shares <= 1)).all()

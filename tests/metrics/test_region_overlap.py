@@ -36,11 +36,11 @@ def defects(mask: np.ndarray) -> list[np.ndarray]:
 
 def literal_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
     """One point of the curve per distinct score, then the trapezoidal rule up to the limit."""
-    regions = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
+    region_ids = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
     curve = [(0.0, 0.0)]
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
         called = maps >= threshold
-        overlaps = [called[image][defect].mean() for image, defect in regions]
+        overlaps = [called[image][defect].mean() for image, defect in region_ids]
         curve.append((float(called[~masks].mean()), float(np.mean(overlaps))))
     area = 0.0
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):
@@ -53,7 +53,7 @@ def literal_aupro(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
 
 
 @st.composite
-def labelled_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+def labeled_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """A few small maps, heavily tied or not at all, and masks with both kinds of pixel."""
     shape = draw(st.tuples(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7)))
     elements = draw(
@@ -65,7 +65,7 @@ def labelled_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return maps, masks
 
 
-@given(labelled_maps(), LIMITS)
+@given(labeled_maps(), LIMITS)
 def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
     maps, masks = test_set
     found = aupro(*rank_pixels(maps, masks), limit=limit)
@@ -73,31 +73,31 @@ def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], 
     assert 0 <= found <= 1
 
 
-@given(labelled_maps())
+@given(labeled_maps())
 def test_pixels_are_counted_as_by_boolean_indexing(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, masks = test_set
-    ranking, regions = rank_pixels(maps, masks)
+    ranking, region_ids = rank_pixels(maps, masks)
     np.testing.assert_array_equal(ranking.normal, np.sort(maps[~masks]))
     np.testing.assert_array_equal(ranking.anomalous, np.sort(maps[masks]))
     sizes = sorted(int(defect.sum()) for mask in masks for defect in defects(mask))
-    assert sorted(np.bincount(regions).tolist()) == sizes
+    assert sorted(np.bincount(region_ids).tolist()) == sizes
 
 
-@given(labelled_maps(), LIMITS)
+@given(labeled_maps(), LIMITS)
 def test_only_the_order_of_scores_counts(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
     maps, masks = test_set
     places = np.unique(maps, return_inverse=True)[1].reshape(maps.shape).astype(np.float64)
     assert aupro(*rank_pixels(maps, masks), limit=limit) == aupro(*rank_pixels(places**3 - 5, masks), limit=limit)
 
 
-@given(labelled_maps())
+@given(labeled_maps())
 def test_with_defects_of_one_pixel_the_whole_area_is_pixel_auroc(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, _ = test_set
     masks = np.zeros(maps.shape, dtype=bool)
     masks[:, ::2, ::2] = True
-    ranking, regions = rank_pixels(maps, masks)
-    assert len(np.unique(regions)) == masks.sum()
-    assert aupro(ranking, regions, limit=1) == pytest.approx(auroc(ranking), abs=1e-12)
+    ranking, region_ids = rank_pixels(maps, masks)
+    assert len(np.unique(region_ids)) == masks.sum()
+    assert aupro(ranking, region_ids, limit=1) == pytest.approx(auroc(ranking), abs=1e-12)
 
 
 def test_every_defect_weighs_the_same() -> None:
@@ -110,10 +110,10 @@ def test_every_defect_weighs_the_same() -> None:
     assert aupro(*rank_pixels(scores, mask)) == 0.5
 
 
-def test_diagonal_neighbours_are_one_defect() -> None:
+def test_diagonal_neighbors_are_one_defect() -> None:
     mask = np.eye(4, dtype=bool)[None]
-    _, regions = rank_pixels(np.zeros((1, 4, 4), dtype=np.float32), mask)
-    assert regions.tolist() == [0, 0, 0, 0]
+    _, region_ids = rank_pixels(np.zeros((1, 4, 4), dtype=np.float32), mask)
+    assert region_ids.tolist() == [0, 0, 0, 0]
 
 
 def test_a_constant_map_climbs_linearly() -> None:
@@ -144,11 +144,11 @@ def test_a_limit_that_is_no_rate_is_refused(limit: float) -> None:
 
 def literal_curve(maps: np.ndarray, masks: np.ndarray, rate: float) -> float:
     """One point per distinct score, joined by straight lines; the upper one of two at one place."""
-    regions = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
+    region_ids = [(image, defect) for image, mask in enumerate(masks) for defect in defects(mask)]
     points = [(0.0, 0.0)]
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
         called = maps >= threshold
-        overlaps = [called[image][defect].mean() for image, defect in regions]
+        overlaps = [called[image][defect].mean() for image, defect in region_ids]
         points.append((float(called[~masks].mean()), float(np.mean(overlaps))))
     x0, y0 = [(x, y) for x, y in points if x <= rate][-1]
     right = [(x, y) for x, y in points if x > rate]
@@ -158,18 +158,21 @@ def literal_curve(maps: np.ndarray, masks: np.ndarray, rate: float) -> float:
     return y0 + (y1 - y0) * (rate - x0) / (x1 - x0)
 
 
-@given(labelled_maps(), st.lists(st.integers(0, 16).map(lambda share: share / 16), min_size=1, max_size=4))
+@given(
+    labeled_maps(),
+    st.lists(st.integers(0, 16).map(lambda share: share / 16), min_size=1, max_size=4),
+)
 def test_the_curve_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], rates: list[float]) -> None:
     maps, masks = test_set
-    ranking, regions = rank_pixels(maps, masks)
+    ranking, region_ids = rank_pixels(maps, masks)
     # In the middle between counts too, where rounding cannot move a rate over a step.
     asked = [*rates, *((np.arange(len(ranking.normal)) + 0.5) / len(ranking.normal))]
-    found = pro_curve(ranking, regions, np.array(asked))
+    found = pro_curve(ranking, region_ids, np.array(asked))
     for rate, share in zip(asked, found, strict=True):
         assert share == pytest.approx(literal_curve(maps, masks, rate), abs=1e-9)
 
 
-@given(labelled_maps())
+@given(labeled_maps())
 def test_precision_at_a_recall_is_that_of_a_threshold(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, masks = test_set
     ranking, _ = rank_pixels(maps, masks)

@@ -1,4 +1,4 @@
-"""Scores to colours on one scale."""
+"""Scores to colors on one scale."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import colour_table, from_oklab, heat_map, to_oklab
+from padim_zoo.pictures.colormap import color_table, from_oklab, heat_map, to_oklab
 
 
-def test_oklab_of_known_colours() -> None:
-    colours = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], dtype=np.uint8)
+def test_oklab_of_known_colors() -> None:
+    colors = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], dtype=np.uint8)
     # Ottosson's reference implementation: red is (0.62796, 0.22486, 0.12585).
     expected = [[1, 0, 0], [0, 0, 0], [0.62796, 0.22486, 0.12585]]
-    np.testing.assert_allclose(to_oklab(colours), expected, atol=1e-4)
+    np.testing.assert_allclose(to_oklab(colors), expected, atol=1e-4)
 
 
 def test_oklab_round_trip() -> None:
@@ -23,8 +23,8 @@ def test_oklab_round_trip() -> None:
     np.testing.assert_array_equal(from_oklab(to_oklab(image)), image)
 
 
-def test_colours_grow_lighter_by_equal_steps() -> None:
-    table = colour_table()
+def test_colors_grow_lighter_by_equal_steps() -> None:
+    table = color_table()
     assert table.shape == (256, 3)
     steps = np.diff(to_oklab(table)[:, 0])
     assert (steps > 0).all()
@@ -38,7 +38,7 @@ def test_heat_map_looks_every_pixel_up(height: int, width: int, low: float, span
     for row in range(height):
         for column in range(width):
             position = min(max((float(anomaly_map[row, column]) - low) / span, 0), 1)
-            np.testing.assert_array_equal(picture[row, column], colour_table()[round(position * 255)])
+            np.testing.assert_array_equal(picture[row, column], color_table()[round(position * 255)])
 
 
 def test_heat_map_does_not_depend_on_the_rest_of_the_map() -> None:
@@ -55,19 +55,19 @@ def test_scale_has_to_rise() -> None:
 def test_a_pixel_without_a_score_is_grey() -> None:
     anomaly_map = np.array([[np.nan, 0.0], [np.inf, -np.inf]])
     picture = heat_map(anomaly_map, (0, 1))
-    first, last = colour_table()[[0, 255]]
+    first, last = color_table()[[0, 255]]
     np.testing.assert_array_equal(picture, [[[128, 128, 128], first], [last, first]])
 
 
-def test_colour_maps_of_matplotlib() -> None:
+def test_color_maps_of_matplotlib() -> None:
     colormaps = pytest.importorskip("matplotlib").colormaps
-    table = colour_table("viridis")
+    table = color_table("viridis")
     np.testing.assert_allclose(table, 255 * np.array(colormaps["viridis"].colors), atol=0.5)
-    assert (colour_table("gray") == np.arange(256)[:, None]).all()
+    assert (color_table("gray") == np.arange(256)[:, None]).all()
     with pytest.raises(InputError, match="did you mean viridis"):
-        colour_table("virids")
+        color_table("virids")
 
 
-def test_a_colour_table_cannot_be_spoilt() -> None:
+def test_a_color_table_cannot_be_spoilt() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        colour_table()[0] = 0
+        color_table()[0] = 0

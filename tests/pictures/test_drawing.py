@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import colour_table, heat_map
+from padim_zoo.pictures.colormap import color_table, heat_map
 from padim_zoo.pictures.drawing import boundary, frame, highlight, overlay, panels
 
 
@@ -20,7 +20,7 @@ def test_overlay_leaves_what_is_normal_alone() -> None:
     anomaly_map[:4] = 10.0
     picture = overlay(image, anomaly_map, (0.0, 10.0), alpha=0.5)
     np.testing.assert_array_equal(picture[4:], image[4:])
-    expected = 0.5 * image[:4] + 0.5 * colour_table()[255].astype(float)
+    expected = 0.5 * image[:4] + 0.5 * color_table()[255].astype(float)
     assert np.abs(picture[:4] - expected).max() <= 0.5
 
 
@@ -107,7 +107,7 @@ def test_highlight_keeps_the_region_and_dims_the_rest() -> None:
     anomaly_map = np.zeros((20, 30))
     anomaly_map[5:9, 3:8] = 2.0
     picture = highlight(image, anomaly_map, 1.0)
-    grey = np.asarray(Image.fromarray(image).convert("L")).astype(float)
+    gray = np.asarray(Image.fromarray(image).convert("L")).astype(float)
     for row in range(20):
         for column in range(30):
             if 5 <= row < 9 and 3 <= column < 8:
@@ -115,7 +115,7 @@ def test_highlight_keeps_the_region_and_dims_the_rest() -> None:
             elif (row in (4, 9) and 3 <= column < 8) or (column in (2, 8) and 5 <= row < 9):  # the line around it
                 assert (picture[row, column] == 255).all()
             else:
-                assert np.abs(picture[row, column] - 0.4 * grey[row, column]).max() <= 1
+                assert np.abs(picture[row, column] - 0.4 * gray[row, column]).max() <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (96, 160), (64, 64), (7, 5)])
@@ -134,14 +134,14 @@ def test_frame_tells_the_decision(height: int, width: int, score: float) -> None
 
 
 def test_a_grey_image_is_drawn_as_one_of_three_equal_channels() -> None:
-    grey = random_image(40, 50)[..., 0]
+    gray = random_image(40, 50)[..., 0]
     anomaly_map = np.random.default_rng(1).random((40, 50))
-    colour = np.repeat(grey[..., None], 3, axis=2)
-    for given_ in (grey, grey[..., None]):
+    color = np.repeat(gray[..., None], 3, axis=2)
+    for given_ in (gray, gray[..., None]):
         np.testing.assert_array_equal(
-            panels(given_, None, anomaly_map, (0.0, 1.0), 0.9), panels(colour, None, anomaly_map, (0.0, 1.0), 0.9)
+            panels(given_, None, anomaly_map, (0.0, 1.0), 0.9), panels(color, None, anomaly_map, (0.0, 1.0), 0.9)
         )
-        np.testing.assert_array_equal(highlight(given_, anomaly_map, 0.9), highlight(colour, anomaly_map, 0.9))
+        np.testing.assert_array_equal(highlight(given_, anomaly_map, 0.9), highlight(color, anomaly_map, 0.9))
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line() -> None:

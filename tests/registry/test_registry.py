@@ -21,12 +21,12 @@ def shapes() -> Registry[Any]:
     made: Registry[Any] = Registry("shape", [])
 
     @made.register("circle", source="package", corners=0)
-    def circle(radius: float = 1.0, *, colour: str = "red") -> tuple[str, float, str]:
+    def circle(radius: float = 1.0, *, color: str = "red") -> tuple[str, float, str]:
         """Round.
 
         And more.
         """
-        return "circle", radius, colour
+        return "circle", radius, color
 
     @made.register("square", source="package", summary="Four corners")
     class Square:
@@ -35,7 +35,7 @@ def shapes() -> Registry[Any]:
 
     made.register_family(
         "polygon/",
-        lambda corners, colour="red": (f"polygon {corners}", colour),
+        lambda corners, color="red": (f"polygon {corners}", color),
         names=lambda: ["three", "four"],
         describe=lambda corners: {"corners": {"three": 3, "four": 4}[corners]},
         summary="straight sides",
@@ -144,10 +144,10 @@ def test_specs_that_cannot_be_read(spec: str) -> None:
 
 
 def test_create_with_arguments(shapes: Registry[Any]) -> None:
-    assert shapes.create("circle(2)", colour="blue") == ("circle", 2, "blue")
-    assert shapes.create("circle(colour='green')", colour="blue") == ("circle", 1.0, "green")
+    assert shapes.create("circle(2)", color="blue") == ("circle", 2, "blue")
+    assert shapes.create("circle(color='green')", color="blue") == ("circle", 1.0, "green")
     assert shapes.create("square(side=3)").side == 3
-    assert shapes.create("polygon/four", colour="blue") == ("polygon four", "blue")
+    assert shapes.create("polygon/four", color="blue") == ("polygon four", "blue")
     assert shapes.entry("polygon/four").metadata == {"corners": 4}
     assert shapes.entry("polygon/four").source == "polygon"
 

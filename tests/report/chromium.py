@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its DevTools protocol: real keys, sizes and colour schemes, without a driver package.
+"""A headless Chromium driven over its DevTools protocol: real keys, sizes and color schemes, without a driver package.
 
 The protocol goes through two pipes, which Chromium expects as its file descriptors 3 and 4: JSON messages, each ended
 by a zero byte. See https://chromedevtools.github.io/devtools-protocol.

@@ -147,7 +147,7 @@ def test_the_gallery(page: Path, store: RunStore, browser: Chromium) -> None:
     assert len(set(browser.run(f"{views}.map({PICTURE})"))) == 4
     boundary = f"{PICTURE}(document.querySelector('#gallery [data-view=boundary]'))"
     before = browser.run(boundary)
-    browser.run("$('threshold').value = galleryItems[0].gallery.colours[0]; $('threshold').oninput()")
+    browser.run("$('threshold').value = galleryItems[0].gallery.colors[0]; $('threshold').oninput()")
     assert browser.run(boundary) != before
     browser.run("document.querySelector('#threshold-presets button').click()")
     assert browser.run(boundary) == before
@@ -249,8 +249,8 @@ def test_seeds_are_told_apart(tmp_path: Path, browser: Chromium) -> None:
         "$('roc').data.map(line => [line.name, line.line.color, line.line.dash, line.hovertemplate.includes('seed 0')])"
     )
     found = browser.run(lines)
-    assert len({(colour, dash) for _, colour, dash, _ in found}) == 4
-    assert len({colour for name, colour, _, _ in found if name == "padim"}) == 1
+    assert len({(color, dash) for _, color, dash, _ in found}) == 4
+    assert len({color for name, color, _, _ in found if name == "padim"}) == 1
     assert sorted(first for *_, first in found) == [False, False, True, True]
     told = browser.run("[plusMinus(0), plusMinus(null), plusMinus(3e-4), plusMinus(0.0213)]")
     assert told == ["", "", "±<.001", "±.021"]

@@ -168,7 +168,7 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path: Path) -> None:
     assert data["common"]["backbone"] == "resnet18"
     assert {row["name"] for row in data["rows"]} == {"full", "diagonal"}
     assert data["environments"] == [{"cpu": "a processor"}]
-    assert len(bytes.fromhex(data["colours"])) == 3 * 256
+    assert len(bytes.fromhex(data["colors"])) == 3 * 256
 
 
 def _data(page: str) -> dict[str, Any]:

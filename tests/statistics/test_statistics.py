@@ -51,8 +51,8 @@ def test_chunks_merge_to_the_moments_of_all(sizes, D, offset, seed):
     chunks = [embeddings_of(chunk) for chunk in np.split(values, np.cumsum(sizes)[:-1])]
     expected = literal_statistics(values)
     assert_equal_statistics(Samples(embeddings_of(values)), expected)
-    shift = chunks[0].mean()
-    one_shift = [Moments.of(chunk, shift) for chunk in chunks]
+    reference = chunks[0].mean()
+    one_shift = [Moments.of(chunk, reference) for chunk in chunks]
     own_shifts = [Moments.of(chunk, chunk.mean()) for chunk in chunks]
     for moments in (one_shift, one_shift[::-1], own_shifts, own_shifts[::-1]):
         total = moments[0]

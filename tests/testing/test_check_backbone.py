@@ -167,7 +167,7 @@ class Wayward(Backbone):
         return nn.Module.train(self, mode)
 
 
-class TwiceNormalised(Backbone):
+class TwiceNormalized(Backbone):
     def forward(self, images):
         return super().forward((images - 0.5) / 0.2)
 
@@ -195,8 +195,8 @@ class Doubled(Backbone):
         ({"network": Drawn}, "determinism", "one weights_hash but gives different maps: state lacks tensors"),
         ({"kind": Learning}, "frozen", "ask for gradients: a backbone is frozen"),
         ({"kind": Wayward}, "frozen", r"after train\(\) the backbone, .* in training mode"),
-        ({"kind": TwiceNormalised}, "normalisation", "is not what the network gives for"),
-        ({"mean": (124, 116, 104), "std": (58, 57, 57)}, "normalisation", "of 0 to 255, divide"),
+        ({"kind": TwiceNormalized}, "normalization", "is not what the network gives for"),
+        ({"mean": (124, 116, 104), "std": (58, 57, 57)}, "normalization", "of 0 to 255, divide"),
         ({"careless": True}, "determinism", "different weights: draw them from a seed"),
         ({"careless": True}, "layers", "a layer that does not exist raises KeyError"),
         ({"careless": True}, "weights", "weights=PATH of a file that does not exist is taken without complaint"),

@@ -137,7 +137,7 @@ def empty_mask(category: Category) -> Category:
         (
             {"change": lambda c: replace(c, train=(*c.train, c.test[0]))},
             "labels",
-            "1 images to fit that are labelled",
+            "1 images to fit that are labeled",
         ),
         ({"change": lambda c: with_first(c, "test", label=2)}, "labels", r"label 2: expected 0 \(normal\) or 1"),
         ({"change": lambda c: with_first(c, "train", kind="ok")}, "labels", "of the kind 'ok': expected 'good'"),

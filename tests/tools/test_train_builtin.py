@@ -61,7 +61,7 @@ def test_the_teacher_is_torchvisions_network(tool: ModuleType, teacher: Path) ->
             torch.testing.assert_close(mine, maps, rtol=1e-4, atol=1e-4)
 
 
-def test_a_factorisation_of_full_rank_changes_nothing(tool: ModuleType) -> None:
+def test_a_factorization_of_full_rank_changes_nothing(tool: ModuleType) -> None:
     theirs = torch.nn.Conv2d(6, 6, 3, 1, 1)
     maps = torch.randn(4, 6, 12, 12)
     before, after = tool.SecondMoments(), tool.SecondMoments()
@@ -69,12 +69,12 @@ def test_a_factorisation_of_full_rank_changes_nothing(tool: ModuleType) -> None:
         before.add(maps)
         after.add(theirs(maps))
         mine = tool.LowRankConv(6, 6, 6, 1)
-        tool.factorise(mine, theirs, before, after, 6)
+        tool.factorize(mine, theirs, before, after, 6)
         torch.testing.assert_close(mine(maps), theirs(maps), rtol=1e-3, atol=1e-4)
         errors = []
         for rank in (4, 2):
             small = tool.LowRankConv(6, 6, rank, 1)
-            tool.factorise(small, theirs, before, after, rank)
+            tool.factorize(small, theirs, before, after, rank)
             errors.append(float((small(maps) - theirs(maps)).square().mean() / theirs(maps).var()))
     assert 1e-6 < errors[0] < errors[1] < 1
 

@@ -65,7 +65,7 @@ def _convolutions_before_norms(network: nn.Module, example: Tensor) -> tuple[lis
 
 
 def _what_follows(norm: nn.Module) -> nn.Module:
-    """What remains of a batch norm without its normalisation: timm's have an activation of their own."""
+    """What remains of a batch norm without its normalization: timm's have an activation of their own."""
     activation = getattr(norm, "act", None)
     return activation if isinstance(activation, nn.Module) else nn.Identity()
 

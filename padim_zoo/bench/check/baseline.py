@@ -12,7 +12,7 @@ from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 
 KIND = "padim-zoo baseline"
 FORMAT = 1
@@ -58,9 +58,9 @@ def read_baseline(path: Path) -> Baseline:
             f"cannot read the baseline {path}: {error.strerror}; write one with padim-zoo check --update"
         ) from None
     except UnicodeDecodeError:
-        raise _refusal(path, file_kind(path)) from None
+        raise _refusal(path, file_type(path)) from None
     except ValueError as error:
-        kind = file_kind(path)
+        kind = file_type(path)
         raise _refusal(path, f"JSON that is cut off or damaged ({error})" if kind == "JSON" else kind) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise _refusal(path, "JSON of something else")

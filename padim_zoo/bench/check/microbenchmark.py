@@ -11,7 +11,7 @@ from typing import Any
 
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 
 MACHINE_INFO = "padim_zoo"
 """Where in ``machine_info`` benchmarks/conftest.py puts the description of the environment."""
@@ -166,7 +166,7 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
         raise InputError(f"cannot read the benchmarks {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
-            f"{path} is {file_kind(path)}, which is not what pytest --benchmark-json writes: expected that"
+            f"{path} is {file_type(path)}, which is not what pytest --benchmark-json writes: expected that"
         ) from None
     if not timings:
         raise InputError(f"{path} holds no benchmark: expected at least one")

@@ -19,7 +19,7 @@ REFERENCE = 256
 _OVERSAMPLING = 3
 
 Array = NDArray[np.floating[Any]]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Rendering:
 
 
 def grid(size: int) -> tuple[Array, Array]:
-    """Reference coordinates x (1, W) and y (H, 1) of the pixel centres."""
+    """Reference coordinates x (1, W) and y (H, 1) of the pixel centers."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) * (REFERENCE / size)).astype(np.float32)
     return line[None, :], line[:, None]
 
@@ -105,11 +105,11 @@ def smoothstep(values: Array, low: float, high: float) -> Array:
 
 
 def inside(depth: Array) -> Array:
-    """Coverage of the pixels by a shape, given each pixel centre's depth below its outline in reference pixels."""
+    """Coverage of the pixels by a shape, given each pixel center's depth below its outline in reference pixels."""
     return np.asarray(np.clip(0.5 + depth * np.float32(depth.shape[0] / REFERENCE), 0, 1), dtype=np.float32)
 
 
-def mix(below: Array, above: Array | Colour, alpha: Array) -> Array:
+def mix(below: Array, above: Array | Color, alpha: Array) -> Array:
     """``above`` laid over ``below`` (H, W, 3) with coverage ``alpha`` (H, W)."""
     top = np.asarray(above, dtype=np.float32)
     return below + alpha[..., None] * (top - below)
@@ -135,7 +135,7 @@ def cast_shadow(height: Array, distance: float, softness: float, darkness: float
 
 @dataclass(frozen=True)
 class Pose:
-    """A rotation and scaling about the centre of the image, then a shift."""
+    """A rotation and scaling about the center of the image, then a shift."""
 
     angle: float
     scale: float
@@ -149,13 +149,13 @@ class Pose:
         return Pose(float(angle), float(1 + rng.uniform(-scale, scale)), (float(dx), float(dy)))
 
     def points(self, points: Sequence[tuple[float, float]] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Image coordinates (n, 2) of points (n, 2) given relative to the centre."""
+        """Image coordinates (n, 2) of points (n, 2) given relative to the center."""
         c, s = self.scale * np.cos(self.angle), self.scale * np.sin(self.angle)
         turned = np.asarray(points, dtype=np.float64).reshape(-1, 2) @ np.array([[c, s], [-s, c]])
         return np.asarray(turned + REFERENCE / 2 + np.array(self.shift))
 
     def inverse(self, size: int) -> tuple[Array, Array]:
-        """Coordinates x, y (H, W) relative to the centre of the posed object, of every pixel."""
+        """Coordinates x, y (H, W) relative to the center of the posed object, of every pixel."""
         x, y = grid(size)
         dx = x - np.float32(REFERENCE / 2 + self.shift[0])
         dy = y - np.float32(REFERENCE / 2 + self.shift[1])
@@ -164,64 +164,62 @@ class Pose:
 
 
 class Painter:
-    """Paints shapes in colour and height, oversampled, onto a posed plane.
+    """Paints shapes in color and height, oversampled, onto a posed plane.
 
-    Points are relative to the centre of the object; ``height`` is 0 to 1.
+    Points are relative to the center of the object; ``height`` is 0 to 1.
     """
 
-    def __init__(self, size: int, pose: Pose, colour: Colour = (0, 0, 0)) -> None:
+    def __init__(self, size: int, pose: Pose, color: Color = (0, 0, 0)) -> None:
         side = size * _OVERSAMPLING
         self._scale = side / REFERENCE
         self._pose = pose
-        self._colours = Image.new("RGB", (side, side), _to_bytes(colour))
+        self._colors = Image.new("RGB", (side, side), _to_bytes(color))
         self._heights = Image.new("L", (side, side), 0)
-        self._colour_pen, self._lengthpen = ImageDraw.Draw(self._colours), ImageDraw.Draw(self._heights)
+        self._color_pen, self._lengthpen = ImageDraw.Draw(self._colors), ImageDraw.Draw(self._heights)
 
     def _place(self, points: Sequence[tuple[float, float]] | NDArray[np.float64]) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in self._pose.points(points) * self._scale]
 
-    def polygon(
-        self, points: Sequence[tuple[float, float]] | NDArray[np.float64], colour: Colour, height: float
-    ) -> None:
+    def polygon(self, points: Sequence[tuple[float, float]] | NDArray[np.float64], color: Color, height: float) -> None:
         """Fill a polygon."""
         corners = self._place(points)
-        self._colour_pen.polygon(corners, fill=_to_bytes(colour))
+        self._color_pen.polygon(corners, fill=_to_bytes(color))
         self._lengthpen.polygon(corners, fill=round(255 * height))
 
-    def disc(self, centre: tuple[float, float], radius: float, colour: Colour, height: float) -> None:
+    def disc(self, center: tuple[float, float], radius: float, color: Color, height: float) -> None:
         """Fill a circle."""
-        ((x, y),) = self._place([centre])
+        ((x, y),) = self._place([center])
         r = radius * self._pose.scale * self._scale
         bounds = (x - r, y - r, x + r, y + r)
-        self._colour_pen.ellipse(bounds, fill=_to_bytes(colour))
+        self._color_pen.ellipse(bounds, fill=_to_bytes(color))
         self._lengthpen.ellipse(bounds, fill=round(255 * height))
 
-    def line(self, points: Sequence[tuple[float, float]], width: float, colour: Colour, height: float) -> None:
+    def line(self, points: Sequence[tuple[float, float]], width: float, color: Color, height: float) -> None:
         """Draw a line of several segments with round corners."""
         corners = self._place(points)
         pixels = max(1, round(width * self._pose.scale * self._scale))
-        self._colour_pen.line(corners, fill=_to_bytes(colour), width=pixels, joint="curve")
+        self._color_pen.line(corners, fill=_to_bytes(color), width=pixels, joint="curve")
         self._lengthpen.line(corners, fill=round(255 * height), width=pixels, joint="curve")
 
     def box(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         width: float,
         length: float,
-        colour: Colour,
+        color: Color,
         height: float,
         angle: float = 0.0,
     ) -> None:
-        """Fill a rectangle, ``width`` in x and ``length`` in y, turned by ``angle`` in radians about its own centre."""
+        """Fill a rectangle, ``width`` in x and ``length`` in y, turned by ``angle`` in radians about its own center."""
         c, s = np.cos(angle), np.sin(angle)
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, length / 2)
-        self.polygon(corners @ np.array([[c, s], [-s, c]]) + np.array(centre), colour, height)
+        self.polygon(corners @ np.array([[c, s], [-s, c]]) + np.array(center), color, height)
 
     def finish(self) -> tuple[Array, Array]:
-        """Colours (H, W, 3) and heights (H, W) at the size asked for."""
-        colours = np.asarray(self._colours.reduce(_OVERSAMPLING), dtype=np.float32)
+        """Colors (H, W, 3) and heights (H, W) at the size asked for."""
+        colors = np.asarray(self._colors.reduce(_OVERSAMPLING), dtype=np.float32)
         heights = np.asarray(self._heights.reduce(_OVERSAMPLING), dtype=np.float32)
-        return colours / np.float32(255), heights / np.float32(255)
+        return colors / np.float32(255), heights / np.float32(255)
 
 
 def strokes(size: int, lines: Sequence[tuple[Sequence[tuple[float, float]], float]]) -> Array:
@@ -238,6 +236,6 @@ def strokes(size: int, lines: Sequence[tuple[Sequence[tuple[float, float]], floa
     return np.asarray(coverage / np.float32(255))
 
 
-def _to_bytes(colour: Colour) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * min(1.0, max(0.0, channel))) for channel in colour)
+def _to_bytes(color: Color) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * min(1.0, max(0.0, channel))) for channel in color)
     return red, green, blue

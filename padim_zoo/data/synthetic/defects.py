@@ -80,8 +80,8 @@ def stain(rendering: Rendering, rng: np.random.Generator, severity: Severity) ->
     amount = severity.contrast * (0.85 * inside * cloud + 0.5 * rim * inside) * rendering.region
     # Oil, rust and ink darken; a bleached patch brightens.
     absorbed = np.array([(0.8, 1.0, 1.2), (0.4, 0.9, 1.3), (1.2, 1.0, 0.6), (-1.0, -1.0, -0.8)], dtype=np.float32)
-    colour = absorbed[int(rng.integers(len(absorbed)))]
-    return np.asarray(rendering.image * (1 - amount[..., None] * colour))
+    color = absorbed[int(rng.integers(len(absorbed)))]
+    return np.asarray(rendering.image * (1 - amount[..., None] * color))
 
 
 def hole(rendering: Rendering, rng: np.random.Generator, severity: Severity) -> Array:
@@ -103,11 +103,11 @@ def dislocation(rendering: Rendering, rng: np.random.Generator, severity: Severi
     """The pattern is locally displaced, as by a pulled thread or a mould that slipped."""
     size = rendering.image.shape[0]
     scale = size / REFERENCE
-    centre_x, centre_y = _site(rendering, rng)
+    center_x, center_y = _site(rendering, rng)
     x, y = grid(size)
     angle = rng.uniform(0, np.pi)
-    along = (x - centre_x) * np.cos(angle) + (y - centre_y) * np.sin(angle)
-    across = (y - centre_y) * np.cos(angle) - (x - centre_x) * np.sin(angle)
+    along = (x - center_x) * np.cos(angle) + (y - center_y) * np.sin(angle)
+    across = (y - center_y) * np.cos(angle) - (x - center_x) * np.sin(angle)
     radius = np.sqrt((along / (26 * severity.extent)) ** 2 + (across / (13 * severity.extent)) ** 2)
     window = 1 - smoothstep(radius.astype(np.float32), 0.55, 1.0)
     amount = (4.0 + 20.0 * severity.contrast) * scale * rng.choice([-1, 1])
@@ -166,10 +166,10 @@ def _taper(path: list[Point], width: float) -> list[tuple[list[Point], float]]:
     return [([path[i], path[i + 1]], max(0.6, width * (1 - 0.75 * i / count))) for i in range(count)]
 
 
-def _blob(size: int, rng: np.random.Generator, centre: Point, radius: float) -> Array:
-    """Distance (H, W) from ``centre`` over a wandering radius: below 1 inside the blob."""
+def _blob(size: int, rng: np.random.Generator, center: Point, radius: float) -> Array:
+    """Distance (H, W) from ``center`` over a wandering radius: below 1 inside the blob."""
     x, y = grid(size)
-    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
+    dx, dy = x - np.float32(center[0]), y - np.float32(center[1])
     squeeze, turn = rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
     angle = np.arctan2(dy, dx)
     outline = 1 + (squeeze - 1) * np.cos(angle - turn) ** 2

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from padim_zoo.data.synthetic.canvas import (
-    Colour,
+    Color,
     Painter,
     Pose,
     Rendering,
@@ -105,9 +105,9 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
             paint.disc((hole_x + dx, hole_y + dy), 14, bottom, 0.0)
     paint.disc((0, 0), 20, bottom, 0.0)
     paint.box((0, -21), 10, 10, bottom, 0.0)
-    colour, relief = paint.finish()
+    color, relief = paint.finish()
 
-    coverage = colour[..., 0] / np.float32(0.60)
+    coverage = color[..., 0] / np.float32(0.60)
     x, y = pose.inverse(size)
     bearing, distance = np.arctan2(y, x) + pose.angle, np.sqrt(x * x + y * y)
     # Turning marks are rings, so light glances off in two opposite fans.
@@ -126,7 +126,7 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
 def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Rendering:
     """Cut end of a cable: three insulated wires of copper strands in a sheath with filler."""
     pose = Pose.draw(rng, degrees=3, shift=2)
-    insulation: list[Colour] = [(0.42, 0.27, 0.18), (0.20, 0.33, 0.60), (0.42, 0.55, 0.22)]
+    insulation: list[Color] = [(0.42, 0.27, 0.18), (0.20, 0.33, 0.60), (0.42, 0.55, 0.22)]
     shade = rng.normal(1, 0.03, 3)
     order, absent, lost, moved, shift = [0, 1, 2], -1, np.zeros((3, 19), dtype=bool), -1, (0.0, 0.0)
     if fault is not None:
@@ -169,12 +169,12 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
                     paint.disc((dx, dy), 5.6, (0.62 * glint, 0.37 * glint, 0.20 * glint), 0.7)
                     paint.disc((dx - 0.8, dy - 1.0), 3.4, (0.83 * glint, 0.55 * glint, 0.34 * glint), 0.85)
                 strand += 1
-    colour, relief = paint.finish()
+    color, relief = paint.finish()
 
     x_grid, y_grid = pose.inverse(size)
     coverage = inside(106 - np.sqrt(x_grid * x_grid + y_grid * y_grid))
     rough = 1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.02 * smooth_noise(rng, size, (3, 30))
-    lit = colour * (light_relief(relief, 1.1, 0.9) * cast_shadow(relief, 4, 2.0, 0.55) * rough)[..., None]
+    lit = color * (light_relief(relief, 1.1, 0.9) * cast_shadow(relief, 4, 2.0, 0.55) * rough)[..., None]
     bench = np.array((0.66, 0.67, 0.66), dtype=np.float32) * np.float32(rng.normal(1, 0.015))
     ground = bench * (cast_shadow(coverage, 6, 4, 0.45) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
     return Rendering(mix(ground, lit, coverage), coverage)
@@ -237,8 +237,8 @@ def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> 
     across = np.clip(np.sqrt(y * y + beyond * beyond) / cap_radius, 0, 1)
     tilt = np.clip(y / cap_radius, -1, 1)
     body = np.array((0.90, 0.87, 0.80), dtype=np.float32) * np.float32(rng.normal(1, 0.01))
-    top_colour = (0.62 * float(rng.normal(1, 0.03)), 0.16, 0.13)
-    image = mix(np.broadcast_to(body, (size, size, 3)), top_colour, cap)
+    top_color = (0.62 * float(rng.normal(1, 0.03)), 0.16, 0.13)
+    image = mix(np.broadcast_to(body, (size, size, 3)), top_color, cap)
     image = mix(image, (0.18, 0.17, 0.20), 0.85 * printed)
     diffuse = np.sqrt(np.clip(1 - across * across, 0, 1)) * 0.62 + 0.42 - 0.12 * tilt
     image = image * (diffuse * light_relief(cap, 0.5, 0.8) * (1 + 0.012 * smooth_noise(rng, size, 8)))[..., None]
@@ -251,9 +251,9 @@ def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> 
     return Rendering(mix(surface, image, coverage), coverage)
 
 
-_SOLDER: Colour = (0.74, 0.75, 0.76)
-_TRACE: Colour = (0.13, 0.42, 0.27)
-_BLACK: Colour = (0.10, 0.10, 0.11)
+_SOLDER: Color = (0.74, 0.75, 0.76)
+_TRACE: Color = (0.13, 0.42, 0.27)
+_BLACK: Color = (0.10, 0.10, 0.11)
 
 
 @dataclass(frozen=True)
@@ -383,12 +383,12 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
         if number == moved:
             dx, dy, angle = dx + shift[0], dy + shift[1], angle + turned
         _draw_component(paint, part, dx, dy, angle, number != absent, float(gain[number]))
-    colour, relief = paint.finish()
+    color, relief = paint.finish()
 
     x_grid, y_grid = pose.inverse(size)
     region = inside(106 - np.maximum(np.abs(x_grid), np.abs(y_grid)))
     fibre = 1 + 0.05 * smooth_noise(rng, size, 2.0) + 0.025 * smooth_noise(rng, size, 80)
-    lit = colour * (light_relief(relief, 0.9, 0.7) * cast_shadow(relief, 5, 1.6, 0.75) * fibre)[..., None]
+    lit = color * (light_relief(relief, 0.9, 0.7) * cast_shadow(relief, 5, 1.6, 0.75) * fibre)[..., None]
     tray = np.array((0.52, 0.52, 0.54), dtype=np.float32) * np.float32(rng.normal(1, 0.02))
     ground = tray * (cast_shadow(region, 4, 2.5, 0.5) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
     return Rendering(mix(ground, lit, region), region)

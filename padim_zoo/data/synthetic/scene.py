@@ -157,5 +157,5 @@ class _Camera:
 
     def expose(self, reflectance: Array) -> NDArray[np.uint8]:
         """The image as the camera gives it."""
-        grey_levels = 255 * (self.light(reflectance) + self._noise) + 0.5
-        return np.asarray(np.clip(grey_levels, 0, 255), dtype=np.uint8)
+        gray_levels = 255 * (self.light(reflectance) + self._noise) + 0.5
+        return np.asarray(np.clip(gray_levels, 0, 255), dtype=np.uint8)

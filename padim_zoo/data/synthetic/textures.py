@@ -9,7 +9,7 @@ import numpy as np
 
 from padim_zoo.data.synthetic.canvas import (
     Array,
-    Colour,
+    Color,
     cellular_noise,
     grid,
     light_relief,
@@ -19,8 +19,8 @@ from padim_zoo.data.synthetic.canvas import (
 )
 
 
-def _plain(size: int, colour: Colour) -> Array:
-    return np.full((size, size, 3), colour, dtype=np.float32)
+def _plain(size: int, color: Color) -> Array:
+    return np.full((size, size, 3), color, dtype=np.float32)
 
 
 def fabric(rng: np.random.Generator, size: int) -> Array:
@@ -45,8 +45,8 @@ def fabric(rng: np.random.Generator, size: int) -> Array:
     shade *= 1 + twist
     warp = np.array((0.36, 0.42, 0.52), dtype=np.float32) + np.float32(rng.normal(0, 0.008))
     weft = np.array((0.66, 0.65, 0.60), dtype=np.float32) + np.float32(rng.normal(0, 0.008))
-    colour = np.where(warp_on_top[..., None], warp, weft)
-    return np.asarray(colour * (shade * (1 + 0.02 * smooth_noise(rng, size, 60)))[..., None], dtype=np.float32)
+    color = np.where(warp_on_top[..., None], warp, weft)
+    return np.asarray(color * (shade * (1 + 0.02 * smooth_noise(rng, size, 60)))[..., None], dtype=np.float32)
 
 
 def leather(rng: np.random.Generator, size: int) -> Array:
@@ -62,7 +62,7 @@ def leather(rng: np.random.Generator, size: int) -> Array:
 
 
 def terrazzo(rng: np.random.Generator, size: int) -> Array:
-    """Polished cement with angular marble chips of several sizes and colours."""
+    """Polished cement with angular marble chips of several sizes and colors."""
     palette = np.array(
         [
             [0.82, 0.80, 0.76],
@@ -85,9 +85,9 @@ def terrazzo(rng: np.random.Generator, size: int) -> Array:
         inset[rng.random(count) > share] = 9.0
         edge = 0.9 / cell
         chip = smoothstep(second - nearest - inset[owner], 0.0, edge)
-        colours = palette[rng.choice(len(palette), count, p=[0.3, 0.2, 0.12, 0.1, 0.16, 0.12])]
-        colours = colours * rng.normal(1, 0.04, (count, 1)).astype(np.float32)
-        image = mix(image, colours[owner] * veins, chip)
+        colors = palette[rng.choice(len(palette), count, p=[0.3, 0.2, 0.12, 0.1, 0.16, 0.12])]
+        colors = colors * rng.normal(1, 0.04, (count, 1)).astype(np.float32)
+        image = mix(image, colors[owner] * veins, chip)
     return np.asarray(image, dtype=np.float32)
 
 

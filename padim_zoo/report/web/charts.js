@@ -36,7 +36,7 @@ function drawCost(id, cost) {
     {
       x: costs, y: rows.map(row => row[key]), mode: "markers",
       error_y: {type: "data", symmetric: false, array: rows.map((row, i) => spans[i][1] - row[key]), arrayminus: rows.map((row, i) => row[key] - spans[i][0]), thickness: 1, width: 3, color: style("--faint")},
-      marker: {size: 11, color: rows.map(row => colour(row.name)), symbol: rows.map(row => SYMBOLS[turn(row.name) % SYMBOLS.length]), line: {color: style("--raised"), width: 1}},
+      marker: {size: 11, color: rows.map(row => color(row.name)), symbol: rows.map(row => SYMBOLS[turn(row.name) % SYMBOLS.length]), line: {color: style("--raised"), width: 1}},
       text: rows.map(row => `<b>${plain(row.name)}</b><br>${plain(place(row))}`), hovertemplate: "%{text}<br>%{y:.3f} at %{x:.3g}<extra></extra>",
     },
   ] : [], title(cost), title(key), {xaxis: {type: "log", dtick: wide ? "D2" : undefined}});
@@ -57,8 +57,8 @@ function drawFolds() {
   $("folds").style.height = `${90 + 38 * Math.max(2, lines.size)}px`;
   const shorten = name => name.length > 44 ? name.slice(0, 43) + "…" : name;
   plot("folds", [...lines].map(([name, values]) => ({
-    type: "box", x: values, y0: name, name: plain(name), orientation: "h", boxpoints: "all", jitter: 0.5, pointpos: 0, line: {color: colour(name), width: 1.5}, fillcolor: "rgba(0,0,0,0)",
-    marker: {color: colour(name), size: 6, opacity: 0.8}, hoveron: "points", hovertemplate: `${plain(name)}<br>%{x:.3f}<extra></extra>`,
+    type: "box", x: values, y0: name, name: plain(name), orientation: "h", boxpoints: "all", jitter: 0.5, pointpos: 0, line: {color: color(name), width: 1.5}, fillcolor: "rgba(0,0,0,0)",
+    marker: {color: color(name), size: 6, opacity: 0.8}, hoveron: "points", hovertemplate: `${plain(name)}<br>%{x:.3f}<extra></extra>`,
   })), title(key), "", {yaxis: {autorange: "reversed", tickvals: [...lines.keys()], ticktext: [...lines.keys()].map(name => plain(innerWidth < 640 ? name.slice(0, 18) : shorten(name)))}, margin: {t: 10, r: 18, b: 44, l: 20}});
 }
 function drawLearning() {
@@ -90,14 +90,14 @@ function drawCurves() {
   const missing = rows.filter(row => !data.runs[row.id].pro).length;
   $("curves-note").textContent = `Of ${pixel ? "all pixels of the test images" : "the scores of the test images"}; several folds give their mean${pixel ? " curve" : " score"}. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
     + (missing ? ` ${missing} of ${rows.length} runs have no curves of pixels: they have no maps or masks, or were made by an older version.` : "");
-  // Seeds of one configuration have its colour, and a dash each.
+  // Seeds of one configuration have its color, and a dash each.
   const drawnSeeds = seeds.filter(seed => rows.some(row => row.seed === seed)), several = drawnSeeds.length > 1;
   const dash = row => DASHES[(several ? drawnSeeds.indexOf(row.seed) : turn(row.name)) % DASHES.length];
   legend("curves-legend", rows.map(row => row.name), several ? drawnSeeds.map((seed, index) => [`seed ${seed}`, DASHES[index % DASHES.length]]) : []);
   for (const [id, kind, x, y] of kinds) {
     const rates = kind !== "pr" && kind !== "pixel_pr";
     plot(id, rows.filter(row => data.runs[row.id][kind]).map(row => ({
-      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: colour(row.name), width: 2, dash: dash(row), shape: rates ? "linear" : "hv"},
+      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: color(row.name), width: 2, dash: dash(row), shape: rates ? "linear" : "hv"},
       name: plain(row.name), hovertemplate: `<b>${plain(row.name)}</b>${seedOf(row) && " · " + seedOf(row)}<br>${x} %{x:.3f}<br>${y} %{y:.3f}<extra></extra>`,
     })), x, y, {xaxis: {range: id === "pro" ? [-0.006, 0.306] : SHARES}, yaxis: {range: SHARES}});
   }

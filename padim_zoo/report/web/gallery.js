@@ -2,7 +2,7 @@
 const VIEWS = ["image", "map", "mask", "boundary", "overlay"], VIEW_TITLES = {image: "image", map: "anomaly map", mask: "ground truth", boundary: "boundary", overlay: "overlay"};
 const REASONS = [["miss", "Worst misses", "anomalous images of the lowest scores"], ["false alarm", "Worst false alarms", "normal images of the highest scores"], ["random", "Random images", "half of them anomalous, the same for every run on these data"]];
 const FOUND = "#ff285a", TRUE = "#37d3ff";
-let pictures = null, colours = null, galleryItems = [], boundaryAt = 0;
+let pictures = null, colors = null, galleryItems = [], boundaryAt = 0;
 const loaded = new Map();
 
 // Scores beyond which an image is called anomalous: what the run knows.
@@ -52,19 +52,19 @@ async function prepare(item, gallery) {
   return made;
 }
 function heat(map, gallery, overlaid) {
-  const canvas = document.createElement("canvas"), [low, high] = gallery.colours;
+  const canvas = document.createElement("canvas"), [low, high] = gallery.colors;
   [canvas.width, canvas.height] = [map.width, map.height];
   const drawn = new ImageData(map.width, map.height);
   for (let i = 0; i < map.scores.length; i++) {
     const share = Math.min(1, Math.max(0, (map.scores[i] - low) / (high - low || 1)));
-    drawn.data.set(colours[Math.round(255 * share)], 4 * i);
+    drawn.data.set(colors[Math.round(255 * share)], 4 * i);
     drawn.data[4 * i + 3] = overlaid ? 230 * share : 255;
   }
   canvas.getContext("2d").putImageData(drawn, 0, 0);
   return canvas;
 }
 // The line where the scores cross a level, by marching squares: straight pieces between points interpolated on the
-// edges of each square of four neighbouring scores.
+// edges of each square of four neighboring scores.
 function contour(context, field, level, width, height) {
   const {scores, width: columns, height: rows} = field, sx = width / columns, sy = height / rows;
   const value = (x, y) => x < 0 || y < 0 || x >= columns || y >= rows ? Math.min(level, 0) - 1 : scores[y * columns + x];
@@ -83,12 +83,12 @@ function contour(context, field, level, width, height) {
     }
   }
 }
-function stroke(context, colour, width, halo) {
+function stroke(context, color, width, halo) {
   context.lineCap = context.lineJoin = "round";
   context.strokeStyle = halo;
   context.lineWidth = width + 1.6;
   context.stroke();
-  context.strokeStyle = colour;
+  context.strokeStyle = color;
   context.lineWidth = width;
   context.stroke();
 }
@@ -142,13 +142,13 @@ function drawFacts(row) {
     $("facts").append(part);
   }
 }
-function drawColourBar(gallery) {
-  colours ||= data.colours.match(/.{6}/g).map(hex => [0, 2, 4].map(at => parseInt(hex.slice(at, at + 2), 16)).concat(255));
-  const canvas = $("colour-bar").querySelector("canvas"), drawn = new ImageData(256, 1);
-  colours.forEach((colour, index) => drawn.data.set(colour, 4 * index));
+function drawColorBar(gallery) {
+  colors ||= data.colors.match(/.{6}/g).map(hex => [0, 2, 4].map(at => parseInt(hex.slice(at, at + 2), 16)).concat(255));
+  const canvas = $("color-bar").querySelector("canvas"), drawn = new ImageData(256, 1);
+  colors.forEach((color, index) => drawn.data.set(color, 4 * index));
   canvas.getContext("2d").putImageData(drawn, 0, 0);
-  $("colour-low").textContent = number(gallery.colours[0]);
-  $("colour-high").textContent = number(gallery.colours[1]);
+  $("color-low").textContent = number(gallery.colors[0]);
+  $("color-high").textContent = number(gallery.colors[1]);
 }
 async function drawRun() {
   const row = done.find(row => row.id === state.run), drawing = drawRun.latest = {};
@@ -164,14 +164,14 @@ async function drawRun() {
     $("gallery-note").textContent = data.runs[row.id].no_gallery;
     return;
   }
-  const source = {"held-out": "of normal images held out of the fit", test: "of normal test images", all: "of all test images, none of which is normal"}[gallery.colours_from];
+  const source = {"held-out": "of normal images held out of the fit", test: "of normal test images", all: "of all test images, none of which is normal"}[gallery.colors_from];
   const known = thresholds(row).find(([, , value]) => has(value));
   $("gallery-note").textContent = "The worst images by score, whether or not a threshold calls them wrongly, and some drawn at random."
     + (known ? ` Found and missed are by the ${known[0] === "normal" ? "threshold from normal images" : "score of the highest F1, which is chosen with the labels"}, ${number(known[2])}.` : "")
-    + (withMaps ? ` Colours are on one scale for all images of the run: from the median to the 99.9th percentile of the pixels ${source}. The red line is the boundary at the threshold below, the blue one the ground truth.` : " This detector makes no anomaly maps.")
+    + (withMaps ? ` Colors are on one scale for all images of the run: from the median to the 99.9th percentile of the pixels ${source}. The red line is the boundary at the threshold below, the blue one the ground truth.` : " This detector makes no anomaly maps.")
     + (data.runs[row.id].folds.length > 1 ? " Scores and maps are means over the folds." : "");
   if (withMaps) {
-    drawColourBar(gallery);
+    drawColorBar(gallery);
     const pixel = pixelThreshold(row), normal = gallery.score_is_map_maximum ? row.threshold : null;
     const presets = [["false-alarm threshold", normal], ["highest F1 of pixels", pixel]].filter(([, value]) => has(value));
     const slider = $("threshold"), bounds = [gallery.low, gallery.high, ...presets.map(([, value]) => value)];
@@ -189,7 +189,7 @@ async function drawRun() {
       return button;
     }));
     slider.oninput = () => move(Number(slider.value));
-    boundaryAt = presets.length ? presets[0][1] : gallery.colours[1];
+    boundaryAt = presets.length ? presets[0][1] : gallery.colors[1];
     slider.value = boundaryAt;
     $("threshold-value").textContent = number(boundaryAt);
   }

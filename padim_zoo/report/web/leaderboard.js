@@ -73,7 +73,7 @@ function drawBoard() {
 function boardRow(row, keys, best, axes) {
   const line = element("tr"), first = element("td"), swatch = element("span", null, "swatch");
   line.className = [row.mean ? "mean" : "", row.id && row.id === state.run ? "chosen" : ""].join(" ").trim();
-  swatch.style.background = colour(row.name);
+  swatch.style.background = color(row.name);
   if (row.mean || row.status === "failed") first.append(swatch, row.name);
   else {
     const button = element("button", null, "link");

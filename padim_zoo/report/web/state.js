@@ -22,7 +22,7 @@ const capital = text => text[0].toUpperCase() + text.slice(1);
 const isFigure = key => data.figures.includes(key);
 const has = value => value !== null && value !== undefined;
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
-const colour = name => PALETTE[names.indexOf(name) % PALETTE.length];
+const color = name => PALETTE[names.indexOf(name) % PALETTE.length];
 const turn = name => Math.floor(names.indexOf(name) / PALETTE.length);
 const seeds = [...new Set(runs.map(row => row.seed).filter(has))].sort((a, b) => a - b);
 // Seed 0 has to be named where there are others.
@@ -76,7 +76,7 @@ function configurations() {
 function legend(id, wanted, dashes = []) {
   const made = [...new Set(wanted)].map(name => {
     const entry = element("span"), swatch = element("span", null, "swatch");
-    swatch.style.background = colour(name);
+    swatch.style.background = color(name);
     entry.append(swatch, name);
     return entry;
   });

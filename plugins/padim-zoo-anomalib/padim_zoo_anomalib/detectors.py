@@ -8,7 +8,7 @@ from __future__ import annotations
 from padim_zoo import registry
 from padim_zoo_anomalib.backbone_model_detector import AnomalibBackboneDetector as AnomalibBackboneDetector
 from padim_zoo_anomalib.backbone_model_detector import AnomalibPadim as AnomalibPadim
-from padim_zoo_anomalib.catalogue import CATALOGUE, Known
+from padim_zoo_anomalib.catalog import CATALOGUE, Known
 from padim_zoo_anomalib.model_detector import AnomalibDetector as AnomalibDetector
 
 

@@ -28,20 +28,20 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
     """A detector of padim-zoo.
 
     One epoch collects the normal images; the detector is fitted at its end. Scores and maps are those of the detector
-    by itself; anomalib's post-processor then normalises them, as it does every model's, unless it is switched off.
+    by itself; anomalib's post-processor then normalizes them, as it does every model's, unless it is switched off.
 
     Args:
-        detector (str): Name in padim-zoo's registry, with arguments if wanted: ``"patchcore(neighbours=5)"``.
+        detector (str): Name in padim-zoo's registry, with arguments if wanted: ``"patchcore(n_neighbors=5)"``.
         backbone (str): ``padim-zoo list backbones``.
         weights (str): ``"default"``, ``"none"`` or the path of a weights file.
         layers (list[str] | None): Layers of the backbone; the detector's choice by default.
         estimator (str | None): ``padim-zoo list estimators``, of detectors that take one.
         dims (int | None): Dimensions of an embedding, of detectors that reduce them.
         resize (int | tuple[int, int] | None): Shorter side, or height and width; None for none.
-        crop (int | tuple[int, int] | None): Side of the centre crop, or height and width; None for none.
+        crop (int | tuple[int, int] | None): Side of the center crop, or height and width; None for none.
         seed (int): Of all that is drawn.
         options (dict | None): Further arguments of the detector.
-        pre_processor (nn.Module | bool): Resize and crop by default. One of your own must not normalise.
+        pre_processor (nn.Module | bool): Resize and crop by default. One of your own must not normalize.
         post_processor (nn.Module | bool): anomalib's by default.
         evaluator (Evaluator | bool): anomalib's by default.
         visualizer (Visualizer | bool): anomalib's by default.
@@ -79,7 +79,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
 
     @staticmethod
     def configure_optimizers() -> None:
-        """Nothing is optimised."""
+        """Nothing is optimized."""
         return
 
     @staticmethod
@@ -98,7 +98,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
         return torch.tensor(0.0, requires_grad=True, device=self.device)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        """Score the images of a batch, for anomalib's threshold and normalisation."""
+        """Score the images of a batch, for anomalib's threshold and normalization."""
         return batch.update(**self.model(batch.image)._asdict())
 
     def fit(self) -> None:

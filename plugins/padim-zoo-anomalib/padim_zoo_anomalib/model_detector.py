@@ -24,7 +24,7 @@ from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.detectors.storage import DetectorFile, DetectorInMemory, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo_anomalib import training
-from padim_zoo_anomalib.catalogue import Known
+from padim_zoo_anomalib.catalog import Known
 
 Size = int | tuple[int, int] | None
 
@@ -127,9 +127,9 @@ class AnomalibDetector(Detector):
         self._class()
         return f"pixels {self.transform.to_dict()}"
 
-    def forget(self, changed: Collection[str]) -> None:
+    def reset_fit(self, changed: Collection[str]) -> None:
         """Drop the fit, unless only the device or the batch size has changed."""
-        super().forget(changed)
+        super().reset_fit(changed)
         if set(changed) - {"device", "batch_size"}:
             self._model = self._images = None
 

@@ -22,7 +22,7 @@ Size = int | tuple[int, int] | None
 
 
 class PillowResize(Resize):
-    """Resizes as padim-zoo does: images bilinearly and to whole numbers, masks by nearest neighbour.
+    """Resizes as padim-zoo does: images bilinearly and to whole numbers, masks by nearest neighbor.
 
     A kind of ``Resize``, so that anomalib finds it and resizes images of different sizes before it stacks them; what
     has the size already is left as it is.
@@ -69,14 +69,14 @@ def whole_numbers(images: Tensor) -> Tensor:
     low, high = float(images.min()), float(images.max())
     if low < -0.01 or high > 1.01:
         raise InputError(
-            f"images have values of {low:.3g} to {high:.3g}: expected 0 to 1; a detector of padim-zoo normalises them "
+            f"images have values of {low:.3g} to {high:.3g}: expected 0 to 1; a detector of padim-zoo normalizes them "
             "itself, so leave Normalize out of the pre-processor"
         )
     return images.detach().mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 class ZooPreProcessor(PreProcessor):
-    """Resize and centre crop as padim-zoo's detectors do it; no normalisation, for these normalise themselves.
+    """Resize and center crop as padim-zoo's detectors do it; no normalization, for these normalize themselves.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def handed_over(architecture: str, state: Mapping[str, Tensor] | None) -> Iterat
     architecture : str
         Whose weights ``state`` are. Asking for the weights of another network is an error.
     state : mapping of str to Tensor or None
-        By the names of a weights file; None leaves every network as it is initialised, for its state is loaded later.
+        By the names of a weights file; None leaves every network as it is initialized, for its state is loaded later.
     """
     import timm
 

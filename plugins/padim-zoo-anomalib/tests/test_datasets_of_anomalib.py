@@ -29,8 +29,8 @@ def test_folder(images):
 def test_bad_input_is_told_in_a_line(images, tmp_path):
     with pytest.raises(InputError, match="needs the folder"):
         registry.datasets.create("anomalib/MVTecAD")
-    with pytest.raises(InputError, match="no argument 'colour'"):
-        registry.datasets.create("anomalib/MVTecAD(colour='red')", root=images)
+    with pytest.raises(InputError, match="no argument 'color'"):
+        registry.datasets.create("anomalib/MVTecAD(color='red')", root=images)
     with pytest.raises(InputError, match="cannot list"):
         registry.datasets.create("anomalib/Folder(normal_dir='nowhere')", root=images).load(images.name)
     with pytest.raises(InputError, match="no folders"):

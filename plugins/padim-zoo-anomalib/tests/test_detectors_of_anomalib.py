@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from padim_zoo_anomalib.catalogue import CATALOGUE, LEFT_OUT
+from padim_zoo_anomalib.catalog import CATALOGUE, LEFT_OUT
 
 import padim_zoo
 from padim_zoo import registry
@@ -20,7 +20,7 @@ def made(name: str, **options):
     return registry.detectors.create(f"anomalib/{name}", **{**SMALL, **options})
 
 
-def test_the_catalogue_has_every_model_that_learns_from_normal_images():
+def test_the_catalog_has_every_model_that_learns_from_normal_images():
     import anomalib.models.image as image
     from anomalib.models.components import AnomalibModule
 
@@ -58,7 +58,7 @@ def test_padim_of_anomalib_and_of_the_zoo_are_one_method(good, test_files):
     """All channels, so that neither draws: they differ in anomalib's 1e-5 and its edges alone."""
     same = {"dims": 64, "layers": ("layer1",)}
     theirs = made("Padim", **same).fit(good).predict(test_files)
-    ours = padim_zoo.PaDiM("resnet18", "full(0.01001)", blur_edges="reflect", precision="float32", **same, **SMALL)
+    ours = padim_zoo.PaDiM("resnet18", "full(0.01001)", pad_mode="reflect", precision="float32", **same, **SMALL)
     ours.fit(good)
     np.testing.assert_allclose(ours.predict(test_files).scores, theirs.scores, rtol=1e-4)
 
@@ -120,7 +120,7 @@ def test_a_threshold_from_folds(good, test_files, tmp_path):
         ("Stfpm", {}, r"give the number of epochs, e.g. anomalib/Stfpm\(max_epochs=100\)"),
         ("Padim", {"backbone": "builtin"}, "timm, which has no 'builtin'"),
         ("Patchcore", {"max_epochs": 5}, "looks at each image once"),
-        ("Patchcore", {"options": {"neighbours": 5}}, "neighbours"),
+        ("Patchcore", {"options": {"n_neighbors": 5}}, "n_neighbors"),
         ("Dfm", {"layers": ("layer1", "layer2")}, "takes one layer"),
         ("Patchcore", {"resize": 0}, "resize is 0"),
     ],

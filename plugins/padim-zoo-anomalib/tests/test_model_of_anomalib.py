@@ -87,7 +87,7 @@ def test_parameters_reach_the_detector(images, good, folder):
     check(runner.predict(fitted, datamodule=data(images)), alone.fit(good))
 
 
-def test_test_gives_figures_by_normalised_scores(images, folder):
+def test_test_gives_figures_by_normalized_scores(images, folder):
     fitted = PadimZoo(resize=RESIZE, crop=CROP, visualizer=False)
     runner = engine(folder)
     runner.fit(fitted, datamodule=data(images))

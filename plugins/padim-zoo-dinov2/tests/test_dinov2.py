@@ -50,7 +50,7 @@ def test_all_names_are_registered_as_timm_builds_them() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_maps_are_the_normalised_patch_tokens_of_the_blocks(name: str) -> None:
+def test_maps_are_the_normalized_patch_tokens_of_the_blocks(name: str) -> None:
     backbone = registry.backbones.create(name, layers=("block3", "block1"), weights="none")
     patch = SMALL[name].patch
     images = torch.rand(2, 3, 3 * patch, 5 * patch, generator=torch.Generator().manual_seed(0))
@@ -81,7 +81,7 @@ def test_images_are_resized_to_whole_patches_in_register() -> None:
     torch.testing.assert_close(constant, backbone(torch.full((1, 3, 56, 56), 0.5))[0], rtol=1e-4, atol=1e-4)
 
 
-def test_normalisation_is_that_of_the_model() -> None:
+def test_normalization_is_that_of_the_model() -> None:
     for name in SMALL:
         backbone = registry.backbones.create(name, weights="none")
         config = timm.get_pretrained_cfg(SMALL[name].timm_name)

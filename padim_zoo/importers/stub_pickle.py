@@ -1,7 +1,7 @@
 """Reads pickles without running them: tensors, arrays and plain data come out, anything else as an inert stand-in.
 
 A pickle is a program that names functions to call. Here only the few that build tensors, arrays and containers are
-ever called; every other name, a class of anomalib's say, becomes an :class:`Inert` object that remembers its name,
+ever called; every other name, a class of anomalib's say, becomes an :class:`Stub` object that remembers its name,
 what it was called with and the state it was given. So a checkpoint can be read without the library that wrote it, and
 a malicious one does nothing.
 """
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.file_type import file_kind
+from padim_zoo.core.file_type import file_type
 
 _PLAIN = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "complex", "bool", "str", "bytes", "bytearray"}
 _TENSORS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
 _ARRAYS = {"_reconstruct", "scalar"}
 
 
-class Inert:
+class Stub:
     """What stands in for an object of a class that is not loaded.
 
     Attributes
@@ -41,7 +41,7 @@ class Inert:
 
     global_name = ""
 
-    def __new__(cls, *arguments: Any, **keywords: Any) -> Inert:
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Stub:
         made = super().__new__(cls)
         made.arguments = arguments
         made.state = {}
@@ -72,11 +72,11 @@ class Inert:
         return id(self)
 
 
-class InertUnpickler(pickle.Unpickler):
+class StubUnpickler(pickle.Unpickler):
     """An unpickler that calls nothing but what builds tensors, arrays and containers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The function or class of that name if it is harmless, else a new kind of :class:`Inert`."""
+        """The function or class of that name if it is harmless, else a new kind of :class:`Stub`."""
         if module in ("builtins", "__builtin__") and name in _PLAIN:
             return getattr(__import__("builtins"), name)
         if (module, name) in (("collections", "OrderedDict"), ("torch", "Size")):
@@ -89,7 +89,7 @@ class InertUnpickler(pickle.Unpickler):
             return {"_reconstruct": _reconstruct, "scalar": _scalar}[name]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        return type("Inert", (Inert,), {"global_name": f"{module}.{name}"})
+        return type("Inert", (Stub,), {"global_name": f"{module}.{name}"})
 
 
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> np.ndarray:
@@ -114,7 +114,7 @@ def read_torch_file(path: Path) -> Any:
     _expect_file(path)
     _refuse_torchscript(path)
     reader: Any = types.SimpleNamespace(
-        Unpickler=InertUnpickler, load=lambda file, **_: InertUnpickler(file).load(), __name__="inert"
+        Unpickler=StubUnpickler, load=lambda file, **_: StubUnpickler(file).load(), __name__="inert"
     )
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
@@ -142,7 +142,7 @@ def read_pickle(path: Path) -> Any:
     """
     _expect_file(path)
     try:
-        return InertUnpickler(io.BytesIO(path.read_bytes())).load()
+        return StubUnpickler(io.BytesIO(path.read_bytes())).load()
     except Exception as error:
         raise _refusal(path, "a pickle", ("a pickle",), error) from None
 
@@ -154,7 +154,7 @@ def _expect_file(path: Path) -> None:
 
 
 def _refusal(path: Path, wanted: str, kinds: tuple[str, ...], error: Exception) -> InputError:
-    kind = file_kind(path)
+    kind = file_type(path)
     if kind not in kinds:
         return InputError(f"{path} is {kind}: expected {wanted}")
     return InputError(f"{path} cannot be read as {wanted}; it is cut off, damaged or something else: {_line(error)}")

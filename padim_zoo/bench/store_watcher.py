@@ -8,7 +8,7 @@ from padim_zoo.bench.running import BenchState, read_states
 from padim_zoo.bench.store import DamagedRunError, Document, read_document
 
 
-class Follower:
+class StoreWatcher:
     """What is in a run store, now.
 
     Parameters

@@ -49,7 +49,7 @@ class ForeignModel:
     is_inverse : bool
     resize, crop : int, (int, int) or None
         The geometry of its transform.
-    blur_edges : str
+    pad_mode : str
         As :class:`~padim_zoo.detectors.padim.PaDiM` takes it.
     sigma : float
         Standard deviation in pixels of the blur; 0 for none.
@@ -70,7 +70,7 @@ class ForeignModel:
     is_inverse: bool
     resize: Size
     crop: Size
-    blur_edges: str
+    pad_mode: str
     sigma: float = 4.0
     estimator: str = "full"
     weights: Weights | None = None
@@ -95,7 +95,7 @@ class ForeignModel:
             resize=self.resize,
             crop=self.crop,
             sigma=self.sigma,
-            blur_edges=self.blur_edges,
+            pad_mode=self.pad_mode,
             precision="float32",  # whatever is faster here would not give the same scores
         )
         detector.check_parameters()
@@ -106,7 +106,7 @@ class ForeignModel:
             self.mean[:, order].float(), [len(channels) for channels in kept], grids, backbone.layers
         )
         gaussian = PrimalGaussian(embeddings, factor_of(self.matrix, order, self.is_inverse))
-        return detector.adopt(RandomChannels(kept), gaussian, image_size)
+        return detector.from_gaussian(RandomChannels(kept), gaussian, image_size)
 
     def _image_size(self) -> tuple[int, int]:
         size = self.crop or self.resize
@@ -155,7 +155,7 @@ def per_layer(
 ) -> PatchEmbeddings:
     """Means (P, D) of the patches as embeddings at the layers' own resolution.
 
-    Nearest-neighbour upsampling repeats values, so the patches of one cell of a coarser layer have one mean.
+    Nearest-neighbor upsampling repeats values, so the patches of one cell of a coarser layer have one mean.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def per_layer(
         average = (total / torch.bincount(cells, minlength=len(total))[:, None]).float()
         if part.numel() and float((part - average[cells]).abs().max()) > MEAN_SPREAD * scale:
             raise InputError(
-                f"the means differ within a cell of {layer}: the layers were not joined by nearest neighbours, or the "
+                f"the means differ within a cell of {layer}: the layers were not joined by nearest n_neighbors, or the "
                 "channel indices are not those of the fit (--channels FILE)"
             )
         parts.append(average[:, None])

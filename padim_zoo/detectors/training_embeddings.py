@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import Looks
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator
@@ -15,14 +15,14 @@ Embed = Callable[[Features, PatchEmbeddings | None], PatchEmbeddings]
 """What is kept of features, like what is kept of others already."""
 
 
-class NormalEmbeddings:
+class TrainingEmbeddings:
     """Embeddings of normal images: of the passes of a fit, and aside from these the other views for scoring.
 
     Of a fit that is continued after loading, the views for scoring are not known, and no threshold can be made.
 
     Parameters
     ----------
-    looks : Looks
+    view_set : Looks
         The views of each image.
     known : Samples, Moments or None
         What is known of earlier images.
@@ -36,20 +36,20 @@ class NormalEmbeddings:
 
     def __init__(
         self,
-        looks: Looks,
+        view_set: ViewSet,
         known: Samples | Moments | None,
         image_size: tuple[int, int] | None,
         other_views: PatchEmbeddings | None,
         budget: int,
     ) -> None:
-        self.looks = looks
+        self.view_set = view_set
         self.image_size = image_size
-        passes, others = looks.augmentation.passes, len(looks.others)
-        self._fitted = Accumulator(known, budget * passes // looks.count)
+        passes, others = view_set.augmentation.passes, len(view_set.others)
+        self._fitted = Accumulator(known, budget * passes // view_set.count)
         self._keeps_others = others > 0 and (known is None or other_views is not None)
         earlier = Samples(other_views) if known is not None and other_views is not None else None
-        self._aside = Accumulator(earlier, budget * others // looks.count)
-        self._like = known.embeddings if isinstance(known, Samples) else None if known is None else known.shift
+        self._aside = Accumulator(earlier, budget * others // view_set.count)
+        self._like = known.embeddings if isinstance(known, Samples) else None if known is None else known.reference
 
     def add(self, features: Features, embed: Embed) -> None:
         """Count images in.
@@ -65,17 +65,17 @@ class NormalEmbeddings:
                 f"images of {pixels(features.image_size)} after the transform cannot join those of "
                 f"{pixels(self.image_size)}: one detector needs one size; set an exact resize, or a crop"
             )
-        if features.views != self.looks.count:
+        if features.views != self.view_set.count:
             raise InputError(
-                f"features of {features.views} views of each image do not fit a detector of {self.looks.count}: "
+                f"features of {features.views} views of each image do not fit a detector of {self.view_set.count}: "
                 "extract them by its extract_normal"
             )
         self.image_size = features.image_size
-        passes = self.looks.augmentation.passes
+        passes = self.view_set.augmentation.passes
         self._like = embed(features.of_views(range(passes)), self._like)
         self._fitted.add(self._like)
         if self._keeps_others:
-            self._aside.add(embed(features.of_views(range(passes, self.looks.count)), self._like))
+            self._aside.add(embed(features.of_views(range(passes, self.view_set.count)), self._like))
 
     def statistics(self) -> Samples | Moments:
         """What is known of all images in the views of the passes."""

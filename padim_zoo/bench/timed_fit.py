@@ -30,7 +30,7 @@ class Predictions(NamedTuple):
     held_out: Prediction | None
 
 
-class Trial:
+class TimedFit:
     """Fits a detector without one fold or another, predicts, and notes what that costs.
 
     Parameters

@@ -20,7 +20,7 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.bench.suite import Suite
-from padim_zoo.bench.trial import Extracted, Trial
+from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
@@ -31,29 +31,29 @@ from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.evaluation import Figures, evaluate
+from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
 
     @classmethod
-    def of(cls, category: Category, transform: Transform) -> Truth:
+    def of(cls, category: Category, transform: Transform) -> GroundTruth:
         """Read the ground truth of a category."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
         return cls(labels, masks(category.test, transform))
 
-    def judge(self, prediction: Prediction) -> Figures:
+    def judge(self, prediction: Prediction) -> EvaluationResult:
         """Every metric of a prediction on the test images."""
-        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks, judged=prediction.regions)
+        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks, roi_masks=prediction.roi_masks)
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """What a run finds, fold by fold."""
 
     n_train: int
@@ -71,7 +71,7 @@ class Outcome:
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    def judge(self, truth: Truth, prediction: Prediction) -> None:
+    def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
         """Add the figures of one fold."""
         figures = truth.judge(prediction)
         self.figures.append(figures.values)
@@ -118,7 +118,7 @@ def _drawn(extracted: Extracted, run: Run) -> Extracted:
     return extracted._replace(train=replace(train, features=features, cached=min(train.cached, len(features))))
 
 
-class LastBackbone:
+class BackboneCache:
     """Makes the backbone of a run, and keeps it until a run wants another."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class LastBackbone:
         return self._kept
 
 
-class Workbench:
+class GroupRunner:
     """What the runs of one group share: a category, a backbone, its features, the ground truth.
 
     Everything is made at first use, and an error in the making is raised again for every run that needs it.
@@ -148,7 +148,7 @@ class Workbench:
     category : Category
     runs : sequence of Run
         The group, as far as it is to be done.
-    backbones : LastBackbone
+    backbones : BackboneCache
         That of the group before, which may be the same.
     caches : Caches
         Where features and images are kept from one benchmark to the next.
@@ -159,7 +159,7 @@ class Workbench:
         suite: Suite,
         category: Category,
         runs: Sequence[Run],
-        backbones: LastBackbone,
+        backbones: BackboneCache,
         caches: Caches,
     ) -> None:
         self.suite = suite
@@ -168,7 +168,7 @@ class Workbench:
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
-        self._truths: dict[Transform, Truth] = {}
+        self._truths: dict[Transform, GroundTruth] = {}
         self._thumbnails = Thumbnails(category)
         self._images: Sequence[np.ndarray | Path] = []
         self._key: str | None = None
@@ -179,10 +179,10 @@ class Workbench:
         """The backbone of all runs of the group."""
         return self._backbones.of(self._run)
 
-    def truth(self, transform: Transform) -> Truth:
+    def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
         if transform not in self._truths:
-            self._truths[transform] = Truth.of(self.category, transform)
+            self._truths[transform] = GroundTruth.of(self.category, transform)
         return self._truths[transform]
 
     @property
@@ -213,7 +213,7 @@ class Workbench:
         assert self._extracted is not None
         return self._extracted
 
-    def do(self, run: Run, keep_maps: bool) -> Outcome:
+    def do(self, run: Run, keep_maps: bool) -> RunResult:
         """Fit and score every fold of a run."""
         detector = self._create(run)
         extracted = _drawn(self.extract(detector), run)
@@ -221,15 +221,15 @@ class Workbench:
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
-        outcome = Outcome(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
+        outcome = RunResult(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
         parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
-        trial = Trial(detector, extracted)
+        trial = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, trial, parts) or trial.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
         test_maps: list[np.ndarray | None] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
-        normal_maps, judged = MapStatistics(), None
+        normal_maps, roi_masks = MapStatistics(), None
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
             outcome.judge(truth, test)
@@ -241,7 +241,7 @@ class Workbench:
             if keep_maps:
                 test_maps.append(test.maps)
                 normal_maps.add(held_out)
-                judged = test.regions
+                roi_masks = test.roi_masks
         outcome.timings = trial.costs(self.images)
         if isinstance(self.images[0], Path):
             outcome.notes.append("the time of an image includes its decoding and that of its mask")
@@ -259,12 +259,18 @@ class Workbench:
             if adapted:
                 outcome.notes.append(not_out_of_sample(adapted, n))
         if keep_maps:
-            outcome.maps = normal_maps.with_maps(test_maps, judged)
+            outcome.maps = normal_maps.with_maps(test_maps, roi_masks)
         self._illustrate(outcome, run, truth, small_maps, detector.transform, detector.score_is_map_maximum)
         return outcome
 
     def _illustrate(
-        self, outcome: Outcome, run: Run, truth: Truth, maps: FoldMaps, transform: Transform, score_is_maximum: bool
+        self,
+        outcome: RunResult,
+        run: Run,
+        truth: GroundTruth,
+        maps: FoldMaps,
+        transform: Transform,
+        score_is_maximum: bool,
     ) -> None:
         """Add the gallery, if the suite wants one."""
         if self.suite.gallery:
@@ -285,7 +291,7 @@ class Workbench:
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
         return detector
 
-    def combine(self, run: Run, store: RunStore) -> Outcome:
+    def combine(self, run: Run, store: RunStore) -> RunResult:
         """Combine the maps that the members of an ensemble left in the store."""
         members: list[Document] = []
         for member_id in run.config.members:
@@ -295,17 +301,17 @@ class Workbench:
                 raise InputError(f"the member {member_id} of the ensemble failed: {error}")
             members.append(document)
         precisions = dict.fromkeys(filter(None, map(computed_precision, members)))
-        outcome = Outcome(members[0]["n_train"], members[0]["n_test"], precision="+".join(precisions) or None)
+        outcome = RunResult(members[0]["n_train"], members[0]["n_test"], precision="+".join(precisions) or None)
         assert run.config.ensemble is not None
         # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
         transform = create_detector(self.suite, run, None).transform
         truth = self.truth(transform)
         with PeakMemory() as memory:
-            maps, judged = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
+            maps, roi_masks = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
         scores = maps.max(axis=(2, 3))
         small_maps = FoldMaps()
         for fold_scores, fold_maps in zip(scores, maps, strict=True):
-            prediction = Prediction(fold_scores, fold_maps, regions=judged)
+            prediction = Prediction(fold_scores, fold_maps, roi_masks=roi_masks)
             outcome.judge(truth, prediction)
             if self.suite.gallery:
                 small_maps.add(prediction.pictured)

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
 from padim_zoo import InputError
+from padim_zoo.bench.compare import compare_stores, holm
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.store_comparison import compare_stores, holm
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.main import main
 from padim_zoo.data.synthetic import generate

@@ -1,6 +1,6 @@
 """Milliseconds per image of a PaDiM and of its exports, in turn, from transformed uint8 images to scores and maps.
 
-    python benchmarks/export_latency.py --backbone resnet18 --weights resnet18.safetensors --dims 100 --crop none
+    python benchmarks/export_latency.py --backbone resnet18 --weights resnet18.safetensors --crop none
 
 Prints one row per runtime and batch size: the median, the least, and the ratio of the medians to the detector's own in
 float32. Runtimes take turns, so that whatever else the machine does falls on all of them.
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="builtin")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--dims", type=int)
+    parser.add_argument("--n-components", type=int)
     parser.add_argument("--estimator", default="full")
     parser.add_argument("--resize", type=parse_size, default=256)
     parser.add_argument("--crop", type=parse_size, default=224)
@@ -56,7 +56,7 @@ def prepare(
     options = {
         "backbone": arguments.backbone,
         "weights": arguments.weights,
-        "dims": arguments.dims,
+        "n_components": arguments.n_components,
         "estimator": arguments.estimator,
         "resize": arguments.resize,
         "crop": arguments.crop,

@@ -32,7 +32,9 @@ def images(number: int, size: int) -> Iterator[np.ndarray]:
         yield scene + noise[first] // 2 + noise[second] // 2
 
 
-def fit(number: int, size: int, memory: int, backbone: str, dims: int | None, threshold: bool) -> dict[str, float]:
+def fit(
+    number: int, size: int, memory: int, backbone: str, n_components: int | None, threshold: bool
+) -> dict[str, float]:
     """Fit in this process, and say what it took."""
     from padim_zoo import PaDiM
 
@@ -47,7 +49,9 @@ def fit(number: int, size: int, memory: int, backbone: str, dims: int | None, th
     watcher = threading.Thread(target=watch, daemon=True)  # a fit that fails ends the process
     watcher.start()
     start = time.perf_counter()
-    detector = PaDiM(backbone, resize=size, crop=None, dims=dims, memory=memory, weights=_weights(backbone))
+    detector = PaDiM(
+        backbone, resize=size, crop=None, n_components=n_components, memory=memory, weights=_weights(backbone)
+    )
     detector.fit(images(number, size))
     if threshold:
         detector.calibrate()
@@ -66,20 +70,26 @@ def _weights(backbone: str) -> str:
 @click.option("--size", default=256, show_default=True, help="Height and width in pixels.")
 @click.option("--memory", default=1e9, show_default=True, help="Bytes that a fit may take beside the backbone.")
 @click.option("--backbone", default="builtin", show_default=True)
-@click.option("--dims", type=int)
+@click.option("--n-components", type=int)
 @click.option("--threshold", is_flag=True, help="Make a threshold too, from five folds.")
 @click.option("--here", is_flag=True, hidden=True)
-def main(numbers: str, size: int, memory: float, backbone: str, dims: int | None, threshold: bool, here: bool) -> None:
+def main(
+    numbers: str, size: int, memory: float, backbone: str, n_components: int | None, threshold: bool, here: bool
+) -> None:
     if not all(number.isdecimal() and int(number) > 0 for number in numbers.split(",")):
         raise click.BadParameter(f"found {numbers!r}: expected whole numbers, e.g. 500,20000", param_hint="--images")
     if here:
-        click.echo(json.dumps(fit(int(numbers), size, int(memory), backbone, dims, threshold)))
+        click.echo(json.dumps(fit(int(numbers), size, int(memory), backbone, n_components, threshold)))
         return
     click.echo("images    fit s   peak MB  without mapped files  ratio to the first")
     first = 0.0
     for number in numbers.split(","):
         command = [sys.executable, __file__, "--here", f"--images={number}", f"--size={size}", f"--memory={memory}"]
-        command += [f"--backbone={backbone}", *([f"--dims={dims}"] if dims else []), *["--threshold"] * threshold]
+        command += [
+            f"--backbone={backbone}",
+            *([f"--n_components={n_components}"] if n_components else []),
+            *["--threshold"] * threshold,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise click.ClickException(f"the fit of {number} images failed: {done.stderr.strip().splitlines()[-1]}")

@@ -83,9 +83,9 @@ def enlarge_and_blur(distances: Tensor, size: int, sigma: float) -> np.ndarray:
     return np.stack([gaussian_filter(one, sigma) for one in maps[:, 0].numpy()])
 
 
-def one_job(network: BareNetwork, normal: Sequence[Path], test: Sequence[Path], size: int, dims: int) -> float:
+def one_job(network: BareNetwork, normal: Sequence[Path], test: Sequence[Path], size: int, n_components: int) -> float:
     """Decode, extract, fit, score, blur and judge: the whole of one PaDiM, with the image AUROC of made-up labels."""
-    channels = torch.arange(dims)
+    channels = torch.arange(n_components)
     embeddings = embed(network(decode(normal, size)), channels)
     mean, factor = embeddings.mean(1, keepdim=True), factors(embeddings)
     distances = squared_distances(embed(network(decode(test, size)), channels), mean, factor).sqrt()

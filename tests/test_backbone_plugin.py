@@ -36,7 +36,7 @@ def test_the_documented_backbone_is_that_of_the_example_package(plugin: Path) ->
 
 def test_the_documented_backbone_is_saved_and_built_again(plugin: Path) -> None:
     load_plugin(plugin)
-    detector = PaDiM("dct", dims=10, resize=None, crop=None).fit(IMAGES)
+    detector = PaDiM("dct", n_components=10, resize=None, crop=None).fit(IMAGES)
     detector.save("model.safetensors")
     np.testing.assert_array_equal(load("model.safetensors").predict(IMAGES).scores, detector.predict(IMAGES).scores)
 
@@ -45,7 +45,7 @@ class Lookalike(nn.Module):
     """All the attributes of a backbone, and no buffers."""
 
     name, layers, channels, strides = "lookalike", ("a",), (3,), (1,)
-    mean, std, weights_hash, weights_source, default_dims = (0, 0, 0), (1, 1, 1), "0" * 16, "none", 3
+    mean, std, weights_hash, weights_source, default_n_components = (0, 0, 0), (1, 1, 1), "0" * 16, "none", 3
 
     def forward(self, images):
         return [images]

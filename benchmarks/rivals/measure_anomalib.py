@@ -20,10 +20,10 @@ import_s = time.perf_counter() - start
 import torch  # noqa: E402
 from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
 
-root, backbone, dims, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+root, backbone, n_components, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-padim = Padim(backbone=backbone, n_features=dims, pre_trained=False, visualizer=False)
+padim = Padim(backbone=backbone, n_features=n_components, pre_trained=False, visualizer=False)
 data = MVTecAD(root=root, category="fabric", train_batch_size=32, eval_batch_size=32, num_workers=0)
 data.setup()
 prepare = padim.pre_processor.transform
@@ -33,7 +33,7 @@ with torch.no_grad():
     padim.model.train()
     for batch in data.train_dataloader():
         padim.model(prepare(batch.image))
-    torch.set_num_threads(1 if dims > 200 else threads)  # its batched inverse hangs with more threads
+    torch.set_num_threads(1 if n_components > 200 else threads)  # its batched inverse hangs with more threads
     padim.model.fit()
     torch.set_num_threads(threads)
 found = {"import_s": import_s, "fit_s": time.perf_counter() - start, "fit_peak_mb": peak_mb()}

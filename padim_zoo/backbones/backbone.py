@@ -26,10 +26,10 @@ memory for them comes from the system anew each time: 32 images of 256 × 256 to
 float32, and 1.7 times in bfloat16, as four at a time."""
 
 # How many of the concatenated channels the paper keeps, by how many there are: resnet18 and wide_resnet50_2.
-_PAPER_DIMS = {448: 100, 1792: 550}
+_PAPER_COMPONENTS = {448: 100, 1792: 550}
 
 
-def default_dims(channels: Sequence[int]) -> int:
+def default_n_components(channels: Sequence[int]) -> int:
     """How many channels a detector keeps of layers with these channels, unless told otherwise.
 
     The paper (Defard et al. 2020, section 3.2) keeps 100 of the 448 channels of resnet18 and 550 of the 1792 of
@@ -37,7 +37,7 @@ def default_dims(channels: Sequence[int]) -> int:
     most 550.
     """
     total = sum(channels)
-    return _PAPER_DIMS.get(total, min(total, max(64, min(total // 4, 550))))
+    return _PAPER_COMPONENTS.get(total, min(total, max(64, min(total // 4, 550))))
 
 
 def hash_of(state: Mapping[str, Tensor]) -> str:
@@ -86,8 +86,8 @@ class Backbone(nn.Module):
         16 hex digits that change with any tensor of ``state``, and with nothing else.
     example_size : tuple of int
         Height and width of an image that the network can take.
-    default_dims : int
-        How many channels a detector keeps unless told otherwise: see :func:`default_dims`.
+    default_n_components : int
+        How many channels a detector keeps unless told otherwise: see :func:`default_n_components`.
     default_reduction : str
         How it comes to these, unless told otherwise: ``"leading"`` channels if they are ordered, else ``"random"``.
     response : str
@@ -139,7 +139,7 @@ class Backbone(nn.Module):
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"
         self._alike: dict[tuple[int, ...], bool] = {}
-        self.default_dims = default_dims(self.channels)
+        self.default_n_components = default_n_components(self.channels)
         self.default_reduction = "leading" if ordered_channels or projections else "random"
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", torch.tensor(self.mean).view(1, 3, 1, 1), persistent=False)

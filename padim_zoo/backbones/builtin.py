@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, default_dims
+from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, default_n_components
 from padim_zoo.backbones.compact_resnet import ProjectedResNet
 from padim_zoo.backbones.stages import chosen_layers
 from padim_zoo.backbones.weights import Weights, find_state, install, read_weights
@@ -31,7 +31,7 @@ _WEIGHTS = Path(__file__).with_name("builtin.safetensors")
     layers=tuple(_STRIDES),
     channels=COMPONENTS,
     strides=tuple(_STRIDES.values()),
-    default_dims=default_dims(COMPONENTS),
+    default_n_components=default_n_components(COMPONENTS),
     weights_offline=True,
 )
 def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.backbone import Backbone, default_n_components
 from padim_zoo.backbones.stages import chosen_layers
 from padim_zoo.backbones.weights import Weights, find_state, install
 from padim_zoo.registry import backbones
@@ -36,7 +36,7 @@ _CHANNELS = len(_COLORS) + _FIRST + _FIRST * _SECOND_ORIENTATIONS
     layers=tuple(_STRIDES),
     channels=(_CHANNELS,) * len(_STRIDES),
     strides=tuple(_STRIDES.values()),
-    default_dims=default_dims((_CHANNELS,) * len(_STRIDES)),
+    default_n_components=default_n_components((_CHANNELS,) * len(_STRIDES)),
     weights_offline=True,
 )
 def scattering(layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.backbone import Backbone, default_n_components
 from padim_zoo.backbones.weights import State, Weights, covers, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
@@ -232,7 +232,7 @@ def describe(model_name: str) -> dict[str, Any]:
         "layers": tuple(known.name for known in used),
         "channels": channels,
         "strides": tuple(known.stride for known in used),
-        "default_dims": default_dims(channels) if channels else None,
+        "default_n_components": default_n_components(channels) if channels else None,
         "stages": tuple(known.name for known in maps),
         "weights_offline": _checkpoint(model_name) is not None,
     }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.backbone import Backbone, default_n_components
 from padim_zoo.backbones.layer_cut import cut_network
 from padim_zoo.backbones.weights import State, Weights, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
@@ -220,7 +220,7 @@ def _description(
         "layers": layers,
         "channels": channels,
         "strides": strides,
-        "default_dims": default_dims(channels) if channels else None,
+        "default_n_components": default_n_components(channels) if channels else None,
         "stages": stages,
         "weights_offline": weights.exists(),
     }

@@ -18,7 +18,7 @@ from padim_zoo.metrics.confidence import paired_difference
 LEVEL = 0.05
 """Differences are significant at this level, over all pairs together."""
 
-_NAMING = ("detector", "backbone", "estimator", "ensemble", "train_size", "dims", "folds", "seed")
+_NAMING = ("detector", "backbone", "estimator", "ensemble", "train_size", "n_components", "folds", "seed")
 _PIXEL_FIGURES = ("pixel_auroc", "aupro")
 _ALWAYS_SHARED = ("dataset", "category", "data", "seed")
 """A pair agrees in these: scores of other images, or of other draws, are not paired."""

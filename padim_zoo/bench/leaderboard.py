@@ -50,8 +50,8 @@ RATES = ("promised_false_alarms", "false_alarms", "detections")
 IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
 """Latency of the exported detector, where it was asked for."""
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
-IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduce")
-SETTINGS = ("dims", "seed", "train_size", "passes", "folds")
+IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduction")
+SETTINGS = ("n_components", "seed", "train_size", "passes", "folds")
 TRANSFORM = ("resize", "crop", "sigma", "precision", "precision_asked", "augment", "tta", "roi")
 HASHES = ("weights_hash", "data", "plugins")
 

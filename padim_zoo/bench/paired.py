@@ -93,6 +93,8 @@ def _describe(document: Document) -> str:
     config = document["config"]
     models = [str(config[name]) for name in ("detector", "backbone", "estimator") if config.get(name) is not None]
     others = [
-        f"{name} {config[name]}" for name in ("ensemble", "dims", "seed", "folds") if config.get(name) is not None
+        f"{name} {config[name]}"
+        for name in ("ensemble", "n_components", "seed", "folds")
+        if config.get(name) is not None
     ]
     return " ".join(models + others)

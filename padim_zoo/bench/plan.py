@@ -38,8 +38,8 @@ _OF_THE_SUITE = (
     "estimator",
     "weights",
     "layers",
-    "dims",
-    "reduce",
+    "n_components",
+    "reduction",
     "seed",
     "resize",
     "crop",
@@ -194,8 +194,8 @@ def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detect
     offered: dict[str, Any] = {
         "backbone": backbone,
         "estimator": config.estimator,
-        "dims": config.dims,
-        "reduce": config.reduce,
+        "n_components": config.n_components,
+        "reduction": config.reduction,
         "seed": config.seed,
         "resize": config.resize,
         "crop": config.crop,
@@ -242,12 +242,12 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
 
     ``region`` is the fingerprint of the region of interest.
     """
-    default_dims = min(backbone.default_dims, sum(backbone.channels))
+    default_n_components = min(backbone.default_n_components, sum(backbone.channels))
     asked = {
         "backbone": model.backbone,
         "estimator": model.estimator,
-        "dims": suite.dims or default_dims,
-        "reduce": suite.reduce or backbone.default_reduction,
+        "n_components": suite.n_components or default_n_components,
+        "reduction": suite.reduction or backbone.default_reduction,
         "resize": suite.resize,
         "crop": suite.crop,
         "sigma": suite.sigma,
@@ -263,10 +263,10 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
         resolve_precision(suite.precision, resolve_device(suite.device))  # refuses what is none
     if "backbone" in options:
         options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
-    if options.get("dims", 0) > sum(backbone.channels):
+    if options.get("n_components", 0) > sum(backbone.channels):
         raise InputError(
-            f"dims is {suite.dims}, but the layers {','.join(backbone.layers)} of {model.backbone} have "
-            f"{sum(backbone.channels)} channels: expected 1 to that many"
+            f"n_components is {suite.n_components}, but the layers {','.join(backbone.layers)} of {model.backbone} "
+            f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
     config = RunConfig("", "", "", model.detector, seed=model.seed, folds=suite.fold_count, **options)
@@ -303,7 +303,7 @@ def _combine(members: Sequence[Run], rule: str) -> Run:
         weights_hash=_joined(config.weights_hash for config in configs),
         estimator=_joined(dict.fromkeys(config.estimator for config in configs)),
         layers=None,
-        dims=None,
+        n_components=None,
         ensemble=rule,
         members=ids,
         plugins=tuple(sorted({code for config in configs for code in config.plugins})),

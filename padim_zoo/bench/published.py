@@ -27,13 +27,13 @@ _CATEGORIES = 15
 _KINDS = ("paper", "official", "reimpl")
 """Whose figure is taken where there are several, first to last."""
 
-_PAPER_DIMS = {"resnet18": 100, "wide_resnet50_2": 550}
+_PAPER_COMPONENTS = {"resnet18": 100, "wide_resnet50_2": 550}
 
 _GEOMETRY = {"resize": "256", "crop": "224"}
 """What all publications share; a detector that does not take an option has none. Not the precision, which they do not
 state: figures move by less through bfloat16 than between two publications."""
 
-_PADIM = {"sigma": "4", "layers": "layer1,layer2,layer3", "reduce": "random"}
+_PADIM = {"sigma": "4", "layers": "layer1,layer2,layer3", "reduction": "random"}
 """The paper's settings, and those of its reimplementations."""
 
 
@@ -101,7 +101,7 @@ def _comparable(row: dict[str, Any]) -> bool:
     return bool(
         all(row[name] == value for name, value in (_GEOMETRY | _PADIM).items())
         and _is_full(row["estimator"])
-        and row["dims"] == _PAPER_DIMS.get(backbone)
+        and row["n_components"] == _PAPER_COMPONENTS.get(backbone)
     )
 
 

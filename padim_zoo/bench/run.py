@@ -38,11 +38,11 @@ class RunConfig:
         Hash of the backbone's weights.
     layers : tuple of str
         Layers of the backbone in use.
-    dims : int
+    n_components : int
         Dimensions of a patch embedding.
     seed : int
         Draws the channels, and shuffles the normal images into folds.
-    reduce : str
+    reduction : str
         How the dimensions come of all channels, ``"random"`` or ``"orthogonal"``.
     resize, crop : int, pair of int or None
         The transform in front of the backbone.
@@ -77,10 +77,10 @@ class RunConfig:
     backbone: str | None = None
     weights_hash: str | None = None
     layers: tuple[str, ...] | None = None
-    dims: int | None = None
+    n_components: int | None = None
     estimator: str | None = None
     seed: int = 0
-    reduce: str | None = None
+    reduction: str | None = None
     resize: Size = None
     crop: Size = None
     precision: str | None = None

@@ -55,9 +55,9 @@ class Suite:
         ``"mean"`` or ``"max"`` of the normalized maps.
     layers, weights : tuple of str
         ``VALUE`` for all backbones or ``BACKBONE=VALUE`` for one; a value of layers is ``layer1,layer2``.
-    dims : int, optional
+    n_components : int, optional
         Dimensions of a patch embedding. Default: the backbone's.
-    reduce : str, optional
+    reduction : str, optional
         How they come of all channels: the ``"leading"`` ones of each layer, ``"random"`` ones or an ``"orthogonal"``
         projection. Default: the backbone's.
     resize, crop : int, (int, int) or None
@@ -106,8 +106,8 @@ class Suite:
     ensemble: tuple[str, ...] = ()
     ensemble_rule: str = "mean"
     layers: tuple[str, ...] = ()
-    dims: int | None = None
-    reduce: str | None = None
+    n_components: int | None = None
+    reduction: str | None = None
     resize: Size = 256
     crop: Size = 224
     sigma: float = 4.0
@@ -130,7 +130,7 @@ class Suite:
         for name in ("estimators", "detectors", "seeds", "train_sizes"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty: name at least one")
-        for name in ("folds", "dims", "batch_size", "jobs"):
+        for name in ("folds", "n_components", "batch_size", "jobs"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{name} is {number}: expected 1 or more")
@@ -152,8 +152,8 @@ class Suite:
             raise InputError(f"passes is {self.passes} without augment: say what to change, e.g. flip,rotate(10)")
         if self.passes is not None and self.passes < 2:
             raise InputError(f"passes is {self.passes}: expected 2 or more")
-        if self.reduce is not None and self.reduce not in REDUCTIONS:
-            raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
+        if self.reduction is not None and self.reduction not in REDUCTIONS:
+            raise InputError(f"reduction is {self.reduction!r}: expected {', '.join(REDUCTIONS)}")
         if self.ensemble_rule not in ENSEMBLE_RULES:
             raise InputError(f"ensemble_rule is {self.ensemble_rule!r}: expected {' or '.join(ENSEMBLE_RULES)}")
         if self.ensemble and self.folds == 1:

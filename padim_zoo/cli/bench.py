@@ -31,8 +31,8 @@ SOME_FAILED = 1
 @click.option(
     "--train-sizes", metavar="5,10,all", help="Learning curves: runs on so many normal images.  [default: all]"
 )
-@click.option("--dims", metavar="N", help="Dimensions of a patch embedding.  [default: the backbone's]")
-@click.option("--reduce", metavar="HOW", help="leading, random or orthogonal.  [default: the backbone's]")
+@click.option("--n-components", metavar="N", help="Dimensions of a patch embedding.  [default: the backbone's]")
+@click.option("--reduction", metavar="HOW", help="leading, random or orthogonal.  [default: the backbone's]")
 @click.option("--resize", metavar="SIZE", help="N (shorter side), HxW or none.  [default: 256]")
 @click.option("--crop", metavar="SIZE", help="N, HxW or none.  [default: 224]")
 @click.option("--sigma", metavar="PX", help="Blur of the anomaly map; 0 is off.  [default: 4]")

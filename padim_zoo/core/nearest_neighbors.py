@@ -1,4 +1,4 @@
-"""Exact nearest n_neighbors in bounded memory, by scikit-learn, or by faiss where that is installed."""
+"""Exact nearest neighbors in bounded memory, by scikit-learn, or by faiss where that is installed."""
 
 from __future__ import annotations
 

@@ -90,9 +90,9 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     covariance : str
         An estimator of the form a·S + b·I: the paper's is Ledoit and Wolf's, with nothing added to the diagonal.
     components : str
-        ``"all"``; ``"pca"`` for the leading principal components that together explain the share ``explained`` of the
-        variance of the samples; ``"npca"``, negated PCA, for all but these.
-    explained : float
+        ``"all"``; ``"pca"`` for the leading principal components that together explain the share
+        ``explained_variance`` of the variance of the samples; ``"npca"``, negated PCA, for all but these.
+    explained_variance : float
         In (0, 1].
     threshold : str
         How :meth:`calibrate` makes a threshold: ``"out-of-fold"``, from scores of images that were left out; or
@@ -111,7 +111,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     name = "mahalanobis-ad"
     makes_maps = False
     scoring = frozenset({"threshold"})
-    modeling = frozenset({"covariance", "components", "explained"})
+    modeling = frozenset({"covariance", "components", "explained_variance"})
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         *,
         covariance: str = "ledoit-wolf(epsilon=0)",
         components: str = "all",
-        explained: float = 0.99,
+        explained_variance: float = 0.99,
         threshold: str = "out-of-fold",
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
@@ -156,7 +156,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         )
         self.covariance = covariance
         self.components = components
-        self.explained = explained
+        self.explained_variance = explained_variance
         self.threshold = threshold
 
     @classmethod
@@ -167,7 +167,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
-        check_share("explained", self.explained)
+        check_share("explained_variance", self.explained_variance)
         for name, value, known in (
             ("components", self.components, VARIANTS),
             ("threshold", self.threshold, THRESHOLDS),
@@ -225,7 +225,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         leading = torch.zeros(rank, dtype=torch.bool)
         if self.components != "all" and rank:
             before = variances.cumsum(0) - variances
-            leading = before < self.explained * total * (1 - 1e-12)
+            leading = before < self.explained_variance * total * (1 - 1e-12)
         if self.components == "pca":
             weights, rest = torch.where(leading, weights, 0), torch.zeros(())
         elif self.components == "npca":

@@ -52,10 +52,10 @@ class PaDiM(BackboneDetector[Gaussian]):
         wraps any network.
     estimator : str or Estimator
         A registered name, with arguments if wanted (``"shrinkage(0.2)"``), or an estimator.
-    dims : int, optional
+    n_components : int, optional
         Channels drawn from all layers together; the backbone's default otherwise (100 for resnet18, 550 for
         wide_resnet50_2), or all channels where there are fewer.
-    reduce : str, optional
+    reduction : str, optional
         ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
         to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
     pad_mode : str
@@ -92,8 +92,8 @@ class PaDiM(BackboneDetector[Gaussian]):
         *,
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
-        dims: int | None = None,
-        reduce: str | None = None,
+        n_components: int | None = None,
+        reduction: str | None = None,
         seed: int = 0,
         resize: Size = 256,
         crop: Size = 224,
@@ -128,8 +128,8 @@ class PaDiM(BackboneDetector[Gaussian]):
             roi=roi,
         )
         self.estimator = estimator
-        self.dims = dims
-        self.reduce = reduce
+        self.n_components = n_components
+        self.reduction = reduction
         self.pad_mode = pad_mode
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
@@ -152,10 +152,10 @@ class PaDiM(BackboneDetector[Gaussian]):
             Naming the parameter, what was found and what was expected.
         """
         super().check_parameters()
-        if self.dims is not None:
-            check_whole_number("dims", self.dims, 1)
-        if self.reduce is not None and self.reduce not in tuple(REDUCTIONS):
-            raise InputError(f"reduce is {self.reduce!r}: expected {', '.join(REDUCTIONS)}")
+        if self.n_components is not None:
+            check_whole_number("n_components", self.n_components, 1)
+        if self.reduction is not None and self.reduction not in tuple(REDUCTIONS):
+            raise InputError(f"reduction is {self.reduction!r}: expected {', '.join(REDUCTIONS)}")
         if self.pad_mode not in EDGES:
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if not isinstance(self.estimator, (str, Estimator)):
@@ -166,10 +166,11 @@ class PaDiM(BackboneDetector[Gaussian]):
         return registry.estimators.create(self.estimator) if isinstance(self.estimator, str) else self.estimator
 
     def make_embedding(self) -> Reduction:
-        """The reduction that ``reduce``, ``dims`` and ``seed`` stand for."""
+        """The reduction that ``reduction``, ``n_components`` and ``seed`` stand for."""
         backbone = self.build_backbone()
-        dims = min(backbone.default_dims, sum(backbone.channels)) if self.dims is None else self.dims
-        return draw_reduction(self.reduce or backbone.default_reduction, backbone.channels, dims, self.seed)
+        usual = min(backbone.default_n_components, sum(backbone.channels))
+        n_components = usual if self.n_components is None else self.n_components
+        return draw_reduction(self.reduction or backbone.default_reduction, backbone.channels, n_components, self.seed)
 
     @property
     def reduction_(self) -> Reduction:

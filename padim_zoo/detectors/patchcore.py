@@ -35,7 +35,7 @@ PROJECTED = 128
 
 @dataclass(frozen=True)
 class LocalPatches:
-    """Patches that know their n_neighbors (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
+    """Patches that know their neighbors (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class PatchCore(BackboneDetector[Tensor]):
     ----------
     backbone : str or Backbone
         A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
-    coreset : float
+    coreset_ratio : float
         Share of the normal patches that is kept, in (0, 1].
     n_neighbors : int
         Patches of the memory around the nearest one that weigh the score of the image (equation 7); 1 for no weight.
@@ -92,13 +92,13 @@ class PatchCore(BackboneDetector[Tensor]):
     name = "patchcore"
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
-    modeling = frozenset({"coreset"})
+    modeling = frozenset({"coreset_ratio"})
 
     def __init__(
         self,
         backbone: str | Backbone = "builtin",
         *,
-        coreset: float = 0.1,
+        coreset_ratio: float = 0.1,
         n_neighbors: int = 9,
         levels: int = 2,
         weights: str = "default",
@@ -135,7 +135,7 @@ class PatchCore(BackboneDetector[Tensor]):
             tta=tta,
             roi=roi,
         )
-        self.coreset = coreset
+        self.coreset_ratio = coreset_ratio
         self.n_neighbors = n_neighbors
         self.levels = levels
         self.progress: Callable[[int, int], None] | None = None
@@ -143,7 +143,7 @@ class PatchCore(BackboneDetector[Tensor]):
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
-        check_share("coreset", self.coreset)
+        check_share("coreset_ratio", self.coreset_ratio)
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
@@ -161,7 +161,7 @@ class PatchCore(BackboneDetector[Tensor]):
 
     def _coreset(self, patches: Tensor, stands_for: int) -> Tensor:
         """A coreset whose size is the share of the patches that were seen, of those that are left of them."""
-        count = min(len(patches), max(1, round(self.coreset * stands_for)))
+        count = min(len(patches), max(1, round(self.coreset_ratio * stands_for)))
         if count == len(patches):
             return patches.clone()
         return patches[greedy_k_center(self._projected(patches), count, self.seed, self.progress)]
@@ -198,7 +198,7 @@ class PatchCore(BackboneDetector[Tensor]):
         self.n_images_ = seen + fresh.n_images_
         more = _patches(fresh.statistics_.embeddings)
         # The memory stands for as many patches as it is a share of.
-        self._model = self._coreset(torch.cat([memory, more]), round(len(memory) / self.coreset) + len(more))
+        self._model = self._coreset(torch.cat([memory, more]), round(len(memory) / self.coreset_ratio) + len(more))
         self.calibration_ = None
         return self
 

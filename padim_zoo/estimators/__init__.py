@@ -15,7 +15,7 @@ estimators.register("ledoit-wolf", source=_SOURCE, covariance="(1−ρ)S + ρ·t
 )
 estimators.register("oas", source=_SOURCE, covariance="(1−ρ)S + ρ·tr(S)/D·I + εI", default="epsilon=0.01")(OAS)
 estimators.register(
-    "shrinkage", source=_SOURCE, covariance="(1−ρ)S + ρ·tr(S)/D·I + εI", default="rho=0.1, epsilon=0.01"
+    "shrinkage", source=_SOURCE, covariance="(1−ρ)S + ρ·tr(S)/D·I + εI", default="shrinkage_intensity=0.1, epsilon=0.01"
 )(Shrinkage)
 estimators.register("diagonal", source=_SOURCE, covariance="diag(S) + εI", default="epsilon=0.01")(Diagonal)
 estimators.register("spherical", source=_SOURCE, covariance="(tr(S)/D + ε)·I", default="epsilon=0.01")(Spherical)

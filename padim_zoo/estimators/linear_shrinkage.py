@@ -212,7 +212,7 @@ class Shrinkage(_TowardsSphere):
 
     Parameters
     ----------
-    rho : float
+    shrinkage_intensity : float
         Shrinkage, 0 (none) to 1 (spherical).
     epsilon : float
         Added to the diagonal.
@@ -220,17 +220,18 @@ class Shrinkage(_TowardsSphere):
     Raises
     ------
     InputError
-        If ``rho`` is outside [0, 1].
+        If ``shrinkage_intensity`` is outside [0, 1].
     """
 
-    def __init__(self, rho: float = 0.1, epsilon: float = EPSILON) -> None:
+    def __init__(self, shrinkage_intensity: float = 0.1, epsilon: float = EPSILON) -> None:
         super().__init__(epsilon)
-        if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not 0 <= rho <= 1:
-            raise InputError(f"the shrinkage rho is {rho!r}: expected a number from 0 to 1, e.g. shrinkage(0.1)")
-        self.rho = float(rho)
+        is_number = isinstance(shrinkage_intensity, (int, float)) and not isinstance(shrinkage_intensity, bool)
+        if not is_number or not 0 <= shrinkage_intensity <= 1:
+            raise InputError(f"shrinkage_intensity is {shrinkage_intensity!r}: expected a number from 0 to 1")
+        self.shrinkage_intensity = float(shrinkage_intensity)
 
     def shrinkage(self, spread: CovarianceStats) -> Tensor:
-        return torch.full_like(spread.trace, self.rho)
+        return torch.full_like(spread.trace, self.shrinkage_intensity)
 
 
 class LedoitWolf(_TowardsSphere):

@@ -45,9 +45,9 @@ class RandomChannels(Reduction):
     channels: tuple[np.ndarray, ...]
 
     @classmethod
-    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> RandomChannels:
-        """Draw ``dims`` of all channels without repetition."""
-        kept = np.sort(np.random.default_rng(seed).choice(sum(channels), size=dims, replace=False))
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> RandomChannels:
+        """Draw ``n_components`` of all channels without repetition."""
+        kept = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
         stops = np.cumsum(channels)
         return cls(
             tuple(
@@ -81,9 +81,9 @@ class SemiOrthogonal(Reduction):
     matrix: Tensor
 
     @classmethod
-    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> SemiOrthogonal:
-        """Draw a projection of all channels to ``dims`` dimensions."""
-        q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((sum(channels), dims)))
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> SemiOrthogonal:
+        """Draw a projection of all channels to ``n_components`` dimensions."""
+        q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((sum(channels), n_components)))
         # The signs make the factorization unique, and with it the distribution uniform.
         return cls(torch.from_numpy(q * np.sign(np.diagonal(r))).float())
 
@@ -111,9 +111,9 @@ class LeadingChannels(RandomChannels):
     """The first channels of each layer, for backbones whose channels come most informative first."""
 
     @classmethod
-    def draw(cls, channels: Sequence[int], dims: int, seed: int) -> LeadingChannels:
-        """Each layer gives its share of ``dims``, to the nearest whole number; ``seed`` plays no part."""
-        stops = np.rint(np.cumsum(channels) * dims / sum(channels)).astype(int)
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> LeadingChannels:
+        """Each layer gives its share of ``n_components``, to the nearest whole number; ``seed`` plays no part."""
+        stops = np.rint(np.cumsum(channels) * n_components / sum(channels)).astype(int)
         return cls(tuple(np.arange(kept) for kept in np.diff(stops, prepend=0)))
 
 
@@ -122,10 +122,10 @@ REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {
     "random": RandomChannels,
     "orthogonal": SemiOrthogonal,
 }
-"""The reductions by the names that ``reduce`` takes."""
+"""The reductions by the names that ``reduction`` takes."""
 
 
-def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> Reduction:
+def draw_reduction(kind: str, channels: Sequence[int], n_components: int, seed: int) -> Reduction:
     """Draw a reduction.
 
     Parameters
@@ -134,7 +134,7 @@ def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> 
         ``"leading"``, ``"random"`` or ``"orthogonal"``.
     channels : sequence of int
         Number of channels of each layer.
-    dims : int
+    n_components : int
         Dimensions to keep in all.
     seed : int
         Seed of the draw.
@@ -142,13 +142,13 @@ def draw_reduction(kind: str, channels: Sequence[int], dims: int, seed: int) -> 
     Raises
     ------
     InputError
-        If there is no such kind, or ``dims`` is less than 1 or more than there are channels.
+        If there is no such kind, or ``n_components`` is less than 1 or more than there are channels.
     """
     if kind not in REDUCTIONS:
-        raise InputError(f"reduce is {kind!r}: expected {', '.join(REDUCTIONS)}")
-    if not 1 <= dims <= sum(channels):
+        raise InputError(f"reduction is {kind!r}: expected {', '.join(REDUCTIONS)}")
+    if not 1 <= n_components <= sum(channels):
         raise InputError(
-            f"dims is {dims}, but the chosen layers have {sum(channels)} channels: expected 1 to that many"
+            f"n_components is {n_components}, but the layers have {sum(channels)} channels: expected 1 to that many"
         )
     draw: Callable[[Sequence[int], int, int], Reduction] = REDUCTIONS[kind].draw
-    return draw(channels, dims, seed)
+    return draw(channels, n_components, seed)

@@ -90,8 +90,8 @@ class ForeignModel:
         detector = PaDiM(
             backbone,
             self.estimator,
-            dims=len(self.channels),
-            reduce="random",
+            n_components=len(self.channels),
+            reduction="random",
             resize=self.resize,
             crop=self.crop,
             sigma=self.sigma,
@@ -176,7 +176,7 @@ def per_layer(
         average = (total / torch.bincount(cells, minlength=len(total))[:, None]).float()
         if part.numel() and float((part - average[cells]).abs().max()) > MEAN_SPREAD * scale:
             raise InputError(
-                f"the means differ within a cell of {layer}: the layers were not joined by nearest n_neighbors, or the "
+                f"the means differ within a cell of {layer}: the layers were not joined by nearest neighbors, or the "
                 "channel indices are not those of the fit (--channels FILE)"
             )
         parts.append(average[:, None])

@@ -16,7 +16,7 @@ from scipy import ndimage
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, partial_auc_terms, rank
 
-# Diagonal n_neighbors belong to one defect.
+# Diagonal neighbors belong to one defect.
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 

@@ -28,8 +28,12 @@ _MODEL = ("detector", "backbone", "estimator", "ensemble")
 """What a reader knows a configuration by."""
 
 _TELLING = (
-    *("weights", "layers", "train_size", "dims", "reduce", "folds"),
-    *(name for name in (*TRANSFORM, *SETTINGS, "dataset") if name not in ("train_size", "dims", "folds", "seed")),
+    *("weights", "layers", "train_size", "n_components", "reduction", "folds"),
+    *(
+        name
+        for name in (*TRANSFORM, *SETTINGS, "dataset")
+        if name not in ("train_size", "n_components", "folds", "seed")
+    ),
     "seed",
 )
 """What tells runs apart besides, the most telling first."""

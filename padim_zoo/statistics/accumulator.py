@@ -62,7 +62,7 @@ class Accumulator:
         if COPIES * embeddings.size_in_bytes() > self.budget * embeddings.n:
             raise InputError(
                 f"an image of {embeddings.P} patches and {embeddings.D} dimensions does not fit the memory allowed, "
-                f"{amount(self.budget)}: allow more (--memory), or use fewer dims"
+                f"{amount(self.budget)}: allow more (--memory), or use fewer components"
             )
         self._pending.append(embeddings)
         self._pending_bytes += embeddings.size_in_bytes()

@@ -88,7 +88,7 @@ def registration(subject: Subject) -> Iterator[str]:
         )
     yield from subject.listing()
     entry, usual = subject.registry.entry(name), subject.make(layers=None)
-    for what in ("layers", "channels", "strides", "default_dims"):
+    for what in ("layers", "channels", "strides", "default_n_components"):
         told, found = entry.metadata.get(what), getattr(usual, what)
         if told is not None and (tuple(told) if isinstance(told, list) else told) != found:
             yield f"the listing says {what} {told}, but the backbone has {found}: register what it has"
@@ -215,8 +215,10 @@ def precision(subject: Subject) -> Iterator[str]:
 def model_file(subject: Subject) -> Iterator[str]:
     """A detector on it scores the same after it was saved and loaded."""
     pixels = normal_images(4, *subject.size)
-    dims = min(8, sum(subject.backbone.channels))
-    detector = PaDiM(subject.backbone, "diagonal", dims=dims, resize=None, crop=None, sigma=0.0, precision="float32")
+    n_components = min(8, sum(subject.backbone.channels))
+    detector = PaDiM(
+        subject.backbone, "diagonal", n_components=n_components, resize=None, crop=None, sigma=0.0, precision="float32"
+    )
     yield from same_after_loading(detector.fit(pixels), pixels, "a PaDiM on it", rtol=1e-3, atol=1e-8)
 
 

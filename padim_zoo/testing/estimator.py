@@ -219,7 +219,9 @@ def arrays(subject: Subject) -> Iterator[str]:
 def model_file(subject: Subject) -> Iterator[str]:
     """A PaDiM with it scores the same after it was saved and loaded, and can be calibrated."""
     pixels = normal_images(6, 32, 32)
-    detector = PaDiM("scattering", subject.make(), dims=5, resize=None, crop=None, sigma=0.0, precision="float32")
+    detector = PaDiM(
+        "scattering", subject.make(), n_components=5, resize=None, crop=None, sigma=0.0, precision="float32"
+    )
     detector.fit(pixels)
     detector.calibrate()
     yield from same_after_loading(detector, pixels, "a PaDiM with it", rtol=5e-3, atol=1e-3)

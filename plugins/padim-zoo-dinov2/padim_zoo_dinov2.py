@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.backbones.backbone import Backbone, default_dims
+from padim_zoo.backbones.backbone import Backbone, default_n_components
 from padim_zoo.backbones.timm import pretrained_state
 from padim_zoo.backbones.weights import Weights, find_state, install
 from padim_zoo.core.errors import InputError
@@ -154,6 +154,6 @@ for _name, _model in MODELS.items():
         layers=_names(_blocks),
         channels=(_model.channels,) * len(_blocks),
         strides=(_model.patch,) * len(_blocks),
-        default_dims=default_dims((_model.channels,) * len(_blocks)),
+        default_n_components=default_n_components((_model.channels,) * len(_blocks)),
         stages=_names(range(1, _model.depth + 1)),
     )(partial(dino, _name))

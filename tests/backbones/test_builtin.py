@@ -29,7 +29,7 @@ def test_weights_come_with_the_package_and_are_small() -> None:
 
 def test_listing_holds_to_the_model(builtin: Backbone) -> None:
     entry = backbones.entry("builtin")
-    for key in ("layers", "channels", "strides", "default_dims"):
+    for key in ("layers", "channels", "strides", "default_n_components"):
         assert entry.metadata[key] == getattr(builtin, key)
     assert entry.metadata["weights_offline"] is True
     assert builtin.weights_source == "builtin"

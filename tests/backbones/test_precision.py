@@ -186,7 +186,7 @@ def test_the_response_tells_what_the_weights_do_not():
 
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (8, 40, 40, 3)).astype(np.uint8)
-SMALL = {"weights": "none", "resize": 40, "crop": 32, "dims": 20}
+SMALL = {"weights": "none", "resize": 40, "crop": 32, "n_components": 20}
 
 
 @pytest.fixture
@@ -317,10 +317,12 @@ def test_the_layout_of_images_changes_no_bit_of_their_normalization():
     assert torch.equal(backbone._normalized(images), (images - backbone._shift) * backbone._scale)
 
 
-@pytest.mark.parametrize("reduce", ["random", "orthogonal"])
-def test_features_in_bfloat16_give_what_features_in_float32_do(reduce):
+@pytest.mark.parametrize("reduction", ["random", "orthogonal"])
+def test_features_in_bfloat16_give_what_features_in_float32_do(reduction):
     images = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
-    detector = PaDiM("builtin", weights="none", dims=8, reduce=reduce, resize=64, crop=None, precision="bfloat16")
+    detector = PaDiM(
+        "builtin", weights="none", n_components=8, reduction=reduction, resize=64, crop=None, precision="bfloat16"
+    )
     found = detector.fit(images).predict(images)
     expected = detector.fit_features(detector.extract_normal(images)).predict_features(detector.extract(images))
     assert {layer.dtype for layer in detector.extract(images).maps} == {torch.float32}

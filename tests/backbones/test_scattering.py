@@ -26,7 +26,7 @@ def test_the_same_filters_on_every_machine(scattering: Backbone) -> None:
 
 def test_listing_holds_to_the_model_and_says_that_it_is_not_trained(scattering: Backbone) -> None:
     entry = backbones.entry("scattering")
-    for key in ("layers", "channels", "strides", "default_dims"):
+    for key in ("layers", "channels", "strides", "default_n_components"):
         assert entry.metadata[key] == getattr(scattering, key)
     assert "not trained" in entry.summary
     assert entry.metadata["weights_offline"] is True

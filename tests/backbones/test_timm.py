@@ -53,7 +53,7 @@ def test_maps_are_those_of_the_whole_unfolded_model(
         assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()
 
     listed = backbones.entry(f"timm/{name}").metadata
-    for key in ("layers", "channels", "strides", "default_dims"):
+    for key in ("layers", "channels", "strides", "default_n_components"):
         assert listed[key] == getattr(backbone, key)
 
     again = backbones.create(f"timm/{name}", weights=backbone.state_in_use())

@@ -103,7 +103,7 @@ def test_maps_are_those_of_the_whole_unfolded_model(architecture: str, layers: l
 def test_listing_holds_to_the_model(name: str) -> None:
     listed = backbones.entry(name).metadata
     backbone = backbones.create(name, weights="none")
-    for key in ("layers", "channels", "strides", "default_dims"):
+    for key in ("layers", "channels", "strides", "default_n_components"):
         assert listed[key] == getattr(backbone, key)
     assert listed["weights_offline"] is False
 
@@ -114,7 +114,7 @@ def test_paper_layers_and_dims(name: str) -> None:
     channels = (64, 128, 256) if name == "resnet34" else (256, 512, 1024)
     assert listed["layers"] == ("layer1", "layer2", "layer3")
     assert (listed["channels"], listed["strides"]) == (channels, (4, 8, 16))
-    assert listed["default_dims"] == (100 if name == "resnet34" else 550)
+    assert listed["default_n_components"] == (100 if name == "resnet34" else 550)
 
 
 def test_nothing_is_kept_past_the_last_layer(resnet18: Backbone) -> None:

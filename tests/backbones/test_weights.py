@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import default_dims, hash_of
+from padim_zoo.backbones.backbone import default_n_components, hash_of
 from padim_zoo.backbones.weights import covers, install, random_state, read_weights
 from padim_zoo.core.errors import InputError
 
@@ -160,7 +160,7 @@ def test_hash_tells_names_types_shapes_and_bytes_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "dims"),
+    ("channels", "n_components"),
     [
         ((64, 128, 256), 100),
         ((256, 512, 1024), 550),
@@ -170,5 +170,5 @@ def test_hash_tells_names_types_shapes_and_bytes_apart() -> None:
         ((100,), 64),
     ],
 )
-def test_default_dims(channels: tuple[int, ...], dims: int) -> None:
-    assert default_dims(channels) == dims
+def test_default_dims(channels: tuple[int, ...], n_components: int) -> None:
+    assert default_n_components(channels) == n_components

@@ -29,7 +29,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(images: Path, tmp_path: Path) -> Suite:
-    return Suite(data_root=images, estimators=("full",), dims=20, folds=3, output=tmp_path / "runs", **SMALL)
+    return Suite(data_root=images, estimators=("full",), n_components=20, folds=3, output=tmp_path / "runs", **SMALL)
 
 
 def test_figures_are_those_of_a_fit_outside_of_a_benchmark(suite, run_suite):
@@ -40,7 +40,7 @@ def test_figures_are_those_of_a_fit_outside_of_a_benchmark(suite, run_suite):
     assert {document["n_train"] for document in documents} == {9}
     category = suite.open_dataset().load("gear")
     train, test = ([sample.path for sample in split] for split in (category.train, category.test))
-    for document, kind, options in zip(documents, (PaDiM, MahalanobisAD), ({"dims": 20}, {}), strict=True):
+    for document, kind, options in zip(documents, (PaDiM, MahalanobisAD), ({"n_components": 20}, {}), strict=True):
         found = RunStore(suite.output).scores(document["id"])
         for number, part in enumerate(split_folds(9, 3, 0)):
             detector = kind("builtin", augment=AUGMENT, passes=3, tta="flip", **options, **SMALL)
@@ -54,7 +54,7 @@ def test_figures_are_those_of_a_fit_outside_of_a_benchmark(suite, run_suite):
 
 
 def test_runs_are_told_apart_and_older_ones_keep_their_ids(suite):
-    config = RunConfig("synthetic", "gear", "0123", "padim", backbone="builtin", estimator="full", dims=64)
+    config = RunConfig("synthetic", "gear", "0123", "padim", backbone="builtin", estimator="full", n_components=64)
     assert config.id == "4b736d2e9feea769"
     plain = make_plan(suite).runs[0].config
     changed = [

@@ -25,7 +25,7 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 
-OPTIONS: dict[str, Any] = {"weights": "none", "dims": 20, "resize": 40, "crop": 32}
+OPTIONS: dict[str, Any] = {"weights": "none", "n_components": 20, "resize": 40, "crop": 32}
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_other_weights_code_or_results_miss(samples, cache, detector, monkeypatc
     assert extract(detector, samples, cache).cached == 0
 
 
-@pytest.mark.parametrize("change", [{"seed": 3}, {"dims": 7}, {"estimator": "diagonal"}, {"sigma": 0.0}])
+@pytest.mark.parametrize("change", [{"seed": 3}, {"n_components": 7}, {"estimator": "diagonal"}, {"sigma": 0.0}])
 def test_what_comes_after_the_features_shares_them(samples, cache, detector, change):
     extract(detector, samples, cache)
     assert extract(PaDiM("resnet18", **{**OPTIONS, **change}), samples, cache).cached == len(samples)

@@ -42,9 +42,9 @@ def run(
             "backbone": backbone,
             "weights_hash": f"hash of {backbone}",
             "layers": ("layer1", "layer2", "layer3"),
-            "reduce": "random",
+            "reduction": "random",
             "precision": "float32",
-            "dims": 100 if backbone == "resnet18" else 550,
+            "n_components": 100 if backbone == "resnet18" else 550,
             "estimator": estimator,
             "resize": 256,
             "crop": 224,
@@ -162,7 +162,7 @@ def test_a_mean_over_fewer_categories_than_others_says_so():
     [
         {"sigma": 0.0},
         {"crop": None},
-        {"dims": 7},
+        {"n_components": 7},
         {"weights_hash": "other"},
         {"results_version": 9},
         {"ensemble": "max"},
@@ -227,7 +227,7 @@ def test_formats_hold_every_row_and_column():
     board = leaderboard([run("a|b", crop=(224, 200)), run("b", failed=True, crop=(224, 200))])
     rows = json.loads(to_json(board), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert [list(row) for row in rows] == [list(board.columns)] * 3
-    assert rows[0]["dims"] == 100
+    assert rows[0]["n_components"] == 100
     assert rows[0]["crop"] == "224x200"
     assert rows[0]["layers"] == "layer1,layer2,layer3"
     assert rows[0]["pixel_auroc"] is None
@@ -301,7 +301,7 @@ def test_published_figures_stand_beside_the_same_detector():
 
 
 @pytest.mark.parametrize(
-    "config", [{"backbone": "torchvision/resnet18", "dims": 100}, {"estimator": "full(0.01)"}, {"seed": 3}]
+    "config", [{"backbone": "torchvision/resnet18", "n_components": 100}, {"estimator": "full(0.01)"}, {"seed": 3}]
 )
 def test_other_spellings_have_the_published_figure(config):
     [row] = add_published(leaderboard([run(**{"category": "bottle", **config})])).to_dict("records")
@@ -313,10 +313,10 @@ def test_other_spellings_have_the_published_figure(config):
     [
         [run("hazelnut_reduced")],
         [run("hazelnut", dataset="folder")],
-        [run("hazelnut", dims=50)],
+        [run("hazelnut", n_components=50)],
         [run("hazelnut", weights="none")],
         [run("hazelnut", layers=("layer1", "layer2"))],
-        [run("hazelnut", reduce="orthogonal")],
+        [run("hazelnut", reduction="orthogonal")],
         [run("hazelnut", resize=320)],
         [run("hazelnut", crop=None)],
         [run("hazelnut", sigma=0.0)],

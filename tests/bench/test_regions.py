@@ -41,7 +41,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def suite(images: Path, tmp_path: Path) -> Suite:
-    options = {"data_root": images / "data", "estimators": ("full",), "dims": 20, "folds": 2}
+    options = {"data_root": images / "data", "estimators": ("full",), "n_components": 20, "folds": 2}
     return Suite(**options, output=tmp_path / "runs", roi=images / "mask.png", **SMALL)
 
 
@@ -50,7 +50,9 @@ def test_figures_are_of_the_pixels_inside(suite, images, run_suite, roi):
     (document,) = run_suite(suite, roi=images / roi, folds=1)
     assert document["status"] == "done", document["error"]
     category = suite.open_dataset().load("gear")
-    detector = PaDiM("builtin", dims=20, roi=images / roi, **SMALL).fit([sample.path for sample in category.train])
+    detector = PaDiM("builtin", n_components=20, roi=images / roi, **SMALL).fit(
+        [sample.path for sample in category.train]
+    )
     prediction = detector.predict([sample.path for sample in category.test])
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in masks(category.test, detector.transform)]
     inside = np.stack([detector.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
@@ -123,7 +125,7 @@ def run(*arguments: object) -> str:
 def test_the_command_line_takes_masks_everywhere(images, tmp_path):
     model, gear = tmp_path / "model.safetensors", images / "data" / "gear"
     size = ("--resize", "none", "--crop", "none")
-    told = run("fit", gear / "train/good", "--dims", 20, *size, "--roi", images / "mask.png", "--output", model)
+    told = run("fit", gear / "train/good", "--n-components", 20, *size, "--roi", images / "mask.png", "--output", model)
     assert " of 16 × 16" in told
     out = tmp_path / "out"
     run("predict", model, gear / "test", "--output", out, "--maps", "npy", "--pictures", "heatmap,overlay,panel")
@@ -132,7 +134,7 @@ def test_the_command_line_takes_masks_everywhere(images, tmp_path):
     assert (found[~mask] == 0).all()
     assert (found[mask] > 0).all()
     whole = tmp_path / "whole.safetensors"
-    run("fit", gear / "train/good", "--dims", 20, *size, "--output", whole)
+    run("fit", gear / "train/good", "--n-components", 20, *size, "--output", whole)
     figures = [
         run("evaluate", whole, "--data-root", images / "data", "--category", "gear", "--json", *roi)
         for roi in ((), ("--roi", images / "masks"))

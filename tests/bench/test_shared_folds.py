@@ -16,7 +16,7 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.detectors.padim import PaDiM
 
-SHARING = ("full", "oas", "shrinkage(rho=0.3)")
+SHARING = ("full", "oas", "shrinkage(shrinkage_intensity=0.3)")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,14 @@ def _quick(monkeypatch) -> Iterator[None]:
 def grid(suite: Suite) -> Suite:
     """Six or seven images a fit: fewer than dimensions, or with two of these more."""
     return replace(
-        suite, backbones=("builtin",), detectors=("padim",), estimators=SHARING, folds=4, resize=32, dims=8, cache=False
+        suite,
+        backbones=("builtin",),
+        detectors=("padim",),
+        estimators=SHARING,
+        folds=4,
+        resize=32,
+        n_components=8,
+        cache=False,
     )
 
 
@@ -64,9 +71,9 @@ def assert_same_rows(suite, found, expected):
         assert one["timings"]["model_mb"] == other["timings"]["model_mb"]
 
 
-@pytest.mark.parametrize("dims", [2, 8])
-def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, tmp_path, dims):
-    grid = replace(grid, dims=dims, seeds=(0, 1), estimators=(*SHARING, "diagonal"))
+@pytest.mark.parametrize("n_components", [2, 8])
+def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, tmp_path, n_components):
+    grid = replace(grid, n_components=n_components, seeds=(0, 1), estimators=(*SHARING, "diagonal"))
     found = run_suite(grid)
     assert sorted(fits) == sorted(2 * [*SHARING, *4 * ["diagonal"]])
     monkeypatch.setattr(SharedFolds, "predictions", lambda *_: None)

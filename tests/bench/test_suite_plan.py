@@ -24,9 +24,13 @@ def test_equal_specs_have_one_spelling():
     assert canonical_spec(" shrinkage( .10,epsilon=0 )") == canonical_spec("shrinkage(0.1, epsilon=0)")
     assert canonical_spec("full()") == "full"
     assert {canonical_estimator(spec) for spec in ("full", "full()", "full(0.01)", "full(epsilon=0.01)")} == {"full"}
-    rho = {canonical_estimator(spec) for spec in ("shrinkage(.2)", "shrinkage(rho=0.2, epsilon=0.010)")}
-    assert rho == {"shrinkage(rho=0.2)"}
-    assert canonical_estimator("shrinkage(1, 0)") == canonical_estimator("shrinkage(epsilon=0.0, rho=1.0)")
+    shrinkage_intensity = {
+        canonical_estimator(spec) for spec in ("shrinkage(.2)", "shrinkage(shrinkage_intensity=0.2, epsilon=0.010)")
+    }
+    assert shrinkage_intensity == {"shrinkage(shrinkage_intensity=0.2)"}
+    assert canonical_estimator("shrinkage(1, 0)") == canonical_estimator(
+        "shrinkage(epsilon=0.0, shrinkage_intensity=1.0)"
+    )
 
 
 def test_an_estimator_that_does_not_tell_its_parameters_keeps_its_text(monkeypatch):
@@ -111,7 +115,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"crop": "big"}, "cannot read the size 'big'"),
         ({"crop": 0}, "crop is 0"),
         ({"data_root": 3}, "data_root is 3: expected text"),
-        ({"reduce": "pca"}, "expected leading, random, orthogonal"),
+        ({"reduction": "pca"}, "expected leading, random, orthogonal"),
         ({"ensemble_rule": "sum"}, "expected mean or max"),
         ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
     ],
@@ -261,7 +265,7 @@ def test_mistakes_are_found_before_the_first_run(suite, changes, message):
         ("toy(resize=81)", "sets resize, which is for the whole suite: use --resize"),
         ("toy(seed=3)", "sets seed, which is for the whole suite: use --seeds"),
         ("toy('toy-square')", "sets backbone, which is for the whole suite: use --backbones"),
-        ("padim(dims=5)", "sets dims, which is for the whole suite: use --dims"),
+        ("padim(n_components=5)", "sets n_components, which is for the whole suite: use --n-components"),
         ("padim(batch_size=5)", "sets batch_size, which is for the whole suite: use --batch-size"),
         ("padim(what=5)", "unexpected keyword argument 'what'"),
     ],
@@ -275,14 +279,14 @@ def test_the_spec_of_a_detector_leaves_the_settings_of_the_suite(suite, spec, me
 def test_more_dimensions_than_channels_are_refused_before_any_run(suite):
     grid = replace(suite, backbones=("builtin",), detectors=("padim",))
     with pytest.raises(InputError, match=r"dims is 500, .* of builtin have \d+ channels"):
-        make_plan(replace(grid, dims=500))
-    assert [run.config.dims for run in make_plan(replace(grid, dims=7))] == [7]
+        make_plan(replace(grid, n_components=500))
+    assert [run.config.n_components for run in make_plan(replace(grid, n_components=7))] == [7]
 
 
 def test_reduce_is_part_of_a_run_of_a_detector_that_takes_it(suite):
     grid = replace(suite, backbones=("builtin",), detectors=("padim", "toy"))
-    plans = [make_plan(replace(grid, reduce=kind)).runs for kind in ("random", "orthogonal")]
-    assert [[run.config.reduce for run in runs] for runs in plans] == [["random", None], ["orthogonal", None]]
+    plans = [make_plan(replace(grid, reduction=kind)).runs for kind in ("random", "orthogonal")]
+    assert [[run.config.reduction for run in runs] for runs in plans] == [["random", None], ["orthogonal", None]]
     assert plans[0][0].id != plans[1][0].id
     assert plans[0][1].id == plans[1][1].id
 

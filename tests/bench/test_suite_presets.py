@@ -15,7 +15,7 @@ def test_the_suite_of_the_papers_is_that_of_the_published_tables():
     assert suite.dataset_name == "mvtec"
     assert suite.backbones == ("resnet18", "wide_resnet50_2")
     assert suite.detectors == ("padim", "patchcore", "spade")
-    assert (suite.resize, suite.crop, suite.sigma, suite.reduce) == (256, 224, 4.0, "random")
+    assert (suite.resize, suite.crop, suite.sigma, suite.reduction) == (256, 224, 4.0, "random")
 
 
 def test_an_unknown_suite_is_refused():
@@ -33,8 +33,8 @@ def test_differences_are_measured_less_published():
         "weights": "default",
         "estimator": "full",
         "layers": "layer1,layer2,layer3",
-        "reduce": "random",
-        "dims": 100,
+        "reduction": "random",
+        "n_components": 100,
         "seed": 0,
         "folds": 1,
         "resize": "256",

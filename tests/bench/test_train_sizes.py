@@ -53,7 +53,7 @@ def test_detectors_with_other_layers_are_planned_beside_each_other(suite):
 
 
 def test_ids_of_runs_on_all_images_are_those_of_before_there_were_sizes():
-    config = RunConfig("synthetic", "gear", "0123", "padim", backbone="builtin", estimator="full", dims=64)
+    config = RunConfig("synthetic", "gear", "0123", "padim", backbone="builtin", estimator="full", n_components=64)
     assert config.id == "4b736d2e9feea769"
     assert replace(config, train_size=5).id != config.id
 

@@ -35,7 +35,7 @@ class ToyBackbone:
         self.gain = gain
         self.layers = tuple(layers or ("pixels",))
         self.channels = (3,)
-        self.default_dims = 3
+        self.default_n_components = 3
         self.default_reduction = "random"
         self.weights_source = weights
         note(f"build {name}")

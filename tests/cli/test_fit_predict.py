@@ -18,7 +18,7 @@ from padim_zoo.cli.main import main
 from padim_zoo.data.synthetic import generate
 from padim_zoo.report.picture_folder import picture_names
 
-FIT = ["--resize", "none", "--crop", "none", "--dims", "20"]
+FIT = ["--resize", "none", "--crop", "none", "--n-components", "20"]
 
 
 def run(*arguments: object) -> Result:
@@ -74,7 +74,7 @@ def test_fit_says_what_it_did(gear: Path, tmp_path: Path) -> None:
 
 def test_fit_is_the_python_api(gear: Path, model: Path) -> None:
     paths = sorted((gear / "train" / "good").iterdir())
-    detector = padim_zoo.PaDiM(resize=None, crop=None, dims=20).fit(paths)
+    detector = padim_zoo.PaDiM(resize=None, crop=None, n_components=20).fit(paths)
     detector.calibrate()
     expected = detector.predict([gear / "test" / "crack" / "000.png"])
     found = padim_zoo.load(model).predict([gear / "test" / "crack" / "000.png"])
@@ -115,10 +115,10 @@ def test_fit_of_a_single_image_has_no_threshold(gear: Path, tmp_path: Path) -> N
 
 def test_a_resumable_model_goes_on_with_more_images(gear: Path, tmp_path: Path) -> None:
     images = sorted((gear / "train" / "good").iterdir())
-    few = ["--resize", "none", "--crop", "none", "--dims", "4", "--reduce", "orthogonal", "--resumable"]
+    few = ["--resize", "none", "--crop", "none", "--n-components", "4", "--reduction", "orthogonal", "--resumable"]
     succeed("fit", *images[:8], "-o", tmp_path / "m.safetensors", *few)
     continued = padim_zoo.load(tmp_path / "m.safetensors").partial_fit(images[8:])
-    whole = padim_zoo.PaDiM(resize=None, crop=None, dims=4, reduce="orthogonal").fit(images)
+    whole = padim_zoo.PaDiM(resize=None, crop=None, n_components=4, reduction="orthogonal").fit(images)
     np.testing.assert_allclose(continued.predict(images).scores, whole.predict(images).scores, rtol=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
         (["{gear}/train/good", "--weights", "nowhere.pth"], "nowhere.pth"),
         (["{gear}/train/good", "--resize", "huge"], "HEIGHTxWIDTH"),
         (["{gear}/train/good", "--crop", "500"], "larger than the image"),
-        (["{gear}/train/good", "--dims", "10000"], "10000"),
+        (["{gear}/train/good", "--n-components", "10000"], "10000"),
         (["{gear}/train/good", "--device", "abacus"], "abacus"),
     ],
 )

@@ -35,7 +35,7 @@ def runs(tmp_path: Path) -> Path:
             "0",
             ("layer1", "layer2", "layer3"),
             100,
-            reduce="random",
+            reduction="random",
             estimator="full",
             resize=256,
             crop=224,

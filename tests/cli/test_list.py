@@ -36,7 +36,7 @@ def test_backbones_say_what_they_give() -> None:
     assert record["layers"] == ["layer1", "layer2", "layer3"]
     assert record["channels"] == [64, 128, 256]
     assert record["strides"] == [4, 8, 16]
-    assert record["default_dims"] == 100
+    assert record["default_n_components"] == 100
     assert isinstance(record["weights_offline"], bool)
 
 

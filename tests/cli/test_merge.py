@@ -36,7 +36,11 @@ def fit(model: Path, images: list[Path], *options: str) -> Path:
 
 @pytest.mark.parametrize(
     ("options", "parts"),
-    [(["--dims", "30"], [5, 11]), (["--dims", "4", "--resumable"], [6, 12]), (["--dims", "6", "--resumable"], [4, 8])],
+    [
+        (["--n-components", "30"], [5, 11]),
+        (["--n-components", "4", "--resumable"], [6, 12]),
+        (["--n-components", "6", "--resumable"], [4, 8]),
+    ],
     ids=["samples", "moments", "both"],
 )
 def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts):
@@ -57,7 +61,7 @@ def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts)
 
 
 def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
-    one = fit(tmp_path / "one.safetensors", images[:6], "--dims", "20")
+    one = fit(tmp_path / "one.safetensors", images[:6], "--n-components", "20")
     target = tmp_path / "merged.safetensors"
     assert "expected two or more models" in run("merge", one, "-o", target, code=2)
     copy = tmp_path / "copy.safetensors"
@@ -66,9 +70,9 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
         assert f"{again} is the same model as {one}" in run("merge", one, again, "-o", target, code=2)
     assert "nowhere is not a file" in run("merge", one, tmp_path / "nowhere", "-o", target, code=2)
     for name, options, reason in (
-        ("seed", ["--dims", "20", "--reduce", "random"], "the detectors differ in reduction"),
-        ("sizes", ["--dims", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),
-        ("moments", ["--dims", "4"], "save with resumable=True"),
+        ("seed", ["--n-components", "20", "--reduction", "random"], "the detectors differ in reduction"),
+        ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),
+        ("moments", ["--n-components", "4"], "save with resumable=True"),
         ("spade", ["--detector", "spade"], "is a SPADE: only PaDiM models can be merged"),
     ):
         other = fit(tmp_path / f"{name}.safetensors", images[6:], *options)

@@ -50,7 +50,7 @@ def test_an_updated_model_is_one_fitted_on_all(folder, tmp_path, detector):
 
 def test_a_coreset_grows_in_place_and_keeps_its_threshold_only_if_told_to(folder, tmp_path):
     model = tmp_path / "model.safetensors"
-    fit(model, [folder / "old"], "--detector", "patchcore(coreset=0.2)")
+    fit(model, [folder / "old"], "--detector", "patchcore(coreset_ratio=0.2)")
     before = load(model)
     assert "as before" in run("update", model, folder / "new", "--keep-threshold")
     assert load(model).threshold_ == before.threshold_
@@ -61,7 +61,7 @@ def test_a_coreset_grows_in_place_and_keeps_its_threshold_only_if_told_to(folder
 
 def test_a_resumable_model_stays_one(folder, tmp_path):
     model = tmp_path / "model.safetensors"
-    fit(model, [folder / "old"], "--dims", "4", "--resumable")
+    fit(model, [folder / "old"], "--n-components", "4", "--resumable")
     for _ in range(2):
         run("update", model, folder / "new")
     assert load(model).n_images_ == 20
@@ -78,7 +78,7 @@ def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):
 
 def test_refusals_leave_the_model_alone(folder, tmp_path):
     model = tmp_path / "model.safetensors"
-    fit(model, [folder / "old"], "--dims", "4")
+    fit(model, [folder / "old"], "--n-components", "4")
     content = model.read_bytes()
     assert "save with resumable=True" in run("update", model, folder / "new", code=2)
     assert "exclude each other" in run("update", model, folder / "new", "--keep-threshold", "--fpr", "0.1", code=2)

@@ -1,4 +1,4 @@
-"""Nearest n_neighbors against all pairs in float64."""
+"""Nearest neighbors against all pairs in float64."""
 
 from __future__ import annotations
 

@@ -86,9 +86,9 @@ def assert_same(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        (PaDiM, {"dims": 20, **SMALL}),
-        (PaDiM, {"dims": 20, **SMALL, "precision": "bfloat16"}),
-        (PaDiM, {"dims": 20, **SMALL, "augment": "flip,rotate(10)", "passes": 2, "tta": "flip"}),
+        (PaDiM, {"n_components": 20, **SMALL}),
+        (PaDiM, {"n_components": 20, **SMALL, "precision": "bfloat16"}),
+        (PaDiM, {"n_components": 20, **SMALL, "augment": "flip,rotate(10)", "passes": 2, "tta": "flip"}),
         (PatchCore, SMALL),
         (SPADE, SMALL),
         (MahalanobisAD, {"resize": 40, "crop": 32}),

@@ -25,7 +25,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def members(images):
-    made = [PaDiM(dims=8, **SIZE), PatchCore(coreset=0.2, **SIZE), MahalanobisAD(**SIZE)]
+    made = [PaDiM(n_components=8, **SIZE), PatchCore(coreset_ratio=0.2, **SIZE), MahalanobisAD(**SIZE)]
     for member in made:
         member.fit(images[:12]).calibrate(false_alarm_rate=0.2)
     return made
@@ -88,7 +88,9 @@ def test_a_file_scores_like_the_ensemble(images, members, tmp_path, weights):
 
 
 def test_fits_all_members_at_once(images, members):
-    fresh = Ensemble([PaDiM(dims=8, **SIZE), PatchCore(coreset=0.2, **SIZE), MahalanobisAD(**SIZE)]).fit(images[:12])
+    fresh = Ensemble([PaDiM(n_components=8, **SIZE), PatchCore(coreset_ratio=0.2, **SIZE), MahalanobisAD(**SIZE)]).fit(
+        images[:12]
+    )
     expected = Ensemble(members).predict(images).scores
     np.testing.assert_allclose(fresh.predict(images).scores, expected, rtol=1e-3, atol=1e-3)
 
@@ -99,8 +101,8 @@ def test_refuses_members_that_do_not_go_together(images, members):
     with pytest.raises(InputError, match="differ in their transforms"):
         Ensemble([members[0], PaDiM(resize=64)]).predict(images)
     with pytest.raises(InputError, match="no out-of-fold scores"):
-        Ensemble([members[0], PaDiM(dims=4, **SIZE).fit(images)]).predict(images)
-    fewer = PaDiM(dims=4, **SIZE).fit(images[:7])
+        Ensemble([members[0], PaDiM(n_components=4, **SIZE).fit(images)]).predict(images)
+    fewer = PaDiM(n_components=4, **SIZE).fit(images[:7])
     fewer.calibrate()
     with pytest.raises(InputError, match="7 and 12 normal images"):
         Ensemble([members[0], fewer]).predict(images)

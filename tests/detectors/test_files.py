@@ -24,7 +24,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    detector = PaDiM(dims=10, resize=None, crop=None).fit(IMAGES)
+    detector = PaDiM(n_components=10, resize=None, crop=None).fit(IMAGES)
     detector.calibrate()
     detector.save(path)
     return path
@@ -109,7 +109,7 @@ def test_headers_that_make_no_detector(model: Path, tmp_path: Path, change: dict
     refuse(path, words)
 
 
-@pytest.mark.parametrize("parameters", [{"seed": -1}, {"sigma": "wide"}, {"reduce": "square"}, {"estimator": 3}])
+@pytest.mark.parametrize("parameters", [{"seed": -1}, {"sigma": "wide"}, {"reduction": "square"}, {"estimator": 3}])
 def test_parameters_in_a_file_are_checked_as_any(model: Path, tmp_path: Path, parameters: dict[str, Any]) -> None:
     header = header_of(model)
     header["parameters"] |= parameters
@@ -150,7 +150,7 @@ def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytes
 def test_factors_in_16_bit_move_distances_no_more_than_the_file_says(tmp_path: Path, estimator: str) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
-    detector = PaDiM(estimator=estimator, dims=8, resize=None, crop=None, sigma=0, batch_size=8).fit(images)
+    detector = PaDiM(estimator=estimator, n_components=8, resize=None, crop=None, sigma=0, batch_size=8).fit(images)
     detector.save(tmp_path / "half.safetensors")
     detector.save(tmp_path / "whole.safetensors", dtype="float32")
     whole, half = (load(tmp_path / f"{name}.safetensors", batch_size=8) for name in ("whole", "half"))
@@ -177,7 +177,7 @@ def test_factors_that_16_bit_would_spoil_are_kept_in_32(
 ) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
-    detector = PaDiM(estimator=estimator, dims=8, resize=None, crop=None).fit(images)
+    detector = PaDiM(estimator=estimator, n_components=8, resize=None, crop=None).fit(images)
     for module in (gaussian, nested):
         monkeypatch.setattr(module, "HALF_ERROR", 1e-7)
     detector.save(tmp_path / "model.safetensors")
@@ -189,7 +189,7 @@ def test_factors_that_16_bit_would_spoil_are_kept_in_32(
 def test_the_dual_form_is_kept_without_its_zeros(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(6)]
-    detector = PaDiM(dims=8, resize=None, crop=None).fit(images)
+    detector = PaDiM(n_components=8, resize=None, crop=None).fit(images)
     detector.save(tmp_path / "model.safetensors")
     arrays = load_file(tmp_path / "model.safetensors")
     assert arrays["gaussian.whitener.values"].shape == (16 * 16, 21)

@@ -22,7 +22,7 @@ from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.estimators import Full
 from padim_zoo.statistics.statistics import Moments, Samples
 
-SMALL = {"weights": "none", "resize": 64, "crop": 48, "dims": 40}
+SMALL = {"weights": "none", "resize": 64, "crop": 48, "n_components": 40}
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def literal_padim(detector: PaDiM, train: np.ndarray, test: np.ndarray) -> tuple
 
 
 @pytest.mark.parametrize("n", [10, 13])
-@pytest.mark.parametrize("dims", [8, 40])
-def test_equals_the_paper_literally(images, n, dims):
-    detector = PaDiM("resnet18", **{**SMALL, "dims": dims}).fit(images[:n])
+@pytest.mark.parametrize("n_components", [8, 40])
+def test_equals_the_paper_literally(images, n, n_components):
+    detector = PaDiM("resnet18", **{**SMALL, "n_components": n_components}).fit(images[:n])
     prediction = detector.predict(images)
     scores, maps = literal_padim(detector, images[:n], images)
     np.testing.assert_allclose(prediction.maps, maps, rtol=1e-4)
@@ -124,10 +124,10 @@ def test_shared_features_give_the_scores_of_an_own_extraction(images, fitted):
     np.testing.assert_allclose(prediction.scores, fitted.predict(images).scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reduce", ["random", "orthogonal"])
+@pytest.mark.parametrize("reduction", ["random", "orthogonal"])
 @pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "low-rank(3)", "shrinkage(0.2, epsilon=0.001)"])
-def test_a_saved_detector_scores_the_same(images, estimator, reduce, tmp_path):
-    detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48), "reduce": reduce}).fit(images[:10])
+def test_a_saved_detector_scores_the_same(images, estimator, reduction, tmp_path):
+    detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48), "reduction": reduction}).fit(images[:10])
     detector.calibrate()
     path = tmp_path / "model.safetensors"
     detector.save(path)
@@ -167,7 +167,7 @@ def test_a_rate_that_the_images_cannot_support_is_refused(images, fitted):
 def test_images_of_any_shape(shape):
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (4, *shape, 3), dtype=np.uint8)
-    detector = PaDiM("resnet18", weights="none", dims=10, resize=None, crop=None).fit(pictures)
+    detector = PaDiM("resnet18", weights="none", n_components=10, resize=None, crop=None).fit(pictures)
     assert detector.predict(pictures).maps.shape == (4, *shape)
 
 
@@ -178,7 +178,7 @@ def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
         (lambda: PaDiM("resnet18", **SMALL).predict(images), "not fitted"),
         (lambda: PaDiM("resnet17", **SMALL).fit(images), "did you mean"),
         (lambda: PaDiM("resnet18", "fulll", **SMALL).fit(images).predict(images), "did you mean full"),
-        (lambda: PaDiM("resnet18", **{**SMALL, "dims": 449}).fit(images), "448 channels"),
+        (lambda: PaDiM("resnet18", **{**SMALL, "n_components": 449}).fit(images), "448 channels"),
         (lambda: PaDiM("resnet18", **SMALL, device="abacus").fit(images), "abacus"),
         (lambda: load(tmp_path / "none.safetensors"), "not a file"),
     ]
@@ -192,7 +192,7 @@ def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
 
 
 def test_where_no_disk_has_room_moments_give_the_scores_of_samples(images, monkeypatch):
-    many, few_dims = np.concatenate([images, 255 - images] * 5), {**SMALL, "dims": 4}
+    many, few_dims = np.concatenate([images, 255 - images] * 5), {**SMALL, "n_components": 4}
     plenty = PaDiM("resnet18", **few_dims).fit(many)
     budget = 3 * Moments.bytes_needed(144, 4)
     monkeypatch.setattr(arrays.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
@@ -207,10 +207,10 @@ def test_where_no_disk_has_room_moments_give_the_scores_of_samples(images, monke
         PaDiM("resnet18", **SMALL, memory=100_000).fit(images)
 
 
-@pytest.mark.parametrize(("dims", "form"), [(8, "primal"), (40, "dual")])
+@pytest.mark.parametrize(("n_components", "form"), [(8, "primal"), (40, "dual")])
 @pytest.mark.parametrize("estimator", ["full", "ledoit-wolf", "diagonal"])
-def test_a_saved_detector_continues_and_merges(images, dims, form, estimator, tmp_path):
-    parameters = {**SMALL, "dims": dims, "estimator": estimator}
+def test_a_saved_detector_continues_and_merges(images, n_components, form, estimator, tmp_path):
+    parameters = {**SMALL, "n_components": n_components, "estimator": estimator}
     expected = PaDiM("resnet18", **parameters).fit(images).predict(images).scores
     first, second = (PaDiM("resnet18", **parameters).fit(part) for part in (images[:9], images[9:]))
     if estimator != "diagonal":
@@ -232,7 +232,7 @@ def test_detectors_that_differ_in_more_than_images_do_not_merge(images, fitted):
 
 
 def test_a_detector_saved_without_statistics_says_why_it_cannot_continue(images, tmp_path):
-    PaDiM("resnet18", **{**SMALL, "dims": 8}).fit(images).save(tmp_path / "model.safetensors")
+    PaDiM("resnet18", **{**SMALL, "n_components": 8}).fit(images).save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="resumable"):
         loaded.partial_fit(images)
@@ -250,7 +250,7 @@ def test_a_failed_fit_leaves_the_detector_as_it_was(images, fitted, tmp_path):
 
 
 def test_semi_orthogonal_embeddings_are_projections_of_all_channels(images):
-    detector = PaDiM("resnet18", **SMALL, reduce="orthogonal").fit(images[:10])
+    detector = PaDiM("resnet18", **SMALL, reduction="orthogonal").fit(images[:10])
     matrix = detector.reduction_.matrix
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(40), atol=1e-5)
     features = detector.extract(images[:2])
@@ -292,12 +292,12 @@ def test_real_images_give_the_figures_of_a_literal_padim(shared: Path, category,
 
 def test_sizes_whose_grids_do_not_nest_are_told_where_that_costs_something() -> None:
     images = np.random.default_rng(0).integers(0, 255, (12, 65, 72, 3), dtype=np.uint8)
-    small = {"dims": 6, "crop": None}
+    small = {"n_components": 6, "crop": None}
     with pytest.warns(UserWarning, match=r"images of 65x72 give grids .*17x18.* multiples of 16 .* e.g. 64"):
         detector = PaDiM(resize=None, **small).fit(images)
     assert detector.gaussian_.form == "primal"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert PaDiM(resize=(64, 64), **small).fit(images).gaussian_.form == "nested"
-        PaDiM(resize=None, crop=None, dims=30).fit(images)  # the dual form knows no grids
+        PaDiM(resize=None, crop=None, n_components=30).fit(images)  # the dual form knows no grids
         PaDiM(resize=None, estimator="ledoit-wolf", **small).fit(images)

@@ -8,7 +8,7 @@ import pytest
 from padim_zoo import InputError, PaDiM
 from padim_zoo.detectors import load
 
-SMALL = {"weights": "none", "resize": 40, "crop": 32, "dims": 12}
+SMALL = {"weights": "none", "resize": 40, "crop": 32, "n_components": 12}
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uint8)
 
 
@@ -24,8 +24,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uin
         ("sigma", float("inf"), "number of pixels"),
         ("sigma", "4", "number of pixels"),
         ("sigma", 1e9, "at most 32"),
-        ("dims", 0, "at least 1"),
-        ("dims", 2.5, "whole number"),
+        ("n_components", 0, "at least 1"),
+        ("n_components", 2.5, "whole number"),
         ("batch_size", 0, "at least 1"),
         ("batch_size", True, "whole number"),
         ("memory", 0, "at least 1"),
@@ -58,8 +58,8 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     "change",
     [
         {"seed": 1},
-        {"dims": 7},
-        {"reduce": "orthogonal"},
+        {"n_components": 7},
+        {"reduction": "orthogonal"},
         {"resize": 36},
         {"layers": ("stage1",)},
         {"backbone": "resnet18"},

@@ -20,7 +20,7 @@ from padim_zoo.detectors.backbone_detector import BackboneDetector
 SMALL: dict[str, Any] = {"weights": "none", "resize": 64, "crop": (48, 64)}
 KINDS = [
     (SPADE, {"n_neighbors": 3}),
-    (PatchCore, {"coreset": 0.2}),
+    (PatchCore, {"coreset_ratio": 0.2}),
     (MahalanobisAD, {}),
     (MahalanobisAD, {"components": "npca"}),
 ]
@@ -70,21 +70,21 @@ def literal_patches(detector: PatchCore, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("n_neighbors", [1, 9])
-@pytest.mark.parametrize("coreset", [1.0, 0.1])
-def test_patchcore_equals_the_paper(images, n_neighbors, coreset):
-    detector = PatchCore("resnet18", coreset=coreset, n_neighbors=n_neighbors, **SMALL).fit(images[:10])
+@pytest.mark.parametrize("coreset_ratio", [1.0, 0.1])
+def test_patchcore_equals_the_paper(images, n_neighbors, coreset_ratio):
+    detector = PatchCore("resnet18", coreset_ratio=coreset_ratio, n_neighbors=n_neighbors, **SMALL).fit(images[:10])
     prediction = detector.predict(images[10:])
     bank, patches = literal_patches(detector, images[:10]), literal_patches(detector, images[10:])
-    grid, dims = bank.shape[1:3], bank.shape[3]
-    bank = bank.reshape(-1, dims)
-    assert detector.model_.shape == (round(coreset * len(bank)), 384)
+    grid, n_components = bank.shape[1:3], bank.shape[3]
+    bank = bank.reshape(-1, n_components)
+    assert detector.model_.shape == (round(coreset_ratio * len(bank)), 384)
     # The memory holds normal patches, each once, whichever the coreset chose.
     from_bank = cdist(detector.model_.double().numpy(), bank)
     members = from_bank.argmin(1)
     assert from_bank.min(1).max() < 1e-3
     assert len(set(members.tolist())) == len(members)
     bank = bank[members]
-    pairs = cdist(patches.reshape(-1, dims), bank).reshape(len(patches), -1, len(bank))
+    pairs = cdist(patches.reshape(-1, n_components), bank).reshape(len(patches), -1, len(bank))
     maps = smooth(pairs.min(2).reshape(-1, *grid), (48, 64))
     np.testing.assert_allclose(prediction.maps, maps, rtol=1e-3)
     for image, found in enumerate(pairs):
@@ -98,7 +98,7 @@ def test_patchcore_equals_the_paper(images, n_neighbors, coreset):
 
 
 def test_the_weight_of_patchcore_survives_large_distances(images):
-    detector = PatchCore("resnet18", coreset=0.2, **SMALL).fit(images[:10])
+    detector = PatchCore("resnet18", coreset_ratio=0.2, **SMALL).fit(images[:10])
     bank = detector.model_ * 1e4
     patches = bank[:3] + 5e4
     distances = torch.linalg.vector_norm(patches - bank[:3], dim=1)
@@ -109,7 +109,7 @@ def test_the_weight_of_patchcore_survives_large_distances(images):
 
 def test_the_coreset_of_patchcore_leaves_no_patch_far_away(images):
     """A greedy choice covers everything within twice the radius that any choice of as many needs."""
-    dense = PatchCore("resnet18", coreset=0.3, **SMALL).fit(images[:10])
+    dense = PatchCore("resnet18", coreset_ratio=0.3, **SMALL).fit(images[:10])
     patches = literal_patches(dense, images[:10]).reshape(-1, 384)
     radius = cdist(patches, dense.model_.double().numpy()).min(1).max()
     random = np.random.default_rng(0).choice(len(patches), len(dense.model_), replace=False)
@@ -132,7 +132,7 @@ def test_mahalanobis_ad_equals_the_paper(images, n):
 
 @pytest.mark.parametrize("components", ["pca", "npca"])
 def test_principal_components_of_mahalanobis_ad(images, components):
-    options: dict[str, Any] = {"covariance": "full(0.001)", "explained": 0.8, "components": components}
+    options: dict[str, Any] = {"covariance": "full(0.001)", "explained_variance": 0.8, "components": components}
     detector = MahalanobisAD("resnet18", layers=("layer2",), **options, **SMALL).fit(images[:10])
     (normal,), (unknown,) = feature_maps(detector, images[:10]), feature_maps(detector, images)
     vectors, others = normal.mean((2, 3)).numpy(), unknown.mean((2, 3)).numpy()
@@ -216,7 +216,7 @@ class TestEveryRelative:
 @pytest.mark.parametrize(
     ("detector", "message"),
     [
-        (PatchCore(coreset=0), "coreset is 0: expected a number above 0"),
+        (PatchCore(coreset_ratio=0), "coreset is 0: expected a number above 0"),
         (PatchCore(n_neighbors=0), "n_neighbors is 0"),
         (SPADE(n_neighbors=2.5), "n_neighbors is 2.5"),
         (MahalanobisAD(components="some"), "components is 'some': expected all or pca or npca"),

@@ -26,8 +26,8 @@ from padim_zoo.registry import backbones
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": None, "crop": None, "seed": 3}
 KINDS = [
-    (PaDiM, {"dims": 30}),
-    (PatchCore, {"coreset": 1.0, "n_neighbors": 1}),
+    (PaDiM, {"n_components": 30}),
+    (PatchCore, {"coreset_ratio": 1.0, "n_neighbors": 1}),
     (SPADE, {"n_neighbors": 3}),
     (MahalanobisAD, {}),
 ]
@@ -132,7 +132,7 @@ def literal_padim(
 
 
 @pytest.mark.parametrize(
-    ("estimator", "dims", "covariance"),
+    ("estimator", "n_components", "covariance"),
     [
         ("full", 30, lambda samples: np.cov(samples.T)),
         ("full", 4, lambda samples: np.cov(samples.T)),
@@ -141,10 +141,16 @@ def literal_padim(
     ],
 )
 @pytest.mark.parametrize("kind", ["common", "single"])
-def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, kind, estimator, dims, covariance):
+def test_padim_knows_nothing_of_what_is_outside(
+    images, common, single, folder, kind, estimator, n_components, covariance
+):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
     detector = PaDiM(
-        network(PaDiM), estimator, dims=dims, roi=common if kind == "common" else folder / "masks", **SMALL
+        network(PaDiM),
+        estimator,
+        n_components=n_components,
+        roi=common if kind == "common" else folder / "masks",
+        **SMALL,
     )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     prediction = detector.predict(images if kind == "common" else paths(folder))
@@ -159,7 +165,11 @@ def test_padim_knows_nothing_of_what_is_outside(images, common, single, folder, 
 def test_the_memory_of_patchcore_lacks_what_is_outside(images, common, single, folder, kind):
     masks = np.repeat(common[None], 12, 0) if kind == "common" else single
     detector = PatchCore(
-        network(PatchCore), coreset=1.0, n_neighbors=1, roi=common if kind == "common" else folder / "masks", **SMALL
+        network(PatchCore),
+        coreset_ratio=1.0,
+        n_neighbors=1,
+        roi=common if kind == "common" else folder / "masks",
+        **SMALL,
     )
     detector.fit(images[:N] if kind == "common" else paths(folder)[:N])
     second, third = (avg_pool2d(layer, 3, 1, 1) for layer in layers_of(detector, images)[1:3])
@@ -287,7 +297,7 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
 
 def test_a_flipped_view_has_a_flipped_region(images, common):
     """Of an augmented fit with one mask, positions have samples of one view, of the other, or of both."""
-    detector = PaDiM(network(PaDiM), dims=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
+    detector = PaDiM(network(PaDiM), n_components=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
     views, masks = [], []
     for image in images[:N]:
         for view in detector.views_of_fit().augmentation.views(image):
@@ -351,7 +361,7 @@ def test_an_ensemble_judges_what_its_members_do(images, common):
     prediction = ensemble.predict(images)
     np.testing.assert_array_equal(prediction.roi_masks, np.repeat(common[None], 12, 0))
     assert (prediction.maps[:, ~common] == 0).all()
-    other = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
+    other = PaDiM(network(PaDiM), n_components=30, **SMALL).fit(images[:N])
     other.calibrate()
     with pytest.raises(InputError, match="judge different pixels"):
         Ensemble([other, members[1]]).predict(images)
@@ -359,11 +369,11 @@ def test_an_ensemble_judges_what_its_members_do(images, common):
 
 def test_a_region_at_prediction_alone(images, common):
     """Nothing of the model changes; what is outside has no part in a score."""
-    detector = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:N])
+    detector = PaDiM(network(PaDiM), n_components=30, **SMALL).fit(images[:N])
     whole, part = detector.predict(images), detector.predict(images, roi=common)
     np.testing.assert_array_equal(part.roi_masks, np.repeat(common[None], 12, 0))
     assert (part.scores != whole.scores).any()
-    within = PaDiM(network(PaDiM), dims=30, roi=common, **SMALL).fit(images[:N])
+    within = PaDiM(network(PaDiM), n_components=30, roi=common, **SMALL).fit(images[:N])
     np.testing.assert_allclose(part.maps, within.predict(images).maps, rtol=1e-4, atol=1e-5)
 
 
@@ -387,7 +397,7 @@ def test_regions_within_others_are_equal_if_these_are(common):
 
 def test_masks_go_through_the_transform(images, common):
     """A mask is resized by nearest neighbor and cropped as its image."""
-    detector = PaDiM(network(PaDiM), dims=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
+    detector = PaDiM(network(PaDiM), n_components=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
     expected = detector.transform.mask(common)
     np.testing.assert_array_equal(detector.predict(images).roi_masks[0], expected)
 
@@ -395,8 +405,8 @@ def test_masks_go_through_the_transform(images, common):
 @pytest.mark.parametrize("estimator", ["full", "shrinkage", "oas", "spherical", "tied", "low-rank(5)"])
 def test_every_estimator_leaves_absent_samples_out(folder, estimator):
     """Positions at which all images count are those of a fit without masks."""
-    detector = PaDiM(network(PaDiM), estimator, dims=8, roi=folder / "masks", **SMALL).fit(paths(folder)[:N])
-    plain = PaDiM(network(PaDiM), estimator, dims=8, **SMALL).fit(paths(folder)[:N])
+    detector = PaDiM(network(PaDiM), estimator, n_components=8, roi=folder / "masks", **SMALL).fit(paths(folder)[:N])
+    plain = PaDiM(network(PaDiM), estimator, n_components=8, **SMALL).fit(paths(folder)[:N])
     masks = np.stack([np.asarray(Image.open(path)) > 0 for path in sorted((folder / "masks").iterdir())])
     everywhere = cells(masks[:N], (12, 16)).all(0).ravel()
     of_fit = np.flatnonzero(cells(masks[:N], (12, 16)).sum(0).ravel() >= 2)
@@ -471,7 +481,7 @@ class TestBadMasks:
             (tmp_path / "masks").mkdir(exist_ok=True)
             Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
             Image.fromarray(images[number]).save(tmp_path / f"{number}.png")
-        detector = PaDiM(network(PaDiM), dims=8, roi=tmp_path / "masks", **SMALL)
+        detector = PaDiM(network(PaDiM), n_components=8, roi=tmp_path / "masks", **SMALL)
         detector.fit([tmp_path / "0.png", tmp_path / "1.png"])
         with pytest.raises(InputError, match="no patch counts in 2 or more of the 2 images"):
             detector.predict([tmp_path / "0.png"])
@@ -479,6 +489,6 @@ class TestBadMasks:
     def test_an_image_of_which_nothing_was_seen(self, images, common):
         outside = np.zeros((48, 64), dtype=bool)
         outside[40:, 56:] = True
-        detector = PaDiM(network(PaDiM), dims=8, roi=common, **SMALL).fit(images[:N])
+        detector = PaDiM(network(PaDiM), n_components=8, roi=common, **SMALL).fit(images[:N])
         with pytest.raises(InputError, match="have in common is all black"):
             detector.predict(images, roi=outside)

@@ -29,15 +29,15 @@ FOLDS = StratifiedKFold(2, shuffle=True, random_state=0)
 
 
 def small(**parameters: object) -> PaDiM:
-    return PaDiM(**{"dims": 8, "resize": None, "crop": None, **parameters})
+    return PaDiM(**{"n_components": 8, "resize": None, "crop": None, **parameters})
 
 
 @pytest.mark.parametrize(
     "detector",
     [
         small(estimator=Shrinkage(0.3)),
-        PatchCore(coreset=0.5, layers=("stage1",)),
-        MahalanobisAD(explained=0.5),
+        PatchCore(coreset_ratio=0.5, layers=("stage1",)),
+        MahalanobisAD(explained_variance=0.5),
         Ensemble([small(), small(seed=1)], rule="max"),
     ],
     ids=lambda detector: type(detector).__name__,
@@ -59,16 +59,19 @@ def test_a_clone_of_a_fitted_detector_is_not_fitted() -> None:
 
 def test_parameters_of_an_estimator_nest() -> None:
     detector = small(estimator=Shrinkage(0.3)).fit(X[:8])
-    assert detector.get_params()["estimator__rho"] == 0.3
+    assert detector.get_params()["estimator__shrinkage_intensity"] == 0.3
     before = detector.predict(X).scores
-    detector.set_params(estimator__rho=0.9, sigma=2.0)
+    detector.set_params(estimator__shrinkage_intensity=0.9, sigma=2.0)
     expected = small(estimator=Shrinkage(0.9), sigma=2.0).fit(X[:8]).predict(X).scores
     np.testing.assert_array_equal(detector.predict(X).scores, expected)
     assert not np.allclose(before, expected)
     detector.set_params(estimator=LowRank(3), estimator__k=2)
-    assert repr(detector) == "PaDiM(estimator=LowRank(k=2, epsilon=0.01), dims=8, resize=None, crop=None, sigma=2.0)"
-    with pytest.raises(ValueError, match="PaDiM has no parameter 'estimator__rho'"):
-        detector.set_params(estimator__rho=0.1)
+    assert (
+        repr(detector)
+        == "PaDiM(estimator=LowRank(k=2, epsilon=0.01), n_components=8, resize=None, crop=None, sigma=2.0)"
+    )
+    with pytest.raises(ValueError, match="PaDiM has no parameter 'estimator__shrinkage_intensity'"):
+        detector.set_params(estimator__shrinkage_intensity=0.1)
     with pytest.raises(InputError, match="rank k is 0"):
         detector.set_params(estimator__k=0)
     assert detector.estimator.k == 2
@@ -78,7 +81,7 @@ def test_a_saved_detector_names_its_estimator_once(tmp_path) -> None:
     from padim_zoo import load
 
     small(estimator=Shrinkage(0.3)).fit(X[:8]).save(tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors").estimator == "shrinkage(rho=0.3, epsilon=0.01)"
+    assert load(tmp_path / "model.safetensors").estimator == "shrinkage(shrinkage_intensity=0.3, epsilon=0.01)"
 
 
 @pytest.mark.parametrize("images", [X, list(X), tuple(X)], ids=["array", "list", "tuple"])
@@ -153,7 +156,7 @@ def test_samples_know_their_labels_and_masks(gear: Category) -> None:
     from padim_zoo.metrics import evaluate
 
     samples = [*gear.train, *gear.test]
-    detector = PaDiM(dims=8, resize=64, crop=48).fit(samples)
+    detector = PaDiM(n_components=8, resize=64, crop=48).fit(samples)
     assert detector.n_images_ == 8
     prediction = detector.predict(samples)
     labels = np.array([sample.label for sample in samples])

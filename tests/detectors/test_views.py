@@ -20,9 +20,9 @@ from padim_zoo.registry import backbones
 SMALL: dict[str, Any] = {"weights": "none", "resize": 56, "crop": 48, "seed": 3}
 AUGMENT: dict[str, Any] = {"augment": "flip,rotate(10),brightness(0.1)", "passes": 3}
 KINDS = [
-    (PaDiM, {"dims": 30}),
-    (PaDiM, {"dims": 8, "estimator": "ledoit-wolf"}),
-    (PatchCore, {"coreset": 0.2}),
+    (PaDiM, {"n_components": 30}),
+    (PaDiM, {"n_components": 8, "estimator": "ledoit-wolf"}),
+    (PatchCore, {"coreset_ratio": 0.2}),
     (SPADE, {"n_neighbors": 3}),
     (MahalanobisAD, {}),
 ]
@@ -141,12 +141,12 @@ def test_a_student_learns_from_all_passes_and_is_held_out_whole_images(images, m
 
 def test_members_of_an_ensemble_have_views_of_their_own(images, tmp_path):
     members = [
-        PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL),
-        PatchCore(network(PatchCore), coreset=0.2, **AUGMENT, **SMALL),
+        PaDiM(network(PaDiM), n_components=30, tta="flip", **SMALL),
+        PatchCore(network(PatchCore), coreset_ratio=0.2, **AUGMENT, **SMALL),
     ]
     ensemble = Ensemble(members).fit(images[:8])
     ensemble.calibrate()
-    alone = PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL).fit(images[:8])
+    alone = PaDiM(network(PaDiM), n_components=30, tta="flip", **SMALL).fit(images[:8])
     np.testing.assert_allclose(members[0].predict(images).scores, alone.predict(images).scores, rtol=1e-5)
     ensemble.save(tmp_path / "ensemble.safetensors")
     loaded = load(tmp_path / "ensemble.safetensors")
@@ -156,11 +156,11 @@ def test_members_of_an_ensemble_have_views_of_their_own(images, tmp_path):
 
 
 def test_tta_can_be_changed_without_another_fit(images, tmp_path):
-    detector = PaDiM(network(PaDiM), dims=30, **SMALL).fit(images[:8])
+    detector = PaDiM(network(PaDiM), n_components=30, **SMALL).fit(images[:8])
     detector.calibrate()
     detector.set_params(tta="flip")
     assert detector.threshold_ is None
-    expected = PaDiM(network(PaDiM), dims=30, tta="flip", **SMALL).fit(images[:8]).predict(images)
+    expected = PaDiM(network(PaDiM), n_components=30, tta="flip", **SMALL).fit(images[:8]).predict(images)
     np.testing.assert_allclose(detector.predict(images).scores, expected.scores, rtol=1e-5)
     with pytest.raises(InputError, match="all views of tta"):
         detector.calibrate()

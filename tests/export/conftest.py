@@ -37,7 +37,7 @@ def files(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> list[
 @pytest.fixture(scope="session")
 def model(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved PaDiM with a threshold."""
-    detector = PaDiM(dims=12, **SMALL).fit(images[:12])
+    detector = PaDiM(n_components=12, **SMALL).fit(images[:12])
     detector.calibrate(false_alarm_rate=0.2)
     path = tmp_path_factory.mktemp("model") / "stripes.safetensors"
     detector.save(path)

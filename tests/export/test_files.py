@@ -94,7 +94,7 @@ def test_the_precision_of_a_file_is_told_where_it_matters(
 ) -> None:
     needs(form)
     fast_bfloat16(True)
-    detector = PaDiM(dims=12, **SMALL).fit(images[:12])
+    detector = PaDiM(n_components=12, **SMALL).fit(images[:12])
     detector.calibrate(false_alarm_rate=0.2)
     detector.save(tmp_path / "fast.safetensors")
     some = [f"--images={file}" for file in files[12:]]

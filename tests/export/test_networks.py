@@ -41,30 +41,30 @@ def compare(detector: Detector, images: np.ndarray, tolerance: float = 2e-5) -> 
 @pytest.mark.parametrize(
     ("options", "form"),
     [
-        ({"dims": 8}, NestedDistances),  # primal
-        ({"dims": 14}, NestedDistances),  # dual
-        ({"dims": 100}, DualDistances),
-        ({"dims": 100, "crop": 60}, DualDistances),  # grids that do not divide one another
-        ({"dims": 8, "estimator": "ledoit-wolf"}, FactorDistances),
-        ({"dims": 14, "estimator": "oas"}, FactorDistances),
-        ({"dims": 100, "estimator": "shrinkage(1.0)"}, DualDistances),
-        ({"dims": 100, "estimator": "full(epsilon=1e-05)"}, DualDistances),
-        ({"dims": 8, "estimator": "tied"}, FactorDistances),
-        ({"dims": 20, "reduce": "orthogonal"}, FactorDistances),
+        ({"n_components": 8}, NestedDistances),  # primal
+        ({"n_components": 14}, NestedDistances),  # dual
+        ({"n_components": 100}, DualDistances),
+        ({"n_components": 100, "crop": 60}, DualDistances),  # grids that do not divide one another
+        ({"n_components": 8, "estimator": "ledoit-wolf"}, FactorDistances),
+        ({"n_components": 14, "estimator": "oas"}, FactorDistances),
+        ({"n_components": 100, "estimator": "shrinkage(1.0)"}, DualDistances),
+        ({"n_components": 100, "estimator": "full(epsilon=1e-05)"}, DualDistances),
+        ({"n_components": 8, "estimator": "tied"}, FactorDistances),
+        ({"n_components": 20, "reduction": "orthogonal"}, FactorDistances),
     ],
 )
 def test_padim(images: np.ndarray, options: dict[str, Any], form: type) -> None:
-    detector = PaDiM(**{"reduce": "random", **SMALL, **options}).fit(images[:12])
+    detector = PaDiM(**{"reduction": "random", **SMALL, **options}).fit(images[:12])
     assert type(compare(detector, images).head.distances) is form
 
 
 @pytest.mark.parametrize("estimator", ["diagonal", "spherical", "low-rank(4)"])
 def test_padim_with_fewer_parameters(images: np.ndarray, estimator: str) -> None:
-    compare(PaDiM(dims=20, estimator=estimator, **SMALL).fit(images[:12]), images)
+    compare(PaDiM(n_components=20, estimator=estimator, **SMALL).fit(images[:12]), images)
 
 
 def test_decisions_are_the_thresholds(images: np.ndarray) -> None:
-    detector = PaDiM(dims=12, **SMALL).fit(images[:12])
+    detector = PaDiM(n_components=12, **SMALL).fit(images[:12])
     assert "anomalous" not in compare(detector, images)(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
     detector.calibrate(false_alarm_rate=0.2)
     compare(detector, images)
@@ -72,7 +72,7 @@ def test_decisions_are_the_thresholds(images: np.ndarray) -> None:
 
 
 def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
-    detector = PaDiM(dims=12, **SMALL).fit(images[:12])
+    detector = PaDiM(n_components=12, **SMALL).fit(images[:12])
     with torch.no_grad():
         found = exportable(detector, size=(80, 80))(torch.from_numpy(images))
     np.testing.assert_allclose(found["scores"].numpy(), detector.predict(images).scores, rtol=1e-5)
@@ -81,8 +81,8 @@ def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "detector",
     [
-        PatchCore(coreset=0.3, n_neighbors=4, **SMALL),
-        PatchCore(coreset=1.0, n_neighbors=1, **SMALL),
+        PatchCore(coreset_ratio=0.3, n_neighbors=4, **SMALL),
+        PatchCore(coreset_ratio=1.0, n_neighbors=1, **SMALL),
         MahalanobisAD(**SMALL),
         MahalanobisAD(components="npca", **SMALL),
         STFPM(epochs=2, **SMALL),
@@ -177,4 +177,4 @@ def test_positions_of_levels_follow_nearest_upsampling() -> None:
     coarse, fine = levels(mean)
     assert torch.equal(coarse.patches, nearest_positions((4, 3), (8, 6)))
     assert torch.equal(coarse.patches[coarse.first], torch.arange(12))
-    assert fine.dims.tolist() == [1, 0]
+    assert fine.n_components.tolist() == [1, 0]

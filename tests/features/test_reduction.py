@@ -11,21 +11,21 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.features.reduction import RandomChannels, draw_reduction
 
 
-def choose_channels(channels: list[int], dims: int, seed: int) -> tuple[np.ndarray, ...]:
-    reduction = draw_reduction("random", channels, dims, seed)
+def choose_channels(channels: list[int], n_components: int, seed: int) -> tuple[np.ndarray, ...]:
+    reduction = draw_reduction("random", channels, n_components, seed)
     assert isinstance(reduction, RandomChannels)
     return reduction.channels
 
 
 @given(channels=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 50), data=st.data())
 def test_channels_are_drawn_without_repetition_and_by_the_seed_alone(channels, seed, data):
-    dims = data.draw(st.integers(1, sum(channels)))
-    drawn = choose_channels(channels, dims, seed)
-    assert sum(map(len, drawn)) == dims
+    n_components = data.draw(st.integers(1, sum(channels)))
+    drawn = choose_channels(channels, n_components, seed)
+    assert sum(map(len, drawn)) == n_components
     for kept, available in zip(drawn, channels, strict=True):
         assert np.all(np.diff(kept) > 0)
         assert np.all((kept >= 0) & (kept < available))
-    for kept, again in zip(drawn, choose_channels(channels, dims, seed), strict=True):
+    for kept, again in zip(drawn, choose_channels(channels, n_components, seed), strict=True):
         np.testing.assert_array_equal(kept, again)
 
 
@@ -34,10 +34,10 @@ def test_another_seed_draws_other_channels():
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("dims", [0, -1, 449])
-def test_impossible_dims_name_the_range(dims):
+@pytest.mark.parametrize("n_components", [0, -1, 449])
+def test_impossible_dims_name_the_range(n_components):
     with pytest.raises(InputError, match=r"448 channels"):
-        choose_channels([64, 128, 256], dims, 0)
+        choose_channels([64, 128, 256], n_components, 0)
 
 
 def test_an_unknown_kind_names_the_known_ones():

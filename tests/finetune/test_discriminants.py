@@ -86,7 +86,7 @@ def test_a_backbone_with_them_gives_projected_maps(backbone, stripes, state):
 def test_backbones_of_every_source_take_them(stripes, name, tmp_path):
     raw = backbones.create(name, weights="default" if name == "scattering" else "none")
     state = fit_discriminants(raw, stripes[:6], RECIPE).state
-    detector = PaDiM(backbones.create(name, weights=state), dims=9, resize=None, crop=None)
+    detector = PaDiM(backbones.create(name, weights=state), n_components=9, resize=None, crop=None)
     detector.fit(stripes[:12].permute(0, 2, 3, 1).numpy()).save(tmp_path / "model.safetensors")
     assert detector.build_backbone().channels == (7, 7, 7)
     test = stripes[12:].permute(0, 2, 3, 1).numpy()

@@ -44,7 +44,7 @@ def images() -> np.ndarray:
 
 
 def embed(network: nn.Module, images: np.ndarray, channels: torch.Tensor) -> torch.Tensor:
-    """Embeddings (N, D, H, W): layers joined by nearest n_neighbors, channels chosen."""
+    """Embeddings (N, D, H, W): layers joined by nearest neighbors, channels chosen."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     maps = []

@@ -88,7 +88,7 @@ def test_f1_threshold_is_the_highest_of_equals() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("score", [0.0, 1.0, -1e30])
 def test_f1_threshold_separates_scores_that_are_neighbors_in_floating_point(dtype: type, score: float) -> None:
-    # Two pairs, because halfway between n_neighbors is rounded to the lower of one pair and the higher of the next.
+    # Two pairs, because halfway between neighbors is rounded to the lower of one pair and the higher of the next.
     lowest = dtype(score)
     middle = np.nextafter(lowest, dtype(np.inf))
     for lower, higher in ((lowest, middle), (middle, np.nextafter(middle, dtype(np.inf)))):

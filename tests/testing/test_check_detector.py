@@ -27,9 +27,9 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("spec", "options"),
     [
-        ("padim", {"backbone": "scattering", "dims": 20}),
+        ("padim", {"backbone": "scattering", "n_components": 20}),
         ("padim", {"estimator": "diagonal", "layers": ("stage1", "stage2")}),
-        ("patchcore(coreset=0.5)", {"layers": ("stage2",)}),
+        ("patchcore(coreset_ratio=0.5)", {"layers": ("stage2",)}),
         ("spade", {}),
         ("mahalanobis-ad", {}),
         (
@@ -43,7 +43,7 @@ def test_own_detectors_keep_the_contract(spec: str, options: dict[str, Any]) -> 
     check_detector(spec, **options)
 
 
-SMALL = {"backbone": "scattering", "dims": 6, "layers": ("scale2",)}
+SMALL = {"backbone": "scattering", "n_components": 6, "layers": ("scale2",)}
 """A detector that takes no time."""
 
 
@@ -129,16 +129,16 @@ class OneKey(Sound):
 class Eager(MahalanobisAD):
     name = "broken"
 
-    def __init__(self, backbone="scattering", *, layers=("scale2",), dims=6, resize=None, crop=None):
+    def __init__(self, backbone="scattering", *, layers=("scale2",), n_components=6, resize=None, crop=None):
         super().__init__(backbone, layers=list(layers), resize=resize, crop=crop)
-        self.dims = dims * 2
+        self.n_components = n_components * 2
 
 
 @pytest.mark.parametrize(
     ("broken", "check", "words"),
     [
         (OtherName, "registration", "its name is 'padim': expected the registered one, 'broken'"),
-        (Eager, "parameters", "dims=6 was given, and 12 is kept: expected it unchanged"),
+        (Eager, "parameters", "n_components=6 was given, and 12 is kept: expected it unchanged"),
         (Opposite, "anomalies", "expected a larger score to be more anomalous"),
         (Transposed, "predictions", r"maps have the shape \(6, 64, 48\): expected \(6, 48, 64\)"),
         (OfTheBatch, "batch invariance", "another score when it is scored alone"),

@@ -124,7 +124,7 @@ class AnomalibPadim(AnomalibBackboneDetector):
 
     Parameters
     ----------
-    dims : int, optional
+    n_components : int, optional
         Channels drawn from all layers together; anomalib knows resnet18's and wide_resnet50_2's by itself.
     backbone, weights, layers, options, seed, resize, crop, batch_size, device
         As of :class:`AnomalibBackboneDetector`.
@@ -134,7 +134,7 @@ class AnomalibPadim(AnomalibBackboneDetector):
         self,
         backbone: str | Backbone = "resnet18",
         *,
-        dims: int | None = None,
+        n_components: int | None = None,
         weights: str = "default",
         layers: tuple[str, ...] | list[str] | None = None,
         options: dict[str, Any] | None = None,
@@ -155,8 +155,8 @@ class AnomalibPadim(AnomalibBackboneDetector):
             batch_size=batch_size,
             device=device,
         )
-        self.dims = dims
+        self.n_components = n_components
 
     def arguments(self) -> dict[str, Any]:
         """With the number of dimensions."""
-        return {"n_features": self.dims, **super().arguments()}
+        return {"n_features": self.n_components, **super().arguments()}

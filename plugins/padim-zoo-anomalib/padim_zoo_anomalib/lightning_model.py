@@ -54,7 +54,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
         weights: str = "default",
         layers: list[str] | None = None,
         estimator: str | None = None,
-        dims: int | None = None,
+        n_components: int | None = None,
         resize: int | tuple[int, int] | None = 256,
         crop: int | tuple[int, int] | None = 224,
         seed: int = 0,
@@ -71,7 +71,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
             visualizer=visualizer,
         )
         chosen = {"backbone": backbone, "weights": weights, "layers": layers, "seed": seed}
-        asked = {"estimator": estimator, "dims": dims}
+        asked = {"estimator": estimator, "n_components": n_components}
         chosen |= {name: value for name, value in asked.items() if value is not None}
         self.model: ZooModel = ZooModel(detector, {**chosen, **(options or {})})
 

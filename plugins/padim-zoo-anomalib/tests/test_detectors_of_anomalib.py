@@ -36,7 +36,7 @@ def test_padim_scores_as_anomalib_does(good, test_files):
     from anomalib.data.utils import read_image
     from anomalib.models import Padim
 
-    detector = made("Padim", dims=30, seed=1).fit(good)
+    detector = made("Padim", n_components=30, seed=1).fit(good)
     found = detector.predict(test_files)
 
     torch.manual_seed(1)
@@ -56,7 +56,7 @@ def test_padim_scores_as_anomalib_does(good, test_files):
 
 def test_padim_of_anomalib_and_of_the_zoo_are_one_method(good, test_files):
     """All channels, so that neither draws: they differ in anomalib's 1e-5 and its edges alone."""
-    same = {"dims": 64, "layers": ("layer1",)}
+    same = {"n_components": 64, "layers": ("layer1",)}
     theirs = made("Padim", **same).fit(good).predict(test_files)
     ours = padim_zoo.PaDiM("resnet18", "full(0.01001)", pad_mode="reflect", precision="float32", **same, **SMALL)
     ours.fit(good)
@@ -66,7 +66,7 @@ def test_padim_of_anomalib_and_of_the_zoo_are_one_method(good, test_files):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("Padim", {"dims": 20}),
+        ("Padim", {"n_components": 20}),
         ("Patchcore", {}),
         ("Dfm", {}),
         ("Stfpm", {"max_epochs": 1}),
@@ -89,7 +89,7 @@ def test_fitted_twice_they_are_the_same_and_so_they_are_after_loading(name, opti
 
 
 def test_a_model_whose_state_is_not_in_tensors_is_not_saved(good, tmp_path, monkeypatch):
-    detector = made("Padim", dims=20).fit(good)
+    detector = made("Padim", n_components=20).fit(good)
     forward = detector.model_.model.forward
     offset = 1.0
 
@@ -104,7 +104,7 @@ def test_a_model_whose_state_is_not_in_tensors_is_not_saved(good, tmp_path, monk
 
 
 def test_a_threshold_from_folds(good, test_files, tmp_path):
-    detector = made("Padim", dims=20).fit(good)
+    detector = made("Padim", n_components=20).fit(good)
     calibration = detector.calibrate(folds=2)
     assert len(calibration.scores) == len(good)
     detector.save(tmp_path / "model.safetensors")

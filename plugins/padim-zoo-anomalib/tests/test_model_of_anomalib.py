@@ -78,11 +78,11 @@ def test_fit_and_predict_give_the_scores_of_the_detector_by_itself(name, images,
 
 
 def test_parameters_reach_the_detector(images, good, folder):
-    fitted = model(estimator="shrinkage(0.3)", dims=20, seed=3, options={"sigma": 2.0, "reduce": "random"})
+    fitted = model(estimator="shrinkage(0.3)", n_components=20, seed=3, options={"sigma": 2.0, "reduction": "random"})
     runner = engine(folder)
     runner.fit(fitted, datamodule=data(images))
     alone = padim_zoo.PaDiM(
-        "builtin", "shrinkage(0.3)", dims=20, seed=3, sigma=2.0, reduce="random", resize=RESIZE, crop=CROP
+        "builtin", "shrinkage(0.3)", n_components=20, seed=3, sigma=2.0, reduction="random", resize=RESIZE, crop=CROP
     )
     check(runner.predict(fitted, datamodule=data(images)), alone.fit(good))
 

@@ -127,7 +127,9 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch
 def test_a_detector_finds_what_is_wrong() -> None:
     from padim_zoo.testing.images import anomalous_images, normal_images
 
-    detector = PaDiM("tiny-dinov2-reg", weights="none", dims=20, resize=70, crop=None).fit(normal_images(10, 80, 80))
+    detector = PaDiM("tiny-dinov2-reg", weights="none", n_components=20, resize=70, crop=None).fit(
+        normal_images(10, 80, 80)
+    )
     good = detector.predict(normal_images(3, 80, 80, seed=5)).scores
     bad = detector.predict(anomalous_images(3, 80, 80)).scores
     assert bad.min() > 2 * good.max()

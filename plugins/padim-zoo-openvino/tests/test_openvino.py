@@ -58,7 +58,7 @@ def test_bfloat16_is_as_near_as_torchs() -> None:
 def test_int8_needs_normal_images_and_is_kept_in_the_model(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     name = f"openvino/builtin(calibration={str(photos)!r}, resize=64, crop=64)"
-    detector = padim_zoo.PaDiM(backbone=name, dims=8, resize=64, crop=64).fit(str(photos))
+    detector = padim_zoo.PaDiM(backbone=name, n_components=8, resize=64, crop=64).fit(str(photos))
     assert 1e-3 < difference(detector.build_backbone()) < 0.6  # random pixels are nothing that it was calibrated on
     detector.save(tmp_path / "model.safetensors", dtype="float32")
     expected = detector.predict(str(photos)).scores

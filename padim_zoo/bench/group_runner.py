@@ -27,7 +27,8 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
+from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
@@ -87,7 +88,7 @@ class RunResult:
 
     def set_threshold(self, normal_scores: np.ndarray) -> None:
         """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""
-        rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
+        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
         threshold = conformal_threshold(normal_scores, rate)
         called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
         self.threshold = {

@@ -15,9 +15,10 @@ from padim_zoo.bench.run import Size
 from padim_zoo.bench.settings import READERS
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
-from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
+from padim_zoo.data.augmentation import parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.config import PASSES
 from padim_zoo.export.runtimes import RUNTIMES
 from padim_zoo.features.reduction import REDUCTIONS
 
@@ -171,7 +172,7 @@ class Suite:
     @property
     def pass_count(self) -> int | None:
         """The number of passes, the default worked out; None without augmentation."""
-        return None if self.augment is None else self.passes or USUAL_PASSES
+        return None if self.augment is None else self.passes or PASSES
 
     @property
     def dataset_name(self) -> str:

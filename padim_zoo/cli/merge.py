@@ -26,7 +26,8 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
 
     A threshold is made where all models hold their samples, and none where one holds moments.
     """
-    from padim_zoo.detectors import PaDiM, load
+    from padim_zoo.detectors import load
+    from padim_zoo.detectors.padim import PaDiM
 
     if len(models) < 2:
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")

@@ -1,24 +1,20 @@
-"""Detectors: images to anomaly scores and maps."""
+"""Detectors: images to anomaly scores and maps. Importing this package imports no torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.detector import Detector as Detector
-from padim_zoo.detectors.detector import Prediction as Prediction
-from padim_zoo.detectors.ensemble import Ensemble as Ensemble
-from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
-from padim_zoo.detectors.padim import PaDiM as PaDiM
-from padim_zoo.detectors.patchcore import PatchCore as PatchCore
-from padim_zoo.detectors.spade import SPADE as SPADE
-from padim_zoo.detectors.stfpm import STFPM as STFPM
-from padim_zoo.detectors.storage import open_detector
+from padim_zoo.detectors.config import BackboneConfig
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.detector import Detector
 
 
-def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Detector:
+def load(
+    path: str | Path, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
+) -> Detector:
     """Load a detector that was saved with :meth:`Detector.save`.
 
     Files up to 256 MB are compared with the hashes in their headers. Larger ones are memory-mapped and compared by
@@ -37,6 +33,10 @@ def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Det
         If the file is not a model, or damaged, or its detector or backbone is not registered here (load its plugin
         first).
     """
+    from padim_zoo import registry
+    from padim_zoo.detectors.ensemble import Ensemble
+    from padim_zoo.detectors.storage import open_detector
+
     file = open_detector(path)
     kind = file.header["detector"]
     # An ensemble is made of fitted detectors, so none can be created by name.
@@ -63,4 +63,6 @@ def verify(path: str | Path) -> None:
     InputError
         If the file is not a model, or damaged.
     """
+    from padim_zoo.detectors.storage import open_detector
+
     open_detector(path).verify()

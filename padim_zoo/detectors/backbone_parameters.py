@@ -11,10 +11,11 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, warn_if_slow
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import USUAL_PASSES, Augmentation, ViewSet, parse_operations, views_for_scoring
+from padim_zoo.data.augmentation import Augmentation, ViewSet, parse_operations, views_for_scoring
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.view import View
+from padim_zoo.detectors.config import PASSES
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_sigma, check_whole_number
 from padim_zoo.statistics.accumulator import default_budget
@@ -169,7 +170,7 @@ class BackboneParameters(Detector):
             raise InputError(f"passes is {self.passes!r} without augment: say what to change, e.g. flip,rotate(10)")
         passes = 1
         if self.augment is not None:
-            passes = USUAL_PASSES if self.passes is None else self.passes
+            passes = PASSES if self.passes is None else self.passes
             check_whole_number("passes", passes, 2)
         operations = () if self.augment is None else parse_operations("augment", self.augment)
         return ViewSet(Augmentation(operations, passes, self.seed), self.views_of_score()[1:])

@@ -11,6 +11,7 @@ import numpy as np
 
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction
 
 Model = TypeVar("Model")
-
-USUAL_FALSE_ALARM_RATE = 0.01
-"""The rate aimed at when none is asked for."""
 
 SCORED_AT_ONCE = 64
 """Images of a fold whose maps are in memory together."""
@@ -118,7 +116,8 @@ def calibrate(
     n : int
         Normal images.
     false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of images allows.
+        In (0, 1). By default :data:`~padim_zoo.detectors.config.FALSE_ALARM_RATE`, or the least that the number of
+        images allows.
     folds : int
         At least 2; lowered to the number of images when there are fewer.
     seed : int
@@ -132,7 +131,7 @@ def calibrate(
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
     check_whole_number("folds", folds, 2)
-    rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
+    rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
     conformal_threshold(np.zeros(n), rate)  # refuses a rate that n cannot support before any work is done
     parts = split_folds(n, min(folds, n), seed)
     scores = np.empty(n, dtype=np.float32)

@@ -14,7 +14,8 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector, Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
@@ -256,7 +257,7 @@ class Ensemble(Detector):
         calibrations = self._calibrations()
         scores = self._combined(calibrations, [one.scores for one in calibrations])
         least = smallest_false_alarm_rate(len(scores))
-        rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
+        rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(scores, rate))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)

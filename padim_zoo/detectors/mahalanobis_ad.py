@@ -16,7 +16,8 @@ from padim_zoo.backbones.stages import stages
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share
 from padim_zoo.detectors.storage import DetectorFile
@@ -246,7 +247,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds)
         from scipy.stats import chi2
 
-        rate = USUAL_FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
+        rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
         if not 0 < rate < 1:
             raise InputError(f"the false-alarm rate is {rate!r}: expected a number between 0 and 1")
         quantiles = [chi2.isf(rate, gaussian.dimensions) for gaussian in self.model_]

@@ -17,7 +17,8 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
@@ -226,7 +227,7 @@ class STFPM(BackboneDetector[TrainedStudent]):
         self._require_other_views()
         prediction = self.score_views(self.model_, self._views_to_score(known.embeddings, self.model_.held_out.numpy()))
         least = smallest_false_alarm_rate(len(prediction))
-        rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
+        rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(prediction.scores, rate))
         assert prediction.maps is not None
         pixels = prediction.maps[:, ::4, ::4]

@@ -372,7 +372,10 @@ backbones: Registry[Backbone] = Registry(
     ],
 )
 estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
-detectors: Registry[Detector] = Registry("detector", ["padim_zoo.detectors"])
+detectors: Registry[Detector] = Registry(
+    "detector",
+    [f"padim_zoo.detectors.{module}" for module in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm")],
+)
 datasets: Registry[Dataset] = Registry("dataset", ["padim_zoo.data.datasets", "padim_zoo.data.synthetic"])
 
 REGISTRIES: dict[str, Registry[Any]] = {

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from padim_zoo.core.errors import InputError as InputError
     from padim_zoo.data.transform import Transform as Transform
-    from padim_zoo.detectors import load as load
     from padim_zoo.detectors.detector import Prediction as Prediction
     from padim_zoo.detectors.ensemble import Ensemble as Ensemble
+    from padim_zoo.detectors.loading import load as load
     from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
@@ -37,7 +37,7 @@ _HOME = {
     "Scorer": "padim_zoo.detectors.scorer",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
-    "load": "padim_zoo.detectors",
+    "load": "padim_zoo.detectors.loading",
     "load_plugin": "padim_zoo.registry",
 }
 

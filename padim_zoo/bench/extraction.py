@@ -18,6 +18,7 @@ from padim_zoo.cache.images import DecodeLedger
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.features.features import Features
 
@@ -47,7 +48,7 @@ def extract(
     detector: Detector,
     samples: Sequence[Sample],
     cache: FeatureCache | None = None,
-    batch_size: int = 32,
+    batch_size: int = BackboneConfig.batch_size,
     *,
     normal: bool = False,
 ) -> Extraction:

@@ -11,11 +11,11 @@ import numpy as np
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
+from padim_zoo.bench.build import create_backbone, create_detector
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
 from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
-from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore, computed_precision
@@ -246,11 +246,11 @@ class GroupRunner:
         outcome.timings = trial.costs(self.images)
         if isinstance(self.images[0], Path):
             outcome.notes.append("the time of an image includes its decoding and that of its mask")
-        if self.suite.runtimes:
-            times, notes = trial.runtime_costs(self.images, self.suite.runtimes)
+        if self.suite.time_exports:
+            times, notes = trial.runtime_costs(self.images, self.suite.time_exports)
             outcome.timings |= times
             outcome.notes += notes
-            outcome.runtimes = self.suite.runtimes
+            outcome.runtimes = self.suite.time_exports
         outcome.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}

@@ -16,7 +16,7 @@ import pandas as pd
 
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
-from padim_zoo.bench.settings import canonical_estimator
+from padim_zoo.bench.specs import canonical_estimator
 from padim_zoo.registry import parse_spec
 
 METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", "aupro": "aupro_30"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +84,7 @@ class SharedFolds:
 
 def _but_the_estimator(run: Run) -> RunConfig:
     """What runs must agree in to share a pass."""
-    return replace(run.config, estimator=None, plugins=())
+    return run.config.replace(estimator=None, plugins=())
 
 
 def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:

@@ -14,9 +14,13 @@ from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, figure_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, IN_RUNTIMES, SETTINGS, TRANSFORM, is_mean
+from padim_zoo.bench.leaderboard import COLUMNS, CONFIGURED, HASHES, IN_RUNTIMES, is_mean
 
-_TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
+_TELLING = (
+    *("dataset", "detector", "backbone", "estimator", "ensemble"),
+    *(name for name, kind in CONFIGURED.items() if kind == "integer"),
+    *(*CONFIGURED, "precision_asked", *HASHES),
+)
 """The columns that tell rows apart, the most telling first."""
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
@@ -220,7 +224,7 @@ class _Chart:
 def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
-    values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
+    values = {name: {row[name] for row in runs} for name in _TELLING if name not in ("category", *HASHES)}
     shared = {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
     if shared.pop("precision_asked", None) == "auto":
         found = shared.get("precision", "auto")

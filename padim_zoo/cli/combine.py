@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import comma_separated, plugin_option
+from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
 @click.option("--rule", type=click.Choice(["mean", "max", "rank"]), default="mean", show_default=True)
@@ -19,8 +20,7 @@ from padim_zoo.core.errors import InputError
     callback=comma_separated,
     help="uniform, learned (from out-of-fold normal scores), or a number per model.  [default: uniform]",
 )
-@click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
-@plugin_option
+@setting_options("combine")
 def combine(
     models: tuple[Path, ...], output: Path, rule: str, weights: tuple[str, ...] | None, fpr: float | None
 ) -> None:

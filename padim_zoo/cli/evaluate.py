@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import (
-    DatasetChoice,
-    PictureChoice,
-    cache_option,
-    dataset_options,
-    picture_options,
-    plugin_option,
-    region_given,
-    roi_option,
-)
+from padim_zoo.cli.options import PictureChoice, load_category, picture_options, region_given
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -32,21 +24,15 @@ if TYPE_CHECKING:
 FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@dataset_options
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
 @picture_options
-@roi_option
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@cache_option
-@plugin_option
+@setting_options("evaluate")
 def evaluate(
     model: Path,
-    source: DatasetChoice,
     aupro_limit: float,
     as_json: bool,
     output: Path | None,
@@ -55,6 +41,8 @@ def evaluate(
     batch_size: int,
     device: str,
     cache: bool,
+    dataset: str,
+    **source: Any,
 ) -> None:
     """Judge a saved detector on the test images of a data set.
 
@@ -70,17 +58,17 @@ def evaluate(
 
     if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    chosen = source.load()
-    if not chosen.test:
+    category = load_category({"dataset": dataset, **source})
+    if not category.test:
         raise InputError(
-            f"{chosen.name} of {source.dataset} has no test images, so there is nothing to judge: add test/good and "
+            f"{category.name} of {dataset} has no test images, so there is nothing to judge: add test/good and "
             "test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
     if cache:
         detector.cache = Caches.usual()
     folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
-    samples = chosen.test
+    samples = category.test
     prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
@@ -100,13 +88,13 @@ def evaluate(
     caveat = None if detector.calibration_ is None else detector.calibration_.caveat
     notes = [*figures.notes, *([] if caveat is None else [caveat])]
 
-    title = f"{source.dataset}, {chosen.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
         show_json(
             {
                 "model": str(model),
-                "dataset": source.dataset,
-                "category": chosen.name,
+                "dataset": dataset,
+                "category": category.name,
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),
                 "aupro_limit": aupro_limit,

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import pixels, plugin_option
+from padim_zoo.cli.options import pixels
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: MODEL with another suffix]")
@@ -19,17 +20,12 @@ from padim_zoo.core.errors import InputError
     "--images", multiple=True, metavar="PATH", help="Images to try the file on; repeatable.  [default: drawn ones]"
 )
 @click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the backbone.  [default: the model's; ONNX: float32]",
-)
-@click.option(
     "--input-size",
     callback=pixels,
     metavar="N|HxW",
     help="Take images of this size and resize and crop them in the network.  [default: images after that]",
 )
-@plugin_option
+@setting_options("export")
 def export(
     model: Path,
     form: str,

@@ -26,17 +26,17 @@ from padim_zoo.cli.main import main
 
 NAMES = {
     # parameters of detectors and estimators, in Python and in specs like shrinkage(rho=0.2)
-    "dims": "dims",
-    "reduce": "reduce",
-    "coreset": "coreset",
-    "neighbours": "neighbours",
-    "rho": "rho",
-    "blur_edges": "blur_edges",
+    "dims": "n_components",
+    "reduce": "reduction",
+    "coreset": "coreset_ratio",
+    "neighbours": "n_neighbors",
+    "rho": "shrinkage_intensity",
+    "blur_edges": "pad_mode",
     "epochs": "epochs",
     "train_batch": "train_batch",
     # options of commands
-    "--dims": "--dims",
-    "--reduce": "--reduce",
+    "--dims": "--n-components",
+    "--reduce": "--reduction",
     "--model-dtype": "--model-dtype",
     "--fpr": "--fpr",
     "--resumable": "--resumable",

@@ -386,7 +386,7 @@ RUNS |= {
         world, "--backbone", "resnet18", "--weights", "none", "--estimator", "ledoit-wolf", "--reduce", "random"
     ),
     "fit patchcore": lambda world: of_fit(world, "--detector", spec("patchcore", coreset=0.2, neighbours=3)),
-    "fit patchcore default": lambda world: of_fit(world, "--detector", "patchcore", category="leather"),
+    "fit patchcore default": lambda world: of_fit(world, "--detector", "patchcore"),
     "fit patchcore resnet18": lambda world: of_fit(
         world, "--detector", spec("patchcore", coreset=0.05), "--backbone", "resnet18", "--weights", "none"
     ),

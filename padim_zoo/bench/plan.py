@@ -22,18 +22,13 @@ from padim_zoo.bench.build import (
 )
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.settings import settings_of
-from padim_zoo.bench.specs import (
-    canonical_estimator,
-    canonical_spec,
-    check_settings_apply,
-)
+from padim_zoo.bench.settings import SETTINGS, settings_of
+from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
-from padim_zoo.detectors.config import PaDiMConfig
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,11 @@ def make_plan(suite: Suite) -> Plan:
         check_detector(suite, detector)
     estimators = list(dict.fromkeys(map(canonical_estimator, registry.estimators.resolve(suite.estimators))))
     parsed = [_members(text) for text in suite.ensemble]
-    named = suite.backbones or [backbone for members in parsed for backbone, _ in members] or [PaDiMConfig.backbone]
+    named = (
+        suite.backbones
+        or [backbone for members in parsed for backbone, _ in members]
+        or [SETTINGS["backbones"].value_in("fit")]
+    )
     grid = product(registry.backbones.resolve(named), estimators)
     ensembles = dict.fromkeys(
         tuple((backbone, own or estimator) for backbone, own in members)

@@ -32,7 +32,7 @@ _ROWS = (
             defaults=dict.fromkeys(("fit", "evaluate", "finetune"), "folder"), commands=(*_DATA, "finetune"),
             recorded=True, column="text"),
     Setting("data_root", path, "Folder of the data set.", "Data", commands=(*_DATA, "finetune"), metavar="DIR"),
-    Setting("categories", text, "Of the data set; of several, wildcards are allowed.", "Data", Unset("all"),
+    Setting("categories", text, "Name in the data set; a list may hold wildcards.", "Data", Unset("all"),
             defaults=dict.fromkeys(("fit", "evaluate"), Unset("the only one")),
             commands=(*_DATA, "finetune", "plot"), lists_in=("bench", "finetune", "plot"), form="list", one="category",
             recorded=True, column="text"),

@@ -70,7 +70,7 @@ class Suite(Record):
         for name in settings:
             if name not in rows:
                 close = difflib.get_close_matches(name, rows, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(rows)}"
+                hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(rows)}"
                 raise InputError(f"unknown setting {name!r}: {hint}")
         super().__init__({name: row.parse(settings.get(name, row.value_in("bench"))) for name, row in rows.items()})
         least = max(2, self.fold_count)

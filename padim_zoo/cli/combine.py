@@ -56,10 +56,10 @@ def combine(
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def _weights(given: tuple[str, ...] | None) -> str | list[float]:
-    if given is None:
+def _weights(texts: tuple[str, ...] | None) -> str | list[float]:
+    if texts is None:
         return "uniform"
     try:
-        return [float(weight) for weight in given]
+        return [float(weight) for weight in texts]
     except ValueError:
-        return ",".join(given)
+        return ",".join(texts)

@@ -51,15 +51,15 @@ def export(
     if target.is_dir():
         raise InputError(f"{target} is a folder: expected a file name ending in {SUFFIXES[form]}")
     detector = load(model, device="cpu")
-    given = image_files(images) if images else None
-    done = write(detector, target, form, precision=precision, input_size=size, images=given)
-    found = done.difference
-    maps = "" if found.maps is None else f", maps by {found.maps:.1e}"
-    drawn = "" if images else "drawn "
+    paths = image_files(images) if images else None
+    done = write(detector, target, form, precision=precision, input_size=size, images=paths)
+    difference = done.difference
+    maps = "" if difference.maps is None else f", maps by {difference.maps:.1e}"
+    tried = f"{difference.images} {'' if images else 'drawn '}images"
     click.echo(f"{' and '.join(str(file) for file in done.files)}: {done.size / 1e6:.1f} MB")
     click.echo(
-        f"against {model} on {found.images} {drawn}images: scores differ by at most {found.scores:.1e}{maps}, "
-        f"relative; {found.decisions} decisions differ"
+        f"against {model} on {tried}: scores differ by at most {difference.scores:.1e}{maps}, "
+        f"relative; {difference.decisions} decisions differ"
     )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)

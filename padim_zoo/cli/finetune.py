@@ -75,8 +75,8 @@ def finetune(
 
     asked = asked_settings(ctx)
     if bool(images) == any(name in asked for name in ("dataset", "data_root", "categories")):
-        found = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{found} to learn from: expected IMAGES of normal things, or --data-root DIR")
+        sources = "both images and a data set" if images else "neither images nor a data set"
+        raise InputError(f"{sources} to learn from: expected IMAGES of normal things, or --data-root DIR")
     _refuse_files(output, overwrite, settings.get("checkpoint"))
     where = resolve_device(device)
     kind = resolve_precision(precision, where)

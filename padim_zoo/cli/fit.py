@@ -54,8 +54,8 @@ def fit(
 
     asked = asked_settings(ctx)
     if bool(images) == any(name in asked for name in DATASET):
-        found = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{found} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
+        sources = "both images and a data set" if images else "neither images nor a data set"
+        raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")
     paths = normal_image_files(images) if images else [sample.path for sample in load_category(settings).train]

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
+from padim_zoo.backbones.device import resolve_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
@@ -159,8 +161,9 @@ def chosen_precision(detector: Detector, form: str, precision: str | None) -> st
     Raises
     ------
     InputError
-        If the format knows no such precision.
+        If there is no such precision, or the format does not know it.
     """
+    precision = None if precision is None else resolve_precision(precision, torch.device("cpu"))
     if form == "onnx":
         if precision not in (None, "float32"):
             raise InputError(f"ONNX Runtime computes in float32 on a CPU, not in {precision}: choose openvino or torch")

@@ -104,15 +104,17 @@ class Setting:
         empty = () if self.form_in(command) in ("list", "repeated", "by backbone") else None
         return empty if isinstance(default, Unset) else default
 
-    def parse(self, value: Any, command: str = "bench") -> Any:
+    def parse(self, value: Any, command: str = "bench", called: str | None = None) -> Any:
         """The value that a command or a suite works with; None stands for the default.
+
+        Messages say ``called`` where that is not the name.
 
         Raises
         ------
         InputError
             Naming the setting, what was found and what was expected.
         """
-        name, form = self.name_in(command), self.form_in(command)
+        name, form = called or self.name_in(command), self.form_in(command)
         if value is None and not (self.none and form == "value"):
             return self.value_in(command)
         if form == "list":

@@ -74,10 +74,10 @@ def _option(setting: Setting, command: str) -> Callable[[Function], Function]:
         metavar = f"[BACKBONE=]{metavar}"
 
     def read(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        return setting.value_in(command) if value is None else setting.parse(value, command)
+        return setting.value_in(command) if value is None else setting.parse(value, command, flag)
 
     def load(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        _load_plugins(setting.parse(value, command))
+        _load_plugins(setting.parse(value, command, flag))
 
     if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
         attributes |= {"is_eager": True, "expose_value": False}

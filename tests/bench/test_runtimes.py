@@ -69,4 +69,4 @@ def test_what_cannot_be_exported_is_a_note(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_unknown_runtime_is_refused(images: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["bench", "--data-root", str(images), "--time-exports", "tensorrt"])
     assert result.exit_code == 2
-    assert "time_exports is 'tensorrt': expected onnx, openvino or torch" in result.output
+    assert "--time-exports is 'tensorrt': expected onnx, openvino or torch" in result.output

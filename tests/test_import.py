@@ -43,3 +43,11 @@ def test_every_public_name_is_there() -> None:
         assert getattr(padim_zoo, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'PaDiN'"):
         _ = padim_zoo.PaDiN
+
+
+@pytest.mark.parametrize("command", ["bench", "fit", "predict", "finetune", "export"])
+def test_help_of_commands_is_light(command: str) -> None:
+    code = f"from padim_zoo.cli.main import main; main([{command!r}, '--help'], standalone_mode=False)"
+    modules, output = loaded_by(code)
+    assert not modules & HEAVY
+    assert "[default: " in output

@@ -8,7 +8,7 @@ const loaded = new Map();
 // Scores beyond which an image is called anomalous: what the run knows.
 function thresholds(row) {
   const folds = data.runs[row.id].folds, average = key => { const values = folds.map(fold => fold[key]).filter(has); return values.length ? mean(values) : null; };
-  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1, with labels", average("image_f1_threshold")], ["pixel_f1", "highest F1 of pixels", average("pixel_f1_threshold")]].slice(0, 2);
+  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1, with labels", average("image_f1_threshold")]];
 }
 function pixelThreshold(row) {
   const values = data.runs[row.id].folds.map(fold => fold.pixel_f1_threshold).filter(has);
@@ -130,10 +130,10 @@ function loadedMask(mask) {
   return canvas;
 }
 function drawFacts(row) {
-  const facts = [...data.figures, "threshold", "promised_false_alarms", "false_alarms", "detections", ...data.timings, "n_train", "n_test"].filter(key => has(row[key]));
+  const facts = [...Object.keys(METRICS), "threshold", "promised_false_alarms", "false_alarms", "detections", ...data.timings, "n_train", "n_test"].filter(key => has(row[key]));
   $("facts").replaceChildren(...facts.map(key => {
     const part = element("div"), share = ["promised_false_alarms", "false_alarms", "detections"].includes(key);
-    part.append(element("dt", title(key)), element("dd", share ? `${(100 * row[key]).toFixed(1)} %` : key.startsWith("n_") ? row[key] : number(row[key], isFigure(key))));
+    part.append(element("dt", title(key)), element("dd", share ? `${(100 * row[key]).toFixed(1)} %` : key.startsWith("n_") ? row[key] : number(row[key], isMetric(key))));
     return part;
   }));
   if (row.notes) {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.table import show_table
+from padim_zoo.cli.table import show_table, write_content
 from padim_zoo.core.errors import InputError
 
 
@@ -35,13 +35,7 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
         raise InputError("--output writes csv, json or md: name one with --format")
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
     if form != "table":
-        content = FORMATS[form](comparison)
-        if output is None:
-            click.echo(content, nl=False)
-        else:
-            from padim_zoo.core.atomic_write import write_bytes_whole
-
-            write_bytes_whole(output, content)
+        write_content(FORMATS[form](comparison), output)
         return
     for name, (a, b) in comparison.attrs["differing"].items():
         click.echo(f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}")

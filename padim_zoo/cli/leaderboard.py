@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from padim_zoo.cli.table import print_table
-from padim_zoo.core.atomic_write import write_bytes_whole
+from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def leaderboard(
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
         comparison = compare_runs(store, contents.documents, *compare)
         if form == "table":
-            _write(describe_comparison(comparison).encode(), output)
+            write_content(describe_comparison(comparison).encode(), output)
         else:
             _export(WRITERS[form](comparison), form, output)
         return
@@ -140,11 +139,4 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
 def _export(content: bytes, form: str, output: Path | None) -> None:
     if output is None and form == "parquet" and sys.stdout.isatty():
         raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
-    _write(content, output)
-
-
-def _write(content: bytes, output: Path | None) -> None:
-    if output is not None:
-        write_bytes_whole(output, content)
-    else:
-        click.echo(content, nl=False)
+    write_content(content, output)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.atomic_write import write_bytes_whole, write_text_whole
 from padim_zoo.core.jsonable import to_jsonable
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ def print_table(table: RenderableType, output: Path | None = None) -> None:
     console.print(table)
     if output is not None:
         write_text_whole(output, text.getvalue())
+
+
+def write_content(content: bytes, output: Path | None) -> None:
+    """Write what an export gave to a file, whole or not at all, or to standard output."""
+    if output is None:
+        click.echo(content, nl=False)
+    else:
+        write_bytes_whole(output, content)
 
 
 def show_json(value: Any) -> None:

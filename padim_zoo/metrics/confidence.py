@@ -59,7 +59,7 @@ def bootstrap_interval(
     detectors = _split(labels, scores)
     if detectors[0].lacks_a_kind:
         return math.nan, math.nan
-    return _percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
+    return percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def paired_difference(
     if a[0].lacks_a_kind:
         return PairedDifference(math.nan, math.nan, math.nan, math.nan)
     aurocs = _bootstrap_aurocs([*a, *b], replicates, seed)
-    low, high = _percentile_interval(aurocs[len(a) :].mean(axis=0) - aurocs[: len(a)].mean(axis=0), confidence)
+    low, high = percentile_interval(aurocs[len(a) :].mean(axis=0) - aurocs[: len(a)].mean(axis=0), confidence)
     difference, p_value = _delong_test(a, b)
     return PairedDifference(difference, low, high, p_value)
 
@@ -186,7 +186,8 @@ def _weighted_auroc(groups: _Groups, normal_counts: np.ndarray, anomalous_counts
     return doubled / (2 * len(groups.normal) * len(groups.anomalous))
 
 
-def _percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
+def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The interval that holds the middle of replicates (R,)."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, (tail, 1 - tail))
     return float(low), float(high)

@@ -74,44 +74,22 @@ class Metric:
         return 1 if self.better == "high" else -1
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "image_auroc",
-            "image AUROC",
-            "image",
-            lambda test_set: auroc(test_set.images),
-            main=True,
-            curve="roc",
-            published="image_auroc",
-            interval=bootstrap_interval,
-            paired=paired_difference,
-        ),
-        Metric("image_ap", "image AP", "image", lambda test_set: average_precision(test_set.images), curve="pr"),
-        Metric("image_f1", "image F1-max", "image", lambda test_set: test_set.best_f1_of_images[0]),
-        Metric(
-            "pixel_auroc",
-            "pixel AUROC",
-            "pixel",
-            lambda test_set: auroc(test_set.pixels),
-            main=True,
-            curve="pixel_roc",
-            published="pixel_auroc",
-        ),
-        Metric("pixel_ap", "pixel AP", "pixel", lambda test_set: average_precision(test_set.pixels), curve="pixel_pr"),
-        Metric("pixel_f1", "pixel F1-max", "pixel", lambda test_set: test_set.best_f1_of_pixels[0]),
-        Metric(
-            "aupro",
-            "AUPRO",
-            "region",
-            lambda test_set: aupro(test_set.pixels, test_set.region_ids, limit=test_set.aupro_limit),
-            main=True,
-            curve="pro",
-            published="aupro_30",
-        ),
-    )
-}
+# fmt: off
+_ROWS = (
+    Metric("image_auroc", "image AUROC", "image", lambda t: auroc(t.images), main=True, curve="roc",
+           published="image_auroc", interval=bootstrap_interval, paired=paired_difference),
+    Metric("image_ap", "image AP", "image", lambda t: average_precision(t.images), curve="pr"),
+    Metric("image_f1", "image F1-max", "image", lambda t: t.best_f1_of_images[0]),
+    Metric("pixel_auroc", "pixel AUROC", "pixel", lambda t: auroc(t.pixels), main=True, curve="pixel_roc",
+           published="pixel_auroc"),
+    Metric("pixel_ap", "pixel AP", "pixel", lambda t: average_precision(t.pixels), curve="pixel_pr"),
+    Metric("pixel_f1", "pixel F1-max", "pixel", lambda t: t.best_f1_of_pixels[0]),
+    Metric("aupro", "AUPRO", "region", lambda t: aupro(t.pixels, t.region_ids, limit=t.aupro_limit), main=True,
+           curve="pro", published="aupro_30"),
+)
+# fmt: on
+
+METRICS = {metric.name: metric for metric in _ROWS}
 """All metrics by their names. The first one is what is shown where there is room for one."""
 
 DEFAULT_METRIC = next(iter(METRICS))

@@ -19,7 +19,7 @@ _MOST_NAMED = 16
 """Categories that a legend names; of more, all lines are gray and the legend tells their range."""
 
 _MOST_LARGE = 9
-"""Configurations whose axes have room for a legend; of more, one legend serves all axes, and these are small."""
+"""Configurations whose plots have room for a legend; of more, one legend serves all plots, and these are small."""
 
 _LINE = 0.14
 """Height of a line of text with its space, in inches."""

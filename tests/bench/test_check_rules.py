@@ -20,8 +20,8 @@ from padim_zoo.bench.check.microbenchmark import Microbenchmarks, Timing, fastes
 from padim_zoo.bench.check.noise import (
     bootstrap_differences,
     image_metrics,
-    percentile_interval,
     repetition_interval,
+    resampling_interval,
 )
 from padim_zoo.bench.check.row import Row, TestScores
 from padim_zoo.bench.run import RunConfig
@@ -151,7 +151,7 @@ def test_other_test_images_are_compared_unpaired():
 def test_bootstrap_agrees_with_the_paired_difference_of_metrics():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 40)) + LABELS
-    interval = percentile_interval(
+    interval = resampling_interval(
         bootstrap_differences(*(TestScores.of(LABELS, s[None]) for s in (a, b)), 0)["image_auroc"]
     )
     expected = paired_difference(LABELS, b, a)
@@ -176,7 +176,7 @@ def test_repetitions_by_students_t():
 
 def test_no_interval_without_anomalous_images():
     scores = TestScores.of(np.zeros(9, dtype=np.uint8), np.arange(9.0)[None])
-    assert percentile_interval(bootstrap_differences(scores, scores, 0)["image_auroc"]) is None
+    assert resampling_interval(bootstrap_differences(scores, scores, 0)["image_auroc"]) is None
 
 
 # -- costs ------------------------------------------------------------------------------------------------------------

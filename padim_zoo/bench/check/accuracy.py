@@ -10,7 +10,7 @@ import numpy as np
 
 from padim_zoo.bench.check.finding import Findings, Regression
 from padim_zoo.bench.check.matching import Pair
-from padim_zoo.bench.check.noise import Interval, bootstrap_differences, percentile_interval, repetition_interval
+from padim_zoo.bench.check.noise import Interval, bootstrap_differences, repetition_interval, resampling_interval
 from padim_zoo.metrics import METRICS, Metric
 
 
@@ -100,7 +100,7 @@ def _interval(metric: Metric, rows: Sequence[PairedMetrics]) -> Interval | None:
     """The interval of the difference, now less before."""
     name = metric.name
     if metric.level == "image":
-        return percentile_interval(np.mean([row.replicates[name] for row in rows], axis=0))
+        return resampling_interval(np.mean([row.replicates[name] for row in rows], axis=0))
     if len(rows) == 1:
         return repetition_interval(rows[0].fold_differences(name))
     return repetition_interval([row.now(name) - row.before(name) for row in rows])

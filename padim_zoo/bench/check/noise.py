@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from padim_zoo.bench.check.row import TestScores
+from padim_zoo.metrics.confidence import percentile_interval
 from padim_zoo.metrics.metric import METRICS
 from padim_zoo.metrics.ranked_test_set import RankedTestSet
 from padim_zoo.metrics.ranking import rank
@@ -58,13 +59,9 @@ def bootstrap_differences(now: TestScores, before: TestScores, seed: int) -> dic
     return dict(zip(names, differences.T, strict=True))
 
 
-def percentile_interval(replicates: np.ndarray) -> Interval | None:
+def resampling_interval(replicates: np.ndarray) -> Interval | None:
     """Interval that holds the middle 95 % of replicates; None if they are undefined."""
-    if np.isnan(replicates).any():
-        return None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(replicates, (tail, 1 - tail))
-    return float(low), float(high)
+    return None if np.isnan(replicates).any() else percentile_interval(replicates, CONFIDENCE)
 
 
 def repetition_interval(differences: Sequence[float]) -> Interval | None:

@@ -71,7 +71,7 @@ function passes(row) {
 }
 const inCategory = row => state.category === "" || (state.category === MEANS ? row.mean : !row.mean && row.category === state.category);
 const shown = () => data.rows.filter(row => passes(row) && inCategory(row));
-// Runs of what is chosen; a choice of means stands for all their runs.
+// Runs that the controls select; where they select means, all runs of these.
 const shownRuns = () => done.filter(row => passes(row) && (state.category === MEANS || inCategory(row)));
 // One row for each configuration: the runs of a category, or means where there are several categories.
 function configurations() {

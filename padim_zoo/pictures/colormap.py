@@ -60,7 +60,6 @@ def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     return np.asarray(np.round(encoded * 255.0), dtype=np.uint8)
 
 
-@lru_cache(maxsize=8)
 def scale_of_maps(
     threshold: float | None, normal: tuple[float | None, float | None], score_is_map_maximum: bool
 ) -> tuple[Scale, float]:
@@ -100,6 +99,7 @@ def scale_of_maps(
     return (low, low + 1.5 * (limit - low)), limit
 
 
+@lru_cache(maxsize=8)
 def color_table(name: str = OWN) -> Picture:
     """The 256 colors of a heat map, uint8 (256, 3).
 

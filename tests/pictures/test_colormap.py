@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import color_table, from_oklab, heat_map, to_oklab
+from padim_zoo.pictures.colormap import color_table, from_oklab, heat_map, scale_of_maps, to_oklab
 
 
 def test_oklab_of_known_colors() -> None:
@@ -71,3 +71,13 @@ def test_color_maps_of_matplotlib() -> None:
 def test_a_color_table_cannot_be_spoilt() -> None:
     with pytest.raises(ValueError, match="read-only"):
         color_table()[0] = 0
+
+
+def test_a_color_table_is_built_once() -> None:
+    assert color_table() is color_table()
+
+
+def test_a_scale_is_taken_of_any_pair_and_remembers_none() -> None:
+    scale, map_threshold = scale_of_maps(2.0, [1.0, 3.0], score_is_map_maximum=True)  # a list, as JSON gives it
+    assert (scale, map_threshold) == ((1.0, 2.5), 2.0)
+    assert not hasattr(scale_of_maps, "cache_info")

@@ -29,7 +29,7 @@ def picky_backbone(message: str) -> Backbone:
 
 def test_an_error_that_only_names_memory_is_blamed_on_the_size() -> None:
     backbone = picky_backbone("unsupported memory format")
-    with pytest.raises(InputError, match="picky cannot take images of 50×50 pixels .unsupported memory format"):
+    with pytest.raises(InputError, match=r"picky cannot take images of 50×50 pixels .unsupported memory format"):
         backbone(torch.rand(1, 3, 50, 50))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
@@ -31,6 +31,7 @@ def test_colors_grow_lighter_by_equal_steps() -> None:
     assert np.abs(steps - steps.mean()).max() < 0.003  # 8-bit rounding
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(-5, 5), st.floats(0.1, 10))
 def test_heat_map_looks_every_pixel_up(height: int, width: int, low: float, span: float) -> None:
     anomaly_map = np.random.default_rng(0).normal(0, 10, (height, width)).astype(np.float32)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 @click.option("--backbone", default="builtin", show_default=True, help="padim-zoo list backbones.")
 @click.option("--weights", default="default", show_default=True, metavar="default|none|PATH", help="To start from.")
 @click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
-@click.option("--method", default="discriminants", show_default=True, help="discriminants, or patches or 3-way.")
+@click.option("--method", default="discriminants", show_default=True, help="discriminants or 3-way.")
 @click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
 @click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
-@click.option("--epochs", type=int, help="patches, 3-way: at most.  [default: 10]")
-@click.option("--learning-rate", type=float, help="patches, 3-way: at the start of a cosine.  [default: 1e-5]")
-@click.option("--batch-size", type=int, help="patches, 3-way: normal images of a step.  [default: 8]")
-@click.option("--patience", type=int, help="patches, 3-way: epochs without a gain before the end.  [default: 5]")
-@click.option("--freeze", callback=comma_separated, help="patches, 3-way: parts to leave as they are: conv1,layer1.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="patches, 3-way: file to resume from.")
+@click.option("--epochs", type=int, help="3-way: at most.  [default: 10]")
+@click.option("--learning-rate", type=float, help="3-way: at the start of a cosine.  [default: 1e-5]")
+@click.option("--batch-size", type=int, help="3-way: normal images of a step.  [default: 8]")
+@click.option("--patience", type=int, help="3-way: epochs without a gain before the end.  [default: 5]")
+@click.option("--freeze", callback=comma_separated, help="3-way: parts to leave as they are: conv1,layer1.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
 @click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
 @click.option("--seed", type=int, help="Of everything that is drawn.  [default: 0]")
 @click.option("--resize", callback=pixels, default="256", show_default=True, help="N, HEIGHTxWIDTH or none.")
@@ -65,10 +65,11 @@ def finetune(
     """Adapt a backbone to normal images: weights for fit and bench.
 
     IMAGES are files, folders or globs of normal images; or --data-root names a data set, whose training images are
-    taken, never the test images. All methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
+    taken, never the test images. Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
 
     discriminants takes seconds: it puts a projection behind each layer, onto the directions in which pieces differ most
-    from the variation of normal images. patches and 3-way train the network, for minutes, to find the pieces.
+    from the variation of normal images. 3-way trains the network, for minutes, to tell images with pieces from normal
+    ones.
 
     What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
     status 2 and no file if nothing was learned.
@@ -77,7 +78,7 @@ def finetune(
     from padim_zoo.data.categories import load_categories
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.transform import Transform
-    from padim_zoo.finetune.evaluation import judge
+    from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
     from padim_zoo.finetune.weights_file import write_weights
@@ -104,27 +105,27 @@ def finetune(
     pixels = load_images(paths, transform, memory)
     adaptation = adapt(module.in_precision(kind), pixels, recipe)
     adapted = rebuilt(backbone, module, adaptation)
-    roi_masks = judge(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
+    comparison = evaluate_adaptation(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
     document = write_weights(
         output,
         adaptation,
         backbone=module.in_precision(kind),
         transform=transform,
         paths=paths,
-        comparison=roi_masks,
+        comparison=comparison,
     )
 
-    before, after = roi_masks.before, roi_masks.after
+    before, after = comparison.before, comparison.after
     click.echo(f"backbone   {backbone}, layers {','.join(module.layers)}, weights {document['source']}")
     click.echo(f"images     {len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out")
     click.echo(f"method     {_summary(adaptation)}")
-    click.echo(f"judged by  PaDiM on {roi_masks.defects} drawn defects in held-out normal images, before → after:")
+    click.echo(f"judged by  PaDiM on {comparison.defects} drawn defects in held-out normal images, before → after:")
     click.echo(f"           pixel AUROC {before.pixel_auroc:.3f} → {after.pixel_auroc:.3f}")
     click.echo(f"           AUPRO {before.aupro:.3f} → {after.aupro:.3f}")
     click.echo(f"seconds    {time.perf_counter() - started:.1f}")
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB, hash {document['weights_hash']}")
     click.echo(f"use it as  --backbone {backbone} --weights {output}")
-    if not roi_masks.helped:
+    if not comparison.helped:
         click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
 
 

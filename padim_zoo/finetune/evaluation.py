@@ -30,8 +30,8 @@ TRIES = 8
 
 
 @dataclass(frozen=True)
-class Judgment:
-    """Figures of PaDiM on the drawn defects; NaN where no defect could be seen."""
+class DefectMetrics:
+    """Metrics of PaDiM on the drawn defects; NaN where no defect could be seen."""
 
     pixel_auroc: float
     aupro: float
@@ -43,18 +43,18 @@ class Comparison:
 
     Attributes
     ----------
-    before, after : Judgment
+    before, after : DefectMetrics
     defects : int
         How many were drawn.
     """
 
-    before: Judgment
-    after: Judgment
+    before: DefectMetrics
+    after: DefectMetrics
     defects: int
 
     @property
     def helped(self) -> bool:
-        """Whether the figures have risen, taken together."""
+        """Whether the metrics have risen, taken together."""
         gains = (self.after.pixel_auroc - self.before.pixel_auroc, self.after.aupro - self.before.aupro)
         return sum(gains) > 0
 
@@ -63,7 +63,7 @@ class Comparison:
         return asdict(self)
 
 
-def judge(
+def evaluate_adaptation(
     before: Backbone, after: Backbone, images: Tensor, used: np.ndarray, held_out: np.ndarray, seed: int
 ) -> Comparison:
     """PaDiM, with its default settings, on both backbones.
@@ -77,40 +77,40 @@ def judge(
     seed : int
         Of the defects.
     """
-    spoilt, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
+    defective, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
     if not masks:
-        nothing = Judgment(float("nan"), float("nan"))
+        nothing = DefectMetrics(float("nan"), float("nan"))
         return Comparison(nothing, nothing, 0)
     normal = _pixels(images[torch.from_numpy(used[:MOST_NORMAL])])
-    found = []
+    metrics = []
     for backbone in (before, after):
         where: dict[str, Any] = {"device": str(backbone.device), "precision": backbone.precision}
-        prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(spoilt)
-        labels = np.ones(len(spoilt), dtype=np.int64)
+        prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(defective)
+        labels = np.ones(len(defective), dtype=np.int64)
         values = evaluate(labels, prediction.scores, prediction.maps, masks).values
-        found.append(Judgment(float(values["pixel_auroc"]), float(values["aupro"])))
-    return Comparison(found[0], found[1], len(masks))
+        metrics.append(DefectMetrics(float(values["pixel_auroc"]), float(values["aupro"])))
+    return Comparison(metrics[0], metrics[1], len(masks))
 
 
-def draw_defects(images: Tensor, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """One defect of each kind in each of the chosen images.
+def draw_defects(images: Tensor, indices: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """One defect of each kind in each of some images.
 
     Returns
     -------
-    spoilt : ndarray (m, H, W, 3), uint8
+    defective : ndarray (m, H, W, 3), uint8
     masks : list of ndarray (H, W), bool
         What changed visibly; a defect that does not show, on black say, is left out.
     """
-    spoilt, masks = [], []
-    for index in chosen:
+    defective, masks = [], []
+    for index in indices:
         clean = _pixels(images[int(index)][None])[0]
         for number, kind in enumerate(SURFACE_DEFECTS):
             rng = np.random.default_rng((seed, int(index), number))
             image, mask = _draw(clean, kind, rng)
             if mask.any():
-                spoilt.append(image)
+                defective.append(image)
                 masks.append(mask)
-    return np.stack(spoilt) if spoilt else np.empty((0, *images.shape[2:], 3), np.uint8), list(masks)
+    return np.stack(defective) if defective else np.empty((0, *images.shape[2:], 3), np.uint8), list(masks)
 
 
 def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,11 @@ from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.finetune.adaptation import Adaptation
 from padim_zoo.finetune.discriminants import DiscriminantRecipe, fit_discriminants
-from padim_zoo.finetune.pretext import PRETEXTS
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 
 DISCRIMINANTS = "discriminants"
-METHODS = (DISCRIMINANTS, *PRETEXTS)
+METHODS = (DISCRIMINANTS, "3-way")
 """Names of the ways; the first is the default."""
 
 
@@ -54,17 +53,17 @@ def make_recipe(
         hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(METHODS)}"
         raise InputError(f"unknown method {method!r}: {hint}")
     kind = DiscriminantRecipe if method == DISCRIMINANTS else TrainingRecipe
-    known = {field.name for field in fields(kind)}
-    strangers = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
-    if strangers:
-        raise InputError(f"the method {method} has no {', '.join(strangers)}: leave it out, or choose another --method")
+    names = {field.name for field in fields(kind)}
+    unknown = [f"--{name.replace('_', '-')}" for name in settings if name not in names]
+    if unknown:
+        raise InputError(f"the method {method} has no {', '.join(unknown)}: leave it out, or choose another --method")
     values: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
     }
     recipe = (
         DiscriminantRecipe(report=report, **values)
         if method == DISCRIMINANTS
-        else TrainingRecipe(pretext=method, precision=precision, report=report, **values)
+        else TrainingRecipe(precision=precision, report=report, **values)
     )
     recipe.check()
     return recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ import pandas as pd
 from padim_zoo.bench.measure import runtime_column
 from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.export.runtimes import RUNTIMES
 
 MEAN = "mean"
@@ -151,9 +151,7 @@ def check_column(name: str, known: Sequence[str]) -> None:
         Naming the closest columns.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
-        raise InputError(f"unknown column {name!r}: {hint}")
+        raise InputError(f"unknown column {name!r}: {suggest(name, known)}")
 
 
 class _Entry:

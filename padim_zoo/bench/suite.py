@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from padim_zoo.bench.run import Size
 from padim_zoo.bench.settings import READERS
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
+from padim_zoo.core.suggest import suggest
 from padim_zoo.data.augmentation import USUAL_PASSES, parse_operations
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.transform import Transform
@@ -214,9 +214,7 @@ class Suite:
             for key, value in source.items():
                 name = str(key).replace("-", "_")
                 if name not in READERS:
-                    close = difflib.get_close_matches(name, READERS, n=1)
-                    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(READERS)}"
-                    raise InputError(f"unknown setting {key!r}: {hint}")
+                    raise InputError(f"unknown setting {key!r}: {suggest(name, READERS)}")
                 if value is not None or name in ("resize", "crop"):
                     values[name] = READERS[name](name, value)
         return cls(**values)

@@ -278,7 +278,7 @@ def test_the_spec_of_a_detector_leaves_the_settings_of_the_suite(suite, spec, me
 
 def test_more_dimensions_than_channels_are_refused_before_any_run(suite):
     grid = replace(suite, backbones=("builtin",), detectors=("padim",))
-    with pytest.raises(InputError, match=r"dims is 500, .* of builtin have \d+ channels"):
+    with pytest.raises(InputError, match=r"n_components is 500, .* of builtin have \d+ channels"):
         make_plan(replace(grid, n_components=500))
     assert [run.config.n_components for run in make_plan(replace(grid, n_components=7))] == [7]
 

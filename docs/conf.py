@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 from sphinx.application import Sphinx
 
 from padim_zoo import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+INCLUDED = re.compile(r"```\{include\} \.\./(\w+\.md)\n```\n")
+"""A block that stands for a page of the root folder."""
 
 project = "padim-zoo"
 copyright = "the authors of padim-zoo, Apache-2.0"
@@ -34,9 +39,18 @@ html_copy_source = False
 
 
 def _read_page(app: Sphinx, docname: str, content: list[str]) -> None:
-    """Pages outside of this folder are on the site too: the README is its first, those of plugins are in plugins/."""
-    content[0] = content[0].replace("](../README.md", "](index.myst")
-    content[0] = re.sub(r"\]\(\.\./plugins/([\w-]+)/README\.md", r"](plugins/\1.myst", content[0])
+    """Pages outside of this folder are on the site too, and links lead there: README is its first page."""
+    text = INCLUDED.sub(_included, content[0])
+    text = text.replace("](../README.md", "](index.myst")
+    text = re.sub(r"\]\(\.\./(CHANGELOG|CONTRIBUTING)\.md", r"](\1.myst", text)
+    content[0] = re.sub(r"\]\(\.\./plugins/([\w-]+)/README\.md", r"](plugins/\1.myst", text)
+
+
+def _included(include: re.Match[str]) -> str:
+    """The text of a page of the root folder, with links as if it were in this one."""
+    text = (ROOT / include[1]).read_text(encoding="utf-8")
+    text = text.replace("[Apache-2.0](LICENSE)", "Apache-2.0")
+    return re.sub(r"\]\((?!https?:|#)", "](../", text).replace("](../docs/", "](")
 
 
 def _skip_lock(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:

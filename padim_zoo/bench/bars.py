@@ -1,11 +1,10 @@
-"""Bars of a figure for a terminal: half a cell fine, on an axis that all rows share, with the interval as a whisker."""
+"""Bars of a metric for a terminal: half a cell fine, on an axis that all rows share, with the interval as a whisker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FIGURE_ENDS_AT = 1.0
 _STARTS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
 _LEAST_SHARE = 0.1
 """Of the axis: no bar is shorter, so that the worst row has one too."""
@@ -34,13 +33,13 @@ class Axis:
         return start + end.rjust(width - len(start))
 
 
-def figure_axis(values: Iterable[float]) -> Axis:
-    """An axis for figures in [0, 1], higher being better: it ends at 1 and starts at a round value below all."""
+def metric_axis(values: Iterable[float], end: float = 1.0) -> Axis:
+    """An axis for metrics of which more is better: it ends at the highest value and starts at a round one below all."""
     lowest = min(values, default=0.0)
-    for start in _STARTS:
-        if lowest - start >= _LEAST_SHARE * (FIGURE_ENDS_AT - start):
-            return Axis(start, FIGURE_ENDS_AT)
-    return Axis(0.0, FIGURE_ENDS_AT)
+    for start in (end * start for start in _STARTS):
+        if lowest - start >= _LEAST_SHARE * (end - start):
+            return Axis(start, end)
+    return Axis(0.0, end)
 
 
 def cost_axis(values: Iterable[float]) -> Axis | None:

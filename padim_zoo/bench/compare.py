@@ -1,10 +1,14 @@
-"""Two run stores, run by run: what differs, by how much, and whether that is more than chance."""
+"""Two runs, or two run stores run by run: what differs, by how much, and whether that is more than chance.
+
+Of a pair, the second run is compared with the first: every difference is B − A, and positive where B has more.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,12 @@ import pandas as pd
 from padim_zoo.bench.leaderboard import MEAN
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics.confidence import paired_difference
+from padim_zoo.metrics.metric import METRICS, Metric, main_metrics
 
 LEVEL = 0.05
 """Differences are significant at this level, over all pairs together."""
 
 _NAMING = ("detector", "backbone", "estimator", "ensemble", "train_size", "n_components", "folds", "seed")
-_PIXEL_FIGURES = ("pixel_auroc", "aupro")
 _ALWAYS_SHARED = ("dataset", "category", "data", "seed")
 """A pair agrees in these: scores of other images, or of other draws, are not paired."""
 
@@ -34,12 +37,13 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per pair: ``category``; ``run``, what they share; ``image_auroc_a`` and ``image_auroc_b``;
-        ``difference``, B less A, with its 95 % interval ``low`` to ``high`` (paired stratified bootstrap of the test
-        images) and the ``p_value`` of DeLong's test; ``significant``, at 0.05 over all pairs together (Holm);
-        ``pixel_auroc_difference`` and ``aupro_difference``. Where there are several categories, a last row ``mean``:
-        its interval and p-value are those of Student's t over the categories. ``attrs`` holds ``differing``, the
-        settings that the stores differ in, and ``unpaired``, how many runs of A and of B have no partner.
+        One row per pair: ``category``; ``run``, what they share; ``METRIC_a`` and ``METRIC_b`` of the metric that has
+        a paired comparison, image AUROC; its ``difference``, B − A, with the 95 % interval ``low`` to ``high`` (paired
+        stratified bootstrap of the test images) and the ``p_value`` of DeLong's test; ``significant``, at 0.05 over
+        all pairs together (Holm); ``METRIC_difference`` of every other metric. Where there are several categories, a
+        last row ``mean``: its interval and p-value are those of Student's t over the categories. ``attrs`` holds
+        ``differing``, the settings that the stores differ in, and ``unpaired``, how many runs of A and of B have no
+        partner.
 
     Raises
     ------
@@ -58,7 +62,16 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
             f"no run of {first.folder} has a partner in {second.folder}: expected runs of the same categories and "
             "seeds on the same images"
         )
-    rows = [_row(first, mine[key], second, partners[key], differing) for key in shared]
+    naming = [name for name in _NAMING if name not in differing]
+    rows = [
+        {
+            "category": mine[key]["config"]["category"],
+            "run": _describe(mine[key]["config"], naming),
+            **_compare(first, mine[key], second, partners[key]),
+            "significant": False,
+        }
+        for key in shared
+    ]
     rows.sort(key=lambda row: (row["category"], row["run"]))
     for row, significant in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["significant"] = significant
@@ -73,6 +86,66 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
     }
     return comparison
+
+
+def compare_runs(store: RunStore, documents: Sequence[Document], first: str, second: str) -> pd.DataFrame:
+    """Compare two runs of one store on their test images.
+
+    Parameters
+    ----------
+    store : RunStore
+    documents : sequence of dict
+        Those of the store.
+    first, second : str
+        Ids of runs, or as much of their beginning as tells them from others.
+
+    Returns
+    -------
+    DataFrame
+        One row: ``category``; ``a``, ``b``, what the runs are; their ids ``id_a`` and ``id_b``; and the comparison, as
+        :func:`compare_stores` makes it.
+
+    Raises
+    ------
+    InputError
+        If an id is that of no run or of several, or the runs failed or have other test images.
+    """
+    a, b = (_find(documents, run_id) for run_id in (first, second))
+    if a["id"] == b["id"]:
+        raise InputError(f"{first} and {second} are the same run: give the ids of two")
+    row = {
+        "category": a["config"]["category"],
+        "a": _describe(a["config"], _NAMING),
+        "b": _describe(b["config"], _NAMING),
+        "id_a": a["id"],
+        "id_b": b["id"],
+        **_compare(store, a, store, b),
+    }
+    comparison: pd.DataFrame = pd.DataFrame([row])
+    return comparison
+
+
+def describe_comparison(comparison: pd.DataFrame) -> str:
+    """What :func:`compare_runs` found, for a reader."""
+    row, metric = comparison.iloc[0], paired_metric()
+    others = [f"{METRICS[name].title} {row[column]:+.4f}" for name, column in other_differences().items()]
+    return (
+        f"{row['category']}, {metric.title}\n"
+        f"A {row[f'{metric.name}_a']:.4f}  {row['a']}\n"
+        f"B {row[f'{metric.name}_b']:.4f}  {row['b']}\n"
+        f"B − A = {row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}, "
+        f"p = {row['p_value']:.3g}; {', '.join(others)}\n"
+    )
+
+
+def paired_metric() -> Metric:
+    """The metric that has a paired comparison."""
+    return next(metric for metric in METRICS.values() if metric.paired is not None)
+
+
+def other_differences() -> dict[str, str]:
+    """The other main metrics, and the columns of their differences."""
+    return {name: f"{name}_difference" for name in main_metrics() if METRICS[name].paired is None}
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
@@ -111,7 +184,7 @@ def _values(documents: Sequence[Document], name: str) -> list[str]:
 def _differing(a: Sequence[Document], b: Sequence[Document]) -> list[str]:
     """The settings of which the stores have no value in common."""
     names = dict.fromkeys(name for document in (*a, *b) for name in document["config"])
-    found = []
+    differing = []
     for name in names:
         values = [set(_values(documents, name)) for documents in (a, b)]
         # null is a setting that a detector does not have: no value in common with those that have it, and none that
@@ -119,8 +192,8 @@ def _differing(a: Sequence[Document], b: Sequence[Document]) -> list[str]:
         set_ones = [each - {"null"} for each in values]
         disjoint = not values[0] & values[1] or (all(set_ones) and not set_ones[0] & set_ones[1])
         if name not in _ALWAYS_SHARED and disjoint:
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunStore) -> dict[str, Document]:
@@ -137,34 +210,47 @@ def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunS
     return keyed
 
 
-def _row(first: RunStore, a: Document, second: RunStore, b: Document, differing: Sequence[str]) -> dict[str, Any]:
-    config = a["config"]
-    scores = [store.scores(document["id"]) for store, document in ((first, a), (second, b))]
-    if not np.array_equal(scores[0]["labels"], scores[1]["labels"]):
-        raise InputError(f"{a['id']} and {b['id']} have other test images: a paired comparison needs the same")
-    found = paired_difference(scores[1]["labels"], scores[1]["scores"], scores[0]["scores"])
-    shared = [
+def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dict[str, Any]:
+    """The values of a pair and their differences, B − A, of folds the means over them."""
+    images = [(document["config"]["category"], document["config"]["data"]) for document in (a, b)]
+    scores_a, scores_b = first.scores(a["id"]), second.scores(b["id"])
+    if images[0] != images[1] or not np.array_equal(scores_a["labels"], scores_b["labels"]):
+        raise InputError(
+            f"{a['id']} and {b['id']} have other test images ({images[0][0]}, data {images[0][1]}, and {images[1][0]}, "
+            f"data {images[1][1]}): a paired comparison needs the same"
+        )
+    row: dict[str, Any] = {}
+    for metric in METRICS.values():
+        value_a, value_b = (_mean_over_folds(document, metric.name) for document in (a, b))
+        if metric.paired is None:
+            row[f"{metric.name}_difference"] = value_b - value_a
+            continue
+        paired = metric.paired(scores_a["labels"], scores_a["scores"], scores_b["scores"])
+        row |= {f"{metric.name}_a": value_a, f"{metric.name}_b": value_b, **asdict(paired)}
+    return row
+
+
+def _describe(config: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The values of some settings; what the models are needs no name, numbers do."""
+    return " ".join(
         f"{name.replace('_', ' ')} {config[name]}" if isinstance(config[name], int) else str(config[name])
-        for name in _NAMING
-        if config.get(name) is not None and name not in differing
-    ]
-    return {
-        "category": config["category"],
-        "run": " ".join(shared),
-        "image_auroc_a": _figure(a, "image_auroc"),
-        "image_auroc_b": _figure(b, "image_auroc"),
-        "difference": found.difference,
-        "low": found.low,
-        "high": found.high,
-        "p_value": found.p_value,
-        "significant": False,
-        **{f"{name}_difference": _figure(b, name) - _figure(a, name) for name in _PIXEL_FIGURES},
-    }
+        for name in names
+        if config.get(name) is not None
+    )
 
 
-def _figure(document: Document, name: str) -> float:
-    values = [fold.get(name) for fold in document["folds"]]
-    return float(np.mean([math.nan if value is None else value for value in values]))
+def _find(documents: Sequence[Document], run_id: str) -> Document:
+    matches = [document for document in documents if run_id and document["id"].startswith(run_id)]
+    if len(matches) != 1:
+        what = f"{len(matches)} runs have ids that begin with" if matches else "no run has the id"
+        raise InputError(f"{what} {run_id!r}: the column id of --format csv shows them (mean rows have none)")
+    if matches[0]["status"] != "done":
+        raise InputError(f"the run {matches[0]['id']} failed: only runs that are done have scores to compare")
+    return matches[0]
+
+
+def _mean_over_folds(document: Document, name: str) -> float:
+    return float(np.mean([fold.get(name, math.nan) for fold in document["folds"]]))
 
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from padim_zoo.core.errors import MissingExtraError
+from padim_zoo.core.jsonable import to_jsonable
 
 
 def to_csv(board: pd.DataFrame) -> bytes:
@@ -57,7 +57,8 @@ FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
 def records(board: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values, None for what is undefined."""
     plain = board.astype(object).where(board.notna(), None)
-    return [{str(name): _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
+    rows: list[dict[str, Any]] = to_jsonable(plain.to_dict("records"))
+    return rows
 
 
 def cell(value: Any) -> str:
@@ -65,9 +66,3 @@ def cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,9 +29,9 @@ from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
 from padim_zoo.detectors.detector import Detector, Prediction
-from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
+from padim_zoo.metrics.metric import confidence_intervals
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class RunResult:
     n_test: int
     cached_images: int = 0
     precision: str | None = None
-    figures: list[dict[str, float]] = field(default_factory=list)
+    folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
     threshold: dict[str, float] = field(default_factory=dict)
@@ -72,18 +72,17 @@ class RunResult:
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
-        """Add the figures of one fold."""
-        figures = truth.judge(prediction)
-        self.figures.append(figures.values)
-        self._curves.append(figures.curves)
-        self.notes += [note for note in figures.notes if note not in self.notes]
+        """Add the metrics of one fold."""
+        result = truth.judge(prediction)
+        self.folds.append(result.values)
+        self._curves.append(result.curves)
+        self.notes += [note for note in result.notes if note not in self.notes]
 
     def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the test scores of all folds (K, N), the folds' mean curves, and the interval of their image AUROC."""
+        """Keep the test scores of all folds (K, N), the folds' mean curves, and the intervals of their metrics."""
         curves = {f"{name}_curve": np.stack([fold[name] for fold in self._curves]).mean(0) for name in self._curves[0]}
         self.scores = {"labels": labels, "scores": scores, **curves}
-        low, high = bootstrap_interval(labels, scores)
-        self.interval = {"image_auroc_low": low, "image_auroc_high": high}
+        self.interval = confidence_intervals(labels, scores)
 
     def set_threshold(self, normal_scores: np.ndarray) -> None:
         """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""

@@ -16,6 +16,7 @@ from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
 from padim_zoo.export.runtimes import RUNTIMES
+from padim_zoo.metrics import METRICS, Metric
 
 MEAN = "mean"
 """The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
@@ -41,9 +42,6 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-DEVIATING = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
-"""Figures of every fold; each has its standard deviation beside it."""
-
 RATES = ("promised_false_alarms", "false_alarms", "detections")
 """What the threshold from out-of-fold normal scores promises, and does on the test images."""
 
@@ -55,28 +53,38 @@ SETTINGS = ("n_components", "seed", "train_size", "passes", "folds")
 TRANSFORM = ("resize", "crop", "sigma", "precision", "precision_asked", "augment", "tta", "roi")
 HASHES = ("weights_hash", "data", "plugins")
 
-COLUMNS: tuple[Column, ...] = (
-    *(Column(name) for name in IDENTITY),
-    *(Column(name, "integer") for name in SETTINGS),
-    *(Column(name) for name in TRANSFORM),
-    *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
-    *(
-        column
-        for name in DEVIATING
-        for column in (
-            Column(name, "number", "high"),
-            Column(f"{name}_std", "number"),
-            *((Column("image_auroc_low", "number"), Column("image_auroc_high", "number")) * (name == "image_auroc")),
-        )
-    ),
-    Column("threshold", "number"),
-    Column("promised_false_alarms", "number", "low"),
-    Column("false_alarms", "number", "low"),
-    Column("detections", "number", "high"),
-    *(Column(name, "number", "low") for name in TIMINGS),
-    *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
-    Column("results_version", "integer"),
-)
+
+def columns() -> tuple[Column, ...]:
+    """The columns of every leaderboard, in order."""
+    return (
+        *(Column(name) for name in IDENTITY),
+        *(Column(name, "integer") for name in SETTINGS),
+        *(Column(name) for name in TRANSFORM),
+        *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
+        *(column for metric in METRICS.values() for column in metric_columns(metric)),
+        Column("threshold", "number"),
+        Column("promised_false_alarms", "number", "low"),
+        Column("false_alarms", "number", "low"),
+        Column("detections", "number", "high"),
+        *(Column(name, "number", "low") for name in TIMINGS),
+        *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
+        Column("results_version", "integer"),
+    )
+
+
+def metric_columns(metric: Metric) -> tuple[Column, ...]:
+    """The mean of a metric over the folds, its standard deviation, and its confidence interval where it has one."""
+    bounds = ("low", "high") if metric.interval is not None else ()
+    return (
+        Column(metric.name, "number", metric.better),
+        *(Column(f"{metric.name}_{part}", "number") for part in ("std", *bounds)),
+    )
+
+
+def better_values() -> dict[str, Literal["high", "low"]]:
+    """Whether high or low values are better, of every column of which one is."""
+    return {column.name: column.better for column in columns() if column.better}
+
 
 _KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
 """The columns that tell runs apart."""
@@ -114,7 +122,7 @@ def summarize(documents: Iterable[Document], by: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If a column is unknown or is a figure.
+        If a column is unknown or does not tell runs apart, as metrics do not.
     """
     for name in by:
         check_column(name, _KEYS)
@@ -135,14 +143,14 @@ def sort_rows(frame: pd.DataFrame, by: str) -> pd.DataFrame:
         If the column is unknown.
     """
     check_column(by, [str(column) for column in frame.columns])
-    best_is_low = {column.name for column in COLUMNS if column.better != "high"}
-    ordered: pd.DataFrame = frame.sort_values(by, ascending=by in best_is_low, kind="stable", na_position="last")
+    rising = {column.name for column in columns() if column.better != "high"}
+    ordered: pd.DataFrame = frame.sort_values(by, ascending=by in rising, kind="stable", na_position="last")
     # A mean row is no rival of the rows it is made of.
     ordered = ordered.sort_values("id", key=lambda ids: ids.isna(), kind="stable", ignore_index=True)
     return ordered
 
 
-def check_column(name: str, known: Sequence[str]) -> None:
+def check_column(name: str, columns: Sequence[str]) -> None:
     """Refuse a column that is not there.
 
     Raises
@@ -150,8 +158,8 @@ def check_column(name: str, known: Sequence[str]) -> None:
     InputError
         Naming the closest columns.
     """
-    if name not in known:
-        raise InputError(f"unknown column {name!r}: {suggest(name, known)}")
+    if name not in columns:
+        raise InputError(f"unknown column {name!r}: {suggest(name, columns)}")
 
 
 class _Entry:
@@ -188,13 +196,13 @@ def _newest(documents: Iterable[Document]) -> list[_Entry]:
     generations: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
     for entry in sorted(map(_Entry, documents), key=lambda entry: entry.order):
         generations[tuple(entry.keys[name] for name in ("category", *CONFIGURATION))].append(entry)
-    kept: list[_Entry] = []
+    newest_entries: list[_Entry] = []
     for entries in generations.values():
-        newest = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
-        current = [entry for entry in entries if entry.keys["data"] == newest]
+        data = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
+        current = [entry for entry in entries if entry.keys["data"] == data]
         current[0].left_out = len(entries) - len(current)
-        kept += current
-    return sorted(kept, key=lambda entry: entry.order)
+        newest_entries += current
+    return sorted(newest_entries, key=lambda entry: entry.order)
 
 
 def _left_out_note(entries: Sequence[_Entry]) -> list[str]:
@@ -207,7 +215,7 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
     error = document.get("error")
     return {
         **entry.keys,
-        **_figures([entry]),
+        **_mean_metrics([entry]),
         **document.get("interval", {}),
         **document.get("threshold", {}),
         **document["timings"],
@@ -239,7 +247,7 @@ def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = Tru
 
 
 def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
-    """The mean over runs, which says how many failed, and which of the categories wanted lack runs or figures."""
+    """The mean over runs, which says how many failed, and which of the categories wanted lack runs or metrics."""
     done = [entry for entry in entries if entry.done]
     covered = {entry.category for entry in done}
     lacking = sorted(wanted - covered)
@@ -260,7 +268,7 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
     }
     return {
         **shared,
-        **_figures(done),
+        **_mean_metrics(done),
         **rates,
         **timings,
         "categories": len(covered),
@@ -270,8 +278,8 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
     }
 
 
-def _figures(entries: Sequence[_Entry]) -> dict[str, float]:
-    """Mean figures of runs, and their standard deviation between repetitions.
+def _mean_metrics(entries: Sequence[_Entry]) -> dict[str, float]:
+    """Mean metrics of runs, and their standard deviation between repetitions.
 
     Every category counts alike, however many runs it has. A repetition is one fold of one seed. Those that lack a
     category are left out of the deviation, which would be between categories otherwise; of fewer than two there is
@@ -279,14 +287,14 @@ def _figures(entries: Sequence[_Entry]) -> dict[str, float]:
     """
     row: dict[str, float] = {}
     categories = {entry.category for entry in entries}
-    for name in DEVIATING:
-        row[name] = _mean_of_categories(entries, [_figure(entry, name) for entry in entries])
+    for name in METRICS:
+        row[name] = _mean_of_categories(entries, [_mean_over_folds(entry, name) for entry in entries])
         repetitions: dict[tuple[Any, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for entry in entries:
-            for number, figures in enumerate(entry.document["folds"]):
-                repetitions[entry.keys["seed"], number][entry.category].append(figures.get(name, math.nan))
+            for number, values in enumerate(entry.document["folds"]):
+                repetitions[entry.keys["seed"], number][entry.category].append(values.get(name, math.nan))
         means = [
-            _mean([_mean(values) for values in by_category.values()])
+            _mean([_mean(of_category) for of_category in by_category.values()])
             for by_category in repetitions.values()
             if set(by_category) == categories
         ]
@@ -294,9 +302,9 @@ def _figures(entries: Sequence[_Entry]) -> dict[str, float]:
     return row
 
 
-def _figure(entry: _Entry, name: str) -> float:
-    """A figure of a run: its mean over the folds."""
-    return _mean([figures.get(name, math.nan) for figures in entry.document["folds"]])
+def _mean_over_folds(entry: _Entry, name: str) -> float:
+    """A metric of a run; NaN where a fold lacks it, as those of an older version may."""
+    return _mean([values.get(name, math.nan) for values in entry.document["folds"]])
 
 
 def _mean_of_categories(entries: Sequence[_Entry], values: Sequence[float]) -> float:
@@ -308,11 +316,11 @@ def _mean_of_categories(entries: Sequence[_Entry], values: Sequence[float]) -> f
 
 
 def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
-    """Which categories keep a figure from having a mean; none where no category has it."""
+    """Which categories keep a metric from having a mean; none where no category has it."""
     lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
     categories = {entry.category for entry in entries}
-    for name in DEVIATING:
-        without = {entry.category for entry in entries if math.isnan(_figure(entry, name))}
+    for name in METRICS:
+        without = {entry.category for entry in entries if math.isnan(_mean_over_folds(entry, name))}
         if without and without != categories:
             lacking[tuple(sorted(without))].append(name)
     return [f"no mean of {', '.join(names)}: undefined in {', '.join(where)}" for where, names in lacking.items()]
@@ -321,14 +329,14 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
-    found = " and ".join(
+    shares = " and ".join(
         f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())
     )
-    return [f"precision auto was {found}"] if len(counts) > 1 else []
+    return [f"precision auto was {shares}"] if len(counts) > 1 else []
 
 
 def _mean(values: Sequence[float]) -> float:
-    """NaN if there is no value, or if one of them is NaN: a figure that is undefined somewhere has no mean."""
+    """NaN if there is no value, or if one of them is NaN: a metric that is undefined somewhere has no mean."""
     return math.fsum(values) / len(values) if values else math.nan
 
 
@@ -340,6 +348,9 @@ def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows to a table with the documented columns and types; what a row lacks is empty."""
     types: dict[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64"}
     board: pd.DataFrame = pd.DataFrame(
-        {column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind]) for column in COLUMNS}
+        {
+            column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind])
+            for column in columns()
+        }
     )
     return board

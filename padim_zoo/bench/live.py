@@ -14,7 +14,8 @@ from padim_zoo.bench.bars import Axis, bar
 from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
-from padim_zoo.bench.table import FIGURES, render
+from padim_zoo.bench.table import render
+from padim_zoo.metrics.metric import METRICS, main_metrics
 
 _LEAST_LINES = 8
 _BAR = 24
@@ -28,23 +29,28 @@ def standings(documents: Iterable[Document]) -> tuple[pd.DataFrame, str]:
     Returns
     -------
     board : DataFrame
-    figure : str
-        The figure that it is sorted by: the first that any run has.
+    metric : str
+        The metric that it is sorted by: the first main one that any run has.
     """
     board = summarize(documents, CONFIGURATION)
-    figure = next((name for name in FIGURES if board[name].notna().any()), FIGURES[0])
+    names = main_metrics()
+    metric = next((name for name in names if board[name].notna().any()), names[0])
     ordered: pd.DataFrame = board.sort_values(
-        ["categories", figure], ascending=False, kind="stable", na_position="last", ignore_index=True
+        ["categories", metric],
+        ascending=[False, METRICS[metric].better == "low"],
+        kind="stable",
+        na_position="last",
+        ignore_index=True,
     )
-    return ordered, figure
+    return ordered, metric
 
 
 def draw_standings(documents: Sequence[Document], max_lines: int, *, bars: bool = True) -> RenderableType:
     """The table of :func:`standings`, in no more than so many lines, eight at least."""
     if not documents:
         return Text("")
-    board, figure = standings(documents)
-    return render(board, figure, bars=bars, podium=True, max_lines=max(max_lines, _LEAST_LINES))
+    board, metric = standings(documents)
+    return render(board, metric, bars=bars, podium=True, max_lines=max(max_lines, _LEAST_LINES))
 
 
 def draw_progress(state: BenchState, now: float | None = None) -> RenderableType:

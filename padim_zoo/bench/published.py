@@ -1,7 +1,8 @@
 """Published figures beside measured ones: what the paper, the official code and others report for the same detector.
 
-The figures are facts, each with its source, in published.csv beside this module. Traps: only ``aupro_30`` is comparable
-with the column ``aupro``; a single class of image AUROC swings by 0.10 with the channels drawn, so compare means first.
+The figures are facts, each with its source, in published.csv beside this module. The METRICS table says which of its
+metrics is comparable with which of ours. A single class of image AUROC swings by 0.10 with the channels drawn: compare
+means first.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ import pandas as pd
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
 from padim_zoo.bench.settings import canonical_estimator
+from padim_zoo.metrics import METRICS
 from padim_zoo.registry import parse_spec
-
-METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", "aupro": "aupro_30"}
-"""Columns of the leaderboard, and what published.csv calls them."""
 
 _DATASET = "mvtec"
 _CATEGORIES = 15
@@ -35,6 +34,21 @@ state: figures move by less through bfloat16 than between two publications."""
 
 _PADIM = {"sigma": "4", "layers": "layer1,layer2,layer3", "reduction": "random"}
 """The paper's settings, and those of its reimplementations."""
+
+
+def published_metrics() -> dict[str, str]:
+    """The metrics that are published, and what published.csv calls them."""
+    return {metric.name: metric.published for metric in METRICS.values() if metric.published is not None}
+
+
+def published_column(name: str) -> str:
+    """The column of the published value of a metric."""
+    return f"published_{name}"
+
+
+def difference_column(name: str) -> str:
+    """The column of the difference between the measured and the published value of a metric."""
+    return f"difference_{name}"
 
 
 @cache
@@ -54,20 +68,20 @@ def add_published(board: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``published_image_auroc``, ``published_pixel_auroc``, ``published_aupro`` and ``published_source``: for each
-        figure who reports it (system, kind) and where; and ``difference_image_auroc`` and so on, measured less
-        published.
+        ``published_METRIC`` of every metric that is published, and ``published_source``: for each who reports it
+        (system, kind) and where; and ``difference_METRIC``, measured less published.
     """
-    found = [_figures_for(row) for row in records(board)]
-    columns = pd.DataFrame(found, columns=[*(f"published_{name}" for name in METRICS), "published_source"])
-    for name in METRICS:
-        columns[f"difference_{name}"] = board[name].to_numpy() - columns[f"published_{name}"].to_numpy(dtype=float)
+    figures = [_figures_for(row) for row in records(board)]
+    columns = pd.DataFrame(figures, columns=[*map(published_column, published_metrics()), "published_source"])
+    for name in published_metrics():
+        columns[difference_column(name)] = board[name].to_numpy() - columns[published_column(name)].to_numpy(float)
     beside: pd.DataFrame = pd.concat([board, columns.set_index(board.index)], axis="columns")
     return beside
 
 
 def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
-    figures: dict[str, Any] = {f"published_{name}": math.nan for name in METRICS}
+    metrics = published_metrics()
+    figures: dict[str, Any] = {published_column(name): math.nan for name in metrics}
     sources: dict[str, list[str]] = {}
     if _comparable(row):
         table = published_figures()
@@ -75,13 +89,13 @@ def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
         systems = table["system"].str.fullmatch(rf"{re.escape(row['detector'])}(-.*)?")
         backbone = (row["backbone"] or "").removeprefix("torchvision/")
         table = table[systems & (table["backbone"] == backbone) & (table["category"] == row["category"])]
-        for name, metric in METRICS.items():
-            rows = table[table["metric"] == metric].sort_values(
+        for name, published_name in metrics.items():
+            rows = table[table["metric"] == published_name].sort_values(
                 "kind", key=lambda kinds: kinds.map(_KINDS.index), kind="stable"
             )
             if len(rows):
                 first = rows.iloc[0]
-                figures[f"published_{name}"] = float(first["value"])
+                figures[published_column(name)] = float(first["value"])
                 sources.setdefault(f"{first['system']} ({first['kind']}), {first['source']}", []).append(name)
     text = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     return {**figures, "published_source": text or None}

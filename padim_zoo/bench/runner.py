@@ -96,7 +96,7 @@ def describe(run: Run, outcome: RunResult | Exception, environment: dict[str, An
         "n_train": None if failed else found.n_train,
         "n_test": None if failed else found.n_test,
         "cached_images": found.cached_images,
-        "folds": found.figures,
+        "folds": found.folds,
         "interval": found.interval,
         "threshold": found.threshold,
         "timings": found.timings,

@@ -5,7 +5,7 @@ Of each run there is
 * ``<id>.json``: the document. It is written last: where it exists, the run is complete.
 * ``<id>.safetensors``: the labels, the test scores of each fold, the out-of-fold scores of the normal images, and,
   since they cannot be made of scores, the curves of the pixels: ``pro_curve``, ``pixel_roc_curve`` and
-  ``pixel_pr_curve``, each (2, 101), abscissas over ordinates, the mean of the folds. Older stores have no curves.
+  ``pixel_pr_curve``, each (2, 201), abscissas over ordinates, the mean of the folds. Older stores have no curves.
 * ``<id>.maps.safetensors``: only for members of ensembles, their anomaly maps of the test set. It may be deleted; an
   ensemble that is asked for later runs its members again.
 * ``<id>.gallery.safetensors``: pictures of a few test images, see :mod:`padim_zoo.bench.gallery`. Runs of older stores
@@ -30,6 +30,7 @@ from safetensors.numpy import save as save_tensors
 
 from padim_zoo.core.atomic_write import is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.jsonable import to_jsonable
 
 Document = dict[str, Any]
 
@@ -130,7 +131,7 @@ class RunStore:
             write_bytes_whole(self._path(run_id, ".maps.safetensors"), _tensors(maps))
         if scores is not None:
             write_bytes_whole(self._path(run_id, ".safetensors"), _tensors(scores))
-        text = json.dumps(_finite(document), indent=1, allow_nan=False)
+        text = json.dumps(to_jsonable(document), indent=1, allow_nan=False)
         write_bytes_whole(self._path(run_id, ".json"), text.encode())
 
     def scores(self, run_id: str) -> dict[str, np.ndarray]:
@@ -162,7 +163,7 @@ class RunStore:
 
 
 def read_document(path: Path) -> Document:
-    """Read one run document; null figures come back as NaN.
+    """Read one run document; null metrics and times come back as NaN.
 
     Raises
     ------
@@ -177,8 +178,8 @@ def read_document(path: Path) -> Document:
         problem = _find_problem(document)
     if problem is not None:
         raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")
-    for figures in _figures_of(document):
-        figures.update({name: math.nan for name, value in figures.items() if value is None})
+    for numbers in _numbers_of(document):
+        numbers.update({name: math.nan for name, value in numbers.items() if value is None})
     return dict(document)
 
 
@@ -192,13 +193,13 @@ def _find_problem(document: Any) -> str | None:
             return f"{key!r} is missing or of the wrong type"
     if document["status"] not in ("done", "failed"):
         return f"unknown status {document['status']!r}"
-    for figures in _figures_of(document):
-        if not isinstance(figures, dict) or not all(isinstance(v, (int, float, type(None))) for v in figures.values()):
-            return "figures that are no numbers"
+    for numbers in _numbers_of(document):
+        if not isinstance(numbers, dict) or not all(isinstance(v, (int, float, type(None))) for v in numbers.values()):
+            return "metrics or times that are no numbers"
     return None
 
 
-def _figures_of(document: Document) -> list[Any]:
+def _numbers_of(document: Document) -> list[Any]:
     """Everything in a document that maps names to numbers."""
     return [*document["folds"], document.get("interval", {}), document.get("threshold", {}), document["timings"]]
 
@@ -212,14 +213,3 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_tensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise DamagedRunError(f"cannot read the arrays of a run, {path}: {error}") from None
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: undefined figures are null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -42,19 +42,21 @@ class StoreWatcher:
         self.died = [
             state for state in states if not state.alive and (state.host, state.pid, state.started) in self._seen
         ]
-        found: dict[str, tuple[tuple[int, int, int], Document | None]] = {}
+        documents: dict[str, tuple[tuple[int, int, int], Document | None]] = {}
         for path in sorted(self.folder.glob("*.json")):
             try:
                 status = path.stat()
             except OSError:  # it has gone meanwhile
                 continue
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            known = self._read.get(path.name)
-            found[path.name] = known if known is not None and known[0] == version else (version, _document(path))
-        changed = found != self._read
-        self._read = found
+            entry = self._read.get(path.name)
+            if entry is None or entry[0] != version:
+                entry = version, _document(path)
+            documents[path.name] = entry
+        changed = documents != self._read
+        self._read = documents
         if changed:
-            self.documents = [document for _, document in found.values() if document is not None]
+            self.documents = [document for _, document in documents.values() if document is not None]
         return changed
 
     @property

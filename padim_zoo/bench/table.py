@@ -1,7 +1,8 @@
-"""A leaderboard for a terminal: the columns that tell its rows apart, the main figures, the best of each marked."""
+"""A leaderboard for a terminal: the columns that tell its rows apart, the main metrics, the best of each marked."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,37 +13,25 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from padim_zoo.bench.bars import Axis, bar, cost_axis, figure_axis
+from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import COLUMNS, HASHES, IDENTITY, IN_RUNTIMES, SETTINGS, TRANSFORM, is_mean
+from padim_zoo.bench.leaderboard import HASHES, IDENTITY, IN_RUNTIMES, SETTINGS, TRANSFORM, better_values, is_mean
+from padim_zoo.bench.published import difference_column, published_column, published_metrics
+from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
 _TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
 """The columns that tell rows apart, the most telling first."""
 
-FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
-_RUNTIME_HEADINGS = {name: f"ms/image\n{name.rpartition('_')[2]}" for name in IN_RUNTIMES}
-_PUBLISHED = tuple(f"published_{name}" for name in FIGURES)
-_DIFFERENCES = tuple(f"difference_{name}" for name in FIGURES)
-HEADINGS = {
-    "image_auroc": "image\nAUROC",
-    "pixel_auroc": "pixel\nAUROC",
-    "aupro": "AUPRO",
+_COST_HEADINGS = {
     "fit_seconds": "fit\ns",
     "ms_per_image_b1": "ms/image\nbatch 1",
-    **_RUNTIME_HEADINGS,
+    **{name: f"ms/image\n{name.rpartition('_')[2]}" for name in IN_RUNTIMES},
     "model_mb": "model\nMB",
     "peak_memory_mb": "peak\nMB",
-    "difference_image_auroc": "Δ\nimage",
-    "difference_pixel_auroc": "Δ\npixel",
-    "difference_aupro": "Δ\nAUPRO",
-    "published_image_auroc": "publ.\nimage",
-    "published_pixel_auroc": "publ.\npixel",
-    "published_aupro": "publ.\nAUPRO",
 }
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
-BETTER = {column.name: column.better for column in COLUMNS if column.better}
 
 
 def render(
@@ -55,7 +44,7 @@ def render(
 ) -> RenderableType:
     """A table, with what all rows share above it, and errors and notes below.
 
-    The best figures among the rows of one category are marked with a star. Where the console is too narrow, costs are
+    The best values among the rows of one category are marked with a star. Where the console is too narrow, costs are
     left out from the right, and a line says so.
 
     Parameters
@@ -64,8 +53,7 @@ def render(
     sorted_by : str, optional
         A column that is shown in any case.
     bars : bool
-        Draw a bar of the main figure beside it, where there is room: that of ``sorted_by`` if it is a figure or a
-        cost, else of the image AUROC.
+        Draw a bar of the first metric beside it, where there is room; of ``sorted_by`` if it is a metric or a cost.
     podium : bool
         Mark the first row as the best: the board is sorted, and its rows are rivals.
     max_lines : int, optional
@@ -99,12 +87,13 @@ class _View:
         yield from parts
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table(records(self.board), self._figures(), self._costs()))
+        return Measurement.get(console, options, self._table(records(self.board), self._metrics(), self._costs()))
 
-    def _figures(self) -> list[str]:
-        wanted = self.sorted_by
-        figures = [*FIGURES, *((wanted,) if wanted in BETTER and wanted not in (*FIGURES, *COSTS) else ())]
-        return figures + [name for name in (*_PUBLISHED, *_DIFFERENCES) if name in self.board.columns]
+    def _metrics(self) -> list[str]:
+        """The main metrics, the column that the board is sorted by, and what is published."""
+        names = published_metrics()
+        published = [*map(published_column, names), *map(difference_column, names)]
+        return [*metrics_to_show(self.sorted_by), *(name for name in published if name in self.board.columns)]
 
     def _costs(self) -> list[str]:
         """The costs, with those of runtimes where any was measured."""
@@ -115,12 +104,12 @@ class _View:
         self, console: Console, options: ConsoleOptions, rows: list[dict[str, Any]], shown: int
     ) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
-        figures, costs = self._figures(), self._costs()
+        metrics, costs = self._metrics(), self._costs()
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
         def missing(chart: _Chart | None = None) -> int:
-            table = self._table(rows, figures, costs, chart, shown)
+            table = self._table(rows, metrics, costs, chart, shown)
             return Measurement.get(console, unbounded, table).maximum - options.max_width
 
         while costs and missing() > 0:
@@ -129,39 +118,37 @@ class _View:
         if chart is not None and (beyond := missing(chart)) > 0:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
-        table = self._table(rows, figures, costs, chart, shown)
-        heading = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
+        table = self._table(rows, metrics, costs, chart, shown)
+        shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
-            return [heading, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
+            return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
         lines = [] if self.max_lines is not None else _remarks(rows, telling_columns(rows))
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
         if dropped:
-            names = ", ".join(HEADINGS.get(name, name).replace("\n", " ") for name in dropped)
+            names = ", ".join(heading(name).replace("\n", " ") for name in dropped)
             lines.append(Text(f"too narrow for: {names}", style="dim"))
-        return [heading, table, *lines]
+        return [shared, table, *lines]
 
     def _chart(self, rows: list[dict[str, Any]], width: int) -> _Chart | None:
-        """The bars of the main figure; None where no row has one."""
-        candidates = [self.sorted_by] if self.sorted_by in BETTER else list(FIGURES)
-        for name in candidates:
+        """The bars of the first of some columns that any row has; None where no row has one."""
+        for name in columns_with_bars(self.sorted_by):
             values = [row[name] for row in rows if row[name] is not None]
             if values:
-                assert name is not None
                 intervals = {
                     number: (row[f"{name}_low"], row[f"{name}_high"])
                     for number, row in enumerate(rows)
                     if row.get(f"{name}_low") is not None and row.get(f"{name}_high") is not None
                 }
                 lows = [low for low, _ in intervals.values()]
-                axis = figure_axis([*values, *lows]) if BETTER[name] == "high" else cost_axis(values)
+                axis = axis_of(name, [*values, *lows])
                 return None if axis is None else _Chart(name, axis, width, intervals)
         return None
 
     def _table(
         self,
         rows: list[dict[str, Any]],
-        figures: list[str],
+        metrics: list[str],
         costs: list[str],
         chart: _Chart | None = None,
         shown: int | None = None,
@@ -172,13 +159,13 @@ class _View:
             # On a podium every row is a mean; over how many categories is what one has to know of it.
             title = "  categories" if self.podium and name == "category" else name.replace("_", " ")
             table.add_column(title, overflow="fold")
-        columns = [*figures, *costs]
+        columns = [*metrics, *costs]
         for name in columns:
-            table.add_column(HEADINGS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+            table.add_column(heading(name), justify="right", no_wrap=True)
             if chart is not None and name == chart.name:
-                title = HEADINGS.get(name, name).replace("\n", " ")
+                title = heading(name).replace("\n", " ")
                 table.add_column(f"{title}\n{chart.axis.labels(chart.width)}", no_wrap=True)
-        best = best_figures(self.board, figures)
+        best = best_values(self.board, metrics)
         previous_mean = False
         for number, row in enumerate(rows[:shown]):
             if is_mean(row) and not previous_mean and number:
@@ -191,7 +178,7 @@ class _View:
                 cells += [Text("failed", style="red")]
             else:
                 for name in columns:
-                    cells.append(_figure(row, name, (number, name) in best))
+                    cells.append(_number(row, name, (number, name) in best))
                     if chart is not None and name == chart.name:
                         cells.append(chart.cell(number, row[name], first or (number, name) in best))
             table.add_row(*cells)
@@ -220,11 +207,11 @@ class _Chart:
 def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
-    values = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
-    shared = {name: found.pop() for name, found in values.items() if len(found) == 1 and None not in found}
+    by_name = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
+    shared = {name: values.pop() for name, values in by_name.items() if len(values) == 1 and None not in values}
     if shared.pop("precision_asked", None) == "auto":
-        found = shared.get("precision", "auto")
-        shared["precision"] = "auto" if found == "auto" else f"auto ({found})"
+        computed = shared.get("precision", "auto")
+        shared["precision"] = "auto" if computed == "auto" else f"auto ({computed})"
     return shared
 
 
@@ -241,8 +228,37 @@ def telling_columns(rows: list[dict[str, Any]]) -> list[str]:
     return telling
 
 
-def best_figures(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
-    """Row number and column of every figure that no other row of its category beats."""
+def heading(name: str) -> str:
+    """The heading of a column, in two lines where it has two words."""
+    for prefix, column_of in (("publ.", published_column), ("Δ", difference_column)):
+        for metric in METRICS.values():
+            if name == column_of(metric.name):
+                return f"{prefix}\n{metric.title.split()[0]}"
+    return _COST_HEADINGS.get(name) or title_of(name).replace(" ", "\n")
+
+
+def metrics_to_show(sorted_by: str | None) -> list[str]:
+    """The main metrics, and what the rows are sorted by if that is another column with a best value."""
+    names = main_metrics()
+    if sorted_by is None or sorted_by not in better_values() or sorted_by in (*names, *COSTS):
+        return names
+    return [*names, sorted_by]
+
+
+def columns_with_bars(sorted_by: str | None) -> list[str]:
+    """The columns that may have bars, the first that has values first."""
+    return [sorted_by] if sorted_by is not None and sorted_by in better_values() else main_metrics()
+
+
+def axis_of(name: str, values: list[float]) -> Axis | None:
+    """The axis of the bars of a metric, a rate or a cost; None if there is nothing to draw."""
+    end = METRICS[name].range[1] if name in METRICS else 1.0
+    return metric_axis(values, end) if better_values()[name] == "high" and math.isfinite(end) else cost_axis(values)
+
+
+def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
+    """Row number and column of every value that no other row of its category beats."""
+    better = better_values()
     best: set[tuple[int, str]] = set()
     board = board.reset_index(drop=True)
     for _, rows in board.groupby([board["dataset"], board["category"], board["id"].isna()], dropna=False):
@@ -250,19 +266,19 @@ def best_figures(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
         rivals = rows[rows["categories"] == rows["categories"].max()]
         for name in names:
             values = rivals[name].dropna()
-            if name in BETTER and len(values) > 1:
-                winner = values.max() if BETTER[name] == "high" else values.min()
+            if name in better and len(values) > 1:
+                winner = values.max() if better[name] == "high" else values.min()
                 best |= {(int(number), name) for number in values.index[values == winner]}
     return best
 
 
-def _figure(row: dict[str, Any], name: str, best: bool) -> Text:
+def _number(row: dict[str, Any], name: str, best: bool) -> Text:
     value = row[name]
     if value is None:
         return Text("–")
-    if name in _DIFFERENCES:
+    if name in map(difference_column, METRICS):
         return Text(f"{value:+.3f} ")
-    if BETTER.get(name) == "high" or name in _PUBLISHED:
+    if name in METRICS or better_values().get(name) == "high" or name in map(published_column, METRICS):
         text = f"{value:.3f}"
         deviation = row.get(f"{name}_std")
         text += _plus_minus(deviation)

@@ -110,7 +110,7 @@ def bench(
         from padim_zoo.bench.leaderboard import leaderboard
         from padim_zoo.bench.published import add_published
         from padim_zoo.bench.table import render
-        from padim_zoo.cli.leaderboard import print_table
+        from padim_zoo.cli.table import print_table
 
         board = leaderboard(documents.values())
         print_table(render(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))

@@ -27,7 +27,9 @@ REGRESSED = 1
     multiple=True,
     help="What pytest --benchmark-json wrote; of several (repeat the option) the fastest times count.",
 )
-@click.option("--accuracy-drop", default=0.01, show_default=True, help="A figure may fall by so much, or by its noise.")
+@click.option(
+    "--accuracy-drop", default=0.01, show_default=True, help="How much worse a metric may get, beyond its noise."
+)
 @click.option("--slowdown", default=1.3, show_default=True, help="Ratio that times may reach, relative to the machine.")
 @click.option("--memory-growth", default=1.2, show_default=True, help="Ratio that memory and model sizes may reach.")
 @click.option("--update", is_flag=True, help="Write the baseline instead; a part that is not given stays.")
@@ -53,7 +55,7 @@ def command(
     from padim_zoo.bench.check.finding import Limits
     from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
     from padim_zoo.bench.check.table import render
-    from padim_zoo.cli.leaderboard import print_table
+    from padim_zoo.cli.table import print_table
 
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.table import show_table
+from padim_zoo.cli.table import show_table, write_content
 from padim_zoo.core.errors import InputError
 
 
@@ -23,10 +23,10 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
     is the machine, or the version of the code, that is compared. Differences are B less A. A star marks those of image
     AUROC that are significant at 0.05 over all pairs together.
     """
-    from padim_zoo.bench.compare import compare_stores
-    from padim_zoo.bench.formats import FORMATS
-    from padim_zoo.bench.formats import records as to_records
+    from padim_zoo.bench.compare import compare_stores, other_differences, paired_metric
+    from padim_zoo.bench.formats import FORMATS, records
     from padim_zoo.bench.store import RunStore
+    from padim_zoo.metrics.metric import title_of
 
     for folder in (runs_a, runs_b):
         if not folder.is_dir():
@@ -35,30 +35,24 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
         raise InputError("--output writes csv, json or md: name one with --format")
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
     if form != "table":
-        content = FORMATS[form](comparison)
-        if output is None:
-            click.echo(content, nl=False)
-        else:
-            from padim_zoo.core.atomic_write import write_bytes_whole
-
-            write_bytes_whole(output, content)
+        write_content(FORMATS[form](comparison), output)
         return
     for name, (a, b) in comparison.attrs["differing"].items():
         click.echo(f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}")
+    compared = paired_metric().name
     show_table(
         [
             {
                 "category": row["category"],
                 "run": row["run"],
-                "A": f"{row['image_auroc_a']:.3f}",
-                "B": f"{row['image_auroc_b']:.3f}",
-                "B − A": f"{row['difference']:+.3f}{'*' if row['significant'] else ''}",
-                "95 % interval": f"{row['low']:+.3f} to {row['high']:+.3f}",
-                "p": "–" if row["p_value"] is None else f"{row['p_value']:.3g}",
-                "pixel AUROC": _signed(row["pixel_auroc_difference"]),
-                "AUPRO": _signed(row["aupro_difference"]),
+                "A": _number(row[f"{compared}_a"], ".3f"),
+                "B": _number(row[f"{compared}_b"], ".3f"),
+                "B − A": _number(row["difference"], "+.3f") + "*" * row["significant"],
+                "95 % interval": f"{_number(row['low'], '+.3f')} to {_number(row['high'], '+.3f')}",
+                "p": _number(row["p_value"], ".3g"),
+                **{title_of(name): _number(row[column], "+.4f") for name, column in other_differences().items()},
             }
-            for row in to_records(comparison)
+            for row in records(comparison)
         ]
     )
     unpaired = comparison.attrs["unpaired"]
@@ -71,5 +65,5 @@ def _plain(value: str) -> str:
     return "–" if loaded is None else str(loaded)
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}"
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

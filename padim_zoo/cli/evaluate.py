@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
-FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
-
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
@@ -56,9 +54,9 @@ def evaluate(
     device: str,
     cache: bool,
 ) -> None:
-    """Judge a saved detector on the test images of a data set.
+    """Evaluate a saved detector on the test images of a data set.
 
-    Prints the figures, and what two thresholds do on the test images: the model's own, made from normal images only,
+    Prints the metrics, and what two thresholds do on the test images: the model's own, made from normal images only,
     and the one with the highest F1, which is chosen with the labels of these very images and so flatters.
     """
     import numpy as np
@@ -67,63 +65,66 @@ def evaluate(
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
     from padim_zoo.detectors import load
+    from padim_zoo.metrics.metric import confidence_intervals
 
     if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    chosen = source.load()
-    if not chosen.test:
+    category = source.load()
+    if not category.test:
         raise InputError(
-            f"{chosen.name} of {source.dataset} has no test images, so there is nothing to judge: add test/good and "
-            "test/<kind of defect>, or score single images with padim-zoo predict"
+            f"{category.name} of {source.dataset} has no test images, so there is nothing to evaluate: add test/good "
+            "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
     if cache:
         detector.cache = Caches.usual()
     folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
-    samples = chosen.test
+    samples = category.test
     prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
-    figures = metrics.evaluate(
+    result = metrics.evaluate(
         labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks
     )
-    low, high = metrics.bootstrap_interval(labels, prediction.scores)
+    intervals = confidence_intervals(labels, prediction.scores)
     thresholds = [
         {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
             ("false-alarm rate", prediction.threshold),
-            ("highest F1", figures.values["image_f1_threshold"]),
+            ("highest F1", result.values["image_f1_threshold"]),
         )
     ]
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
     caveat = None if detector.calibration_ is None else detector.calibration_.caveat
-    notes = [*figures.notes, *([] if caveat is None else [caveat])]
+    notes = [*result.notes, *([] if caveat is None else [caveat])]
 
-    title = f"{source.dataset}, {chosen.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    title = f"{source.dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
         show_json(
             {
                 "model": str(model),
                 "dataset": source.dataset,
-                "category": chosen.name,
+                "category": category.name,
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),
                 "aupro_limit": aupro_limit,
-                **figures.values,
-                "image_auroc_low": low,
-                "image_auroc_high": high,
+                **result.values,
+                **intervals,
                 "thresholds": thresholds,
                 "notes": notes,
             }
         )
         return
     click.echo(f"{title}\n")
-    intervals = {"image_auroc": _interval(low, high)}
     show_table(
         [
-            {"figure": name.replace("_", " "), "value": figures.values[name], "95 % interval": intervals.get(name)}
-            for name in FIGURES
+            {
+                "metric": metric.title,
+                "value": result.values[name],
+                "95 % interval": _interval(intervals.get(f"{name}_low"), intervals.get(f"{name}_high")),
+            }
+            for name, metric in metrics.METRICS.items()
         ]
     )
     click.echo()
@@ -132,8 +133,8 @@ def evaluate(
             {
                 "threshold for": row["threshold_for"],
                 "score": row["score"],
-                "false alarms": _share(row["false_alarms"]),
-                "detections": _share(row["detections"]),
+                "false alarms": _rate(row["false_alarms"]),
+                "detections": _rate(row["detections"]),
             }
             for row in thresholds
         ]
@@ -142,14 +143,14 @@ def evaluate(
         click.echo(f"note: {note}")
 
 
-def _share(found: dict[str, float] | None) -> str | None:
-    if found is None:
+def _rate(rate: dict[str, float] | None) -> str | None:
+    if rate is None:
         return None
-    return f"{found['count']} of {found['of']}: {found['rate']:.3f} ({_interval(found['low'], found['high'])})"
+    return f"{rate['count']} of {rate['of']}: {rate['rate']:.3f} ({_interval(rate['low'], rate['high'])})"
 
 
-def _interval(low: float, high: float) -> str | None:
-    return None if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or math.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 
 def _write_pictures(

@@ -82,6 +82,7 @@ def finetune(
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
     from padim_zoo.finetune.weights_file import write_weights
+    from padim_zoo.metrics.metric import title_of
     from padim_zoo.registry import backbones, datasets
 
     of_dataset = any(value is not None for value in (dataset, data_root, categories))
@@ -115,13 +116,12 @@ def finetune(
         comparison=comparison,
     )
 
-    before, after = comparison.before, comparison.after
     click.echo(f"backbone   {backbone}, layers {','.join(module.layers)}, weights {document['source']}")
     click.echo(f"images     {len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out")
     click.echo(f"method     {_summary(adaptation)}")
     click.echo(f"judged by  PaDiM on {comparison.defects} drawn defects in held-out normal images, before → after:")
-    click.echo(f"           pixel AUROC {before.pixel_auroc:.3f} → {after.pixel_auroc:.3f}")
-    click.echo(f"           AUPRO {before.aupro:.3f} → {after.aupro:.3f}")
+    for name, before in comparison.before.items():
+        click.echo(f"           {title_of(name)} {before:.3f} → {comparison.after[name]:.3f}")
     click.echo(f"seconds    {time.perf_counter() - started:.1f}")
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB, hash {document['weights_hash']}")
     click.echo(f"use it as  --backbone {backbone} --weights {output}")

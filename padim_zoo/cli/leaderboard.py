@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from padim_zoo.core.atomic_write import write_bytes_whole, write_text_whole
+from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "json", "md", "parquet")
 SOME_FAILED = 1
 """Exit code when a benchmark that was watched was killed."""
-_WIDTH_OF_A_FILE = 160
-_NO_WIDTH = 10_000
 
 
 @click.command()
@@ -42,7 +39,7 @@ _NO_WIDTH = 10_000
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
 @click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
 @click.option("--watch", is_flag=True, help="Redraw while a benchmark runs in another terminal, until it ends.")
-@click.option("--bars/--no-bars", default=None, help="Bars beside the main figure.  [default: on a terminal]")
+@click.option("--bars/--no-bars", default=None, help="Bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
     runs: Path,
     sort: str | None,
@@ -62,10 +59,10 @@ def leaderboard(
     --watch waits for a benchmark that writes to RUNS, which need not be there yet, shows how far it is and the best
     configurations so far (or the rows of --by), and ends with it. Ctrl-C ends earlier, with exit code 130.
     """
+    from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
     from padim_zoo.bench.leaderboard import sort_rows, summarize
-    from padim_zoo.bench.paired import compare_runs, describe_comparison
     from padim_zoo.bench.published import add_published
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.table import render
@@ -87,7 +84,7 @@ def leaderboard(
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
         comparison = compare_runs(store, contents.documents, *compare)
         if form == "table":
-            _write(describe_comparison(comparison).encode(), output)
+            write_content(describe_comparison(comparison).encode(), output)
         else:
             _export(WRITERS[form](comparison), form, output)
         return
@@ -129,39 +126,17 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
             sort_rows(board, sort) if sort else board, sort, bars=bars is not False, max_lines=max(max_lines, 1)
         )
 
-    follower = watch(runs, draw)
-    for state in follower.died:
+    watcher = watch(runs, draw)
+    for state in watcher.died:
         click.echo(
             f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: the same command "
             "does the rest",
             err=True,
         )
-    return bool(follower.died)
+    return bool(watcher.died)
 
 
 def _export(content: bytes, form: str, output: Path | None) -> None:
     if output is None and form == "parquet" and sys.stdout.isatty():
         raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
-    _write(content, output)
-
-
-def _write(content: bytes, output: Path | None) -> None:
-    if output is not None:
-        write_bytes_whole(output, content)
-    else:
-        click.echo(content, nl=False)
-
-
-def print_table(table: RenderableType, output: Path | None = None) -> None:
-    """Print to standard output or a file; only a terminal has a width that a table must keep to."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    text = io.StringIO()
-    console = Console() if output is None else Console(file=text, width=_WIDTH_OF_A_FILE)
-    if output is not None or not console.is_terminal:
-        needed = Measurement.get(console, console.options.update(max_width=_NO_WIDTH), table).maximum
-        console.width = max(console.width, _WIDTH_OF_A_FILE, needed)
-    console.print(table)
-    if output is not None:
-        write_text_whole(output, text.getvalue())
+    write_content(content, output)

@@ -19,20 +19,23 @@ KINDS = (
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What to draw.")
 @click.option(
-    "--figure", default="image_auroc", show_default=True, help="What all but curves and histograms show, e.g. aupro."
+    "--metric",
+    metavar="COLUMN",
+    help="A metric of the leaderboard, which all but curves and histograms show.  [default: the first]",
 )
 @click.option("--categories", metavar="A,B", callback=comma_separated, help="Of these only; wildcards allowed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pdf, .png or .svg file.")
-def plot(runs: Path, kind: str, figure: str, categories: tuple[str, ...] | None, output: Path) -> None:
+def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...] | None, output: Path) -> None:
     """Draw a picture of a run store for papers and slides.
 
     RUNS is the output of padim-zoo bench. Curves have a panel per configuration and a line per category, with the area
     of each and their mean: roc and pr of image scores, pro, pixel-roc and pixel-pr of pixels. Needs padim-zoo[report].
     """
     from padim_zoo.bench.store import RunStore
+    from padim_zoo.metrics.metric import DEFAULT_METRIC
     from padim_zoo.report.plots import plot as draw
 
     if not runs.is_dir():
         raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
-    draw(RunStore(runs), kind, output, figure=figure, categories=categories or ())
+    draw(RunStore(runs), kind, output, metric=metric or DEFAULT_METRIC, categories=categories or ())
     click.echo(f"{kind} in {output}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
+from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.metrics.metric import main_metrics
 
 _SHARE = 20
 """Times that making the table takes, before it is made again."""
@@ -76,7 +79,7 @@ class _Quiet:
 
 
 class _JsonLines(_Quiet):
-    """One object for every recorded run: its id and configuration, status, figures (means over folds) and error."""
+    """One object for every recorded run: id, configuration, status, main metrics (means over folds) and error."""
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.done = total, done
@@ -97,13 +100,13 @@ class _JsonLines(_Quiet):
                 **{name: config[name] for name in ("dataset", "category", "detector", "backbone", "estimator")},
                 **{name: config[name] for name in ("ensemble", "seed", "folds")},
                 "status": document["status"],
-                **{name: _mean(document, name) for name in ("image_auroc", "pixel_auroc", "aupro")},
+                **{name: _mean_over_folds(document, name) for name in main_metrics()},
                 "error": document["error"] and document["error"]["message"],
             }
         )
 
     def _write(self, line: dict[str, object]) -> None:
-        click.echo(json.dumps(line), err=True)
+        click.echo(json.dumps(to_jsonable(line)), err=True)
 
 
 class _LiveTable(_Quiet):
@@ -165,7 +168,6 @@ class _LiveTable(_Quiet):
         self.due = now + _SHARE * (now - began)
 
 
-def _mean(document: Document, name: str) -> float | None:
-    values = [figures[name] for figures in document["folds"]]
-    mean = float(np.mean(values)) if values else float("nan")
-    return mean if np.isfinite(mean) else None
+def _mean_over_folds(document: Document, name: str) -> float:
+    values = [fold.get(name, math.nan) for fold in document["folds"]]
+    return float(np.mean(values)) if values else math.nan

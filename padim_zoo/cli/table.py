@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-_WIDE = 10_000  # columns; a pipe has no width, and a table in a file should not be cut
+from padim_zoo.core.atomic_write import write_bytes_whole, write_text_whole
+from padim_zoo.core.jsonable import to_jsonable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_WIDTH_OF_A_FILE = 160
+_NO_WIDTH = 10_000
 
 
 def show_table(records: Sequence[Mapping[str, Any]]) -> None:
     """Print records as a table; the columns are the keys of the records in order of appearance."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
     columns = list(dict.fromkeys(key for record in records for key in record))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
@@ -28,12 +33,35 @@ def show_table(records: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(cell(record.get(column)) for column in columns))
+    print_table(table)
+
+
+def print_table(table: RenderableType, output: Path | None = None) -> None:
+    """Print to standard output or a file; only a terminal has a width that a table must keep to."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    text = io.StringIO()
+    console = Console() if output is None else Console(file=text, width=_WIDTH_OF_A_FILE)
+    if output is not None or not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(max_width=_NO_WIDTH), table).maximum
+        console.width = max(console.width, _WIDTH_OF_A_FILE, needed)
     console.print(table)
+    if output is not None:
+        write_text_whole(output, text.getvalue())
+
+
+def write_content(content: bytes, output: Path | None) -> None:
+    """Write what an export gave to a file, whole or not at all, or to standard output."""
+    if output is None:
+        click.echo(content, nl=False)
+    else:
+        write_bytes_whole(output, content)
 
 
 def show_json(value: Any) -> None:
     """Print JSON; NaN, which JSON lacks, becomes null."""
-    click.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False))
 
 
 def cell(value: Any) -> str:
@@ -47,13 +75,3 @@ def cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
     return str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

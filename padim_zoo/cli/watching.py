@@ -44,36 +44,36 @@ def watch(runs: Path, draw: Draw, console: Console | None = None) -> StoreWatche
     KeyboardInterrupt
         On Ctrl-C; the screen is as it was then.
     """
-    follower = StoreWatcher(runs)
+    watcher = StoreWatcher(runs)
     console = console or Console()
     table: RenderableType = Text("")
     size = None
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             began = time.monotonic()
-            changed = follower.poll()
-            below = _below(follower, runs)
+            changed = watcher.poll()
+            below = _below(watcher, runs)
             if changed or size != console.size:
                 size = console.size
                 lines = size.height - sum(len(console.render_lines(part, pad=False)) for part in below) - 1
-                table = draw(follower.documents, lines) if follower.documents else Text("")
+                table = draw(watcher.documents, lines) if watcher.documents else Text("")
             live.update(Group(table, *below), refresh=True)
-            if follower.over:
-                return follower
+            if watcher.over:
+                return watcher
             # The benchmark needs the processor more than this does.
             time.sleep(max(EVERY, _SHARE * (time.monotonic() - began)))
 
 
-def _below(follower: StoreWatcher, runs: Path) -> list[RenderableType]:
+def _below(watcher: StoreWatcher, runs: Path) -> list[RenderableType]:
     """What is said of the benchmarks at work, or of the lack of one."""
-    parts: list[RenderableType] = [draw_progress(state) for state in follower.benches]
-    failed = [document for document in follower.documents if document["status"] == "failed"]
+    parts: list[RenderableType] = [draw_progress(state) for state in watcher.benches]
+    failed = [document for document in watcher.documents if document["status"] == "failed"]
     if failed:
         config, error = failed[-1]["config"], failed[-1]["error"]
         what = " ".join(filter(None, (config["category"], config["detector"], config["backbone"], config["estimator"])))
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         parts.append(Text(f"failed{more}: {what}: {error['message']}", style="red", no_wrap=True, overflow="ellipsis"))
-    if not follower.benches:
-        state = "holds no run yet" if not follower.documents else f"{len(follower.documents)} runs"
+    if not watcher.benches:
+        state = "holds no run yet" if not watcher.documents else f"{len(watcher.documents)} runs"
         parts.append(Text(f"{runs}: {state}; no benchmark is at work, waiting for one (Ctrl-C ends)", style="dim"))
     return parts

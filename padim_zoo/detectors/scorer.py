@@ -1,4 +1,4 @@
-"""Figures of the benchmark as scorers for scikit-learn's model selection."""
+"""Metrics of the benchmark as scorers for scikit-learn's model selection."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.scikit_learn import ANOMALOUS, labels_of
-from padim_zoo.metrics import evaluate
-
-FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
+from padim_zoo.metrics import METRICS, evaluate
+from padim_zoo.metrics.metric import DEFAULT_METRIC
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """One figure of the benchmark, as ``cross_val_score(…, scoring=Scorer("image_auroc"))`` wants it.
+    """One metric of the benchmark, as ``cross_val_score(…, scoring=Scorer())`` wants it.
 
-    Larger is better, whatever the sign of scores: it takes anomaly scores from ``predict`` and needs no threshold.
+    Larger is better, whatever the sign of scores: it takes anomaly scores from ``predict`` and needs no threshold. A
+    metric of which less is better is negated.
 
     Parameters
     ----------
-    figure : str
-        ``"image_auroc"``, ``"image_ap"``, ``"image_f1"``, and, for images that are
-        :class:`~padim_zoo.data.sample.Sample` objects and so know their masks, ``"pixel_auroc"``, ``"pixel_ap"``,
-        ``"pixel_f1"`` and ``"aupro"``.
+    metric : str
+        A name of :data:`padim_zoo.metrics.METRICS`. One of pixels or regions needs images that are
+        :class:`~padim_zoo.data.sample.Sample` objects, which know their masks.
 
     Raises
     ------
     InputError
-        If there is no such figure.
+        If there is no such metric.
     """
 
-    figure: str = "image_auroc"
+    metric: str = DEFAULT_METRIC
 
     def __post_init__(self) -> None:
-        if self.figure not in FIGURES:
-            raise InputError(f"there is no figure {self.figure!r}: expected {', '.join(FIGURES)}")
+        if self.metric not in METRICS:
+            raise InputError(f"there is no metric {self.metric!r}: expected {', '.join(METRICS)}")
 
     def __call__(self, detector: Any, images: Any, y: Any = None) -> float:
-        """The figure of a fitted detector, or of a pipeline that ends in one.
+        """The metric of a fitted detector, or of a pipeline that ends in one.
 
         Parameters
         ----------
@@ -55,20 +54,20 @@ class Scorer:
         Raises
         ------
         InputError
-            If labels or masks are not known, or the figure is undefined, as AUROC is of normal images only.
+            If labels or masks are not known, or the metric is undefined, as AUROC is of normal images only.
         """
         labels = labels_of(images, y)
         if labels is None:
-            raise InputError(f"{self.figure} needs labels: give y (1 normal, -1 anomalous), or images that are Samples")
+            raise InputError(f"{self.metric} needs labels: give y (1 normal, -1 anomalous), or images that are Samples")
         prediction = detector.predict(images)
         maps = truth = None
-        if not self.figure.startswith("image"):
+        if METRICS[self.metric].needs_masks:
             if not isinstance(images, Sequence) or not all(isinstance(image, Sample) for image in images):
-                raise InputError(f"{self.figure} needs masks: give images that are Samples, as datasets load them")
+                raise InputError(f"{self.metric} needs masks: give images that are Samples, as datasets load them")
             last = detector.steps[-1][1] if hasattr(detector, "steps") else detector
             maps, truth = prediction.maps, masks(images, last.transform)
-        figures = evaluate((labels == ANOMALOUS).astype(int), prediction.scores, maps, truth)
-        value = figures.values[self.figure]
+        result = evaluate((labels == ANOMALOUS).astype(int), prediction.scores, maps, truth)
+        value = result.values[self.metric]
         if math.isnan(value):
-            raise InputError(f"{self.figure} is undefined: {'; '.join(figures.notes)}")
-        return value
+            raise InputError(f"{self.metric} is undefined: {'; '.join(result.notes)}")
+        return METRICS[self.metric].sign * value

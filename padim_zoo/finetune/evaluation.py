@@ -6,6 +6,7 @@ adapting is done with. No test image is looked at.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from padim_zoo.data.synthetic.canvas import Rendering
 from padim_zoo.data.synthetic.defects import SURFACE_DEFECTS, Severity
 from padim_zoo.data.synthetic.scene import visible_change
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.metrics import evaluate
+from padim_zoo.metrics import METRICS, evaluate
+from padim_zoo.metrics.metric import main_metrics
 
 MOST_IMAGES = 20
 """Held-out images that defects are drawn into, at most; each gets one of every kind."""
@@ -30,33 +32,25 @@ TRIES = 8
 
 
 @dataclass(frozen=True)
-class DefectMetrics:
-    """Metrics of PaDiM on the drawn defects; NaN where no defect could be seen."""
-
-    pixel_auroc: float
-    aupro: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """What adapting has changed.
 
     Attributes
     ----------
-    before, after : DefectMetrics
+    before, after : dict of str to float
+        The main metrics of pixels and regions, by name; NaN where no defect could be seen.
     defects : int
         How many were drawn.
     """
 
-    before: DefectMetrics
-    after: DefectMetrics
+    before: dict[str, float]
+    after: dict[str, float]
     defects: int
 
     @property
     def helped(self) -> bool:
-        """Whether the metrics have risen, taken together."""
-        gains = (self.after.pixel_auroc - self.before.pixel_auroc, self.after.aupro - self.before.aupro)
-        return sum(gains) > 0
+        """Whether the metrics have become better, taken together."""
+        return sum(METRICS[name].sign * (value - self.before[name]) for name, value in self.after.items()) > 0
 
     def to_dict(self) -> dict[str, object]:
         """All of it in JSON's types."""
@@ -78,18 +72,19 @@ def evaluate_adaptation(
         Of the defects.
     """
     defective, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
+    names = [name for name in main_metrics() if METRICS[name].needs_masks]
     if not masks:
-        nothing = DefectMetrics(float("nan"), float("nan"))
-        return Comparison(nothing, nothing, 0)
+        undefined = dict.fromkeys(names, math.nan)
+        return Comparison(undefined, undefined, 0)
     normal = _pixels(images[torch.from_numpy(used[:MOST_NORMAL])])
-    metrics = []
+    values = []
     for backbone in (before, after):
         where: dict[str, Any] = {"device": str(backbone.device), "precision": backbone.precision}
         prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(defective)
         labels = np.ones(len(defective), dtype=np.int64)
-        values = evaluate(labels, prediction.scores, prediction.maps, masks).values
-        metrics.append(DefectMetrics(float(values["pixel_auroc"]), float(values["aupro"])))
-    return Comparison(metrics[0], metrics[1], len(masks))
+        result = evaluate(labels, prediction.scores, prediction.maps, masks)
+        values.append({name: result.values[name] for name in names})
+    return Comparison(values[0], values[1], len(masks))
 
 
 def draw_defects(images: Tensor, indices: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:

@@ -1,4 +1,4 @@
-"""Figures of merit: pure functions of labels, scores, anomaly maps and masks."""
+"""Metrics: pure functions of labels, scores, anomaly maps and masks, and the table of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, p
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.decisions import rates_at_threshold
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
+from padim_zoo.metrics.metric import METRICS, Metric
 from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, detection_curve, f1_max, precision_curve, rank
 from padim_zoo.metrics.region_overlap import aupro, pro_curve, rank_pixels
 
 __all__ = [
+    "METRICS",
     "EvaluationResult",
+    "Metric",
     "PairedDifference",
     "Ranking",
     "aupro",

@@ -1,4 +1,4 @@
-"""What labels, scores and anomaly maps must look like before a figure is computed from them."""
+"""What labels, scores and anomaly maps must look like before a metric is computed from them."""
 
 from __future__ import annotations
 

@@ -59,17 +59,17 @@ def bootstrap_interval(
     detectors = _split(labels, scores)
     if detectors[0].lacks_a_kind:
         return math.nan, math.nan
-    return _percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
+    return percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Image AUROC of detector A less that of detector B, on the same images; of several folds, the mean AUROC.
+    """Image AUROC of detector B less that of detector A, on the same images; of several folds, the mean AUROC.
 
     Attributes
     ----------
     difference : float
-        Positive when A ranks better.
+        B − A: positive when B ranks better.
     low, high : float
         Bootstrap confidence interval of the difference.
     p_value : float
@@ -91,7 +91,7 @@ def paired_difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> PairedDifference:
-    """Compare the image AUROCs of two detectors on the same images.
+    """Compare the image AUROCs of two detectors on the same images: B less A.
 
     The interval is a stratified bootstrap that draws the same images for both; the p-value is DeLong's (DeLong et al.,
     "Comparing the areas under two or more correlated ROC curves", Biometrics 1988).
@@ -121,7 +121,7 @@ def paired_difference(
     if a[0].lacks_a_kind:
         return PairedDifference(math.nan, math.nan, math.nan, math.nan)
     aurocs = _bootstrap_aurocs([*a, *b], replicates, seed)
-    low, high = _percentile_interval(aurocs[: len(a)].mean(axis=0) - aurocs[len(a) :].mean(axis=0), confidence)
+    low, high = percentile_interval(aurocs[len(a) :].mean(axis=0) - aurocs[: len(a)].mean(axis=0), confidence)
     difference, p_value = _delong_test(a, b)
     return PairedDifference(difference, low, high, p_value)
 
@@ -186,14 +186,15 @@ def _weighted_auroc(groups: _Groups, normal_counts: np.ndarray, anomalous_counts
     return doubled / (2 * len(groups.normal) * len(groups.anomalous))
 
 
-def _percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
+def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The interval that holds the middle of replicates (R,)."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, (tail, 1 - tail))
     return float(low), float(high)
 
 
 def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, float]:
-    """Difference of two AUROCs on the same images, each the mean of its folds, and the p-value of its being none.
+    """AUROC of b less that of a on the same images, each the mean of its folds, and the p-value of no difference.
 
     AUROC is the mean placement of the anomalous images among the normal ones, and as well of the normal ones among
     the anomalous; the variance of the difference is that of either mean of differences, added (DeLong, eq. 5–7). The
@@ -202,7 +203,7 @@ def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, flo
     normals, anomalies = len(a[0].normal), len(a[0].anomalous)
     pairs = 2 * normals * anomalies * len(a) * len(b)
     of_anomalous, of_normal = (
-        len(b) * placed_a - len(a) * placed_b for placed_a, placed_b in zip(_placements(a), _placements(b), strict=True)
+        len(a) * placed_b - len(b) * placed_a for placed_a, placed_b in zip(_placements(a), _placements(b), strict=True)
     )
     difference = float(of_anomalous.sum() / pairs)
     if min(normals, anomalies) < 2:

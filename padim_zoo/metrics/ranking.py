@@ -1,4 +1,4 @@
-"""Where each anomalous item stands among the normal ones: one sort, and every ranking figure is a mean over it.
+"""Where each anomalous item stands among the normal ones: one sort, and every metric of a ranking is a mean over it.
 
 A threshold matters only where an anomalous item is found: between two such thresholds, false alarms are all that
 changes. So three counts per anomalous item describe the whole ROC, precision–recall and per-region-overlap curve,
@@ -42,7 +42,7 @@ class Ranking:
 
     @property
     def defined(self) -> bool:
-        """Whether there are both normal and anomalous items, without which every figure is NaN."""
+        """Whether there are both normal and anomalous items, without which every metric is NaN."""
         return bool(len(self.normal) and len(self.anomalous))
 
 
@@ -116,16 +116,22 @@ def detection_curve(ranking: Ranking, rates: np.ndarray, weights: np.ndarray | N
     -------
     ndarray (n,), float64
     """
+    false_positives, shares = detection_corners(ranking, weights)
+    # Of several points at one place np.interp takes the last.
+    curve: np.ndarray = np.interp(rates * len(ranking.normal), false_positives, shares)
+    return curve
+
+
+def detection_corners(ranking: Ranking, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of :func:`detection_curve`, from (0, 0) on: numbers of false positives, and the shares detected."""
     counts = np.full(len(ranking.anomalous), 1 / len(ranking.anomalous)) if weights is None else weights
-    # Best items first: false alarms rise from one group of tied items to the next.
+    # Best items first: false positives rise from one group of tied items to the next.
     start, full = ranking.fp_above[::-1], ranking.fp_at_or_above[::-1]
     last = np.append(np.flatnonzero((np.diff(start) > 0) | (np.diff(full) > 0)), len(start) - 1)
-    found = np.cumsum(counts[::-1])[last]
-    alarms = np.stack([start[last], full[last]], axis=1).ravel()
-    shares = np.stack([np.append(0.0, found[:-1]), found], axis=1).ravel()
-    # Of several points at one place np.interp takes the last.
-    curve: np.ndarray = np.interp(rates * len(ranking.normal), np.append(0, alarms), np.append(0.0, shares))
-    return curve
+    detected = np.cumsum(counts[::-1])[last]
+    false_positives = np.stack([start[last], full[last]], axis=1).ravel()
+    shares = np.stack([np.append(0.0, detected[:-1]), detected], axis=1).ravel()
+    return np.append(0, false_positives), np.append(0.0, shares)
 
 
 def precision_curve(ranking: Ranking, recalls: np.ndarray) -> np.ndarray:

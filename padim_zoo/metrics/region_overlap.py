@@ -17,7 +17,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, partial_auc_terms, rank
 
 # Diagonal neighbors belong to one defect.
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+_EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 def rank_pixels(
@@ -43,9 +43,9 @@ def rank_pixels(
         The defect (8-connected component of a mask, numbered from 0) of each pixel, in the ranking's order.
     """
     normal, anomalous, region_ids = [], [], []
-    found = 0
+    regions = 0
     for scores, mask, inside in zip(maps, masks, roi_masks or [None] * len(masks), strict=True):
-        components, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS) if mask.any() else (mask.astype(np.int32), 0)
+        components, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBORS) if mask.any() else (mask.astype(np.int32), 0)
         if inside is not None:
             scores, components = scores[inside], components[inside]
         normal.append(scores[components == 0])
@@ -53,8 +53,8 @@ def rank_pixels(
             # Numbered without the defects that lie outside.
             numbers = np.unique(components[components > 0], return_inverse=True)[1].ravel()
             anomalous.append(scores[components > 0])
-            region_ids.append((numbers + found).astype(np.int32))
-            found += int(numbers.max()) + 1
+            region_ids.append((numbers + regions).astype(np.int32))
+            regions += int(numbers.max()) + 1
     ranking = rank(_concatenate(normal, np.float32), _concatenate(anomalous, np.float32))
     return ranking, _concatenate(region_ids, np.int32)[ranking.order]
 
@@ -88,8 +88,8 @@ def aupro(ranking: Ranking, region_ids: np.ndarray, *, limit: float = 0.3) -> fl
         raise InputError(f"the AUPRO limit {limit} is no false positive rate: expected more than 0 and at most 1")
     if not ranking.defined:
         return math.nan
-    found = np.bincount(region_ids, weights=partial_auc_terms(ranking, limit))
-    return float((found / np.bincount(region_ids)).mean())
+    overlaps = np.bincount(region_ids, weights=partial_auc_terms(ranking, limit))
+    return float((overlaps / np.bincount(region_ids)).mean())
 
 
 def pro_curve(ranking: Ranking, region_ids: np.ndarray, rates: np.ndarray) -> np.ndarray:

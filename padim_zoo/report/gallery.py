@@ -76,7 +76,7 @@ def collect(
 ) -> Pictures:
     """The galleries of all runs that are done, with as many images of each kind as the budget allows.
 
-    Where even one image of each kind is too much, the runs first given come first, and the others go without.
+    Where even one image of each kind is too much, the first runs come first, and the others go without.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def collect(
     budget : int
         Characters of all pictures together.
     """
-    found = Pictures()
+    collected = Pictures()
     galleries: dict[str, Gallery] = {}
     for document in documents:
         run_id = document["id"]
@@ -97,26 +97,26 @@ def collect(
         try:
             arrays = store.gallery(run_id)
             if arrays is None:
-                found.without[run_id] = _OLD
+                collected.without[run_id] = _OLD
             else:
                 galleries[run_id] = Gallery.from_arrays(arrays)
         except (DamagedRunError, ValueError, KeyError, TypeError) as error:
-            found.problems.append(f"the gallery of run {run_id} cannot be read ({error}): the page does without")
-            found.without[run_id] = "The pictures of this run cannot be read."
+            collected.problems.append(f"the gallery of run {run_id} cannot be read ({error}): the page does without")
+            collected.without[run_id] = "The pictures of this run cannot be read."
     if not per_reason:
-        found.without |= dict.fromkeys(galleries, "This page was made without pictures.")
-        return found
+        collected.without |= dict.fromkeys(galleries, "This page was made without pictures.")
+        return collected
     number = per_reason
     while number > 1 and _characters(galleries, number) > budget:
         number -= 1
     for run_id, gallery in galleries.items():
-        before = dict(found.pictures)
-        found.add(run_id, thinned(gallery, number))
-        if sum(map(len, found.pictures.values())) > budget:
-            found.pictures = before
-            del found.by_run[run_id]
-            found.without[run_id] = _FULL
-    return found
+        before = dict(collected.pictures)
+        collected.add(run_id, thinned(gallery, number))
+        if sum(map(len, collected.pictures.values())) > budget:
+            collected.pictures = before
+            del collected.by_run[run_id]
+            collected.without[run_id] = _FULL
+    return collected
 
 
 def thinned(gallery: Gallery, per_reason: int) -> Gallery:
@@ -136,8 +136,8 @@ def _characters(galleries: Mapping[str, Gallery], per_reason: int) -> int:
     contents: set[bytes] = set()
     for gallery in galleries.values():
         for item in thinned(gallery, per_reason).items:
-            kept = (pictures.get(item.index) for pictures in (gallery.images, gallery.masks, gallery.maps))
-            contents.update(content for content in kept if content is not None)
+            pictures = (by_index.get(item.index) for by_index in (gallery.images, gallery.masks, gallery.maps))
+            contents.update(content for content in pictures if content is not None)
     return sum(4 * len(content) // 3 + 64 for content in contents)
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from padim_zoo.bench.bars import cost_axis, figure_axis
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import leaderboard, sort_rows, summarize
+from padim_zoo.bench.leaderboard import TIMINGS, better_values, leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import (
-    BETTER,
     COSTS,
-    FIGURES,
-    HEADINGS,
-    best_figures,
+    axis_of,
+    best_values,
+    columns_with_bars,
+    heading,
+    metrics_to_show,
     render,
     shared_settings,
     telling_columns,
@@ -92,8 +92,7 @@ class Leaderboard:
             return f"{plain.to_html(index=False, na_rep='–', escape=True)}<p>{error}</p>"
 
     def _columns(self) -> list[str]:
-        extra = [self.sort] if self.sort in BETTER and self.sort not in (*FIGURES, *COSTS) else []
-        return [*telling_columns(records(self.frame)), *FIGURES, *filter(None, extra), *COSTS]
+        return [*telling_columns(records(self.frame)), *metrics_to_show(self.sort), *COSTS]
 
     def _shown(self) -> pd.DataFrame:
         shown: pd.DataFrame = self.frame.head(MOST_ROWS)[self._columns()]
@@ -112,11 +111,12 @@ class Leaderboard:
         except ImportError:
             raise MissingExtraError("jinja2", "report", "a leaderboard with bars in a notebook") from None
         shown = self._shown()
-        numbers = [name for name in shown.columns if name in BETTER]
+        better = better_values()
+        numbers = [name for name in shown.columns if name in better]
         texts = [name for name in shown.columns if name not in numbers]
-        best = {place for place in best_figures(self.frame, numbers) if place[0] < len(shown) and place[1] not in COSTS}
+        best = {place for place in best_values(self.frame, numbers) if place[0] < len(shown) and place[1] not in COSTS}
         main, low, high = self._axis()
-        titles = {name: HEADINGS.get(name, name.replace("_", " ")).replace("\n", " ") for name in shown.columns}
+        titles = {name: heading(name).replace("\n", " ") for name in shown.columns}
         caption = " · ".join(f"{name} {value}" for name, value in shared_settings(records(self.frame)).items())
         if main is not None:
             caption += f" — bars: {titles[main]} from {low:g} to {high:.3g}"
@@ -127,8 +127,8 @@ class Leaderboard:
             return ["font-weight:bold" if (int(row), str(column.name)) in best else "" for row in column.index]
 
         style: Any = shown.style.hide(axis="index").set_caption(_escaped(caption))
-        style = style.format(_figure, subset=[name for name in numbers if BETTER[name] == "high"])
-        style = style.format(_cost, subset=[name for name in numbers if BETTER[name] == "low"])
+        style = style.format(_metric, subset=[name for name in numbers if name not in TIMINGS])
+        style = style.format(_cost, subset=[name for name in numbers if name in TIMINGS])
         style = style.format(_text, subset=texts, escape="html")
         style = style.format_index(lambda name: _escaped(titles[name]), axis="columns")
         style = style.apply(weights, subset=numbers)
@@ -149,18 +149,15 @@ class Leaderboard:
 
     def _axis(self) -> tuple[str | None, float, float]:
         """The column with bars, and the values at their ends."""
-        candidates = [self.sort] if self.sort in BETTER else list(FIGURES)
-        for name in candidates:
-            assert name is not None
+        for name in columns_with_bars(self.sort):
             values = self.frame[name].dropna().tolist()
-            if values:
-                axis = figure_axis(values) if BETTER[name] == "high" else cost_axis(values)
-                if axis is not None:
-                    return name, axis.start, axis.end
+            axis = axis_of(name, values) if values else None
+            if axis is not None:
+                return name, axis.start, axis.end
         return None, 0.0, 1.0
 
 
-def _figure(value: Any) -> str:
+def _metric(value: Any) -> str:
     return "–" if pd.isna(value) else f"{value:.3f}"
 
 

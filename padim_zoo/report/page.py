@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,14 @@ import numpy as np
 from padim_zoo import __version__
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import DEVIATING, RATES, SETTINGS, TIMINGS, TRANSFORM, is_mean, leaderboard
-from padim_zoo.bench.published import METRICS, add_published
+from padim_zoo.bench.leaderboard import RATES, SETTINGS, TIMINGS, TRANSFORM, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.published import add_published, published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
 from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.metrics.curves import image_curves
+from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric
 from padim_zoo.pictures.drawing import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
@@ -74,7 +77,7 @@ def render_report(store: RunStore, images: int = PER_REASON) -> Report:
         raise InputError(f"{store.folder} has no runs: expected the output of padim-zoo bench")
     web = Path(__file__).with_name("web")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_read(web / "page.html.j2"))
-    pictures = collect(store, sorted(documents, key=_image_auroc, reverse=True), images)
+    pictures = collect(store, sorted(documents, key=_mean_over_folds, reverse=True), images)
     data = report_data(store, documents, pictures)
     packed = gzip.compress(get_plotlyjs().encode(), mtime=0)
     page = template.render(
@@ -95,12 +98,12 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     -------
     dict
         ``rows`` of the leaderboard, each with the name of its configuration; ``runs``, by id, what is behind a row:
-        figures of its folds, curves, scores, environment and command; what all rows share, and ``facets``, the
-        settings by which they differ.
+        metrics of its folds, curves, scores, environment and command; ``metrics``, the METRICS table; what all rows
+        share, and ``facets``, the settings by which they differ.
     """
     rows = records(add_published(leaderboard(documents)))
     runs = [row for row in rows if not is_mean(row)]
-    told = _telling(runs)
+    telling = _telling(runs)
     environments: list[dict[str, Any]] = []
     problems: list[str] = []
     behind = {}
@@ -110,11 +113,11 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
         behind[document["id"]]["gallery"] = pictures.by_run.get(document["id"])
         behind[document["id"]]["no_gallery"] = pictures.without.get(document["id"])
     return {
-        "rows": [_row(row, told) for row in rows],
+        "rows": [_row(row, telling) for row in rows],
         "runs": behind,
-        "figures": list(DEVIATING),
+        "metrics": [_metric(metric) for metric in METRICS.values()],
         "timings": list(TIMINGS),
-        "facets": [name for name in told if name != "seed"],
+        "facets": [name for name in telling if name != "seed"],
         "common": shared_settings(rows),
         "environments": environments,
         "colors": color_table().tobytes().hex(),
@@ -122,34 +125,40 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     }
 
 
-def _row(row: dict[str, Any], told: Sequence[str]) -> dict[str, Any]:
-    kept = {name: row[name] for name in (*_SHOWN, *told, "threshold", *RATES, *TIMINGS)}
-    for name in DEVIATING:
-        kept |= {name: row[name], f"{name}_std": row[f"{name}_std"]}
-    kept |= {name: row[name] for name in ("image_auroc_low", "image_auroc_high", "published_source")}
-    kept |= {f"published_{name}": row[f"published_{name}"] for name in METRICS}
-    kept["mean"] = is_mean(row)
-    # Seeds are runs of one configuration: rows of theirs belong to the mean row of the same name.
-    kept["name"] = _name(row, [name for name in told if name != "seed"])
-    kept["run_name"] = _name(row, told)
-    kept["curve"] = _name(row, [name for name in told if name not in ("seed", "train_size")])
-    return kept
+def _metric(metric: Metric) -> dict[str, Any]:
+    """A row of the METRICS table, as the page's scripts read it."""
+    plain = {name: getattr(metric, name) for name in ("name", "title", "level", "better", "range", "main")}
+    return {**plain, "published": metric.published is not None, "interval": metric.interval is not None}
+
+
+def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
+    measured = [column.name for metric in METRICS.values() for column in metric_columns(metric)]
+    published = [*map(published_column, published_metrics()), "published_source"]
+    names = (*_SHOWN, *telling, *measured, "threshold", *RATES, *TIMINGS, *published)
+    return {
+        **{name: row[name] for name in names},
+        "mean": is_mean(row),
+        # Seeds are runs of one configuration: rows of theirs belong to the mean row of the same name.
+        "name": _name(row, [name for name in telling if name != "seed"]),
+        "run_name": _name(row, telling),
+        "curve": _name(row, [name for name in telling if name not in ("seed", "train_size")]),
+    }
 
 
 def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
     """The columns that it takes to tell the runs of a category apart: what all share, or follows, is left out."""
-    told = [name for name in _MODEL if len({row[name] for row in runs}) > 1]
+    telling = [name for name in _MODEL if len({row[name] for row in runs}) > 1]
     for name in _TELLING:
-        apart = {tuple(str(row[key]) for key in ("category", *told)) for row in runs}
-        if len({tuple(str(row[key]) for key in ("category", *told, name)) for row in runs}) > len(apart):
-            told.append(name)
-    return told
+        apart = {tuple(str(row[key]) for key in ("category", *telling)) for row in runs}
+        if len({tuple(str(row[key]) for key in ("category", *telling, name)) for row in runs}) > len(apart):
+            telling.append(name)
+    return telling
 
 
-def _name(row: dict[str, Any], told: Sequence[str]) -> str:
+def _name(row: dict[str, Any], telling: Sequence[str]) -> str:
     """The configuration of a row in a few words; what the models are needs no heading, numbers do."""
     parts = []
-    for name in told if any(row[name] is not None for name in told) else _MODEL:
+    for name in telling if any(row[name] is not None for name in telling) else _MODEL:
         if row[name] is None or (name == "seed" and is_mean(row)):
             continue
         bare = name in (*_MODEL, "layers", "weights")
@@ -167,7 +176,7 @@ def _behind(
     environment = {name: value for name, value in environment.items() if name not in momentary}
     if environment not in environments:
         environments.append(environment)
-    found: dict[str, Any] = {
+    behind: dict[str, Any] = {
         "folds": document["folds"],
         "environment": environments.index(environment),
         "command": reproducing_command(document),
@@ -176,44 +185,33 @@ def _behind(
     if document["status"] == "done":
         try:
             arrays = store.scores(document["id"])
-            # Folds score on scales of their own, but nearly the same: their mean is one curve instead of many.
-            found |= curves(arrays["labels"], arrays["scores"].mean(0))
+            labels, scores = arrays["labels"], arrays["scores"]
         except (DamagedRunError, KeyError) as error:
             problems.append(f"{error}: the page shows no curves of run {document['id']}")
-            return found
-        for name in ("pro", "pixel_roc", "pixel_pr"):
-            if f"{name}_curve" in arrays:  # older stores have none
-                found[name] = [_rounded(values) for values in arrays[f"{name}_curve"]]
-    return found
+            return behind
+        for label, name in enumerate(("normal", "anomalous")):
+            behind[name] = _rounded(scores.mean(0)[labels == label])
+        for name, curve in run_curves(arrays).items():
+            behind[name] = [_rounded(values) for values in curve]
+    return behind
 
 
-def curves(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Scores of normal and anomalous images, and the ROC and precision-recall curves between them.
+def run_curves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All curves (2, n) of a run by the names that the METRICS table has for them, each the mean of its folds.
 
     Parameters
     ----------
-    labels, scores : ndarray (N,)
-
-    Returns
-    -------
-    dict
-        ``normal`` and ``anomalous`` scores; ``roc``, false and true positive rates; ``pr``, recalls and precisions.
-        No curves where one kind of image is missing.
+    arrays : dict
+        ``labels`` (N,), ``scores`` (folds, N) and the curves of the pixels, which older stores lack.
     """
-    anomalous = labels == 1
-    found: dict[str, Any] = {"normal": _rounded(scores[~anomalous]), "anomalous": _rounded(scores[anomalous])}
-    if anomalous.any() and not anomalous.all():
-        from sklearn.metrics import precision_recall_curve, roc_curve
-
-        false, true, _ = roc_curve(labels, scores)
-        precision, recall, _ = precision_recall_curve(labels, scores)
-        found |= {"roc": [_rounded(false), _rounded(true)], "pr": [_rounded(recall), _rounded(precision)]}
-    return found
+    pixels = {name.removesuffix("_curve"): curve for name, curve in arrays.items() if name.endswith("_curve")}
+    return {**image_curves(arrays["labels"], arrays["scores"]), **pixels}
 
 
-def _image_auroc(document: Document) -> float:
-    values = [fold.get("image_auroc", math.nan) for fold in document["folds"]]
-    return float(np.mean(values)) if values and np.isfinite(values).all() else -1.0
+def _mean_over_folds(document: Document) -> float:
+    """The first metric, which says which runs are the most interesting."""
+    values = [fold.get(DEFAULT_METRIC, math.nan) for fold in document["folds"]]
+    return float(np.mean(values)) if values and np.isfinite(values).all() else -math.inf
 
 
 def _read(path: Path) -> str:
@@ -227,14 +225,5 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 def _script_json(value: Any) -> str:
     """JSON that cannot end the script element that it stands in, whatever names it holds."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(to_jsonable(value), ensure_ascii=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _finite(value: Any) -> Any:
-    """NaN, which JSON lacks, as null."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -56,7 +56,7 @@ def lines(count: int) -> list[dict[str, Any]]:
 
 
 def grid_of(count: int, most: int) -> tuple[int, int]:
-    """Columns, at most so many, and rows for so many panels, the last row as full as can be."""
+    """Columns, at most so many, and rows for so many plots, the last row as full as can be."""
     rows = -(-count // most)
     return -(-count // rows), rows
 

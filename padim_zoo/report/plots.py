@@ -11,6 +11,7 @@ from typing import Any
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
 from padim_zoo.report.board_plots import (
     draw_folds,
     draw_heat_table,
@@ -29,7 +30,7 @@ _UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
 
 
 def plot(
-    store: RunStore, kind: str, output: Path, *, figure: str = "image_auroc", categories: Sequence[str] = ()
+    store: RunStore, kind: str, output: Path, *, metric: str = DEFAULT_METRIC, categories: Sequence[str] = ()
 ) -> None:
     """Draw a picture of a run store.
 
@@ -40,7 +41,7 @@ def plot(
         A key of :data:`KINDS`.
     output : Path
         ``.pdf``, ``.png`` or ``.svg``.
-    figure : str
+    metric : str
         What all but curves and histograms show.
     categories : sequence of str
         Categories to draw; ``*`` and ``?`` are wildcards. Empty for all.
@@ -48,9 +49,11 @@ def plot(
     Raises
     ------
     InputError
-        If the kind, the figure, the suffix or a category is unknown, or the store has nothing to draw, or matplotlib
+        If the kind, the metric, the suffix or a category is unknown, or the store has nothing to draw, or matplotlib
         is not installed.
     """
+    if metric not in METRICS:
+        raise InputError(f"unknown metric {metric!r}: expected {', '.join(METRICS)}")
     if kind not in KINDS:
         raise InputError(f"unknown kind of plot {kind!r}: expected {', '.join(KINDS)}")
     if output.suffix not in SUFFIXES:
@@ -65,10 +68,10 @@ def plot(
     documents = [document for document in store.read_all().documents if document["status"] == "done"]
     if not documents:
         raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
-    known = sorted({document["config"]["category"] for document in documents})
+    all_categories = sorted({document["config"]["category"] for document in documents})
     for pattern in categories:
-        if not fnmatch.filter(known, pattern):
-            raise InputError(f"no run is of the category {pattern!r}: there are {', '.join(known)}")
+        if not fnmatch.filter(all_categories, pattern):
+            raise InputError(f"no run is of the category {pattern!r}: there are {', '.join(all_categories)}")
     if categories:
         documents = [
             document
@@ -76,27 +79,25 @@ def plot(
             if any(fnmatch.fnmatchcase(document["config"]["category"], pattern) for pattern in categories)
         ]
     data = report_data(store, documents)
-    if figure not in data["figures"]:
-        raise InputError(f"unknown figure {figure!r}: expected {', '.join(data['figures'])}")
     rows = [{**row, "folds": [] if row["mean"] else data["runs"][row["id"]]["folds"]} for row in data["rows"]]
     with rc_context(STYLE):
-        # A figure of its own, and not pyplot's: that would need, or choose, a screen.
-        canvas = Figure(layout="constrained")
-        KINDS[kind](canvas, store, rows, figure)
-        save = partial(canvas.savefig, format=output.suffix[1:], dpi=_DPI, metadata=_UNDATED[output.suffix])
+        # A Figure of its own, and not pyplot's: that would need, or choose, a screen.
+        fig = Figure(layout="constrained")
+        KINDS[kind](fig, store, rows, metric)
+        save = partial(fig.savefig, format=output.suffix[1:], dpi=_DPI, metadata=_UNDATED[output.suffix])
         write_whole(output, lambda temporary: save(temporary))
 
 
-def _curves_of(kind: str) -> Callable[[Any, RunStore, list[dict[str, Any]], str], None]:
-    def draw(canvas: Any, store: RunStore, rows: list[dict[str, Any]], figure: str) -> None:
+def _drawing_curves(name: str) -> Callable[[Any, RunStore, list[dict[str, Any]], str], None]:
+    def draw(fig: Any, store: RunStore, rows: list[dict[str, Any]], metric: str) -> None:
         runs = [{**row, "name": row["run_name"]} for row in rows if not row["mean"]]
-        draw_curves(canvas, store, runs, CURVES[kind])
+        draw_curves(fig, store, runs, name)
 
     return draw
 
 
 KINDS: dict[str, Callable[[Any, RunStore, list[dict[str, Any]], str], None]] = {
-    **{kind: _curves_of(kind) for kind in CURVES},
+    **{name.replace("_", "-"): _drawing_curves(name) for name in CURVES},
     "pareto": draw_pareto,
     "folds": draw_folds,
     "histogram": draw_histogram,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from padim_zoo.bench.bars import Axis, bar, cost_axis, figure_axis
+from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.leaderboard import leaderboard, sort_rows
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.table import render
@@ -50,7 +50,7 @@ def test_a_known_bar() -> None:
 
 @given(st.lists(unit, min_size=1))
 def test_every_figure_is_on_its_axis(values: list[float]) -> None:
-    axis = figure_axis(values)
+    axis = metric_axis(values)
     assert axis.end == 1
     assert axis.start <= min(values)
     assert axis.start == 0 or min(axis.position(value, 100) for value in values) >= 10
@@ -112,7 +112,7 @@ def test_no_figure_is_cut_at_any_width(width: int, bars: bool) -> None:
 
 def test_bars_are_beside_their_figures() -> None:
     printed = lines(160, bars=True)
-    axis = figure_axis([0.6])  # the least end of an interval
+    axis = metric_axis([0.6])  # the least end of an interval
     for auroc in (0.95, 0.9, 0.8, 0.99):
         [line] = [line for line in printed if f"{auroc:.3f}" in line and "┿" in line]
         assert bar(auroc, axis, 30, (auroc - 0.1, min(1.0, auroc + 0.05))).strip() in line

@@ -18,10 +18,10 @@ from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks, Timing, fastest
 from padim_zoo.bench.check.noise import (
-    IMAGE_FIGURES,
     bootstrap_differences,
-    percentile_interval,
+    image_metrics,
     repetition_interval,
+    resampling_interval,
 )
 from padim_zoo.bench.check.row import Row, TestScores
 from padim_zoo.bench.run import RunConfig
@@ -51,14 +51,14 @@ def make_row(category="gear", seed=0, *, wrong=0, pixel=(0.9,), costs=None, mach
     folds = len(pixel)
     scores = make_scores(folds, wrong, labels)
     values = evaluate(labels, scores[0]).values
-    figures = {name: [values[name]] * folds for name in IMAGE_FIGURES}
-    figures |= {name: list(pixel) for name in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro")}
+    metrics = {name: [values[name]] * folds for name in image_metrics()}
+    metrics |= {name: list(pixel) for name in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro")}
     run = RunConfig("mvtec", category, "data", "padim", "resnet18", "hash", ("layer1",), 100, "full", seed, folds=folds)
     return Row(
         {**run.to_dict(), **config},
         "default",
         machine,
-        figures,
+        metrics,
         {**COSTS, **(costs or {})},
         TestScores.of(labels, scores),
     )
@@ -128,12 +128,12 @@ def test_seeds_on_the_same_images_are_no_more_images():
         ((0.80, 0.93, 0.84, 0.87), (0.90, 0.83, 0.91, 0.87), False),  # one fold up, another down
     ],
 )
-def test_pixel_figures_are_judged_by_their_folds(now, before, regressed):
+def test_pixel_metrics_are_judged_by_their_folds(now, before, regressed):
     expected = {"pixel_auroc", "pixel_ap", "pixel_f1", "aupro"} if regressed else set()
     assert {what for _, what in regressions([make_row(pixel=now)], [make_row(pixel=before)])} == expected
 
 
-def test_a_figure_that_is_no_longer_defined():
+def test_a_metric_that_is_no_longer_defined():
     found = regressions([make_row(pixel=(math.nan,))], [make_row()])
     assert found == [("gear resnet18 full", name) for name in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro")]
     assert regressions([make_row()], [make_row(pixel=(math.nan,))]) == []
@@ -151,20 +151,20 @@ def test_other_test_images_are_compared_unpaired():
 def test_bootstrap_agrees_with_the_paired_difference_of_metrics():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 40)) + LABELS
-    interval = percentile_interval(
+    interval = resampling_interval(
         bootstrap_differences(*(TestScores.of(LABELS, s[None]) for s in (a, b)), 0)["image_auroc"]
     )
-    expected = paired_difference(LABELS, a, b)
+    expected = paired_difference(LABELS, b, a)
     assert interval == pytest.approx((expected.low, expected.high), abs=0.03)
 
 
-def test_ranks_keep_every_image_figure():
+def test_ranks_keep_every_image_metric():
     random = np.random.default_rng(0)
     scores = np.round(random.normal(size=(3, 40)) + LABELS, 1)  # with ties
     ranks = TestScores.of(LABELS, scores).ranks
     for fold, ranked in zip(scores, ranks, strict=True):
         now, before = evaluate(LABELS, fold).values, evaluate(LABELS, ranked).values
-        assert {name: now[name] for name in IMAGE_FIGURES} == {name: before[name] for name in IMAGE_FIGURES}
+        assert {name: now[name] for name in image_metrics()} == {name: before[name] for name in image_metrics()}
 
 
 def test_repetitions_by_students_t():
@@ -176,7 +176,7 @@ def test_repetitions_by_students_t():
 
 def test_no_interval_without_anomalous_images():
     scores = TestScores.of(np.zeros(9, dtype=np.uint8), np.arange(9.0)[None])
-    assert percentile_interval(bootstrap_differences(scores, scores, 0)["image_auroc"]) is None
+    assert resampling_interval(bootstrap_differences(scores, scores, 0)["image_auroc"]) is None
 
 
 # -- costs ------------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_times_of_other_kinds_of_machines_are_not_compared(change):
     assert "times are not compared" in notes(now, [make_row()])
 
 
-def test_times_in_another_precision_are_not_compared_but_figures_are(tmp_path):
+def test_times_in_another_precision_are_not_compared_but_metrics_are(tmp_path):
     slow = {"fit_seconds": 40.0, "ms_per_image_b1": 200.0}
     here = replace(make_row(costs=slow, precision="auto"), precision="float32")
     there = replace(make_row(precision="auto"), precision="bfloat16")
@@ -274,7 +274,7 @@ def test_a_cost_that_was_not_measured_is_left_out():
 
 def test_missing_and_failed_runs_are_regressions_and_new_ones_are_told_of():
     before = [make_row(name) for name in ("gear", "wood", "cable")]
-    failed = replace(make_row("wood"), error="out of luck", scores=None, figures={}, costs={})
+    failed = replace(make_row("wood"), error="out of luck", scores=None, metrics={}, costs={})
     now = [make_row("gear"), failed, make_row("leather")]
     findings = compare(now, None, Baseline(before), Limits())
     assert {(found.where, found.now) for found in findings.regressions} == {
@@ -434,6 +434,18 @@ def test_a_setting_that_an_older_version_did_not_know_has_its_default(tmp_path):
     assert regressions([row], read_baseline(tmp_path / "baseline.json").rows) == []
 
 
+def test_a_metric_that_an_older_baseline_does_not_have_is_not_compared(tmp_path):
+    path = tmp_path / "baseline.json"
+    write_baseline(path, Baseline([make_row(pixel=(0.9, 0.8))]))
+    content = json.loads(path.read_text())
+    del content["rows"][0]["figures"]["aupro"]
+    path.write_text(json.dumps(content))
+    before = read_baseline(path).rows
+    assert np.isnan(before[0].metrics["aupro"]).all()
+    assert regressions([make_row(pixel=(0.9, 0.8))], before) == []
+    assert ("gear resnet18 full", "pixel_auroc") in regressions([make_row(pixel=(0.5, 0.4))], before)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -445,7 +457,7 @@ def test_a_setting_that_an_older_version_did_not_know_has_its_default(tmp_path):
         lambda content: content["rows"][0]["ranks"].pop(),
         lambda content: content["rows"][0]["machine"].update(calibration_seconds=0),
         lambda content: content["rows"][0]["costs"].pop("fit_seconds"),
-        lambda content: content["rows"][0]["figures"].pop("aupro"),
+        lambda content: content["rows"][0]["figures"]["aupro"].append(0.5),
         lambda content: content["rows"][0]["config"].pop("category"),
         lambda content: content["benchmarks"]["timings"].update(fit={"median": 1}),
         lambda content: content["benchmarks"].update(timings=[]),

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from padim_zoo.bench.leaderboard import COLUMNS, leaderboard
+from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 
 MEASURED = {"fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "peak_memory_mb"}
-FIGURES = [column.name for column in COLUMNS if column.name not in MEASURED]
+REPEATABLE = [column.name for column in columns() if column.name not in MEASURED]
 
 
 def bench(suite: Suite, threads: int = 1) -> None:
@@ -48,7 +48,7 @@ def grid(suite: Suite) -> Suite:
 def board_of(folder: Path) -> pd.DataFrame:
     contents = RunStore(folder).read_all()
     assert not contents.problems
-    return leaderboard(contents.documents)[FIGURES]
+    return leaderboard(contents.documents)[REPEATABLE]
 
 
 def test_kills_change_nothing_and_cost_the_run_in_flight(grid, log, tmp_path):

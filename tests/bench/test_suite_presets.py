@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from padim_zoo import InputError
-from padim_zoo.bench.leaderboard import COLUMNS, _frame
+from padim_zoo.bench.leaderboard import _frame, columns
 from padim_zoo.bench.published import add_published
 from padim_zoo.bench.suite import Suite, preset_settings
 
@@ -25,7 +25,7 @@ def test_an_unknown_suite_is_refused():
 
 def test_differences_are_measured_less_published():
     row = {
-        **dict.fromkeys((column.name for column in COLUMNS), None),
+        **dict.fromkeys((column.name for column in columns()), None),
         "dataset": "mvtec",
         "category": "carpet",
         "detector": "padim",

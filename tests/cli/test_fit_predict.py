@@ -327,7 +327,7 @@ def test_evaluate_judges_the_test_images(gear: Path, model: Path, tmp_path: Path
     assert best["detections"]["of"] == 5
     assert len(list((tmp_path / "panel").rglob("*.png"))) == 8
     table = succeed(*arguments)
-    assert "image auroc" in table
+    assert "image AUROC" in table
     assert f"{own['detections']['count']} of 5" in table
 
 

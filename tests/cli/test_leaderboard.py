@@ -170,7 +170,7 @@ def test_two_runs_are_compared_on_the_same_images(runs):
     assert (row["category"], row["id_a"], row["id_b"]) == ("bottle", first, second)
     text = invoke(runs, "--compare", first, second)
     assert text.exit_code == 0
-    assert f"A − B = {expected.difference:+.4f}" in text.stdout
+    assert f"B − A = {expected.difference:+.4f}" in text.stdout
     assert "resnet34" in text.stdout
 
 

@@ -158,8 +158,8 @@ def test_samples_know_their_labels_and_masks(gear: Category) -> None:
     prediction = detector.predict(samples)
     labels = np.array([sample.label for sample in samples])
     expected = evaluate(labels, prediction.scores, prediction.maps, masks(samples, detector.transform)).values
-    for figure in ("image_auroc", "pixel_auroc", "aupro"):
-        assert Scorer(figure)(detector, samples) == expected[figure]
+    for metric in ("image_auroc", "pixel_auroc", "aupro"):
+        assert Scorer(metric)(detector, samples) == expected[metric]
     y = np.where(labels, -1, 1)
     assert cross_val_score(detector, samples, y, cv=FOLDS, scoring=Scorer("aupro"), error_score="raise").min() > 0
     images = np.stack([read_image(sample.path) for sample in samples])
@@ -172,7 +172,7 @@ def test_samples_know_their_labels_and_masks(gear: Category) -> None:
         Scorer()(detector, gear.train)
 
 
-def test_a_scorer_of_no_figure_is_refused_and_all_can_be_sent_to_processes() -> None:
-    with pytest.raises(InputError, match="there is no figure 'accuracy': expected image_auroc"):
+def test_a_scorer_of_no_metric_is_refused_and_all_can_be_sent_to_processes() -> None:
+    with pytest.raises(InputError, match="there is no metric 'accuracy': expected image_auroc"):
         Scorer("accuracy")
     assert pickle.loads(pickle.dumps(Scorer("aupro"))) == Scorer("aupro")

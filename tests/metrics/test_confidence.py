@@ -48,7 +48,7 @@ def test_interval_is_that_of_literally_resampled_test_sets(seed: int) -> None:
 def test_difference_draws_the_same_images_for_both(seed: int) -> None:
     generator = np.random.default_rng(seed)
     a, b = generator.integers(0, 6, (2, len(LABELS))).astype(np.float32)
-    difference = literal_replicates(LABELS, a, 50, seed) - literal_replicates(LABELS, b, 50, seed)
+    difference = literal_replicates(LABELS, b, 50, seed) - literal_replicates(LABELS, a, 50, seed)
     found = paired_difference(LABELS, a, b, replicates=50, seed=seed)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(difference, (0.025, 0.975))))
 
@@ -112,7 +112,7 @@ def test_one_kind_only_gives_nan(labels: list[int]) -> None:
 
 
 def literal_delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Difference and its variance by DeLong, DeLong and Clarke-Pearson (1988), sum by sum."""
+    """Difference b − a and its variance by DeLong, DeLong and Clarke-Pearson (1988), sum by sum."""
 
     def order(anomalous: float, normal: float) -> float:
         return 1.0 if anomalous > normal else 0.5 if anomalous == normal else 0.0
@@ -131,7 +131,7 @@ def literal_delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[fl
     def total(r: int, s: int) -> float:
         return covariance(v10, r, s) / m + covariance(v01, r, s) / n
 
-    return theta[0] - theta[1], total(0, 0) + total(1, 1) - 2 * total(0, 1)
+    return theta[1] - theta[0], total(0, 0) + total(1, 1) - 2 * total(0, 1)
 
 
 @given(tied_scores(), tied_scores())
@@ -174,7 +174,7 @@ def test_p_value_is_undefined_where_its_variance_is() -> None:
     assert math.isnan(paired_difference(one_anomalous, values, -values).p_value)
     # Two of each, one detector all right and the other all wrong: no image contradicts the difference.
     found = paired_difference(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([2.0, 2, 1, 1]))
-    assert (found.difference, found.low, found.high) == (1, 1, 1)
+    assert (found.difference, found.low, found.high) == (-1, -1, -1)
     assert math.isnan(found.p_value)
 
 
@@ -201,9 +201,9 @@ def test_folds_are_averaged_on_each_resampled_test_set(seed: int) -> None:
     )
     assert bootstrap_interval(LABELS, a, **options) == pytest.approx(np.quantile(mean_a, (0.1, 0.9)))
     found = paired_difference(LABELS, a, b, **options)
-    assert (found.low, found.high) == pytest.approx(np.quantile(mean_a - mean_b, (0.1, 0.9)))
+    assert (found.low, found.high) == pytest.approx(np.quantile(mean_b - mean_a, (0.1, 0.9)))
     mean_aurocs = [np.mean([roc_auc_score(LABELS, fold) for fold in folds]) for folds in (a, b)]
-    assert found.difference == pytest.approx(mean_aurocs[0] - mean_aurocs[1])
+    assert found.difference == pytest.approx(mean_aurocs[1] - mean_aurocs[0])
 
 
 @given(tied_scores(), tied_scores())

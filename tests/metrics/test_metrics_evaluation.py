@@ -1,4 +1,4 @@
-"""One call gives all figures, and says in words which are undefined."""
+"""One call gives all metrics, and says in words which are undefined."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def masks(labels: np.ndarray) -> list[np.ndarray | None]:
     return [generator.random(SIZE) < 0.3 if label else None for label in labels]
 
 
-def undefined(figures: EvaluationResult) -> set[str]:
-    return {name for name, value in figures.values.items() if math.isnan(value)}
+def undefined(result: EvaluationResult) -> set[str]:
+    return {name for name, value in result.values.items() if math.isnan(value)}
 
 
-PIXEL_FIGURES = {name for name in NAMES if not name.startswith("image")}
-IMAGE_FIGURES = NAMES - PIXEL_FIGURES
+PIXEL_METRICS = {name for name in NAMES if not name.startswith("image")}
+IMAGE_METRICS = NAMES - PIXEL_METRICS
 
 
-def test_all_figures_together(labels, scores, maps, masks) -> None:
-    figures = evaluate(labels, scores, maps, masks, aupro_limit=0.2)
+def test_all_metrics_together(labels, scores, maps, masks) -> None:
+    result = evaluate(labels, scores, maps, masks, aupro_limit=0.2)
     truth = np.stack([np.zeros(SIZE, bool) if mask is None else mask for mask in masks])
-    assert figures.notes == []
-    assert set(figures.values) == NAMES
+    assert result.notes == []
+    assert set(result.values) == NAMES
     expected = {
         "image_auroc": roc_auc_score(labels, scores),
         "image_ap": average_precision_score(labels, scores),
@@ -61,9 +61,9 @@ def test_all_figures_together(labels, scores, maps, masks) -> None:
         "pixel_ap": average_precision_score(truth.ravel(), maps.ravel()),
         "aupro": aupro(*rank_pixels(maps, truth), limit=0.2),
     }
-    assert {name: figures.values[name] for name in expected} == pytest.approx(expected)
-    called = maps > figures.values["pixel_f1_threshold"]
-    assert figures.values["pixel_f1"] == pytest.approx(2 * (called & truth).sum() / (called.sum() + truth.sum()))
+    assert {name: result.values[name] for name in expected} == pytest.approx(expected)
+    called = maps > result.values["pixel_f1_threshold"]
+    assert result.values["pixel_f1"] == pytest.approx(2 * (called & truth).sum() / (called.sum() + truth.sum()))
 
 
 def test_masks_of_normal_images_may_be_given_or_not(labels, scores, maps, masks) -> None:
@@ -76,54 +76,54 @@ def test_masks_may_be_0_and_255(labels, scores, maps, masks) -> None:
     assert evaluate(labels, scores, maps, given) == evaluate(labels, scores, maps, masks)
 
 
-def test_without_maps_the_pixel_figures_are_undefined(labels, scores) -> None:
-    figures = evaluate(labels, scores)
-    assert undefined(figures) == PIXEL_FIGURES
-    assert figures.notes == ["the pixel figures are undefined: there are no anomaly maps"]
+def test_without_maps_the_pixel_metrics_are_undefined(labels, scores) -> None:
+    result = evaluate(labels, scores)
+    assert undefined(result) == PIXEL_METRICS
+    assert result.notes == ["the pixel metrics are undefined: there are no anomaly maps"]
 
 
-def test_anomalous_images_without_a_mask_are_left_out_of_the_pixel_figures(labels, scores, maps, masks) -> None:
+def test_anomalous_images_without_a_mask_are_left_out_of_the_pixel_metrics(labels, scores, maps, masks) -> None:
     some = [*masks[:2], None, *masks[3:]]
-    figures = evaluate(labels, scores, maps, some)
-    assert figures.notes == ["1 of 3 anomalous images have no mask and are left out of the pixel figures"]
+    result = evaluate(labels, scores, maps, some)
+    assert result.notes == ["1 of 3 anomalous images have no mask and are left out of the pixel metrics"]
     rest = np.array([0, 1, 3, 4])
     without = evaluate(labels[rest], scores[rest], maps[rest], [some[image] for image in rest]).values
-    assert {name: figures.values[name] for name in PIXEL_FIGURES} == {name: without[name] for name in PIXEL_FIGURES}
-    assert figures.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
+    assert {name: result.values[name] for name in PIXEL_METRICS} == {name: without[name] for name in PIXEL_METRICS}
+    assert result.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
 
 
 def test_no_mask_at_all(labels, scores, maps) -> None:
-    figures = evaluate(labels, scores, maps)
-    assert undefined(figures) == PIXEL_FIGURES
-    assert figures.notes == [
-        "3 of 3 anomalous images have no mask and are left out of the pixel figures",
-        "the pixel figures are undefined: no anomalous pixel",
+    result = evaluate(labels, scores, maps)
+    assert undefined(result) == PIXEL_METRICS
+    assert result.notes == [
+        "3 of 3 anomalous images have no mask and are left out of the pixel metrics",
+        "the pixel metrics are undefined: no anomalous pixel",
     ]
 
 
 def test_an_empty_mask_keeps_its_image_and_is_noted(labels, scores, maps, masks) -> None:
     masks[4] = np.zeros(SIZE, dtype=bool)
-    figures = evaluate(labels, scores, maps, masks)
-    assert figures.notes == ["the masks of 1 of 3 anomalous images are empty: all their pixels count as normal"]
+    result = evaluate(labels, scores, maps, masks)
+    assert result.notes == ["the masks of 1 of 3 anomalous images are empty: all their pixels count as normal"]
     truth = np.stack([np.zeros(SIZE, bool) if mask is None else mask for mask in masks])
-    assert figures.values["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), maps.ravel()))
-    assert figures.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
+    assert result.values["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), maps.ravel()))
+    assert result.values["image_auroc"] == evaluate(labels, scores).values["image_auroc"]
 
 
 @pytest.mark.parametrize(("kept", "absent"), [(0, "anomalous"), (1, "normal")])
 def test_one_kind_of_image_only(labels, scores, maps, masks, kept: int, absent: str) -> None:
     only = np.flatnonzero(labels == kept)
-    figures = evaluate(labels[only], scores[only], maps[only], [masks[image] for image in only])
-    assert undefined(figures) >= IMAGE_FIGURES
-    assert figures.notes[0] == f"the image figures are undefined: no {absent} image"
+    result = evaluate(labels[only], scores[only], maps[only], [masks[image] for image in only])
+    assert undefined(result) >= IMAGE_METRICS
+    assert result.notes[0] == f"the image metrics are undefined: no {absent} image"
     # Anomalous images have normal pixels, normal images have no anomalous ones.
-    assert (undefined(figures) >= PIXEL_FIGURES) == (kept == 0)
+    assert (undefined(result) >= PIXEL_METRICS) == (kept == 0)
 
 
 def test_no_image_at_all() -> None:
-    figures = evaluate(np.array([]), np.array([]), np.empty((0, 4, 4)), [])
-    assert undefined(figures) == NAMES
-    assert len(figures.notes) == 4
+    result = evaluate(np.array([]), np.array([]), np.empty((0, 4, 4)), [])
+    assert undefined(result) == NAMES
+    assert len(result.notes) == 4
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -112,8 +112,8 @@ def test_only_the_order_of_scores_counts(normal: np.ndarray, anomalous: np.ndarr
         return np.exp(values.astype(np.float64) / 7) - 3
 
     before, after = rank(normal, anomalous), rank(monotone(normal), monotone(anomalous))
-    for figure in (auroc, average_precision):
-        assert figure(before) == figure(after)
+    for metric in (auroc, average_precision):
+        assert metric(before) == metric(after)
     assert f1_max(before)[0] == f1_max(after)[0]
 
 
@@ -135,7 +135,7 @@ def test_negative_zero_ties_with_zero() -> None:
 
 
 @pytest.mark.parametrize(("normals", "anomalies"), [(0, 3), (3, 0), (0, 0)])
-def test_figures_without_a_kind_are_nan(normals: int, anomalies: int) -> None:
+def test_metrics_without_a_kind_are_nan(normals: int, anomalies: int) -> None:
     ranking = rank(np.arange(normals, dtype=np.float32), np.arange(anomalies, dtype=np.float32))
     assert not ranking.defined
     assert all(math.isnan(value) for value in (auroc(ranking), average_precision(ranking), *f1_max(ranking)))

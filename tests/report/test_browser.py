@@ -70,7 +70,7 @@ def test_every_chart_is_drawn_and_can_be_hovered(page: Path, browser: Chromium) 
     drawn = "[...document.querySelectorAll('.chart')].filter(e => e.querySelector('.trace')).map(e => e.id)"
     charts = {"latency", "size", "folds", "learning", "roc", "pr", "pro", "histogram"}
     assert set(browser.run(drawn)) == charts
-    browser.run(choose("figure", "aupro"))
+    browser.run(choose("metric", "aupro"))
     assert browser.run("document.querySelector('#latency .ytitle').textContent") == "AUPRO"
     browser.run("document.querySelector('[name=level][value=pixel]').click()")
     assert browser.run("$('roc').data.length") == 4
@@ -128,7 +128,7 @@ def test_everything_can_be_reached_by_keys(page: Path, browser: Chromium) -> Non
         reached.append(browser.run("document.activeElement.id || document.activeElement.textContent"))
         outline = browser.run("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", f"the focus on {reached[-1]} cannot be seen"
-    wanted = ["theme", "figure", "category", "facet-estimator", "filter", "configuration", "category", "pixel AUROC"]
+    wanted = ["theme", "metric", "category", "facet-estimator", "filter", "configuration", "category", "pixel AUROC"]
     assert [name for name in reached if name in wanted] == wanted
 
 

@@ -88,8 +88,8 @@ def _benchmarks(benchmarks: Microbenchmarks | None) -> str:
     return f'{{"machine": {_compact(values["machine"])}, "timings": {{\n{timings}\n}}}}'
 
 
-def _refusal(path: Path, found: str) -> InputError:
-    return InputError(f"{path} is not a baseline but {found}: expected what padim-zoo check --update writes")
+def _refusal(path: Path, kind: str) -> InputError:
+    return InputError(f"{path} is not a baseline but {kind}: expected what padim-zoo check --update writes")
 
 
 def _compact(value: Any) -> str:

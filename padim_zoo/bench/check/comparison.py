@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from padim_zoo.bench.check.accuracy import PairedFigures, compare_accuracy
+from padim_zoo.bench.check.accuracy import PairedMetrics, compare_accuracy
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.cost import compare_microbenchmarks, compare_sizes, compare_times, note_incomparable_machines
 from padim_zoo.bench.check.finding import Findings, Limits, Regression
@@ -65,11 +65,11 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
         groups[pair.now.configuration].append(pair)
     for group in groups.values():
         configuration = names.configuration_of(group[0].now)
-        figures = [PairedFigures(pair) for pair in group]
-        for row in figures:
+        metrics = [PairedMetrics(pair) for pair in group]
+        for row in metrics:
             compare_accuracy(row.name, [row], limits.accuracy_drop, findings)
         if len(group) > 1:
-            compare_accuracy(f"mean of {len(group)} rows: {configuration}", figures, limits.accuracy_drop, findings)
+            compare_accuracy(f"mean of {len(group)} rows: {configuration}", metrics, limits.accuracy_drop, findings)
         compare_times(configuration, group, limits.slowdown, findings)
         compare_sizes(group, limits.memory_growth, findings)
 
@@ -103,8 +103,8 @@ def _note_differences(pairs: Sequence[Pair], findings: Findings) -> None:
         return [pair.name for pair in pairs if pair.now.config.get(part) != pair.before.config.get(part)]
 
     for part, text in (
-        ("weights_hash", "the weights are not those of the baseline, and figures may differ for that reason"),
-        ("results_version", "figures are of another version of results than those of the baseline"),
+        ("weights_hash", "the weights are not those of the baseline, and metrics may differ for that reason"),
+        ("results_version", "metrics are of another version of results than those of the baseline"),
     ):
         names = differing(part)
         if names:

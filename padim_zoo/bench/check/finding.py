@@ -15,7 +15,7 @@ class Limits:
     Attributes
     ----------
     accuracy_drop : float
-        Of a figure, absolute.
+        Of a metric, absolute.
     slowdown : float
         Ratio of times, each divided by that of the calibration workload.
     memory_growth : float
@@ -46,7 +46,7 @@ class Regression:
     where : str
         A run, the mean of several, or a benchmark.
     what : str
-        A figure, a cost, or ``"status"``.
+        A metric, a cost, or ``"status"``.
     before, now : str
         Its values; times as they would be on this machine.
     change : str

@@ -65,8 +65,8 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        found: dict[str, Any] = {"min": self.min, "median": self.median}
-        return found if self.reference is None else {**found, "reference": self.reference.to_dict()}
+        times: dict[str, Any] = {"min": self.min, "median": self.median}
+        return times if self.reference is None else {**times, "reference": self.reference.to_dict()}
 
     def scaled_to(self, other: Timing, machine: float) -> Timing:
         """These times as they would have been beside the reference of ``other``.

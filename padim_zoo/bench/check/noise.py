@@ -1,39 +1,40 @@
-"""Whether a difference of figures is more than noise: the interval of a paired difference.
+"""Whether a difference of metrics is more than noise: the interval of a paired difference.
 
 Both sides were judged on the same test images, so images that are hard for one are hard for the other, and that part of
-the noise cancels in the difference. Intervals of the two figures by themselves would overlap where the difference is
+the noise cancels in the difference. Intervals of the two values by themselves would overlap where the difference is
 clear.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
 from padim_zoo.bench.check.row import TestScores
-from padim_zoo.metrics.ranking import Ranking, auroc, average_precision, f1_max, rank
+from padim_zoo.metrics.confidence import percentile_interval
+from padim_zoo.metrics.metric import METRICS
+from padim_zoo.metrics.ranked_test_set import RankedTestSet
+from padim_zoo.metrics.ranking import rank
 
 CONFIDENCE = 0.95
 REPLICATES = 500
 
-IMAGE_FIGURES: Mapping[str, Callable[[Ranking], float]] = {
-    "image_auroc": auroc,
-    "image_ap": average_precision,
-    "image_f1": lambda ranking: f1_max(ranking)[0],
-}
-"""The figures that the order of the test scores decides."""
-
 Interval = tuple[float, float]
 
 
+def image_metrics() -> list[str]:
+    """The metrics that the order of the test scores decides."""
+    return [metric.name for metric in METRICS.values() if metric.level == "image"]
+
+
 def bootstrap_differences(now: TestScores, before: TestScores, seed: int) -> dict[str, np.ndarray]:
-    """Differences of the image figures on resampled test images.
+    """Differences of the image metrics on resampled test images.
 
     Each replicate draws images with replacement, normal and anomalous ones each among themselves, and takes the mean
-    figure of all folds on them. Where both sides have the same test images, both are judged on the same draw.
+    metric of all folds on them. Where both sides have the same test images, both are judged on the same draw.
 
     Parameters
     ----------
@@ -45,25 +46,22 @@ def bootstrap_differences(now: TestScores, before: TestScores, seed: int) -> dic
     Returns
     -------
     dict of str to ndarray (REPLICATES,)
-        Each of :data:`IMAGE_FIGURES`, now less before; NaN where there are no normal or no anomalous images.
+        Each of :func:`image_metrics`, now less before; NaN where there are no normal or no anomalous images.
     """
     generator = np.random.default_rng(seed)
     paired = np.array_equal(now.labels, before.labels)
-    differences = np.empty((REPLICATES, len(IMAGE_FIGURES)))
+    names = image_metrics()
+    differences = np.empty((REPLICATES, len(names)))
     for replicate in range(REPLICATES):
         draw = _draw(now.labels, generator)
         other = draw if paired else _draw(before.labels, generator)
-        differences[replicate] = _mean_figures(now, draw) - _mean_figures(before, other)
-    return dict(zip(IMAGE_FIGURES, differences.T, strict=True))
+        differences[replicate] = _mean_values(names, now, draw) - _mean_values(names, before, other)
+    return dict(zip(names, differences.T, strict=True))
 
 
-def percentile_interval(replicates: np.ndarray) -> Interval | None:
+def resampling_interval(replicates: np.ndarray) -> Interval | None:
     """Interval that holds the middle 95 % of replicates; None if they are undefined."""
-    if np.isnan(replicates).any():
-        return None
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(replicates, (tail, 1 - tail))
-    return float(low), float(high)
+    return None if np.isnan(replicates).any() else percentile_interval(replicates, CONFIDENCE)
 
 
 def repetition_interval(differences: Sequence[float]) -> Interval | None:
@@ -72,7 +70,7 @@ def repetition_interval(differences: Sequence[float]) -> Interval | None:
     Parameters
     ----------
     differences : sequence of float
-        Of one figure, now less before, each between two repetitions that differ in nothing but the code.
+        Of one metric, now less before, each between two repetitions that differ in nothing but the code.
     """
     n = len(differences)
     if n < 3:
@@ -88,11 +86,9 @@ def _draw(labels: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarra
     return generator.choice(normal, len(normal)), generator.choice(anomalous, len(anomalous))
 
 
-def _mean_figures(scores: TestScores, draw: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Mean over folds of each image figure on the drawn images."""
+def _mean_values(names: Sequence[str], scores: TestScores, draw: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Mean over folds of some image metrics on the drawn images."""
     normal, anomalous = draw
-    rankings = [rank(fold[normal], fold[anomalous]) for fold in scores.ranks.astype(np.float64)]
-    figures: np.ndarray = np.mean(
-        [[figure(ranking) for figure in IMAGE_FIGURES.values()] for ranking in rankings], axis=0
-    )
-    return figures
+    drawn = [RankedTestSet(rank(fold[normal], fold[anomalous])) for fold in scores.ranks.astype(np.float64)]
+    values: np.ndarray = np.mean([[METRICS[name].compute(test_set) for name in names] for test_set in drawn], axis=0)
+    return values

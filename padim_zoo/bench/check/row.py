@@ -1,4 +1,4 @@
-"""What a comparison needs of a run: its configuration, figures, costs, and the order of its test scores."""
+"""What a comparison needs of a run: its configuration, metrics, costs, and the order of its test scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.check.machine import Machine
-from padim_zoo.bench.leaderboard import DEVIATING, IN_RUNTIMES, TIMINGS
+from padim_zoo.bench.leaderboard import IN_RUNTIMES, TIMINGS
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.metrics import METRICS
 
 _INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
@@ -33,7 +35,7 @@ class TestScores:
     labels : ndarray (N,), uint8
         0 for normal images, 1 for anomalous ones.
     ranks : ndarray (K, N), int
-        Ranks of the scores within a fold, equal scores having equal ranks. Image figures depend on nothing else.
+        Ranks of the scores within a fold, equal scores having equal ranks. Image metrics depend on nothing else.
     """
 
     __test__ = False  # the name is no test's
@@ -63,8 +65,8 @@ class Row:
     weights : str or None
         Source of the backbone's weights.
     machine : Machine
-    figures : dict of str to list of float
-        Every figure in each fold; empty if the run failed.
+    metrics : dict of str to list of float
+        Every metric in each fold, NaN where it was not computed; empty if the run failed.
     costs : dict of str to float
         As :data:`padim_zoo.bench.leaderboard.TIMINGS` lists them.
     scores : TestScores or None
@@ -78,7 +80,7 @@ class Row:
     config: Mapping[str, Any]
     weights: str | None
     machine: Machine
-    figures: Mapping[str, Sequence[float]]
+    metrics: Mapping[str, Sequence[float]]
     costs: Mapping[str, float]
     scores: TestScores | None
     error: str | None = None
@@ -88,8 +90,8 @@ class Row:
         lacking = {"dataset", "category", "data"} - set(self.config)
         if lacking:
             raise ValueError(f"the configuration lacks {', '.join(sorted(lacking))}")
-        if self.scores is not None and any(len(f) != len(self.scores.ranks) for f in self.figures.values()):
-            raise ValueError("figures and scores are not of the same folds")
+        if self.scores is not None and any(len(values) != len(self.scores.ranks) for values in self.metrics.values()):
+            raise ValueError("metrics and scores are not of the same folds")
 
     @property
     def key(self) -> str:
@@ -110,8 +112,8 @@ class Row:
             "weights": self.weights,
             "precision": self.precision,
             "machine": self.machine.to_dict(),
-            "figures": {name: [_or_none(value) for value in values] for name, values in self.figures.items()},
-            "costs": {name: _or_none(value) for name, value in self.costs.items()},
+            "figures": to_jsonable(self.metrics),
+            "costs": to_jsonable(self.costs),
             "labels": "".join(map(str, self.scores.labels)),
             "ranks": self.scores.ranks.tolist(),
         }
@@ -125,18 +127,20 @@ class Row:
         KeyError, TypeError, ValueError
             If it did not.
         """
-        labels = np.array(list(values["labels"]), dtype=np.uint8)
+        labels, ranks = np.array(list(values["labels"]), dtype=np.uint8), np.array(values["ranks"], dtype=np.int64)
+        absent = [None] * len(ranks)
         return cls(
             config={**_DEFAULTS, **values["config"]},
             weights=values["weights"],
             machine=Machine.of(values["machine"]),
-            figures={name: [_or_nan(value) for value in values["figures"][name]] for name in DEVIATING},
+            # A metric that is younger than the baseline is undefined there.
+            metrics={name: [_or_nan(value) for value in values["figures"].get(name, absent)] for name in METRICS},
             # Latency in runtimes is younger than the format, and measured only where it was asked for.
             costs={
                 name: _or_nan(values["costs"].get(name) if name in IN_RUNTIMES else values["costs"][name])
                 for name in TIMINGS
             },
-            scores=TestScores(labels, np.array(values["ranks"], dtype=np.int64)),
+            scores=TestScores(labels, ranks),
             precision=values.get("precision") or values["config"].get("precision"),
         )
 
@@ -183,7 +187,7 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
             config={**_DEFAULTS, **document["config"], "members": members},
             weights=document.get("weights"),
             machine=machine,
-            figures={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in DEVIATING},
+            metrics={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in METRICS},
             costs={name: document["timings"].get(name, math.nan) for name in TIMINGS},
             scores=None if failed else TestScores.of(arrays["labels"], arrays["scores"]),
             error=document["error"]["message"] if failed else None,
@@ -198,10 +202,6 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _or_nan(value: float | None) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -22,11 +24,10 @@ def render(findings: Findings) -> RenderableType:
         for heading in ("baseline", "now", "change"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("why", overflow="fold")
-        for found in findings.regressions:
-            cells = (found.where, found.what, found.before, found.now, found.change, found.why)
-            table.add_row(*map(Text, cells))
+        for regression in findings.regressions:
+            table.add_row(*map(Text, astuple(regression)))
         lines.append(table)
-        if any(found.change.startswith("×") for found in findings.regressions):
+        if any(regression.change.startswith("×") for regression in findings.regressions):
             scaled = "baseline times are scaled to this machine, by the calibration workload or by a reference"
             lines.append(Text(scaled, style="dim"))
     else:

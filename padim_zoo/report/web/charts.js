@@ -27,8 +27,8 @@ function plot(id, traces, x, y, more = {}) {
   Plotly.react(box, traces, layout, {responsive: true, displaylogo: false, displayModeBar: false});
 }
 function drawCost(id, cost) {
-  const key = state.figure, rows = configurations().filter(row => has(row[key]) && row[cost] > 0);
-  const front = [...rows].sort((a, b) => a[cost] - b[cost] || b[key] - a[key]).reduce((kept, row) => !kept.length || row[key] > kept.at(-1)[key] + 1e-9 ? [...kept, row] : kept, []);
+  const key = state.metric, sign = METRICS[key].better === "high" ? 1 : -1, rows = configurations().filter(row => has(row[key]) && row[cost] > 0);
+  const front = [...rows].sort((a, b) => a[cost] - b[cost] || sign * (b[key] - a[key])).reduce((front, row) => !front.length || sign * (row[key] - front.at(-1)[key]) > 1e-9 ? [...front, row] : front, []);
   const costs = rows.map(row => row[cost]), wide = Math.max(...costs) > 12 * Math.min(...costs);
   const spans = rows.map(row => interval(row, key) || [row[key], row[key]]);
   plot(id, rows.length ? [
@@ -42,7 +42,7 @@ function drawCost(id, cost) {
   ] : [], title(cost), title(key), {xaxis: {type: "log", dtick: wide ? "D2" : undefined}});
 }
 function drawFolds() {
-  const key = state.figure, lines = new Map(), several = new Set(shownRuns().map(row => row.category)).size > 1;
+  const key = state.metric, lines = new Map(), several = new Set(shownRuns().map(row => row.category)).size > 1;
   for (const name of new Set(shownRuns().map(row => row.name))) {
     const own = shownRuns().filter(row => row.name === name), all = new Set(own.map(row => row.category)).size, parts = new Map();
     for (const row of own) data.runs[row.id].folds.forEach((fold, index) => {
@@ -62,19 +62,19 @@ function drawFolds() {
   })), title(key), "", {yaxis: {autorange: "reversed", tickvals: [...lines.keys()], ticktext: [...lines.keys()].map(name => plain(innerWidth < 640 ? name.slice(0, 18) : shorten(name)))}, margin: {t: 10, r: 18, b: 44, l: 20}});
 }
 function drawLearning() {
-  const rows = shownRuns().filter(row => has(row[state.figure])), several = new Set(rows.map(row => row.category)).size > 1;
+  const rows = shownRuns().filter(row => has(row[state.metric])), several = new Set(rows.map(row => row.category)).size > 1;
   const lines = [...new Set(rows.map(row => row.curve))].map((curve, index) => {
     const own = rows.filter(row => row.curve === curve), all = new Set(own.map(row => row.category)).size, sizes = new Map();
     for (const row of own) sizes.set(row.n_train, [...(sizes.get(row.n_train) || []), row]);
     const points = [...sizes].filter(([, part]) => new Set(part.map(row => row.category)).size === all).sort(([a], [b]) => a - b);
     return {
-      x: points.map(([size]) => size), y: points.map(([, part]) => mean(part.map(row => row[state.figure]))), name: plain(curve), mode: "lines+markers",
+      x: points.map(([size]) => size), y: points.map(([, part]) => mean(part.map(row => row[state.metric]))), name: plain(curve), mode: "lines+markers",
       line: {color: PALETTE[index % PALETTE.length], width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length]}, marker: {size: 7},
-      error_y: several ? undefined : {type: "data", array: points.map(([, part]) => mean(part.map(row => row[state.figure + "_std"] || 0))), thickness: 1, width: 3, color: PALETTE[index % PALETTE.length]},
+      error_y: several ? undefined : {type: "data", array: points.map(([, part]) => mean(part.map(row => row[state.metric + "_std"] || 0))), thickness: 1, width: 3, color: PALETTE[index % PALETTE.length]},
       hovertemplate: `<b>${plain(curve)}</b><br>%{y:.3f} with %{x} images<extra></extra>`, curve,
     };
   }).filter(line => line.x.length > 1);
-  $("learning-note").textContent = `${capital(title(state.figure))} against the number of normal images it was fitted on${several ? ", the mean of the categories" : "; whiskers are standard deviations of folds and seeds"}.`;
+  $("learning-note").textContent = `${capital(title(state.metric))} against the number of normal images it was fitted on${several ? ", the mean of the categories" : "; whiskers are standard deviations of folds and seeds"}.`;
   $("learning-legend").replaceChildren(...lines.map(line => {
     const entry = element("span"), swatch = element("span", null, "swatch");
     swatch.style.background = line.line.color;
@@ -82,22 +82,21 @@ function drawLearning() {
     return entry;
   }));
   const ticks = [...new Set(lines.flatMap(line => line.x))].sort((a, b) => a - b);
-  plot("learning", lines, "normal images", title(state.figure), {xaxis: {type: "log", tickvals: ticks.length <= 12 ? ticks : undefined, ticktext: ticks.length <= 12 ? ticks.map(String) : undefined}});
+  plot("learning", lines, "normal images", title(state.metric), {xaxis: {type: "log", tickvals: ticks.length <= 12 ? ticks : undefined, ticktext: ticks.length <= 12 ? ticks.map(String) : undefined}});
 }
 function drawCurves() {
   const category = $("curves-category").value, rows = done.filter(row => row.category === category && passes(row)), pixel = state.level === "pixel";
   const kinds = [["roc", pixel ? "pixel_roc" : "roc", "false positive rate", "true positive rate"], ["pr", pixel ? "pixel_pr" : "pr", "recall", "precision"], ["pro", "pro", "false positive rate of pixels", "per-region overlap"]];
   const missing = rows.filter(row => !data.runs[row.id].pro).length;
-  $("curves-note").textContent = `Of ${pixel ? "all pixels of the test images" : "the scores of the test images"}; several folds give their mean${pixel ? " curve" : " score"}. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
+  $("curves-note").textContent = `Of ${pixel ? "all pixels of the test images" : "the scores of the test images"}; several folds give their mean curve, below which the area is the mean of theirs. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
     + (missing ? ` ${missing} of ${rows.length} runs have no curves of pixels: they have no maps or masks, or were made by an older version.` : "");
   // Seeds of one configuration have its color, and a dash each.
   const drawnSeeds = seeds.filter(seed => rows.some(row => row.seed === seed)), several = drawnSeeds.length > 1;
   const dash = row => DASHES[(several ? drawnSeeds.indexOf(row.seed) : turn(row.name)) % DASHES.length];
   legend("curves-legend", rows.map(row => row.name), several ? drawnSeeds.map((seed, index) => [`seed ${seed}`, DASHES[index % DASHES.length]]) : []);
   for (const [id, kind, x, y] of kinds) {
-    const rates = kind !== "pr" && kind !== "pixel_pr";
     plot(id, rows.filter(row => data.runs[row.id][kind]).map(row => ({
-      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: color(row.name), width: 2, dash: dash(row), shape: rates ? "linear" : "hv"},
+      x: data.runs[row.id][kind][0], y: data.runs[row.id][kind][1], mode: "lines", line: {color: color(row.name), width: 2, dash: dash(row)},
       name: plain(row.name), hovertemplate: `<b>${plain(row.name)}</b>${seedOf(row) && " · " + seedOf(row)}<br>${x} %{x:.3f}<br>${y} %{y:.3f}<extra></extra>`,
     })), x, y, {xaxis: {range: id === "pro" ? [-0.006, 0.306] : SHARES}, yaxis: {range: SHARES}});
   }

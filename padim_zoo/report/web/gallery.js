@@ -8,7 +8,7 @@ const loaded = new Map();
 // Scores beyond which an image is called anomalous: what the run knows.
 function thresholds(row) {
   const folds = data.runs[row.id].folds, average = key => { const values = folds.map(fold => fold[key]).filter(has); return values.length ? mean(values) : null; };
-  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1, with labels", average("image_f1_threshold")], ["pixel_f1", "highest F1 of pixels", average("pixel_f1_threshold")]].slice(0, 2);
+  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1, with labels", average("image_f1_threshold")]];
 }
 function pixelThreshold(row) {
   const values = data.runs[row.id].folds.map(fold => fold.pixel_f1_threshold).filter(has);
@@ -40,14 +40,14 @@ function pixels(image) {
 async function prepare(item, gallery) {
   const made = {image: await decode(item.image), map: null, mask: null};
   if (item.map) {
-    const found = pixels(await decode(item.map)), scores = new Float32Array(found.width * found.height);
-    for (let i = 0; i < scores.length; i++) scores[i] = gallery.low + (found.data[4 * i] / 255) ** 2 * (gallery.high - gallery.low);
-    made.map = {width: found.width, height: found.height, scores};
+    const picture = pixels(await decode(item.map)), scores = new Float32Array(picture.width * picture.height);
+    for (let i = 0; i < scores.length; i++) scores[i] = gallery.low + (picture.data[4 * i] / 255) ** 2 * (gallery.high - gallery.low);
+    made.map = {width: picture.width, height: picture.height, scores};
   }
   if (item.mask) {
-    const found = pixels(await decode(item.mask)), scores = new Float32Array(found.width * found.height);
-    for (let i = 0; i < scores.length; i++) scores[i] = found.data[4 * i] > 127 ? 1 : 0;
-    made.mask = {width: found.width, height: found.height, scores};
+    const picture = pixels(await decode(item.mask)), scores = new Float32Array(picture.width * picture.height);
+    for (let i = 0; i < scores.length; i++) scores[i] = picture.data[4 * i] > 127 ? 1 : 0;
+    made.mask = {width: picture.width, height: picture.height, scores};
   }
   return made;
 }
@@ -130,10 +130,10 @@ function loadedMask(mask) {
   return canvas;
 }
 function drawFacts(row) {
-  const facts = [...data.figures, "threshold", "promised_false_alarms", "false_alarms", "detections", ...data.timings, "n_train", "n_test"].filter(key => has(row[key]));
+  const facts = [...Object.keys(METRICS), "threshold", "promised_false_alarms", "false_alarms", "detections", ...data.timings, "n_train", "n_test"].filter(key => has(row[key]));
   $("facts").replaceChildren(...facts.map(key => {
     const part = element("div"), share = ["promised_false_alarms", "false_alarms", "detections"].includes(key);
-    part.append(element("dt", title(key)), element("dd", share ? `${(100 * row[key]).toFixed(1)} %` : key.startsWith("n_") ? row[key] : number(row[key], isFigure(key))));
+    part.append(element("dt", title(key)), element("dd", share ? `${(100 * row[key]).toFixed(1)} %` : key.startsWith("n_") ? row[key] : number(row[key], isMetric(key))));
     return part;
   }));
   if (row.notes) {
@@ -165,9 +165,9 @@ async function drawRun() {
     return;
   }
   const source = {"held-out": "of normal images held out of the fit", test: "of normal test images", all: "of all test images, none of which is normal"}[gallery.colors_from];
-  const known = thresholds(row).find(([, , value]) => has(value));
+  const threshold = thresholds(row).find(([, , value]) => has(value));
   $("gallery-note").textContent = "The worst images by score, whether or not a threshold calls them wrongly, and some drawn at random."
-    + (known ? ` Found and missed are by the ${known[0] === "normal" ? "threshold from normal images" : "score of the highest F1, which is chosen with the labels"}, ${number(known[2])}.` : "")
+    + (threshold ? ` Found and missed are by the ${threshold[0] === "normal" ? "threshold from normal images" : "score of the highest F1, which is chosen with the labels"}, ${number(threshold[2])}.` : "")
     + (withMaps ? ` Colors are on one scale for all images of the run: from the median to the 99.9th percentile of the pixels ${source}. The red line is the boundary at the threshold below, the blue one the ground truth.` : " This detector makes no anomaly maps.")
     + (data.runs[row.id].folds.length > 1 ? " Scores and maps are means over the folds." : "");
   if (withMaps) {

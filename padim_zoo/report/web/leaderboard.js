@@ -1,7 +1,6 @@
 // Tables: the leaderboard, the categories, measured beside published.
 function columns() {
-  const figures = ["image_auroc", "pixel_auroc", "aupro"];
-  return [...(figures.includes(state.figure) ? figures : [...figures, state.figure]), ...data.timings, "n_train"].filter(key => isFigure(key) || shown().some(row => has(row[key])));
+  return [...new Set([...MAIN, state.metric]), ...data.timings, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
 }
 function sorted(rows) {
   if (!state.sort) return [...rows.filter(row => row.mean), ...rows.filter(row => !row.mean)];
@@ -21,7 +20,7 @@ function heading(key, range) {
     th.setAttribute("aria-sort", state.down ? "descending" : "ascending");
   }
   button.onclick = () => {
-    state.down = state.sort === key ? !state.down : isFigure(key);
+    state.down = state.sort === key ? !state.down : METRICS[key]?.better === "high";
     state.sort = key;
     drawBoard();
     $("board").tHead.querySelectorAll("button")[["name", "category", ...columns()].indexOf(key)].focus();
@@ -36,7 +35,7 @@ function heading(key, range) {
 function axisOf(rows, key) {
   const bounds = rows.flatMap(row => [row[key], ...(interval(row, key) || [])]).filter(has);
   if (!bounds.length) return null;
-  return [Math.max(0, Math.floor(20 * Math.min(...bounds)) / 20), Math.min(1, Math.ceil(20 * Math.max(...bounds) + 1e-9) / 20)];
+  return [within(key, Math.floor(20 * Math.min(...bounds)) / 20), within(key, Math.ceil(20 * Math.max(...bounds) + 1e-9) / 20)];
 }
 function whisker(row, key, [low, high]) {
   const bar = element("span", null, "whisker"), at = value => 100 * (value - low) / (high - low || 1), span = interval(row, key);
@@ -53,12 +52,12 @@ function whisker(row, key, [low, high]) {
   return bar;
 }
 function drawBoard() {
-  const rows = sorted(shown()), keys = columns(), axes = Object.fromEntries(keys.filter(isFigure).map(key => [key, axisOf(rows, key)]));
+  const rows = sorted(shown()), keys = columns(), axes = Object.fromEntries(keys.filter(isMetric).map(key => [key, axisOf(rows, key)]));
   // Of each category, for no row is a rival of one of another; and of the means.
   const rivals = (row, key) => rows.filter(other => other.mean === row.mean && other.category === row.category && other.dataset === row.dataset).map(other => other[key]).filter(has);
   const best = (row, key) => {
     const values = rivals(row, key);
-    return has(row[key]) && values.length > 1 && key !== "n_train" && row[key] === (isFigure(key) ? Math.max(...values) : Math.min(...values));
+    return has(row[key]) && values.length > 1 && key !== "n_train" && row[key] === bestOf(key, values);
   };
   const head = element("tr"), body = $("board").tBodies[0];
   head.append(...["name", "category", ...keys].map(key => heading(key, axes[key])));
@@ -96,9 +95,9 @@ function boardRow(row, keys, best, axes) {
     return line;
   }
   for (const key of keys) {
-    const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isFigure(key)));
+    const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isMetric(key)));
     if (best(row, key)) cell.className = "best";
-    if (isFigure(key) && has(row[key])) {
+    if (isMetric(key) && has(row[key])) {
       if (deviates(row[key + "_std"])) cell.append(element("span", ` ${plusMinus(row[key + "_std"])}`, "deviation"));
       const span = interval(row, key);
       if (span) cell.title = `${span[0].toFixed(3)} to ${span[1].toFixed(3)}`;
@@ -111,9 +110,9 @@ function boardRow(row, keys, best, axes) {
 function drawHeat() {
   const rows = done.filter(passes), lines = [...new Set(rows.map(row => row.name))], head = element("tr");
   const average = values => values.length ? mean(values) : null;
-  const table = lines.map(name => categories.map(category => average(rows.filter(row => row.name === name && row.category === category).map(row => row[state.figure]).filter(has))));
+  const table = lines.map(name => categories.map(category => average(rows.filter(row => row.name === name && row.category === category).map(row => row[state.metric]).filter(has))));
   const values = table.flat().filter(has), low = Math.min(...values), high = Math.max(...values);
-  $("heat-note").textContent = `${capital(title(state.figure))} of each configuration and category${values.length ? `, from ${low.toFixed(3)} (pale) to ${high.toFixed(3)}` : ""}. A heading shows its category everywhere.`;
+  $("heat-note").textContent = `${capital(title(state.metric))} of each configuration and category${values.length ? `, from ${low.toFixed(3)} (pale) to ${high.toFixed(3)}` : ""}. A heading shows its category everywhere.`;
   head.append(element("th", "configuration"), ...categories.map(category => {
     const th = element("th"), button = element("button", category);
     button.type = "button";
@@ -134,7 +133,7 @@ function drawHeat() {
   }));
 }
 function drawPublished() {
-  const keys = ["image_auroc", "pixel_auroc", "aupro"], rows = shown().filter(row => keys.some(key => has(row["published_" + key]))), head = element("tr"), sources = [...new Set(rows.map(row => row.published_source))];
+  const keys = data.metrics.filter(metric => metric.published).map(metric => metric.name), rows = shown().filter(row => keys.some(key => has(row["published_" + key]))), head = element("tr"), sources = [...new Set(rows.map(row => row.published_source))];
   for (const text of ["configuration", "category", ...keys.flatMap(key => [title(key), "published", "difference"]), "source"]) head.append(element("th", text, text === "category" ? "text" : ""));
   $("published").tHead.replaceChildren(head);
   $("published").tBodies[0].replaceChildren(...rows.map(row => {
@@ -149,7 +148,7 @@ function drawPublished() {
   }));
   if (!rows.length) {
     const cell = element("td", "nothing published for this choice", "nothing");
-    cell.colSpan = 12;
+    cell.colSpan = 3 + 3 * keys.length;
     $("published").tBodies[0].insertRow().append(cell);
   }
   $("sources").replaceChildren(...sources.map(source => element("li", source)));

@@ -1,18 +1,18 @@
 // The head of the page, what is chosen, and where each row came from.
 function drawTiles() {
   const rows = data.rows.filter(row => row.status !== "failed" && (row.mean || !hasMeans || !data.rows.some(other => other.mean && other.name === row.name)));
-  const tiles = [["image_auroc", "Best image AUROC", "Image AUROC", 1], ["aupro", "Best AUPRO", "AUPRO", 1], ["pixel_auroc", "Best pixel AUROC", "Pixel AUROC", 1], ["ms_per_image_b1", "Fastest", "Latency", -1, "ms per image"], ["model_mb", "Smallest model", "Model size", -1, "MB"]];
+  const tiles = [...MAIN.map(key => [key, `Best ${title(key)}`, capital(title(key))]), ["ms_per_image_b1", "Fastest", "Latency", "ms per image"], ["model_mb", "Smallest model", "Model size", "MB"]];
   const made = [];
-  for (const [key, label, alone, sign, unit] of tiles) {
-    const known = rows.filter(row => has(row[key]));
-    if (!known.length || new Set(rows.map(row => row.dataset)).size > 1) continue;
-    const best = known.reduce((a, b) => sign * b[key] > sign * a[key] ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isFigure(key)), "value"), span = isFigure(key) && interval(best, key);
+  for (const [key, label, alone, unit] of tiles) {
+    const measured = rows.filter(row => has(row[key]));
+    if (!measured.length || new Set(rows.map(row => row.dataset)).size > 1) continue;
+    const best = measured.reduce((a, b) => beats(key, b[key], a[key]) ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isMetric(key)), "value"), span = isMetric(key) && interval(best, key);
     if (unit) value.append(element("small", " " + unit));
-    if (span) value.append(element("small", best.mean || key !== "image_auroc" ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));
-    tile.append(element("div", known.length > 1 ? label : alone, "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
+    if (span) value.append(element("small", !has(best[key + "_low"]) ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));
+    tile.append(element("div", measured.length > 1 ? label : alone, "label"), value, element("div", best.name + (best.mean || categories.length < 2 ? "" : ` · ${best.category}`), "who"));
     made.push(tile);
   }
-  $("tiles").replaceChildren(...made.slice(0, 5));
+  $("tiles").replaceChildren(...made);
 }
 function environmentText(e) {
   return [e.cpu, e.cores && `${e.cores} cores`, e.threads && `${e.threads} threads`, e.memory_gb && `${e.memory_gb} GB`, e.gpu || "no GPU", e.machine, e.python && "python " + e.python, e.torch && "torch " + e.torch, e.numpy && "numpy " + e.numpy, e.padim_zoo && "padim-zoo " + e.padim_zoo, e.commit && "commit " + e.commit.replace(/^([0-9a-f]{10})[0-9a-f]*/, "$1")].filter(Boolean).join(" · ");
@@ -39,16 +39,16 @@ function drawBehind() {
 }
 function listRuns() {
   const list = shownRuns().length ? shownRuns() : done.filter(passes).length ? done.filter(passes) : done;
-  if (!list.some(row => row.id === state.run)) state.run = list.length ? [...list].sort((a, b) => (b[state.figure] ?? -1) - (a[state.figure] ?? -1))[0].id : null;
+  if (!list.some(row => row.id === state.run)) state.run = list.length ? list.reduce((a, b) => has(b[state.metric]) && (!has(a[state.metric]) || beats(state.metric, b[state.metric], a[state.metric])) ? b : a).id : null;
   $("run").replaceChildren();
   for (const row of list) option($("run"), row.id, `${place(row)} · ${row.name}`);
   if (state.run) $("run").value = state.run;
 }
 function listCurves() {
-  const before = $("curves-category").value, known = categories.filter(category => done.some(row => row.category === category));
+  const before = $("curves-category").value, withRuns = categories.filter(category => done.some(row => row.category === category));
   $("curves-category").replaceChildren();
-  for (const category of known) option($("curves-category"), category, category);
-  $("curves-category").value = known.includes(state.category) ? state.category : known.includes(before) ? before : known[0] ?? "";
+  for (const category of withRuns) option($("curves-category"), category, category);
+  $("curves-category").value = withRuns.includes(state.category) ? state.category : withRuns.includes(before) ? before : withRuns[0] ?? "";
 }
 function chooseRun(id) {
   state.run = id;
@@ -65,7 +65,7 @@ function drawCharts() {
   drawCurves();
 }
 function drawAll() {
-  $("board-note").textContent = "Dots with whiskers: of a run's image AUROC its 95 % interval, else one standard deviation of folds and seeds; the ends of each axis stand in the heading. Times are those of a run measured alone. The best of each category is green. A heading sorts; a name shows the run in detail.";
+  $("board-note").textContent = `Dots with whiskers: of a run's ${data.metrics.filter(metric => metric.interval).map(metric => metric.title).join(" and ")} its 95 % interval, else one standard deviation of folds and seeds; the ends of each axis stand in the heading. Times are those of a run measured alone. The best of each category is green. A heading sorts; a name shows the run in detail.`;
   drawBoard();
   drawHeat();
   drawPublished();
@@ -76,8 +76,8 @@ function drawAll() {
   return drawRun();
 }
 function prepareControls() {
-  for (const key of data.figures) if (data.rows.some(row => has(row[key]))) option($("figure"), key, title(key));
-  state.figure = $("figure").value || "image_auroc";
+  for (const key of Object.keys(METRICS)) if (data.rows.some(row => has(row[key]))) option($("metric"), key, title(key));
+  state.metric = $("metric").value || MAIN[0];
   option($("category"), "", "all");
   if (hasMeans && categories.length > 1) option($("category"), MEANS, "means only");
   for (const category of categories) option($("category"), category, category);
@@ -94,7 +94,7 @@ function prepareControls() {
     $("facets").append(label);
   }
   const clearable = () => { $("clear").hidden = !state.words && !Object.values(state.facets).some(Boolean); };
-  $("figure").onchange = () => { state.figure = $("figure").value; drawAll(); };
+  $("metric").onchange = () => { state.metric = $("metric").value; drawAll(); };
   $("category").onchange = () => { state.category = $("category").value; drawAll(); };
   $("filter").oninput = () => { state.words = $("filter").value; drawAll(); clearable(); };
   $("clear").onclick = () => {
@@ -135,7 +135,7 @@ function prepareTheme() {
 function prepareSections() {
   $("cost-section").hidden = names.length < 2;
   $("heat-section").hidden = categories.length < 2;
-  $("folds-section").hidden = !runs.some(row => (data.runs[row.id].folds.length > 1 || row.seed) && data.figures.some(key => has(row[key])));
+  $("folds-section").hidden = !runs.some(row => (data.runs[row.id].folds.length > 1 || row.seed) && Object.keys(METRICS).some(key => has(row[key])));
   $("learning-section").hidden = !runs.some(row => has(row.train_size));
   $("curves-section").hidden = !done.some(row => data.runs[row.id].roc || data.runs[row.id].pro);
   $("run-section").hidden = !done.length;

@@ -2,8 +2,11 @@
 // What the page shows of the run store, and small things that all parts of the page use.
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
+// The METRICS table: a row per metric, by name; the main ones are shown by default.
+const METRICS = Object.fromEntries(data.metrics.map(metric => [metric.name, metric]));
+const MAIN = data.metrics.filter(metric => metric.main).map(metric => metric.name);
 const TITLES = {
-  image_auroc: "image AUROC", image_ap: "image AP", image_f1: "image F1-max", pixel_auroc: "pixel AUROC", pixel_ap: "pixel AP", pixel_f1: "pixel F1-max", aupro: "AUPRO",
+  ...Object.fromEntries(data.metrics.map(metric => [metric.name, metric.title])),
   fit_seconds: "fit, s", ms_per_image_b1: "ms/image, batch 1", ms_per_image_b32: "ms/image, batch 32", model_mb: "model, MB", peak_memory_mb: "peak, MB", n_train: "normal images",
   promised_false_alarms: "promised false alarms", false_alarms: "false alarms", detections: "detections", n_test: "test images",
 };
@@ -15,11 +18,15 @@ const runs = data.rows.filter(row => !row.mean), done = runs.filter(row => row.s
 const categories = [...new Set(runs.map(row => row.category))];
 const hasMeans = data.rows.some(row => row.mean);
 const names = [...new Set(data.rows.map(row => row.name))];
-const state = {figure: "image_auroc", category: "", words: "", facets: {}, sort: null, down: true, run: null, level: "image", paper: false};
+const state = {metric: MAIN[0], category: "", words: "", facets: {}, sort: null, down: true, run: null, level: "image", paper: false};
 
 const title = key => TITLES[key] || key.replaceAll("_", " ");
 const capital = text => text[0].toUpperCase() + text.slice(1);
-const isFigure = key => data.figures.includes(key);
+const isMetric = key => key in METRICS;
+// Whether the first value is better: of a metric as its row says, of a cost the lower one.
+const beats = (key, a, b) => METRICS[key]?.better === "high" ? a > b : a < b;
+const bestOf = (key, values) => values.reduce((a, b) => beats(key, b, a) ? b : a);
+const within = (key, value) => Math.max(METRICS[key].range[0] ?? -Infinity, Math.min(METRICS[key].range[1] ?? Infinity, value));
 const has = value => value !== null && value !== undefined;
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
 const color = name => PALETTE[names.indexOf(name) % PALETTE.length];
@@ -30,9 +37,9 @@ const seedOf = row => has(row.seed) && (row.seed || seeds.length > 1) ? `seed ${
 const place = row => [row.mean ? "mean" : row.category, seedOf(row)].filter(Boolean).join(" · ");
 const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function number(value, figure) {
+function number(value, metric) {
   if (!has(value)) return "–";
-  return figure ? value.toFixed(3) : Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
+  return metric ? value.toFixed(3) : Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 function element(tag, text, name) {
   const made = document.createElement(tag);
@@ -47,12 +54,12 @@ function option(select, value, text) {
 }
 // Names come from files: in the little markup that a chart's texts may hold they must stay text.
 const plain = text => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll("%{", "% {");
-// The interval of a figure: of one run's image AUROC that of the bootstrap, else the standard deviation of folds and seeds.
+// The interval of a metric: of a run its own where it has one, else the standard deviation of folds and seeds.
 function interval(row, key) {
   if (!has(row[key])) return null;
-  if (key === "image_auroc" && has(row.image_auroc_low)) return [row.image_auroc_low, row.image_auroc_high];
+  if (has(row[key + "_low"])) return [row[key + "_low"], row[key + "_high"]];
   const deviation = row[key + "_std"];
-  return deviates(deviation) ? [Math.max(0, row[key] - deviation), Math.min(1, row[key] + deviation)] : null;
+  return deviates(deviation) ? [within(key, row[key] - deviation), within(key, row[key] + deviation)] : null;
 }
 // What depends on no seed, or is the same in all folds, does not deviate: ±.000 would say that it was measured.
 const deviates = deviation => has(deviation) && deviation > 1e-9;
@@ -64,7 +71,7 @@ function passes(row) {
 }
 const inCategory = row => state.category === "" || (state.category === MEANS ? row.mean : !row.mean && row.category === state.category);
 const shown = () => data.rows.filter(row => passes(row) && inCategory(row));
-// Runs of what is chosen; a choice of means stands for all their runs.
+// Runs that the controls select; where they select means, all runs of these.
 const shownRuns = () => done.filter(row => passes(row) && (state.category === MEANS || inCategory(row)));
 // One row for each configuration: the runs of a category, or means where there are several categories.
 function configurations() {

@@ -1,0 +1,18 @@
+"""Values as JSON holds them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def to_jsonable(value: Any) -> Any:
+    """The value with NaN and infinity, which JSON lacks, as None; numbers of NumPy are plain, keys are text."""
+    if isinstance(value, Mapping):
+        return {str(name): to_jsonable(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

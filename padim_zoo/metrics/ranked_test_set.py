@@ -1,0 +1,152 @@
+"""A labeled test set as metrics see it: its anomalous images and pixels, ranked among the normal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
+from padim_zoo.metrics.ranking import Ranking, f1_max, rank
+from padim_zoo.metrics.region_overlap import rank_pixels
+
+_NO_PIXELS, _NO_REGIONS = rank_pixels([], [])
+
+
+@dataclass(frozen=True)
+class RankedTestSet:
+    """All that a metric is computed from.
+
+    Attributes
+    ----------
+    images : Ranking
+        The anomalous images among the normal ones.
+    pixels : Ranking
+        The anomalous pixels of all images among the normal ones; empty without maps or masks.
+    region_ids : ndarray (P,), int
+        The defect of each anomalous pixel, in the order of the ranking.
+    aupro_limit : float
+        The false positive rate up to which per-region overlap counts.
+    notes : list of str
+        What is undefined, and which images the pixels leave out.
+    """
+
+    images: Ranking
+    pixels: Ranking = _NO_PIXELS
+    region_ids: np.ndarray = field(default_factory=lambda: _NO_REGIONS)
+    aupro_limit: float = 0.3
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def best_f1_of_images(self) -> tuple[float, float]:
+        """The highest F1 of all thresholds on image scores, and that threshold."""
+        return f1_max(self.images)
+
+    @cached_property
+    def best_f1_of_pixels(self) -> tuple[float, float]:
+        """The highest F1 of all thresholds on maps, and that threshold."""
+        return f1_max(self.pixels)
+
+
+def rank_test_set(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    maps: np.ndarray | None = None,
+    masks: Sequence[np.ndarray | None] | None = None,
+    *,
+    aupro_limit: float = 0.3,
+    roi_masks: np.ndarray | None = None,
+) -> RankedTestSet:
+    """Check and rank the scores and maps of N test images; parameters as of :func:`padim_zoo.metrics.evaluate`.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, labels are not 0 and 1, a score is NaN or infinite, or a normal image has a defect.
+    """
+    labels = check_labels(labels)
+    scores = check_scores(scores, len(labels))
+    images = rank(scores[~labels], scores[labels])
+    notes = _undefined("image", images)
+    if maps is None:
+        notes.append("the pixel metrics are undefined: there are no anomaly maps")
+        return RankedTestSet(images, aupro_limit=aupro_limit, notes=notes)
+    maps = check_maps(maps, len(labels))
+    with_truth, truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
+    roi_masks = _check_roi_masks(roi_masks, maps.shape, labels, masks, notes)
+    pixels, region_ids = rank_pixels(
+        [maps[image] for image in with_truth],
+        truth,
+        None if roi_masks is None else [roi_masks[image] for image in with_truth],
+    )
+    notes += _undefined("pixel", pixels)
+    return RankedTestSet(images, pixels, region_ids, aupro_limit, notes)
+
+
+def _check_roi_masks(
+    roi_masks: np.ndarray | None,
+    shape: tuple[int, ...],
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None] | None,
+    notes: list[str],
+) -> np.ndarray | None:
+    """The pixels that count, checked; adds to the notes."""
+    if roi_masks is None:
+        return None
+    roi_masks = np.asarray(roi_masks, dtype=bool)
+    if roi_masks.shape != shape:
+        raise InputError(f"the pixels that count have shape {roi_masks.shape}: expected {shape}, that of the maps")
+    outside = sum(
+        mask is not None and bool(np.any(mask)) and not (np.asarray(mask, dtype=bool) & inside).any()
+        for mask, inside in zip(masks or [], roi_masks, strict=False)
+    )
+    if outside:
+        notes.append(
+            f"the defects of {outside} of {int(labels.sum())} anomalous images lie outside the region of interest: "
+            "all their pixels in it count as normal, and the images as anomalous"
+        )
+    return roi_masks
+
+
+def _pixel_truth(
+    labels: np.ndarray,
+    masks: Sequence[np.ndarray | None] | None,
+    size: tuple[int, ...],
+    notes: list[str],
+) -> tuple[list[int], list[np.ndarray]]:
+    """The images whose anomalous pixels are known, and their masks; adds to the notes."""
+    masks = [None] * len(labels) if masks is None else list(masks)
+    if len(masks) != len(labels):
+        raise InputError(f"{len(masks)} masks do not fit {len(labels)} labels: expected one mask or None per image")
+    with_truth: list[int] = []
+    truth: list[np.ndarray] = []
+    unknown = empty = 0
+    for image, (anomalous, mask) in enumerate(zip(labels, masks, strict=True)):
+        if mask is None and anomalous:
+            unknown += 1
+            continue
+        mask = np.zeros(size, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        if mask.shape != size:
+            raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
+        if mask.any() != anomalous:
+            if not anomalous:
+                raise InputError(f"image {image} is labeled normal but its mask marks {mask.sum()} anomalous pixels")
+            empty += 1
+        with_truth.append(image)
+        truth.append(mask)
+    total = int(labels.sum())
+    if unknown:
+        notes.append(f"{unknown} of {total} anomalous images have no mask and are left out of the pixel metrics")
+    if empty:
+        notes.append(f"the masks of {empty} of {total} anomalous images are empty: all their pixels count as normal")
+    return with_truth, truth
+
+
+def _undefined(level: str, ranking: Ranking) -> list[str]:
+    absent = [
+        kind for kind, scores in (("normal", ranking.normal), ("anomalous", ranking.anomalous)) if not len(scores)
+    ]
+    return [f"the {level} metrics are undefined: no {kind} {level}" for kind in absent]

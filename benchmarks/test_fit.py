@@ -16,7 +16,7 @@ from torch import Tensor
 from padim_zoo import PaDiM, registry
 from padim_zoo.features.features import Features
 
-ARGUMENTS = {"low-rank": "low-rank(10)", "shrinkage": "shrinkage(0.1)"}
+ARGUMENTS = {"shrinkage": "shrinkage(0.1)"}
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_predict(
 @pytest.mark.parametrize("batch", [1, 32])
 @pytest.mark.parametrize(
     ("form", "estimator"),
-    [("nested", "full"), ("dual", "full"), ("low-rank", "low-rank(10)"), ("diagonal", "diagonal")],
+    [("nested", "full"), ("dual", "full"), ("diagonal", "diagonal")],
 )
 def test_score(
     beside: Beside,

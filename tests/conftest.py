@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -45,6 +46,19 @@ def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         monkeypatch.setattr("padim_zoo.backbones.device.has_fast_bfloat16", lambda device: fast)
 
     return pretend
+
+
+@pytest.fixture
+def draw():
+    """Correlated samples of differing scales, (n, P, D), float32."""
+
+    def make(n: int, P: int, D: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        mixing = rng.normal(size=(P, D, D)) / np.sqrt(D)
+        values = np.einsum("npd,pde->npe", rng.normal(size=(n, P, D)), mixing) + rng.normal(size=(P, D))
+        return (scale * values).astype(np.float32)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

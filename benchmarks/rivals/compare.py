@@ -12,7 +12,6 @@ import tempfile
 import time
 import venv
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,7 +19,6 @@ RIVAL = "anomalib==2.7.0"
 CATEGORY = "fabric"
 BACKBONES = {"resnet18": 100, "wide_resnet50_2": 550}
 PRECISIONS = ("float32", "bfloat16")
-ESTIMATORS = ("full", "low-rank(20)")
 FIGURES = {
     "import": ("import_s", "s"),
     "--help": ("help_s", "s"),
@@ -69,7 +67,6 @@ def main() -> None:
     parser.add_argument(
         "--precision", choices=PRECISIONS, action="append", help="of padim-zoo; those that are fast here"
     )
-    parser.add_argument("--estimator", choices=ESTIMATORS, action="append", help="of padim-zoo; both by default")
     parser.add_argument("--grid", action="store_true", help="time a small grid too, by padim-zoo alone")
     rival = parser.add_mutually_exclusive_group()
     rival.add_argument("--rival-python", help="an interpreter that has anomalib already")
@@ -84,15 +81,12 @@ def main() -> None:
     for backbone in arguments.only or BACKBONES:
         options = [str(images), backbone, str(BACKBONES[backbone]), str(arguments.threads)]
         theirs = {} if python is None else measure(python, "measure_anomalib.py", options)
-        ways = list(product(precisions, arguments.estimator or ESTIMATORS))
-        ours = {way: measure(sys.executable, "measure_padim_zoo.py", [*options, *way]) for way in ways}
+        ours = {each: measure(sys.executable, "measure_padim_zoo.py", [*options, each]) for each in precisions}
         if arguments.grid:
-            for precision, estimator in ways:
-                if estimator == "full":
-                    found = grid_seconds(images, backbone, arguments.threads, precision)
-                    ours[precision, estimator]["grid_s"] = found
+            for precision, figures in ours.items():
+                figures["grid_s"] = grid_seconds(images, backbone, arguments.threads, precision)
         print(f"\n{backbone}, {BACKBONES[backbone]} dimensions, {arguments.threads} threads\n")
-        print_table(theirs, {", ".join(way): found for way, found in ours.items()}, GOALS[backbone])
+        print_table(theirs, ours, GOALS[backbone])
 
 
 def print_table(theirs: Found, ours: dict[str, Found], goals: dict[str, float]) -> None:

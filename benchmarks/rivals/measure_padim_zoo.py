@@ -23,11 +23,11 @@ from padim_zoo.metrics import evaluate  # noqa: E402
 from padim_zoo.registry import datasets  # noqa: E402
 
 root, backbone, n_components, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-precision, estimator = sys.argv[5], sys.argv[6]
+precision = sys.argv[5]
 torch.set_num_threads(threads)
 category = datasets.create("mvtec", root=root).load("fabric")
 detector = padim_zoo.PaDiM(
-    backbone, estimator, weights="none", n_components=n_components, resize=256, crop=None, precision=precision
+    backbone, weights="none", n_components=n_components, resize=256, crop=None, precision=precision
 )
 detector.build_backbone()
 

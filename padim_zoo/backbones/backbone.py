@@ -16,6 +16,7 @@ from padim_zoo.backbones.cpu.onednn_fusion import fuse_activations, is_traced
 from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -189,7 +190,7 @@ class Backbone(nn.Module):
                 return self._compute(images)
             return _joined(map(self._compute_alike, torch.split(images, at_once)))
         except (AssertionError, RuntimeError) as error:
-            if "memory" in str(error) or not self._takes_its_own_size(images.device):
+            if is_out_of_memory(error) or not self._takes_its_own_size(images.device):
                 raise
             raise InputError(self._refusal(images, str(error))) from error
 

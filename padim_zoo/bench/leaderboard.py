@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from padim_zoo.bench.setting import Kind
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.export.runtimes import RUNTIMES
 from padim_zoo.metrics import METRICS, Metric
 
@@ -157,9 +157,7 @@ def check_column(name: str, columns: Sequence[str]) -> None:
         Naming the closest columns.
     """
     if name not in columns:
-        close = difflib.get_close_matches(name, columns, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(columns)}"
-        raise InputError(f"unknown column {name!r}: {hint}")
+        raise InputError(f"unknown column {name!r}: {suggest(name, columns)}")
 
 
 class _Entry:

@@ -20,6 +20,8 @@ import psutil
 
 from padim_zoo.bench.runner import Event
 from padim_zoo.bench.store import RunStore
+from padim_zoo.core.atomic_write import write_bytes_whole
+from padim_zoo.core.errors import InputError
 
 SUFFIX = ".bench"
 
@@ -112,11 +114,8 @@ class SignOfLife:
     def take(self, event: Event) -> None:
         """Count an event and tell it."""
         self.state.take(event)
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
-            os.replace(temporary, self.path)
+        with suppress(InputError):
+            write_bytes_whole(self.path, json.dumps(asdict(self.state)).encode(), durable=False)
 
 
 def read_states(folder: Path) -> list[BenchState]:

@@ -18,20 +18,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from padim_zoo.core.atomic_write import is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.jsonable import to_jsonable
 
@@ -129,13 +126,13 @@ class RunStore:
         """Write a run: its arrays first, its document last."""
         run_id = document["id"]
         if gallery is not None:
-            self._write(self._path(run_id, ".gallery.safetensors"), _tensors(gallery))
+            write_bytes_whole(self._path(run_id, ".gallery.safetensors"), _tensors(gallery))
         if maps is not None:
-            self._write(self._path(run_id, ".maps.safetensors"), _tensors(maps))
+            write_bytes_whole(self._path(run_id, ".maps.safetensors"), _tensors(maps))
         if scores is not None:
-            self._write(self._path(run_id, ".safetensors"), _tensors(scores))
+            write_bytes_whole(self._path(run_id, ".safetensors"), _tensors(scores))
         text = json.dumps(to_jsonable(document), indent=1, allow_nan=False)
-        self._write(self._path(run_id, ".json"), text.encode())
+        write_bytes_whole(self._path(run_id, ".json"), text.encode())
 
     def scores(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that :meth:`write` was given as ``scores``."""
@@ -156,39 +153,13 @@ class RunStore:
 
     def clean(self) -> None:
         """Remove temporary files, and signs of life, whose writer, a process of this machine, is gone."""
-        ours = f".{socket.gethostname()}."
-        for path in [path for suffix in ("tmp", "bench") for path in self.folder.glob(f"{ours}*.{suffix}")]:
-            writer = path.name.removeprefix(ours).split(".", 1)[0]
-            if writer.isdecimal() and not _exists(int(writer)):
-                path.unlink(missing_ok=True)
+        for suffix in ("tmp", "bench"):
+            for path in self.folder.glob(f".*.{suffix}"):
+                if is_abandoned(path):
+                    path.unlink(missing_ok=True)
 
     def _path(self, run_id: str, suffix: str) -> Path:
         return self.folder / f"{run_id}{suffix}"
-
-    def _write(self, path: Path, content: bytes) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot make the run store {self.folder}: {error.strerror or error}; "
-                "expected a folder that can be written to"
-            ) from None
-        temporary = self.folder / f".{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # the rename itself reaches the disk with its folder
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
 def read_document(path: Path) -> Document:
@@ -242,10 +213,3 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_tensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise DamagedRunError(f"cannot read the arrays of a run, {path}: {error}") from None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        return psutil.pid_exists(pid)
-    except OverflowError:  # no process has such a number
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import ENSEMBLE_FOLDS, settings_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
+from padim_zoo.core.suggest import suggest
 from padim_zoo.data.sample import Dataset
 from padim_zoo.detectors.config import PASSES
 
@@ -69,9 +69,7 @@ class Suite(Record):
         rows = {row.name: row for row in settings_of("bench")}
         for name in settings:
             if name not in rows:
-                close = difflib.get_close_matches(name, rows, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(rows)}"
-                raise InputError(f"unknown setting {name!r}: {hint}")
+                raise InputError(f"unknown setting {name!r}: {suggest(name, rows)}")
         super().__init__({name: row.parse(settings.get(name, row.value_in("bench"))) for name, row in rows.items()})
         least = max(2, self.fold_count)
         smallest = min((size for size in self.train_sizes if size is not None), default=least)

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
-@click.option("--method", default="discriminants", show_default=True, help="discriminants, or patches or 3-way.")
+@click.option("--method", default="discriminants", show_default=True, help="discriminants or 3-way.")
 @click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
 @click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
-@click.option("--epochs", type=int, help="patches, 3-way: at most.  [default: 10]")
-@click.option("--learning-rate", type=float, help="patches, 3-way: at the start of a cosine.  [default: 1e-5]")
-@click.option("--train-batch", "batch_size", type=int, help="patches, 3-way: normal images of a step.  [default: 8]")
-@click.option("--patience", type=int, help="patches, 3-way: epochs without a gain before the end.  [default: 5]")
-@click.option("--freeze", callback=comma_separated, help="patches, 3-way: parts to leave as they are: conv1,layer1.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="patches, 3-way: file to resume from.")
+@click.option("--epochs", type=int, help="3-way: at most.  [default: 10]")
+@click.option("--learning-rate", type=float, help="3-way: at the start of a cosine.  [default: 1e-5]")
+@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images of a step.  [default: 8]")
+@click.option("--patience", type=int, help="3-way: epochs without a gain before the end.  [default: 5]")
+@click.option("--freeze", callback=comma_separated, help="3-way: parts to leave as they are: conv1,layer1.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
 @click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
 @setting_options("finetune")
 @click.pass_context
@@ -55,10 +55,11 @@ def finetune(
     """Adapt a backbone to normal images: weights for fit and bench.
 
     IMAGES are files, folders or globs of normal images; or --data-root names a data set, whose training images are
-    taken, never the test images. All methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
+    taken, never the test images. Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
 
     discriminants takes seconds: it puts a projection behind each layer, onto the directions in which pieces differ most
-    from the variation of normal images. patches and 3-way train the network, for minutes, to find the pieces.
+    from the variation of normal images. 3-way trains the network, for minutes, to tell images with pieces from normal
+    ones.
 
     What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
     status 2 and no file if nothing was learned.
@@ -67,7 +68,7 @@ def finetune(
     from padim_zoo.data.categories import load_categories
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.transform import Transform
-    from padim_zoo.finetune.evaluation import judge
+    from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
     from padim_zoo.finetune.weights_file import write_weights
@@ -95,7 +96,7 @@ def finetune(
     pixels = load_images(paths, transform, memory)
     adaptation = adapt(module.in_precision(kind), pixels, recipe)
     adapted = rebuilt(backbone, module, adaptation)
-    comparison = judge(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
+    comparison = evaluate_adaptation(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
     document = write_weights(
         output,
         adaptation,

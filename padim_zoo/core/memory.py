@@ -28,6 +28,17 @@ def amount(n_bytes: float) -> str:
     return f"{n_bytes:.3g} bytes"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was refused; torch has a type of its own for it on devices only."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def _left_in_groups() -> Iterator[int]:
     """What each control group around this process leaves of its limit; the kernel gives cached files back first."""
     for folder, limit, usage, cached in _groups():

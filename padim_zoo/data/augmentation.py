@@ -73,7 +73,7 @@ class Operation:
     def _on(self, view: View, value: Any) -> View:
         if self.name in ("brightness", "contrast"):
             value = 1 + value
-        field = {"rotate": "angle", "translate": "shift"}.get(self.name, self.name)
+        field = {"rotate": "angle", "translate": "translation"}.get(self.name, self.name)
         changed: dict[str, Any] = {field: value}
         return replace(view, **changed)
 

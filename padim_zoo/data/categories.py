@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Sequence
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.data.sample import Category, Dataset
 
 
@@ -34,9 +34,7 @@ def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str
     patterns = list(patterns)
     for pattern in patterns:
         if not any(_matches(name, pattern) for name in names):
-            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
-            raise InputError(f"unknown {kind} {pattern!r}: {hint}")
+            raise InputError(f"unknown {kind} {pattern!r}: {suggest(pattern, names)}")
     return [name for name in names if not patterns or any(_matches(name, pattern) for pattern in patterns)]
 
 

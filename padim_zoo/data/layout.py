@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.data.files import folders_in, images_in
 from padim_zoo.data.sample import Category, Sample
 
@@ -41,8 +41,7 @@ class ListedDataset:
             If there is no such category, it has no normal image to fit, or a ground-truth mask is missing.
         """
         if category not in self.listings:
-            close = difflib.get_close_matches(category, self.listings, n=4, cutoff=0.5)
-            hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(self.categories())}"
+            hint = suggest(category, self.categories())
             raise InputError(f"dataset {self.name} has no category {category!r}: {hint}")
         loaded = self.listings[category]()
         if not loaded.train:

@@ -22,7 +22,7 @@ from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_i
 from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.estimators.estimator import Estimator
+from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
@@ -265,7 +265,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         super()._accumulate(parts, known)
         statistics = self.statistics_
         assert statistics is not None
-        if getattr(estimator, "alike", False) and statistics.n > statistics.D:
+        if estimator.same_shrinkage_everywhere and statistics.n > statistics.D:
             self._note_grids_apart(statistics.embeddings if isinstance(statistics, Samples) else statistics.reference)
         return self
 
@@ -304,8 +304,7 @@ class PaDiM(BackboneDetector[Gaussian]):
         if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
             raise InputError(
                 f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
-                "that differ make: use full, shrinkage, ledoit-wolf, oas, diagonal, spherical, tied or low-rank, or "
-                "one mask for all images"
+                f"that differ make: use {', '.join(estimators_for_missing_patches())}, or one mask for all images"
             )
         return estimator.fit(samples)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.gaussians.gaussian import Gaussian
+from padim_zoo.registry import estimators
 from padim_zoo.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Estimator(ABC):
 
     supports_missing_patches: ClassVar[bool] = False
     """Whether it asks statistics for ``count(patches)``, and so may be given samples that some images lack."""
+
+    same_shrinkage_everywhere: ClassVar[bool] = False
+    """Whether Σ is S + εI at every patch: then patches that share a position share its covariance."""
 
     def __init__(self, epsilon: float = EPSILON) -> None:
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < float("inf"):
@@ -67,3 +71,9 @@ class Estimator(ABC):
     def __repr__(self) -> str:
         """The call of the constructor."""
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.get_params().items())})"
+
+
+def estimators_for_missing_patches() -> list[str]:
+    """The registered estimators that take samples which some images lack at some patches."""
+    entries = (estimators.entry(name) for name in estimators.names())
+    return [entry.name for entry in entries if getattr(entry.factory, "supports_missing_patches", False)]

@@ -10,7 +10,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -71,8 +70,6 @@ class LinearShrinkage(Estimator):
     """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
 
     supports_missing_patches = True
-    same_shrinkage_everywhere: ClassVar[bool] = False
-    """Whether a is 1 and b is 0 at every patch: then patches that share a position share its covariance."""
 
     @abstractmethod
     def coefficients(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, nested_numbers, plain_factor
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, levels, used
 from padim_zoo.gaussians.nested import NestedGaussian
 
@@ -49,28 +49,6 @@ class DiagonalDistances(Distances):
     def forward(self, deviations: list[Tensor]) -> Tensor:
         """At all patches."""
         return _squared_norm(self.gather(deviations) * self.weight)
-
-
-class LowRankDistances(Distances):
-    """‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b."""
-
-    directions: Tensor
-    weight: Tensor
-    precision: Tensor
-
-    def __init__(self, gaussian: LowRankGaussian) -> None:
-        super().__init__()
-        self.gather = Gather(gaussian.mean)
-        self.register_buffer("directions", gaussian.directions.float())
-        self.register_buffer("weight", gaussian.weight.float().unsqueeze(1))
-        self.register_buffer("precision", (1 / gaussian.b.double()).float().unsqueeze(1))
-
-    def forward(self, deviations: list[Tensor]) -> Tensor:
-        """At all patches."""
-        delta = self.gather(deviations)
-        coordinates = delta @ self.directions
-        rest = _squared_norm(delta - coordinates @ self.directions.transpose(1, 2))
-        return _squared_norm(coordinates * self.weight) + rest * self.precision
 
 
 class FactorDistances(Distances):
@@ -235,8 +213,6 @@ def distances_of(gaussian: Gaussian) -> Distances:
     """
     if isinstance(gaussian, DiagonalGaussian):
         return DiagonalDistances(gaussian)
-    if isinstance(gaussian, LowRankGaussian):
-        return LowRankDistances(gaussian)
     if isinstance(gaussian, NestedGaussian):
         return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):

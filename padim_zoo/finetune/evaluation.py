@@ -57,7 +57,7 @@ class Comparison:
         return asdict(self)
 
 
-def judge(
+def evaluate_adaptation(
     before: Backbone, after: Backbone, images: Tensor, used: np.ndarray, held_out: np.ndarray, seed: int
 ) -> Comparison:
     """PaDiM, with its default settings, on both backbones.
@@ -71,7 +71,7 @@ def judge(
     seed : int
         Of the defects.
     """
-    spoilt, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
+    defective, masks = draw_defects(images, held_out[:MOST_IMAGES], seed)
     names = [name for name in main_metrics() if METRICS[name].needs_masks]
     if not masks:
         undefined = dict.fromkeys(names, math.nan)
@@ -80,32 +80,32 @@ def judge(
     values = []
     for backbone in (before, after):
         where: dict[str, Any] = {"device": str(backbone.device), "precision": backbone.precision}
-        prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(spoilt)
-        labels = np.ones(len(spoilt), dtype=np.int64)
+        prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(defective)
+        labels = np.ones(len(defective), dtype=np.int64)
         result = evaluate(labels, prediction.scores, prediction.maps, masks)
         values.append({name: result.values[name] for name in names})
     return Comparison(values[0], values[1], len(masks))
 
 
-def draw_defects(images: Tensor, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """One defect of each kind in each of the chosen images.
+def draw_defects(images: Tensor, indices: np.ndarray, seed: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """One defect of each kind in each of some images.
 
     Returns
     -------
-    spoilt : ndarray (m, H, W, 3), uint8
+    defective : ndarray (m, H, W, 3), uint8
     masks : list of ndarray (H, W), bool
         What changed visibly; a defect that does not show, on black say, is left out.
     """
-    spoilt, masks = [], []
-    for index in chosen:
+    defective, masks = [], []
+    for index in indices:
         clean = _pixels(images[int(index)][None])[0]
         for number, kind in enumerate(SURFACE_DEFECTS):
             rng = np.random.default_rng((seed, int(index), number))
             image, mask = _draw(clean, kind, rng)
             if mask.any():
-                spoilt.append(image)
+                defective.append(image)
                 masks.append(mask)
-    return np.stack(spoilt) if spoilt else np.empty((0, *images.shape[2:], 3), np.uint8), list(masks)
+    return np.stack(defective) if defective else np.empty((0, *images.shape[2:], 3), np.uint8), list(masks)
 
 
 def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

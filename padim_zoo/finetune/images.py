@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from padim_zoo.core import spill as arrays
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import free_memory
+from padim_zoo.core.spill import empty, release, spill_above
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
 
@@ -35,14 +35,14 @@ def load_images(paths: Sequence[Path], transform: Transform, memory: int | None 
     InputError
         If there is no image, one cannot be read, two differ in size, or they fit neither memory nor disk.
     """
-    whole, build_array = None, 0
-    with arrays.spill_above(free_memory() // 2 if memory is None else memory):
+    whole, n_read = None, 0
+    with spill_above(free_memory() // 2 if memory is None else memory):
         for batch in batches(paths, transform, _BATCH):
             if whole is None:
-                whole = arrays.empty(len(paths), *batch.shape[1:], dtype=batch.dtype)
-            whole[build_array : build_array + len(batch)] = batch
-            build_array += len(batch)
-            arrays.release()
+                whole = empty(len(paths), *batch.shape[1:], dtype=batch.dtype)
+            whole[n_read : n_read + len(batch)] = batch
+            n_read += len(batch)
+            release()
     if whole is None:
         raise InputError("no images were given: expected normal images")
     return whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.finetune.adaptation import Adaptation
 from padim_zoo.finetune.discriminants import DiscriminantRecipe, fit_discriminants
-from padim_zoo.finetune.pretext import PRETEXTS
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 
 DISCRIMINANTS = "discriminants"
-METHODS = (DISCRIMINANTS, *PRETEXTS)
+METHODS = (DISCRIMINANTS, "3-way")
 """Names of the ways; the first is the default."""
 
 
@@ -50,21 +49,19 @@ def make_recipe(
         If there is no such method, it has no such setting, or a value makes no sense.
     """
     if method not in METHODS:
-        close = difflib.get_close_matches(method, METHODS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(METHODS)}"
-        raise InputError(f"unknown method {method!r}: {hint}")
+        raise InputError(f"unknown method {method!r}: {suggest(method, METHODS)}")
     kind = DiscriminantRecipe if method == DISCRIMINANTS else TrainingRecipe
-    known = {field.name for field in fields(kind)}
-    strangers = [f"--{name.replace('_', '-')}" for name in settings if name not in known]
-    if strangers:
-        raise InputError(f"the method {method} has no {', '.join(strangers)}: leave it out, or choose another --method")
+    names = {field.name for field in fields(kind)}
+    unknown = [f"--{name.replace('_', '-')}" for name in settings if name not in names]
+    if unknown:
+        raise InputError(f"the method {method} has no {', '.join(unknown)}: leave it out, or choose another --method")
     values: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
     }
     recipe = (
         DiscriminantRecipe(report=report, **values)
         if method == DISCRIMINANTS
-        else TrainingRecipe(pretext=method, precision=precision, report=report, **values)
+        else TrainingRecipe(precision=precision, report=report, **values)
     )
     recipe.check()
     return recipe

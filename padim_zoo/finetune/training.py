@@ -1,4 +1,4 @@
-"""A backbone is adapted to normal images: trained on a pretext task, stopped by images that are held out."""
+"""Train a backbone on pasted pieces in normal images, until images that are held out say stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from padim_zoo.core.checkpoint import (
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
-from padim_zoo.finetune.pretext import PRETEXTS, Pretext
+from padim_zoo.finetune.three_way import CHANCE, ThreeWay
 
 HEAD_LEARNING_RATE = 1e-3
 """Of the head, which starts from random weights, where that of the network is not larger."""
 WEIGHT_DECAY = 1e-4
-LEARNT = 0.1
+LEARNED = 0.1
 """A network has learned nothing whose accuracy on held-out images is not better than chance by this."""
 HELD_OUT_ROUNDS = 4
 """How many examples are made of each held-out image."""
@@ -40,8 +40,6 @@ class TrainingRecipe:
 
     Attributes
     ----------
-    pretext : str
-        A key of :data:`~padim_zoo.finetune.pretext.PRETEXTS`.
     epochs : int
         At most; the learning rate falls to zero along half a cosine over all of them.
     learning_rate : float
@@ -63,7 +61,6 @@ class TrainingRecipe:
         Told the epoch, of how many, the held-out loss and the held-out accuracy.
     """
 
-    pretext: str = next(iter(PRETEXTS))
     epochs: int = 10
     learning_rate: float = 1e-5
     batch_size: int = 8
@@ -91,14 +88,12 @@ class TrainingRecipe:
             raise InputError(
                 f"learning_rate is {self.learning_rate!r}: expected a number above 0 and up to 1, e.g. 1e-5"
             )
-        if self.pretext not in PRETEXTS:
-            raise InputError(f"unknown pretext {self.pretext!r}: expected {' or '.join(PRETEXTS)}")
         if self.precision not in PRECISIONS:
             raise InputError(f"unknown precision {self.precision!r}: expected {' or '.join(PRECISIONS)}")
 
     def settings(self) -> dict[str, object]:
         """What decides the result, in JSON's types."""
-        others = ("pretext", "checkpoint", "report")
+        others = ("checkpoint", "report")
         return {name: value for name, value in vars(self).items() if name not in others} | {"freeze": list(self.freeze)}
 
 
@@ -121,7 +116,7 @@ class Progress:
 
 
 def train(backbone: Backbone, images: Tensor, recipe: TrainingRecipe) -> Adaptation:
-    """Train a copy of a backbone on a pretext task over normal images; keep the epoch that held-out images like best.
+    """Train a copy of a backbone to find pasted pieces; keep the epoch with the lowest held-out loss.
 
     The same seed gives the same weights on the same machine, whether the training was cut off and taken up or not.
 
@@ -151,11 +146,11 @@ class _Training:
         self.used, self.held_out = hold_out(len(images), recipe.held_out, recipe.seed)
         network, self.named = trainable_copy(backbone)
         self.network = network.to(backbone.device).to(memory_format=torch.channels_last)
-        self.pretext = _seeded_pretext(recipe, backbone.channels).to(backbone.device)
+        self.task = _seeded_task(recipe, backbone.channels).to(backbone.device)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": _trained(self.named, recipe.freeze), "lr": recipe.learning_rate},
-                {"params": list(self.pretext.parameters()), "lr": max(recipe.learning_rate, HEAD_LEARNING_RATE)},
+                {"params": list(self.task.parameters()), "lr": max(recipe.learning_rate, HEAD_LEARNING_RATE)},
             ],
             weight_decay=WEIGHT_DECAY,
         )
@@ -164,7 +159,7 @@ class _Training:
             torch.tensor(values, device=backbone.device).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std)
         )
         self.key = (
-            f"{backbone.name} {backbone.weights_hash} {','.join(backbone.layers)} {recipe.pretext} {recipe.settings()} "
+            f"{backbone.name} {backbone.weights_hash} {','.join(backbone.layers)} {recipe.settings()} "
             f"{hash_of({'': images})}"
         )
         self.progress = Progress()
@@ -174,11 +169,11 @@ class _Training:
         """Train until all epochs are done, or no more is gained."""
         recipe, progress = self.recipe, self.progress
         if not self._resume():
-            self._judge_held_out()
+            self._measure_held_out()
         while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
             self._train_epoch()
             progress.epoch += 1
-            loss = self._judge_held_out()
+            loss = self._measure_held_out()
             if recipe.report is not None:
                 recipe.report(progress.epoch, recipe.epochs, loss, progress.accuracies[-1])
             if recipe.checkpoint is not None:
@@ -196,21 +191,20 @@ class _Training:
         """
         progress = self.progress
         loss, accuracy = progress.losses[progress.best_epoch], progress.accuracies[progress.best_epoch]
-        chance = self.pretext.chance
-        if progress.best_epoch == 0 or not accuracy > chance + LEARNT:
+        if progress.best_epoch == 0 or not accuracy > CHANCE + LEARNED:
             lost = "diverged" if not math.isfinite(progress.losses[-1]) else "not learned"
             raise InputError(
                 f"the training has {lost}: on {len(self.held_out)} held-out images the accuracy is {accuracy:.2f} at "
-                f"best (chance {chance:.2f}) and the loss {loss:.3g}, {progress.losses[0]:.3g} before; nothing is "
+                f"best (chance {CHANCE:.2f}) and the loss {loss:.3g}, {progress.losses[0]:.3g} before; nothing is "
                 "written; try another learning rate, more epochs or more images"
             )
         report = {
-            "method": self.recipe.pretext,
+            "method": "3-way",
             "settings": self.recipe.settings(),
             "best_epoch": progress.best_epoch,
             "losses": progress.losses,
             "accuracies": progress.accuracies,
-            "chance": chance,
+            "chance": CHANCE,
         }
         return Adaptation(self.best, self.used, self.held_out, report)
 
@@ -225,20 +219,20 @@ class _Training:
             done = (epoch + step / steps) / recipe.epochs
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
-            loss, _ = self._judge(indices, rng)
+            loss, _ = self._loss_and_accuracy(indices, rng)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
 
     @torch.no_grad()
-    def _judge_held_out(self) -> float:
+    def _measure_held_out(self) -> float:
         """Note loss and accuracy on the held-out images, on the same examples every time; keep the best network."""
         rng = np.random.default_rng((self.recipe.seed, LARGEST_SEED))
-        found, weights = [], []
+        figures, weights = [], []
         for indices in _cut(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.batch_size):
-            found.append([float(figure) for figure in self._judge(indices, rng)])
+            figures.append([float(each) for each in self._loss_and_accuracy(indices, rng)])
             weights.append(len(indices))
-        loss, accuracy = np.average(found, axis=0, weights=weights).tolist()
+        loss, accuracy = np.average(figures, axis=0, weights=weights).tolist()
         progress = self.progress
         progress.losses.append(loss)
         progress.accuracies.append(accuracy)
@@ -247,31 +241,31 @@ class _Training:
             self.best = self._state()
         return float(loss)
 
-    def _judge(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _loss_and_accuracy(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Loss and accuracy on examples made of some images."""
-        made = [self.pretext.examples(self.images[int(index)], rng) for index in indices]
+        made = [self.task.examples(self.images[int(index)], rng) for index in indices]
         pixels = torch.cat([images for images, _ in made]).to(self.backbone.device).float().div_(255)
-        truth = torch.cat([truth for _, truth in made]).to(self.backbone.device)
+        classes = torch.cat([classes for _, classes in made]).to(self.backbone.device)
         normalized = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         kind, dtype = self.backbone.device.type, PRECISIONS[self.recipe.precision]
         with torch.autocast(kind, dtype, enabled=dtype is not torch.float32):
             maps = self.network(normalized)
-        return self.pretext.judge([layer.float() for layer in maps], truth)
+        return self.task.loss_and_accuracy([layer.float() for layer in maps], classes)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, Tensor]:
-        known = self.backbone.state_in_use()
+        names = self.backbone.state_in_use()
         return {
             name: tensor.detach().cpu().clone().contiguous()
             for name, tensor in self.named.state_dict().items()
-            if name in known
+            if name in names
         }
 
     def _write_checkpoint(self, path: str) -> None:
         tensors = {
             "network": self._state(),
-            "head": dict(self.pretext.state_dict()),
+            "head": dict(self.task.state_dict()),
             "best": self.best,
             "optimizer": optimizer_tensors(self.optimizer),
         }
@@ -279,22 +273,22 @@ class _Training:
 
     def _resume(self) -> bool:
         """Take up a training from its checkpoint, if there is one."""
-        found = read_checkpoint(self.recipe.checkpoint, "fine-tuning", self.key)
-        if found is None:
+        checkpoint = read_checkpoint(self.recipe.checkpoint, "fine-tuning", self.key)
+        if checkpoint is None:
             return False
-        self.named.load_state_dict(found.tensors["network"], strict=False)
-        self.pretext.load_state_dict(found.tensors["head"])
-        restore_optimizer(self.optimizer, found.tensors["optimizer"])
-        self.best = found.tensors.get("best", {})
-        for name, value in found.numbers.items():
+        self.named.load_state_dict(checkpoint.tensors["network"], strict=False)
+        self.task.load_state_dict(checkpoint.tensors["head"])
+        restore_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
+        self.best = checkpoint.tensors.get("best", {})
+        for name, value in checkpoint.numbers.items():
             setattr(self.progress, name, value)
         return True
 
 
-def _seeded_pretext(recipe: TrainingRecipe, channels: Sequence[int]) -> Pretext:
+def _seeded_task(recipe: TrainingRecipe, channels: Sequence[int]) -> ThreeWay:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return PRETEXTS[recipe.pretext](channels)
+        return ThreeWay(channels)
 
 
 def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
@@ -305,14 +299,14 @@ def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
         if not any(_within(name, part) for name in names):
             parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
             raise InputError(f"nothing to freeze is called {part!r}: expected some of {parts}, or the start of a name")
-    chosen = []
+    trained = []
     for name, parameter in named.named_parameters():
         parameter.requires_grad_(not any(_within(name, part) for part in (*norms, *freeze)))
         if parameter.requires_grad:
-            chosen.append(parameter)
-    if not chosen:
+            trained.append(parameter)
+    if not trained:
         raise InputError("every part of the network is frozen: leave one to train")
-    return chosen
+    return trained
 
 
 def _within(name: str, part: str) -> bool:

@@ -63,7 +63,7 @@ def write_weights(
         "held_out_images": len(adaptation.held_out),
         "data_fingerprint": fingerprint_of(paths),
         ADAPTED_TO: hashes_of([paths[index] for index in adaptation.seen]),
-        "judged": comparison.to_dict(),
+        "evaluation": comparison.to_dict(),
         "padim_zoo": padim_zoo.__version__,
         "torch": torch.__version__,
     }

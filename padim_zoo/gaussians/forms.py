@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, LowRankGaussian, PrimalGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.nested import NestedGaussian
 
 FORMS: Mapping[str, type[Gaussian]] = {
-    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, LowRankGaussian, DiagonalGaussian)
+    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, DiagonalGaussian)
 }

@@ -6,8 +6,6 @@ form      what it stores                                         squared distanc
 primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
 dual      the n centerd samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
-low-rank  orthonormal V (D×k), w (k) and b with                  ‖w∘Vᵀδ‖² + ‖δ − V Vᵀδ‖² / b
-          Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
 nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
 ========  =====================================================  ===============================
@@ -273,54 +271,6 @@ class DualGaussian(PatchwiseGaussian):
         layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
         samples = PatchEmbeddings(layers, mean.grids, mean.grid, mean.subset)
         return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
-
-
-class LowRankGaussian(PatchwiseGaussian):
-    """Σ⁻¹ = V diag(w²) Vᵀ + (I − V Vᵀ) / b.
-
-    Parameters
-    ----------
-    mean : PatchEmbeddings
-    directions : Tensor
-        V, (P, D, k), orthonormal columns.
-    weight : Tensor
-        w, (P, k).
-    b : Tensor
-        (P,)
-    """
-
-    form = "low-rank"
-
-    def __init__(self, mean: PatchEmbeddings, directions: Tensor, weight: Tensor, b: Tensor) -> None:
-        super().__init__(mean)
-        self.directions = directions
-        self.weight = weight
-        self.b = b
-
-    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        directions = self.directions[patches]
-        delta = deviations[patches].to(directions.dtype)
-        coordinates = delta @ directions
-        inside = (coordinates * self.weight[patches].unsqueeze(1)).square().sum(2)
-        # ‖δ‖² − ‖Vᵀδ‖² is what V leaves of δ, and reads V once; where little is left, that cancels.
-        norms = deviations.squared_norms(patches, delta.dtype)
-        rest = norms - coordinates.square().sum(2)
-        weak = rest < CANCELLATION * norms
-        anew = weak.any(1).nonzero().flatten()
-        if len(anew):
-            left = (delta[anew] - coordinates[anew] @ directions[anew].mT).square().sum(2)
-            rest[anew] = torch.where(weak[anew], left, rest[anew])
-        return (inside + rest / self.b[patches].unsqueeze(1)).float()
-
-    def _working_numbers(self, n: int) -> int:
-        return self.directions.shape[2] * self.mean.D + 3 * self.mean.D * n
-
-    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
-        return {"directions": self.directions, "weight": self.weight, "b": self.b}
-
-    @classmethod
-    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
-        return cls(mean, arrays["directions"], arrays["weight"], arrays["b"])
 
 
 class DiagonalGaussian(PatchwiseGaussian):

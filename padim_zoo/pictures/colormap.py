@@ -5,13 +5,13 @@ Only on one scale can two images be compared, and a normal image has to look nor
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.suggest import suggest
 
 Picture = npt.NDArray[np.uint8]
 Scale = tuple[float, float]
@@ -60,7 +60,6 @@ def from_oklab(lab: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     return np.asarray(np.round(encoded * 255.0), dtype=np.uint8)
 
 
-@lru_cache(maxsize=8)
 def scale_of_maps(
     threshold: float | None, normal: tuple[float | None, float | None], score_is_map_maximum: bool
 ) -> tuple[Scale, float]:
@@ -100,6 +99,7 @@ def scale_of_maps(
     return (low, low + 1.5 * (limit - low)), limit
 
 
+@lru_cache(maxsize=8)
 def color_table(name: str = OWN) -> Picture:
     """The 256 colors of a heat map, uint8 (256, 3).
 
@@ -124,8 +124,7 @@ def color_table(name: str = OWN) -> Picture:
         except ImportError:
             raise MissingExtraError("matplotlib", "report", f"the color map {name!r}") from None
         if name not in colormaps:
-            close = difflib.get_close_matches(name, [OWN, *colormaps], n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"expected {OWN} or one of matplotlib's"
+            hint = suggest(name, [OWN, *colormaps], f"expected {OWN} or one of matplotlib's")
             raise InputError(f"unknown color map {name!r}: {hint}")
         table = np.asarray(np.round(colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255), dtype=np.uint8)
     table.setflags(write=False)  # it is shared by all callers

@@ -8,7 +8,6 @@ hides the others.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import importlib
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.registry.plugins import CURRENT, LOADING, loading, of_the_package
 from padim_zoo.registry.spec import parse_spec
 
@@ -293,10 +293,7 @@ class Registry(Generic[T]):
         for prefix, family in self._families.items():
             if name.startswith(prefix):
                 candidates += [prefix + rest for rest in family.names()]
-        by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-        matches = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
-        close = [by_lower_case[match] for match in matches]
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(sorted(self._entries))}"
+        hint = suggest(name, candidates, f"expected one of {', '.join(sorted(self._entries))}")
         failed = "".join(f"; the plugin {plugin} failed to load ({why})" for plugin, why in self.problems.items())
         return f"unknown {self.kind} {name!r}: {hint} (padim-zoo list {self.kind}s shows all){failed}"
 

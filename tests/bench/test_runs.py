@@ -222,7 +222,7 @@ def test_the_death_of_a_worker_fails_one_run(run_suite, suite):
 
 
 def test_a_worker_that_is_killed_may_have_been_out_of_memory(run_suite, suite):
-    documents = run_suite(suite, categories=(), estimators=("low-rank",), jobs=2)
+    documents = run_suite(suite, categories=(), estimators=("shrinkage",), jobs=2)
     assert {"out of memory?" in document["error"]["message"] for document in documents} == {True}
 
 

@@ -98,6 +98,8 @@ def test_temporary_files_of_dead_processes_alone_are_removed(tmp_path):
     names = {
         f".{host}.{dead.pid}.0123.tmp": False,
         f".{host}.{os.getpid()}.0123.tmp": True,
+        f".ab.json.{host}.{dead.pid}.0123.tmp": False,
+        f".ab.json.{host}.{os.getpid()}.0123.tmp": True,
         f".elsewhere.{dead.pid}.0123.tmp": True,
         "notes.tmp": True,
     }

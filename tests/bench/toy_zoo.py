@@ -84,7 +84,7 @@ class Toy(Detector):
             raise ArithmeticError("a toy cannot be\nspherical")
         if self.estimator == "oas":
             os._exit(9)
-        if self.estimator == "low-rank":
+        if self.estimator.startswith("shrinkage"):
             os.kill(os.getpid(), signal.SIGKILL)
         (pixels,) = features.maps
         self.mean = pixels.mean(0)

@@ -116,7 +116,7 @@ def test_a_changed_file_resize_or_library_is_another_image(paths, cache, decoded
     assert (len(decoded), entries(cache)) == (4, 4)
 
 
-LOOKS = [
+VIEW_SETS = [
     ViewSet(),
     ViewSet(Augmentation(parse_operations("augment", "flip,rotate(10),brightness(0.1)"), 3, 0)),
     ViewSet(others=(View(flip=True), View(angle=5.0))),
@@ -124,7 +124,7 @@ LOOKS = [
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("looks", LOOKS)
+@pytest.mark.parametrize("view_set", VIEW_SETS)
 def test_all_views_and_crops_come_of_one_entry(paths, cache, decoded, view_set, masked):
     region = None
     if masked:

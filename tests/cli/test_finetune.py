@@ -43,7 +43,7 @@ def run(*arguments: object, code: int = 0) -> str:
 
 
 SMALL = ("--resize", "none", "--crop", "none")
-TRAINED = (*SMALL, "--method", "patches", "--epochs", "3", "--learning-rate", "1e-3", "--train-batch", "4")
+TRAINED = (*SMALL, "--method", "3-way", "--epochs", "3", "--learning-rate", "1e-3", "--train-batch", "4")
 
 
 def header_of(weights: Path) -> dict[str, object]:
@@ -59,12 +59,12 @@ def loaded(weights: Path) -> Backbone:
     return backbone
 
 
-@pytest.mark.parametrize("method", ["discriminants", "patches"])
+@pytest.mark.parametrize("method", ["discriminants", "3-way"])
 def test_the_weights_go_into_fit(root, tmp_path, method):
     weights, again = tmp_path / "my.safetensors", tmp_path / "again.safetensors"
     options = SMALL if method == "discriminants" else TRAINED
     told = run("finetune", "--data-root", root, "--output", weights, *options)
-    assert ("epoch 1/3" in told) == (method == "patches")
+    assert ("epoch 1/3" in told) == (method == "3-way")
     assert "10 to learn from, 2 held out" in told
     assert "drawn defects in held-out normal images" in told
     header, shipped = header_of(weights), backbones.create("builtin")
@@ -145,7 +145,7 @@ def test_bad_input_is_one_line_and_writes_nothing(root, tmp_path):
     refused("is a folder", good, target=tmp_path)
     refused("learning_rate is -1.0", good, *TRAINED, "--learning-rate", "-1")
     refused("batch_size is 0", good, *TRAINED, "--train-batch", "0")
-    refused("unknown method 'patch': did you mean patches?", good, "--method", "patch")
+    refused("unknown method '3way': did you mean 3-way?", good, "--method", "3way")
     refused("the method discriminants has no --epochs, --freeze", good, "--epochs", "3", "--freeze", "stem")
     refused("the method 3-way has no --components", good, "--method", "3-way", "--components", "3")
     refused("the backbone scattering cannot be trained", good, *TRAINED, "--backbone", "scattering")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from padim_zoo.core.atomic_write import write_text_whole, write_whole
+from padim_zoo.core.atomic_write import is_abandoned, write_text_whole, write_whole
 from padim_zoo.core.errors import InputError
 
 
@@ -25,6 +28,23 @@ def test_the_new_file_or_the_old_one(tmp_path: Path) -> None:
     write_text_whole(path, "new")
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_temporary_file_says_whether_its_writer_is_gone(tmp_path: Path) -> None:
+    temporaries: list[Path] = []
+
+    def note(temporary: Path) -> None:
+        temporaries.append(temporary)
+
+    write_whole(tmp_path / ("long" * 60), note)
+    [temporary] = temporaries
+    assert not is_abandoned(temporary)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    of_dead = temporary.name.replace(f".{os.getpid()}.", f".{dead.pid}.")
+    assert is_abandoned(tmp_path / of_dead)
+    assert not is_abandoned(tmp_path / of_dead.replace(socket.gethostname(), "elsewhere"))
+    assert not is_abandoned(tmp_path / "notes.tmp")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from padim_zoo.core import memory as free_memory
 
@@ -63,3 +64,22 @@ def test_groups_of_the_first_version(groups: Path) -> None:
 def test_where_there_are_no_groups(groups: Path) -> None:
     free_memory.MEMBERSHIP.unlink()
     assert free_memory.free_memory() > 0
+
+
+def test_memory_that_torch_was_refused() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**59, dtype=torch.uint8)
+    assert free_memory.is_out_of_memory(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MemoryError(), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("unsupported memory format"), False),
+        (ValueError("DefaultCPUAllocator"), False),
+    ],
+)
+def test_errors_that_say_memory_was_refused(error: Exception, refused: bool) -> None:
+    assert free_memory.is_out_of_memory(error) is refused

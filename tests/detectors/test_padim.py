@@ -125,7 +125,7 @@ def test_shared_features_give_the_scores_of_an_own_extraction(images, fitted):
 
 
 @pytest.mark.parametrize("reduction", ["random", "orthogonal"])
-@pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "low-rank(3)", "shrinkage(0.2, epsilon=0.001)"])
+@pytest.mark.parametrize("estimator", ["full", "diagonal", "tied", "shrinkage(0.2, epsilon=0.001)"])
 def test_a_saved_detector_scores_the_same(images, estimator, reduction, tmp_path):
     detector = PaDiM("resnet18", estimator, **{**SMALL, "crop": (40, 48), "reduction": reduction}).fit(images[:10])
     detector.calibrate()

@@ -402,7 +402,7 @@ def test_masks_go_through_the_transform(images, common):
     np.testing.assert_array_equal(detector.predict(images).roi_masks[0], expected)
 
 
-@pytest.mark.parametrize("estimator", ["full", "shrinkage", "oas", "spherical", "tied", "low-rank(5)"])
+@pytest.mark.parametrize("estimator", ["full", "shrinkage", "oas", "spherical", "tied"])
 def test_every_estimator_leaves_absent_samples_out(folder, estimator):
     """Positions at which all images count are those of a fit without masks."""
     detector = PaDiM(network(PaDiM), estimator, n_components=8, roi=folder / "masks", **SMALL).fit(paths(folder)[:N])

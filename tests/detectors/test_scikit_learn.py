@@ -19,7 +19,7 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.sample import Category
 from padim_zoo.data.synthetic import generate
 from padim_zoo.detectors.detector import Detector
-from padim_zoo.estimators import LowRank, Shrinkage
+from padim_zoo.estimators import Full, Shrinkage
 from padim_zoo.registry import datasets
 from padim_zoo.testing.images import anomalous_images, normal_images
 
@@ -65,16 +65,13 @@ def test_parameters_of_an_estimator_nest() -> None:
     expected = small(estimator=Shrinkage(0.9), sigma=2.0).fit(X[:8]).predict(X).scores
     np.testing.assert_array_equal(detector.predict(X).scores, expected)
     assert not np.allclose(before, expected)
-    detector.set_params(estimator=LowRank(3), estimator__k=2)
-    assert (
-        repr(detector)
-        == "PaDiM(estimator=LowRank(k=2, epsilon=0.01), n_components=8, resize=None, crop=None, sigma=2.0)"
-    )
+    detector.set_params(estimator=Full(), estimator__epsilon=0.5)
+    assert repr(detector) == "PaDiM(estimator=Full(epsilon=0.5), n_components=8, resize=None, crop=None, sigma=2.0)"
     with pytest.raises(ValueError, match="PaDiM has no parameter 'estimator__shrinkage_intensity'"):
         detector.set_params(estimator__shrinkage_intensity=0.1)
-    with pytest.raises(InputError, match="rank k is 0"):
-        detector.set_params(estimator__k=0)
-    assert detector.estimator.k == 2
+    with pytest.raises(InputError, match="epsilon is -1"):
+        detector.set_params(estimator__epsilon=-1)
+    assert detector.estimator.epsilon == 0.5
 
 
 def test_a_saved_detector_names_its_estimator_once(tmp_path) -> None:

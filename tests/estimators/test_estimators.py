@@ -19,7 +19,6 @@ from padim_zoo.registry import estimators
 from padim_zoo.statistics.statistics import Moments
 
 NAMES = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "diagonal", "spherical", "tied"]
-APPROXIMATE = ["low-rank(4)"]
 
 
 def distances(gaussian: Gaussian, test: np.ndarray) -> np.ndarray:
@@ -72,14 +71,14 @@ def test_without_epsilon_they_are_the_textbook_estimators(draw, name):
     np.testing.assert_allclose(distances(gaussian, test), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES + APPROXIMATE)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_image_leaves_epsilon_alone(draw, name):
     train, test = draw(1, 3, 8), draw(4, 3, 8, seed=1)
     expected = ((test - train) ** 2).sum(2).T / 0.01
     np.testing.assert_allclose(distances(estimators.create(name).fit(samples_of(train)), test), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES + APPROXIMATE)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n", [1, 2, 5, 40])
 def test_constant_channels_are_finite_and_zero_on_the_normal_images(name, n):
     constant = np.full((n, 3, 10), 0.7, dtype=np.float32)
@@ -94,7 +93,7 @@ def test_constant_channels_are_finite_and_zero_on_the_normal_images(name, n):
     D=st.integers(1, 40),
     scale=st.sampled_from([1e-2, 1.0, 30.0, 1e3]),
     quiet=st.floats(0, 1),
-    name=st.sampled_from(["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "low-rank(40)"]),
+    name=st.sampled_from(["full", "ledoit-wolf", "oas", "shrinkage(0.3)"]),
     seed=st.integers(0, 99),
 )
 def test_exact_for_any_shape_scale_and_nearly_constant_channels(n, D, scale, quiet, name, seed):
@@ -102,7 +101,7 @@ def test_exact_for_any_shape_scale_and_nearly_constant_channels(n, D, scale, qui
     spread = np.where(rng.random(D) < quiet, 1e-4, 1.0) * scale
     train = (rng.normal(size=(n, 3, D)) * spread + rng.normal(size=(3, D)) * scale).astype(np.float32)
     test = (rng.normal(size=(5, 3, D)) * spread * 2 + rng.normal(size=(3, D)) * scale).astype(np.float32)
-    if name in ("full", "low-rank(40)"):
+    if name == "full":
         covariances = sample_covariances(train)
     elif n == 1:
         covariances = np.zeros((3, D, D))
@@ -144,7 +143,7 @@ def test_features_without_bounds_are_refused_in_one_line(draw, n):
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 300.0])
-@pytest.mark.parametrize("name", ["full", "ledoit-wolf", "low-rank(5)", "low-rank(30)"])
+@pytest.mark.parametrize("name", ["full", "ledoit-wolf"])
 def test_an_image_scores_alone_as_it_does_among_others(draw, name, scale):
     train, test = draw(20, 6, 30, scale=scale), draw(9, 6, 30, seed=1, scale=scale)
     everything = np.concatenate([train, test])
@@ -163,7 +162,7 @@ def test_exact_on_the_normal_images_themselves_where_the_dual_form_cancels(draw,
     np.testing.assert_allclose(distances(gaussian, train), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES + APPROXIMATE)
+@pytest.mark.parametrize("name", NAMES)
 def test_neither_blocks_nor_threads_change_a_distance(draw, name, monkeypatch):
     train, test = draw(12, 37, 16), draw(9, 37, 16, seed=1)
     found = []

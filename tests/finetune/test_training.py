@@ -1,4 +1,4 @@
-"""Networks trained on pretext tasks: what is learned, kept, resumed, refused."""
+"""Networks trained on pasted pieces: what is learned, kept, resumed, refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from padim_zoo import InputError
 from padim_zoo.backbones.trainable import trainable_copy
-from padim_zoo.finetune.pretext import WhichImage, WhichPatch
+from padim_zoo.finetune.three_way import ThreeWay
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 
@@ -29,56 +29,19 @@ def test_a_copy_to_train_computes_what_the_backbone_does(name):
     assert all(parameter.requires_grad for parameter in named.parameters())
 
 
-def test_the_loss_of_the_patches_written_down_position_by_position():
-    rng = np.random.default_rng(0)
-    maps = [torch.from_numpy(rng.normal(size=(2, c, *size))).float() for c, size in ((5, (4, 6)), (7, (2, 3)))]
-    truth = torch.zeros(2, 1, 16, 24, dtype=torch.bool)
-    truth[0, 0, 3:9, 2:11] = truth[1, 0, 9:12, 17:24] = True
-    pretext = WhichPatch([5, 7])
-    losses, accuracies = [], []
-    for head, layer in zip(pretext.heads, maps, strict=True):
-        weight, bias = head.weight.detach().numpy()[0, :, 0, 0].astype(float), head.bias.item()
-        scale = np.sqrt(np.mean(layer.double().numpy() ** 2))
-        step = 16 // layer.shape[2]
-        kinds: dict[bool, list[tuple[float, bool]]] = {True: [], False: []}
-        for n, row, column in np.ndindex(2, *layer.shape[2:]):
-            share = truth[n, 0, row * step : (row + 1) * step, column * step : (column + 1) * step].double().mean()
-            if 0 < share <= 0.25:
-                continue  # neither quite altered nor normal
-            answer = layer[n, :, row, column].double().numpy() @ weight / scale + bias
-            altered = bool(share > 0.25)
-            kinds[altered].append((np.log1p(np.exp(-answer if altered else answer)), (answer > 0) == altered))
-        assert kinds[True]
-        assert kinds[False]
-        for kind in kinds.values():
-            losses.append(np.mean([loss for loss, _ in kind]))
-            accuracies.append(np.mean([right for _, right in kind]))
-    loss, accuracy = pretext.judge(maps, truth)
-    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
-    assert float(accuracy) == pytest.approx(np.mean(accuracies), rel=1e-5)
-
-
-def test_what_cannot_be_seen_is_not_asked_for():
-    black = torch.zeros(3, 64, 64, dtype=torch.uint8)
-    _, truth = WhichPatch([1]).examples(black, np.random.default_rng(0))
-    assert not truth.any()
-
-
 def test_the_three_ways(stripes):
-    made, truth = WhichImage([1]).examples(stripes[0], np.random.default_rng(0))
+    made, truth = ThreeWay([1]).examples(stripes[0], np.random.default_rng(0))
     assert torch.equal(made[0], stripes[0])
     changed = [(picture != stripes[0]).any(0).float().mean() for picture in made[1:]]
     assert changed[0] > changed[1] > 0
     assert truth.tolist() == [0, 1, 2]
-    assert WhichImage([1]).chance == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("pretext", ["patches", "3-way"])
-def test_training_lowers_the_held_out_loss(stripes, pretext):
+def test_training_lowers_the_held_out_loss(stripes):
     backbone = backbones.create("resnet18", layers=["layer1", "layer2"], weights="none")
     before = backbone.weights_hash, backbone.state_in_use()["conv1.weight"].clone()
     told: list[int] = []
-    found = train(backbone, stripes, TrainingRecipe(pretext, **SMALL, report=lambda epoch, *_: told.append(epoch)))
+    found = train(backbone, stripes, TrainingRecipe(**SMALL, report=lambda epoch, *_: told.append(epoch)))
     losses, best = found.report["losses"], found.report["best_epoch"]
     assert min(losses) == losses[best] < 0.9 * losses[0]
     assert found.report["accuracies"][best] > found.report["chance"] + 0.1
@@ -151,6 +114,5 @@ def test_what_adapt_refuses(stripes):
     refused("learning_rate is 3", learning_rate=3.0)
     refused("epochs is 0: expected a whole number", epochs=0)
     refused("held_out is 2", held_out=2.0)
-    refused("unknown pretext 'rotation': expected patches or 3-way", pretext="rotation")
     refused(r"nothing to freeze is called 'layer1'.*stem", freeze=("layer1",))
     refused("every part of the network is frozen", freeze=("stem", "widen", "stages", "projections"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import color_table, from_oklab, heat_map, to_oklab
+from padim_zoo.pictures.colormap import color_table, from_oklab, heat_map, scale_of_maps, to_oklab
 
 
 def test_oklab_of_known_colors() -> None:
@@ -31,6 +31,7 @@ def test_colors_grow_lighter_by_equal_steps() -> None:
     assert np.abs(steps - steps.mean()).max() < 0.003  # 8-bit rounding
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(-5, 5), st.floats(0.1, 10))
 def test_heat_map_looks_every_pixel_up(height: int, width: int, low: float, span: float) -> None:
     anomaly_map = np.random.default_rng(0).normal(0, 10, (height, width)).astype(np.float32)
@@ -71,3 +72,13 @@ def test_color_maps_of_matplotlib() -> None:
 def test_a_color_table_cannot_be_spoilt() -> None:
     with pytest.raises(ValueError, match="read-only"):
         color_table()[0] = 0
+
+
+def test_a_color_table_is_built_once() -> None:
+    assert color_table() is color_table()
+
+
+def test_a_scale_is_taken_of_any_pair_and_remembers_none() -> None:
+    scale, map_threshold = scale_of_maps(2.0, [1.0, 3.0], score_is_map_maximum=True)  # a list, as JSON gives it
+    assert (scale, map_threshold) == ((1.0, 2.5), 2.0)
+    assert not hasattr(scale_of_maps, "cache_info")

@@ -105,7 +105,7 @@ def test_resolve_keeps_order_and_drops_repetitions(shapes: Registry[Any]) -> Non
         ("circel", "did you mean circle?"),
         ("SQUARE", "did you mean square?"),
         ("polygon/thre", "did you mean polygon/three"),
-        ("zzzzzz", "known: circle, square"),
+        ("zzzzzz", "expected one of circle, square"),
         ("polygon/", "unknown shape 'polygon/'"),
     ],
 )

@@ -241,7 +241,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """30 configurations on two categories, some of long names."""
     store = RunStore(tmp_path_factory.mktemp("many"))
     for number in range(6):
-        for estimator in ("full", "ledoit-wolf", "diagonal", "low-rank(20)", "shrinkage(0.2)"):
+        for estimator in ("full", "ledoit-wolf", "diagonal", "spherical", "shrinkage(0.2)"):
             for category in ("bottle", "metal_nut"):
                 write_run(store, backbone=f"timm/quite_long_name_{number}", estimator=estimator, category=category)
     return store

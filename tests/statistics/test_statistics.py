@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gaussian_oracle import embeddings_of, literal_distances, sample_covariances, samples_of
+from gaussian_oracle import embeddings_of, samples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from padim_zoo.core.errors import InputError
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
@@ -25,13 +24,13 @@ def literal_statistics(values: np.ndarray) -> dict[str, np.ndarray]:
         "mean": values.mean(0, dtype=np.float64),
         "scatter": sum(np.einsum("pd,pe->pde", one, one) for one in deviations),
         "squares": sum(one**2 for one in deviations),
-        "fourth": sum((one**2).sum(1) ** 2 for one in deviations),
+        "sum_fourth_powers": sum((one**2).sum(1) ** 2 for one in deviations),
     }
 
 
 def assert_equal_statistics(found: Statistics, expected: dict[str, np.ndarray], rtol: float = 1e-5) -> None:
     np.testing.assert_allclose(found.mean[EVERYTHING][:, 0], expected["mean"], rtol=rtol, atol=1e-6)
-    for name in ("scatter", "squares", "fourth"):
+    for name in ("scatter", "squares", "sum_fourth_powers"):
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(
             getattr(found, name)(EVERYTHING), expected[name], rtol=rtol, atol=1e-6 * scale + 1e-9, err_msg=name
@@ -82,32 +81,3 @@ def test_every_estimator_gives_the_same_from_moments(draw, name, n):
     from_samples = estimators.create(name).fit(samples_of(train)).squared_distances(test)
     from_moments = estimators.create(name).fit(moments).squared_distances(test)
     np.testing.assert_allclose(from_moments, from_samples, rtol=2e-5)
-
-
-@pytest.mark.parametrize(("n", "D", "k"), [(30, 12, 5), (8, 12, 3), (30, 12, 1), (8, 12, 40)])
-def test_low_rank_is_the_covariance_of_probabilistic_pca(draw, n, D, k):
-    train, test = draw(n, 3, D), draw(5, 3, D, seed=1)
-    covariances = []
-    for sample in sample_covariances(train):
-        values, vectors = np.linalg.eigh(sample)
-        kept = min(k, D)
-        rest = values[: D - kept].mean() if kept < D else 0.0
-        approximate = np.full(D, rest)
-        approximate[D - kept :] = values[D - kept :]
-        covariances.append(vectors @ np.diag(approximate + 0.01) @ vectors.T)
-    expected = literal_distances(np.stack(covariances), train, test)
-    found = estimators.create(f"low-rank({k})").fit(samples_of(train)).squared_distances(embeddings_of(test))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-def test_low_rank_of_full_rank_is_full(draw):
-    train, test = draw(40, 3, 10), embeddings_of(draw(5, 3, 10, seed=1))
-    exact = estimators.create("full").fit(samples_of(train)).squared_distances(test)
-    found = estimators.create("low-rank(10)").fit(samples_of(train)).squared_distances(test)
-    np.testing.assert_allclose(found, exact, rtol=1e-4)
-
-
-@pytest.mark.parametrize("spec", ["low-rank(0)", "low-rank(2.5)", "low-rank('a')"])
-def test_a_rank_that_is_none_is_refused(spec):
-    with pytest.raises(InputError, match="positive integer"):
-        estimators.create(spec)

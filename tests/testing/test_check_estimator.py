@@ -23,9 +23,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.estimators, "_entries", dict(registry.estimators._entries))
 
 
-@pytest.mark.parametrize(
-    "spec", ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied", "low-rank(3)"]
-)
+@pytest.mark.parametrize("spec", ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied"])
 def test_own_estimators_keep_the_contract(spec: str) -> None:
     check_estimator(spec)
 

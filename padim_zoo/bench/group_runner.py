@@ -28,7 +28,8 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from padim_zoo.data.sample import Sample
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
 FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")

@@ -68,7 +68,7 @@ def test_parameters_of_an_estimator_nest() -> None:
     detector.set_params(estimator=LowRank(3), estimator__k=2)
     assert (
         repr(detector)
-        == "PaDiM(estimator=LowRank(k=2, epsilon=0.01), n_components=8, resize=None, crop=None, sigma=2.0)"
+        == "PaDiM(estimator=LowRank(k=2, epsilon=0.01), resize=None, crop=None, sigma=2.0, n_components=8)"
     )
     with pytest.raises(ValueError, match="PaDiM has no parameter 'estimator__shrinkage_intensity'"):
         detector.set_params(estimator__shrinkage_intensity=0.1)

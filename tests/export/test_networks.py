@@ -55,7 +55,7 @@ def compare(detector: Detector, images: np.ndarray, tolerance: float = 2e-5) -> 
 )
 def test_padim(images: np.ndarray, options: dict[str, Any], form: type) -> None:
     detector = PaDiM(**{"reduction": "random", **SMALL, **options}).fit(images[:12])
-    assert type(compare(detector, images).head.distances) is form
+    assert type(compare(detector, images).scoring.distances.form) is form
 
 
 @pytest.mark.parametrize("estimator", ["diagonal", "spherical", "low-rank(4)"])
@@ -95,7 +95,7 @@ def test_relatives(images: np.ndarray, detector: Detector) -> None:
 
 
 def test_others_are_refused_in_one_line(images: np.ndarray) -> None:
-    with pytest.raises(InputError, match="a detector spade cannot be exported: expected one of padim, patchcore"):
+    with pytest.raises(InputError, match="a detector spade cannot be exported: it gives no scoring network"):
         exportable(SPADE(**SMALL).fit(images[:4]))
     with pytest.raises(InputError, match="not fitted"):
         exportable(PaDiM(**SMALL))
@@ -177,4 +177,4 @@ def test_positions_of_levels_follow_nearest_upsampling() -> None:
     coarse, fine = levels(mean)
     assert torch.equal(coarse.patches, nearest_positions((4, 3), (8, 6)))
     assert torch.equal(coarse.patches[coarse.first], torch.arange(12))
-    assert fine.n_components.tolist() == [1, 0]
+    assert fine.dims.tolist() == [1, 0]

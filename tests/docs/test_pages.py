@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *(page for folder in ("docs", "plugins", "benchmarks") for page in (ROOT / folder).rglob("*.md")),
+        *(page for folder in ("docs", "plugins", "benchmarks", ".github") for page in (ROOT / folder).rglob("*.md")),
     ]
 )
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]

@@ -29,7 +29,8 @@ from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.config import FALSE_ALARM_RATE
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
 from padim_zoo.metrics.metric import confidence_intervals

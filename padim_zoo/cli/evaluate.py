@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from padim_zoo.data.sample import Sample
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
 

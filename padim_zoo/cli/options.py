@@ -16,7 +16,7 @@ from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
     from padim_zoo.data.sample import Category
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
 

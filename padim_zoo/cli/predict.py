@@ -20,7 +20,7 @@ from padim_zoo.core.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
 
 SOME_FAILED = 1
 """Exit code when some images could not be scored."""

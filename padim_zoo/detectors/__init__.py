@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.detector import Detector as Detector
-    from padim_zoo.detectors.detector import Prediction as Prediction
     from padim_zoo.detectors.ensemble import Ensemble as Ensemble
     from padim_zoo.detectors.loading import load as load
     from padim_zoo.detectors.loading import verify as verify
     from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
+    from padim_zoo.detectors.prediction import Prediction as Prediction
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
 
@@ -26,7 +26,7 @@ _HOME = {
     "MahalanobisAD": "mahalanobis_ad",
     "PaDiM": "padim",
     "PatchCore": "patchcore",
-    "Prediction": "detector",
+    "Prediction": "prediction",
     "SPADE": "spade",
     "STFPM": "stfpm",
     "load": "loading",

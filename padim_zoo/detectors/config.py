@@ -1,12 +1,12 @@
 """The parameters of all detectors, and their defaults.
 
 A default is written here and nowhere else. This module imports no torch, so that the command line can read it:
-``PaDiMConfig.sigma`` is 4.0. The classes hold fields alone; a detector inherits the fields of its class here.
+``PaDiMConfig.sigma`` is 4.0. The dataclasses hold fields alone; a detector inherits its constructor from one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from padim_zoo.estimators.estimator import Estimator
 
 
-@dataclass(kw_only=True, eq=False)
+class FrozenConfig:
+    """The parameters of a detector at one moment, to be read as attributes."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        vars(self).update(parameters)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} cannot be set in a config: use set_params of the detector")
+
+    def __repr__(self) -> str:
+        return f"FrozenConfig({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class BackboneConfig:
     """The parameters that every detector on a frozen backbone has.
 
@@ -89,7 +102,7 @@ class BackboneConfig:
     roi: Any = None
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class MapConfig(BackboneConfig):
     """The parameters of a detector that blurs its anomaly maps: those of :class:`BackboneConfig` and one more.
 
@@ -103,7 +116,7 @@ class MapConfig(BackboneConfig):
     sigma: float = 4.0
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class PaDiMConfig(MapConfig):
     """The parameters of PaDiM: those of :class:`MapConfig` and these.
 
@@ -128,7 +141,7 @@ class PaDiMConfig(MapConfig):
     pad_mode: str = "symmetric"
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class PatchCoreConfig(MapConfig):
     """The parameters of PatchCore: those of :class:`MapConfig` and these.
 
@@ -149,7 +162,7 @@ class PatchCoreConfig(MapConfig):
     levels: int = 2
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class SPADEConfig(MapConfig):
     """The parameters of SPADE: those of :class:`MapConfig` and these.
 
@@ -168,7 +181,7 @@ class SPADEConfig(MapConfig):
     levels: int = 3
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class MahalanobisADConfig(BackboneConfig):
     """The parameters of MahalanobisAD: those of :class:`BackboneConfig` and these.
 
@@ -195,7 +208,7 @@ class MahalanobisADConfig(BackboneConfig):
     threshold: str = "out-of-fold"
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class STFPMConfig(BackboneConfig):
     """The parameters of STFPM: those of :class:`BackboneConfig` and these.
 
@@ -226,7 +239,7 @@ class STFPMConfig(BackboneConfig):
     checkpoint: str | None = None
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class EnsembleConfig:
     """The parameters of an ensemble.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -245,9 +244,7 @@ def _reference(detector: BackboneDetector[Any], precision: str) -> Detector:
     backbone = detector.build_backbone()
     if precision != "float32" or backbone.precision == "float32":
         return detector
-    reference = copy.copy(detector)
-    reference.backbone_ = in_float32(backbone)
-    return reference
+    return detector.with_backbone(in_float32(backbone))
 
 
 def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: float | None) -> str | None:

@@ -54,7 +54,7 @@ def test_figures_are_of_the_pixels_inside(suite, images, run_suite, roi):
     )
     prediction = detector.predict([sample.path for sample in category.test])
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in masks(category.test, detector.transform)]
-    inside = np.stack([detector.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
+    inside = np.stack([detector.extractor.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
     np.testing.assert_array_equal(prediction.roi_masks, inside)
     normal, anomalous = (prediction.maps[inside & (np.stack(truth) == kind)] for kind in (False, True))
     assert document["folds"][0]["pixel_auroc"] == pytest.approx(auroc(rank(normal, anomalous)), rel=1e-3)

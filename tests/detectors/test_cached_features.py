@@ -192,7 +192,7 @@ def test_batches_are_read_as_they_are_wanted(paths, caches, monkeypatch):
         return original(self, key)
 
     monkeypatch.setattr(FeatureCache, "read", note)
-    parts: Iterator[Any] = detector._features(paths)
+    parts: Iterator[Any] = detector.extractor.features(paths)
     assert len(next(parts)) == 2
     assert len(read) <= 2 + 2 * 2 + 1
     assert sum(len(part) for part in parts) == 12

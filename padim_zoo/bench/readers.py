@@ -6,13 +6,13 @@ The name is for messages. A reader leaves a value that was read already as it is
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import parse_bytes
 
 Reader = Callable[[str, Any], Any]
 
@@ -97,25 +97,9 @@ def operations(name: str, value: Any) -> str:
     return canonical_operations(name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
 
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-FEWEST_BYTES = 10**6
-"""A number of bytes below it, without a unit, was meant to have one."""
-
-
 def memory(name: str, value: Any) -> int:
     """Bytes: ``4GB``, ``500MB``, ``4e9``."""
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", str(value).lower())
-    try:
-        count = float(match[1]) if match else 0.0
-    except ValueError:
-        count = 0.0
-    if match is None or count <= 0 or match[2] not in _UNITS:
-        raise InputError(f"{name} is {value!r}: expected an amount of memory, e.g. 4GB or 500MB")
-    if not match[2] and count < FEWEST_BYTES:
-        raise InputError(
-            f"{name} is {value}, which means bytes: write a unit (KB, MB, GB, KiB, MiB, GiB), e.g. {value}GB"
-        )
-    return int(count * _UNITS[match[2]])
+    return parse_bytes(name, str(value), least=1)
 
 
 def names(name: str, value: Any) -> tuple[str, ...]:

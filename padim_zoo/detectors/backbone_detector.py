@@ -565,6 +565,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.region_per_image = header.get("region_per_image", False)
 
     @classmethod
-    def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:
+    def from_file(
+        cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
+    ) -> Self:
         """Rebuild a detector from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
         return detector_from(cls, file, device=device, batch_size=batch_size)

@@ -15,7 +15,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, EnsembleConfig
+from padim_zoo.detectors.config import FALSE_ALARM_RATE, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -288,7 +288,9 @@ class Ensemble(Detector, EnsembleConfig):
         write_detector(path, header, arrays)
 
     @classmethod
-    def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:
+    def from_file(
+        cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
+    ) -> Self:
         """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
         members = []
         for number, header in enumerate(file.header["members"]):

@@ -78,7 +78,7 @@ def second_options(source: str) -> set[str]:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_repeats_a_default(path: Path) -> None:
     file = path.relative_to(PACKAGE).as_posix()
-    if file not in HOMES and not file.startswith("detectors/"):  # whose constructors repeat them until they are fields
+    if file not in HOMES:
         assert second_places(file, path.read_text(encoding="utf-8")) == []
 
 

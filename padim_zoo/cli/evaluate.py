@@ -52,7 +52,7 @@ def evaluate(
     from padim_zoo import metrics
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
     from padim_zoo.metrics.metric import confidence_intervals
 
     if pictures.kinds and output is None:

@@ -40,7 +40,7 @@ def export(
     relative, from the model's, no file is left. OpenVINO's is a pair, FILE.xml and FILE.bin.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
     from padim_zoo.export.exporting import export as write
     from padim_zoo.export.runtimes import SUFFIXES
 

@@ -25,7 +25,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
 
     A threshold is made where all models hold their samples, and none where one holds moments.
     """
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
     from padim_zoo.detectors.padim import PaDiM
 
     if len(models) < 2:

@@ -121,7 +121,7 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int, ca
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
         return ExportedModel(model, runtime)
     from padim_zoo.cache.caches import Caches
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
 
     detector = load(model, device=device, batch_size=batch_size)
     if cache:

@@ -36,7 +36,7 @@ def update(
     scores of another model; --keep-threshold keeps it all the same.
     """
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
 
     target = output or model
     if target.is_dir():

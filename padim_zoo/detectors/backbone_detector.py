@@ -566,5 +566,5 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def from_file(
         cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
     ) -> Self:
-        """Rebuild a detector from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
+        """Rebuild a detector from a file that :meth:`save` wrote; see :func:`padim_zoo.load`."""
         return detector_from(cls, file, device=device, batch_size=batch_size)

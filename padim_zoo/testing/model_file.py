@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors import load
+from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.padim import PaDiM
 
 

@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.backbones.backbone import Backbone, default_n_components
-from padim_zoo.backbones.timm import pretrained_state
-from padim_zoo.backbones.weights import Weights, find_state, install
-from padim_zoo.core.errors import InputError
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import (
+    Backbone,
+    InputError,
+    Weights,
+    backbones,
+    default_n_components,
+    find_state,
+    install,
+    pretrained_state,
+)
 
 
 class Model(NamedTuple):

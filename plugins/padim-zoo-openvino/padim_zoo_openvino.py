@@ -20,11 +20,7 @@ import openvino
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import batches
-from padim_zoo.data.transform import Transform
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import Backbone, InputError, Transform, backbones, batches
 
 PREFIX = "openvino/"
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}

@@ -18,9 +18,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.detectors.loading import load
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.registry import backbones
 

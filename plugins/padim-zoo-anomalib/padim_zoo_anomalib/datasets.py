@@ -12,11 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from padim_zoo import registry
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.files import folders_in
-from padim_zoo.data.layout import ListedDataset, dataset_root
-from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.plugin import Category, Dataset, InputError, ListedDataset, Sample, dataset_root, datasets, folders_in
 
 DATASETS = {
     "AutoVI": "AutoVI: car parts",
@@ -133,4 +129,4 @@ def _samples(table: Any, folder: Path) -> tuple[Sample, ...]:
 
 
 for _kind, _summary in DATASETS.items():
-    registry.datasets.register(f"anomalib/{_kind}", summary=_summary)(functools.partial(open_dataset, _kind))
+    datasets.register(f"anomalib/{_kind}", summary=_summary)(functools.partial(open_dataset, _kind))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError
 
 ONE_PASS = 1
 

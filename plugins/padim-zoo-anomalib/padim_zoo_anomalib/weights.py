@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError
 
 # timm.create_model is one for all threads.
 _LOCK = threading.RLock()

@@ -28,26 +28,18 @@ def info(as_json: bool) -> None:
     """Show the folder, what is in it, and the limit."""
     from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit, usage
 
-    found = {kind: usage(kind) for kind in KINDS}
+    usages = {kind: usage(kind) for kind in KINDS}
     limits = dict.fromkeys(LIMITED, cache_limit())
     if as_json:
-        kinds = {
-            kind: {"entries": used.entries, "bytes": used.bytes, "limit": limits.get(kind)}
-            for kind, used in found.items()
-        }
+        kinds = {kind: {**used._asdict(), "limit": limits.get(kind)} for kind, used in usages.items()}
         show_json({"folder": str(cache_folder()), "kinds": kinds})
         return
     click.echo(f"folder  {cache_folder()}")
     click.echo(f"limit   {cache_limit() / 1e6:.0f} MB, for {' and '.join(LIMITED)} together\n")
     show_table(
         [
-            {
-                "kind": kind,
-                "what": PURPOSES[kind],
-                "entries": used.entries,
-                "MB": used.bytes / 1e6,
-            }
-            for kind, used in found.items()
+            {"kind": kind, "what": PURPOSES[kind], "entries": used.entries, "MB": used.bytes / 1e6}
+            for kind, used in usages.items()
         ]
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, load_category, picture_options, region_given
+from padim_zoo.cli.options import PictureChoice, load_category, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -68,7 +68,7 @@ def evaluate(
         detector.cache = Caches.usual()
     folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
     samples = category.test
-    prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
+    prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
     result = metrics.evaluate(

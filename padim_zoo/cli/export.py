@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from padim_zoo.cli.options import pixels
 from padim_zoo.cli.settings import PanelCommand, setting_options
@@ -26,7 +27,10 @@ from padim_zoo.core.errors import InputError
     help="Take images of this size and resize and crop them in the network.  [default: images after that]",
 )
 @setting_options("export")
+@click.pass_context
 def export(
+    ctx: click.Context,
+    /,
     model: Path,
     form: str,
     output: Path | None,
@@ -44,7 +48,7 @@ def export(
     from padim_zoo.export.exporting import export as write
     from padim_zoo.export.runtimes import SUFFIXES
 
-    if input_size is None and _given("input_size"):
+    if input_size is None and ctx.get_parameter_source("input_size") is ParameterSource.COMMANDLINE:
         raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     target = output or model.with_suffix(SUFFIXES[form])
@@ -63,8 +67,3 @@ def export(
     )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)
-
-
-def _given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE

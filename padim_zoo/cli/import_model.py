@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
-from padim_zoo.core.errors import InputError
 
 
 @click.command("import", cls=PanelCommand)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model, a safetensors file.")
+@output_option("The model, a safetensors file.")
 @click.option(
     "--channels",
     metavar="FILE",
@@ -53,14 +53,11 @@ def import_model(
     """
     from padim_zoo.importers import read_model
 
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")
+    refuse_folder(output)
     model = read_model(files, channels=channels, trust_pickle=trust_pickle, **asked_settings(ctx))
     detector: Any = model.detector()
     detector.save(output, dtype=model_dtype)
-    click.echo(f"read       a PaDiM of {model.source}")
-    for title, text in detector.describe_fit().items():
-        click.echo(f"{title:<10} {text}")
+    show_rows({"read": f"a PaDiM of {model.source}", **detector.describe_fit()})
     for note in model.notes:
-        click.echo(f"note       {note}")
-    click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
+        show_rows({"note": note})
+    show_rows({"saved": size_of(output)})

@@ -120,8 +120,8 @@ def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str |
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def region_given(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
-    """The ``predict`` of a detector, within a region of interest if one is given; its masks are opened once.
+def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
+    """The ``predict`` of a detector, within a region of interest if there is one; its masks are opened once.
 
     Raises
     ------

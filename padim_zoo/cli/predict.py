@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, region_given
+from padim_zoo.cli.options import PictureChoice, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -88,13 +88,13 @@ def predict(
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
-    judges = region_given(detector, roi)
+    predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = None if output is None else pictures.folder(detector, model, output, limit)
 
     rows: list[Row] = []
     names = picture_names(paths)
-    for (path, result), name in zip(_predictions(judges, paths, batch_size), names, strict=True):
+    for (path, result), name in zip(_predictions(predict_within, paths, batch_size), names, strict=True):
         if isinstance(result, InputError):
             click.echo(f"Error: {result}", err=True)
             rows.append(Row(str(path), error=str(result)))
@@ -108,8 +108,8 @@ def predict(
             folder.write(name, path, score, pictured)
     _write_scores(target, form, rows)
     if target != "-":
-        told = f"scores of {len(rows)} images in {target}"
-        click.echo(told + (f", pictures in {output}" if folder is not None else ""), err=True)
+        pictures_in = "" if folder is None else f", pictures in {output}"
+        click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
     if any(row.error for row in rows):
         ctx.exit(SOME_FAILED)
 
@@ -161,15 +161,11 @@ def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
 
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = _json(rows) if as_json else _csv(rows)
+    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n" if as_json else _csv(rows)
     if target == "-":
         click.echo(text, nl=False)
     else:
         write_text_whole(target, text)
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.models import refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -39,8 +40,7 @@ def update(
     from padim_zoo.detectors.loading import load
 
     target = output or model
-    if target.is_dir():
-        raise InputError(f"--output {target} is a folder: expected a file name, e.g. {target / 'model.safetensors'}")
+    refuse_folder(target)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
@@ -54,19 +54,11 @@ def update(
     if keep_threshold:
         detector.calibration_ = before
     elif not why_none:
-        rate = before.false_alarm_rate if fpr is None else fpr
-        try:
-            detector.calibrate(false_alarm_rate=rate)
-        except InputError as error:
-            if fpr is not None:
-                raise
-            why_none = str(error)
+        why_none = try_to_calibrate(detector, fpr, before and before.false_alarm_rate)
     detector.save(target, resumable=resumable)
 
-    click.echo(f"added      {len(paths)} normal images, {detector.n_images_} in all")
-    if detector.threshold_ is None:
-        click.echo(f"threshold  none: {why_none}")
-    else:
-        click.echo(f"threshold  {detector.threshold_:.4g}{', as before' if keep_threshold else ''}")
-    click.echo(f"seconds    {time.perf_counter() - started:.1f}")
-    click.echo(f"saved      {target}, {target.stat().st_size / 1e6:.1f} MB")
+    threshold = f"none: {why_none}"
+    if detector.threshold_ is not None:
+        threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "threshold": threshold}
+    show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})

@@ -452,7 +452,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if self.region_per_image and roi is None:
             warnings.warn(
                 f"this {self.name} was fitted with a mask for each image, which its file does not hold: all pixels are "
-                "judged; name the folder of these images' masks by --roi",
+                "scored; name the folder of these images' masks by --roi",
                 stacklevel=2,
             )
         self.check_parameters()
@@ -503,7 +503,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             scored: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
             if not scored.all():
                 raise InputError(
-                    f"nothing of {(~scored).sum()} of {len(scored)} images is judged, the first at index "
+                    f"nothing of {(~scored).sum()} of {len(scored)} images is scored, the first at index "
                     f"{scored.argmin()}: no patch of their regions of interest was among those of the fit"
                 )
         return prediction
@@ -556,10 +556,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What the header of a file says of the fit, beside the model."""
         height, width = header["image_size"]
         self.image_size_, self.n_images_, self.fitted_in = (height, width), header["n_images"], header["precision"]
-        self._adapted_to, self.adapted_images_ = (
-            frozenset(header.get("adapted_to", ())),
-            header.get("adapted_images", 0),
-        )
+        self._adapted_to = frozenset(header.get("adapted_to", ()))
+        self.adapted_images_ = header.get("adapted_images", 0)
         self.region_per_image = header.get("region_per_image", False)
 
     @classmethod

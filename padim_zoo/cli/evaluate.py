@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
 @picture_options
 @setting_options("evaluate")
@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Evaluate a saved detector on the test images of a data set.
 
-    Prints the metrics, and what two thresholds do on the test images: the model's own, made from normal images only,
-    and the one with the highest F1, which is chosen with the labels of these very images and so flatters.
+    Prints the metrics, and the decisions at two thresholds: the model's own, set from normal images only, and the one
+    with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
     """
     import numpy as np
 

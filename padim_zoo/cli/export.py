@@ -16,15 +16,17 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: MODEL with another suffix]")
 @click.option(
-    "--images", multiple=True, metavar="PATH", help="Images to try the file on; repeatable.  [default: drawn ones]"
+    "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: MODEL with the suffix of the format]"
+)
+@click.option(
+    "--images", multiple=True, metavar="PATH", help="Images to test the file on; repeatable.  [default: synthetic]"
 )
 @click.option(
     "--input-size",
     callback=pixels,
     metavar="N|HxW",
-    help="Take images of this size and resize and crop them in the network.  [default: images after that]",
+    help="Include resize and crop, for images of this size.  [default: images are resized and cropped already]",
 )
 @setting_options("export")
 @click.pass_context
@@ -38,10 +40,10 @@ def export(
     precision: str | None,
     input_size: Any,
 ) -> None:
-    """Write a saved detector as one network: uint8 RGB images in; scores, maps and decisions out.
+    """Export a saved detector to one network: uint8 RGB images in; scores, maps and decisions out.
 
-    The file is run before it is kept: if scores or maps are further than 0.001 (0.05 with a backbone in bfloat16),
-    relative, from the model's, no file is left. OpenVINO's is a pair, FILE.xml and FILE.bin.
+    The file is tested before it is written: its scores and maps must agree with the model's to a relative difference of
+    0.001 (0.05 with a backbone in bfloat16). OpenVINO needs two files, FILE.xml and FILE.bin.
     """
     from padim_zoo.data.files import image_files
     from padim_zoo.detectors.loading import load

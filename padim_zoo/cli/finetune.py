@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=PanelCommand)
 @click.argument("images", nargs=-1)
-@output_option("Weights, a safetensors file.")
+@output_option("The weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
-@click.option("--method", default="discriminants", show_default=True, help="discriminants or 3-way.")
-@click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
-@click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
-@click.option("--epochs", type=int, help="3-way: at most.  [default: 10]")
-@click.option("--learning-rate", type=float, help="3-way: at the start of a cosine.  [default: 1e-5]")
-@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images of a step.  [default: 8]")
-@click.option("--patience", type=int, help="3-way: epochs without a gain before the end.  [default: 5]")
-@click.option("--freeze", callback=comma_separated, help="3-way: parts to leave as they are: conv1,layer1.")
+@click.option("--method", default="discriminants", show_default=True, help="How to adapt: discriminants or 3-way.")
+@click.option("--components", type=int, help="discriminants: directions per layer.  [default: 48]")
+@click.option("--pieces", type=int, help="discriminants: pasted pieces per image.  [default: 4]")
+@click.option("--epochs", type=int, help="3-way: largest number of epochs.  [default: 10]")
+@click.option("--learning-rate", type=float, help="3-way: initial learning rate.  [default: 1e-5]")
+@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images per step.  [default: 8]")
+@click.option("--patience", type=int, help="3-way: epochs without improvement before stopping.  [default: 5]")
+@click.option("--freeze", callback=comma_separated, help="3-way: parts to freeze, e.g. conv1,layer1.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
-@click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
+@click.option("--held-out", type=float, help="Share of the images to hold out.  [default: 0.2]")
 @setting_options("finetune")
 @click.pass_context
 def finetune(
@@ -53,17 +53,16 @@ def finetune(
     memory: int | None,
     **settings: Any,
 ) -> None:
-    """Adapt a backbone to normal images: weights for fit and bench.
+    """Adapt a backbone to normal images, for fit and bench.
 
-    IMAGES are files, folders or globs of normal images; or --data-root names a data set, whose training images are
-    taken, never the test images. Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
+    IMAGES are files, folders or globs of normal images. Or give --data-root, to use the training images of a data set.
+    Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
 
-    discriminants takes seconds: it puts a projection behind each layer, onto the directions in which pieces differ most
-    from the variation of normal images. 3-way trains the network, for minutes, to tell images with pieces from normal
-    ones.
+    discriminants takes seconds. It projects each layer onto the directions in which pasted pieces differ most from
+    normal images. 3-way takes minutes. It trains the network to tell images with pasted pieces from normal ones.
 
-    What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
-    status 2 and no file if nothing was learned.
+    At the end PaDiM is evaluated before and after, on held-out normal images with synthetic defects. If nothing was
+    learned, no file is written and the exit status is 2.
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.data.categories import load_categories

@@ -18,13 +18,13 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("images", nargs=-1)
 @output_option("The model, a safetensors file.")
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
 @click.option(
     "--model-dtype",
     type=click.Choice(("float16", "float32")),
-    help="Type of the factors in the file.  [default: float16, where that is accurate enough]",
+    help="Precision of the Gaussians in the file.  [default: float16 where accurate enough]",
 )
-@click.option("--resumable", is_flag=True, help="Save what it takes to go on fitting with more images.")
+@click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 @setting_options("fit")
 @click.pass_context
 def fit(
@@ -42,11 +42,11 @@ def fit(
 ) -> None:
     """Fit a detector on normal images and save it.
 
-    IMAGES are files, folders or globs of normal images. Or options name a data set, whose training images are taken:
-    --dataset, --data-root and --category, or --normal.
+    IMAGES are files, folders or globs of normal images. Or use the training images of a data set: give --dataset,
+    --data-root and --category, or --normal.
 
-    The threshold comes from the scores that the normal images get when they are left out of the fit, fold by fold: at
-    most the share --fpr of new normal images will exceed it.
+    The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
+    exceed it.
     """
     import numpy as np
 

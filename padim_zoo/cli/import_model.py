@@ -18,15 +18,15 @@ from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
     "--channels",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Indices of the channels, .pt, .npy or .json.  [default: those that the program draws]",
+    help="Channel indices, in a .pt, .npy or .json file.  [default: the program's own draw]",
 )
-@click.option("--trust-pickle", is_flag=True, help="Read a .pkl file, which can name programs to run.")
+@click.option("--trust-pickle", is_flag=True, help="Allow a .pkl file; nothing in it is run.")
 @click.option(
     "--model-dtype",
     type=click.Choice(("float16", "float32")),
     default="float32",
     show_default=True,
-    help="Type of the factors in the file.",
+    help="Precision of the Gaussians in the file.",
 )
 @setting_options("import")
 @click.pass_context
@@ -40,7 +40,7 @@ def import_model(
     model_dtype: str,
     **_: Any,
 ) -> None:
-    """Make a detector of a PaDiM that another program fitted; its scores are the same.
+    """Import a PaDiM model from another program, with the same scores.
 
     \b
     FILES are one of

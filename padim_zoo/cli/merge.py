@@ -15,16 +15,16 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option("The merged model, one file.")
-@click.option("--resumable", is_flag=True, help="Save what it takes to go on, or to merge again.")
+@click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 @setting_options("merge")
 def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: bool) -> None:
-    """Merge PaDiM models fitted on parts of the normal images: the model that one fit on all of them gives.
+    """Merge PaDiM models that were fitted on parts of the normal images, as if fitted on all of them.
 
-    The MODELS have to agree in backbone, weights, layers, transform and draw, and hold what they know of their images:
-    the dual form does (fitted on no more images than it has dimensions), others if they were saved by padim-zoo fit
-    --resumable. The estimator is that of the first.
+    The MODELS must have the same backbone, weights, layers, transform and seed. Each must hold the statistics of its
+    images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
+    is that of the first.
 
-    A threshold is made where all models hold their samples, and none where one holds moments.
+    The merged model has a threshold if all models hold their samples, not moments.
     """
     from padim_zoo.detectors.loading import load
     from padim_zoo.detectors.padim import PaDiM

@@ -41,15 +41,17 @@ class Row:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores, maps and pictures.")
-@click.option("--scores", metavar="FILE|-", help="File for the scores.  [default: scores.csv in --output, or -]")
-@click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
-@click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
+@click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
+)
+@click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
 @picture_options
-@click.option("--threshold", type=float, help="Instead of the model's own.")
+@click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
-    help="Of MODEL, if padim-zoo export wrote it.  [default: by its suffix]",
+    help="Runtime of an exported MODEL.  [default: by its suffix]",
 )
 @setting_options("predict")
 @click.pass_context
@@ -69,10 +71,10 @@ def predict(
     runtime: str | None,
     cache: bool,
 ) -> None:
-    """Score images with a saved detector, or an exported one; draw heat maps on request.
+    """Score images with a saved or exported detector, and draw heat maps.
 
-    IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
-    scored all the same, and the exit code is 1. New images leave nothing in the cache.
+    IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
+    the others are scored all the same. Nothing is added to the cache.
 
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """

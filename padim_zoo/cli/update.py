@@ -16,8 +16,8 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: MODEL, replaced]")
-@click.option("--keep-threshold", is_flag=True, help="Leave the threshold as it is.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: replace MODEL]")
+@click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 @setting_options("update")
 def update(
     model: Path,
@@ -28,13 +28,13 @@ def update(
     batch_size: int,
     device: str,
 ) -> None:
-    """Continue the fit of a saved detector with more normal images, without the old ones.
+    """Add normal images to a saved detector, without the old ones.
 
-    IMAGES are files, folders or globs. A PaDiM model must hold what it knows of its images: the dual form does (fitted
-    on no more images than it has dimensions), others if they were saved by padim-zoo fit --resumable.
+    IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
+    padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
-    The threshold is made anew where the model holds all samples. Where it does not, the old one goes, for it rests on
-    scores of another model; --keep-threshold keeps it all the same.
+    The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
+    scores of another model; --keep-threshold keeps it.
     """
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors.loading import load

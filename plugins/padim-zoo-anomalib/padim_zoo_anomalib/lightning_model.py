@@ -67,10 +67,10 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        chosen = {"backbone": backbone, "weights": weights, "layers": layers, "seed": seed}
+        parameters = {"backbone": backbone, "weights": weights, "layers": layers, "seed": seed}
         asked = {"estimator": estimator, "n_components": n_components}
-        chosen |= {name: value for name, value in asked.items() if value is not None}
-        self.model: ZooModel = ZooModel(detector, {**chosen, **(options or {})})
+        parameters |= {name: value for name, value in asked.items() if value is not None}
+        self.model: ZooModel = ZooModel(detector, {**parameters, **(options or {})})
 
     # -- anomalib's hooks --------------------------------------------------------------------------------------------
 

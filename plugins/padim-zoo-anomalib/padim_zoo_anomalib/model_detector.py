@@ -258,11 +258,11 @@ class AnomalibDetector(Detector):
 
     def size_in_bytes(self) -> int:
         """Size of the fitted tensors, without those of the backbone as it was given."""
-        given = list(self._network.values())
+        of_backbone = list(self._network.values())
         return sum(
             tensor.numel() * tensor.element_size()
             for tensor in training.state_of(self.model_).values()
-            if not any(tensor.shape == own.shape and torch.equal(tensor.cpu(), own) for own in given)
+            if not any(tensor.shape == own.shape and torch.equal(tensor.cpu(), own) for own in of_backbone)
         )
 
     def parameters_for_file(self) -> dict[str, Any]:

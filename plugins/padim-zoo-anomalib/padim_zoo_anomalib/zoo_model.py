@@ -55,9 +55,9 @@ class ZooModel(nn.Module):
             self.images.append(whole.cpu())
             return whole
         self._place()
-        found = self.detector.predict(whole)
-        maps = None if found.maps is None else torch.from_numpy(found.maps).unsqueeze(1).to(images.device)
-        return InferenceBatch(pred_score=torch.from_numpy(found.scores).to(images.device), anomaly_map=maps)
+        prediction = self.detector.predict(whole)
+        maps = None if prediction.maps is None else torch.from_numpy(prediction.maps).unsqueeze(1).to(images.device)
+        return InferenceBatch(pred_score=torch.from_numpy(prediction.scores).to(images.device), anomaly_map=maps)
 
     def collect(self, images: Tensor, paths: Sequence[str]) -> None:
         """Keep images (N, 3, H, W) in [0, 1] for the fit, and the files that they come from."""

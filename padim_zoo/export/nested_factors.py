@@ -50,10 +50,10 @@ def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where patches that share a position differ in their covariance."""
     factors = []
     for level in levels(gaussian.mean):
-        found = _level_factor(gaussian, level)
-        if found is None:
+        factor = _level_factor(gaussian, level)
+        if factor is None:
             return None
-        factors.append(found)
+        factors.append(factor)
     return factors
 
 
@@ -97,8 +97,8 @@ def plain_factor(gaussian: DualGaussian) -> Tensor:
     samples, D = gaussian.samples, gaussian.mean.D
 
     def block(part: slice) -> tuple[Tensor]:
-        centerd = samples.at(torch.arange(gaussian.mean.P)[part]).double()
-        covariance = (centerd.mT @ centerd) * gaussian.s[part][:, None, None]
+        centered = samples.at(torch.arange(gaussian.mean.P)[part]).double()
+        covariance = (centered.mT @ centered) * gaussian.s[part][:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[part][:, None])
         return (whitening_factor(covariance).float(),)
 

@@ -55,20 +55,18 @@ class Operation:
         if self.name in _MIRRORINGS:
             return self._on(view, bool(rng.random() < 0.5))
         if self.name == "translate":
-            right, down = rng.uniform(-self.amount, self.amount, 2).tolist()
-            return self._on(view, (right, down))
+            return self._on(view, tuple(rng.uniform(-self.amount, self.amount, 2).tolist()))
         return self._on(view, float(rng.uniform(-self.amount, self.amount)))
 
     def extremes(self) -> list[View]:
         """The views with all of it, in every direction."""
         most = self.amount
+        values: Sequence[Any] = (-most, most)
         if self.name in _MIRRORINGS:
-            return [self._on(View(), True)]
-        if self.name == "translate":
-            return [
-                self._on(View(), translation) for translation in ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))
-            ]
-        return [self._on(View(), -most), self._on(View(), most)]
+            values = (True,)
+        elif self.name == "translate":
+            values = ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))
+        return [self._on(View(), value) for value in values]
 
     def _on(self, view: View, value: Any) -> View:
         if self.name in ("brightness", "contrast"):
@@ -212,15 +210,14 @@ class ViewSet:
         pixels = np.stack([view.image(resized, box) for view in views])
         if mask is None and not any(view.resamples for view in self.others):
             return pixels, None
-        whole = mask is None
-        kept = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
-        kept = transform.resized(kept, Image.Resampling.NEAREST).astype(bool)
-        roi_masks = np.stack([view.mask(kept, box) for view in views])
-        if not whole and not roi_masks[0].any():
+        roi_mask = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
+        roi_mask = transform.resized(roi_mask, Image.Resampling.NEAREST).astype(bool)
+        roi_masks = np.stack([view.mask(roi_mask, box) for view in views])
+        if mask is None:
+            roi_masks[: self.augmentation.passes] = True
+        elif not roi_masks[0].any():
             raise InputError(
                 f"the region of interest of {name} has no pixel left within the crop: expected one that reaches into "
                 "it; check the mask, or use a larger crop (--crop none)"
             )
-        if whole:
-            roi_masks[: self.augmentation.passes] = True
         return pixels, None if roi_masks.all() else roi_masks

@@ -119,7 +119,7 @@ def mix(below: Array, above: Array | Color, alpha: Array) -> Array:
 
 def vary(rng: np.random.Generator, color: Color, spread: float) -> Array:
     """The color (3,) of one specimen, lighter or darker by a factor of deviation ``spread``."""
-    return np.array(color, dtype=np.float32) * np.float32(rng.normal(1, spread))
+    return np.asarray(np.array(color, dtype=np.float32) * np.float32(rng.normal(1, spread)))
 
 
 def light_relief(height: Array, depth: float, softness: float = 1.0) -> Array:
@@ -227,7 +227,7 @@ def strokes(size: int, lines: Sequence[tuple[Sequence[Point], float]]) -> Array:
 
 
 def _reduced(oversampled: Image.Image) -> Array:
-    return np.asarray(oversampled.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
+    return np.asarray(np.asarray(oversampled.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255))
 
 
 def _to_bytes(*channels: float) -> tuple[int, ...]:

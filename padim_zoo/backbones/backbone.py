@@ -41,6 +41,19 @@ def default_n_components(channels: Sequence[int]) -> int:
     return _PAPER_COMPONENTS.get(total, min(total, max(64, min(total // 4, 550))))
 
 
+def describe_layers(
+    layers: Sequence[str], channels: Sequence[int], strides: Sequence[int], *, weights_offline: bool
+) -> dict[str, Any]:
+    """What a listing says of a backbone; without layers, of one that gives no maps."""
+    return {
+        "layers": tuple(layers),
+        "channels": tuple(channels),
+        "strides": tuple(strides),
+        "default_n_components": default_n_components(channels) if channels else None,
+        "weights_offline": weights_offline,
+    }
+
+
 def hash_of(state: Mapping[str, Tensor]) -> str:
     """Identity of a set of named tensors: sha256 of names, types, shapes and bytes; first 16 hex digits."""
     digest = hashlib.sha256()
@@ -192,7 +205,12 @@ class Backbone(nn.Module):
         except (AssertionError, RuntimeError) as error:
             if is_out_of_memory(error) or not self._takes_its_own_size(images.device):
                 raise
-            raise InputError(self._refusal(images, str(error))) from error
+            height, width = images.shape[-2:]
+            reason = " ".join(str(error).split()) or "no reason given"
+            raise InputError(
+                f"{self.name} cannot take images of {height}×{width} pixels ({reason}): choose others by --resize and "
+                "--crop"
+            ) from error
 
     def images_at_once(self, height: int, width: int) -> int | None:
         """How many images of a size pass through the network together at the best speed; None for any number."""
@@ -240,13 +258,6 @@ class Backbone(nn.Module):
             return False
         return True
 
-    def _refusal(self, images: Tensor, reason: str) -> str:
-        height, width = images.shape[-2:]
-        line = " ".join(reason.split()) or "no reason given"
-        return (
-            f"{self.name} cannot take images of {height}×{width} pixels ({line}): choose others by --resize and --crop"
-        )
-
     def in_precision(self, precision: str) -> Backbone:
         """A backbone whose network computes in another type; this one is left as it is.
 
@@ -265,9 +276,9 @@ class Backbone(nn.Module):
         InputError
             If there is no such type, this backbone is not in float32 any more, or the network cannot compute in it.
         """
-        if precision == "auto":
-            return self._in_fastest_precision()
-        if resolve_precision(precision, self.device) == self.precision:
+        automatic = precision == "auto"
+        precision = resolve_precision(precision, self.device)
+        if precision == self.precision or (automatic and self.precision != "float32"):
             return self
         if self.precision != "float32":
             raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")
@@ -277,17 +288,10 @@ class Backbone(nn.Module):
             other.precision = precision
             other._compute(torch.zeros(1, 3, *self.example_size, device=self.device))
         except Exception as error:  # whatever it is that the network's own code cannot do
+            if automatic:
+                return self
             raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32") from error
         return other
-
-    def _in_fastest_precision(self) -> Backbone:
-        fastest = resolve_precision("auto", self.device)
-        if self.precision != "float32" or fastest == "float32":
-            return self
-        try:
-            return self.in_precision(fastest)
-        except InputError:  # for which the network alone can be the reason
-            return self
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode whatever is asked: a backbone is frozen."""
@@ -307,9 +311,9 @@ def _projected(
     """The network with projections behind it, if they are of as many channels as it gives."""
     with torch.no_grad():
         channels = [layer.shape[1] for layer in network(example)]
-    wanted = [weight.shape[1] for weight, _ in projections]
-    if channels != wanted:
-        raise InputError(f"the weights have projections of {wanted} channels, but {name} gives {channels}")
+    projected = [weight.shape[1] for weight, _ in projections]
+    if channels != projected:
+        raise InputError(f"the weights have projections of {projected} channels, but {name} gives {channels}")
     return Discriminants(network, projections).requires_grad_(False).eval()
 
 

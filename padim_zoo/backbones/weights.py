@@ -7,8 +7,7 @@ import pickle
 import re
 import socket
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +26,9 @@ Weights = str | Path | State
 """``"default"``, ``"none"``, the path of a file, or tensors by name."""
 
 
-def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> tuple[State | None, str]:
+def find_state(
+    weights: Weights, *, name: str, default: Callable[[], State], default_name: str = "default"
+) -> tuple[State | None, str]:
     """The tensors that ``weights`` stands for.
 
     Parameters
@@ -38,13 +39,15 @@ def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> 
         The backbone, for error messages.
     default : callable
         Gives the library's weights.
+    default_name : str
+        Another name of these, which is then their source.
 
     Returns
     -------
     state : mapping or None
         Tensors by name; None for ``"none"``, when they are to be drawn.
     source : str
-        ``"default"``, ``"none"``, ``"embedded"`` or the path.
+        ``default_name``, ``"none"``, ``"embedded"`` or the path.
 
     Raises
     ------
@@ -55,9 +58,14 @@ def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> 
         return weights, "embedded"
     if weights == "none":
         return None, "none"
-    if weights == "default":
-        with _downloading(name):
-            return default(), "default"
+    if weights in ("default", default_name):
+        try:
+            return default(), default_name
+        except (OSError, RuntimeError) as error:  # of the network, or of the libraries for a broken or missing file
+            raise InputError(
+                f"the default weights of {name} cannot be had ({_line(error)}); without a network use "
+                "--weights none, --weights PATH or --backbones builtin"
+            ) from error
     return read_weights(weights), str(weights)
 
 
@@ -71,8 +79,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"the weights file {path} {found}: expected a file, or 'default' or 'none'")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"the weights file {path} {problem}: expected a file, or 'default' or 'none'")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -200,17 +208,6 @@ def require_connection(url: str) -> None:
     host = urlsplit(url).hostname
     if host is not None and not urllib.request.getproxies():
         socket.create_connection((host, 443), timeout=5).close()
-
-
-@contextmanager
-def _downloading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # the network's errors, and the libraries' for a broken or missing file
-        raise InputError(
-            f"the default weights of {name} cannot be had ({_line(error)}); without a network use "
-            "--weights none, --weights PATH or --backbones builtin"
-        ) from error
 
 
 def _line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.spill import build_array
-from padim_zoo.features.features import Features, widened
+from padim_zoo.features.features import Features, concatenate_roi_masks, widened
 
 
 @lru_cache(maxsize=64)
@@ -167,13 +167,13 @@ class PatchEmbeddings:
 
     def images(self, indices: np.ndarray) -> PatchEmbeddings:
         """The embeddings of some of the images, in the order of ``indices``."""
-        chosen = torch.from_numpy(indices)
+        columns = torch.from_numpy(indices)
 
         def images(layer: Tensor) -> Tensor:
-            shape = (layer.shape[0], len(chosen), layer.shape[2])
-            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
+            shape = (layer.shape[0], len(columns), layer.shape[2])
+            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, columns])
 
-        roi_masks = None if self.roi_masks is None else self.roi_masks[chosen]
+        roi_masks = None if self.roi_masks is None else self.roi_masks[columns]
         return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks)
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
@@ -209,17 +209,7 @@ class PatchEmbeddings:
             return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
         layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
-        known = [part.roi_masks for part in parts if part.roi_masks is not None]
-        roi_masks = None
-        if known:
-            roi_masks = torch.cat(
-                [
-                    torch.ones(part.n, *known[0].shape[1:], dtype=torch.bool)
-                    if part.roi_masks is None
-                    else part.roi_masks
-                    for part in parts
-                ]
-            )
+        roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
         return replace(parts[0], layers=layers, roi_masks=roi_masks)
 
     def mean(self) -> PatchEmbeddings:
@@ -259,13 +249,12 @@ class PatchEmbeddings:
 
         Values of patches that share a position of a layer must agree in the channels of that layer.
         """
-        layers, start = [], 0
-        for layer, grid in zip(self.layers, self.grids, strict=True):
-            width = layer.shape[2]
-            one = torch.zeros(layer.shape[0], 1, width, dtype=values.dtype)
-            one[self._position_of_patches(grid), 0] = values[:, start : start + width]
+        layers = []
+        parts = torch.split(values, [int(layer.shape[2]) for layer in self.layers], dim=1)
+        for layer, grid, part in zip(self.layers, self.grids, parts, strict=True):
+            one = torch.zeros(layer.shape[0], 1, part.shape[1], dtype=values.dtype)
+            one[self._position_of_patches(grid), 0] = part
             layers.append(one)
-            start += width
         return self._like(tuple(layers))
 
     def size_in_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def write_weights(
         "held_out_images": len(adaptation.held_out),
         "data_fingerprint": fingerprint_of(paths),
         ADAPTED_TO: hashes_of([paths[index] for index in adaptation.seen]),
-        "evaluation": comparison.to_dict(),
+        "evaluation": asdict(comparison),
         "padim_zoo": padim_zoo.__version__,
         "torch": torch.__version__,
     }

@@ -76,7 +76,8 @@ def boundary(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], thresh
     region = anomaly_map > threshold
     if not region.any():
         return drawn
-    inner = ndimage.binary_erosion(region, iterations=_line_width(region.shape))
+    line_width = max(1, round(min(region.shape) / 128))  # the same share of every image
+    inner = ndimage.binary_erosion(region, iterations=line_width)
     drawn[region & ~inner] = _LINE
     drawn[_just_outside(region)] = _HALO
     return drawn
@@ -216,11 +217,6 @@ def _size(array: npt.NDArray[Any]) -> str:
 
 def _just_outside(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(region) & ~region)
-
-
-def _line_width(shape: tuple[int, ...]) -> int:
-    """Width of a boundary in pixels: the same share of every image."""
-    return max(1, round(min(shape) / 128))
 
 
 def _font_that_fits(text: str, size: int, width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -55,7 +55,7 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
         name="builtin",
         layers=layers,
         strides=[_STRIDES[layer] for layer in layers],
-        state=install(network, state, name="builtin", source=source, known=whole),
+        state=install(network, state, name="builtin", source=source, all_names=whole),
         weights_source=source,
         ordered_channels=source != "none",
     )

@@ -60,7 +60,7 @@ def scattering(layers: Sequence[str] | None = None, weights: Weights = "default"
         name="scattering",
         layers=layers,
         strides=[_STRIDES[layer] for layer in layers],
-        state=install(network, state, name="scattering", source=source, known=()),
+        state=install(network, state, name="scattering", source=source),
         weights_source=source,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),

@@ -53,7 +53,7 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
         merged = reparameterize_model(model)
         if covers(merged, state):
             model, names = merged, reparameterize_model(_build(model_name), inplace=True).state_dict().keys()
-    in_use = install(model, state, name=name, source=source, known=names)
+    in_use = install(model, state, name=name, source=source, all_names=names)
     config = model.pretrained_cfg
     return Backbone(
         Intermediates(reparameterize_model(model, inplace=True), indices),

@@ -72,7 +72,7 @@ def create(
         name=name,
         layers=tuple(maps),
         strides=[layer.stride for layer in maps.values()],
-        state=install(extractor, state, name=name, source=source, known=model.state_dict().keys()),
+        state=install(extractor, state, name=name, source=source, all_names=model.state_dict().keys()),
         weights_source=source,
         example_size=(64, 64) if architecture in RESNETS else (224, 224),
     )

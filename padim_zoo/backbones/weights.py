@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from padim_zoo.backbones.discriminants import projections_in
 from padim_zoo.core.errors import InputError
 
+# Batch norms count steps for training only, and not every file has these tensors.
+_COUNTER = "num_batches_tracked"
+
 State = Mapping[str, Tensor]
 Weights = str | Path | State
 """``"default"``, ``"none"``, the path of a file, or tensors by name."""
@@ -110,7 +113,9 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in content.items()}
 
 
-def install(module: nn.Module, state: State | None, *, name: str, source: str, known: Collection[str]) -> State:
+def install(
+    module: nn.Module, state: State | None, *, name: str, source: str, all_names: Collection[str] = ()
+) -> State:
     """Load ``state`` into a network that has been cut, and say which of its tensors are in use.
 
     Parameters
@@ -121,8 +126,8 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
         Tensors by name; those of parts that were cut off are ignored. None draws them: see :func:`random_state`.
     name, source : str
         The backbone and the weights, for error messages.
-    known : collection of str
-        The names of the whole network's tensors, before it was cut.
+    all_names : collection of str
+        The names of the whole network's tensors, before it was cut, if a file may have more of them than ``module``.
 
     Returns
     -------
@@ -138,7 +143,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
     used = _in_use(module)
     if state is None:
         state = random_state(used)
-    problems = _mismatches(state, used, known)
+    problems = _mismatches(state, used, all_names)
     if problems:
         origin = "the tensors given" if source == "embedded" else source
         raise InputError(f"{origin} does not fit {name}: {problems}")
@@ -152,11 +157,10 @@ def covers(module: nn.Module, state: State) -> bool:
 
 
 def _in_use(module: nn.Module) -> dict[str, Tensor]:
-    # The counters of batch norms steer training only, and not every file has them.
-    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    return {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
 
 
-def _mismatches(state: State, used: State, known: Collection[str]) -> str:
+def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     """What keeps ``state`` from fitting, in words; empty if it fits."""
     missing = [key for key in used if key not in state]
     reshaped = [
@@ -166,14 +170,8 @@ def _mismatches(state: State, used: State, known: Collection[str]) -> str:
     ]
     # Extra tensors are those of later layers and heads, of whatever kind; within a part in use they are a mistake.
     parts = {key.split(".")[0] for key in used}
-    unexpected = [
-        key
-        for key in state
-        if key not in used
-        and key not in known
-        and key.split(".")[0] in parts
-        and not key.endswith("num_batches_tracked")
-    ]
+    foreign = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
+    unexpected = [key for key in foreign if key.split(".")[0] in parts]
     counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
     return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in counts if keys)
 

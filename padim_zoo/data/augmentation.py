@@ -171,13 +171,6 @@ class ViewSet:
         return self.augmentation.passes + len(self.others)
 
     def of(
-        self, image: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """All views of an image before the transform; see :meth:`of_resized`."""
-        transform.crop_box(*transform.resized_size(*image.shape[:2]))  # refuses a crop that does not fit, before work
-        return self.of_resized(transform.resized(image), transform, mask, name)
-
-    def of_resized(
         self, resized: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """All views of an image.

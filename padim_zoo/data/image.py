@@ -116,7 +116,10 @@ def read_mask(paths: Sequence[Path], size: tuple[int, int], image: Path | None =
     """
     union = np.zeros(size, dtype=bool)
     for path in paths:
-        mask = _nonzero(_decode(Path(path)), str(path))
+        decoded = _decode(Path(path))
+        # Deep samples are not scaled: that would round a small mark to zero.
+        samples = np.asarray(decoded) if _is_deep(decoded) else _to_rgb(decoded, str(path))
+        mask = np.atleast_3d(samples).any(axis=2)
         if mask.shape != tuple(size):
             of_image = f"its image {image}" if image is not None else "its image"
             raise InputError(
@@ -258,12 +261,6 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
             f"{name} has values from {low} to {high}: expected at most 16 bits, 0 to {_GREY_LEVELS_16_BIT}"
         )
     return to_image(samples.astype(np.uint16), name)
-
-
-def _nonzero(image: Image.Image, name: str) -> np.ndarray:
-    # Deep samples are not scaled: that would round a small mark to zero.
-    samples = np.asarray(image) if _is_deep(image) else _to_rgb(image, name)
-    return np.asarray(np.count_nonzero(np.atleast_3d(samples), axis=2) > 0)
 
 
 def size_text(size: Sequence[int]) -> str:

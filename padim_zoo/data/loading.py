@@ -172,16 +172,14 @@ def mixed_batches(
         path = image if isinstance(image, Path) else None
         if path is not None and lookup is not None and (cached := lookup(path)) is not None:
             return cached
-        views: Callable[..., tuple[np.ndarray, np.ndarray | None]]
         if path is not None and cache is not None:
-            pixels, size = cache.resized(path, transform)
-            views = view_set.of_resized
+            resized, size = cache.resized(path, transform)
         else:
             pixels = read_image(image) if isinstance(image, Path) else image
-            size, views = (pixels.shape[0], pixels.shape[1]), view_set.of
+            resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:
-            return _Prepared(*views(pixels, transform, mask, name))
+            return _Prepared(*view_set.of(resized, transform, mask, name))
         except CropError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -207,7 +205,7 @@ def mixed_batches(
         yield _batch(batch)
 
 
-def masks(samples: Sequence[Sample], transform: Transform, workers: int | None = None) -> list[np.ndarray | None]:
+def masks(samples: Sequence[Sample], transform: Transform) -> list[np.ndarray | None]:
     """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
 
     Returns
@@ -226,7 +224,7 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
             return None
         return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
 
-    with ThreadPoolExecutor(workers or usual_workers()) as executor:
+    with ThreadPoolExecutor(usual_workers()) as executor:
         return list(executor.map(load, samples))
 
 

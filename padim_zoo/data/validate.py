@@ -113,17 +113,15 @@ def check(source: str | Path | Category) -> list[Report]:
     """
     if isinstance(source, Category):
         return [_check_category(source)]
-    dataset = _detect(source)
-    return [_check_by_name(dataset, name) for name in dataset.categories()]
-
-
-def _detect(root: str | Path) -> Dataset:
     expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
-    folder = dataset_root("folder", root, expected)
+    folder = dataset_root("folder", source, expected)
     for layout in _LAYOUTS:
         with suppress(InputError):
-            return registry.datasets.create(layout, root=folder)
-    raise InputError(f"{root} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
+            dataset = registry.datasets.create(layout, root=folder)
+            break
+    else:
+        raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
+    return [_check_by_name(dataset, name) for name in dataset.categories()]
 
 
 def _check_by_name(dataset: Dataset, name: str) -> Report:

@@ -119,7 +119,7 @@ def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.nd
         if changed.mean() >= SMALLEST:
             image[window], mask[window] = np.round(255 * drawn).astype(np.uint8), changed
             break
-        severity = Severity(min(1.0, 1.2 * severity.contrast), min(2.4, 1.05 * severity.extent))
+        severity = severity.plainer()
     return image, mask
 
 

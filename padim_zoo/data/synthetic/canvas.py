@@ -19,7 +19,7 @@ REFERENCE = 256
 _OVERSAMPLING = 3
 
 Array = NDArray[np.floating[Any]]
-Color = tuple[float, float, float]
+Color = tuple[float, float, float] | NDArray[np.float64]
 Point = tuple[float, float]
 Points = Sequence[Point] | NDArray[np.float64]
 
@@ -191,9 +191,9 @@ class Painter:
         """Fill a polygon."""
         self._pen.polygon(self._place(points), fill=_to_bytes(*color, height))
 
-    def disc(self, center: Point, radius: float, color: Color, height: float) -> None:
+    def disc(self, center: Point | NDArray[np.float64], radius: float, color: Color, height: float) -> None:
         """Fill a circle."""
-        ((x, y),) = self._place([center])
+        ((x, y),) = self._place(np.asarray([center]))
         r = radius * self._pose.scale * self._scale
         self._pen.ellipse((x - r, y - r, x + r, y + r), fill=_to_bytes(*color, height))
 

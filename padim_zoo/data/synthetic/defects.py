@@ -40,6 +40,10 @@ class Severity:
     contrast: float
     extent: float
 
+    def plainer(self) -> Severity:
+        """A little more of both, for a defect that hardly shows."""
+        return Severity(min(1.0, 1.2 * self.contrast), min(2.4, 1.05 * self.extent))
+
 
 def scratch(rendering: Rendering, rng: np.random.Generator, severity: Severity) -> Array:
     """A thin, gently bent groove: dark or bright, with an edge that catches the light on one side."""

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from padim_zoo.data.synthetic.canvas import (
+    Array,
     Color,
     Painter,
     Point,
@@ -99,9 +100,8 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
     paint.disc((0, 0), 36, steel, 1.0)
     for spoke in range(5):
         if spoke != undrilled:
-            hole_x, hole_y = _around(57, 2 * np.pi * spoke / 5 + 0.3)
-            dx, dy = hole_shift if spoke == hole else (0.0, 0.0)
-            paint.disc((hole_x + dx, hole_y + dy), 14, bottom, 0.0)
+            center = np.add(_around(57, 2 * np.pi * spoke / 5 + 0.3), hole_shift if spoke == hole else 0.0)
+            paint.disc(center, 14, bottom, 0.0)
     paint.disc((0, 0), 20, bottom, 0.0)
     paint.box((0, -21), 10, 10, bottom, 0.0)
     color, relief = paint.finish()
@@ -150,23 +150,19 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     for wire in range(3):
         if wire == absent:
             continue
-        x, y = _around(46, 2 * np.pi * wire / 3 - np.pi / 2)
-        x, y = x + wobble[wire, 0], y + wobble[wire, 1]
+        center = _around(46, 2 * np.pi * wire / 3 - np.pi / 2) + wobble[wire]
         if wire == moved:
-            x, y = x + shift[0], y + shift[1]
-        red, green, blue = insulation[order[wire]]
-        tint = float(shade[wire])
-        paint.disc((x, y), 41, (red * tint, green * tint, blue * tint), 0.75)
-        paint.disc((x, y), 28.5, (0.16, 0.10, 0.06), 0.3)
+            center += shift
+        paint.disc(center, 41, np.multiply(insulation[order[wire]], shade[wire]), 0.75)
+        paint.disc(center, 28.5, (0.16, 0.10, 0.06), 0.3)
         strand = 0
         for ring, number in ((0.0, 1), (11.3, 6), (22.3, 12)):
             for step in range(number):
-                dx, dy = _around(ring, 2 * np.pi * step / number + float(turn[wire]))
-                dx, dy = x + dx + jitter[wire, strand, 0], y + dy + jitter[wire, strand, 1]
-                glint = float(copper[wire, strand])
+                place = center + _around(ring, 2 * np.pi * step / number + turn[wire]) + jitter[wire, strand]
+                glint = copper[wire, strand]
                 if not lost[wire, strand]:
-                    paint.disc((dx, dy), 5.6, (0.62 * glint, 0.37 * glint, 0.20 * glint), 0.7)
-                    paint.disc((dx - 0.8, dy - 1.0), 3.4, (0.83 * glint, 0.55 * glint, 0.34 * glint), 0.85)
+                    paint.disc(place, 5.6, np.multiply((0.62, 0.37, 0.20), glint), 0.7)
+                    paint.disc(place - (0.8, 1.0), 3.4, np.multiply((0.83, 0.55, 0.34), glint), 0.85)
                 strand += 1
     color, relief = paint.finish()
 
@@ -294,9 +290,7 @@ _TRACES: list[list[Point]] = [
 _HEADER = [(x, 88.0) for x in range(-40, 50, 12)]
 
 
-def _draw_component(
-    paint: Painter, part: _Component, dx: float, dy: float, angle: float, present: bool, gain: float
-) -> None:
+def _draw_component(paint: Painter, part: _Component, offset: Array, angle: float, present: bool, gain: float) -> None:
     """Paint the solder pads of a component where they belong, and the component where it is."""
     x, y = part.x, part.y
     upright = part.height > part.width
@@ -311,7 +305,7 @@ def _draw_component(
             paint.box((x, y + reach) if upright else (x + reach, y), 10, 10, _SOLDER, 0.15)
     if not present:
         return
-    x, y = x + dx, y + dy
+    x, y = x + offset[0], y + offset[1]
     if part.make == "chip":
         paint.box((x, y), part.width, part.height, (0.13 * gain, 0.13 * gain, 0.14 * gain), 0.55, angle)
         paint.disc((x - part.width / 2 + 6, y - part.height / 2 + 6), 2.2, (0.24, 0.24, 0.25), 0.5)
@@ -368,11 +362,10 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     for pin in _HEADER:
         paint.box(pin, 5, 5, (0.80, 0.70, 0.38), 0.8)
     for number, part in enumerate(_COMPONENTS):
-        dx, dy = float(tolerance[number, 0]), float(tolerance[number, 1])
-        angle = float(turn[number])
         if number == moved:
-            dx, dy, angle = dx + shift[0], dy + shift[1], angle + turned
-        _draw_component(paint, part, dx, dy, angle, number != absent, float(gain[number]))
+            tolerance[number] += shift
+            turn[number] += turned
+        _draw_component(paint, part, tolerance[number], turn[number], number != absent, gain[number])
     color, relief = paint.finish()
 
     x_grid, y_grid = pose.inverse(size)

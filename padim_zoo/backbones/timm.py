@@ -211,8 +211,7 @@ def names() -> list[str]:
     """All of timm's models."""
     import timm
 
-    models: list[str] = timm.list_models()
-    return models
+    return list(timm.list_models())
 
 
 def describe(model_name: str) -> dict[str, Any]:

@@ -193,8 +193,7 @@ def architectures() -> list[str]:
     """All of torchvision's classifiers."""
     import torchvision
 
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def describe(architecture: str) -> dict[str, Any]:

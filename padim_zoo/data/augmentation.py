@@ -45,6 +45,9 @@ class Operation:
     name: str
     amount: float = 0.0
 
+    def __str__(self) -> str:
+        return self.name if OPERATIONS[self.name] is None else f"{self.name}({self.amount!r})".replace(".0)", ")")
+
     @property
     def moves(self) -> bool:
         """Whether pixels come to lie elsewhere."""
@@ -105,12 +108,7 @@ def parse_operations(option: str, text: Any) -> tuple[Operation, ...]:
 
 def canonical_operations(option: str, text: str) -> str:
     """One spelling for equal operations: ``flip, rotate(10.0)`` is ``flip,rotate(10)``."""
-    return ",".join(
-        operation.name
-        if OPERATIONS[operation.name] is None
-        else f"{operation.name}({operation.amount!r})".replace(".0)", ")")
-        for operation in parse_operations(option, text)
-    )
+    return ",".join(map(str, parse_operations(option, text)))
 
 
 def views_for_scoring(operations: Sequence[Operation]) -> tuple[View, ...]:

@@ -35,7 +35,6 @@ class RegionOfInterest:
         self.mask: np.ndarray | None = None
         self.name = "the region of interest"
         self._masks: dict[tuple[str, ...], Path] = {}
-        self._depth = 0
         self._served: dict[Path, Path] = {}
         self._lock = Lock()
         self._within: RegionOfInterest | None = None
@@ -63,7 +62,6 @@ class RegionOfInterest:
                 if key in self._masks:
                     raise InputError(f"roi has two masks of one name, {self._masks[key]} and {mask}: remove one")
                 self._masks[key] = mask
-                self._depth = max(self._depth, len(key))
         elif path.is_file():
             self.name = f"the region of interest {path}"
             self.mask = read_mask([path], image_size(path))
@@ -125,8 +123,8 @@ class RegionOfInterest:
     def _mask_file(self, path: Path) -> Path:
         path = path.absolute()  # one image is one image, from whichever folder it is named
         parts = path.with_suffix("").parts
-        for length in range(self._depth, 0, -1):
-            file = self._masks.get(parts[-length:])
+        for start in range(len(parts)):
+            file = self._masks.get(parts[start:])
             if file is not None:
                 with self._lock:
                     other = self._served.setdefault(file, path)

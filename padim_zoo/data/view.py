@@ -156,5 +156,4 @@ def mean_of_views(maps: Tensor, views: Sequence[View], roi_masks: Tensor | None 
 
 
 def _pixels(values: np.ndarray) -> np.ndarray:
-    pixels: np.ndarray = np.rint(values).clip(0, 255).astype(np.uint8)
-    return pixels
+    return np.asarray(np.rint(values).clip(0, 255), dtype=np.uint8)

@@ -102,8 +102,7 @@ def widened(layer: Tensor) -> Tensor:
 def rows_of(images: np.ndarray, views: int, subset: Sequence[int] | None = None) -> np.ndarray:
     """The rows of some or all views of images, the views of one image next to each other."""
     offsets = np.arange(views) if subset is None else np.asarray(subset, dtype=np.int64)
-    rows: np.ndarray = (images[:, None] * views + offsets).ravel()
-    return rows
+    return np.asarray(images[:, None] * views + offsets).ravel()
 
 
 def concatenate_roi_masks(parts: Sequence[tuple[int, Tensor | None]]) -> Tensor | None:

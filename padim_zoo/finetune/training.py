@@ -293,11 +293,9 @@ def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
         if not any(_within(name, part) for name in names):
             parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
             raise InputError(f"nothing to freeze is called {part!r}: expected some of {parts}, or the start of a name")
-    trained = []
     for name, parameter in named.named_parameters():
         parameter.requires_grad_(not any(_within(name, part) for part in (*norms, *freeze)))
-        if parameter.requires_grad:
-            trained.append(parameter)
+    trained = [parameter for parameter in named.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("every part of the network is frozen: leave one to train")
     return trained

@@ -108,7 +108,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} holds no tensors by name: expected a state dict")
     strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise InputError(f"{path} holds things that are no tensors ({_listed(strangers)}): expected a state dict")
+        raise InputError(f"{path} holds things that are no tensors ({_first_names(strangers)}): expected a state dict")
     prefix = "module." if all(key.startswith("module.") for key in content) else ""
     return {key.removeprefix(prefix): value for key, value in content.items()}
 
@@ -173,7 +173,7 @@ def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     foreign = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
     unexpected = [key for key in foreign if key.split(".")[0] in parts]
     counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
-    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in counts if keys)
+    return "; ".join(f"{len(keys)} {kind} ({_first_names(keys)})" for kind, keys in counts if keys)
 
 
 def random_state(used: State) -> dict[str, Tensor]:
@@ -217,5 +217,5 @@ def _size(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 
-def _listed(keys: Sequence[str]) -> str:
+def _first_names(keys: Sequence[str]) -> str:
     return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")

@@ -35,7 +35,7 @@ from padim_zoo.data.content import content_hash
 _STALE_SECONDS = 3600.0
 _TRIMS_PER_LIMIT = 16
 
-_told: set[Path] = set()
+_warned_folders: set[Path] = set()
 """Folders of which this process has told that they cannot be written to."""
 
 
@@ -122,8 +122,8 @@ class ContentCache:
             write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
         except (InputError, SafetensorError) as error:
             self.writes = False
-            if self.root not in _told:
-                _told.add(self.root)
+            if self.root not in _warned_folders:
+                _warned_folders.add(self.root)
                 why = " ".join(str(error).split())
                 warnings.warn(f"features and images are not kept: {why}", stacklevel=3)
         self._written += sum(tensor.nbytes for tensor in tensors)

@@ -20,7 +20,7 @@ from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.data.image import decoder
 from padim_zoo.features.features import Features
 
-_LOOK = 4096
+_PROBED_VALUES = 4096
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def _narrowed(layer: Tensor) -> Tensor:
     """The map in 16 bits if nothing is lost by it."""
     if layer.dtype == torch.bfloat16:
         return layer
-    few = layer.flatten()[:_LOOK]
-    if not torch.equal(few.bfloat16().float(), few):
+    probe = layer.flatten()[:_PROBED_VALUES]
+    if not torch.equal(probe.bfloat16().float(), probe):
         return layer
     narrow = layer.bfloat16()
     return narrow if torch.equal(narrow.float(), layer) else layer

@@ -53,7 +53,7 @@ class Operation:
         """Whether pixels come to lie elsewhere."""
         return self.name not in ("brightness", "contrast")
 
-    def drawn(self, view: View, rng: np.random.Generator) -> View:
+    def draw(self, view: View, rng: np.random.Generator) -> View:
         """The view with a random amount of this: a mirroring every other time, else anything up to the amount."""
         if self.name in _MIRRORINGS:
             return self._on(view, bool(rng.random() < 0.5))
@@ -140,13 +140,13 @@ class Augmentation:
             return [View()]
         content = hashlib.blake2b(np.ascontiguousarray(resized).data, digest_size=16).digest()
         rng = np.random.default_rng([self.seed, *np.frombuffer(content, dtype=np.uint32).tolist()])
-        drawn = [View()]
+        views = [View()]
         for _ in range(self.passes - 1):
             view = View()
             for operation in self.operations:
-                view = operation.drawn(view, rng)
-            drawn.append(view)
-        return drawn
+                view = operation.draw(view, rng)
+            views.append(view)
+        return views
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ class RegionOfInterest:
         self.mask: np.ndarray | None = None
         self.name = "the region of interest"
         self._masks: dict[tuple[str, ...], Path] = {}
-        self._served: dict[Path, Path] = {}
+        self._image_of_mask: dict[Path, Path] = {}
         self._lock = Lock()
-        self._within: RegionOfInterest | None = None
+        self._intersected: RegionOfInterest | None = None
         if isinstance(source, RegionOfInterest):
             vars(self).update(vars(source))
         elif isinstance(source, np.ndarray):
@@ -73,13 +73,13 @@ class RegionOfInterest:
     def both(cls, one: RegionOfInterest, other: RegionOfInterest) -> RegionOfInterest:
         """The pixels that count in both."""
         inner = cls(other)
-        inner._within = one
+        inner._intersected = one
         return inner
 
     @property
     def common(self) -> bool:
         """Whether one mask serves all images."""
-        return self.mask is not None and (self._within is None or self._within.common)
+        return self.mask is not None and (self._intersected is None or self._intersected.common)
 
     def mask_of(self, path: Path | None, name: str, size: tuple[int, int]) -> np.ndarray:
         """The mask (H, W), bool, of an image.
@@ -99,9 +99,9 @@ class RegionOfInterest:
             If there is no mask for it, or it has another size, or no pixel that counts; or if the mask found has been
             that of another image before.
         """
-        if self._within is not None:
-            both: np.ndarray = self._mask_of(path, name, size) & self._within.mask_of(path, name, size)
-            self._refuse_empty(both, f"what {self.name} and {self._within.name} have in common")
+        if self._intersected is not None:
+            both: np.ndarray = self._mask_of(path, name, size) & self._intersected.mask_of(path, name, size)
+            self._refuse_empty(both, f"what {self.name} and {self._intersected.name} have in common")
             return both
         return self._mask_of(path, name, size)
 
@@ -127,7 +127,7 @@ class RegionOfInterest:
             file = self._masks.get(parts[start:])
             if file is not None:
                 with self._lock:
-                    other = self._served.setdefault(file, path)
+                    other = self._image_of_mask.setdefault(file, path)
                 if other != path:
                     raise InputError(
                         f"{file} is the region of interest of {other} and of {path}, by their names: expected a mask "
@@ -150,15 +150,15 @@ class RegionOfInterest:
             digest.update(f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes())
         for key, path in sorted(self._masks.items()):
             digest.update("/".join(key).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        if self._within is not None:
-            digest.update(b"within" + self._within.fingerprint().encode())
+        if self._intersected is not None:
+            digest.update(b"within" + self._intersected.fingerprint().encode())
         return digest.hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         """Whether both stand for the same mask, or for the same folder, within equal regions."""
         if not isinstance(other, RegionOfInterest):
             return NotImplemented
-        same_source = self._within == other._within and self.folder == other.folder
+        same_source = self._intersected == other._intersected and self.folder == other.folder
         return same_source and (self.mask is other.mask or np.array_equal(self.mask, other.mask))  # type: ignore[arg-type]
 
     __hash__ = None  # type: ignore[assignment]

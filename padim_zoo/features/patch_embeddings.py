@@ -151,19 +151,19 @@ class PatchEmbeddings:
 
     def __getitem__(self, patches: slice) -> Tensor:
         """Embeddings at some patches, (p, n, D), float32."""
-        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+        return torch.cat([layer[at[patches]] for layer, at in self._layers_with_positions], dim=2)
 
     def at(self, patches: Tensor) -> Tensor:
         """Embeddings at the patches of the given numbers, (p, n, D), float32."""
-        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+        return torch.cat([layer[at[patches]] for layer, at in self._layers_with_positions], dim=2)
 
     def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._with(other, torch.sub)
+        return self._combine(other, torch.sub)
 
     def __add__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Sum of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._with(other, torch.add)
+        return self._combine(other, torch.add)
 
     def images(self, indices: np.ndarray) -> PatchEmbeddings:
         """The embeddings of some of the images, in the order of ``indices``."""
@@ -231,7 +231,7 @@ class PatchEmbeddings:
         Products of concatenated layers are sums of products of the layers, and a coarse layer has few positions.
         """
         total = torch.zeros(1, dtype=dtype)
-        for (layer, at), (theirs, _) in zip(self._used, other._used, strict=True):
+        for (layer, at), (theirs, _) in zip(self._layers_with_positions, other._layers_with_positions, strict=True):
             positions, inverse = _positions(at, patches)
             total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
         return total
@@ -239,7 +239,7 @@ class PatchEmbeddings:
     def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
         total = torch.zeros(1, dtype=dtype)
-        for layer, at in self._used:
+        for layer, at in self._layers_with_positions:
             positions, inverse = _positions(at, patches)
             total = total + layer[positions].to(dtype).square().sum(2)[inverse]
         return total
@@ -262,7 +262,7 @@ class PatchEmbeddings:
         return sum(layer.numel() * layer.element_size() for layer in self.layers)
 
     @property
-    def _used(self) -> list[tuple[Tensor, Tensor]]:
+    def _layers_with_positions(self) -> list[tuple[Tensor, Tensor]]:
         """Each layer that has channels, and the position on it of every patch."""
         return [
             (layer, self._position_of_patches(grid))
@@ -273,7 +273,7 @@ class PatchEmbeddings:
     def _position_of_patches(self, grid: tuple[int, int]) -> Tensor:
         return nearest_positions(grid, self.grid) if self.subset is None else self.subset.on(grid)[1]
 
-    def _with(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
+    def _combine(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
         def combined(mine: Tensor, theirs: Tensor) -> Tensor:
             shape = (mine.shape[0], max(mine.shape[1], theirs.shape[1]), mine.shape[2])
             dtype = torch.promote_types(mine.dtype, theirs.dtype)

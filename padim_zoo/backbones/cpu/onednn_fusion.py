@@ -23,10 +23,10 @@ from torch.nn import functional
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_")
-_LARGER = 32
+_PADDING = 32
 """Pixels by which each of two further examples is larger: what a trace took for constant would differ there."""
 
-_DIFFERENCE = 1e-5
+_TOLERANCE = 1e-5
 """Of the largest value: what the order of additions may change in float32."""
 
 
@@ -174,7 +174,7 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
             traced = fx.GraphModule(network, OwnThreadTracer().trace(network))
         if not _fuse(traced):
             return network
-        larger = functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)
+        larger = functional.pad(example, (0, _PADDING, 0, _PADDING), value=0.5)
         examples = [example, torch.cat([larger, -larger])]
         with torch.no_grad():
             same = all(_agree(network(each), traced(each)) for each in examples)
@@ -250,6 +250,6 @@ def _fuse(traced: fx.GraphModule) -> int:
 
 def _agree(expected: Sequence[Tensor], fused: Sequence[Tensor]) -> bool:
     return len(expected) == len(fused) and all(
-        one.shape == other.shape and float((one - other).abs().max()) <= _DIFFERENCE * float(one.abs().max())
+        one.shape == other.shape and float((one - other).abs().max()) <= _TOLERANCE * float(one.abs().max())
         for one, other in zip(expected, fused, strict=True)
     )

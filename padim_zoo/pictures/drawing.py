@@ -76,7 +76,8 @@ def boundary(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], thresh
     region = anomaly_map > threshold
     if not region.any():
         return drawn
-    inner = ndimage.binary_erosion(region, iterations=_line_width(region.shape))
+    line_width = max(1, round(min(region.shape) / 128))  # the same share of every image
+    inner = ndimage.binary_erosion(region, iterations=line_width)
     drawn[region & ~inner] = _LINE
     drawn[_just_outside(region)] = _HALO
     return drawn
@@ -123,13 +124,8 @@ def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
     size = max(8, round(min(height / 12, width / 14)))
     sheet = Image.new("RGB", (width + 2 * border, height + 2 * border + 2 * size), color)
     sheet.paste(Image.fromarray(picture), (border, border))
-    ImageDraw.Draw(sheet).text(
-        (sheet.width / 2, height + border + size + border / 2),
-        caption,
-        fill=(255, 255, 255) if anomalous else (10, 40, 15),
-        font=_font_that_fits(caption, size, width),
-        anchor="mm",
-    )
+    middle = (sheet.width / 2, height + border + size + border / 2)
+    _write(sheet, caption, middle, size, width, (255, 255, 255) if anomalous else (10, 40, 15))
     return np.asarray(sheet)
 
 
@@ -177,12 +173,10 @@ def panels(
     size = max(8, round(min(height / 16, width / 8)))
     top = 2 * size
     sheet = Image.new("RGB", (5 * width + 6 * gap, height + top + gap), "white")
-    draw = ImageDraw.Draw(sheet)
     for column, (caption, part) in enumerate(zip(_PANELS, pictures, strict=True)):
         left = gap + column * (width + gap)
         sheet.paste(Image.fromarray(part), (left, top))
-        font = _font_that_fits(caption, size, width)
-        draw.text((left + width / 2, top / 2), caption, fill=(40, 40, 40), font=font, anchor="mm")
+        _write(sheet, caption, (left + width / 2, top / 2), size, width, (40, 40, 40))
     return np.asarray(sheet)
 
 
@@ -218,15 +212,12 @@ def _just_outside(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(region) & ~region)
 
 
-def _line_width(shape: tuple[int, ...]) -> int:
-    """Width of a boundary in pixels: the same share of every image."""
-    return max(1, round(min(shape) / 128))
-
-
-def _font_that_fits(text: str, size: int, width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """The largest font up to a size with which a text is no wider than so many pixels, down to what can be read."""
+def _write(
+    sheet: Image.Image, text: str, middle: tuple[float, float], size: int, width: int, color: tuple[int, int, int]
+) -> None:
+    """Write in the largest font up to a size with which a text is no wider than so many pixels, if it can be read."""
     font = ImageFont.load_default(size=size)
     while size > 6 and font.getlength(text) > width:
         size -= 1
         font = ImageFont.load_default(size=size)
-    return font
+    ImageDraw.Draw(sheet).text(middle, text, fill=color, font=font, anchor="mm")

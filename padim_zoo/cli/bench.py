@@ -56,8 +56,6 @@ def bench(
     store.clean()
     missing = find_missing(plan, store, asked.time_exports)
     report = reporter(len(plan), missing.done, quiet=quiet)
-    if asked.folds is None and asked.ensemble:
-        report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")
     for note in (*plan.notes, *missing.notes):
         report.note(note)
 

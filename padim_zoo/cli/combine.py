@@ -14,7 +14,6 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
-@click.option("--rule", type=click.Choice(["mean", "max", "rank"]), default="mean", show_default=True)
 @click.option(
     "--weights",
     callback=comma_separated,

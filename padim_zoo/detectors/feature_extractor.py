@@ -196,6 +196,11 @@ class FeatureExtractor:
             warn_if_slow(self.backbone.precision, device)
         return self.backbone
 
+    @property
+    def map_count(self) -> int:
+        """How many maps the features of an image have: one of each layer."""
+        return len(self.build_backbone().layers)
+
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def features_key(self, *, fit: bool = True) -> str:

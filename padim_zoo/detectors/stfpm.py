@@ -32,6 +32,8 @@ from padim_zoo.statistics.statistics import Moments, Samples
 class PixelExtractor(FeatureExtractor):
     """Images themselves as features, for a student learns from these."""
 
+    map_count = 1
+
     def features_key(self, *, fit: bool = True) -> str:
         """Transform and views."""
         return f"pixels {self.transform.to_dict()}{self.views_key(fit)}"

@@ -96,7 +96,7 @@ def test_fits_all_members_at_once(images, members):
 
 
 def test_refuses_members_that_do_not_go_together(images, members):
-    with pytest.raises(InputError, match="of 1 detectors: expected two or more"):
+    with pytest.raises(InputError, match="are PaDiM: expected two or more"):
         Ensemble(members[:1]).predict(images)
     with pytest.raises(InputError, match="differ in their transforms"):
         Ensemble([members[0], PaDiM(resize=64)]).predict(images)

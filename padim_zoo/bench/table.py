@@ -15,15 +15,11 @@ from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, MODEL, NUMBERS, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
-_TELLING = (
-    *("dataset", "detector", "backbone", "estimator", "ensemble"),
-    *(name for name, kind in CONFIGURED.items() if kind == "integer"),
-    *(*CONFIGURED, "precision_asked", *HASHES),
-)
+_TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
 """The columns that tell rows apart, the most telling first."""
 
 COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")

@@ -193,6 +193,20 @@ def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[floa
     return float(low), float(high)
 
 
+def student_test(differences: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """Student's interval of the mean of two differences or more, and the two-sided p-value of a mean of 0.
+
+    The p-value is NaN where all differences are equal.
+    """
+    from scipy import stats
+
+    n, mean = len(differences), float(np.mean(differences))
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else math.nan
+    return mean - half, mean + half, p_value
+
+
 def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, float]:
     """AUROC of b less that of a on the same images, each the mean of its folds, and the p-value of no difference.
 

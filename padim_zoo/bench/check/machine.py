@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 UNDISTURBED = 0.8
@@ -57,10 +57,6 @@ class Machine:
             environment.get("gpu"),
             float(environment.get("processor_share", 1.0)),  # an older version did not measure it
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     def slower_than(self, other: Machine) -> float:
         """How many times as long this machine takes for the same work."""

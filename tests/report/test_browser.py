@@ -74,7 +74,7 @@ def test_every_chart_is_drawn_and_can_be_hovered(page: Path, browser: Chromium) 
     assert browser.run("document.querySelector('#latency .ytitle').textContent") == "AUPRO"
     browser.run("document.querySelector('[name=level][value=pixel]').click()")
     assert browser.run("$('roc').data.length") == 4
-    assert browser.run("$('roc').data[0].x.length") == 101
+    assert browser.run("$('roc').data[0].x.length") == 201
     for chart in ("pro", "roc"):
         browser.run(f"$('{chart}').scrollIntoView({{behavior: 'instant', block: 'center'}})")
         place = f"""(box => {{
@@ -147,7 +147,7 @@ def test_the_gallery(page: Path, store: RunStore, browser: Chromium) -> None:
     assert len(set(browser.run(f"{views}.map({PICTURE})"))) == 4
     boundary = f"{PICTURE}(document.querySelector('#gallery [data-view=boundary]'))"
     before = browser.run(boundary)
-    browser.run("$('threshold').value = galleryItems[0].gallery.colors[0]; $('threshold').oninput()")
+    browser.run("$('threshold').value = galleryItems[0].gallery.color_low; $('threshold').oninput()")
     assert browser.run(boundary) != before
     browser.run("document.querySelector('#threshold-presets button').click()")
     assert browser.run(boundary) == before

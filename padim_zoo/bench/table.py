@@ -292,6 +292,6 @@ def _remarks(rows: Rows, leading: list[str]) -> list[Text]:
                 remarks.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
     lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
     for remark, names in remarks.items():
-        some = f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 3 else ", ".join(names)
-        lines.append(Text(f"{some}: {remark}"))
+        rows_named = f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 3 else ", ".join(names)
+        lines.append(Text(f"{rows_named}: {remark}"))
     return lines

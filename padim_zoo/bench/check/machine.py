@@ -74,11 +74,8 @@ class Machine:
 
         The calibration workload runs on one thread of the processor: it knows nothing of threads, processes and GPUs.
         """
-        for what, here, there in (
-            ("threads", self.threads, other.threads),
-            ("jobs", self.jobs, other.jobs),
-            ("GPU", self.gpu, other.gpu),
-        ):
+        for name, word in {"threads": "threads", "jobs": "jobs", "gpu": "GPU"}.items():
+            here, there = getattr(self, name), getattr(other, name)
             if here != there:
-                return f"{what}: {here or 'none'} here, {there or 'none'} in the baseline"
+                return f"{word}: {here or 'none'} here, {there or 'none'} in the baseline"
         return None

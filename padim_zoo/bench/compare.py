@@ -51,7 +51,7 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     InputError
         If there are no pairs, or a run has several partners.
     """
-    a, b = (_done(store) for store in (first, second))
+    a, b = (store.read_done() for store in (first, second))
     computed_a, computed_b = (_as_computed(documents) for documents in (a, b))
     if not set(_values(a, "precision")) & set(_values(b, "precision")):  # auto is whatever it came to
         a, b = computed_a, computed_b
@@ -162,13 +162,6 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     return significant
 
 
-def _done(store: RunStore) -> list[Document]:
-    documents = [document for document in store.read_all().documents if document["status"] == "done"]
-    if not documents:
-        raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
-    return documents
-
-
 def _as_computed(documents: Sequence[Document]) -> list[Document]:
     """The documents with the precision that they were computed in for that asked for."""
     return [
@@ -211,12 +204,12 @@ def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunS
 
 def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dict[str, Any]:
     """The values of a pair and their differences, B − A, of folds the means over them."""
-    images = [(document["config"]["category"], document["config"]["data"]) for document in (a, b)]
+    images_a, images_b = (f"{run['config']['category']}, data {run['config']['data']}" for run in (a, b))
     scores_a, scores_b = first.scores(a["id"]), second.scores(b["id"])
-    if images[0] != images[1] or not np.array_equal(scores_a["labels"], scores_b["labels"]):
+    if images_a != images_b or not np.array_equal(scores_a["labels"], scores_b["labels"]):
         raise InputError(
-            f"{a['id']} and {b['id']} have other test images ({images[0][0]}, data {images[0][1]}, and {images[1][0]}, "
-            f"data {images[1][1]}): a paired comparison needs the same"
+            f"{a['id']} and {b['id']} have other test images ({images_a}, and {images_b}): a paired comparison needs "
+            "the same"
         )
     row: dict[str, Any] = {}
     for metric in METRICS.values():

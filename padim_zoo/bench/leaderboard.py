@@ -42,7 +42,7 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES = ("promised_false_alarms", "false_alarms", "detections")
+RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
 """What the threshold from out-of-fold normal scores promises, and does on the test images."""
 
 IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
@@ -65,9 +65,7 @@ def columns() -> tuple[Column, ...]:
         *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
         *(column for metric in METRICS.values() for column in metric_columns(metric)),
         Column("threshold", "number"),
-        Column("promised_false_alarms", "number", "low"),
-        Column("false_alarms", "number", "low"),
-        Column("detections", "number", "high"),
+        *(Column(name, "number", better) for name, better in RATES.items()),
         *(Column(name, "number", "low") for name in TIMINGS),
         *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
         Column("results_version", "integer"),

@@ -47,8 +47,8 @@ class SharedFolds:
     def predictions(self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
         """What each fold says, or None if it must be fitted to know.
 
-        The detector is fitted without the last fold, which leaves the most images, and scores the test images: its costs
-        are measured on that.
+        The detector is fitted without the last fold, which leaves the most images, and scores the test images. That is
+        what its costs are measured on.
         """
         if len(folds) < 2 or _linear_shrinkage(timed_fit.detector) is None:
             return None

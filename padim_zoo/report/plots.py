@@ -59,9 +59,7 @@ def plot(
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "report", "a plot") from None
-    documents = [document for document in store.read_all().documents if document["status"] == "done"]
-    if not documents:
-        raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
+    documents = store.read_done()
     all_categories = sorted({document["config"]["category"] for document in documents})
     for pattern in categories:
         if not fnmatch.filter(all_categories, pattern):

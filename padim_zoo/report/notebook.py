@@ -101,11 +101,7 @@ class Leaderboard:
         better = better_values()
         numbers = [name for name in shown.columns if name in better]
         texts = [name for name in shown.columns if name not in numbers]
-        best = {
-            place
-            for place in table.best_values(self.frame, numbers)
-            if place[0] < len(shown) and place[1] not in table.COSTS
-        }
+        best = table.best_values(self.frame, [name for name in numbers if name not in table.COSTS])
         main = table.column_with_bars(self.frame, self.sort)
         axis = None if main is None else table.axis_of(main, self.frame[main].dropna().tolist())
         caption = " · ".join(f"{name} {value}" for name, value in table.shared_settings(records(self.frame)).items())
@@ -120,9 +116,8 @@ class Leaderboard:
         costs = [name for name in numbers if name in TIMINGS]
         style = shown.style.hide(axis="index").set_caption(escape(caption))
         style = style.format("{:.3f}", subset=[name for name in numbers if name not in costs], na_rep="–")
-        style = style.format(table.cost_text, subset=costs, na_rep="–").format(
-            str, subset=texts, na_rep="–", escape="html"
-        )
+        style = style.format(table.cost_text, subset=costs, na_rep="–")
+        style = style.format(str, subset=texts, na_rep="–", escape="html")
         style = style.format_index(lambda name: escape(table.title_in_line(name)), axis="columns")
         style = style.apply(weights, subset=numbers)
         if axis is not None:

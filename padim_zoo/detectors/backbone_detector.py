@@ -252,6 +252,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
+        if self.augment is None:
+            return self.extract(images)
         self.check_parameters()
         return self.extractor.extract(images, fit=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import parse_bytes
 from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
@@ -166,27 +166,9 @@ def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return None if value is None else parse_size(value)
 
 
-FEWEST_BYTES = 10**6
-"""A number of bytes below it, without a unit, was meant to have one."""
-
-
 def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """Callback of an option that takes bytes: ``4GB``, ``500MB``, ``4e9``."""
-    if value is None:
-        return None
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)\s*", value.lower())
-    try:
-        number = float(match[1]) if match else 0.0
-    except ValueError:
-        number = 0.0
-    if match is None or number <= 0 or match[2] not in units:
-        raise click.BadParameter(f"{value!r} is no amount of memory: expected e.g. 4GB or 500MB")
-    if not match[2] and number < FEWEST_BYTES:
-        raise click.BadParameter(
-            f"{value} without a unit means bytes: write one (KB, MB, GB, KiB, MiB, GiB), e.g. {value}GB"
-        )
-    return int(number * units[match[2]])
+    return None if value is None else parse_bytes("--memory", value, least=1)
 
 
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:

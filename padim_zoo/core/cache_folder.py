@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import parse_bytes
 
 DEFAULT_LIMIT = 10 * 10**9
 
@@ -27,7 +28,6 @@ KINDS = {
 LIMITED = ("features", "images")
 """The kinds that share one limit, and of which the entries that were not used for longest go first."""
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def cache_folder() -> Path:
@@ -59,12 +59,7 @@ def cache_limit() -> int:
         If the variable is no size.
     """
     text = os.environ.get("PADIM_ZOO_CACHE_LIMIT", "")
-    if not text.strip():
-        return DEFAULT_LIMIT
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B|)\s*", text.upper(), re.ASCII)
-    if match is None:
-        raise InputError(f"PADIM_ZOO_CACHE_LIMIT is {text!r}: expected a size, e.g. 500MB or 20GB, or 0 for no cache")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return parse_bytes("PADIM_ZOO_CACHE_LIMIT", text) if text.strip() else DEFAULT_LIMIT
 
 
 class Usage(NamedTuple):

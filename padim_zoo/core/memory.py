@@ -1,15 +1,31 @@
-"""How much memory this process may still take: what the machine has free, and what its control groups leave."""
+"""Amounts of memory: read, written, and what this process may still take."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+from padim_zoo.core.errors import InputError
 
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+
+UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+FEWEST_BYTES = 10**6
+"""A number of bytes below it, without a unit, was meant to have one."""
 
 
 def free_memory() -> int:
@@ -17,7 +33,34 @@ def free_memory() -> int:
 
     psutil knows the machine, but not the limit of a container or a job.
     """
+    import psutil  # too slow for the start of every command
+
     return max(0, min([int(psutil.virtual_memory().available), *_left_in_groups()]))
+
+
+def parse_bytes(name: str, text: str, least: int = 0) -> int:
+    """Read a number of bytes: ``4GB``, ``1.5 GiB``, ``4e9``, ``0``.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it, e.g. ``"--memory"``.
+    text : str
+    least : int
+        The smallest number that makes sense.
+
+    Raises
+    ------
+    InputError
+        If the text is no such number, or a small one without a unit.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
+    number = float(match[1]) if match else 0.0
+    if match is None or match[2] not in UNITS or not least <= number < float("inf"):
+        raise InputError(f"{name} is {text!r}: expected a size, e.g. 500MB or 4GB")
+    if not match[2] and 0 < number < FEWEST_BYTES:
+        raise InputError(f"{name} is {text}, which means bytes: write a unit, e.g. {text.strip()}GB")
+    return int(number * UNITS[match[2]])
 
 
 def amount(n_bytes: float) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from padim_zoo.core import memory as free_memory
+from padim_zoo.core.errors import InputError
 
 
 @pytest.fixture
@@ -33,6 +34,35 @@ def _limit(group: Path, most: str, taken: int, cached: int) -> None:
 )
 def test_amounts_in_words(n_bytes: float, words: str) -> None:
     assert free_memory.amount(n_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("4GB", 4 * 10**9),
+        (" 1.5 gib ", 3 * 2**29),
+        ("500mb", 5 * 10**8),
+        ("4e9", 4 * 10**9),
+        ("1TB", 10**12),
+        ("10 b", 10),
+        ("0", 0),
+    ],
+)
+def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
+    assert free_memory.parse_bytes("size", text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "10 XB", "GB", "1.2.3GB", "٣GB", "1e999", ""])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"size is .* expected a size"):
+        free_memory.parse_bytes("size", text)
+
+
+def test_sizes_that_were_meant_otherwise_are_refused() -> None:
+    with pytest.raises(InputError, match=r"size is 16, which means bytes: write a unit, e.g. 16GB"):
+        free_memory.parse_bytes("size", "16")
+    with pytest.raises(InputError, match=r"size is '0': expected a size"):
+        free_memory.parse_bytes("size", "0", least=1)
 
 
 def test_without_limits_it_is_what_the_machine_has(groups: Path) -> None:

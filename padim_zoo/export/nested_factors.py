@@ -37,8 +37,8 @@ def nested_numbers(mean: PatchEmbeddings) -> int | None:
 def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where Σ is not S + b·I with one b, or ill-conditioned."""
     s, b, n = gaussian.s, gaussian.b, gaussian.samples.n
-    same_everywhere = n > 1 and bool((s * (n - 1) - 1).abs().max() < ROUNDING) and bool((b / b[0] - 1).abs().max() < ROUNDING)
-    if not same_everywhere or gaussian.mean.subset is not None:
+    same_everywhere = torch.cat([s * (n - 1) - 1, b / b[0] - 1]).abs().max() < ROUNDING
+    if n == 1 or not same_everywhere or gaussian.mean.subset is not None:
         return None
     fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean), float(b[0]), PRIMAL_CONDITION)
     return fitted.factors if isinstance(fitted, NestedGaussian) else None

@@ -27,7 +27,8 @@ from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
 from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
-from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator

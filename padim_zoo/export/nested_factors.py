@@ -15,7 +15,8 @@ from torch import Tensor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import DualGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import PrimalGaussian, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
 from padim_zoo.statistics.statistics import Samples
@@ -95,8 +96,8 @@ def plain_factor(gaussian: DualGaussian) -> Tensor:
     samples, D = gaussian.samples, gaussian.mean.D
 
     def block(part: slice) -> tuple[Tensor]:
-        centerd = samples.at(torch.arange(gaussian.mean.P)[part]).double()
-        covariance = (centerd.mT @ centerd) * gaussian.s[part][:, None, None]
+        centered = samples.at(torch.arange(gaussian.mean.P)[part]).double()
+        covariance = (centered.mT @ centered) * gaussian.s[part][:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[part][:, None])
         return (whitening_factor(covariance).float(),)
 

@@ -119,6 +119,11 @@ class PackedTriangles:
 
         return cls(*map_blocks(scaled, len(matrices), 8 * n * n))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the values."""
+        return self.values.dtype
+
     def arrays(self, name: str) -> dict[str, Tensor]:
         """Both arrays by names that start with ``name``."""
         values = {f"{name}.values": self.values}
@@ -135,13 +140,18 @@ class PackedTriangles:
         rows, columns = torch.triu_indices(n, n)
         dtype = torch.float32 if self.scale is not None else self.values.dtype
 
-        def build_array(part: slice) -> tuple[Tensor, ...]:
+        def unpack(part: slice) -> tuple[Tensor, ...]:
             values = self.values[part].to(dtype)
             block = torch.zeros(len(values), n, n, dtype=dtype)
             block[:, rows, columns] = values if self.scale is None else values * self.scale[part][:, columns]
             return column_blocks(block)
 
-        return Triangles(map_blocks(build_array, len(self.values), 12 * n * n))
+        return Triangles(map_blocks(unpack, len(self.values), 12 * n * n))
+
+
+def unpacked(triangles: Triangles | PackedTriangles) -> Triangles:
+    """The matrices to compute with, unpacked if need be."""
+    return triangles.unpack() if isinstance(triangles, PackedTriangles) else triangles
 
 
 def packed_bytes(patches: int, n: int, dtype: torch.dtype) -> int:

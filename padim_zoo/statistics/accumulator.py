@@ -16,7 +16,7 @@ COPIES = 3
 """How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""
 
 LARGE_ARRAYS = 6
-"""How many arrays of a fit are alive at the worst moment: of all samples, and of a fold's the same, centerd, factor."""
+"""How many arrays of a fit are alive at the worst moment: all samples, those of a fold, these centered, and factors."""
 
 MOST_PARTS = 128
 """Parts on disk, of one open file for each layer, that are joined at the latest."""

@@ -92,7 +92,7 @@ class Samples:
         """Images."""
         return self.n
 
-    def centerd(self) -> PatchEmbeddings:
+    def centered(self) -> PatchEmbeddings:
         """The samples about their mean."""
         return self.embeddings - self.mean
 
@@ -156,7 +156,7 @@ class MaskedSamples(Samples):
         n_bytes = layer.shape[1] * layer.shape[2] * layer.element_size()
         return self.embeddings._like((build_array(shape, torch.float32, mean, n_bytes),))
 
-    def centerd(self) -> PatchEmbeddings:
+    def centered(self) -> PatchEmbeddings:
         """The samples about their mean; 0 where there is none."""
         (layer,), (mean,) = self.embeddings.layers, self.mean.layers
 

@@ -203,7 +203,7 @@ def mixed_batches(
         yield _batch(batch)
 
 
-def masks(samples: Sequence[Sample], transform: Transform, workers: int | None = None) -> list[np.ndarray | None]:
+def masks(samples: Sequence[Sample], transform: Transform) -> list[np.ndarray | None]:
     """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
 
     Returns
@@ -222,7 +222,7 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
             return None
         return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
 
-    with ThreadPoolExecutor(workers or usual_workers()) as executor:
+    with ThreadPoolExecutor(usual_workers()) as executor:
         return list(executor.map(load, samples))
 
 

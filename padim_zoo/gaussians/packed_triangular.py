@@ -160,7 +160,7 @@ def packed_bytes(patches: int, n: int, dtype: torch.dtype) -> int:
     return patches * (n * (n + 1) // 2 * dtype.itemsize + scales)
 
 
-def distance_error(exact: Tensor, rounded: Tensor, draws: int = 4, steps: int = 6) -> float:
+def distance_error(exact: Tensor, rounded: Tensor) -> float:
     """Largest relative change of a Mahalanobis distance when F is replaced by a rounded F, whatever the deviation.
 
     A deviation whose whitened form is z = Fᵀδ becomes (I + M)ᵀz, with M = F⁻¹(F̂ − F), so that no distance changes by
@@ -170,11 +170,8 @@ def distance_error(exact: Tensor, rounded: Tensor, draws: int = 4, steps: int = 
     ----------
     exact, rounded : Tensor (P, D, D)
         F with F Fᵀ = Σ⁻¹, upper triangular, and F̂.
-    draws : int
-        Vectors to start from, the same for all patches.
-    steps : int
-        Products with M Mᵀ.
     """
+    draws, steps = 4, 6  # vectors to start from, the same for all patches, and products with M Mᵀ
     start = torch.randn(exact.shape[1], draws, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def change(part: slice) -> tuple[Tensor]:

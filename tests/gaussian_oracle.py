@@ -7,7 +7,7 @@ import torch
 
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 
 
 def samples_of(values: np.ndarray) -> Samples:

@@ -32,7 +32,8 @@ from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator
-from padim_zoo.statistics.statistics import MaskedSamples, Moments, Samples, valid_samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import MaskedSamples, Samples, valid_samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -23,7 +23,8 @@ from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PrimalGa
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
-from padim_zoo.statistics.statistics import Samples, Statistics, divisor, per_patch
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
 
 DUAL_CONDITION = 5e3
 """Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond

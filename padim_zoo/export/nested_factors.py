@@ -19,7 +19,7 @@ from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import PrimalGaussian, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 
 AGREEMENT = 1e-4
 """Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""

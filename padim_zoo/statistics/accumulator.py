@@ -10,7 +10,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount, free_memory
 from padim_zoo.core.spill import NoRoomError, spill_above
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 COPIES = 3
 """How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""

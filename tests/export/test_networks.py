@@ -19,7 +19,7 @@ from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import NestedGaussian
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 from tests.export.conftest import SMALL
 
 

@@ -9,6 +9,7 @@ float32. Runtimes take turns, so that whatever else the machine does falls on al
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import tempfile
 import time
@@ -65,13 +66,8 @@ def prepare(
     test = sorted((folder / "gear" / "test").rglob("*.png"))
     for precision in ("float32", "bfloat16"):
         detector = padim_zoo.PaDiM(precision=precision, **options).fit(str(normal))
-        after = padim_zoo.PaDiM(**{**options, "resize": None, "crop": None, "precision": precision})
-        after.backbone_, after.embedding_, after.image_size_ = (
-            detector.backbone_,
-            detector.embedding_,
-            detector.image_size_,
-        )
-        after._model = detector.model_
+        after = copy.copy(detector)
+        after.resize = after.crop = None
         runs[f"detector {precision}"] = after.predict
         for form in SUFFIXES:
             path = folder / f"{form}-{precision}{SUFFIXES[form]}"

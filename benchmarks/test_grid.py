@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_grid(beside: Beside, category: Path, tmp_path: Path, monkeypatch: pytes
 
     def fill() -> list[str]:
         """Every round fills a store of its own, and finds nothing in the cache."""
-        asked = replace(suite, output=tmp_path / str(next(stores)))
+        asked = suite.replace(output=tmp_path / str(next(stores)))
         monkeypatch.setenv("PADIM_ZOO_CACHE", f"{asked.output}-cache")
         store, plan = RunStore(asked.output), make_plan(asked)
         events = list(execute(asked, find_missing(plan, store), store))

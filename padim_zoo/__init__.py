@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from padim_zoo.core.errors import InputError as InputError
     from padim_zoo.data.transform import Transform as Transform
-    from padim_zoo.detectors import load as load
-    from padim_zoo.detectors.detector import Prediction as Prediction
     from padim_zoo.detectors.ensemble import Ensemble as Ensemble
+    from padim_zoo.detectors.loading import load as load
     from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
     from padim_zoo.detectors.padim import PaDiM as PaDiM
     from padim_zoo.detectors.patchcore import PatchCore as PatchCore
+    from padim_zoo.detectors.prediction import Prediction as Prediction
     from padim_zoo.detectors.scorer import Scorer as Scorer
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
@@ -32,12 +32,12 @@ _HOME = {
     "MahalanobisAD": "padim_zoo.detectors.mahalanobis_ad",
     "PaDiM": "padim_zoo.detectors.padim",
     "PatchCore": "padim_zoo.detectors.patchcore",
-    "Prediction": "padim_zoo.detectors.detector",
+    "Prediction": "padim_zoo.detectors.prediction",
     "STFPM": "padim_zoo.detectors.stfpm",
     "Scorer": "padim_zoo.detectors.scorer",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
-    "load": "padim_zoo.detectors",
+    "load": "padim_zoo.detectors.loading",
     "load_plugin": "padim_zoo.registry",
 }
 

@@ -23,6 +23,12 @@ def test_import_of_the_package_is_light() -> None:
     assert "click" not in modules
 
 
+def test_defaults_of_detectors_are_read_without_torch() -> None:
+    modules, output = loaded_by("from padim_zoo.detectors.config import PaDiMConfig; print(PaDiMConfig.sigma)")
+    assert not modules & HEAVY
+    assert output == "4.0\n"
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_is_light(option: str) -> None:
     modules, output = loaded_by(f"from padim_zoo.cli.main import main; main([{option!r}], standalone_mode=False)")
@@ -37,3 +43,11 @@ def test_every_public_name_is_there() -> None:
         assert getattr(padim_zoo, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'PaDiN'"):
         _ = padim_zoo.PaDiN
+
+
+@pytest.mark.parametrize("command", ["bench", "fit", "predict", "finetune", "export"])
+def test_help_of_commands_is_light(command: str) -> None:
+    code = f"from padim_zoo.cli.main import main; main([{command!r}, '--help'], standalone_mode=False)"
+    modules, output = loaded_by(code)
+    assert not modules & HEAVY
+    assert "[default: " in output

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.prediction import Prediction
 
 
 class MapStatistics:

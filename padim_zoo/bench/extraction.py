@@ -18,6 +18,7 @@ from padim_zoo.cache.images import DecodeLedger
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.features.features import Features
 
@@ -47,7 +48,7 @@ def extract(
     detector: Detector,
     samples: Sequence[Sample],
     cache: FeatureCache | None = None,
-    batch_size: int = 32,
+    batch_size: int = BackboneConfig.batch_size,
     *,
     normal: bool = False,
 ) -> Extraction:
@@ -88,11 +89,11 @@ def extract(
 
     try:
         with ThreadPoolExecutor(_READERS) as pool:
-            recalled = list(pool.map(recall, range(len(samples))))
+            from_cache = list(pool.map(recall, range(len(samples))))
     except OSError:  # a file is unreadable, which the detector tells better
         return compute(samples)
-    seconds = [found[0] for found in recalled if found is not None and found[1] == conditions]
-    missing = [index for index, found in enumerate(recalled) if found is None]
+    seconds = [found[0] for found in from_cache if found is not None and found[1] == conditions]
+    missing = [index for index, found in enumerate(from_cache) if found is None]
     if missing:
         computed = compute([samples[index] for index in missing])
         entries = entries_of(computed.features, computed.seconds_per_image, conditions)

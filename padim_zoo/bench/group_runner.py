@@ -11,11 +11,11 @@ import numpy as np
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
+from padim_zoo.bench.build import create_backbone, create_detector
 from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
 from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
-from padim_zoo.bench.plan import create_backbone, create_detector
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import Document, RunStore, computed_precision
@@ -27,8 +27,10 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, split_folds
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
 from padim_zoo.metrics.metric import confidence_intervals
@@ -86,7 +88,7 @@ class RunResult:
 
     def set_threshold(self, normal_scores: np.ndarray) -> None:
         """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""
-        rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
+        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
         threshold = conformal_threshold(normal_scores, rate)
         called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
         self.threshold = {
@@ -244,11 +246,11 @@ class GroupRunner:
         outcome.timings = trial.costs(self.images)
         if isinstance(self.images[0], Path):
             outcome.notes.append("the time of an image includes its decoding and that of its mask")
-        if self.suite.runtimes:
-            times, notes = trial.runtime_costs(self.images, self.suite.runtimes)
+        if self.suite.time_exports:
+            times, notes = trial.runtime_costs(self.images, self.suite.time_exports)
             outcome.timings |= times
             outcome.notes += notes
-            outcome.runtimes = self.suite.runtimes
+            outcome.runtimes = self.suite.time_exports
         outcome.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.measure import runtime_column
+from padim_zoo.bench.setting import Kind
+from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
@@ -20,8 +22,6 @@ from padim_zoo.metrics import METRICS, Metric
 
 MEAN = "mean"
 """The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
-
-Kind = Literal["text", "integer", "number"]
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,16 @@ RATES = ("promised_false_alarms", "false_alarms", "detections")
 IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
 """Latency of the exported detector, where it was asked for."""
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
-IDENTITY = ("dataset", "category", "detector", "backbone", "weights", "estimator", "ensemble", "layers", "reduction")
-SETTINGS = ("n_components", "seed", "train_size", "passes", "folds")
-TRANSFORM = ("resize", "crop", "sigma", "precision", "precision_asked", "augment", "tta", "roi")
+CONFIGURED = {row.one: row.column for row in SETTINGS.values() if row.column is not None}
+"""Columns of settings, and what they hold."""
 HASHES = ("weights_hash", "data", "plugins")
 
 
 def columns() -> tuple[Column, ...]:
     """The columns of every leaderboard, in order."""
     return (
-        *(Column(name) for name in IDENTITY),
-        *(Column(name, "integer") for name in SETTINGS),
-        *(Column(name) for name in TRANSFORM),
+        *(Column(name, kind) for name, kind in CONFIGURED.items()),
+        *(Column(name) for name in ("precision_asked", "ensemble")),
         *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
         *(column for metric in METRICS.values() for column in metric_columns(metric)),
         Column("threshold", "number"),
@@ -86,7 +84,7 @@ def better_values() -> dict[str, Literal["high", "low"]]:
     return {column.name: column.better for column in columns() if column.better}
 
 
-_KEYS = (*IDENTITY, *SETTINGS, *TRANSFORM, *HASHES, "results_version")
+_KEYS = (*CONFIGURED, "precision_asked", "ensemble", *HASHES, "results_version")
 """The columns that tell runs apart."""
 
 _SPLIT_ALWAYS = ("dataset", "ensemble")
@@ -172,11 +170,10 @@ class _Entry:
         self.keys: dict[str, Any] = {name: config.get(name) for name in _KEYS if name != "weights"}
         self.keys["weights"] = document.get("weights")
         self.keys["precision"], self.keys["precision_asked"] = computed_precision(document), config.get("precision")
-        self.keys["layers"] = None if config.get("layers") is None else ",".join(config["layers"])
+        for row in SETTINGS.values():
+            if row.recorded and row.column == "text":
+                self.keys[row.one] = row.written(self.keys[row.one])
         self.keys["plugins"] = ", ".join(config.get("plugins") or ()) or None
-        for name in ("resize", "crop"):
-            self.keys[name] = _size_text(config.get(name))
-        self.keys["sigma"] = None if config.get("sigma") is None else f"{config['sigma']:g}"
         # Numbers sort as numbers; what is missing sorts first.
         self.order = [
             (value is not None, value if isinstance(value, int) else 0, str(value))
@@ -338,10 +335,6 @@ def _precision_note(entries: Sequence[_Entry]) -> list[str]:
 def _mean(values: Sequence[float]) -> float:
     """NaN if there is no value, or if one of them is NaN: a metric that is undefined somewhere has no mean."""
     return math.fsum(values) / len(values) if values else math.nan
-
-
-def _size_text(size: Any) -> str:
-    return "none" if size is None else "x".join(map(str, size)) if isinstance(size, list) else str(size)
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, product
+from functools import partial
+from itertools import chain, groupby, product, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.device import resolve_device, resolve_precision
-from padim_zoo.backbones.stages import default_layers
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
-from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.settings import (
-    canonical_estimator,
-    canonical_spec,
-    check_leaves_settings,
-    check_settings_apply,
-    setting_of,
-    split_specs,
+from padim_zoo.bench.build import (
+    check_detector,
+    check_parameters,
+    create_detector,
+    detector_parameters,
+    layers_for,
+    weights_for,
 )
+from padim_zoo.bench.readers import split
+from padim_zoo.bench.run import Run, RunConfig
+from padim_zoo.bench.settings import SETTINGS, settings_of
+from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
-from padim_zoo.detectors.detector import Detector
-
-_VIEWS = ("augment", "passes", "tta", "roi")
-"""Options that a detector has to take when they are given, and that its spec may set when they are not."""
-
-_OF_THE_SUITE = (
-    "backbone",
-    "estimator",
-    "weights",
-    "layers",
-    "n_components",
-    "reduction",
-    "seed",
-    "resize",
-    "crop",
-    "sigma",
-    "precision",
-    "batch_size",
-    "device",
-)
-"""Arguments of detectors that the suite decides, so that the spec of a detector may not."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +67,15 @@ def make_plan(suite: Suite) -> Plan:
         mend.
     """
     detectors = [canonical_spec(spec) for spec in registry.detectors.resolve(suite.detectors)]
-    given = [name for name in _VIEWS if getattr(suite, name) is not None]
-    region = None if suite.roi is None else RegionOfInterest(suite.roi).fingerprint()
     for detector in detectors:
-        check_leaves_settings(detector, (*_OF_THE_SUITE, *given))
-        for name in given:
-            if name not in _options(detector):
-                raise InputError(f"the detector {detector} takes no {name}: leave it out, or leave out --{name}")
+        check_detector(suite, detector)
     estimators = list(dict.fromkeys(map(canonical_estimator, registry.estimators.resolve(suite.estimators))))
     parsed = [_members(text) for text in suite.ensemble]
-    named = suite.backbones or [backbone for members in parsed for backbone, _ in members] or ["builtin"]
+    named = (
+        suite.backbones
+        or [backbone for members in parsed for backbone, _ in members]
+        or [SETTINGS["backbones"].value_in("fit")]
+    )
     grid = product(registry.backbones.resolve(named), estimators)
     ensembles = dict.fromkeys(
         tuple((backbone, own or estimator) for backbone, own in members)
@@ -106,20 +85,20 @@ def make_plan(suite: Suite) -> Plan:
     backbones = list(dict.fromkeys(backbone for backbone, _ in pairs))
     check_settings_apply("weights", suite.weights, backbones)
     check_settings_apply("layers", suite.layers, backbones)
+    region = None if suite.roi is None else RegionOfInterest(suite.roi).fingerprint()
     dataset = suite.open_dataset()
     categories = load_categories(dataset, suite.categories)
 
     models: dict[_Model, Run] = {}
     for backbone in backbones:
-        wanted = {detector: _layers(suite, backbone, detector) for detector in detectors}
-        for layers in dict.fromkeys(wanted.values()):
-            module = _build(suite, backbone, layers)
-            mates = [detector for detector in detectors if wanted[detector] == layers]
-            for seed, detector, (_, estimator) in product(suite.seeds, mates, [p for p in pairs if p[0] == backbone]):
-                model = _describe(suite, module, _Model(backbone, seed, detector, estimator), region)
-                # Whatever only the detector can refuse, a device say, it refuses here.
-                create_detector(suite, model, module).features_key  # noqa: B018
-                models[_Model(backbone, seed, detector, estimator)] = model
+        layers_of = {detector: layers_for(suite, backbone, detector) for detector in detectors}
+        own_estimators = [estimator for name, estimator in pairs if name == backbone]
+        for layers in dict.fromkeys(layers_of.values()):
+            module = registry.backbones.create(backbone, layers=layers, weights=weights_for(suite, backbone))
+            own_detectors = [detector for detector in detectors if layers_of[detector] == layers]
+            for model in starmap(partial(_Model, backbone), product(suite.seeds, own_detectors, own_estimators)):
+                models[model] = _describe(suite, module, model, region)
+                check_parameters(create_detector(suite, models[model], module))
 
     runs: dict[str, Run] = {}
     combined: dict[str, Run] = {}
@@ -129,7 +108,7 @@ def make_plan(suite: Suite) -> Plan:
         sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
         for size in dict.fromkeys(sizes):
             place["train_size"] = size
-            here = {key: replace(model, config=replace(model.config, **place)) for key, model in models.items()}
+            here = {key: replace(model, config=model.config.replace(**place)) for key, model in models.items()}
             runs |= {run.id: run for run in here.values()}
             for members, seed, detector in product(ensembles, suite.seeds, detectors):
                 parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
@@ -144,7 +123,7 @@ def make_plan(suite: Suite) -> Plan:
 
 def _notes_of_weights(suite: Suite, backbones: Iterable[str], categories: Sequence[Category]) -> Iterator[str]:
     """What is to be said of thresholds that rest on images which the weights have seen."""
-    for weights in dict.fromkeys(_weights(suite, backbone) for backbone in backbones if suite.fold_count > 1):
+    for weights in dict.fromkeys(weights_for(suite, backbone) for backbone in backbones if suite.fold_count > 1):
         adapted_to = images_adapted_to(weights)
         counts = {category.name: count_adapted(adapted_to, category.train) for category in categories}
         seen = [f"{category.name} ({counts[category.name]} of {len(category.train)})" for category in categories]
@@ -178,38 +157,6 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
     return [list(group) for _, group in groupby(runs, key=shared)]
 
 
-def create_backbone(run: Run) -> Backbone | None:
-    """The backbone of a run, or None if its detector takes none."""
-    config = run.config
-    if config.backbone is None:
-        return None
-    assert config.ensemble is None
-    return registry.backbones.create(config.backbone, layers=config.layers, weights=run.weights)
-
-
-def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detector:
-    """The unfitted detector of a run."""
-    config = run.config
-    views = {"augment": config.augment, "passes": config.passes, "tta": config.tta, "roi": suite.roi}
-    offered: dict[str, Any] = {
-        "backbone": backbone,
-        "estimator": config.estimator,
-        "n_components": config.n_components,
-        "reduction": config.reduction,
-        "seed": config.seed,
-        "resize": config.resize,
-        "crop": config.crop,
-        "sigma": config.sigma,
-        "precision": config.precision,
-        "batch_size": suite.batch_size,
-        "device": suite.device,
-        # What is None here, the spec of the detector may have set.
-        **{name: value for name, value in views.items() if value is not None},
-    }
-    taken = _options(config.detector)
-    return registry.detectors.create(config.detector, **{k: value for k, value in offered.items() if k in taken})
-
-
 class _Model(NamedTuple):
     """What makes a run, but for the category."""
 
@@ -219,48 +166,26 @@ class _Model(NamedTuple):
     estimator: str
 
 
-def _layers(suite: Suite, backbone: str, detector: str) -> tuple[str, ...] | None:
-    """The layers that are asked for, else those that a detector wants of a backbone; None for its default ones."""
-    asked = setting_of(backbone, suite.layers)
-    if asked:
-        return tuple(split_specs(asked))
-    factory: Any = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
-    wanted: tuple[str, ...] | None = factory.layers_wanted(backbone) if hasattr(factory, "layers_wanted") else None
-    return None if wanted == default_layers(backbone) else wanted
-
-
-def _build(suite: Suite, name: str, layers: tuple[str, ...] | None) -> Backbone:
-    return registry.backbones.create(name, layers=layers, weights=_weights(suite, name))
-
-
-def _weights(suite: Suite, backbone: str) -> str:
-    return setting_of(backbone, suite.weights) or "default"
-
-
 def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None) -> Run:
     """The run of a model on no category yet; options that the detector does not take stay None.
 
     ``region`` is the fingerprint of the region of interest.
     """
-    default_n_components = min(backbone.default_n_components, sum(backbone.channels))
-    asked = {
+    values = {
+        row.one: getattr(suite, row.name)
+        for row in settings_of("bench")
+        if row.recorded and row.parameter and row.form != "by backbone"
+    }
+    values |= {
         "backbone": model.backbone,
         "estimator": model.estimator,
-        "n_components": suite.n_components or default_n_components,
+        "n_components": suite.n_components or min(backbone.default_n_components, sum(backbone.channels)),
         "reduction": suite.reduction or backbone.default_reduction,
-        "resize": suite.resize,
-        "crop": suite.crop,
-        "sigma": suite.sigma,
-        "precision": suite.precision,
-        "augment": suite.augment,
         "passes": suite.pass_count,
-        "tta": suite.tta,
         "roi": region,
     }
-    taken = _options(model.detector)
-    options: dict[str, Any] = {name: value for name, value in asked.items() if name in taken}
-    if "precision" in options:
-        resolve_precision(suite.precision, resolve_device(suite.device))  # refuses what is none
+    names = detector_parameters(model.detector)
+    options: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     if "backbone" in options:
         options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
     if options.get("n_components", 0) > sum(backbone.channels):
@@ -269,10 +194,10 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
             f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
-    config = RunConfig("", "", "", model.detector, seed=model.seed, folds=suite.fold_count, **options)
+    config = RunConfig(**{**options, "detector": model.detector, "seed": model.seed, "folds": suite.fold_count})
     if "backbone" not in options:
         return Run(config)
-    return Run(config, _weights(suite, model.backbone), Path(backbone.weights_source).name)
+    return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)
 
 
 def _plugins(suite: Suite, model: _Model, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -297,8 +222,7 @@ def _combine(members: Sequence[Run], rule: str) -> Run:
             f"an ensemble of {configs[0].detector} has members that do not differ: this detector takes no backbone "
             "or no estimator"
         )
-    config = replace(
-        configs[0],
+    config = configs[0].replace(
         backbone=_joined(config.backbone for config in configs),
         weights_hash=_joined(config.weights_hash for config in configs),
         estimator=_joined(dict.fromkeys(config.estimator for config in configs)),
@@ -315,16 +239,10 @@ def _joined(parts: Iterable[str | None]) -> str | None:
     return "+".join(part for part in parts if part is not None) or None
 
 
-def _options(detector: str) -> set[str]:
-    """The names of the arguments that a detector takes."""
-    factory = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
-    return set(inspect.signature(factory).parameters)
-
-
 def _members(text: str) -> list[tuple[str, str | None]]:
     """Read ``backbone[:estimator]+backbone[:estimator]…``; no estimator stands for that of the row."""
     members: list[tuple[str, str | None]] = []
-    for part in split_specs(text, "+"):
+    for part in split(text, "+"):
         backbone, _, estimator = part.partition(":")
         registry.backbones.entry(registry.parse_spec(backbone)[0])
         members.append((backbone, canonical_estimator(estimator) if estimator else None))

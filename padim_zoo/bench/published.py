@@ -17,7 +17,7 @@ import pandas as pd
 
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
-from padim_zoo.bench.settings import canonical_estimator
+from padim_zoo.bench.specs import canonical_estimator
 from padim_zoo.metrics import METRICS
 from padim_zoo.registry import parse_spec
 

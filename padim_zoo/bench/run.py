@@ -4,65 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from padim_zoo.bench.record import Record
+from padim_zoo.bench.settings import SETTINGS
+from padim_zoo.detectors.config import PaDiMConfig
 
 RESULTS_VERSION = 1
 """Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused.
 
 Where it changes features too, so is :attr:`padim_zoo.cache.features.FeatureCache.version`."""
 
-_LATER = ("train_size", "augment", "passes", "tta", "roi")
-"""Settings that came after the first runs were recorded; None stands for what was done before."""
+FACTS: dict[str, Any] = {
+    "data": None,
+    "weights_hash": None,
+    "ensemble": None,
+    "members": (),
+    "plugins": (),
+    "results_version": RESULTS_VERSION,
+}
+"""What decides a run's figures and is no setting, with defaults."""
 
-Size = int | tuple[int, int] | None
 
-
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Record):
     """All that decides the figures of a run, and nothing else.
 
+    That is the recorded settings of :data:`~padim_zoo.bench.settings.SETTINGS`, under the name of one value, and
+    :data:`FACTS`. A setting that a detector does not take is None.
+
     Paths, threads, workers, device and batch size are left out: they change how long a run takes, not what it finds. So
-    is the type that ``precision`` ``"auto"`` comes to: it moves figures by less than what matters.
-    Options that a detector does not take are None.
+    is the type that ``precision`` ``"auto"`` comes to, which differs between machines: the document says it.
 
     Attributes
     ----------
-    dataset, category : str
-        What is tested.
     data : str
         Fingerprint of the category's files.
-    detector, backbone, estimator : str
-        Specs as the registries take them. Those of an ensemble's members are joined by ``+``.
     weights_hash : str
         Hash of the backbone's weights.
-    layers : tuple of str
-        Layers of the backbone in use.
-    n_components : int
-        Dimensions of a patch embedding.
-    seed : int
-        Draws the channels, and shuffles the normal images into folds.
-    reduction : str
-        How the dimensions come of all channels, ``"random"`` or ``"orthogonal"``.
-    resize, crop : int, pair of int or None
-        The transform in front of the backbone.
-    precision : str
-        Type that the backbone is asked to compute in. What ``"auto"`` came to is not part of the configuration, so that
-        a run is the same on every machine: the document says it.
-    sigma : float
-        Blur of the anomaly map in pixels.
-    train_size : int
-        Normal images that are drawn, with the seed, from all of them; None for all.
-    folds : int
-        1: one fit on all normal images; k: fits on k - 1 of k parts each.
     ensemble : str
-        The rule, ``"mean"`` or ``"max"``, if this is an ensemble.
+        The rule, ``"mean"`` or ``"max"``, if this is an ensemble. Backbones and estimators of the members are joined by
+        ``+``.
     members : tuple of str
         Ids of the runs that an ensemble combines.
-    augment, tta : str
-        Operations that make other views of images, in a fit and when they are scored.
-    passes : int
-        Views of each normal image in a fit.
     roi : str
         Fingerprint of the region of interest.
     plugins : tuple of str
@@ -74,41 +58,40 @@ class RunConfig:
     category: str
     data: str
     detector: str
-    backbone: str | None = None
-    weights_hash: str | None = None
-    layers: tuple[str, ...] | None = None
-    n_components: int | None = None
-    estimator: str | None = None
-    seed: int = 0
-    reduction: str | None = None
-    resize: Size = None
-    crop: Size = None
-    precision: str | None = None
-    sigma: float | None = None
-    folds: int = 1
-    ensemble: str | None = None
-    members: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
-    results_version: int = RESULTS_VERSION
-    train_size: int | None = None
-    augment: str | None = None
-    passes: int | None = None
-    tta: str | None = None
-    roi: str | None = None
+    backbone: str | None
+    weights_hash: str | None
+    layers: tuple[str, ...] | None
+    estimator: str | None
+    augment: str | None
+    passes: int | None
+    tta: str | None
+    train_size: int | None
+    seed: int
+    folds: int
+    ensemble: str | None
+    members: tuple[str, ...]
+    plugins: tuple[str, ...]
+
+    def __init__(self, **values: Any) -> None:
+        names = [row.one for row in SETTINGS.values() if row.recorded]
+        unknown = set(values) - {*names, *FACTS}
+        if unknown:
+            raise TypeError(f"a run has no {', '.join(sorted(unknown))}")
+        super().__init__({**dict.fromkeys(names), **FACTS, **values})
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the SHA-256 of the configuration as canonical JSON."""
-        values = asdict(self)
-        for name in _LATER:  # as it was before there were these: runs of older stores keep their ids
-            if values[name] is None:
-                del values[name]
+        """First 16 hex digits of the SHA-256 of the configuration as canonical JSON.
+
+        None is left out: a setting that is added later leaves the ids of runs without it as they are.
+        """
+        values = {name: value for name, value in vars(self).items() if value is not None}
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON holds it."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(vars(self)))
         return plain
 
 
@@ -127,7 +110,7 @@ class Run:
     """
 
     config: RunConfig
-    weights: str = "default"
+    weights: str = PaDiMConfig.weights
     weights_label: str | None = None
 
     @property

@@ -53,7 +53,7 @@ class Runner:
         for run in runs:
             meanwhile = self.store.completed(run.id, with_maps=run.id in self.keep_maps)
             if meanwhile is not None and knows_runtimes(
-                meanwhile, self.suite.runtimes
+                meanwhile, self.suite.time_exports
             ):  # by another process that works on the same store
                 yield Event(run, meanwhile)
                 continue

@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -224,7 +224,7 @@ def _work(
         try:
             torch.set_num_threads(threads)
             suite.load_plugins()
-            runner = Runner(replace(suite, jobs=1), store, keep_maps, {**environment, "threads": threads})
+            runner = Runner(suite.replace(jobs=1), store, keep_maps, {**environment, "threads": threads})
             while True:
                 for event in runner.run_group(connection.recv()):
                     connection.send(event)

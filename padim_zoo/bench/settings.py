@@ -1,246 +1,122 @@
-"""Settings as people write them, on the command line or in YAML, to the values a suite holds."""
+"""All settings: one row for each, of which everything that knows settings is made.
+
+That is the options of all commands, the reader of YAML, :class:`~padim_zoo.bench.suite.Suite`, the configuration and
+the id of a run, columns of the leaderboard, the names of rows in ``check``, and the command that the report prints.
+Defaults are literals here, or in :mod:`padim_zoo.detectors.config` where detectors have them too.
+
+Nothing heavy is imported here, so that help is fast.
+"""
 
 from __future__ import annotations
 
-import fnmatch
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from padim_zoo import registry
-from padim_zoo.bench.run import Size
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import canonical_operations
-from padim_zoo.data.transform import parse_size
+from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, size, switch, text
+from padim_zoo.bench.setting import Setting, Unset
+from padim_zoo.detectors.config import FALSE_ALARM_RATE, PASSES, PaDiMConfig
 
+ENSEMBLE_FOLDS = 5
+"""Folds of a suite that asks for ensembles and says nothing of folds."""
 
-def split_specs(text: str, separator: str = ",") -> list[str]:
-    """Split at the separators outside parentheses: ``full,shrinkage(0.1, epsilon=0)`` is two specs."""
-    parts = [""]
-    depth = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == separator and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
+_FIT = ("bench", "fit")
+_DATA = (*_FIT, "evaluate")
+_SCORE = (*_DATA, "predict")
+_WEIGHTS = (*_FIT, "finetune", "import")
+_PLUGIN = (*_SCORE, "combine", "export", "finetune", "import", "list", "merge", "update")
+_AS_THE_PROGRAM = {"import": Unset("as the program does")}
+_BACKBONES = Unset("the backbone's")
 
+# fmt: off
+_ROWS = (
+    Setting("dataset", text, "padim-zoo list datasets.", "Data", Unset("synthetic, or folder with --data-root"),
+            defaults=dict.fromkeys(("fit", "evaluate", "finetune"), "folder"), commands=(*_DATA, "finetune"),
+            recorded=True, column="text"),
+    Setting("data_root", path, "Folder of the data set.", "Data", commands=(*_DATA, "finetune"), metavar="DIR"),
+    Setting("categories", text, "Name in the data set; a list may hold wildcards.", "Data", Unset("all"),
+            defaults=dict.fromkeys(("fit", "evaluate"), Unset("the only one")),
+            commands=(*_DATA, "finetune", "plot"), lists_in=("bench", "finetune", "plot"), form="list", one="category",
+            recorded=True, column="text"),
+    Setting("normal", path, "Instead of --data-root: a folder of normal images.", "Data", commands=_DATA,
+            metavar="DIR"),
+    Setting("abnormal", path, "Anomalous images that go with --normal; subfolders name the defects.", "Data",
+            commands=_DATA, metavar="DIR"),
+    Setting("masks", path, "Masks, named as the images in --abnormal.", "Data", commands=_DATA, metavar="DIR"),
 
-def canonical_spec(spec: str) -> str:
-    """One spelling for equal specs: ``shrinkage( .10,epsilon=0 )`` is ``shrinkage(0.1, epsilon=0)``."""
-    name, positional, keywords = registry.parse_spec(spec)
-    arguments = [repr(value) for value in positional]
-    arguments += [f"{key}={value!r}" for key, value in sorted(keywords.items())]
-    return f"{name}({', '.join(arguments)})" if arguments else name
+    Setting("detectors", text, "padim-zoo list detectors.", default=("padim",), commands=_FIT, form="list",
+            one="detector", recorded=True, column="text"),
+    Setting("backbones", text, "padim-zoo list backbones.", default=Unset("builtin, or those of --ensemble"),
+            defaults={"fit": PaDiMConfig.backbone, "finetune": PaDiMConfig.backbone,
+                      "import": Unset("by the number of dimensions")},
+            commands=_WEIGHTS, form="list", one="backbone", recorded=True, parameter=True, column="text"),
+    Setting("weights", text, "default, none (random) or a file.", default=Unset(PaDiMConfig.weights),
+            defaults={"fit": PaDiMConfig.weights, "finetune": PaDiMConfig.weights,
+                      "import": Unset("the file's, or default")},
+            commands=_WEIGHTS, form="by backbone", metavar="W", parameter=True, column="text"),
+    Setting("estimators", text, "padim-zoo list estimators.", default=("full", "ledoit-wolf", "diagonal"),
+            defaults={"fit": PaDiMConfig.estimator}, commands=_FIT, form="list", one="estimator", recorded=True,
+            parameter=True, column="text"),
+    Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
+            defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
+            recorded=True, parameter=True, column="text"),
+    Setting("reduction", one_of(late="padim_zoo.features.reduction:REDUCTIONS"), "leading, random or orthogonal.",
+            default=_BACKBONES, commands=_FIT, metavar="HOW", recorded=True, parameter=True, column="text"),
+    Setting("n_components", at_least(1), "Dimensions of a patch embedding.", default=_BACKBONES, commands=_FIT,
+            metavar="N", recorded=True, parameter=True, column="integer"),
+    Setting("ensemble", text, "BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR].", form="repeated", metavar="A+B"),
+    Setting("ensemble_rule", one_of("mean", "max"), "Of the normalized maps: mean or max.", default="mean",
+            metavar="RULE"),
 
+    Setting("resize", size, "N (shorter side), HxW or none.", "Images", PaDiMConfig.resize, defaults=_AS_THE_PROGRAM,
+            commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("crop", size, "From the center: N, HxW or none.", "Images", PaDiMConfig.crop, defaults=_AS_THE_PROGRAM,
+            commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("sigma", number, "Blur of the anomaly map in pixels; 0 for none.", "Images", PaDiMConfig.sigma,
+            commands=_FIT, metavar="PX", recorded=True, parameter=True, column="text"),
+    Setting("augment", operations, "Fit on other views too, e.g. flip,rotate(10),brightness(0.1).", "Images",
+            commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
+    Setting("passes", at_least(2), "Views of each normal image with --augment.", "Images", Unset(f"{PASSES}"),
+            commands=_FIT, metavar="N", recorded=True, parameter=True, optional=True, column="integer"),
+    Setting("tta", operations, "Score several views of an image, e.g. flip,rotate(5).", "Images", commands=_FIT,
+            metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
+    Setting("roi", path, "Pixels that count: a mask for all images, or a folder of masks.", "Images",
+            commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
 
-def canonical_estimator(spec: str) -> str:
-    """One spelling for equal estimators: ``full``, ``full(0.01)`` and ``full(epsilon=0.01)`` are ``full``.
+    Setting("folds", at_least(1), "Folds of the normal images.", "Runs", Unset(f"1; {ENSEMBLE_FOLDS} with --ensemble"),
+            metavar="K", recorded=True, column="integer"),
+    Setting("seeds", at_least(0), "Of all that is drawn, and of the folds.", "Runs", (PaDiMConfig.seed,),
+            commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True, parameter=True,
+            column="integer"),
+    Setting("train_sizes", at_least(2, " or all"), "Learning curves: runs on so many normal images.", "Runs", (None,),
+            form="list", one="train_size", metavar="N", none="all", recorded=True, column="integer"),
+    Setting("time_exports", one_of(late="padim_zoo.export.runtimes:RUNTIMES"),
+            "Export to torch, onnx, openvino too and time that.", "Runs", form="list"),
+    Setting("jobs", at_least(1), "Worker processes.", "Runs", 1, metavar="N"),
+    Setting("gallery", switch, "Keep pictures of a few test images for the report.", "Runs", True, form="switch"),
+    Setting("output", path, "Run store.", "Runs", Path("runs"), metavar="DIR"),
+    Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
+            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of the old one")},
+            commands=("combine", "fit", "merge", "update"), metavar="RATE"),
 
-    Arguments go by their names, and those that have their default are left out. An estimator that does not give its
-    parameters keeps the arguments as they were written.
+    Setting("device", text, "auto, cpu or cuda.", "Computing", PaDiMConfig.device,
+            commands=(*_SCORE, "finetune", "update"), parameter=True),
+    Setting("precision", text, "Of the backbone: float32, bfloat16 or auto.", "Computing", PaDiMConfig.precision,
+            defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
+            commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
+    Setting("batch_size", at_least(1), "Images that pass the backbone at a time.", "Computing", PaDiMConfig.batch_size,
+            commands=(*_SCORE, "update"), metavar="N", parameter=True),
+    Setting("memory", memory, "Bytes that a fit may take.", "Computing", Unset("half of what is free"),
+            commands=("fit", "finetune"), metavar="4GB", parameter=True),
+    Setting("cache", switch, "Use features and resized images on disk: padim-zoo cache info.", "Computing", True,
+            commands=_SCORE, form="switch"),
+    Setting("plugin", path, "Python file that registers something.", "Computing", commands=_PLUGIN, form="repeated",
+            metavar="FILE"),
+)
+# fmt: on
 
-    Raises
-    ------
-    InputError
-        If the estimator is unknown or refuses its arguments.
-    """
-    made = registry.estimators.create(spec)
-    name = registry.parse_spec(spec)[0]
-    known = inspect.signature(registry.estimators.entry(name).factory).parameters
-    given = made.get_params() if hasattr(made, "get_params") else {}
-    if set(given) != set(known):
-        return canonical_spec(spec)
-    arguments = [f"{key}={given[key]!r}" for key, parameter in known.items() if given[key] != parameter.default]
-    return f"{name}({', '.join(arguments)})" if arguments else name
-
-
-def check_leaves_settings(detector: str, settings: Iterable[str]) -> None:
-    """Refuse the spec of a detector with arguments that the settings of the suite decide.
-
-    A run is recorded under the settings, and the ground truth is brought to their geometry: an argument that silently
-    won over them would be recorded wrongly.
-
-    Raises
-    ------
-    InputError
-        Naming the argument and the setting to use.
-    """
-    name, positional, keywords = registry.parse_spec(detector)
-    try:
-        given = inspect.signature(registry.detectors.entry(name).factory).bind_partial(*positional, **keywords)
-    except TypeError as error:
-        raise InputError(f"detector {detector!r}: {error}") from None
-    for argument in given.arguments:
-        if argument in settings:
-            option = {"backbone": "backbones", "estimator": "estimators", "seed": "seeds"}.get(argument, argument)
-            raise InputError(
-                f"the detector {detector!r} sets {argument}, which is for the whole suite: use "
-                f"--{option.replace('_', '-')} instead"
-            )
-
-
-def setting_of(backbone: str, settings: Iterable[str]) -> str | None:
-    """The value that ``[BACKBONE=]VALUE`` settings give to one backbone; its own beats that for all, later ones win."""
-    for_all = own = None
-    for setting in settings:
-        pattern, sign, value = setting.partition("=")
-        if not sign or Path(setting).exists():
-            for_all = setting
-        elif pattern == backbone or fnmatch.fnmatchcase(backbone, pattern):
-            own = value
-    return own if own is not None else for_all
-
-
-def check_settings_apply(option: str, settings: Iterable[str], backbones: Sequence[str]) -> None:
-    """Refuse ``BACKBONE=VALUE`` settings of backbones that are not asked for.
-
-    Raises
-    ------
-    InputError
-        Naming the setting and the backbones.
-    """
-    for setting in settings:
-        if all(setting_of(backbone, [setting]) is None for backbone in backbones):
-            raise InputError(
-                f"{option} {setting!r} is of none of the backbones asked for, {', '.join(backbones)}: "
-                "expected VALUE or BACKBONE=VALUE"
-            )
-
-
-def _specs(name: str, value: Any) -> tuple[str, ...]:
-    """Comma-separated text, or a list."""
-    parts = split_specs(value) if isinstance(value, str) else [str(part) for part in _list(name, value)]
-    return tuple(parts)
+SETTINGS = {row.name: row for row in _ROWS}
+"""The rows by name, in the order of ``--help`` and of the columns of the leaderboard."""
 
 
-def _settings(name: str, value: Any) -> tuple[str, ...]:
-    """One text, a list of them, or a mapping of backbones to values."""
-    if isinstance(value, Mapping):
-        return tuple(f"{backbone}={','.join(_texts(name, given))}" for backbone, given in value.items())
-    return _texts(name, value)
-
-
-def _layers(name: str, value: Any) -> tuple[str, ...]:
-    """As :func:`_settings`, but a plain list is the layers of all backbones, as ``a,b`` is."""
-    texts = _settings(name, value)
-    return texts if isinstance(value, Mapping) or any("=" in text for text in texts) else (",".join(texts),)
-
-
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(str(part) for part in _list(name, value))
-
-
-def _paths(name: str, value: Any) -> tuple[Path, ...]:
-    return tuple(Path(text).expanduser() for text in _texts(name, value))
-
-
-def _path(name: str, value: Any) -> Path:
-    return Path(_text(name, value)).expanduser()
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, (str, Path)) or not str(value):
-        raise InputError(f"{name} is {value!r}: expected text")
-    return str(value)
-
-
-def _operations(name: str, value: Any) -> str | None:
-    """Text, or a list of operations; ``none`` for none."""
-    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(name, value)
-    return None if text.strip().lower() == "none" else canonical_operations(name, text)
-
-
-def _integer(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool) or int(value) != float(value):
-            raise ValueError
-        return int(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {value!r}: expected an integer") from None
-
-
-def _integers(name: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (_integer(name, value),)
-    return tuple(_integer(name, part) for part in _specs(name, value))
-
-
-def _train_sizes(name: str, value: Any) -> tuple[int | None, ...]:
-    """Numbers of images; ``all`` is None."""
-    try:
-        if isinstance(value, int):
-            return (_integer(name, value),)
-        return tuple(None if part == "all" else _integer(name, part) for part in _specs(name, value))
-    except InputError as error:
-        raise InputError(f"{error}, or all") from None
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {value!r}: expected a number") from None
-
-
-def _boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}: expected true or false")
-    return value
-
-
-def _size(name: str, value: Any) -> Size:
-    if value is None or isinstance(value, int):
-        return value
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return _integer(name, value[0]), _integer(name, value[1])
-    return parse_size(_text(name, value))
-
-
-def _list(name: str, value: Any) -> Sequence[Any]:
-    if isinstance(value, (list, tuple)):
-        return value
-    if isinstance(value, (int, float, Path)) and not isinstance(value, bool):
-        return [value]
-    raise InputError(f"{name} is {value!r}: expected text or a list")
-
-
-READERS: dict[str, Callable[[str, Any], Any]] = {
-    "backbones": _specs,
-    "estimators": _specs,
-    "detectors": _specs,
-    "dataset": _text,
-    "data_root": _path,
-    "categories": _specs,
-    "normal": _path,
-    "abnormal": _path,
-    "masks": _path,
-    "folds": _integer,
-    "seeds": _integers,
-    "train_sizes": _train_sizes,
-    "ensemble": _texts,
-    "ensemble_rule": _text,
-    "layers": _layers,
-    "n_components": _integer,
-    "reduction": _text,
-    "resize": _size,
-    "crop": _size,
-    "sigma": _number,
-    "augment": _operations,
-    "passes": _integer,
-    "tta": _operations,
-    "roi": _path,
-    "weights": _settings,
-    "device": _text,
-    "precision": _text,
-    "batch_size": _integer,
-    "cache": _boolean,
-    "gallery": _boolean,
-    "runtimes": _specs,
-    "jobs": _integer,
-    "plugin": _paths,
-    "output": _path,
-}
-"""How each setting is read: a function of its name, for messages, and its value."""
+def settings_of(command: str) -> list[Setting]:
+    """The settings that a command takes."""
+    return [row for row in SETTINGS.values() if command in row.commands]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -85,12 +84,12 @@ class SharedFolds:
 
 def _but_the_estimator(run: Run) -> RunConfig:
     """What runs must agree in to share a pass."""
-    return replace(run.config, estimator=None, plugins=())
+    return run.config.replace(estimator=None, plugins=())
 
 
 def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     """The estimator of a detector whose distances a pass gives, with nothing of their own in the way to scores."""
-    if type(detector) is not PaDiM or detector.views_of_fit().count > 1 or detector.roi is not None:
+    if type(detector) is not PaDiM or detector.extractor.views_of_fit().count > 1 or detector.roi is not None:
         return None
     estimator = detector.build_estimator()
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:

@@ -15,11 +15,15 @@ from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import HASHES, IDENTITY, IN_RUNTIMES, SETTINGS, TRANSFORM, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
-_TELLING = ("dataset", "detector", "backbone", "estimator", "ensemble", *SETTINGS, *TRANSFORM, *IDENTITY, *HASHES)
+_TELLING = (
+    *("dataset", "detector", "backbone", "estimator", "ensemble"),
+    *(name for name, kind in CONFIGURED.items() if kind == "integer"),
+    *(*CONFIGURED, "precision_asked", *HASHES),
+)
 """The columns that tell rows apart, the most telling first."""
 
 COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
@@ -207,7 +211,7 @@ class _Chart:
 def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
-    by_name = {name: {row[name] for row in runs} for name in (*IDENTITY, *SETTINGS, *TRANSFORM) if name != "category"}
+    by_name = {name: {row[name] for row in runs} for name in _TELLING if name not in ("category", *HASHES)}
     shared = {name: values.pop() for name, values in by_name.items() if len(values) == 1 and None not in values}
     if shared.pop("precision_asked", None) == "auto":
         computed = shared.get("precision", "auto")

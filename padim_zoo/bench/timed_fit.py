@@ -12,7 +12,8 @@ import numpy as np
 
 from padim_zoo.bench.extraction import Extraction
 from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, milliseconds_per_image
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import comma_separated, plugin_option
+from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
 @click.option("--rule", type=click.Choice(["mean", "max", "rank"]), default="mean", show_default=True)
@@ -19,8 +20,7 @@ from padim_zoo.core.errors import InputError
     callback=comma_separated,
     help="uniform, learned (from out-of-fold normal scores), or a number per model.  [default: uniform]",
 )
-@click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
-@plugin_option
+@setting_options("combine")
 def combine(
     models: tuple[Path, ...], output: Path, rule: str, weights: tuple[str, ...] | None, fpr: float | None
 ) -> None:
@@ -29,9 +29,9 @@ def combine(
     The MODELS have to be fitted on the same normal images with the same transform, and have thresholds: the scores
     that these were made from bring the members to one scale.
     """
-    from padim_zoo.detectors import Ensemble, load
+    from padim_zoo.detectors import load
     from padim_zoo.detectors.backbone_detector import BackboneDetector
-    from padim_zoo.detectors.ensemble import refuse_doubles
+    from padim_zoo.detectors.ensemble import Ensemble, refuse_doubles
 
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'ensemble.safetensors'}")
@@ -56,10 +56,10 @@ def combine(
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def _weights(given: tuple[str, ...] | None) -> str | list[float]:
-    if given is None:
+def _weights(texts: tuple[str, ...] | None) -> str | list[float]:
+    if texts is None:
         return "uniform"
     try:
-        return [float(weight) for weight in given]
+        return [float(weight) for weight in texts]
     except ValueError:
-        return ",".join(given)
+        return ",".join(texts)

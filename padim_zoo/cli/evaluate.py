@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import (
-    DatasetChoice,
-    PictureChoice,
-    cache_option,
-    dataset_options,
-    picture_options,
-    plugin_option,
-    region_given,
-    roi_option,
-)
+from padim_zoo.cli.options import PictureChoice, load_category, picture_options, region_given
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -26,25 +18,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from padim_zoo.data.sample import Sample
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@dataset_options
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
 @picture_options
-@roi_option
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@cache_option
-@plugin_option
+@setting_options("evaluate")
 def evaluate(
     model: Path,
-    source: DatasetChoice,
     aupro_limit: float,
     as_json: bool,
     output: Path | None,
@@ -53,6 +39,8 @@ def evaluate(
     batch_size: int,
     device: str,
     cache: bool,
+    dataset: str,
+    **source: Any,
 ) -> None:
     """Evaluate a saved detector on the test images of a data set.
 
@@ -69,10 +57,10 @@ def evaluate(
 
     if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    category = source.load()
+    category = load_category({"dataset": dataset, **source})
     if not category.test:
         raise InputError(
-            f"{category.name} of {source.dataset} has no test images, so there is nothing to evaluate: add test/good "
+            f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector: Any = load(model, device=device, batch_size=batch_size)
@@ -99,12 +87,12 @@ def evaluate(
     caveat = None if detector.calibration_ is None else detector.calibration_.caveat
     notes = [*result.notes, *([] if caveat is None else [caveat])]
 
-    title = f"{source.dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
         show_json(
             {
                 "model": str(model),
-                "dataset": source.dataset,
+                "dataset": dataset,
                 "category": category.name,
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import pixels, plugin_option
+from padim_zoo.cli.options import pixels
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: MODEL with another suffix]")
@@ -19,17 +20,12 @@ from padim_zoo.core.errors import InputError
     "--images", multiple=True, metavar="PATH", help="Images to try the file on; repeatable.  [default: drawn ones]"
 )
 @click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the backbone.  [default: the model's; ONNX: float32]",
-)
-@click.option(
     "--input-size",
     callback=pixels,
     metavar="N|HxW",
     help="Take images of this size and resize and crop them in the network.  [default: images after that]",
 )
-@plugin_option
+@setting_options("export")
 def export(
     model: Path,
     form: str,
@@ -55,15 +51,15 @@ def export(
     if target.is_dir():
         raise InputError(f"{target} is a folder: expected a file name ending in {SUFFIXES[form]}")
     detector = load(model, device="cpu")
-    given = image_files(images) if images else None
-    done = write(detector, target, form, precision=precision, input_size=size, images=given)
-    found = done.difference
-    maps = "" if found.maps is None else f", maps by {found.maps:.1e}"
-    drawn = "" if images else "drawn "
+    paths = image_files(images) if images else None
+    done = write(detector, target, form, precision=precision, input_size=size, images=paths)
+    difference = done.difference
+    maps = "" if difference.maps is None else f", maps by {difference.maps:.1e}"
+    tried = f"{difference.images} {'' if images else 'drawn '}images"
     click.echo(f"{' and '.join(str(file) for file in done.files)}: {done.size / 1e6:.1f} MB")
     click.echo(
-        f"against {model} on {found.images} {drawn}images: scores differ by at most {found.scores:.1e}{maps}, "
-        f"relative; {found.decisions} decisions differ"
+        f"against {model} on {tried}: scores differ by at most {difference.scores:.1e}{maps}, "
+        f"relative; {difference.decisions} decisions differ"
     )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)

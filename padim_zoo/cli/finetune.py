@@ -8,49 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import amount_of_memory, comma_separated, pixels, plugin_option
+from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.finetune.adaptation import Adaptation
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("images", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
-@click.option("--dataset", help="padim-zoo list datasets.  [default: folder]")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set.")
-@click.option("--categories", callback=comma_separated, help="Categories; wildcards allowed.  [default: all]")
-@click.option("--backbone", default="builtin", show_default=True, help="padim-zoo list backbones.")
-@click.option("--weights", default="default", show_default=True, metavar="default|none|PATH", help="To start from.")
-@click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
 @click.option("--method", default="discriminants", show_default=True, help="discriminants or 3-way.")
 @click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
 @click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
 @click.option("--epochs", type=int, help="3-way: at most.  [default: 10]")
 @click.option("--learning-rate", type=float, help="3-way: at the start of a cosine.  [default: 1e-5]")
-@click.option("--batch-size", type=int, help="3-way: normal images of a step.  [default: 8]")
+@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images of a step.  [default: 8]")
 @click.option("--patience", type=int, help="3-way: epochs without a gain before the end.  [default: 5]")
 @click.option("--freeze", callback=comma_separated, help="3-way: parts to leave as they are: conv1,layer1.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
 @click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
-@click.option("--seed", type=int, help="Of everything that is drawn.  [default: 0]")
-@click.option("--resize", callback=pixels, default="256", show_default=True, help="N, HEIGHTxWIDTH or none.")
-@click.option("--crop", callback=pixels, default="224", show_default=True, help="N, HEIGHTxWIDTH or none.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or auto.")
-@click.option(
-    "--memory", metavar="4GB", callback=amount_of_memory, help="For the images.  [default: half of what is free]"
-)
-@plugin_option
+@setting_options("finetune")
+@click.pass_context
 def finetune(
+    ctx: click.Context,
+    /,
     images: tuple[str, ...],
     output: Path,
     overwrite: bool,
-    dataset: str | None,
+    dataset: str,
     data_root: Path | None,
-    categories: tuple[str, ...] | None,
+    categories: tuple[str, ...],
     backbone: str,
     weights: str,
     layers: tuple[str, ...] | None,
@@ -85,10 +75,10 @@ def finetune(
     from padim_zoo.metrics.metric import title_of
     from padim_zoo.registry import backbones, datasets
 
-    of_dataset = any(value is not None for value in (dataset, data_root, categories))
-    if bool(images) == of_dataset:
-        found = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{found} to learn from: expected IMAGES of normal things, or --data-root DIR")
+    asked = asked_settings(ctx)
+    if bool(images) == any(name in asked for name in ("dataset", "data_root", "categories")):
+        sources = "both images and a data set" if images else "neither images nor a data set"
+        raise InputError(f"{sources} to learn from: expected IMAGES of normal things, or --data-root DIR")
     _refuse_files(output, overwrite, settings.get("checkpoint"))
     where = resolve_device(device)
     kind = resolve_precision(precision, where)
@@ -98,7 +88,7 @@ def finetune(
     if images:
         paths = normal_image_files(images)
     else:
-        chosen = load_categories(datasets.create(dataset or "folder", root=data_root), categories or ())
+        chosen = load_categories(datasets.create(dataset, root=data_root), categories)
         paths = [sample.path for category in chosen for sample in category.train]
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
 

@@ -7,72 +7,37 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from padim_zoo.cli.options import (
-    DatasetChoice,
-    amount_of_memory,
-    cache_option,
-    comma_separated,
-    dataset_options,
-    pixels,
-    plugin_option,
-)
+from padim_zoo.bench.settings import settings_of
+from padim_zoo.cli.options import DATASET, load_category
+from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("images", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model, a safetensors file.")
-@dataset_options
-@click.option("--detector", default="padim", show_default=True, help="padim-zoo list detectors.")
-@click.option("--backbone", help="padim-zoo list backbones.  [default: builtin]")
-@click.option("--weights", metavar="default|none|PATH", help="Weights of the backbone.  [default: default]")
-@click.option("--layers", callback=comma_separated, help="Layers, comma-separated.  [default: the backbone's]")
-@click.option("--estimator", help="padim-zoo list estimators.  [default: full]")
-@click.option("--n-components", type=click.IntRange(1), help="Dimensions of an embedding.  [default: the backbone's]")
-@click.option("--reduction", help="How: leading, random or orthogonal.  [default: the backbone's]")
-@click.option("--resize", callback=pixels, help="Shorter side: N, HEIGHTxWIDTH or none.  [default: 256]")
-@click.option("--crop", callback=pixels, help="Center crop: N, HEIGHTxWIDTH or none.  [default: 224]")
-@click.option("--sigma", type=click.FloatRange(0), help="Blur of the map in pixels, 0 for none.  [default: 4]")
-@click.option("--augment", metavar="A,B", help="Fit on other views too: flip,rotate(10),brightness(0.1) …")
-@click.option("--passes", type=click.IntRange(2), help="Views of each image with --augment.  [default: 4]")
-@click.option("--tta", metavar="A,B", help="Score several views of an image: flip,rotate(5) …")
-@click.option("--roi", metavar="MASK|DIR", help="Pixels that count: a mask for all images, or a folder of masks.")
-@click.option("--seed", type=int, help="Of that draw.  [default: 0]")
-@click.option("--batch-size", type=click.IntRange(1), help="Images at once in the backbone.  [default: 32]")
-@click.option("--device", help="auto, cpu or cuda.  [default: auto]")
-@click.option("--precision", help="Of the backbone: float32, bfloat16 or auto.  [default: auto]")
-@click.option(
-    "--memory",
-    metavar="4GB",
-    callback=amount_of_memory,
-    help="For the fit's statistics.  [default: half of what is free]",
-)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
 @click.option(
     "--model-dtype",
     type=click.Choice(("float16", "float32")),
     help="Type of the factors in the file.  [default: float16, where that is accurate enough]",
 )
 @click.option("--resumable", is_flag=True, help="Save what it takes to go on fitting with more images.")
-@cache_option
-@click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds that give the threshold.")
-@plugin_option
+@setting_options("fit")
 @click.pass_context
 def fit(
     ctx: click.Context,
     /,
     images: tuple[str, ...],
     output: Path,
-    source: DatasetChoice,
+    folds: int,
+    model_dtype: str | None,
+    resumable: bool,
     detector: str,
     fpr: float | None,
-    folds: int,
-    resumable: bool,
-    model_dtype: str | None,
     cache: bool,
-    **parameters: Any,
+    **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
 
@@ -84,23 +49,21 @@ def fit(
     """
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.registry import detectors
 
-    if bool(images) == (source != DatasetChoice()):
-        found = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{found} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
+    asked = asked_settings(ctx)
+    if bool(images) == any(name in asked for name in DATASET):
+        sources = "both images and a data set" if images else "neither images nor a data set"
+        raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")
-    paths = normal_image_files(images) if images else [sample.path for sample in source.load().train]
+    paths = normal_image_files(images) if images else [sample.path for sample in load_category(settings).train]
     _refuse_rate(fpr, len(paths))
 
-    chosen = {
-        name: value
-        for name, value in parameters.items()
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
+    parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     started = time.perf_counter()
-    model: Any = detectors.create(detector, **chosen)
+    model: Any = detectors.create(detector, **parameters)
     if cache:
         model.cache = Caches.usual()
     model.fit(paths)
@@ -123,7 +86,7 @@ def fit(
         click.echo(f"threshold  none: {why_none}")
     else:
         rate = calibration.false_alarm_rate
-        least = "" if fpr or rate <= 0.01 else f" (the least that {len(paths)} images can promise)"
+        least = "" if fpr or rate <= FALSE_ALARM_RATE else f" (the least that {len(paths)} images can promise)"
         click.echo(f"threshold  {calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}")
     click.echo(f"seconds    {seconds:.1f}")
     click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")

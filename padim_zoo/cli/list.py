@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import plugin_option
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -19,11 +19,11 @@ DESCRIBED = 50
 """More matches are listed by name alone: what a model of a family gives is found by building it without its numbers."""
 
 
-@click.command("list")
+@click.command("list", cls=PanelCommand)
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
 @click.argument("pattern", default="*")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of records instead of a table.")
-@plugin_option
+@setting_options("list")
 def show(kind: str, pattern: str, as_json: bool) -> None:
     """List backbones, estimators, detectors or datasets.
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import plugin_option
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The merged model, one file.")
-@click.option("--fpr", type=float, help="False-alarm rate of the threshold.  [default: 0.01, or the least possible]")
 @click.option("--resumable", is_flag=True, help="Save what it takes to go on, or to merge again.")
-@plugin_option
+@setting_options("merge")
 def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: bool) -> None:
     """Merge PaDiM models fitted on parts of the normal images: the model that one fit on all of them gives.
 
@@ -26,7 +25,8 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
 
     A threshold is made where all models hold their samples, and none where one holds moments.
     """
-    from padim_zoo.detectors import PaDiM, load
+    from padim_zoo.detectors import load
+    from padim_zoo.detectors.padim import PaDiM
 
     if len(models) < 2:
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")

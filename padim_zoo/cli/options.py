@@ -1,101 +1,50 @@
-"""Options that several commands share."""
+"""What commands share beside settings: a category of a data set, pictures, a region of interest."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.memory import parse_bytes
 from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
     from padim_zoo.data.sample import Category
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
 
-def _load_plugins(ctx: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    if paths:
-        from padim_zoo.registry import load_plugin
-
-        for path in paths:
-            load_plugin(path)
-    return paths
+DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")
+"""The settings that name one category of a data set."""
 
 
-plugin_option = click.option(
-    "--plugin",
-    "plugins",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_load_plugins,
-    help="Python file that registers backbones, estimators, detectors or datasets; repeatable.",
-)
+def load_category(settings: dict[str, Any]) -> Category:
+    """List the category that settings name, which need not be named where there is only one.
 
+    Raises
+    ------
+    InputError
+        If the data set or the category is unknown, or one has to be chosen.
+    """
+    from padim_zoo.registry import datasets
 
-@dataclass(frozen=True)
-class DatasetChoice:
-    """What the options of :func:`dataset_options` say."""
-
-    dataset: str = "folder"
-    data_root: Path | None = None
-    category: str | None = None
-    normal: Path | None = None
-    abnormal: Path | None = None
-    masks: Path | None = None
-
-    def load(self) -> Category:
-        """List the chosen category, which need not be named where there is only one.
-
-        Raises
-        ------
-        InputError
-            If the data set or the category is unknown, or one has to be chosen.
-        """
-        from padim_zoo.registry import datasets
-
-        folders = {"normal": self.normal, "abnormal": self.abnormal, "masks": self.masks}
-        given = {name: folder for name, folder in folders.items() if folder is not None}
-        dataset = datasets.create(self.dataset, root=self.data_root, **given)
-        if self.category is not None:
-            return dataset.load(self.category)
-        known = dataset.categories()
-        if len(known) != 1:
-            raise InputError(
-                f"{self.dataset} has {len(known)} categories: choose one with --category, of {', '.join(known)}"
-            )
-        return dataset.load(known[0])
-
-
-def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that name one category of a data set; the command gets them as one :class:`DatasetChoice`."""
-
-    @functools.wraps(function)
-    def command(*arguments: Any, **options: Any) -> Any:
-        chosen = {field.name: options.pop(field.name) for field in fields(DatasetChoice)}
-        return function(*arguments, source=DatasetChoice(**chosen), **options)
-
-    folder = click.Path(path_type=Path)
-    for option in (
-        click.option("--masks", type=folder, metavar="DIR", help="Masks, named as the images in --abnormal."),
-        click.option("--abnormal", type=folder, metavar="DIR", help="Anomalous images; subfolders name the defects."),
-        click.option("--normal", type=folder, metavar="DIR", help="Instead of --data-root: a folder of normal images."),
-        click.option("--category", help="Category of the data set; may be left out where there is only one."),
-        click.option("--data-root", type=folder, metavar="DIR", help="Folder of the data set."),
-        click.option("--dataset", default="folder", show_default=True, help="padim-zoo list datasets."),
-    ):
-        command = option(command)
-    return command
+    name = settings["dataset"]
+    folders = {kind: settings[kind] for kind in ("normal", "abnormal", "masks") if settings[kind] is not None}
+    dataset = datasets.create(name, root=settings["data_root"], **folders)
+    if settings["category"] is not None:
+        return dataset.load(settings["category"])
+    categories = dataset.categories()
+    if len(categories) != 1:
+        raise InputError(
+            f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
+        )
+    return dataset.load(categories[0])
 
 
 def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -130,8 +79,8 @@ def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*arguments: Any, **options: Any) -> Any:
-        chosen = PictureChoice(options.pop("pictures"), options.pop("alpha"), options.pop("colormap"))
-        return function(*arguments, pictures=chosen, **options)
+        pictures = PictureChoice(options.pop("pictures"), options.pop("alpha"), options.pop("colormap"))
+        return function(*arguments, pictures=pictures, **options)
 
     for option in (
         click.option(
@@ -166,29 +115,9 @@ def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return None if value is None else parse_size(value)
 
 
-def amount_of_memory(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Callback of an option that takes bytes: ``4GB``, ``500MB``, ``4e9``."""
-    return None if value is None else parse_bytes("--memory", value, least=1)
-
-
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Callback of an option that takes several names."""
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-cache_option = click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Keep features and resized images on disk for the next time: padim-zoo cache info.",
-)
-
-roi_option = click.option(
-    "--roi",
-    type=click.Path(path_type=Path),
-    metavar="MASK|DIR",
-    help="Pixels that count, beside the model's own: a mask for all images, or a folder of masks.",
-)
 
 
 def region_given(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 KINDS = (
@@ -15,7 +15,7 @@ KINDS = (
 )
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What to draw.")
 @click.option(
@@ -23,9 +23,9 @@ KINDS = (
     metavar="COLUMN",
     help="A metric of the leaderboard, which all but curves and histograms show.  [default: the first]",
 )
-@click.option("--categories", metavar="A,B", callback=comma_separated, help="Of these only; wildcards allowed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pdf, .png or .svg file.")
-def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...] | None, output: Path) -> None:
+@setting_options("plot")
+def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...], output: Path) -> None:
     """Draw a picture of a run store for papers and slides.
 
     RUNS is the output of padim-zoo bench. Curves have a panel per configuration and a line per category, with the area
@@ -37,5 +37,5 @@ def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...] 
 
     if not runs.is_dir():
         raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
-    draw(RunStore(runs), kind, output, metric=metric or DEFAULT_METRIC, categories=categories or ())
+    draw(RunStore(runs), kind, output, metric=metric or DEFAULT_METRIC, categories=categories)
     click.echo(f"{kind} in {output}")

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, plugin_option, region_given, roi_option
+from padim_zoo.cli.options import PictureChoice, picture_options, region_given
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
 
 SOME_FAILED = 1
 """Exit code when some images could not be scored."""
@@ -36,7 +37,7 @@ class Row:
     error: str | None = None
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores, maps and pictures.")
@@ -44,22 +45,13 @@ class Row:
 @click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
 @click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
 @picture_options
-@roi_option
 @click.option("--threshold", type=float, help="Instead of the model's own.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
     help="Of MODEL, if padim-zoo export wrote it.  [default: by its suffix]",
 )
-@click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Read what fit and evaluate have kept of these images; new images leave nothing behind.",
-)
-@plugin_option
+@setting_options("predict")
 @click.pass_context
 def predict(
     ctx: click.Context,
@@ -80,7 +72,7 @@ def predict(
     """Score images with a saved detector, or an exported one; draw heat maps on request.
 
     IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
-    scored all the same, and the exit code is 1.
+    scored all the same, and the exit code is 1. New images leave nothing in the cache.
 
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """

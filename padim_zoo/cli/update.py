@@ -8,19 +8,16 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import plugin_option
+from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
 
-@click.command()
+@click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: MODEL, replaced]")
 @click.option("--keep-threshold", is_flag=True, help="Leave the threshold as it is.")
-@click.option("--fpr", type=float, help="False-alarm rate of a new threshold.  [default: that of the old one]")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@plugin_option
+@setting_options("update")
 def update(
     model: Path,
     images: tuple[str, ...],

@@ -27,9 +27,6 @@ OPERATIONS = {
 
 _MIRRORINGS = ("flip", "vflip")
 
-USUAL_PASSES = 4
-"""Passes of a fit that asks for augmentation and does not say how many."""
-
 _EXPECTED = "flip, vflip, rotate(DEGREES), translate(SHARE), brightness(SHARE), contrast(SHARE), comma-separated"
 
 

@@ -55,12 +55,12 @@ class Transform:
         If a length is not a positive integer.
     """
 
-    resize: Size = 256
-    crop: Size = 224
+    resize: Size
+    crop: Size
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
-            object.__setattr__(self, name, _checked(name, getattr(self, name)))
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after the resize, before the crop."""
@@ -156,7 +156,14 @@ class Transform:
         return np.ascontiguousarray(self.resized(array, resampling)[top:bottom, left:right])
 
 
-def _checked(name: str, size: Any) -> Size:
+def check_size(name: str, size: Any) -> Size:
+    """A length, or height and width as a tuple; None for none.
+
+    Raises
+    ------
+    InputError
+        If a length is not a positive integer.
+    """
     lengths = tuple(size) if isinstance(size, (tuple, list)) else (size,)
     if size is None:
         return None

@@ -1,66 +1,42 @@
-"""Detectors: images to anomaly scores and maps."""
+"""Detectors: images to anomaly scores and maps.
+
+Names are imported at first use, so that :mod:`padim_zoo.detectors.config` is read without torch.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from padim_zoo import registry
-from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.detector import Detector as Detector
-from padim_zoo.detectors.detector import Prediction as Prediction
-from padim_zoo.detectors.ensemble import Ensemble as Ensemble
-from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
-from padim_zoo.detectors.padim import PaDiM as PaDiM
-from padim_zoo.detectors.patchcore import PatchCore as PatchCore
-from padim_zoo.detectors.spade import SPADE as SPADE
-from padim_zoo.detectors.stfpm import STFPM as STFPM
-from padim_zoo.detectors.storage import open_detector
+if TYPE_CHECKING:
+    from padim_zoo.detectors.detector import Detector as Detector
+    from padim_zoo.detectors.ensemble import Ensemble as Ensemble
+    from padim_zoo.detectors.loading import load as load
+    from padim_zoo.detectors.loading import verify as verify
+    from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD as MahalanobisAD
+    from padim_zoo.detectors.padim import PaDiM as PaDiM
+    from padim_zoo.detectors.patchcore import PatchCore as PatchCore
+    from padim_zoo.detectors.prediction import Prediction as Prediction
+    from padim_zoo.detectors.spade import SPADE as SPADE
+    from padim_zoo.detectors.stfpm import STFPM as STFPM
 
+_HOME = {
+    "Detector": "detector",
+    "Ensemble": "ensemble",
+    "MahalanobisAD": "mahalanobis_ad",
+    "PaDiM": "padim",
+    "PatchCore": "patchcore",
+    "Prediction": "prediction",
+    "SPADE": "spade",
+    "STFPM": "stfpm",
+    "load": "loading",
+    "verify": "loading",
+}
 
-def load(path: str | Path, *, device: str = "auto", batch_size: int = 32) -> Detector:
-    """Load a detector that was saved with :meth:`Detector.save`.
-
-    Files up to 256 MB are compared with the hashes in their headers. Larger ones are memory-mapped and compared by
-    their structure only; :func:`verify` reads them whole.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    device, batch_size
-        As the detector's constructor takes them.
-
-    Raises
-    ------
-    InputError
-        If the file is not a model, or damaged, or its detector or backbone is not registered here (load its plugin
-        first).
-    """
-    file = open_detector(path)
-    kind = file.header["detector"]
-    # An ensemble is made of fitted detectors, so none can be created by name.
-    factory: Any = Ensemble if kind == Ensemble.name else registry.detectors.entry(kind).factory
-    try:
-        detector: Detector = factory.from_file(file, device=device, batch_size=batch_size)
-    except InputError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        # Whatever is amiss in a header that parses: a key that is not there, a parameter that the class does not have.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"the header of {path} makes no {file.header['detector']} ({reason}): it was edited, or written by another "
-            "version of padim-zoo; fit it again"
-        ) from error
-    return detector
+__all__ = [*_HOME]
 
 
-def verify(path: str | Path) -> None:
-    """Compare every array of a saved detector with the hash that was saved with it, whatever the size of the file.
-
-    Raises
-    ------
-    InputError
-        If the file is not a model, or damaged.
-    """
-    open_detector(path).verify()
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:
-    from padim_zoo.detectors.detector import Prediction
-
-Model = TypeVar("Model")
-
-USUAL_FALSE_ALARM_RATE = 0.01
-"""The rate aimed at when none is asked for."""
+    from padim_zoo.detectors.prediction import Prediction
 
 SCORED_AT_ONCE = 64
 """Images of a fold whose maps are in memory together."""
@@ -95,61 +90,75 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
     return [held_out for _, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.empty(n))]
 
 
-def calibrate(
-    fit: Callable[[np.ndarray], Model],
-    score: Callable[[Model, np.ndarray], Prediction],
-    n: int,
-    *,
-    false_alarm_rate: float | None,
-    folds: int,
-    seed: int,
-) -> Calibration:
-    """Conformal threshold from the out-of-fold scores of normal images.
+def folds_of(n: int, folds: int, seed: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Cut n normal images into folds, at most n.
 
-    Each fold is scored by a model fitted on the others. Such a model has seen fewer images than one of all, and scores
-    are a little higher, so the threshold errs to the side of fewer false alarms.
-
-    Parameters
-    ----------
-    fit : callable
-        Makes a model of some of the normal images, by their indices.
-    score : callable
-        Gives the scores (N,) and maps (N, H, W), if any, of N normal images by a model.
-    n : int
-        Normal images.
-    false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of images allows.
-    folds : int
-        At least 2; lowered to the number of images when there are fewer.
-    seed : int
-        Seed of the cut into folds.
+    Returns
+    -------
+    list of (rest, held_out), one per fold
+    rest : ndarray
+        Indices of the images that a model is fitted on.
+    held_out : list of ndarray
+        Indices of the images of the fold, in parts whose maps are in memory together.
 
     Raises
     ------
     InputError
-        If there are fewer than two images, or too few for the rate asked for.
+        If there are fewer than two images, or folds.
     """
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
     check_whole_number("folds", folds, 2)
-    rate = max(USUAL_FALSE_ALARM_RATE, smallest_false_alarm_rate(n)) if false_alarm_rate is None else false_alarm_rate
-    conformal_threshold(np.zeros(n), rate)  # refuses a rate that n cannot support before any work is done
-    parts = split_folds(n, min(folds, n), seed)
-    scores = np.empty(n, dtype=np.float32)
-    pixels: list[np.ndarray] = []
-    every = math.ceil(n / MOST_IMAGES_IN_SCALE)
-    for part in parts:
-        model = fit(np.setdiff1d(np.arange(n), part))
-        for start in range(0, len(part), SCORED_AT_ONCE):
-            some = part[start : start + SCORED_AT_ONCE]
-            prediction = score(model, some)
-            scores[some] = prediction.scores
-            if prediction.maps is not None:
-                chosen = some % every == 0
-                found = prediction.maps[chosen, ::4, ::4]
-                if prediction.roi_masks is not None:
-                    # All pixels: of a small region every fourth of every fourth row may be none.
-                    found = prediction.maps[chosen][prediction.roi_masks[chosen]]
-                pixels.append(found.ravel())
-    low, high = np.quantile(np.concatenate(pixels), [0.5, 0.999]).tolist() if pixels else (None, None)
-    return Calibration(float(conformal_threshold(scores, rate)), float(rate), len(parts), low, high, scores)
+    cut = split_folds(n, min(folds, n), seed)
+    return [(np.setdiff1d(np.arange(n), fold), _parts_of(fold)) for fold in cut]
+
+
+def _parts_of(fold: np.ndarray) -> list[np.ndarray]:
+    return [fold[start : start + SCORED_AT_ONCE] for start in range(0, len(fold), SCORED_AT_ONCE)]
+
+
+class HeldOutScores:
+    """Scores and maps of normal images by models that were fitted without them, which make a conformal threshold.
+
+    A model of a fold has seen fewer images than one of all, and its scores are a little higher, so the threshold errs
+    to the side of fewer false alarms.
+
+    Parameters
+    ----------
+    n : int
+        Normal images.
+    false_alarm_rate : float, optional
+        In (0, 1). By default 0.01, or the least that the number of images allows.
+
+    Raises
+    ------
+    InputError
+        If there are too few images for the rate asked for: before any work is done.
+    """
+
+    def __init__(self, n: int, false_alarm_rate: float | None) -> None:
+        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(n))
+        self._rate = usual if false_alarm_rate is None else false_alarm_rate
+        conformal_threshold(np.zeros(n), self._rate)  # refuses a rate that n cannot support
+        self._scores = np.empty(n, dtype=np.float32)
+        self._pixels: list[np.ndarray] = []
+        self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
+
+    def add(self, images: np.ndarray, prediction: Prediction) -> None:
+        """The scores (m,), and maps if any, of some of the images, by their indices (m,)."""
+        self._scores[images] = prediction.scores
+        if prediction.maps is None:
+            return
+        in_scale = images % self._every == 0
+        if prediction.roi_masks is None:
+            pixels = prediction.maps[in_scale, ::4, ::4]
+        else:
+            # All pixels: of a small region every fourth of every fourth row may be none.
+            pixels = prediction.maps[in_scale][prediction.roi_masks[in_scale]]
+        self._pixels.append(pixels.ravel())
+
+    def calibration(self, folds: int) -> Calibration:
+        """The threshold of all images, which were cut into ``folds``."""
+        low, high = np.quantile(np.concatenate(self._pixels), [0.5, 0.999]).tolist() if self._pixels else (None, None)
+        threshold = float(conformal_threshold(self._scores, self._rate))
+        return Calibration(threshold, float(self._rate), folds, low, high, self._scores)

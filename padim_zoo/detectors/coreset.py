@@ -40,39 +40,41 @@ def greedy_k_center(points: Tensor, count: int, seed: int, report: Callable[[int
         Indices of the centers in the order of their choice.
     """
     n = len(points)
-    centerd = points - points.mean(0)  # products lose digits far from the origin
-    norms = centerd.square().sum(1)
+    centered = points - points.mean(0)  # products lose digits far from the origin
+    norms = centered.square().sum(1)
     first = int(np.random.default_rng(seed).integers(n))
-    chosen = [first]
-    nearest = (centerd - centerd[first]).square().sum(1)
+    selected = [first]
+    nearest = (centered - centered[first]).square().sum(1)
     nearest[first] = -1
-    while len(chosen) < count:
+    while len(selected) < count:
         farthest = torch.topk(nearest, min(ACTIVE + 1, n))
         among, others = farthest.indices[:ACTIVE], farthest.values[ACTIVE:]
         limit = float(others[0]) if len(others) else -1.0
-        new = _choose_among(centerd[among], norms[among], farthest.values[:ACTIVE].clone(), limit, count - len(chosen))
+        new = _choose_among(
+            centered[among], norms[among], farthest.values[:ACTIVE].clone(), limit, count - len(selected)
+        )
         centers = among[new]
-        chosen += centers.tolist()
-        _update(nearest, centerd, norms, centers)
+        selected += centers.tolist()
+        _update(nearest, centered, norms, centers)
         nearest[centers] = -1
         if report is not None:
-            report(len(chosen), count)
-    return torch.tensor(chosen)
+            report(len(selected), count)
+    return torch.tensor(selected)
 
 
 def _choose_among(points: Tensor, norms: Tensor, nearest: Tensor, limit: float, most: int) -> list[int]:
     """Greedy choices among some points while they are farther than ``limit``; at least one."""
-    chosen: list[int] = []
-    while len(chosen) < most:
-        value, position = (found.item() for found in nearest.max(0))
-        if chosen and value <= limit:
+    centers: list[int] = []
+    while len(centers) < most:
+        value, position = (each.item() for each in nearest.max(0))
+        if centers and value <= limit:
             break
         position = int(position)
-        chosen.append(position)
+        centers.append(position)
         distances = torch.addmv(norms, points, points[position], alpha=-2).add_(norms[position]).clamp_min_(0)
         torch.minimum(nearest, distances, out=nearest)
         nearest[position] = -1
-    return chosen
+    return centers
 
 
 def _update(nearest: Tensor, points: Tensor, norms: Tensor, centers: Tensor) -> None:

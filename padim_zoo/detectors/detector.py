@@ -1,20 +1,26 @@
-"""The contract of every detector: images in, anomaly scores and maps out."""
+"""The contract of every detector, in scikit-learn's manners: images in, anomaly scores and maps out."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
+from functools import cache as cached
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from torch import nn
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.scikit_learn import ScikitLearnEstimator, normal_images
+from padim_zoo.detectors.config import FrozenConfig
+from padim_zoo.detectors.parameters import differ
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
 from padim_zoo.features.features import Features
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
@@ -22,79 +28,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """What a detector says of N images.
-
-    Attributes
-    ----------
-    scores : ndarray (N,), float32
-        Anomaly score of each image; larger is more anomalous.
-    maps : ndarray (N, H, W), float32, or None
-        Anomaly score of each pixel of the transformed image; None for image-level detectors.
-    threshold : float or None
-        Images whose score exceeds it are called anomalous; None when the detector has none.
-    scale : (low, high) or None
-        The scores of the first and the last color of pictures of the maps: :meth:`Detector.color_scale`.
-    map_threshold : float or None
-        Pixels whose score exceeds it lie within the boundary of such a picture.
-    roi_masks : ndarray (N, H, W), bool, or None
-        The pixels that were judged, where there is a region of interest; elsewhere maps are 0. None where all were.
-    """
-
-    scores: np.ndarray
-    maps: np.ndarray | None
-    threshold: float | None = None
-    scale: Scale | None = None
-    map_threshold: float | None = None
-    roi_masks: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @staticmethod
-    def concatenate(parts: Sequence[Prediction]) -> Prediction:
-        """What was said of some images, and of others, by one detector."""
-        maps = [part.maps for part in parts if part.maps is not None]
-        scores = np.concatenate([part.scores for part in parts])
-        roi_masks = None
-        if maps and any(part.roi_masks is not None for part in parts):
-            known = [
-                np.ones(some.shape, dtype=bool) if part.roi_masks is None else part.roi_masks
-                for some, part in zip(maps, parts, strict=True)
-            ]
-            roi_masks = np.concatenate(known)
-        return replace(parts[0], scores=scores, maps=np.concatenate(maps) if maps else None, roi_masks=roi_masks)
-
-    @property
-    def pictured(self) -> np.ndarray | None:
-        """The maps for pictures: NaN where nothing was judged."""
-        return self.maps if self.maps is None or self.roi_masks is None else np.where(self.roi_masks, self.maps, np.nan)
-
-    def __repr__(self) -> str:
-        maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"
-        threshold = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
-        return f"<Prediction of {len(self)} images: {maps}, {threshold}>"
-
-    @property
-    def anomalous(self) -> np.ndarray | None:
-        """The decision of each image, bool (N,), or None without a threshold."""
-        return None if self.threshold is None else self.scores > self.threshold
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: scores, decisions and small pictures of the maps."""
-        from padim_zoo.detectors.notebook_view import to_html
-
-        return to_html(self)
-
-
-class Detector(ScikitLearnEstimator, ABC):
+class Detector(ABC):
     """An image anomaly detector that learns from normal images only, in scikit-learn's manners.
 
     Constructor arguments are stored unchanged under their own names; attributes that a fit sets end in ``_``.
     ``fit(images)`` is ``fit_features(extract_normal(images))`` and ``predict(images)`` is
     ``predict_features(extract(images))``, so that several detectors with one :attr:`features_key` can be fitted and
-    judged on features that were extracted once.
+    compared on features that were extracted once.
 
     Attributes
     ----------
@@ -104,6 +44,8 @@ class Detector(ScikitLearnEstimator, ABC):
     Images are anything :func:`padim_zoo.data.loading.batches` takes: paths, PIL images, arrays, tensors, a data loader.
     """
 
+    name: ClassVar[str]
+    """The name in the registry, by which a file says what made it."""
     calibration_: Calibration | None = None
     makes_maps: bool = True
     """Whether predictions have anomaly maps."""
@@ -111,6 +53,9 @@ class Detector(ScikitLearnEstimator, ABC):
     """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
     cache: bool | Caches = False
     """What a detector keeps on disk of image files, if it keeps anything at all."""
+    _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which has no tags
+
+    # -- features ----------------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -131,6 +76,11 @@ class Detector(ScikitLearnEstimator, ABC):
         return None
 
     @property
+    def cache_key_of_normal(self) -> str | None:
+        """As :attr:`cache_key`, of :meth:`extract_normal`."""
+        return self.cache_key
+
+    @property
     def precision_(self) -> str | None:
         """Floating-point type in which the features of the fit were computed; None where there is but one."""
         return None
@@ -143,30 +93,47 @@ class Detector(ScikitLearnEstimator, ABC):
         """Features of normal images: all that a fit, and a prediction of them, need."""
         return self.extract(images)
 
-    @property
-    def cache_key_of_normal(self) -> str | None:
-        """As :attr:`cache_key`, of :meth:`extract_normal`."""
-        return self.cache_key
+    # -- fit and predict ---------------------------------------------------------------------------------------------
+
+    def fit(self, images: Any, y: Any = None) -> Self:
+        """Fit on normal images, forgetting any earlier fit.
+
+        Parameters
+        ----------
+        images
+            As above. Samples that are labeled anomalous are left out.
+        y : array-like (N,), optional
+            Labels as scikit-learn's outlier detectors have them, 1 for normal images and -1 for anomalous ones, which
+            are left out of the fit: so a cross-validation can hand over whatever falls into its folds.
+        """
+        return self.fit_features(self.extract_normal(normal_images(images, y)))
 
     @abstractmethod
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, forgetting any earlier fit."""
 
+    def predict(self, images: Any) -> Prediction:
+        """Score images."""
+        return self.with_scale(self.predict_features(self.extract(images)))
+
     @abstractmethod
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features."""
 
-    @abstractmethod
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector as one safetensors file."""
+    def score_samples(self, images: Any) -> np.ndarray:
+        """Anomaly scores with the opposite sign, (N,), as scikit-learn has them: higher is more normal."""
+        return -self.predict(images).scores
 
-    @abstractmethod
-    def size_in_bytes(self) -> int:
-        """Size of the fitted arrays as :meth:`save` would write them, without the backbone's weights."""
+    def decision_function(self, images: Any) -> np.ndarray:
+        """The threshold less the anomaly scores, (N,), as scikit-learn has it: below 0 is anomalous.
 
-    def describe_fit(self) -> dict[str, str]:
-        """What was fitted, in words, by titles of at most ten letters."""
-        return {"fitted": type(self).__name__}
+        A detector without a threshold is calibrated first, which takes some fits: :class:`~padim_zoo.Scorer`, which
+        only ranks, does not need one.
+        """
+        calibration = self.calibration_ or self.calibrate()
+        return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
+
+    # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
@@ -182,23 +149,6 @@ class Detector(ScikitLearnEstimator, ABC):
     def threshold_(self) -> float | None:
         """Scores above it are called anomalous; None until :meth:`calibrate`."""
         return None if self.calibration_ is None else self.calibration_.threshold
-
-    def fit(self, images: Any, y: Any = None) -> Self:
-        """Fit on normal images, forgetting any earlier fit.
-
-        Parameters
-        ----------
-        images
-            As above. Samples that are labeled anomalous are left out.
-        y : array-like (N,), optional
-            Labels as scikit-learn's outlier detectors have them, 1 for normal images and -1 for anomalous ones, which
-            are left out of the fit: so a cross-validation can hand over whatever falls into its folds.
-        """
-        return self.fit_features(self.extract_normal(normal_images(images, y)))
-
-    def predict(self, images: Any) -> Prediction:
-        """Score images."""
-        return self.with_scale(self.predict_features(self.extract(images)))
 
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """What the colors of all pictures of this detector's maps rest on.
@@ -225,10 +175,10 @@ class Detector(ScikitLearnEstimator, ABC):
         """
         if not self.makes_maps:
             raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to color")
+        calibration = self.calibration_
+        normal_pixels = (None, None) if calibration is None else (calibration.map_low, calibration.map_high)
         limit = self.threshold_ if threshold is None else threshold
-        known = self.calibration_
-        normal = (None, None) if known is None else (known.map_low, known.map_high)
-        return scale_of_maps(limit, normal, self.score_is_map_maximum)
+        return scale_of_maps(limit, normal_pixels, self.score_is_map_maximum)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
         """The prediction with the scale of its pictures, where there is one."""
@@ -238,6 +188,104 @@ class Detector(ScikitLearnEstimator, ABC):
             return prediction
         return replace(prediction, scale=scale, map_threshold=limit)
 
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector as one safetensors file."""
+
+    @abstractmethod
+    def size_in_bytes(self) -> int:
+        """Size of the fitted arrays as :meth:`save` would write them, without the backbone's weights."""
+
+    def describe_fit(self) -> dict[str, str]:
+        """What was fitted, in words, by titles of at most ten letters."""
+        return {"fitted": type(self).__name__}
+
+    def scoring_network(self) -> nn.Module:
+        """The fitted detector as a module of plain tensor operations, after the backbone, for an export.
+
+        Its ``forward(maps, images)`` takes the maps (N, C_l, H_l, W_l) of the backbone's layers, a list of float32,
+        and the images (N, 3, H, W) in [0, 1]. It gives scores (N,), and maps (N, H, W) or None.
+
+        Raises
+        ------
+        InputError
+            If there is none, as here, or the detector is not fitted.
+        """
+        name = getattr(self, "name", type(self).__name__)
+        raise InputError(f"a detector {name} cannot be exported: it gives no scoring network; choose another detector")
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        """The constructor's arguments as they are now, frozen."""
+        return FrozenConfig({name: getattr(self, name) for name in parameter_names(type(self))})
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name; with ``deep`` also those of arguments that have some, as ``a__b``."""
+        own = dict(vars(self.config))
+        nested = {
+            f"{name}__{inner}": value
+            for name, part in own.items()
+            if deep and hasattr(part, "get_params") and not isinstance(part, type)
+            for inner, value in part.get_params().items()
+        }
+        return own | nested
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`reset_fit`.
+
+        Raises
+        ------
+        ValueError
+            If a name is no argument of the constructor; nothing is changed then.
+        """
+        before = self.get_params(deep=False)
+        own = {name: value for name, value in parameters.items() if "__" not in name}
+        nested: dict[str, dict[str, Any]] = {}
+        for name, value in parameters.items():
+            outer, separator, inner = name.partition("__")
+            part: Any = own.get(outer, before.get(outer))
+            takes = hasattr(part, "set_params") and inner.partition("__")[0] in part.get_params() if separator else True
+            if outer not in before or not takes:
+                expected = ", ".join(self.get_params())
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {expected}")
+            if separator:
+                nested.setdefault(outer, {})[inner] = value
+        for outer, values in nested.items():  # first, for a part may refuse a value
+            own.get(outer, before[outer]).set_params(**values)
+        changed = nested.keys() | {name for name, value in own.items() if differ(value, before[name])}
+        for name, value in own.items():
+            setattr(self, name, value)
+        if changed:
+            self.reset_fit(changed)
+        return self
+
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed: here, the threshold."""
         self.calibration_ = None
+
+    def __repr__(self) -> str:
+        """The call of the constructor, without arguments that are as by default."""
+        arguments = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value, default = getattr(self, name), parameter.default
+            if value is not default and (type(value) is not type(default) or value != default):
+                text = repr(value)
+                arguments.append(f"{name}={text if chr(10) not in text else f'<{type(value).__name__}>'}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    # Two detectors are never one, whatever the dataclass of their parameters says.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __sklearn_tags__(self) -> Any:
+        return tags_of_outlier_detectors()
+
+
+@cached
+def parameter_names(kind: type[Detector]) -> tuple[str, ...]:
+    """The names of the constructor's arguments, in order."""
+    return tuple(inspect.signature(kind).parameters)

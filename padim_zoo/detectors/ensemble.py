@@ -14,8 +14,10 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import FALSE_ALARM_RATE, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
@@ -30,23 +32,13 @@ RIDGE = 0.01
 """Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
 
 
-class Ensemble(Detector):
+class Ensemble(Detector, EnsembleConfig):
     """Several detectors, fitted on the same normal images in the same order, that score together.
 
     A member's scale comes of its out-of-fold scores: those of its calibration. Scores are taken in standard deviations
     from their mean, maps from their median (0) to their 99.9th percentile (1).
 
-    Parameters
-    ----------
-    members : sequence of BackboneDetector
-        At least two. Those that are fitted have to be calibrated.
-    rule : str
-        ``"mean"``; ``"max"``; or ``"rank"``, the mean share of out-of-fold normal scores below a score. Beyond all
-        normal scores ranks are equal, so ``"rank"`` tells how sure it is that an image is anomalous, not how anomalous
-        it is. Maps are averaged under ``"rank"``.
-    weights : str or sequence of float
-        Of the members, for ``"mean"`` and ``"rank"``: ``"uniform"``; ``"learned"``, those of the mean that varies least
-        over the out-of-fold normal scores, none of them negative; or numbers.
+    Parameters are those of :class:`~padim_zoo.detectors.config.EnsembleConfig`.
 
     Attributes
     ----------
@@ -57,17 +49,12 @@ class Ensemble(Detector):
     name = "ensemble"
     score_is_map_maximum = False
 
-    def __init__(
-        self,
-        members: Sequence[BackboneDetector[Any]] = (),
-        *,
-        rule: str = "mean",
-        weights: str | Sequence[float] = "uniform",
-    ) -> None:
-        self.members = members
-        self.rule = rule
-        self.weights = weights
-        self.makes_maps = any(member.makes_maps for member in members)
+    members: Sequence[BackboneDetector[Any]]
+
+    @property
+    def makes_maps(self) -> bool:  # type: ignore[override]  # as its members do
+        """Whether any member makes maps."""
+        return any(member.makes_maps for member in self.members)
 
     @property
     def cache(self) -> bool | Caches:
@@ -167,29 +154,33 @@ class Ensemble(Detector):
 
     def _calibrations(self) -> list[Calibration]:
         self.check_parameters()
-        found = [member.calibration_ for member in self.members]
-        known = [calibration for calibration in found if calibration is not None and len(calibration.scores) > 1]
-        if len(known) < len(found):
-            lacking = [member.name for member, one in zip(self.members, found, strict=True) if one not in known]
+        calibrations: list[Calibration] = []
+        lacking: list[str] = []
+        for member in self.members:
+            if member.calibration_ is None or len(member.calibration_.scores) < 2:
+                lacking.append(member.name)
+            else:
+                calibrations.append(member.calibration_)
+        if lacking:
             raise InputError(
                 f"{', '.join(lacking)} in the ensemble has no out-of-fold scores of normal images, which give its "
                 "scale: fit it with a threshold"
             )
-        counts = {len(calibration.scores) for calibration in known}
+        counts = {len(calibration.scores) for calibration in calibrations}
         if len(counts) > 1:
             raise InputError(
                 f"the members were calibrated on {' and '.join(map(str, sorted(counts)))} normal images: fit all of "
                 "them on the same"
             )
-        return known
+        return calibrations
 
     @property
     def weights_(self) -> np.ndarray:
         """Weights of the members, which sum to 1."""
         calibrations = self._calibrations()
         if not isinstance(self.weights, str):
-            given = np.asarray(self.weights, dtype=np.float64)
-            shares: np.ndarray = given / given.sum()
+            weights = np.asarray(self.weights, dtype=np.float64)
+            shares: np.ndarray = weights / weights.sum()
             return shares
         if self.weights == "uniform":
             return np.full(len(calibrations), 1 / len(calibrations))
@@ -226,13 +217,13 @@ class Ensemble(Detector):
 
     @staticmethod
     def _common_regions(predictions: Sequence[Prediction]) -> np.ndarray | None:
-        """The pixels that all members judge, in which they must agree."""
-        found = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
-        if not found:
+        """The pixels that all members score, in which they must agree."""
+        masks = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
+        if not masks:
             return None
-        if len(found) < len(predictions) or any(not np.array_equal(roi_masks, found[0]) for roi_masks in found):
+        if len(masks) < len(predictions) or any(not np.array_equal(roi_masks, masks[0]) for roi_masks in masks):
             raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
-        return found[0]
+        return masks[0]
 
     def _combined(self, calibrations: Sequence[Calibration], scores: Sequence[np.ndarray]) -> np.ndarray:
         """Scores of all members (N,) each to those of the ensemble (N,), float32."""
@@ -256,7 +247,7 @@ class Ensemble(Detector):
         calibrations = self._calibrations()
         scores = self._combined(calibrations, [one.scores for one in calibrations])
         least = smallest_false_alarm_rate(len(scores))
-        rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
+        rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(scores, rate))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)
@@ -297,7 +288,9 @@ class Ensemble(Detector):
         write_detector(path, header, arrays)
 
     @classmethod
-    def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> Self:
+    def from_file(
+        cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
+    ) -> Self:
         """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
         members = []
         for number, header in enumerate(file.header["members"]):
@@ -342,14 +335,14 @@ def least_variance_weights(scores: np.ndarray) -> np.ndarray:
     """
     correlation = np.atleast_2d(np.corrcoef(scores)) if scores.std(1).all() else np.eye(len(scores))
     correlation = correlation + RIDGE * np.eye(len(scores))
-    kept = np.arange(len(scores))
+    members = np.arange(len(scores))
     while True:
-        inverse_sums = np.linalg.solve(correlation[np.ix_(kept, kept)], np.ones(len(kept)))
+        inverse_sums = np.linalg.solve(correlation[np.ix_(members, members)], np.ones(len(members)))
         if (inverse_sums >= 0).all():
             weights = np.zeros(len(scores))
-            weights[kept] = inverse_sums / inverse_sums.sum()
+            weights[members] = inverse_sums / inverse_sums.sum()
             return weights
-        kept = np.delete(kept, inverse_sums.argmin())
+        members = np.delete(members, inverse_sums.argmin())
 
 
 def _standardized(calibration: Calibration, scores: np.ndarray) -> np.ndarray:

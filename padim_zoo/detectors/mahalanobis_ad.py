@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from padim_zoo import registry
-from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.stages import stages
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.backbone_detector import BackboneDetector, Size, embeddings_of, numbered
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
-from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import FALSE_ALARM_RATE, MahalanobisADConfig
+from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.parameters import check_share
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
 from padim_zoo.features.features import Features
@@ -31,13 +32,21 @@ VARIANTS = ("all", "pca", "npca")
 THRESHOLDS = ("out-of-fold", "chi2")
 
 
-class ImageVectors:
-    """The averages of each layer, as layers of a single position."""
+class AverageExtractor(FeatureExtractor):
+    """The averages of the maps of all stages: a thousandth of these."""
 
-    def apply(self, features: Features) -> PatchEmbeddings:
-        """Embeddings (1, n, C_l) per layer."""
-        vectors = tuple(masked_mean(layer, None) for layer in features.maps)
-        return PatchEmbeddings.of(Features(vectors, features.image_size, features.views))
+    @staticmethod
+    def layers_wanted(backbone: str) -> tuple[str, ...] | None:
+        """All stages."""
+        return stages(backbone) or None
+
+    def features_key(self, *, fit: bool = True) -> str:
+        """That of the maps, but averaged."""
+        return f"{super().features_key(fit=fit)} averaged"
+
+    def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
+        """Averages over what counts."""
+        return [masked_mean(layer, roi_masks) for layer in maps]
 
 
 @dataclass(frozen=True)
@@ -80,28 +89,10 @@ class StageGaussian:
 
 
 @detectors.register("mahalanobis-ad", source="padim_zoo", summary="Gaussians of whole images' features (2005.14140)")
-class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
+class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADConfig):
     """A Gaussian of the average of every stage; the score is the sum of the distances. There are no anomaly maps.
 
-    Parameters
-    ----------
-    backbone : str or Backbone
-        A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`; the paper's are ``timm/efficientnet_b4``
-        and its like.
-    covariance : str
-        An estimator of the form a·S + b·I: the paper's is Ledoit and Wolf's, with nothing added to the diagonal.
-    components : str
-        ``"all"``; ``"pca"`` for the leading principal components that together explain the share
-        ``explained_variance`` of the variance of the samples; ``"npca"``, negated PCA, for all but these.
-    explained_variance : float
-        In (0, 1].
-    threshold : str
-        How :meth:`calibrate` makes a threshold: ``"out-of-fold"``, from scores of images that were left out; or
-        ``"chi2"``, from the χ² distribution that squared distances have if the features are Gaussian and the
-        covariance is known. It needs no images, and promises what it says only as far as that holds.
-    weights, layers, seed, resize, crop, batch_size, memory, cache, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default all
-        stages.
+    Parameters are those of :class:`~padim_zoo.detectors.config.MahalanobisADConfig`.
 
     Attributes
     ----------
@@ -110,71 +101,21 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
     """
 
     name = "mahalanobis-ad"
+    extractor_type = AverageExtractor
     makes_maps = False
     scoring = frozenset({"threshold"})
     modeling = frozenset({"covariance", "components", "explained_variance"})
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "builtin",
-        *,
-        covariance: str = "ledoit-wolf(epsilon=0)",
-        components: str = "all",
-        explained_variance: float = 0.99,
-        threshold: str = "out-of-fold",
-        weights: str = "default",
-        layers: tuple[str, ...] | list[str] | None = None,
-        seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
-        batch_size: int = 32,
-        memory: int | None = None,
-        cache: bool | Caches = False,
-        device: str = "auto",
-        precision: str = "auto",
-        augment: str | None = None,
-        passes: int | None = None,
-        tta: str | None = None,
-        roi: Any = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            weights=weights,
-            layers=layers,
-            seed=seed,
-            resize=resize,
-            crop=crop,
-            sigma=0.0,
-            batch_size=batch_size,
-            memory=memory,
-            cache=cache,
-            device=device,
-            precision=precision,
-            augment=augment,
-            passes=passes,
-            tta=tta,
-            roi=roi,
-        )
-        self.covariance = covariance
-        self.components = components
-        self.explained_variance = explained_variance
-        self.threshold = threshold
-
-    @classmethod
-    def layers_wanted(cls, backbone: str) -> tuple[str, ...] | None:
-        """All stages."""
-        return stages(backbone) or None
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         check_share("explained_variance", self.explained_variance)
-        for name, value, known in (
+        for name, value, choices in (
             ("components", self.components, VARIANTS),
             ("threshold", self.threshold, THRESHOLDS),
         ):
-            if value not in known:
-                raise InputError(f"{name} is {value!r}: expected {' or '.join(known)}")
+            if value not in choices:
+                raise InputError(f"{name} is {value!r}: expected {' or '.join(choices)}")
         self.build_covariance()
 
     def build_covariance(self) -> LinearShrinkage:
@@ -192,18 +133,10 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             )
         return estimator
 
-    @property
-    def features_key(self) -> str:
-        """That of all detectors on a backbone, but of averaged maps."""
-        return f"{super().features_key} averaged"
-
-    def kept(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
-        """Averages only, over what counts: a thousandth of the maps."""
-        return [masked_mean(layer, roi_masks) for layer in maps]
-
-    def make_embedding(self) -> ImageVectors:
-        """Averages of all layers."""
-        return ImageVectors()
+    def embed(self, features: Features) -> PatchEmbeddings:
+        """The averages of each layer, as layers (1, n, C_l) of a single position."""
+        vectors = tuple(masked_mean(layer, None) for layer in features.maps)
+        return PatchEmbeddings.of(Features(vectors, features.image_size, features.views))
 
     def fit_model(self, statistics: Samples | Moments) -> tuple[StageGaussian, ...]:
         """A Gaussian of each layer."""
@@ -214,7 +147,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         n, D = vectors.shape
         mean = vectors.mean(0)
         _, singular, rows = torch.linalg.svd(vectors - mean, full_matrices=False)
-        rank = min(n - 1, D) if n > 1 else 0  # centerd samples have one direction less than there are of them
+        rank = min(n - 1, D) if n > 1 else 0  # centered samples have one direction less than there are of them
         variances, directions = singular[:rank].square() / max(n - 1, 1), rows[:rank].T
         total = variances.sum()
         estimator = self.build_covariance()
@@ -233,10 +166,6 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             weights = torch.where(leading, 0, weights)
         return StageGaussian(mean, directions.contiguous(), weights.double(), rest.double())
 
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The averages of the normal images, which every file holds."""
-        return self.statistics_
-
     def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
         """Set the threshold, as ``threshold`` says: from out-of-fold scores, or from the χ² distribution.
 
@@ -247,7 +176,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
             return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds)
         from scipy.stats import chi2
 
-        rate = USUAL_FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
+        rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
         if not 0 < rate < 1:
             raise InputError(f"the false-alarm rate is {rate!r}: expected a number between 0 and 1")
         quantiles = [chi2.isf(rate, gaussian.dimensions) for gaussian in self.model_]
@@ -264,32 +193,62 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]]):
         ]
         return Prediction(torch.stack(distances).sum(0).float().numpy(), None, self.threshold_)
 
-    # -- files -------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
-        dims = " + ".join(str(gaussian.dimensions) for gaussian in self.model_)
-        return {**super().describe_fit(), "Gaussians": f"{len(self.model_)}, of {dims} dimensions"}
-
-    def size_in_bytes(self) -> int:
-        """Size of the Gaussians and of the averages of the normal images."""
-        arrays, _ = self.model_arrays(resumable=True, half=False)
-        return sum(array.numel() * array.element_size() for array in arrays.values())
+        dimensions = " + ".join(str(gaussian.dimensions) for gaussian in self.model_)
+        return {**super().describe_fit(), "Gaussians": f"{len(self.model_)}, of {dimensions} dimensions"}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Gaussians, and the averages of the normal images, which take less: a fit can always go on."""
-        known = self.require_statistics("save")
-        assert isinstance(known, Samples)
+        statistics = self.statistics_
+        assert isinstance(statistics, Samples)
         arrays = {
             f"stage.{number}.{name}": array
             for number, gaussian in enumerate(self.model_)
             for name, array in gaussian.arrays().items()
         }
-        return {**arrays, **numbered("samples", known.embeddings)}, {"grids": known.embeddings.grids}
+        return {**arrays, **numbered("samples", statistics.embeddings)}, {"grids": statistics.embeddings.grids}
 
-    def restore(self, file: DetectorFile) -> None:
-        """Take over what :meth:`model_arrays` gave."""
+    def restore(self, file: DetectorFile) -> tuple[StageGaussian, ...]:
+        """The Gaussians, and the averages of the normal images."""
         self.statistics_ = Samples(embeddings_of(file.arrays("samples."), file.header["grids"]))
         count = len(self.statistics_.embeddings.layers)
-        self._model = tuple(StageGaussian(**file.arrays(f"stage.{number}.")) for number in range(count))
-        self.embedding_ = self.make_embedding()
+        return tuple(StageGaussian(**file.arrays(f"stage.{number}.")) for number in range(count))
+
+    def scoring_network(self) -> MahalanobisADNetwork:
+        """Scores in float32."""
+        return MahalanobisADNetwork(self.model_)
+
+
+class MahalanobisADNetwork(nn.Module):
+    """The sum of the distances of the averages of all layers; there are no maps."""
+
+    def __init__(self, gaussians: Sequence[StageGaussian]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(_StageDistance(gaussian) for gaussian in gaussians)
+
+    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, None]:
+        """Scores."""
+        averages = [layer.mean((2, 3)) for layer in maps]
+        squared = [stage(average) for stage, average in zip(self.stages, averages, strict=True)]
+        return torch.stack(squared).sqrt().sum(0), None
+
+
+class _StageDistance(nn.Module):
+    mean: Tensor
+    directions: Tensor
+    weights: Tensor
+    rest: Tensor
+
+    def __init__(self, gaussian: StageGaussian) -> None:
+        super().__init__()
+        for name, array in gaussian.arrays().items():
+            self.register_buffer(name, array.float())
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        deviations = vectors - self.mean
+        along = deviations @ self.directions
+        left = (deviations - along @ self.directions.T).square().sum(1)
+        return (along.square() * self.weights).sum(1) + self.rest * left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
 
 if TYPE_CHECKING:
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
+_LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
+"""Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
+
 MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
 
 
-def contents_of(
+def to_state(
     detector: BackboneDetector[Any], arrays: Mapping[str, Tensor], own: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and arrays of a file: those of the model, and all that detectors on a backbone have.
@@ -37,27 +43,37 @@ def contents_of(
     arrays, own
         Arrays and JSON of its model, :meth:`~padim_zoo.detectors.backbone_detector.BackboneDetector.model_arrays`.
     """
-    backbone = detector.build_backbone()
+    backbone, region = detector.build_backbone(), detector.extractor.region_of_interest()
     written = {**arrays, **{f"backbone.{name}": array for name, array in backbone.state_in_use().items()}}
     header: dict[str, Any] = {
         "detector": detector.name,
-        "parameters": detector.parameters_for_file(),
+        "parameters": _parameters(detector, backbone),
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,
         "image_size": detector.image_size_,
         "n_images": detector.n_images_,
         **own,
     }
-    region = detector.region_of_interest()
     if region is not None and region.mask is not None:
         header["roi"] = region.mask.shape
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
-    if detector.region_per_image:
+    if detector.region_per_image if region is None else not region.common:
         header["region_per_image"] = True
     if detector.adapted_to:
         header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
     return header, written
+
+
+def _parameters(detector: BackboneDetector[Any], backbone: Backbone) -> dict[str, Any]:
+    """The constructor's arguments as a file keeps them, names for objects."""
+    parameters = {
+        name: registry.estimators.spec_of(value) if isinstance(value, Estimator) else value
+        for name, value in detector.get_params(deep=False).items()
+        if name not in _LEFT_OPEN
+    }
+    named = {"backbone": backbone.name, "weights": Path(backbone.weights_source).name, "layers": list(backbone.layers)}
+    return parameters | named
 
 
 def add_calibration(calibration: Calibration | None, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
@@ -105,21 +121,15 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         registry.backbones.entry(name)
     except InputError as error:
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
-    made = registry.backbones.create(name, layers=detector.layers, weights=weights)
-    detector.use_backbone(made, header.get("precision"))  # older files have it among the parameters alone
-    if made.weights_hash != header["weights_hash"]:
+    backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
+    detector.set_fit_metadata(header)
+    detector.extractor.use_backbone(backbone, header["precision"])
+    if backbone.weights_hash != header["weights_hash"]:
         raise InputError(
-            f"{file.path} was fitted with weights {header['weights_hash']} of {made.name}, but holds "
-            f"{made.weights_hash}: the file is damaged"
+            f"{file.path} was fitted with weights {header['weights_hash']} of {backbone.name}, but holds "
+            f"{backbone.weights_hash}: the file is damaged"
         )
-    detector.image_size_ = (header["image_size"][0], header["image_size"][1])
-    detector.n_images_ = header["n_images"]
-    detector.restore(file)
-    detector.set_fit_metadata(
-        adapted_to=frozenset(header.get("adapted_to", ())),
-        adapted_images=header.get("adapted_images", 0),
-        region_per_image=header.get("region_per_image", False),
-    )
+    detector.model_ = detector.restore(file)
     detector.calibration_ = calibration_in(file)
     return detector
 

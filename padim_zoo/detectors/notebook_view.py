@@ -13,7 +13,7 @@ from PIL import Image
 from padim_zoo.pictures.colormap import Scale, color_table, place_on_scale
 
 if TYPE_CHECKING:
-    from padim_zoo.detectors.detector import Prediction
+    from padim_zoo.detectors.prediction import Prediction
 
 MOST = 24
 """Images shown; of more, a line says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,20 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.backbones.backbone import Backbone, hash_of
-from padim_zoo.cache.caches import Caches
+from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
-from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
-from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.config import PaDiMConfig
+from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
+from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
 from padim_zoo.detectors.parameters import check_whole_number
-from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
+from padim_zoo.estimators.estimator import Estimator
+from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
@@ -40,33 +43,15 @@ if TYPE_CHECKING:
 
 
 @detectors.register("padim", source="padim_zoo", summary="One Gaussian per patch position (arXiv 2011.08785)")
-class PaDiM(BackboneDetector[Gaussian]):
+class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     """Patch Distribution Modeling.
 
     A frozen backbone turns an image into a grid of patch embeddings: some channels, drawn at random, of several layers.
     One Gaussian per grid position models the normal embeddings; the Mahalanobis distance to it, upsampled and blurred,
     is the anomaly map, and its maximum is the score of the image.
 
-    Parameters
-    ----------
-    backbone : str or Backbone
-        A registered name (``padim-zoo list backbones``) or a :class:`~padim_zoo.backbones.backbone.Backbone`, which
-        wraps any network.
-    estimator : str or Estimator
-        A registered name, with arguments if wanted (``"shrinkage(0.2)"``), or an estimator.
-    n_components : int, optional
-        Channels drawn from all layers together; the backbone's default otherwise (100 for resnet18, 550 for
-        wide_resnet50_2), or all channels where there are fewer.
-    reduction : str, optional
-        ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
-        to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
-    pad_mode : str
-        How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
-        ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.features.anomaly_map.EDGES`.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. ``layers`` are by default the first
-        three stages. Where neither memory nor disk has room for all samples, images are folded into moments, from
-        which no threshold can be made.
+    Parameters are those of :class:`~padim_zoo.detectors.config.PaDiMConfig`. Where neither memory nor disk has room for
+    all samples, images are folded into moments, from which no threshold can be made.
 
     Attributes
     ----------
@@ -79,71 +64,13 @@ class PaDiM(BackboneDetector[Gaussian]):
     """
 
     name = "padim"
+    extractor_type = NativeTypeExtractor
     supports_moments = True
-    accepts_bfloat16 = True
     modeling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "pad_mode"})
 
-    embedding_: Reduction
+    reduction_: Reduction
     _differing_in_file = False
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "builtin",
-        estimator: str | Estimator = "full",
-        *,
-        weights: str = "default",
-        layers: tuple[str, ...] | list[str] | None = None,
-        n_components: int | None = None,
-        reduction: str | None = None,
-        seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
-        sigma: float = 4.0,
-        pad_mode: str = "symmetric",
-        batch_size: int = 32,
-        memory: int | None = None,
-        cache: bool | Caches = False,
-        device: str = "auto",
-        precision: str = "auto",
-        augment: str | None = None,
-        passes: int | None = None,
-        tta: str | None = None,
-        roi: Any = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            weights=weights,
-            layers=layers,
-            seed=seed,
-            resize=resize,
-            crop=crop,
-            sigma=sigma,
-            batch_size=batch_size,
-            memory=memory,
-            cache=cache,
-            device=device,
-            precision=precision,
-            augment=augment,
-            passes=passes,
-            tta=tta,
-            roi=roi,
-        )
-        self.estimator = estimator
-        self.n_components = n_components
-        self.reduction = reduction
-        self.pad_mode = pad_mode
-
-    # -- what the parameters stand for -------------------------------------------------------------------------------
-
-    def reset_fit(self, changed: Collection[str]) -> None:
-        """Drop what rests on parameters that have changed.
-
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; ``sigma``, ``pad_mode`` drop the threshold, and
-        ``estimator`` the Gaussians too, which are estimated anew from the statistics of the images. All others drop the
-        fit, and those of the backbone also the backbone; of a detector that was loaded, that is the one in the file.
-        """
-        super().reset_fit(changed)
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read.
@@ -167,22 +94,85 @@ class PaDiM(BackboneDetector[Gaussian]):
         """The estimator that ``estimator`` names."""
         return registry.estimators.create(self.estimator) if isinstance(self.estimator, str) else self.estimator
 
-    def make_embedding(self) -> Reduction:
-        """The reduction that ``reduction``, ``n_components`` and ``seed`` stand for."""
-        backbone = self.build_backbone()
-        usual = min(backbone.default_n_components, sum(backbone.channels))
-        n_components = usual if self.n_components is None else self.n_components
-        return draw_reduction(self.reduction or backbone.default_reduction, backbone.channels, n_components, self.seed)
+    # -- embed -------------------------------------------------------------------------------------------------------
 
-    @property
-    def reduction_(self) -> Reduction:
-        """What was drawn."""
-        return self.embedding_
+    def draw(self) -> None:
+        """Draw the reduction that ``reduction``, ``n_components`` and ``seed`` stand for."""
+        backbone = self.build_backbone()
+        default = min(backbone.default_n_components, sum(backbone.channels))
+        n_components = default if self.n_components is None else self.n_components
+        kind = self.reduction or backbone.default_reduction
+        self.reduction_ = draw_reduction(kind, backbone.channels, n_components, self.seed)
+
+    def embed(self, features: Features) -> PatchEmbeddings:
+        """The channels that were drawn, of all layers."""
+        return self.reduction_.apply(features)
+
+    def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
+        """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
+        region = self.extractor.region_of_interest()
+        subset = None if like is None else like.subset
+        if subset is None:
+            augmentation = self.extractor.views_of_fit().augmentation
+            moved = any(operation.moves for operation in augmentation.operations)
+            if like is not None or region is None or not region.common or moved or embeddings.roi_masks is None:
+                return embeddings
+            counted = valid_patches(embeddings.roi_masks[:1], embeddings.grid)
+            subset = PatchSubset(embeddings.grid, counted[:, 0].nonzero().flatten())
+        return embeddings.within(subset)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
+    def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
+        estimator = self.build_estimator()  # one that does not exist is refused before any image is read
+        super()._accumulate(parts, earlier)
+        if isinstance(estimator, LinearShrinkage) and estimator.same_shrinkage_everywhere:
+            self._warn_of_grids()
+
+    def _warn_of_grids(self) -> None:
+        """Say where another size of images would give a smaller and faster model."""
+        statistics = self.statistics_
+        assert statistics is not None
+        embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
+        if statistics.n <= statistics.D or embeddings.subset is not None or embeddings.roi_masks is not None:
+            return
+        if not grids_do_not_nest(embeddings):
+            return
+        step = max(self.build_backbone().strides)
+        better = [str(side) for side in sorted({side // step * step for side in self.image_size_}) if side]
+        grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
+        warnings.warn(
+            f"images of {self.image_size_[0]}x{self.image_size_[1]} give grids that do not nest ({grids}), so that the "
+            f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
+            + (f", e.g. {' and '.join(better)}" if better else ""),
+            stacklevel=4,
+        )
+
+    def fit_model(self, statistics: Samples | Moments) -> Gaussian:
+        """A Gaussian at each patch that counts."""
+        estimator = self.build_estimator()
+        if isinstance(statistics, Moments):
+            return estimator.fit(statistics)
+        samples = valid_samples(statistics.embeddings)
+        if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
+            suited = [
+                name
+                for name in registry.estimators.names()
+                if getattr(registry.estimators.entry(name).factory, "supports_missing_patches", False)
+            ]
+            raise InputError(
+                f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
+                f"that differ make: use {', '.join(suited)}, or one mask for all images"
+            )
+        return estimator.fit(samples)
+
+    @property
+    def gaussian_(self) -> Gaussian:
+        """The Gaussians, estimated when first wanted after a fit."""
+        return self.model_
+
     def merge(self, other: PaDiM) -> Self:
-        """Take over what another detector knows, as if its images had been fitted on here.
+        """Add the images that another detector was fitted on, as if they had been fitted on here.
 
         Parameters
         ----------
@@ -197,20 +187,22 @@ class PaDiM(BackboneDetector[Gaussian]):
         mine, theirs = self.require_statistics("merge"), other.require_statistics("merge")
         if mine is None or theirs is None:
             raise InputError("only fitted detectors can be merged: call fit first")
-        for what, ours, its in (
+        for what, ours, others in (
             (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
             ("backbone, weights or transform", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),
         ):
-            if ours != its:
+            if ours != others:
                 raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-        accumulator = Accumulator(mine, self._budget())
         if isinstance(theirs, Samples):
+            accumulator = Accumulator(mine, self.extractor.budget)
             accumulator.add(theirs.embeddings)
-            return self._set(accumulator.result(), self.reduction_, self.image_size_)
-        moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.reference)
-        return self._set(moments + theirs, self.reduction_, self.image_size_)
+            self.set_statistics(accumulator.result())
+        else:
+            moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.reference)
+            self.set_statistics(moments + theirs)
+        return self
 
     def from_gaussian(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
         """Take over Gaussians that were estimated elsewhere, of a number of images that is not known.
@@ -224,9 +216,9 @@ class PaDiM(BackboneDetector[Gaussian]):
             Height and width of the transformed images.
         """
         self.build_backbone()
-        self._precision_in_file = None
-        self.embedding_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self._model = None, None, gaussian
+        self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
+        self.statistics_, self.calibration_, self.fitted_in = None, None, None
+        self.model_ = gaussian
         return self
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
@@ -255,75 +247,22 @@ class PaDiM(BackboneDetector[Gaussian]):
 
     def _common_pixels(self, n: int) -> Tensor | None:
         """The pixels (n, H, W) of n images that count, where one mask serves all; None where all do."""
-        region = self.region_of_interest()
+        region = self.extractor.region_of_interest()
         if region is None or region.mask is None:
             return None
         blank = np.zeros((*region.mask.shape, 3), dtype=np.uint8)
         _, pixels = ViewSet().of(blank, self.transform, region.mask)
         return None if pixels is None else torch.from_numpy(pixels).expand(n, -1, -1)
 
-    def _accumulate(self, parts: Iterable[Features], known: Samples | Moments | None) -> Self:
-        estimator = self.build_estimator()  # one that does not exist is refused before any image is read
-        super()._accumulate(parts, known)
-        statistics = self.statistics_
-        assert statistics is not None
-        if estimator.same_shrinkage_everywhere and statistics.n > statistics.D:
-            self._note_grids_apart(statistics.embeddings if isinstance(statistics, Samples) else statistics.reference)
-        return self
-
-    def _note_grids_apart(self, embeddings: PatchEmbeddings) -> None:
-        """Say where another size of images would give a smaller and faster model."""
-        if embeddings.subset is not None or embeddings.roi_masks is not None or not grids_do_not_nest(embeddings):
-            return
-        step = max(self.build_backbone().strides)
-        better = [str(side) for side in sorted({side // step * step for side in self.image_size_}) if side]
-        grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
-        warnings.warn(
-            f"images of {self.image_size_[0]}x{self.image_size_[1]} give grids that do not nest ({grids}), so that the "
-            f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
-            + (f", e.g. {' and '.join(better)}" if better else ""),
-            stacklevel=4,
-        )
-
-    def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
-        """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
-        region = self.region_of_interest()
-        subset = None if like is None else like.subset
-        if subset is None:
-            moved = any(operation.moves for operation in self.views_of_fit().augmentation.operations)
-            if like is not None or region is None or not region.common or moved or embeddings.roi_masks is None:
-                return embeddings
-            counted = valid_patches(embeddings.roi_masks[:1], embeddings.grid)
-            subset = PatchSubset(embeddings.grid, counted[:, 0].nonzero().flatten())
-        return embeddings.within(subset)
-
-    def fit_model(self, statistics: Samples | Moments) -> Gaussian:
-        """A Gaussian at each patch that counts."""
-        estimator = self.build_estimator()
-        if isinstance(statistics, Moments):
-            return estimator.fit(statistics)
-        samples = valid_samples(statistics.embeddings)
-        if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
-            raise InputError(
-                f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
-                f"that differ make: use {', '.join(estimators_for_missing_patches())}, or one mask for all images"
-            )
-        return estimator.fit(samples)
-
     @property
     def _differing(self) -> bool:
         """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
         if isinstance(self.statistics_, Samples):
-            known = self.statistics_.embeddings
-            return known.roi_masks is not None and known.subset is None
+            embeddings = self.statistics_.embeddings
+            return embeddings.roi_masks is not None and embeddings.subset is None
         return self._differing_in_file and self.statistics_ is None
 
-    @property
-    def gaussian_(self) -> Gaussian:
-        """The Gaussians, estimated when first wanted after a fit."""
-        return self.model_
-
-    # -- predict -----------------------------------------------------------------------------------------------------
+    # -- score -------------------------------------------------------------------------------------------------------
 
     def score(self, model: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of Mahalanobis distances, and their maxima."""
@@ -360,11 +299,11 @@ class PaDiM(BackboneDetector[Gaussian]):
             The patches that have a distance.
         """
         distances = squared.sqrt().T.reshape(-1, *grid)
-        known = None if counted is None else counted.T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=known)
-        return prediction_from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, counted=known)
+        on_grid = None if counted is None else counted.T.reshape(-1, *grid)
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
+        return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
 
-    # -- files -------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
@@ -378,13 +317,8 @@ class PaDiM(BackboneDetector[Gaussian]):
         }
 
     def size_in_bytes(self) -> int:
-        """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""
+        """Size of the Gaussians as :meth:`save` writes them."""
         return self.gaussian_.size_in_bytes()
-
-    def parameters_for_file(self) -> dict[str, Any]:
-        """The constructor's arguments as a file keeps them, the estimator by its name."""
-        estimator = self.estimator if isinstance(self.estimator, str) else registry.estimators.spec_of(self.estimator)
-        return {**super().parameters_for_file(), "estimator": estimator}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Gaussians and reduction; moments too (8·P·D² bytes) where they are asked for and samples are not at hand.
@@ -400,16 +334,35 @@ class PaDiM(BackboneDetector[Gaussian]):
         gaussian = self.gaussian_
         arrays, header = model_to_file(gaussian, self.reduction_, half=half)
         if resumable and not isinstance(gaussian, DualGaussian):
-            known = self.require_statistics("save a resumable model")
-            assert known is not None
-            arrays |= statistics_to_file(known)
+            statistics = self.require_statistics("save a resumable model")
+            assert statistics is not None
+            arrays |= statistics_to_file(statistics)
         return arrays, {**header, "differing": self._differing}
 
-    def restore(self, file: DetectorFile) -> None:
-        """Take over what :meth:`model_arrays` gave."""
-        self._differing_in_file = file.header.get("differing", False)
-        self._model, self.embedding_ = model_in(file)
-        self.statistics_ = statistics_in(file, self._model.mean, self.views_of_fit().augmentation.passes)
+    def restore(self, file: DetectorFile) -> Gaussian:
+        """The Gaussians; sets the reduction, and the moments that a resumable file holds."""
+        self._differing_in_file = file.header["differing"]
+        gaussian, self.reduction_ = model_in(file)
+        self.statistics_ = statistics_in(file, gaussian.mean, self.extractor.views_of_fit().augmentation.passes)
+        return gaussian
+
+    def scoring_network(self) -> PaDiMNetwork:
+        """Scores and maps by the Gaussians.
+
+        Raises
+        ------
+        InputError
+            If Gaussians do not cover all patches, or the reduction is of a kind that has no module.
+        """
+        mean = self.gaussian_.mean
+        if mean.subset is not None:
+            raise InputError(
+                "a detector that was fitted with regions of interest cannot be exported: its Gaussians do not cover "
+                "all patches, and a network scores a whole image"
+            )
+        embed = embedding_network(self.reduction_, self.build_backbone(), self.image_size_)
+        to_maps = AnomalyMaps(mean.grid, self.image_size_, self.sigma, self.pad_mode)
+        return PaDiMNetwork(embed, self.gaussian_, to_maps)
 
 
 def _fingerprint(reduction: Reduction) -> str:

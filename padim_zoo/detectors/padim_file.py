@@ -59,11 +59,11 @@ def model_in(file: DetectorFile) -> tuple[Gaussian, Reduction]:
     return gaussian, REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
 
 
-def statistics_to_file(known: Samples | Moments) -> dict[str, Tensor]:
+def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:
     """Arrays of moments, 8·P·D² bytes."""
-    moments = Moments.of(known.embeddings, known.mean) if isinstance(known, Samples) else known
+    moments = Moments.of(statistics.embeddings, statistics.mean) if isinstance(statistics, Samples) else statistics
     arrays = {f"moments.{name}": array for name, array in moments.arrays().items()}
-    return arrays | {name: layer.clone() for name, layer in numbered("shift", moments.reference).items()}
+    return arrays | {name: layer.clone() for name, layer in numbered("reference", moments.reference).items()}
 
 
 def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Moments | None:
@@ -79,5 +79,5 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
     moments = file.arrays("moments.")
     if not moments:
         return None
-    reference = replace(embeddings_of(file.arrays("shift."), file.header["grids"]), subset=mean.subset)
+    reference = replace(embeddings_of(file.arrays("reference."), file.header["grids"]), subset=mean.subset)
     return Moments.from_arrays(file.header["n_images"] * passes, reference, moments)

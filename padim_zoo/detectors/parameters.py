@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from padim_zoo.core.errors import InputError
 
 LARGEST_SEED = 2**32 - 1
@@ -55,3 +57,12 @@ def check_sigma(sigma: Any, image_size: tuple[int, int] | None = None) -> None:
             f"sigma is {sigma:g}, but the images have {image_size[0]}x{image_size[1]} pixels after the transform: "
             f"expected at most {max(image_size)}, usually 4"
         )
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are not the same; masks may be arrays, whose comparison is no yes or no."""
+    if one is other:
+        return False
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return type(one) is not type(other) or not np.array_equal(one, other)
+    return bool(one != other)

@@ -1,24 +1,23 @@
-"""PatchCore: distances to a thinned-out memory of normal patches (Roth et al. 2022, arXiv 2106.08265)."""
+"""PatchCore: distances to a thinned-out bank of normal patches (Roth et al. 2022, arXiv 2106.08265)."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
-from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.config import PatchCoreConfig
 from padim_zoo.detectors.coreset import greedy_k_center
-from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.parameters import check_share, check_whole_number
-from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
@@ -34,24 +33,6 @@ PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
 
 
-@dataclass(frozen=True)
-class LocalPatches:
-    """Patches that know their neighbors (section 3.1): each layer averaged over 3 × 3 positions, on one grid.
-
-    Attributes
-    ----------
-    levels : int
-        The last so many layers are used.
-    """
-
-    levels: int = 2
-
-    def apply(self, features: Features) -> PatchEmbeddings:
-        """Embeddings on the grid of the finest layer in use, coarser ones interpolated."""
-        patches = local_patches(features.maps[-self.levels :])
-        return PatchEmbeddings.of(features.with_maps((patches,)))
-
-
 def local_patches(maps: Sequence[Tensor]) -> Tensor:
     """Each layer averaged over 3 × 3 positions, on the grid of the finest one, (N, C, h, w)."""
     pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in maps]
@@ -65,27 +46,15 @@ def local_patches(maps: Sequence[Tensor]) -> Tensor:
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
-class PatchCore(BackboneDetector[Tensor]):
-    """Nearest normal patch in a memory that holds patches of all images and positions, thinned out by a coreset.
+class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
+    """Nearest normal patch in a memory bank that holds patches of all images and positions, thinned out by a coreset.
 
-    Parameters
-    ----------
-    backbone : str or Backbone
-        A registered name or a :class:`~padim_zoo.backbones.backbone.Backbone`.
-    coreset_ratio : float
-        Share of the normal patches that is kept, in (0, 1].
-    n_neighbors : int
-        Patches of the memory around the nearest one that weigh the score of the image (equation 7); 1 for no weight.
-    levels : int
-        The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
-        three are extracted, so that PaDiM shares the features.
-    weights, layers, seed, resize, crop, sigma, batch_size, memory, cache, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`.
+    Parameters are those of :class:`~padim_zoo.detectors.config.PatchCoreConfig`.
 
     Attributes
     ----------
     model_ : Tensor (m, D), float32
-        The memory.
+        The memory bank.
     progress : callable, optional
         Told how many patches of the coreset are chosen, of how many, while it is made; None by default.
     """
@@ -94,52 +63,7 @@ class PatchCore(BackboneDetector[Tensor]):
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio"})
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "builtin",
-        *,
-        coreset_ratio: float = 0.1,
-        n_neighbors: int = 9,
-        levels: int = 2,
-        weights: str = "default",
-        layers: tuple[str, ...] | list[str] | None = None,
-        seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
-        sigma: float = 4.0,
-        batch_size: int = 32,
-        memory: int | None = None,
-        cache: bool | Caches = False,
-        device: str = "auto",
-        precision: str = "auto",
-        augment: str | None = None,
-        passes: int | None = None,
-        tta: str | None = None,
-        roi: Any = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            weights=weights,
-            layers=layers,
-            seed=seed,
-            resize=resize,
-            crop=crop,
-            sigma=sigma,
-            batch_size=batch_size,
-            memory=memory,
-            cache=cache,
-            device=device,
-            precision=precision,
-            augment=augment,
-            passes=passes,
-            tta=tta,
-            roi=roi,
-        )
-        self.coreset_ratio = coreset_ratio
-        self.n_neighbors = n_neighbors
-        self.levels = levels
-        self.progress: Callable[[int, int], None] | None = None
+    progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
@@ -148,9 +72,11 @@ class PatchCore(BackboneDetector[Tensor]):
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
-    def make_embedding(self) -> LocalPatches:
-        """The last layers, averaged over neighborhoods."""
-        return LocalPatches(self.levels)
+    # -- embed -------------------------------------------------------------------------------------------------------
+
+    def embed(self, features: Features) -> PatchEmbeddings:
+        """Patches that know their neighbors (section 3.1), on the grid of the finest of the last layers."""
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -181,25 +107,24 @@ class PatchCore(BackboneDetector[Tensor]):
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images.
 
-        A detector that was loaded knows only its memory: the new one is a coreset of that and of the new patches. Every
-        old patch stays as near to the memory as the old coreset and the new one together allow.
+        A detector that was loaded knows only its memory bank: the new one is a coreset of that and of the new patches.
+        Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
         if self._model is None or self.statistics_ is not None:
             return super().partial_fit(images)
-        memory, seen = self._model, self.n_images_
-        fresh = type(self)(**self.get_params(deep=False))
-        fresh.backbone_ = self.build_backbone()
-        fresh.fit(images)
-        if fresh.image_size_ != self.image_size_:
+        memory_bank = self._model
+        added = copy.copy(self).fit(images)
+        if added.image_size_ != self.image_size_:
             raise InputError(
-                f"images of {fresh.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
+                f"images of {added.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
                 "one detector needs one size; set an exact resize, or a crop"
             )
-        assert isinstance(fresh.statistics_, Samples)
-        self.n_images_ = seen + fresh.n_images_
-        more = _patches(fresh.statistics_.embeddings)
-        # The memory stands for as many patches as it is a share of.
-        self._model = self._coreset(torch.cat([memory, more]), round(len(memory) / self.coreset_ratio) + len(more))
+        assert isinstance(added.statistics_, Samples)
+        patches = _patches(added.statistics_.embeddings)
+        # The bank stands for as many patches as it is a share of.
+        stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
+        self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
+        self.n_images_ += added.n_images_
         self.calibration_ = None
         return self
 
@@ -211,13 +136,13 @@ class PatchCore(BackboneDetector[Tensor]):
             )
         return self.statistics_
 
-    # -- predict -----------------------------------------------------------------------------------------------------
+    # -- score -------------------------------------------------------------------------------------------------------
 
     def score(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
-        """Distance of each patch to the memory; the score is that of the worst patch, weighed (equations 6 and 7)."""
+        """Distance of each patch to the bank; the score is that of the worst patch, weighed (equations 6 and 7)."""
         (layer,) = embeddings.layers  # (P, N, D)
-        found, indices = nearest_neighbors(layer.flatten(0, 1), model)
-        distances, indices = found.view(layer.shape[:2]), indices.view(layer.shape[:2])
+        nearest_distances, indices = nearest_neighbors(layer.flatten(0, 1), model)
+        distances, indices = nearest_distances.view(layer.shape[:2]), indices.view(layer.shape[:2])
         counted = embeddings.present(embeddings.grid)
         worst = (distances if counted is None else distances.where(counted, -1.0)).argmax(0)
         images = torch.arange(embeddings.n)
@@ -226,14 +151,14 @@ class PatchCore(BackboneDetector[Tensor]):
             scores = scores * self._weight(model, layer[worst, images], indices[worst, images], scores)
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
-        known = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=known)
-        return prediction_from_maps(
-            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, counted=known
+        on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
+        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        return Prediction.from_maps(
+            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
         )
 
     def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
-        """1 − exp(d*) / Σ exp(d) over the neighborhood in the memory of the nearest patch, which is one of it.
+        """1 − exp(d*) / Σ exp(d) over the neighborhood in the bank of the nearest patch, which is one of it.
 
         Exponents are taken relative to the largest: features of some backbones have distances whose exponential is
         beyond any float.
@@ -247,25 +172,27 @@ class PatchCore(BackboneDetector[Tensor]):
         weight: Tensor = 1 - (distances - largest[:, 0]).double().exp() / shares
         return weight.float().clamp_min(0)
 
-    # -- files -------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
-        size, dims = self.model_.shape
-        return {**super().describe_fit(), "memory": f"{size} patches of {dims} dimensions"}
-
-    def size_in_bytes(self) -> int:
-        """Size of the memory."""
-        return int(self.model_.numel() * self.model_.element_size())
+        size, D = self.model_.shape
+        return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions"}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The memory, from which a fit can always go on."""
-        return {"memory": self.model_}, {}
+        """The memory bank, from which a fit can always go on."""
+        return {"memory_bank": self.model_}, {}
 
-    def restore(self, file: DetectorFile) -> None:
-        """Take over what :meth:`model_arrays` gave."""
-        self._model = file.arrays("memory")[""]
-        self.embedding_ = self.make_embedding()
+    def restore(self, file: DetectorFile) -> Tensor:
+        """The memory bank."""
+        return file.arrays("memory_bank")[""]
+
+    def scoring_network(self) -> PatchCoreNetwork:
+        """Scores and maps by the memory bank."""
+        grids = grids_of(self.build_backbone(), self.image_size_)[-self.levels :]
+        grid = max(grids, key=lambda grid: grid[0] * grid[1])
+        to_maps = AnomalyMaps(grid, self.image_size_, self.sigma)
+        return PatchCoreNetwork(self.model_, self.n_neighbors, self.levels, grid, to_maps)
 
 
 def _patches(embeddings: PatchEmbeddings) -> Tensor:
@@ -273,3 +200,47 @@ def _patches(embeddings: PatchEmbeddings) -> Tensor:
     (layer,) = embeddings.layers
     counted = embeddings.present(embeddings.grid)
     return layer.flatten(0, 1) if counted is None else layer[counted]
+
+
+class PatchCoreNetwork(nn.Module):
+    """Distances to the nearest patches of a memory bank; the score is that of the worst patch, weighed."""
+
+    memory_bank: Tensor
+    shifted: Tensor
+    center: Tensor
+    norms: Tensor
+    around: Tensor | None
+
+    def __init__(
+        self, memory_bank: Tensor, n_neighbors: int, levels: int, grid: tuple[int, int], to_maps: AnomalyMaps
+    ) -> None:
+        super().__init__()
+        self.levels, self.grid, self.to_maps = levels, grid, to_maps
+        # A common shift changes no distance, and products of small numbers lose fewer digits.
+        center = memory_bank.mean(0)
+        self.register_buffer("memory_bank", memory_bank)
+        self.register_buffer("center", center)
+        self.register_buffer("shifted", (memory_bank - center).T.contiguous())
+        self.register_buffer("norms", (memory_bank - center).square().sum(1))
+        around = nearest_neighbors(memory_bank, memory_bank, n_neighbors)[1] if n_neighbors > 1 else None
+        self.register_buffer("around", around if around is not None and around.shape[1] > 1 else None)
+
+    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and maps."""
+        patches = local_patches(maps[-self.levels :]).flatten(2).transpose(-1, -2)  # (N, P, D)
+        nearest = (self.norms - 2 * ((patches - self.center) @ self.shifted)).argmin(2)
+        # Distances by products lose digits where points are close: the one that counts is taken from the difference.
+        positions, channels = self.grid[0] * self.grid[1], self.memory_bank.shape[1]
+        neighbors = self.memory_bank.index_select(0, nearest.reshape(-1)).reshape(-1, positions, channels)
+        distances = (patches - neighbors).square().sum(2).sqrt()
+        scores, worst = distances.max(1)
+        if self.around is not None:
+            patch = patches.gather(1, worst.reshape(-1, 1, 1).expand(-1, 1, channels))
+            index = nearest.gather(1, worst.reshape(-1, 1)).reshape(-1)
+            around = self.around.index_select(0, index)
+            others = self.memory_bank.index_select(0, around.reshape(-1)).reshape(-1, around.shape[1], channels)
+            distant = (others - patch).square().sum(2).sqrt()
+            largest = distant.amax(1, keepdim=True)
+            shares = (distant - largest).exp().sum(1)
+            scores = scores * (1 - (scores - largest[:, 0]).exp() / shares).clamp_min(0)
+        return scores, self.to_maps(distances.reshape(-1, *self.grid))

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.trainable import frozen, trainable_network
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.backbone_detector import BackboneDetector, Size
-from padim_zoo.detectors.calibration import USUAL_FALSE_ALARM_RATE, Calibration
-from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.calibration import Calibration, HeldOutScores
+from padim_zoo.detectors.config import STFPMConfig
+from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.parameters import check_share, check_whole_number
-from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.detectors.student import Recipe, train_student
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, valid_patches
-from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
 
-class Pixels:
-    """Images themselves, for a student learns from these."""
+class PixelExtractor(FeatureExtractor):
+    """Images themselves as features, for a student learns from these."""
 
-    def apply(self, features: Features) -> PatchEmbeddings:
-        """One layer (H·W, n, 3), uint8."""
-        return PatchEmbeddings.of(features)
+    def features_key(self, *, fit: bool = True) -> str:
+        """Transform and views."""
+        return f"pixels {self.transform.to_dict()}{self.views_key(fit)}"
+
+    def cache_key(self, *, fit: bool) -> str | None:
+        """Nothing is kept: images have a cache of their own."""
+        return None
+
+    def features(
+        self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
+    ) -> Iterator[Features]:
+        """The transformed images, uint8."""
+        view_set = self.views(fit)
+        for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
+            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
 
 
 @dataclass(frozen=True)
@@ -59,32 +71,14 @@ class TrainedStudent:
 
 
 @detectors.register("stfpm", source="padim_zoo", summary="A student of the features of normal images (2103.04257)")
-class STFPM(BackboneDetector[TrainedStudent]):
+class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     """Student-teacher feature pyramid matching.
 
     The teacher is the frozen backbone; the student has the same architecture and learns its features of normal images
     from random weights. Where they differ the image is anomalous: the map is the product over the layers of half the
     squared distance of the normalized features, upsampled, and its maximum is the score.
 
-    Parameters
-    ----------
-    backbone : str or Backbone
-        ``builtin``, or of torchvision or timm; the paper's is resnet18.
-    epochs : int
-        At most.
-    patience : int
-        Epochs without a lower held-out loss after which the training ends.
-    learning_rate : float, optional
-        Of the gradient descent; by default 0.4, the paper's, or 0.05 for students without batch norms.
-    held_out : float
-        Share of the normal images that is not trained on, but chooses the epoch, and gives the threshold.
-    train_batch : int
-        Images of a step of the training.
-    checkpoint : str, optional
-        File that the state of the training is written to after every epoch, and taken up from; one training each.
-    weights, layers, seed, resize, crop, batch_size, memory, cache, device, precision, augment, passes, tta, roi
-        As of :class:`~padim_zoo.detectors.backbone_parameters.BackboneParameters`. The paper takes 256 × 256 pixels
-        without a crop; the default here is that of all detectors, so that they are compared on the same pixels.
+    Parameters are those of :class:`~padim_zoo.detectors.config.STFPMConfig`.
 
     Attributes
     ----------
@@ -94,59 +88,10 @@ class STFPM(BackboneDetector[TrainedStudent]):
     """
 
     name = "stfpm"
+    extractor_type = PixelExtractor
     modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "builtin",
-        *,
-        epochs: int = 100,
-        patience: int = 20,
-        learning_rate: float | None = None,
-        held_out: float = 0.2,
-        train_batch: int = 32,
-        checkpoint: str | None = None,
-        weights: str = "default",
-        layers: tuple[str, ...] | list[str] | None = None,
-        seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
-        batch_size: int = 32,
-        memory: int | None = None,
-        cache: bool | Caches = False,
-        device: str = "auto",
-        precision: str = "auto",
-        augment: str | None = None,
-        passes: int | None = None,
-        tta: str | None = None,
-        roi: Any = None,
-    ) -> None:
-        super().__init__(
-            backbone,
-            weights=weights,
-            layers=layers,
-            seed=seed,
-            resize=resize,
-            crop=crop,
-            sigma=0.0,
-            batch_size=batch_size,
-            memory=memory,
-            cache=cache,
-            device=device,
-            precision=precision,
-            augment=augment,
-            passes=passes,
-            tta=tta,
-            roi=roi,
-        )
-        self.epochs = epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.held_out = held_out
-        self.train_batch = train_batch
-        self.checkpoint = checkpoint
-        self.progress: Callable[[int, int, float], None] | None = None
+    progress: Callable[[int, int, float], None] | None = None
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
@@ -159,33 +104,11 @@ class STFPM(BackboneDetector[TrainedStudent]):
         if self.checkpoint is not None and Path(self.checkpoint).is_dir():
             raise InputError(f"checkpoint {self.checkpoint} is a folder: expected a file name")
 
-    # -- features are images -----------------------------------------------------------------------------------------
+    # -- embed and fit -----------------------------------------------------------------------------------------------
 
-    @property
-    def features_key(self) -> str:
-        """Features are the transformed images."""
-        return f"pixels {self.transform.to_dict()}{self._key_of_views(fit=True)}{self._key_of_roi()}"
-
-    @property
-    def cache_key(self) -> str | None:
-        """Nothing is kept: features are images, which have a cache of their own."""
-        return None
-
-    @property
-    def cache_key_of_normal(self) -> str | None:
-        """As :attr:`cache_key`."""
-        return None
-
-    def _features(self, images: Any, *, fitted: bool = False, fit: bool = False, roi: Any = None) -> Iterator[Features]:
-        self.check_parameters()
-        for batch, roi_masks, view_set in self._batches(images, self.batch_size, fit=fit, roi=roi):
-            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
-
-    def make_embedding(self) -> Pixels:
-        """Images as they are."""
-        return Pixels()
-
-    # -- fit and predict ---------------------------------------------------------------------------------------------
+    def embed(self, features: Features) -> PatchEmbeddings:
+        """Images as they are, one layer (H·W, n, 3), uint8."""
+        return PatchEmbeddings.of(features)
 
     def fit_model(self, statistics: Samples | Moments) -> TrainedStudent:
         """Train a student."""
@@ -199,10 +122,10 @@ class STFPM(BackboneDetector[TrainedStudent]):
             self.seed,
             self.checkpoint,
             self.progress,
-            self.views_of_fit().augmentation.passes,
+            self.extractor.views_of_fit().augmentation.passes,
         )
-        known = statistics.embeddings
-        return TrainedStudent(*train_student(self.build_backbone(), _images(known), recipe, known.roi_masks))
+        images, roi_masks = _images(statistics.embeddings), statistics.embeddings.roi_masks
+        return TrainedStudent(*train_student(self.build_backbone(), images, recipe, roi_masks))
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""
@@ -221,20 +144,16 @@ class STFPM(BackboneDetector[TrainedStudent]):
         InputError
             If the detector was loaded, or there are too few held-out images for the rate.
         """
-        known = self.require_statistics("make a threshold")
-        if not isinstance(known, Samples):
+        statistics = self.require_statistics("make a threshold")
+        if not isinstance(statistics, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
         self._require_other_views()
-        prediction = self.score_views(self.model_, self._views_to_score(known.embeddings, self.model_.held_out.numpy()))
-        least = smallest_false_alarm_rate(len(prediction))
-        rate = max(USUAL_FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
-        threshold = float(conformal_threshold(prediction.scores, rate))
-        assert prediction.maps is not None
-        pixels = prediction.maps[:, ::4, ::4]
-        if prediction.roi_masks is not None:
-            pixels = prediction.maps[prediction.roi_masks]
-        low, high = np.quantile(pixels, [0.5, 0.999]).tolist()
-        return self.keep_calibration(Calibration(threshold, float(rate), 1, low, high, prediction.scores))
+        held_out = self.model_.held_out.numpy()
+        scores = HeldOutScores(len(held_out), false_alarm_rate)
+        scores.add(np.arange(len(held_out)), self.score_normal(self.model_, statistics.embeddings, held_out))
+        return self.set_calibration(scores.calibration(folds=1))
+
+    # -- score -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def score(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
@@ -253,9 +172,9 @@ class STFPM(BackboneDetector[TrainedStudent]):
                     counted = valid_patches(roi_masks[start : start + self.batch_size], grid).T.reshape(-1, *grid)
                 product *= anomaly_maps(halves.cpu(), self.image_size_, 0.0, counted=counted)
             maps.append(product)
-        return prediction_from_maps(torch.cat(maps), threshold=self.threshold_, roi_masks=roi_masks)
+        return Prediction.from_maps(torch.cat(maps), threshold=self.threshold_, roi_masks=roi_masks)
 
-    # -- files -------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
@@ -272,14 +191,37 @@ class STFPM(BackboneDetector[TrainedStudent]):
         arrays = {f"student.{name}": tensor for name, tensor in self.model_.network.state_in_use().items()}
         return {**arrays, "held_out": self.model_.held_out}, {"losses": self.model_.losses}
 
-    def restore(self, file: DetectorFile) -> None:
-        """Take over what :meth:`model_arrays` gave."""
+    def restore(self, file: DetectorFile) -> TrainedStudent:
+        """The student."""
         teacher = self.build_backbone()
         network = trainable_network(teacher, self.seed)
         network.load_state_dict(file.arrays("student."))
         student = frozen(network, teacher).to(teacher.device)
-        self._model = TrainedStudent(student, file.arrays("held_out")[""], file.header["losses"])
-        self.embedding_ = self.make_embedding()
+        return TrainedStudent(student, file.arrays("held_out")[""], file.header["losses"])
+
+    def scoring_network(self) -> STFPMNetwork:
+        """Scores and maps by the student beside the backbone."""
+        grids = grids_of(self.build_backbone(), self.image_size_)
+        to_maps = [AnomalyMaps(grid, self.image_size_, 0.0) for grid in grids]
+        return STFPMNetwork(BackboneNetwork(self.model_.network, "float32"), to_maps)
+
+
+class STFPMNetwork(nn.Module):
+    """The product over the layers of half the squared distance of normalized features, and its maximum."""
+
+    def __init__(self, student: BackboneNetwork, to_maps: Sequence[AnomalyMaps]) -> None:
+        super().__init__()
+        self.student = student
+        self.to_maps = nn.ModuleList(to_maps)
+
+    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and maps."""
+        product: Tensor | None = None
+        for t, s, to_map in zip(maps, self.student(images), self.to_maps, strict=True):
+            layer = to_map((normalize(t, dim=1) - normalize(s, dim=1)).square().sum(1) / 2)
+            product = layer if product is None else product * layer
+        assert product is not None
+        return product.amax((1, 2)), product
 
 
 def _images(embeddings: PatchEmbeddings) -> Tensor:

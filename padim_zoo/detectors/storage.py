@@ -20,7 +20,7 @@ from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 VERIFIED_AT_ONCE = 256 * 2**20
 """Bytes up to which a file's hashes are compared when it is opened: a third of a second, or less."""
 _KEY = "padim_zoo"
@@ -113,7 +113,7 @@ def open_detector(path: str | Path) -> DetectorFile:
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            found = {name: _form(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  mapped, not read
+            forms = {name: _form(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  mapped, not read
         header = json.loads(metadata[_KEY])
     except (SafetensorError, OSError, ValueError):
         raise InputError(f"{path} is not a whole safetensors file: expected a model that padim-zoo fit wrote") from None
@@ -130,8 +130,8 @@ def open_detector(path: str | Path) -> DetectorFile:
     if not isinstance(header.get("detector"), str) or not isinstance(header.get("arrays"), dict):
         raise InputError(f"{path} does not say what it holds: it is of another version of padim-zoo; fit it again")
     listed = header["arrays"]
-    for name in sorted({*found, *listed}):
-        if name not in found or name not in listed or found[name] != listed[name][:2]:
+    for name in sorted({*forms, *listed}):
+        if name not in forms or name not in listed or forms[name] != listed[name][:2]:
             raise InputError(f"{path} is damaged: its array {name} is not as its header says; fit it again")
     file = DetectorFile(path, header)
     if path.stat().st_size <= VERIFIED_AT_ONCE:

@@ -181,8 +181,8 @@ def _epoch(
     order = torch.from_numpy(np.random.default_rng((recipe.seed, epoch)).permutation(len(images)))
     shuffled = None if roi_masks is None else roi_masks[order]
     for batch, counted in _batches(images[order], shuffled, recipe.batch_size):
-        known = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(known, network(_normalized(teacher, batch)), counted)
+        targets = teacher(batch.to(teacher.device).float() / 255)
+        loss = matching_loss(targets, network(_normalized(teacher, batch)), counted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -195,8 +195,8 @@ def _held_out_loss(
     network.eval()
     total = 0.0
     for batch, counted in _batches(images, roi_masks, batch_size):
-        known = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(known, network(_normalized(teacher, batch)), counted)
+        targets = teacher(batch.to(teacher.device).float() / 255)
+        loss = matching_loss(targets, network(_normalized(teacher, batch)), counted)
         total += float(loss) * len(batch)
     return total / len(images)
 
@@ -225,9 +225,9 @@ def _write_checkpoint(
 
 def _resume(path: str | None, key: str, network: nn.Module, optimizer: torch.optim.Optimizer) -> _Progress | None:
     """Take up a training from its checkpoint; None without one."""
-    found = read_checkpoint(path, "student", key)
-    if found is None:
+    checkpoint = read_checkpoint(path, "student", key)
+    if checkpoint is None:
         return None
-    network.load_state_dict(found.tensors["network"])
-    restore_optimizer(optimizer, found.tensors["optimizer"])
-    return _Progress(**found.numbers, best_state=found.tensors["best"])
+    network.load_state_dict(checkpoint.tensors["network"])
+    restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
+    return _Progress(**checkpoint.numbers, best_state=checkpoint.tensors["best"])

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from padim_zoo.data.view import View, mean_of_views
-from padim_zoo.detectors.detector import Prediction
-from padim_zoo.detectors.prediction_from_maps import prediction_from_maps
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
@@ -33,7 +32,7 @@ def interleave_views(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEm
     return PatchEmbeddings.concatenate([first, others]).images(order.ravel())
 
 
-def combined(prediction: Prediction, views: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
+def combine_views(prediction: Prediction, views: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
     """One prediction of the predictions of all views; a view that shows nothing of what counts says nothing.
 
     Parameters
@@ -53,7 +52,7 @@ def combined(prediction: Prediction, views: Sequence[View], *, score_is_map_maxi
     roi_masks = None
     if prediction.roi_masks is not None:
         roi_masks = torch.from_numpy(prediction.roi_masks.reshape(-1, len(views), *prediction.roi_masks.shape[1:]))
-    return prediction_from_maps(
+    return Prediction.from_maps(
         mean_of_views(of_views, views, roi_masks),
         None if score_is_map_maximum else torch.from_numpy(scores),
         threshold=prediction.threshold,

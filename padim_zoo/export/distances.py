@@ -37,6 +37,22 @@ class Distances(nn.Module):
         return sum(buffer.numel() for buffer in self.buffers() if buffer.is_floating_point())
 
 
+class DistancesFromMean(nn.Module):
+    """Squared distances (P, N) of embeddings, given as (positions, N, channels) of each layer."""
+
+    def __init__(self, gaussian: Gaussian) -> None:
+        super().__init__()
+        for number, layer in enumerate(gaussian.mean.layers):
+            self.register_buffer(f"mean{number}", layer.float())
+        self.form = distances_of(gaussian)
+
+    def forward(self, layers: list[Tensor]) -> Tensor:
+        """At all patches."""
+        deviations = [layer - getattr(self, f"mean{number}") for number, layer in enumerate(layers)]
+        squared: Tensor = self.form(deviations)
+        return squared
+
+
 class DiagonalDistances(Distances):
     """‖w∘δ‖²."""
 

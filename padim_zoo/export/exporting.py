@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
+from padim_zoo.backbones.device import resolve_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
@@ -159,8 +160,9 @@ def chosen_precision(detector: Detector, form: str, precision: str | None) -> st
     Raises
     ------
     InputError
-        If the format knows no such precision.
+        If there is no such precision, or the format does not know it.
     """
+    precision = None if precision is None else resolve_precision(precision, torch.device("cpu"))
     if form == "onnx":
         if precision not in (None, "float32"):
             raise InputError(f"ONNX Runtime computes in float32 on a CPU, not in {precision}: choose openvino or torch")
@@ -242,9 +244,7 @@ def _reference(detector: BackboneDetector[Any], precision: str) -> Detector:
     backbone = detector.build_backbone()
     if precision != "float32" or backbone.precision == "float32":
         return detector
-    reference = copy.copy(detector)
-    reference.backbone_ = in_float32(backbone)
-    return reference
+    return detector.with_backbone(in_float32(backbone))
 
 
 def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: float | None) -> str | None:

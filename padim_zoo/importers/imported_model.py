@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from padim_zoo import registry
-from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weights import Weights
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.data.transform import Size, Transform
 from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.scoring_network import grids_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
 from padim_zoo.features.reduction import RandomChannels
 from padim_zoo.gaussians.gaussian import PrimalGaussian, upper_factor
@@ -117,12 +117,6 @@ class ForeignModel:
             )
         Transform(self.resize, self.crop)
         return (size, size) if isinstance(size, int) else size
-
-
-def grids_of(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of each layer's grid for images of some size."""
-    maps = backbone(torch.zeros(1, 3, *image_size, device=backbone.device))
-    return [(int(layer.shape[2]), int(layer.shape[3])) for layer in maps]
 
 
 def by_layer(channels: Tensor, widths: Sequence[int]) -> tuple[tuple[np.ndarray, ...], Tensor]:

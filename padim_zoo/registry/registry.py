@@ -369,7 +369,16 @@ backbones: Registry[Backbone] = Registry(
     ],
 )
 estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
-detectors: Registry[Detector] = Registry("detector", ["padim_zoo.detectors"])
+detectors: Registry[Detector] = Registry(
+    "detector",
+    [
+        "padim_zoo.detectors.mahalanobis_ad",
+        "padim_zoo.detectors.padim",
+        "padim_zoo.detectors.patchcore",
+        "padim_zoo.detectors.spade",
+        "padim_zoo.detectors.stfpm",
+    ],
+)
 datasets: Registry[Dataset] = Registry("dataset", ["padim_zoo.data.datasets", "padim_zoo.data.synthetic"])
 
 REGISTRIES: dict[str, Registry[Any]] = {

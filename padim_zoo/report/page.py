@@ -15,7 +15,7 @@ import numpy as np
 from padim_zoo import __version__
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import RATES, SETTINGS, TIMINGS, TRANSFORM, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.leaderboard import CONFIGURED, RATES, TIMINGS, is_mean, leaderboard, metric_columns
 from padim_zoo.bench.published import add_published, published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
@@ -30,14 +30,11 @@ from padim_zoo.report.gallery import Pictures, collect
 _MODEL = ("detector", "backbone", "estimator", "ensemble")
 """What a reader knows a configuration by."""
 
+_FIRST, _LAST = ("weights", "layers", "train_size", "n_components", "reduction", "folds"), ("dataset", "seed")
 _TELLING = (
-    *("weights", "layers", "train_size", "n_components", "reduction", "folds"),
-    *(
-        name
-        for name in (*TRANSFORM, *SETTINGS, "dataset")
-        if name not in ("train_size", "n_components", "folds", "seed")
-    ),
-    "seed",
+    *_FIRST,
+    *(name for name in (*CONFIGURED, "precision_asked") if name not in (*_MODEL, *_FIRST, *_LAST, "category")),
+    *_LAST,
 )
 """What tells runs apart besides, the most telling first."""
 

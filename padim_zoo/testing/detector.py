@@ -18,7 +18,8 @@ from sklearn.base import clone
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors import load
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import anomalous_images, normal_images
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -62,7 +61,7 @@ def run_suite() -> Callable[..., list[Document]]:
     """Does what is missing of a suite; gives all its documents, in the order of the plan."""
 
     def run(suite: Suite, **changes: object) -> list[Document]:
-        suite = replace(suite, **changes)
+        suite = suite.replace(**changes)
         store, plan = RunStore(suite.output), make_plan(suite)
         for _ in execute(suite, find_missing(plan, store), store):
             pass

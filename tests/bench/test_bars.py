@@ -65,7 +65,19 @@ def test_costs_start_at_nothing() -> None:
 
 
 def document(category: str, backbone: str, auroc: float, **changes: Any) -> dict[str, Any]:
-    config = RunConfig("mvtec", category, category, "padim", backbone, "0", ("layer1",), 100, estimator="full")
+    config = RunConfig(
+        dataset="mvtec",
+        category=category,
+        data=category,
+        detector="padim",
+        backbone=backbone,
+        weights_hash="0",
+        layers=("layer1",),
+        n_components=100,
+        estimator="full",
+        seed=0,
+        folds=1,
+    )
     return {
         "format": 1,
         "id": config.id,

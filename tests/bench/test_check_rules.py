@@ -53,7 +53,19 @@ def make_row(category="gear", seed=0, *, wrong=0, pixel=(0.9,), costs=None, mach
     values = evaluate(labels, scores[0]).values
     metrics = {name: [values[name]] * folds for name in image_metrics()}
     metrics |= {name: list(pixel) for name in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro")}
-    run = RunConfig("mvtec", category, "data", "padim", "resnet18", "hash", ("layer1",), 100, "full", seed, folds=folds)
+    run = RunConfig(
+        dataset="mvtec",
+        category=category,
+        data="data",
+        detector="padim",
+        backbone="resnet18",
+        weights_hash="hash",
+        layers=("layer1",),
+        n_components=100,
+        estimator="full",
+        seed=seed,
+        folds=folds,
+    )
     return Row(
         {**run.to_dict(), **config},
         "default",
@@ -429,7 +441,9 @@ def test_a_baseline_reads_back_as_written(tmp_path):
 
 def test_a_setting_that_an_older_version_did_not_know_has_its_default(tmp_path):
     row = make_row()
-    older = replace(row, config={name: value for name, value in row.config.items() if name not in ("folds", "members")})
+    older = replace(
+        row, config={name: value for name, value in row.config.items() if name not in ("train_size", "members")}
+    )
     write_baseline(tmp_path / "baseline.json", Baseline([older]))
     assert regressions([row], read_baseline(tmp_path / "baseline.json").rows) == []
 

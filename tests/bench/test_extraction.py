@@ -243,7 +243,7 @@ def test_what_the_cache_takes_is_not_counted():
 @pytest.fixture
 def padim(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     monkeypatch.setenv("PADIM_ZOO_CACHE", str(tmp_path / "cache"))
-    return replace(suite, backbones=("builtin",), detectors=("padim",), estimators=("full", "oas"), resize=32, folds=2)
+    return suite.replace(backbones=("builtin",), detectors=("padim",), estimators=("full", "oas"), resize=32, folds=2)
 
 
 def figures(documents: Sequence[dict[str, Any]]) -> Any:
@@ -268,7 +268,7 @@ def test_the_cache_can_be_off(padim, run_suite: Callable[..., Any], tmp_path, mo
     if off == "limit 0":
         monkeypatch.setenv("PADIM_ZOO_CACHE_LIMIT", "0")
     else:
-        padim = replace(padim, cache=False)
+        padim = padim.replace(cache=False)
     for output in ("one", "two"):
         documents = run_suite(padim, output=tmp_path / output)
         assert [document["cached_images"] for document in documents] == [0, 0]
@@ -283,8 +283,8 @@ def test_another_backbone_decodes_nothing(padim, run_suite: Callable[..., Any], 
         return read_image(path)
 
     monkeypatch.setattr(image_cache, "read_image", note)
-    other = replace(padim, backbones=("resnet18",), weights=("none",))
-    without = run_suite(replace(other, cache=False), output=tmp_path / "a")
+    other = padim.replace(backbones=("resnet18",), weights=("none",))
+    without = run_suite(other.replace(cache=False), output=tmp_path / "a")
     assert names == []
     first = run_suite(padim, output=tmp_path / "b")
     assert len(names) == first[0]["n_train"] + first[0]["n_test"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,6 +158,6 @@ def test_a_gallery_is_no_part_of_a_run(run_suite, suite):
     assert RunStore(suite.output).gallery(without["id"]) is None
     [kept] = run_suite(suite)
     assert kept["created"] == without["created"]
-    [new] = run_suite(replace(suite, output=suite.output.with_name("other")))
+    [new] = run_suite(suite.replace(output=suite.output.with_name("other")))
     assert new["id"] == without["id"]
     assert new["folds"] == without["folds"]

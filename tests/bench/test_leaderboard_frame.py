@@ -49,6 +49,8 @@ def run(
             "resize": 256,
             "crop": 224,
             "sigma": 4.0,
+            "seed": 0,
+            "folds": 1,
             **config,
         }
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,7 @@ def test_figures_are_of_the_pixels_inside(suite, images, run_suite, roi):
     )
     prediction = detector.predict([sample.path for sample in category.test])
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in masks(category.test, detector.transform)]
-    inside = np.stack([detector.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
+    inside = np.stack([detector.extractor.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
     np.testing.assert_array_equal(prediction.roi_masks, inside)
     normal, anomalous = (prediction.maps[inside & (np.stack(truth) == kind)] for kind in (False, True))
     assert document["folds"][0]["pixel_auroc"] == pytest.approx(auroc(rank(normal, anomalous)), rel=1e-3)
@@ -75,10 +74,10 @@ def test_ensembles_combine_what_is_inside(suite, run_suite):
 
 
 def test_a_mask_is_known_by_its_pixels(suite, images, tmp_path):
-    plain, with_mask = make_plan(replace(suite, roi=None)).runs[0], make_plan(suite).runs[0]
+    plain, with_mask = make_plan(suite.replace(roi=None)).runs[0], make_plan(suite).runs[0]
     (tmp_path / "copy.png").write_bytes((images / "mask.png").read_bytes())
-    assert make_plan(replace(suite, roi=tmp_path / "copy.png")).runs[0].id == with_mask.id != plain.id
-    assert make_plan(replace(suite, roi=images / "masks")).runs[0].id not in (with_mask.id, plain.id)
+    assert make_plan(suite.replace(roi=tmp_path / "copy.png")).runs[0].id == with_mask.id != plain.id
+    assert make_plan(suite.replace(roi=images / "masks")).runs[0].id not in (with_mask.id, plain.id)
 
 
 def test_a_mask_that_does_not_fit_is_a_failed_row(suite, run_suite, tmp_path):
@@ -86,7 +85,7 @@ def test_a_mask_that_does_not_fit_is_a_failed_row(suite, run_suite, tmp_path):
     (document,) = run_suite(suite, roi=tmp_path / "narrow.png")
     assert "is 64x60 but" in document["error"]["message"]
     with pytest.raises(InputError, match="does not exist"):
-        make_plan(replace(suite, roi=tmp_path / "none.png"))
+        make_plan(suite.replace(roi=tmp_path / "none.png"))
 
 
 def test_defects_count_as_far_as_they_are_inside():

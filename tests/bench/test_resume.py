@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +41,7 @@ def start(suite: Suite) -> multiprocessing.Process:
 
 @pytest.fixture
 def grid(suite: Suite) -> Suite:
-    return replace(suite, categories=(), estimators=("full", "tied"), folds=2, ensemble=("toy-linear+toy-square",))
+    return suite.replace(categories=(), estimators=("full", "tied"), folds=2, ensemble=("toy-linear+toy-square",))
 
 
 def board_of(folder: Path) -> pd.DataFrame:
@@ -52,7 +51,7 @@ def board_of(folder: Path) -> pd.DataFrame:
 
 
 def test_kills_change_nothing_and_cost_the_run_in_flight(grid, log, tmp_path):
-    bench(replace(grid, output=tmp_path / "undisturbed"), torch.get_num_threads())
+    bench(grid.replace(output=tmp_path / "undisturbed"), torch.get_num_threads())
     runs = len(make_plan(grid).runs)
     assert len(log("fit")) == 2 * runs
     kills, finished = 0, False
@@ -80,7 +79,7 @@ def test_kills_change_nothing_and_cost_the_run_in_flight(grid, log, tmp_path):
 
 
 def test_two_processes_on_one_store_do_not_disturb_each_other(grid, tmp_path):
-    bench(replace(grid, output=tmp_path / "alone"), torch.get_num_threads())
+    bench(grid.replace(output=tmp_path / "alone"), torch.get_num_threads())
     both = [start(grid), start(grid)]
     for process in both:
         process.join()

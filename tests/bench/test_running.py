@@ -26,7 +26,21 @@ from padim_zoo.cli import watching
 
 
 def run(category: str, backbone: str) -> Run:
-    return Run(RunConfig("mvtec", category, category, "padim", backbone, "0", ("layer1",), 100, estimator="full"))
+    return Run(
+        RunConfig(
+            dataset="mvtec",
+            category=category,
+            data=category,
+            detector="padim",
+            backbone=backbone,
+            weights_hash="0",
+            layers=("layer1",),
+            n_components=100,
+            estimator="full",
+            seed=0,
+            folds=1,
+        )
+    )
 
 
 def document(of: Run, auroc: float | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,7 +236,7 @@ def test_a_worker_that_cannot_start_says_why(run_suite, suite, tmp_path):
 
 
 def test_a_backbone_is_made_once_for_all_categories(run_suite, suite, log):
-    plan = make_plan(replace(suite, categories=(), backbones=("toy-*",)))
+    plan = make_plan(suite.replace(categories=(), backbones=("toy-*",)))
     before = len(log("build"))
     for _ in execute(suite, find_missing(plan, RunStore(suite.output)), RunStore(suite.output)):
         pass
@@ -253,8 +252,7 @@ def test_documents_are_plain_json_with_a_complete_environment(run_suite, suite):
 
 
 def test_a_run_says_what_auto_came_to_and_is_done_on_every_machine(run_suite, suite, fast_bfloat16, tmp_path):
-    suite = replace(
-        suite,
+    suite = suite.replace(
         backbones=("builtin", "scattering"),
         detectors=("padim",),
         ensemble=("builtin+scattering",),
@@ -269,16 +267,14 @@ def test_a_run_says_what_auto_came_to_and_is_done_on_every_machine(run_suite, su
     assert [document["precision"] for document in documents] == ["bfloat16"] * 3
     fast_bfloat16(False)
     assert run_suite(suite) == documents  # of the same ids, so that nothing is missing
-    elsewhere = run_suite(replace(suite, output=tmp_path / "elsewhere"))
+    elsewhere = run_suite(suite.replace(output=tmp_path / "elsewhere"))
     assert [document["precision"] for document in elsewhere] == ["float32"] * 3
     for one, other in zip(documents, elsewhere, strict=True):
         assert one["id"] == other["id"]
         assert one["folds"] != other["folds"]
     compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
     assert compared.attrs["differing"] == {"precision": (['"bfloat16"'], ['"float32"'])}
-    run_suite(
-        replace(suite, estimators=("diagonal",), ensemble=(), backbones=("builtin",))
-    )  # beside them, but as those
+    run_suite(suite.replace(estimators=("diagonal",), ensemble=(), backbones=("builtin",)))  # beside them, but as those
     compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
     assert compared.attrs["unpaired"] == (1, 0)
     assert compared.attrs["differing"]["precision"][0] == ['"bfloat16"', '"float32"']

@@ -39,7 +39,7 @@ def test_runtimes_are_columns_and_change_no_run(images: Path, tmp_path: Path, mo
     monkeypatch.setattr(writers, "import_openvino", missing)
     before = bench(images, tmp_path / "runs")
     assert before["runtimes"] == []
-    after = bench(images, tmp_path / "runs", "--runtimes", "torch,openvino")
+    after = bench(images, tmp_path / "runs", "--time-exports", "torch,openvino")
     assert after["id"] == before["id"]
     assert after["folds"] == before["folds"]
     assert "1 runs were not timed in torch, openvino and are done again" in after["output"]
@@ -49,7 +49,7 @@ def test_runtimes_are_columns_and_change_no_run(images: Path, tmp_path: Path, mo
     assert note.startswith("no latency in openvino: ")
     assert "pip install 'padim-zoo[openvino]'" in note
     # What was tried is not tried again, whether it worked or not.
-    assert bench(images, tmp_path / "runs", "--runtimes", "openvino")["created"] == after["created"]
+    assert bench(images, tmp_path / "runs", "--time-exports", "openvino")["created"] == after["created"]
     board = CliRunner().invoke(main, ["leaderboard", str(tmp_path / "runs"), "--format", "json"]).output
     [row] = json.loads(board)["rows"] if isinstance(json.loads(board), dict) else json.loads(board)
     assert row["ms_per_image_b1_torch"] == pytest.approx(after["timings"]["ms_per_image_b1_torch"])
@@ -67,6 +67,6 @@ def test_what_cannot_be_exported_is_a_note(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_unknown_runtime_is_refused(images: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["bench", "--data-root", str(images), "--runtimes", "tensorrt"])
+    result = CliRunner().invoke(main, ["bench", "--data-root", str(images), "--time-exports", "tensorrt"])
     assert result.exit_code == 2
-    assert "runtimes has 'tensorrt': expected some of onnx, openvino, torch" in result.output
+    assert "--time-exports is 'tensorrt': expected onnx, openvino or torch" in result.output

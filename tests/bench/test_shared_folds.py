@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,8 +44,7 @@ def _quick(monkeypatch) -> Iterator[None]:
 @pytest.fixture
 def grid(suite: Suite) -> Suite:
     """Six or seven images a fit: fewer than dimensions, or with two of these more."""
-    return replace(
-        suite,
+    return suite.replace(
         backbones=("builtin",),
         detectors=("padim",),
         estimators=SHARING,
@@ -73,11 +71,11 @@ def assert_same_rows(suite, found, expected):
 
 @pytest.mark.parametrize("n_components", [2, 8])
 def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, tmp_path, n_components):
-    grid = replace(grid, n_components=n_components, seeds=(0, 1), estimators=(*SHARING, "diagonal"))
+    grid = grid.replace(n_components=n_components, seeds=(0, 1), estimators=(*SHARING, "diagonal"))
     found = run_suite(grid)
     assert sorted(fits) == sorted(2 * [*SHARING, *4 * ["diagonal"]])
     monkeypatch.setattr(SharedFolds, "predictions", lambda *_: None)
-    literal = replace(grid, output=tmp_path / "literal")
+    literal = grid.replace(output=tmp_path / "literal")
     fits.clear()
     assert_same_rows(grid, found, run_suite(literal))
     assert len(fits) == 2 * 4 * 4
@@ -90,10 +88,10 @@ def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, 
 
 
 def test_an_ensemble_has_the_maps_of_shared_folds(run_suite, grid, monkeypatch, tmp_path):
-    ensemble = replace(grid, ensemble=("builtin:full+builtin:oas",))
+    ensemble = grid.replace(ensemble=("builtin:full+builtin:oas",))
     found = run_suite(ensemble)
     monkeypatch.setattr(SharedFolds, "predictions", lambda *_: None)
-    assert_same_rows(grid, found, run_suite(replace(ensemble, output=tmp_path / "literal")))
+    assert_same_rows(grid, found, run_suite(ensemble.replace(output=tmp_path / "literal")))
 
 
 def test_only_what_is_missing_is_shared_and_done(run_suite, grid, fits, monkeypatch):
@@ -137,7 +135,7 @@ def test_an_estimator_with_a_fit_of_its_own_shares_nothing(run_suite, grid, fits
         "    def fit(self, statistics):\n"
         "        return super().fit(statistics)\n"
     )
-    grid = replace(grid, plugin=(*grid.plugin, plugin))
+    grid = grid.replace(plugin=(*grid.plugin, plugin))
     grid.load_plugins()
     run_suite(grid, estimators=("own-fit",))
     assert fits == 4 * ["own-fit"]

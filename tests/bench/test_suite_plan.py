@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.plan import groups, make_plan
-from padim_zoo.bench.settings import canonical_estimator, canonical_spec, check_settings_apply, setting_of, split_specs
+from padim_zoo.bench.readers import split
+from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply, value_for
 from padim_zoo.bench.suite import Suite, read_settings
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import choose
 
 
 def test_commas_inside_parentheses_do_not_split():
-    assert split_specs("full, shrinkage(0.1, epsilon=0),,oas") == ["full", "shrinkage(0.1, epsilon=0)", "oas"]
+    assert split("full, shrinkage(0.1, epsilon=0),,oas") == ["full", "shrinkage(0.1, epsilon=0)", "oas"]
 
 
 def test_equal_specs_have_one_spelling():
@@ -46,10 +48,10 @@ def test_an_estimator_that_does_not_tell_its_parameters_keeps_its_text(monkeypat
 
 def test_settings_of_one_backbone_beat_those_of_all():
     settings = ["default", "resnet18=a/b.pth", "timm/*=none", "resnet18=c=d.pth"]
-    assert setting_of("resnet18", settings) == "c=d.pth"
-    assert setting_of("timm/vit", settings) == "none"
-    assert setting_of("resnet50", settings) == "default"
-    assert setting_of("resnet50", []) is None
+    assert value_for("resnet18", settings) == "c=d.pth"
+    assert value_for("timm/vit", settings) == "none"
+    assert value_for("resnet50", settings) == "default"
+    assert value_for("resnet50", []) is None
     with pytest.raises(InputError, match="resnet81=x"):
         check_settings_apply("weights", ["resnet81=x"], ["resnet18"])
 
@@ -57,7 +59,7 @@ def test_settings_of_one_backbone_beat_those_of_all():
 def test_a_file_whose_name_has_an_equals_sign_is_for_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("epoch=3.pth").touch()
-    assert setting_of("resnet18", ["epoch=3.pth"]) == "epoch=3.pth"
+    assert value_for("resnet18", ["epoch=3.pth"]) == "epoch=3.pth"
 
 
 def test_yaml_and_text_give_the_same_suite(tmp_path):
@@ -105,7 +107,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"cache": "maybe"}, "cache is 'maybe': expected true or false"),
         ({"cache": 1}, "cache is 1: expected true or false"),
         ({"seeds": "0,x"}, "seeds is 'x'"),
-        ({"seeds": "-1"}, "seeds has -1"),
+        ({"seeds": "-1"}, "seeds is -1: expected 0 or more"),
         ({"seeds": []}, "seeds is empty"),
         ({"estimators": ","}, "estimators is empty"),
         ({"backbones": {"a": 1}}, "expected text or a list"),
@@ -115,7 +117,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"crop": "big"}, "cannot read the size 'big'"),
         ({"crop": 0}, "crop is 0"),
         ({"data_root": 3}, "data_root is 3: expected text"),
-        ({"reduction": "pca"}, "expected leading, random, orthogonal"),
+        ({"reduction": "pca"}, "expected leading, random or orthogonal"),
         ({"ensemble_rule": "sum"}, "expected mean or max"),
         ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
     ],
@@ -146,8 +148,7 @@ def test_names_and_wildcards_choose_categories():
 
 def test_the_grid_is_complete_and_grouped(suite):
     plan = make_plan(
-        replace(
-            suite,
+        suite.replace(
             backbones=("toy-*",),
             estimators=("full", "shrinkage(0.1, epsilon=0)", "shrinkage(.1,epsilon=0)"),
             categories=(),
@@ -159,11 +160,11 @@ def test_the_grid_is_complete_and_grouped(suite):
 
 
 def ids(suite: Suite, **changes) -> list[str]:
-    return [run.id for run in make_plan(replace(suite, **changes))]
+    return [run.id for run in make_plan(suite.replace(**changes))]
 
 
 def test_ids_go_by_the_precision_that_is_asked_for_and_not_by_the_machine(suite, fast_bfloat16):
-    suite = replace(suite, backbones=("builtin",), detectors=("padim",), resize=32, device="cpu")
+    suite = suite.replace(backbones=("builtin",), detectors=("padim",), resize=32, device="cpu")
     found = []
     for fast in (False, True):
         fast_bfloat16(fast)
@@ -172,7 +173,28 @@ def test_ids_go_by_the_precision_that_is_asked_for_and_not_by_the_machine(suite,
     assert found[0] == found[1]
     assert len({run for ids in found[0] for run in ids}) == sum(map(len, found[0]))
     with pytest.raises(InputError, match="unknown precision 'double': expected float32, bfloat16 or auto"):
-        make_plan(replace(suite, precision="double"))
+        make_plan(suite.replace(precision="double"))
+
+
+def test_planning_makes_each_backbone_once_and_neither_copies_nor_runs_it(suite, fast_bfloat16, monkeypatch):
+    fast_bfloat16(True)
+    made, create = [], registry.backbones.create
+
+    def note(name, **options):
+        made.append(options["layers"])
+        return create(name, **options)
+
+    monkeypatch.setattr(registry.backbones, "create", note)
+    for name in ("in_precision", "forward", "to"):
+        monkeypatch.setattr(Backbone, name, lambda *_: pytest.fail("a plan only looks at backbones"))
+    monkeypatch.setattr(copy, "deepcopy", lambda *_: pytest.fail("a plan copies nothing"))
+    grid = {"backbones": ("builtin",), "detectors": ("padim", "patchcore", "padim(pad_mode='reflect')")}
+    plan = make_plan(suite.replace(**grid, estimators=("full", "tied"), seeds=(0, 1), device="cpu"))
+    assert len(plan) == 2 * (2 + 1 + 2)
+    assert made == [None]
+    made.clear()
+    make_plan(suite.replace(backbones=("builtin",), detectors=("padim", "mahalanobis-ad"), seeds=(0, 1)))
+    assert len(made) == len(set(made)) <= 2
 
 
 def test_ids_depend_on_what_decides_figures_alone(suite, images, toys, tmp_path):
@@ -211,7 +233,7 @@ def test_ids_depend_on_what_decides_figures_alone(suite, images, toys, tmp_path)
 
 
 def test_ensembles_bring_their_members(suite):
-    plan = make_plan(replace(suite, backbones=(), estimators=("full",), ensemble=("toy-linear+toy-square:tied",)))
+    plan = make_plan(suite.replace(backbones=(), estimators=("full",), ensemble=("toy-linear+toy-square:tied",)))
     assert {(run.config.backbone, run.config.estimator) for run in plan.runs} == {
         ("toy-linear", "full"),
         ("toy-square", "full"),
@@ -225,9 +247,9 @@ def test_ensembles_bring_their_members(suite):
 
 
 def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
-    plan = make_plan(replace(suite, estimators=("full", "tied"), ensemble=("toy-linear+toy-square",)))
+    plan = make_plan(suite.replace(estimators=("full", "tied"), ensemble=("toy-linear+toy-square",)))
     assert [run.config.estimator for run in plan.ensembles] == ["full", "tied"]
-    fixed = make_plan(replace(suite, estimators=("full", "tied"), ensemble=("toy-linear:oas+toy-square:oas",)))
+    fixed = make_plan(suite.replace(estimators=("full", "tied"), ensemble=("toy-linear:oas+toy-square:oas",)))
     assert [run.config.estimator for run in fixed.ensembles] == ["oas"]
 
 
@@ -254,7 +276,7 @@ def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
 )
 def test_mistakes_are_found_before_the_first_run(suite, changes, message):
     with pytest.raises(InputError) as error:
-        make_plan(replace(suite, **changes))
+        make_plan(suite.replace(**changes))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -272,20 +294,20 @@ def test_mistakes_are_found_before_the_first_run(suite, changes, message):
 )
 def test_the_spec_of_a_detector_leaves_the_settings_of_the_suite(suite, spec, message):
     with pytest.raises(InputError) as error:
-        make_plan(replace(suite, detectors=(spec,)))
+        make_plan(suite.replace(detectors=(spec,)))
     assert message in str(error.value)
 
 
 def test_more_dimensions_than_channels_are_refused_before_any_run(suite):
-    grid = replace(suite, backbones=("builtin",), detectors=("padim",))
+    grid = suite.replace(backbones=("builtin",), detectors=("padim",))
     with pytest.raises(InputError, match=r"n_components is 500, .* of builtin have \d+ channels"):
-        make_plan(replace(grid, n_components=500))
-    assert [run.config.n_components for run in make_plan(replace(grid, n_components=7))] == [7]
+        make_plan(grid.replace(n_components=500))
+    assert [run.config.n_components for run in make_plan(grid.replace(n_components=7))] == [7]
 
 
 def test_reduce_is_part_of_a_run_of_a_detector_that_takes_it(suite):
-    grid = replace(suite, backbones=("builtin",), detectors=("padim", "toy"))
-    plans = [make_plan(replace(grid, reduction=kind)).runs for kind in ("random", "orthogonal")]
+    grid = suite.replace(backbones=("builtin",), detectors=("padim", "toy"))
+    plans = [make_plan(grid.replace(reduction=kind)).runs for kind in ("random", "orthogonal")]
     assert [[run.config.reduction for run in runs] for runs in plans] == [["random", None], ["orthogonal", None]]
     assert plans[0][0].id != plans[1][0].id
     assert plans[0][1].id == plans[1][1].id
@@ -296,7 +318,7 @@ def test_the_code_of_plugins_is_part_of_a_run(suite, tmp_path):
         (tmp_path / "one.py").write_text(text)
 
     def config(**changes):
-        grid = replace(suite, plugin=(tmp_path / "one.py",), backbones=("builtin",), detectors=("padim",), **changes)
+        grid = suite.replace(plugin=(tmp_path / "one.py",), backbones=("builtin",), detectors=("padim",), **changes)
         grid.load_plugins()
         [run] = make_plan(grid)
         return run.config

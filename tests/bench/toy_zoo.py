@@ -17,7 +17,8 @@ from PIL import Image
 from padim_zoo import registry
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 
 SIZE = 12

@@ -26,7 +26,19 @@ def write_runs(folder: str, fit_seconds: float = 4.0, status: str = "done", cate
     labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
     figures = {"image_auroc": 1.0, "image_ap": 1.0, "image_f1": 1.0, "pixel_auroc": 0.9, "aupro": 0.8}
     for category in categories:
-        config = RunConfig("mvtec", category, category, "padim", "resnet18", "0", ("layer1",), 100, "full")
+        config = RunConfig(
+            dataset="mvtec",
+            category=category,
+            data=category,
+            detector="padim",
+            backbone="resnet18",
+            weights_hash="0",
+            layers=("layer1",),
+            n_components=100,
+            estimator="full",
+            seed=0,
+            folds=1,
+        )
         document = {
             "format": 1,
             "id": config.id,

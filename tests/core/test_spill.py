@@ -12,8 +12,8 @@ import torch
 
 from padim_zoo.core import spill as arrays
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.calibration import calibrate
-from padim_zoo.detectors.detector import Prediction
+from padim_zoo.detectors.calibration import HeldOutScores, folds_of
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
@@ -46,14 +46,14 @@ def score(gaussian, embeddings):
     return Prediction(maps.max((1, 2)), maps, None)
 
 
-def calibrated(estimator, samples, **settings):
+def calibrated(estimator, samples, *, false_alarm_rate, folds, seed):
     """The threshold of an estimator on embeddings, fold by fold."""
-    return calibrate(
-        lambda rest: estimator.fit(Samples(samples.images(rest))),
-        lambda gaussian, some: score(gaussian, samples.images(some)),
-        samples.n,
-        **settings,
-    )
+    cut, scores = folds_of(samples.n, folds, seed), HeldOutScores(samples.n, false_alarm_rate)
+    for rest, held_out in cut:
+        gaussian = estimator.fit(Samples(samples.images(rest)))
+        for images in held_out:
+            scores.add(images, score(gaussian, samples.images(images)))
+    return scores.calibration(len(cut))
 
 
 @pytest.mark.parametrize("name", estimators.names())

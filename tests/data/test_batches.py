@@ -277,6 +277,6 @@ def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
 
 def test_real_images(shared: Path) -> None:
     test = shared / "data" / "mvtec_reduced" / "hazelnut_reduced" / "test"
-    images = collect(test, Transform(), batch_size=4)
+    images = collect(test, Transform(256, 224), batch_size=4)
     assert images.shape == (10, 3, 224, 224)
-    assert torch.equal(images[:1], next(batches(test / "crack" / "000.png", Transform(), 1)))
+    assert torch.equal(images[:1], next(batches(test / "crack" / "000.png", Transform(256, 224), 1)))

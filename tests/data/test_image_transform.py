@@ -54,7 +54,7 @@ def test_equal_to_torchvision(height: int, width: int, resize: object, crop: obj
 @pytest.mark.parametrize(
     ("transform", "size", "expected"),
     [
-        (Transform(), (1024, 1024), (224, 224)),
+        (Transform(256, 224), (1024, 1024), (224, 224)),
         (Transform(256, None), (1024, 700), (374, 256)),  # 374.49 and not 375
         (Transform(256, None), (700, 1024), (256, 374)),
         (Transform((100, 50), None), (9, 9), (100, 50)),

@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from padim_zoo import InputError, PaDiM, registry
+from padim_zoo import SPADE, STFPM, Ensemble, InputError, MahalanobisAD, PaDiM, PatchCore, load, registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.bench.extraction import extract
 from padim_zoo.cache import images as image_cache
@@ -27,7 +27,6 @@ from padim_zoo.cache.features import FeatureCache
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.cli.main import main
 from padim_zoo.data.sample import Sample
-from padim_zoo.detectors import SPADE, STFPM, Ensemble, MahalanobisAD, PatchCore, load
 
 SMALL: dict[str, Any] = {"resize": 40, "crop": 32, "sigma": 1.0}
 
@@ -193,7 +192,7 @@ def test_batches_are_read_as_they_are_wanted(paths, caches, monkeypatch):
         return original(self, key)
 
     monkeypatch.setattr(FeatureCache, "read", note)
-    parts: Iterator[Any] = detector._features(paths)
+    parts: Iterator[Any] = detector.extractor.features(paths)
     assert len(next(parts)) == 2
     assert len(read) <= 2 + 2 * 2 + 1
     assert sum(len(part) for part in parts) == 12

@@ -61,12 +61,12 @@ def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
         ({}, "without a format"),
         ({"format": "1"}, "without a format"),
         ({"format": 99}, "upgrade"),
-        ({"format": 1}, "older version"),
-        ({"format": 2}, "another version"),
-        ({"format": 2, "detector": "padim"}, "another version"),
-        ({"format": 2, "detector": ["padim"], "arrays": {}}, "another version"),
-        ({"format": 2, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
-        ({"format": 2, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+        ({"format": 2}, "older version"),
+        ({"format": 3}, "another version"),
+        ({"format": 3, "detector": "padim"}, "another version"),
+        ({"format": 3, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": 3, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": 3, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
     ],
 )
 def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:

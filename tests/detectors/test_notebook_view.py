@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from padim_zoo.detectors.detector import Prediction
 from padim_zoo.detectors.notebook_view import MOST
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.pictures.colormap import heat_map
 
 

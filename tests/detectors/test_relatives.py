@@ -216,7 +216,7 @@ class TestEveryRelative:
 @pytest.mark.parametrize(
     ("detector", "message"),
     [
-        (PatchCore(coreset_ratio=0), "coreset is 0: expected a number above 0"),
+        (PatchCore(coreset_ratio=0), "coreset_ratio is 0: expected a number above 0"),
         (PatchCore(n_neighbors=0), "n_neighbors is 0"),
         (SPADE(n_neighbors=2.5), "n_neighbors is 2.5"),
         (MahalanobisAD(components="some"), "components is 'some': expected all or pca or npca"),

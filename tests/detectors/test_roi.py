@@ -300,7 +300,7 @@ def test_a_flipped_view_has_a_flipped_region(images, common):
     detector = PaDiM(network(PaDiM), n_components=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
     views, masks = [], []
     for image in images[:N]:
-        for view in detector.views_of_fit().augmentation.views(image):
+        for view in detector.extractor.views_of_fit().augmentation.views(image):
             views.append(view.image(image, (0, 0, 48, 64)))
             masks.append(view.mask(common, (0, 0, 48, 64)))
     masks_of_all = np.stack([*masks, *[common] * 12])

@@ -46,7 +46,7 @@ def images() -> np.ndarray:
 def literal_views(detector: Any, image: np.ndarray) -> list[np.ndarray]:
     """The passes of an image, cropped."""
     box = detector.transform.crop_box(56, 56)
-    return [view.image(image, box) for view in detector.views_of_fit().augmentation.views(image)]
+    return [view.image(image, box) for view in detector.extractor.views_of_fit().augmentation.views(image)]
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)

@@ -118,7 +118,8 @@ def test_what_differs_is_refused_and_leaves_no_file(
 ) -> None:
     def shifted(*arguments: object, **options: object) -> ExportableNetwork:
         network = exportable(*arguments, **options)
-        network.head.mean0 = network.head.mean0 + 0.5  # not in place: the memory is the detector's
+        distances = network.scoring.distances
+        distances.mean0 = distances.mean0 + 0.5  # not in place: the memory is the detector's
         return network
 
     monkeypatch.setattr(exporting, "exportable", shifted)

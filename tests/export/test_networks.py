@@ -56,7 +56,7 @@ def compare(detector: Detector, images: np.ndarray, tolerance: float = 2e-5) -> 
 )
 def test_padim(images: np.ndarray, options: dict[str, Any], form: type) -> None:
     detector = PaDiM(**{"reduction": "random", **SMALL, **options}).fit(images[:12])
-    assert type(compare(detector, images).head.distances) is form
+    assert type(compare(detector, images).scoring.distances.form) is form
 
 
 @pytest.mark.parametrize("estimator", ["diagonal", "spherical"])
@@ -96,7 +96,7 @@ def test_relatives(images: np.ndarray, detector: Detector) -> None:
 
 
 def test_others_are_refused_in_one_line(images: np.ndarray) -> None:
-    with pytest.raises(InputError, match="a detector spade cannot be exported: expected one of padim, patchcore"):
+    with pytest.raises(InputError, match="a detector spade cannot be exported: it gives no scoring network"):
         exportable(SPADE(**SMALL).fit(images[:4]))
     with pytest.raises(InputError, match="not fitted"):
         exportable(PaDiM(**SMALL))

@@ -19,7 +19,17 @@ def write_run(
     store: RunStore, *, failed: bool = False, gallery: int = 0, side: int = 32, curves: bool = True, **config: Any
 ) -> str:
     """A run as bench would have written it, with made-up figures: of as many images as its gallery has of each kind."""
-    asked = RunConfig(**{"dataset": "mvtec", "data": "0" * 16, "detector": "padim", "backbone": "resnet18", **config})
+    asked = RunConfig(
+        **{
+            "dataset": "mvtec",
+            "data": "0" * 16,
+            "detector": "padim",
+            "backbone": "resnet18",
+            "seed": 0,
+            "folds": 1,
+            **config,
+        }
+    )
     random = np.random.default_rng(int(asked.id[:8], 16))
     document = {
         "format": FORMAT,

@@ -101,6 +101,6 @@ def test_words_of_python_make_no_trouble(tmp_path: Path) -> None:
 
 def test_names_of_what_a_module_uses_are_not_taken(tmp_path: Path) -> None:
     module = new_plugin("prediction", "detector", tmp_path) / "padim_zoo_prediction.py"
-    assert "class Prediction_(BackboneDetector):" in module.read_text(encoding="utf-8")
+    assert "class Prediction_(BackboneDetector, Prediction_Config):" in module.read_text(encoding="utf-8")
     setup = (tmp_path / "padim-zoo-prediction" / "setup.cfg").read_text(encoding="utf-8")
     assert "prediction = padim_zoo_prediction:Prediction_\n" in setup

@@ -11,7 +11,7 @@ from padim_zoo.bench.check.accuracy import PairedMetrics, compare_accuracy
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.cost import compare_microbenchmarks, compare_sizes, compare_times, note_incomparable_machines
 from padim_zoo.bench.check.finding import Findings, Limits, Regression
-from padim_zoo.bench.check.matching import Matching, Names, Pair, match
+from padim_zoo.bench.check.matching import Matching, Names, Pair, match, telling_settings
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
 from padim_zoo.core.errors import InputError
@@ -77,7 +77,7 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
 def _settings_apart(fresh: Sequence[Row], baseline: Sequence[Row]) -> str:
     """In brackets, the settings of which the two sides have no value in common."""
     apart = []
-    for name in Names.OTHERS:
+    for name in telling_settings():
         here, there = ({str(row.config.get(name)) for row in rows} for rows in (fresh, baseline))
         if not here & there:
             apart.append(f"{name} {', '.join(sorted(here))} here, {', '.join(sorted(there))} there")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from padim_zoo.bench.check.row import Row
+from padim_zoo.bench.settings import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def match(fresh: Sequence[Row], baseline: Sequence[Row]) -> Matching:
     return matching
 
 
+MODEL = ("backbone", "estimator")
+"""What every name says."""
+
+
+def telling_settings() -> list[str]:
+    """The other settings that may tell rows of one category apart."""
+    columns = [row.one for row in SETTINGS.values() if row.column is not None]
+    return [name for name in (*columns, "ensemble") if name not in ("category", *MODEL)]
+
+
 class Names:
     """Short names of rows: category and model, and of the other settings those in which rows differ.
 
@@ -68,25 +79,8 @@ class Names:
         All rows that are to be told apart.
     """
 
-    MODEL = ("backbone", "estimator")
-    OTHERS = (
-        "dataset",
-        "detector",
-        "weights",
-        "ensemble",
-        "layers",
-        "n_components",
-        "reduction",
-        "resize",
-        "crop",
-        "sigma",
-        "precision",
-        "folds",
-        "seed",
-    )
-
     def __init__(self, rows: Sequence[Row]) -> None:
-        self._differing = [name for name in self.OTHERS if len({repr(_setting(row, name)) for row in rows}) > 1]
+        self._differing = [name for name in telling_settings() if len({repr(_setting(row, name)) for row in rows}) > 1]
 
     def of(self, row: Row) -> str:
         """The name of a row."""
@@ -95,7 +89,7 @@ class Names:
 
     def configuration_of(self, row: Row) -> str:
         """The name of what a row has in common with those of other categories and seeds."""
-        model = [str(value) for name in self.MODEL if (value := _setting(row, name)) is not None]
+        model = [str(value) for name in MODEL if (value := _setting(row, name)) is not None]
         others = [
             f"{name} {value}"
             for name in self._differing

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from padim_zoo.metrics import METRICS
 _INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
 
-_DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}))
+_DEFAULTS = RunConfig().to_dict()
 """What settings are that an older version of this package did not write down."""
 
 
@@ -87,7 +87,7 @@ class Row:
     precision: str | None = None
 
     def __post_init__(self) -> None:
-        lacking = {"dataset", "category", "data"} - set(self.config)
+        lacking = {name for name in ("dataset", "category", "data") if self.config.get(name) is None}
         if lacking:
             raise ValueError(f"the configuration lacks {', '.join(sorted(lacking))}")
         if self.scores is not None and any(len(values) != len(self.scores.ranks) for values in self.metrics.values()):

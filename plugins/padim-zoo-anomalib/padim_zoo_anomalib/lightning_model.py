@@ -117,7 +117,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
 
     # -- padim-zoo's side --------------------------------------------------------------------------------------------
 
-    def contents(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def to_state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Header and arrays of the fitted detector, with the transform of the pre-processor.
 
         Raises
@@ -130,20 +130,20 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
                 f"the pre-processor is a {type(self.pre_processor).__name__}: a detector by itself needs to know "
                 "resize and crop; leave the pre-processor as it is and give resize and crop"
             )
-        header, arrays = self.model.contents()
+        header, arrays = self.model.to_state()
         header["parameters"] |= {"resize": self.pre_processor.resize, "crop": self.pre_processor.crop}
         return header, arrays
 
     def detector(self) -> BackboneDetector[Any]:
         """The fitted detector by itself, which scores image files."""
-        header, arrays = self.contents()
+        header, arrays = self.to_state()
         factory: Any = registry.detectors.entry(header["detector"]).factory
         made: BackboneDetector[Any] = factory.from_file(DetectorInMemory(Path("the model"), header, tensors=arrays))
         return made
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector as a model file of padim-zoo."""
-        write_detector(path, *self.contents())
+        write_detector(path, *self.to_state())
 
 
 # anomalib looks names without a module up here: `class_path: PadimZoo` in a benchmark, say.

@@ -17,10 +17,11 @@ from padim_zoo.backbones.device import resolve_device
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import batches
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import Calibration, calibrate
-from padim_zoo.detectors.detector import Detector, Prediction
+from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
+from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.model_file import add_calibration, calibration_in, unfitted
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.storage import DetectorFile, DetectorInMemory, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo_anomalib import training
@@ -160,8 +161,8 @@ class AnomalibDetector(Detector):
     def extract(self, images: Any) -> Features:
         """The transformed images, uint8."""
         self.check_parameters()
-        found = list(batches(images, self.transform, self.batch_size))
-        return Features((torch.cat(found),), (int(found[0].shape[2]), int(found[0].shape[3])))
+        parts = list(batches(images, self.transform, self.batch_size))
+        return Features((torch.cat(parts),), (int(parts[0].shape[2]), int(parts[0].shape[3])))
 
     def fit_features(self, features: Features) -> AnomalibDetector:
         """Fit on transformed images of normal things."""
@@ -231,15 +232,13 @@ class AnomalibDetector(Detector):
         self.model_  # noqa: B018  says that there is none
         if self._images is None:
             raise InputError("cannot make a threshold: the model file does not hold the normal images; fit again")
-        images = self._images
-        self.calibration_ = calibrate(
-            lambda rest: self._train(images[rest]),
-            lambda model, some: self._score(model, images[some]),
-            len(images),
-            false_alarm_rate=false_alarm_rate,
-            folds=folds,
-            seed=self.seed,
-        )
+        cut = folds_of(len(self._images), folds, self.seed)
+        scores = HeldOutScores(len(self._images), false_alarm_rate)
+        for rest, held_out in cut:
+            model = self._train(self._images[rest])
+            for indices in held_out:
+                scores.add(indices, self._score(model, self._images[indices]))
+        self.calibration_ = scores.calibration(len(cut))
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -261,7 +260,7 @@ class AnomalibDetector(Detector):
         """The constructor's arguments as a file keeps them."""
         return {name: value for name, value in self.get_params().items() if name not in ("device", "batch_size")}
 
-    def contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays of the file that :meth:`save` writes.
 
         Raises
@@ -277,10 +276,10 @@ class AnomalibDetector(Detector):
             "n_images": self.n_images_,
         }
         add_calibration(self.calibration_, header, arrays)
-        self._check_contents(header, arrays)
+        self._check_state(header, arrays)
         return header, {name: array.clone() for name, array in arrays.items()}
 
-    def _check_contents(self, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
+    def _check_state(self, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
         probe = torch.zeros(1, 3, *self.image_size_, dtype=torch.uint8) if self._images is None else self._images[:1]
         reason = ""
         try:
@@ -303,7 +302,7 @@ class AnomalibDetector(Detector):
         """
         if resumable or dtype != "float32":
             raise InputError(f"{self.name} is saved as it is: leave --resumable and --model-dtype out")
-        write_detector(path, *self.contents())
+        write_detector(path, *self.to_state())
 
     @classmethod
     def from_file(cls, file: DetectorFile, *, device: str = "auto", batch_size: int = 32) -> AnomalibDetector:

@@ -91,14 +91,14 @@ class ZooModel(nn.Module):
 
     # -- state -------------------------------------------------------------------------------------------------------
 
-    def contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays of the fitted detector."""
-        header, arrays = self.detector.contents(dtype="float32")
+        header, arrays = self.detector.to_state(dtype="float32")
         plain: dict[str, Any] = json.loads(json.dumps(header, default=lambda number: number.item()))
         return plain, {name: array.detach().cpu() for name, array in arrays.items()}
 
     def take(self, header: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> None:
-        """Become the detector that :meth:`contents` gave these."""
+        """Become the detector that :meth:`to_state` gave these."""
         factory: Any = registry.detectors.entry(header["detector"]).factory
         file = DetectorInMemory(Path("the checkpoint"), dict(header), tensors=dict(arrays))
         self.detector = factory.from_file(file, device="cpu", batch_size=self.detector.batch_size)
@@ -106,7 +106,7 @@ class ZooModel(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if self.is_fitted:
-            header, arrays = self.contents()
+            header, arrays = self.to_state()
             destination[prefix + HEADER] = torch.tensor(list(json.dumps(header).encode()), dtype=torch.uint8)
             destination.update({prefix + ARRAYS + name: array for name, array in arrays.items()})
 
@@ -133,14 +133,14 @@ class ZooModel(nn.Module):
         del state["detector"]
         parameters = {key: value for key, value in self.detector.get_params().items() if key != "device"}
         state["unfitted"] = (self.detector.name, parameters)
-        state["contents"] = self.contents() if self.is_fitted else None
+        state["fitted"] = self.to_state() if self.is_fitted else None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         name, parameters = state.pop("unfitted")
-        contents = state.pop("contents")
+        fitted = state.pop("fitted")
         self.__dict__.update(state)
         made: Any = registry.detectors.create(name, **parameters)
         self.detector = made
-        if contents is not None:
-            self.take(*contents)
+        if fitted is not None:
+            self.take(*fitted)

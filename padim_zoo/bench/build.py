@@ -1,0 +1,91 @@
+"""From a suite and a run to its backbone and its detector."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.backbones.stages import default_layers
+from padim_zoo.bench.readers import split
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.settings import SETTINGS, settings_of
+from padim_zoo.bench.specs import check_leaves_settings, value_for
+from padim_zoo.bench.suite import Suite
+from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.config import PaDiMConfig
+from padim_zoo.detectors.detector import Detector
+
+
+def create_backbone(run: Run) -> Backbone | None:
+    """The backbone of a run, or None if its detector takes none."""
+    config = run.config
+    if config.backbone is None:
+        return None
+    assert config.ensemble is None
+    return registry.backbones.create(config.backbone, layers=config.layers, weights=run.weights)
+
+
+def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detector:
+    """The unfitted detector of a run."""
+    config = run.config
+    values = {
+        row.one: getattr(config, row.one) if row.recorded else getattr(suite, row.name)
+        for row in settings_of("bench")
+        if row.parameter and row.form != "by backbone"
+    }
+    values |= {"backbone": backbone, "roi": suite.roi}
+    optional = {row.one for row in SETTINGS.values() if row.optional}  # where None, the spec may have set it
+    names = detector_parameters(config.detector)
+    return registry.detectors.create(
+        config.detector,
+        **{
+            name: value
+            for name, value in values.items()
+            if name in names and (value is not None or name not in optional)
+        },
+    )
+
+
+def check_detector(suite: Suite, detector: str) -> None:
+    """Refuse a detector whose spec sets what the suite sets, or that cannot do what the suite asks for."""
+    rows = [row for row in settings_of("bench") if row.parameter]
+    asked = [row for row in rows if row.optional and getattr(suite, row.name) is not None]
+    decided = {row.one: row.option_in("bench") for row in rows if not row.optional or row in asked}
+    check_leaves_settings(detector, decided)
+    names = detector_parameters(detector)
+    if {"device", "precision"} & names:
+        resolve_precision(suite.precision, resolve_device(suite.device))  # refuses what is none
+    for row in asked:
+        if row.one not in names:
+            option = row.option_in("bench")
+            raise InputError(f"the detector {detector} takes no {row.one}: leave it out, or leave out {option}")
+
+
+def check_parameters(detector: Detector) -> None:
+    """Refuse what only the detector can refuse; no backbone is copied or run."""
+    if hasattr(detector, "check_parameters"):
+        detector.check_parameters()
+
+
+def layers_for(suite: Suite, backbone: str, detector: str) -> tuple[str, ...] | None:
+    """The layers that are asked for, else those that a detector wants of a backbone; None for its default ones."""
+    asked = value_for(backbone, suite.layers)
+    if asked:
+        return tuple(split(asked))
+    factory: Any = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
+    wanted: tuple[str, ...] | None = factory.layers_wanted(backbone) if hasattr(factory, "layers_wanted") else None
+    return None if wanted == default_layers(backbone) else wanted
+
+
+def weights_for(suite: Suite, backbone: str) -> str:
+    """The weights that a suite asks for of a backbone."""
+    return value_for(backbone, suite.weights) or PaDiMConfig.weights
+
+
+def detector_parameters(detector: str) -> set[str]:
+    """The names of the parameters of a detector."""
+    factory = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
+    return set(inspect.signature(factory).parameters)

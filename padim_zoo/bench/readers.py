@@ -1,0 +1,134 @@
+"""What people write for a setting, on the command line or in YAML, to its value: ``reader(name, value)``.
+
+The name is for messages. A reader leaves a value that was read already as it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import parse_bytes
+
+Reader = Callable[[str, Any], Any]
+
+
+def import_late(place: str) -> Any:
+    """What ``"package.module:name"`` stands for; imported when it is wanted, so that help is fast."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def text(name: str, value: Any) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise InputError(f"{name} is {value!r}: expected text")
+    return str(value)
+
+
+def path(name: str, value: Any) -> Path:
+    """A file or folder; ``~`` is the home folder."""
+    return Path(text(name, value)).expanduser()
+
+
+def number(name: str, value: Any, *, least: float = 0.0) -> float:
+    """A finite number."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}: expected a number") from None
+    if not least <= result < float("inf"):
+        raise InputError(f"{name} is {result:g}: expected a number, {least:g} or more")
+    return result
+
+
+def integer(name: str, value: Any, *, least: int = 0, otherwise: str = "") -> int:
+    """A whole number; ``otherwise`` says in messages what else is possible."""
+    try:
+        if isinstance(value, bool) or int(value) != float(value):
+            raise ValueError
+        result = int(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}: expected an integer{otherwise}") from None
+    if result < least:
+        raise InputError(f"{name} is {result}: expected {least} or more{otherwise}")
+    return result
+
+
+def at_least(least: int, otherwise: str = "") -> Reader:
+    """Reads whole numbers from ``least`` on."""
+    return partial(integer, least=least, otherwise=otherwise)
+
+
+def one_of(*choices: str, late: str | None = None) -> Reader:
+    """Reads one of some words; ``late`` says where they are to be imported from."""
+
+    def read(name: str, value: Any) -> str:
+        words = choices if late is None else tuple(import_late(late))
+        if value not in words:
+            raise InputError(f"{name} is {value!r}: expected {', '.join(words[:-1])} or {words[-1]}")
+        return str(value)
+
+    return read
+
+
+def switch(name: str, value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}: expected true or false")
+    return value
+
+
+def size(name: str, value: Any) -> Any:
+    """Pixels: N, or height and width."""
+    from padim_zoo.data.transform import check_size, parse_size
+
+    return check_size(name, parse_size(value) if isinstance(value, str) else value)
+
+
+def operations(name: str, value: Any) -> str:
+    """Operations of :mod:`padim_zoo.data.augmentation`, as text or as a list of it, in one spelling."""
+    from padim_zoo.data.augmentation import canonical_operations
+
+    return canonical_operations(name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
+
+
+def memory(name: str, value: Any) -> int:
+    """Bytes: ``4GB``, ``500MB``, ``4e9``."""
+    return parse_bytes(name, str(value), least=1)
+
+
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """Comma-separated names."""
+    return tuple(split(",".join(texts(name, value))))
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """One text, or a list of them."""
+    return (value,) if isinstance(value, str) else tuple(str(part) for part in sequence(name, value))
+
+
+def sequence(name: str, value: Any) -> Sequence[Any]:
+    """A list; a single number or path is one of length 1."""
+    if isinstance(value, (list, tuple)):
+        return value
+    if isinstance(value, (int, float, Path)) and not isinstance(value, bool):
+        return [value]
+    raise InputError(f"{name} is {value!r}: expected text or a list")
+
+
+def split(text: str, separator: str = ",") -> list[str]:
+    """Split at the separators outside parentheses: ``full,shrinkage(0.1, epsilon=0)`` is two specs."""
+    parts = [""]
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]

@@ -1,0 +1,102 @@
+"""Options made of the table of settings, and a command whose help stands in panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from padim_zoo.bench.setting import Setting, Unset
+from padim_zoo.bench.settings import settings_of
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class PanelCommand(click.Command):
+    """A command whose help has a section for each panel of its settings, after its own options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                panel = parameter.setting.panel if isinstance(parameter, SettingOption) else "Options"
+                sections.setdefault(panel, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class SettingOption(click.Option):
+    """The option that gives a setting."""
+
+    def __init__(self, *declarations: Any, setting: Setting, **attributes: Any) -> None:
+        super().__init__(*declarations, **attributes)
+        self.setting = setting
+
+
+def setting_options(command: str) -> Callable[[Function], Function]:
+    """Give a command the options of all settings that it takes, in the order of the table."""
+
+    def decorate(function: Function) -> Function:
+        for setting in reversed(settings_of(command)):
+            function = _option(setting, command)(function)
+        return function
+
+    return decorate
+
+
+def asked_settings(ctx: click.Context) -> dict[str, Any]:
+    """The settings that were named on the command line, by what the command calls them."""
+    return {
+        str(option.name): ctx.params[str(option.name)]
+        for option in ctx.command.params
+        if isinstance(option, SettingOption)
+        and option.expose_value
+        and ctx.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT
+    }
+
+
+def _option(setting: Setting, command: str) -> Callable[[Function], Function]:
+    form, flag = setting.form_in(command), setting.option_in(command)
+    several = form in ("repeated", "by backbone")
+    attributes: dict[str, Any] = {"setting": setting, "cls": SettingOption, "help": _help(setting, command, several)}
+    if form == "switch":
+        return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=setting.default, **attributes)
+    metavar = setting.metavar
+    if form == "list":
+        metavar = f"{metavar},…"
+    elif form == "by backbone":
+        metavar = f"[BACKBONE=]{metavar}"
+
+    def read(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        return setting.value_in(command) if value is None else setting.parse(value, command, flag)
+
+    def load(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        _load_plugins(setting.parse(value, command, flag))
+
+    if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
+        attributes |= {"is_eager": True, "expose_value": False}
+        read = load
+    return click.option(flag, metavar=metavar, multiple=several, callback=read, **attributes)
+
+
+def _help(setting: Setting, command: str, several: bool) -> str:
+    default = setting.default_in(command)
+    words = str(default) if isinstance(default, Unset) else setting.text(default)
+    if setting.form_in(command) == "switch":
+        words = ("" if default else "no-") + setting.name
+    text = f"{setting.help.removesuffix('.')}{'; repeatable' * several}."
+    return f"{text}  [default: {words}]" if words else text
+
+
+def _load_plugins(paths: tuple[Path, ...]) -> None:
+    if paths:
+        from padim_zoo.registry import load_plugin
+
+        for path in paths:
+            load_plugin(path)

@@ -1,0 +1,268 @@
+"""The parameters of all detectors, and their defaults.
+
+A default is written here and nowhere else. This module imports no torch, so that the command line can read it:
+``PaDiMConfig.sigma`` is 4.0. The dataclasses hold fields alone; a detector inherits its constructor from one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from padim_zoo.backbones.backbone import Backbone
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.transform import Size
+    from padim_zoo.detectors.detector import Detector
+    from padim_zoo.estimators.estimator import Estimator
+
+
+class FrozenConfig:
+    """The parameters of a detector at one moment, to be read as attributes."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        vars(self).update(parameters)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} cannot be set in a config: use set_params of the detector")
+
+    def __repr__(self) -> str:
+        return f"FrozenConfig({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BackboneConfig:
+    """The parameters that every detector on a frozen backbone has.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A registered name (``padim-zoo list backbones``) or a :class:`~padim_zoo.backbones.backbone.Backbone`, which
+        wraps any network.
+    weights : str
+        ``"default"``, ``"none"`` (random, seeded) or the path of a weights file. Ignored when ``backbone`` is no name.
+    layers : sequence of str, optional
+        Layers of the backbone; by default those that the detector wants, usually the first three stages.
+    seed : int
+        Seed of all that is drawn, and of the cut into folds; 0 to 2³² - 1.
+    resize : int, (int, int) or None
+        Length of the shorter side in pixels, or exact height and width, before the crop.
+    crop : int, (int, int) or None
+        Size of the center crop in pixels, or None for no crop.
+    batch_size : int
+        Images that pass through the backbone at once; changes speed and memory only.
+    memory : int, optional
+        Bytes that a fit may take beside the backbone; half of what is free by default. Larger arrays go to mapped
+        files in the cache folder, which vanish with the process. Fewer than ``batch_size`` images pass through the
+        backbone at once when their activations would take more than half of it.
+    cache : bool or Caches
+        Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
+        cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
+        (``roi``, or ``tta`` by rotations or shifts), images alone are kept.
+    device : str
+        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
+    precision : str
+        Type that the backbone computes in: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for bfloat16 where the device
+        has it in hardware and the network can compute in it, else float32; see
+        :func:`~padim_zoo.backbones.device.resolve_precision`. A model file says which it was. A detector fitted in
+        float32 stays so everywhere. One that ``"auto"`` fitted in bfloat16 computes in float32, with a warning, where
+        bfloat16 is slow.
+    augment : str, optional
+        Operations of :data:`~padim_zoo.data.augmentation.OPERATIONS`, e.g. ``"flip,rotate(10),brightness(0.1)"``: the
+        fit sees every normal image ``passes`` times, once as it is and otherwise with a random amount of each. The
+        draw depends on the seed and the image's pixels. All views of an image are in one fold.
+    passes : int, optional
+        Of a fit with ``augment``; 4 by default.
+    tta : str, optional
+        Test-time augmentation: an image is scored as it is, mirrored (``"flip"``), turned one way and the other
+        (``"rotate(5)"``) and so on, one view for every direction of every operation. Maps are brought back to the
+        pixels of the image, and their mean is taken over the views that show a pixel. Where the score of an image is
+        not the maximum of its map, it is the mean of the scores of the views.
+    roi : path, ndarray (H, W) or RegionOfInterest, optional
+        The pixels that count, as :class:`~padim_zoo.data.roi.RegionOfInterest` takes them: a mask for all images, or a
+        folder with one for each. Patches of which no pixel counts take part in nothing. A model file holds the mask
+        for all images; a folder has to be named again at each prediction.
+    """
+
+    backbone: str | Backbone = field(default="builtin", kw_only=False)
+    weights: str = "default"
+    layers: Sequence[str] | None = None
+    seed: int = 0
+    resize: Size = 256
+    crop: Size = 224
+    batch_size: int = 32
+    memory: int | None = None
+    cache: bool | Caches = False
+    device: str = "auto"
+    precision: str = "auto"
+    augment: str | None = None
+    passes: int | None = None
+    tta: str | None = None
+    roi: Any = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MapConfig(BackboneConfig):
+    """The parameters of a detector that blurs its anomaly maps: those of :class:`BackboneConfig` and one more.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation in pixels of the Gaussian that smooths the anomaly map; 0 for none. At most the longer
+        side of the transformed images.
+    """
+
+    sigma: float = 4.0
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PaDiMConfig(MapConfig):
+    """The parameters of PaDiM: those of :class:`MapConfig` and these.
+
+    Parameters
+    ----------
+    estimator : str or Estimator
+        A registered name, with arguments if wanted (``"shrinkage(0.2)"``), or an estimator.
+    n_components : int, optional
+        Channels drawn from all layers together; the backbone's default otherwise (100 for resnet18, 550 for
+        wide_resnet50_2), or all channels where there are fewer.
+    reduction : str, optional
+        ``"leading"`` for the first channels of each layer, ``"random"`` for a draw, ``"orthogonal"`` for a projection
+        to a random subspace; by default leading ones where the backbone orders its channels, else a draw.
+    pad_mode : str
+        How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
+        ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.features.anomaly_map.EDGES`.
+    """
+
+    estimator: str | Estimator = field(default="full", kw_only=False)
+    n_components: int | None = None
+    reduction: str | None = None
+    pad_mode: str = "symmetric"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PatchCoreConfig(MapConfig):
+    """The parameters of PatchCore: those of :class:`MapConfig` and these.
+
+    Parameters
+    ----------
+    coreset_ratio : float
+        Share of the normal patches that is kept, in (0, 1].
+    n_neighbors : int
+        Patches of the memory bank around the nearest one that weigh the score of the image (equation 7); 1 for no
+        weight.
+    levels : int
+        The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
+        three are extracted, so that PaDiM shares the features.
+    """
+
+    coreset_ratio: float = 0.1
+    n_neighbors: int = 9
+    levels: int = 2
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SPADEConfig(MapConfig):
+    """The parameters of SPADE: those of :class:`MapConfig` and these.
+
+    ``layers`` are by default the backbone's usual three, which make the map, and its last stage, which finds the
+    images.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Normal images to compare with, k of the paper; all, where there are fewer.
+    levels : int
+        The first so many of the layers make the map.
+    """
+
+    n_neighbors: int = 50
+    levels: int = 3
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MahalanobisADConfig(BackboneConfig):
+    """The parameters of MahalanobisAD: those of :class:`BackboneConfig` and these.
+
+    ``layers`` are by default all stages. The paper's backbones are ``timm/efficientnet_b4`` and its like.
+
+    Parameters
+    ----------
+    covariance : str
+        An estimator of the form a·S + b·I: the paper's is Ledoit and Wolf's, with nothing added to the diagonal.
+    components : str
+        ``"all"``; ``"pca"`` for the leading principal components that together explain the share
+        ``explained_variance`` of the variance of the samples; ``"npca"``, negated PCA, for all but these.
+    explained_variance : float
+        In (0, 1].
+    threshold : str
+        How :meth:`calibrate` makes a threshold: ``"out-of-fold"``, from scores of images that were left out; or
+        ``"chi2"``, from the χ² distribution that squared distances have if the features are Gaussian and the
+        covariance is known. It needs no images, and promises what it says only as far as that holds.
+    """
+
+    covariance: str = "ledoit-wolf(epsilon=0)"
+    components: str = "all"
+    explained_variance: float = 0.99
+    threshold: str = "out-of-fold"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class STFPMConfig(BackboneConfig):
+    """The parameters of STFPM: those of :class:`BackboneConfig` and these.
+
+    ``backbone`` is ``builtin``, or of torchvision or timm; the paper's is resnet18. The paper takes 256 × 256 pixels
+    without a crop; the default here is that of all detectors, so that they are compared on the same pixels.
+
+    Parameters
+    ----------
+    epochs : int
+        At most.
+    patience : int
+        Epochs without a lower held-out loss after which the training ends.
+    learning_rate : float, optional
+        Of the gradient descent; by default 0.4, the paper's, or 0.05 for students without batch norms.
+    held_out : float
+        Share of the normal images that is not trained on, but chooses the epoch, and gives the threshold.
+    train_batch : int
+        Images of a step of the training.
+    checkpoint : str, optional
+        File that the state of the training is written to after every epoch, and taken up from; one training each.
+    """
+
+    epochs: int = 100
+    patience: int = 20
+    learning_rate: float | None = None
+    held_out: float = 0.2
+    train_batch: int = 32
+    checkpoint: str | None = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EnsembleConfig:
+    """The parameters of an ensemble.
+
+    Parameters
+    ----------
+    members : sequence of BackboneDetector
+        At least two. Those that are fitted have to be calibrated.
+    rule : str
+        ``"mean"``; ``"max"``; or ``"rank"``, the mean share of out-of-fold normal scores below a score. Beyond all
+        normal scores ranks are equal, so ``"rank"`` tells how sure it is that an image is anomalous, not how anomalous
+        it is. Maps are averaged under ``"rank"``.
+    weights : str or sequence of float
+        Of the members, for ``"mean"`` and ``"rank"``: ``"uniform"``; ``"learned"``, those of the mean that varies least
+        over the out-of-fold normal scores, none of them negative; or numbers.
+    """
+
+    members: Sequence[Detector] = field(default=(), kw_only=False)
+    rule: str = "mean"
+    weights: str | Sequence[float] = "uniform"
+
+
+PASSES = 4
+"""Views of each normal image in a fit with ``augment`` that does not say how many."""
+
+FALSE_ALARM_RATE = 0.01
+"""The rate that a threshold aims at when none is asked for."""

@@ -1,0 +1,338 @@
+"""Images to the features of a frozen backbone: which views of them pass through it, and what tells features apart."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.device import resolve_device, warn_if_slow
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.augmentation import (
+    Augmentation,
+    ViewSet,
+    canonical_operations,
+    parse_operations,
+    views_for_scoring,
+)
+from padim_zoo.data.loading import usable_processors, view_batches
+from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.data.transform import Transform
+from padim_zoo.data.view import View
+from padim_zoo.detectors.cached_features import CachedFeatures
+from padim_zoo.detectors.config import PASSES, BackboneConfig
+from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
+from padim_zoo.features.features import Features
+from padim_zoo.statistics.accumulator import default_budget
+
+ACTIVATIONS = 6
+"""How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
+
+
+class FeatureExtractor:
+    """Backbone, transform, views, region of interest and cache of a detector: images in, features out.
+
+    Features are the maps of the backbone, all channels of all its layers.
+
+    Parameters
+    ----------
+    config : BackboneConfig
+        The parameters of the detector. It renews them whenever it takes the extractor to hand.
+
+    Attributes
+    ----------
+    backbone : Backbone or None
+        Made at first use, see :meth:`build_backbone`.
+    """
+
+    accepts_bfloat16: ClassVar[bool] = False
+    """Whether maps are left in the type of the network, and not always brought to float32."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        self.config = config
+        self.backbone: Backbone | None = None
+        self._region: tuple[Any, RegionOfInterest] | None = None
+
+    @staticmethod
+    def layers_wanted(backbone: str) -> tuple[str, ...] | None:
+        """Layers of a registered backbone that are used when none are named; None for its default ones."""
+        return None
+
+    # -- what the parameters stand for -------------------------------------------------------------------------------
+
+    def check_parameters(self) -> None:
+        """Refuse parameters that nothing can be made of, before any image is read.
+
+        Names that registries know, and what depends on the backbone, are looked at where they are resolved.
+
+        Raises
+        ------
+        InputError
+            Naming the parameter, what was found and what was expected.
+        """
+        config = self.config
+        check_whole_number("seed", config.seed, 0, LARGEST_SEED)
+        check_whole_number("batch_size", config.batch_size, 1)
+        if config.memory is not None:
+            check_whole_number("memory", config.memory, 1)
+        if not isinstance(config.cache, (bool, Caches)):
+            raise InputError(
+                f"cache is {config.cache!r}: expected True or False; the environment variable PADIM_ZOO_CACHE names "
+                "the folder"
+            )
+        if isinstance(config.layers, str):
+            raise InputError(f"layers is {config.layers!r}: expected a sequence of names, e.g. ({config.layers!r},)")
+        self.transform  # noqa: B018  checks resize and crop
+        self.views_of_fit()
+        self.region_of_interest()
+
+    @property
+    def transform(self) -> Transform:
+        """What happens to an image before the backbone."""
+        return Transform(resize=self.config.resize, crop=self.config.crop)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a fit may take beside the backbone."""
+        return default_budget() if self.config.memory is None else self.config.memory
+
+    def views_of_fit(self) -> ViewSet:
+        """The views of normal images: those of the passes, then those for scoring beyond the first.
+
+        Raises
+        ------
+        InputError
+            If ``augment``, ``passes`` or ``tta`` cannot be read.
+        """
+        augment, passes = self.config.augment, self.config.passes
+        if augment is None and passes is not None:
+            raise InputError(f"passes is {passes!r} without augment: say what to change, e.g. flip,rotate(10)")
+        count = 1
+        if augment is not None:
+            count = PASSES if passes is None else passes
+            check_whole_number("passes", count, 2)
+        operations = () if augment is None else parse_operations("augment", augment)
+        return ViewSet(Augmentation(operations, count, self.config.seed), self.views_of_score()[1:])
+
+    def views_of_score(self) -> tuple[View, ...]:
+        """The views by which an image is scored; the first is the image as it is."""
+        return views_for_scoring(() if self.config.tta is None else parse_operations("tta", self.config.tta))
+
+    def region_of_interest(self) -> RegionOfInterest | None:
+        """What ``roi`` stands for; opened once.
+
+        Raises
+        ------
+        InputError
+            If there is no such file or folder, or nothing counts.
+        """
+        roi = self.config.roi
+        if roi is None:
+            return None
+        if self._region is None or self._region[0] is not roi:
+            self._region = (roi, RegionOfInterest(roi))
+        return self._region[1]
+
+    # -- backbone ----------------------------------------------------------------------------------------------------
+
+    def build_backbone(self) -> Backbone:
+        """The backbone, made at first use.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown or makes no Backbone, the weights do not fit or cannot be had, or the device is not
+            there or the precision unknown.
+        """
+        if self.backbone is not None:
+            return self.backbone
+        config = self.config
+        if not isinstance(config.backbone, str):
+            return self.use_backbone(config.backbone)
+        layers = config.layers or self.layers_wanted(config.backbone)
+        return self.use_backbone(registry.backbones.create(config.backbone, layers=layers, weights=config.weights))
+
+    def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
+        """Take a backbone that a factory made, on the device and in the precision that are asked for.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            In float32, unless it was given so.
+        fitted_in : str, optional
+            The precision of the fit, of a detector that is loaded: what ``"auto"`` means then, as far as it is fast
+            here.
+
+        Raises
+        ------
+        InputError
+            If it is none, or the device is not there or the precision unknown.
+        """
+        if not isinstance(backbone, Backbone):
+            raise InputError(
+                f"the backbone is a {type(backbone).__name__}: expected a padim_zoo.backbones.backbone.Backbone; wrap "
+                "a network by Backbone(network, name=…, layers=…, strides=…, state=network.state_dict(), "
+                "weights_source=…)"
+            )
+        device = resolve_device(self.config.device)
+        precision = self.config.precision
+        asked = "float32" if (precision, fitted_in) == ("auto", "float32") else precision
+        self.backbone = backbone.to(device).eval().in_precision(asked)
+        if asked == "auto" and fitted_in not in (None, self.backbone.precision):
+            warnings.warn(
+                f"the model was fitted in {fitted_in} and computes in {self.backbone.precision} here, where that is "
+                "faster: scores move by up to about 3 %, and the threshold does not; a model fitted with precision "
+                "float32 scores the same on every machine",
+                stacklevel=2,
+            )
+        else:
+            warn_if_slow(self.backbone.precision, device)
+        return self.backbone
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def features_key(self, *, fit: bool = True) -> str:
+        """Backbone, weights, precision, layers, transform and views; nothing that is drawn or chosen afterwards.
+
+        Parameters
+        ----------
+        fit : bool
+            Of normal images, in all views of a fit; otherwise of images to score, which are seen in no pass of it.
+        """
+        backbone = self.build_backbone()
+        layers = ",".join(backbone.layers)
+        key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
+        return key + self.views_key(fit)
+
+    def views_key(self, fit: bool) -> str:
+        """What tells views and regions apart; nothing where an image is seen whole and as it is."""
+        config, key = self.config, ""
+        if fit and config.augment is not None:
+            operations = canonical_operations("augment", config.augment)
+            key = f" {operations} {self.views_of_fit().augmentation.passes} {config.seed}"
+        if config.tta is not None:
+            key += f" tta {canonical_operations('tta', config.tta)}"
+        region = self.region_of_interest()
+        return key if region is None else f"{key} roi {region.fingerprint()}"
+
+    def cache_key(self, *, fit: bool) -> str | None:
+        """What :meth:`features_key` tells apart, and the device and the code of the network.
+
+        None, so that nothing is kept, where masks of pixels go with the features.
+        """
+        if self.config.roi is not None or any(view.resamples for view in self.views_of_score()):
+            return None
+        backbone = self.build_backbone()
+        return f"{self.features_key(fit=fit)} {resolve_device(self.config.device).type} {backbone.response}"
+
+    # -- features ----------------------------------------------------------------------------------------------------
+
+    def extract(self, images: Any, *, fit: bool = False, roi: Any = None) -> Features:
+        """All features of ``images`` at once, in float32; arguments are those of :meth:`features`."""
+        return Features.concatenate(list(self.features(images, fit=fit, roi=roi))).widened()
+
+    def features(
+        self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
+    ) -> Iterator[Features]:
+        """Features of images, in order, some images at a time.
+
+        Parameters
+        ----------
+        images
+            As :func:`~padim_zoo.data.loading.batches` takes them.
+        fit : bool
+            In all views of a fit; otherwise in those for scoring.
+        roi : path, ndarray or RegionOfInterest, optional
+            The pixels of these images that count, as of :meth:`BackboneDetector.predict`.
+        within_budget : bool
+            Whether fewer images pass through the backbone at once where memory is short, as in a fit.
+        """
+        backbone = self.build_backbone()
+        size = self._batch_within_budget(backbone) if within_budget else self.config.batch_size
+        view_set = self.views(fit)
+        caches = Caches.of(self.config.cache)
+        key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
+        if caches.features is None or key is None:
+            for batch, roi_masks in self.image_batches(images, size, view_set, roi):
+                yield from self._compute(batch, roi_masks, view_set.count, size)
+            return
+        stored = CachedFeatures(caches.features, key)
+        at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
+        for part in stored.batches(images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images):
+            missing = iter(()) if part.pixels is None else self._compute(part.pixels, None, view_set.count, size)
+            yield from stored.complete(part, missing)
+
+    def image_batches(
+        self, images: Any, size: int, view_set: ViewSet, roi: Any
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Views of images, with the pixels that count; about ``size`` views at a time."""
+        region = own = self.region_of_interest()
+        if roi is not None:
+            region = RegionOfInterest(roi)
+            if own is not None and own.common:
+                region = RegionOfInterest.both(own, region)
+        at_once, resized = max(1, size // view_set.count), Caches.of(self.config.cache).images
+        return view_batches(
+            images, self.transform, at_once, view_set, roi=region, ahead=self._decodes_ahead, cache=resized
+        )
+
+    def _compute(self, batch: Tensor, roi_masks: Tensor | None, count: int, size: int) -> Iterator[Features]:
+        """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
+        backbone = self.build_backbone()
+        height, width = int(batch.shape[2]), int(batch.shape[3])
+        # All views of an image stay together; the backbone takes no more of them at once than it wants.
+        images_at_once = (backbone.images_at_once(height, width) or size) // count
+        together = max(1, images_at_once) * count
+        for start in range(0, len(batch), together):
+            views = slice(start, start + together)
+            masks = None if roi_masks is None else roi_masks[views]
+            with torch.inference_mode():
+                pixels = batch[views].to(backbone.device).float().div_(255)
+                if self.accepts_bfloat16:
+                    maps = self.reduce_maps(backbone.forward_native_dtype(pixels), masks)
+                else:
+                    maps = [layer.float() for layer in self.reduce_maps(backbone(pixels), masks)]
+            yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks)
+
+    def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
+        """What features keep of the maps of a batch: everything, unless a detector needs less.
+
+        Parameters
+        ----------
+        maps : list of Tensor (n, C, H_l, W_l)
+        roi_masks : Tensor (n, H, W), bool, or None
+            The pixels that count.
+        """
+        return maps
+
+    def views(self, fit: bool) -> ViewSet:
+        """The views of images of a fit, or of others."""
+        return self.views_of_fit() if fit else ViewSet(others=self.views_of_score()[1:])
+
+    @property
+    def _decodes_ahead(self) -> bool:
+        """Whether there is a processor to decode while the network works."""
+        return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
+
+    def _batch_within_budget(self, backbone: Backbone) -> int:
+        """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
+        size = self.config.crop or self.config.resize
+        if size is None:
+            return self.config.batch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        positions = (math.ceil(height / stride) * math.ceil(width / stride) for stride in backbone.strides)
+        numbers = sum(channels * count for channels, count in zip(backbone.channels, positions, strict=True))
+        return max(1, min(self.config.batch_size, self.budget // 2 // (4 * ACTIVATIONS * numbers)))
+
+
+class NativeTypeExtractor(FeatureExtractor):
+    """Gives maps in the type that the network computes in, for a detector that takes few of their channels."""
+
+    accepts_bfloat16 = True

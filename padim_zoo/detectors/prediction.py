@@ -1,0 +1,118 @@
+"""What a detector says of images: scores, anomaly maps and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.features.patch_embeddings import upsample_mask
+from padim_zoo.pictures.colormap import Scale
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a detector says of N images.
+
+    Attributes
+    ----------
+    scores : ndarray (N,), float32
+        Anomaly score of each image; larger is more anomalous.
+    maps : ndarray (N, H, W), float32, or None
+        Anomaly score of each pixel of the transformed image; None for image-level detectors.
+    threshold : float or None
+        Images whose score exceeds it are called anomalous; None when the detector has none.
+    scale : (low, high) or None
+        The scores of the first and the last color of pictures of the maps: :meth:`Detector.color_scale`.
+    map_threshold : float or None
+        Pixels whose score exceeds it lie within the boundary of such a picture.
+    roi_masks : ndarray (N, H, W), bool, or None
+        The pixels that were scored, where there is a region of interest; elsewhere maps are 0. None where all were.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray | None
+    threshold: float | None = None
+    scale: Scale | None = None
+    map_threshold: float | None = None
+    roi_masks: np.ndarray | None = None
+
+    @staticmethod
+    def from_maps(
+        maps: Tensor,
+        scores: Tensor | None = None,
+        *,
+        threshold: float | None,
+        roi_masks: Tensor | None,
+        scored_patches: Tensor | None = None,
+    ) -> Prediction:
+        """A prediction that says nothing of pixels that do not count.
+
+        Parameters
+        ----------
+        maps : Tensor (N, H, W)
+            Anything at pixels that do not count.
+        scores : Tensor (N,), optional
+            By default the maximum of each map over the pixels that count.
+        threshold : float, optional
+        roi_masks : Tensor (N, H, W), bool, or None
+            The pixels that count; None for all.
+        scored_patches : Tensor (N, h, w), bool, or None
+            The patches that have a distance; None for all.
+        """
+        if scored_patches is not None:
+            scored_pixels = upsample_mask(scored_patches, (maps.shape[1], maps.shape[2]))
+            roi_masks = scored_pixels if roi_masks is None else roi_masks & scored_pixels
+        if roi_masks is not None and bool(roi_masks.all()):
+            roi_masks = None
+        if roi_masks is not None:
+            maps = torch.where(roi_masks, maps, 0)
+        if scores is None:
+            scores = maps.amax((1, 2))
+        return Prediction(
+            scores.numpy(), maps.numpy(), threshold, roi_masks=None if roi_masks is None else roi_masks.numpy()
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Prediction]) -> Prediction:
+        """One prediction of all images of several, by one detector."""
+        scores = np.concatenate([part.scores for part in parts])
+        maps = [part.maps for part in parts if part.maps is not None]
+        if not maps:
+            return replace(parts[0], scores=scores)
+        roi_masks = None
+        if any(part.roi_masks is not None for part in parts):
+            roi_masks = np.concatenate(
+                [
+                    np.ones(of_part.shape, dtype=bool) if part.roi_masks is None else part.roi_masks
+                    for part, of_part in zip(parts, maps, strict=True)
+                ]
+            )
+        return replace(parts[0], scores=scores, maps=np.concatenate(maps), roi_masks=roi_masks)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def anomalous(self) -> np.ndarray | None:
+        """The decision of each image, bool (N,), or None without a threshold."""
+        return None if self.threshold is None else self.scores > self.threshold
+
+    @property
+    def pictured(self) -> np.ndarray | None:
+        """The maps for pictures: NaN where nothing was scored."""
+        return self.maps if self.maps is None or self.roi_masks is None else np.where(self.roi_masks, self.maps, np.nan)
+
+    def __repr__(self) -> str:
+        maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"
+        threshold = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
+        return f"<Prediction of {len(self)} images: {maps}, {threshold}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores, decisions and small pictures of the maps."""
+        from padim_zoo.detectors.notebook_view import to_html
+
+        return to_html(self)

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from padim_zoo.registry import datasets as datasets
     from padim_zoo.registry import detectors as detectors
     from padim_zoo.registry import estimators as estimators
-    from padim_zoo.statistics.statistics import Moments as Moments
-    from padim_zoo.statistics.statistics import Samples as Samples
+    from padim_zoo.statistics.moments import Moments as Moments
+    from padim_zoo.statistics.samples import Samples as Samples
     from padim_zoo.statistics.statistics import Statistics as Statistics
     from padim_zoo.testing import ContractError as ContractError
     from padim_zoo.testing import check_backbone as check_backbone
@@ -83,7 +83,9 @@ _NAMES = {
     "padim_zoo.estimators.estimator": ("EPSILON", "Estimator"),
     "padim_zoo.estimators.linear_shrinkage": ("LinearShrinkage",),
     "padim_zoo.gaussians.gaussian": ("Gaussian",),
-    "padim_zoo.statistics.statistics": ("Moments", "Samples", "Statistics"),
+    "padim_zoo.statistics.moments": ("Moments",),
+    "padim_zoo.statistics.samples": ("Samples",),
+    "padim_zoo.statistics.statistics": ("Statistics",),
     "padim_zoo.detectors.backbone_detector": ("BackboneDetector",),
     "padim_zoo.detectors.config": ("BackboneConfig", "MapConfig"),
     "padim_zoo.detectors.detector": ("Detector",),

@@ -36,7 +36,8 @@ from padim_zoo.detectors.views import combine_views, interleave_views
 from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import largest_array
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self

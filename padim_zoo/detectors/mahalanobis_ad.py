@@ -25,7 +25,8 @@ from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearS
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, masked_mean
 from padim_zoo.registry import detectors
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 VARIANTS = ("all", "pca", "npca")
 THRESHOLDS = ("out-of-fold", "chi2")

@@ -30,11 +30,13 @@ from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
 from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
-from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator
-from padim_zoo.statistics.statistics import MaskedSamples, Moments, Samples, valid_samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import MaskedSamples, Samples, valid_samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, IllConditionedError, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested_columns import IMAGES_AT_ONCE, Cells, split_columns, stack_columns
 from padim_zoo.gaussians.packed_triangular import distance_error
@@ -194,7 +194,7 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
             common, own = covariance[:, : -level.own], covariance[:, -level.own :]
             trace = trace.repeat_interleave(count) + own.diagonal(dim1=1, dim2=2).sum(1)
             if float(trace.max()) > condition * b:
-                raise _IllConditionedError
+                raise IllConditionedError
             own.diagonal(dim1=1, dim2=2).add_(b)
             if not found:
                 factor = whitening_factor(own)
@@ -221,13 +221,9 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
         return None
     try:
         weights = cells.arrange(columns, working)
-    except _IllConditionedError:
+    except IllConditionedError:
         return None
     return NestedGaussian(statistics.mean, weights=weights)
-
-
-class _IllConditionedError(ArithmeticError):
-    """Float32 would not keep the distances at some patch."""
 
 
 def _halved(factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ from torch import Tensor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.grid_hierarchy import Level
-from padim_zoo.statistics.statistics import Samples, Statistics
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics
 
 IMAGES_AT_ONCE = 512
 """Whose samples are in float64 together, so that memory does not grow with the number of images."""

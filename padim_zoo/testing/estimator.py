@@ -20,7 +20,8 @@ from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import HALF_ERROR, Gaussian
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import normal_images
 from padim_zoo.testing.model_file import same_after_loading

@@ -12,7 +12,8 @@ from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.statistics import Samples, Statistics
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics
 
 
 class Blind(Estimator):

@@ -15,10 +15,11 @@ from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
 from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of
 from padim_zoo.export.networks import exportable
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
-from padim_zoo.gaussians.gaussian import DualGaussian, PrimalGaussian
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import NestedGaussian
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 from tests.export.conftest import SMALL
 
 

@@ -55,7 +55,7 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
     network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
     weights = "default" if weights == "builtin" else weights
     state, source = find_state(weights, name="builtin", default=_shipped)
-    in_use = install(network, state, name="builtin", source=source, known=tuple(whole))
+    in_use = install(network, state, name="builtin", source=source, all_names=tuple(whole))
     return Backbone(
         network,
         name="builtin",

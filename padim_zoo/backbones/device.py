@@ -54,12 +54,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def _auto_elsewhere() -> str | None:
     """What the environment makes of ``"auto"``, if it says anything but that."""
-    chosen = os.environ.get("PADIM_ZOO_PRECISION") or "auto"
-    if chosen != "auto" and chosen not in PRECISIONS:
+    precision = os.environ.get("PADIM_ZOO_PRECISION") or "auto"
+    if precision != "auto" and precision not in PRECISIONS:
         raise InputError(
-            f"the environment variable PADIM_ZOO_PRECISION is {chosen!r}: expected {', '.join(PRECISIONS)} or auto"
+            f"the environment variable PADIM_ZOO_PRECISION is {precision!r}: expected {', '.join(PRECISIONS)} or auto"
         )
-    return None if chosen == "auto" else chosen
+    return None if precision == "auto" else precision
 
 
 def warn_if_slow(precision: str, device: torch.device) -> None:

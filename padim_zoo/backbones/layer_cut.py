@@ -69,11 +69,11 @@ class _LayerTracer(OwnThreadTracer):
         return type(m) in _operations() or super().is_leaf_module(m, module_qualified_name)
 
     def call_of_own_thread(self, module: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        found = super().call_of_own_thread(module, forward, args, kwargs)
+        result = super().call_of_own_thread(module, forward, args, kwargs)
         name = self.path_of_module(module)
-        if name in self._layers and isinstance(found, fx.Proxy):
-            self.outputs.setdefault(name, found.node)
-        return found
+        if name in self._layers and isinstance(result, fx.Proxy):
+            self.outputs.setdefault(name, result.node)
+        return result
 
 
 @cache

@@ -59,7 +59,7 @@ def scattering(layers: Sequence[str] | None = None, weights: Weights = "default"
     network = Scattering([tuple(_STRIDES).index(layer) for layer in layers])
     weights = "default" if weights == "builtin" else weights
     state, source = find_state(weights, name="scattering", default=network.state_dict)
-    in_use = install(network, state, name="scattering", source=source, known=())
+    in_use = install(network, state, name="scattering", source=source, all_names=())
     return Backbone(
         network,
         name="scattering",

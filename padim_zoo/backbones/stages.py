@@ -23,7 +23,7 @@ def _told(name: str, what: str) -> tuple[str, ...]:
     return tuple(entry.metadata.get(what) or ())
 
 
-def chosen_layers(name: str, layers: Sequence[str] | None, known: Iterable[str]) -> tuple[str, ...]:
+def chosen_layers(name: str, layers: Sequence[str] | None, stages: Iterable[str]) -> tuple[str, ...]:
     """The layers asked for, all that are known where none are named.
 
     Parameters
@@ -36,10 +36,10 @@ def chosen_layers(name: str, layers: Sequence[str] | None, known: Iterable[str])
     InputError
         If one does not exist or is named twice, or none is left.
     """
-    known = tuple(known)
+    stages = tuple(stages)
     if layers is None:
-        return known
-    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(known):
-        found = ",".join(layers) or "(none)"
-        raise InputError(f"{name} has no layers {found}: expected different ones of {', '.join(known)}")
+        return stages
+    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(stages):
+        asked_for = ",".join(layers) or "(none)"
+        raise InputError(f"{name} has no layers {asked_for}: expected different ones of {', '.join(stages)}")
     return tuple(layers)

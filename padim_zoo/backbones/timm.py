@@ -44,15 +44,15 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     maps = feature_maps(model_name)
     indices = _choose(name, layers, maps)
     model = _build(model_name)
-    known = model.state_dict().keys()
+    names = model.state_dict().keys()
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
     state, source = find_state(weights, name=name, default=lambda: pretrained_state(model_name))
     if state is not None and not covers(model, state):
         # Perhaps the file was saved from a model whose branches had been merged already.
         merged = reparameterize_model(model)
         if covers(merged, state):
-            model, known = merged, reparameterize_model(_build(model_name), inplace=True).state_dict().keys()
-    in_use = install(model, state, name=name, source=source, known=known)
+            model, names = merged, reparameterize_model(_build(model_name), inplace=True).state_dict().keys()
+    in_use = install(model, state, name=name, source=source, all_names=names)
     config = model.pretrained_cfg
     return Backbone(
         _Intermediates(reparameterize_model(model, inplace=True), indices),
@@ -141,7 +141,7 @@ def feature_maps(model_name: str) -> tuple[FeatureMap, ...]:
 
 def default_layers(maps: Sequence[FeatureMap]) -> list[int]:
     """Indices of the layers used by default: three where there are three."""
-    strides = [known.stride for known in maps]
+    strides = [map_.stride for map_ in maps]
     if len(set(strides)) == 1:  # a vision transformer: blocks at a quarter, half and three quarters of the depth
         return sorted({round(len(maps) * quarter / 4) - 1 for quarter in (1, 2, 3)} & set(range(len(maps))))
     last = {stride: index for index, stride in enumerate(strides)}
@@ -153,13 +153,13 @@ def _choose(name: str, layers: Sequence[str] | None, maps: Sequence[FeatureMap])
     """Indices of the layers asked for."""
     if layers is None:
         return default_layers(maps)
-    indices = {known.name: index for index, known in enumerate(maps)}
+    indices = {map_.name: index for index, map_ in enumerate(maps)}
     indices |= {str(index): index for index in range(len(maps))}
-    chosen = [indices[layer] for layer in layers if layer in indices]
-    if not layers or len(set(chosen)) < len(layers):
-        expected = ", ".join(known.name for known in maps)
+    selected = [indices[layer] for layer in layers if layer in indices]
+    if not layers or len(set(selected)) < len(layers):
+        expected = ", ".join(map_.name for map_ in maps)
         raise InputError(f"{name} has no layers {','.join(layers) or '(none)'}: expected different ones of {expected}")
-    return chosen
+    return selected
 
 
 def _build(model_name: str, **options: Any) -> Any:
@@ -185,8 +185,8 @@ def _checkpoint(model_name: str) -> str | None:
     if config is None or not config.hf_hub_id:
         return None
     files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    found = (try_to_load_from_cache(config.hf_hub_id, file) for file in files)
-    return next((path for path in found if isinstance(path, str)), None)
+    cached = (try_to_load_from_cache(config.hf_hub_id, file) for file in files)
+    return next((path for path in cached if isinstance(path, str)), None)
 
 
 def pretrained_state(model_name: str) -> State:
@@ -227,13 +227,13 @@ def describe(model_name: str) -> dict[str, Any]:
     except InputError:  # listed, so that its name is not taken for a mistake, but without maps
         maps = ()
     used = [maps[index] for index in default_layers(maps)]
-    channels = tuple(known.channels for known in used)
+    channels = tuple(map_.channels for map_ in used)
     return {
-        "layers": tuple(known.name for known in used),
+        "layers": tuple(map_.name for map_ in used),
         "channels": channels,
-        "strides": tuple(known.stride for known in used),
+        "strides": tuple(map_.stride for map_ in used),
         "default_n_components": default_n_components(channels) if channels else None,
-        "stages": tuple(known.name for known in maps),
+        "stages": tuple(map_.name for map_ in maps),
         "weights_offline": _checkpoint(model_name) is not None,
     }
 

@@ -62,16 +62,16 @@ def create(
         If a layer does not exist, or the weights do not fit or cannot be had.
     """
     name = name or f"torchvision/{architecture}"
-    chosen = _choose(name, architecture, layers)
+    selected = _choose(name, architecture, layers)
     model = _build(architecture)
-    extractor = cut_network(model.eval(), tuple(chosen))
+    extractor = cut_network(model.eval(), tuple(selected))
     state, source = find_state(weights, name=name, default=lambda: _download(architecture))
-    in_use = install(extractor, state, name=name, source=source, known=model.state_dict().keys())
+    in_use = install(extractor, state, name=name, source=source, all_names=model.state_dict().keys())
     return Backbone(
         _Maps(extractor),
         name=name,
-        layers=tuple(chosen),
-        strides=[known.stride for known in chosen.values()],
+        layers=tuple(selected),
+        strides=[map_.stride for map_ in selected.values()],
         state=in_use,
         weights_source=source,
         example_size=(64, 64) if architecture in RESNETS else (224, 224),
@@ -138,7 +138,7 @@ def feature_maps(architecture: str) -> Mapping[str, FeatureMap]:
 
 def default_layers(architecture: str) -> dict[str, FeatureMap]:
     """The last stages of a model at strides 4, 8 and 16, by name; empty if it has no such stages."""
-    last = {known.stride: name for name, known in feature_maps(architecture).items() if known.is_stage}
+    last = {map_.stride: name for name, map_ in feature_maps(architecture).items() if map_.is_stage}
     names = [last[stride] for stride in _STRIDES if stride in last]
     return {name: feature_maps(architecture)[name] for name in names} if len(names) == len(_STRIDES) else {}
 
@@ -146,13 +146,13 @@ def default_layers(architecture: str) -> dict[str, FeatureMap]:
 def _choose(name: str, architecture: str, layers: Sequence[str] | None) -> dict[str, FeatureMap]:
     """The layers asked for, by name."""
     if layers is None:
-        chosen = default_layers(architecture)
-        if not chosen:
+        selected = default_layers(architecture)
+        if not selected:
             raise InputError(f"{name} has no maps at strides 4, 8 and 16: name its --layers, or take a model of timm/")
-        return chosen
+        return selected
     maps = feature_maps(architecture)
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(maps):
-        stages = ", ".join(layer for layer, known in maps.items() if known.is_stage)
+        stages = ", ".join(layer for layer, map_ in maps.items() if map_.is_stage)
         raise InputError(f"{name} has no layers {','.join(layers) or '(none)'}: expected different ones of {stages}")
     return {layer: maps[layer] for layer in layers}
 
@@ -199,9 +199,9 @@ def architectures() -> list[str]:
 def describe(architecture: str) -> dict[str, Any]:
     """What a listing says of a model: layers, channels, strides, dimensions, and whether its weights are here."""
     layers = default_layers(architecture)
-    channels = tuple(known.channels for known in layers.values())
-    strides = tuple(known.stride for known in layers.values())
-    last = {known.stride: name for name, known in feature_maps(architecture).items() if known.is_stage}
+    channels = tuple(map_.channels for map_ in layers.values())
+    strides = tuple(map_.stride for map_ in layers.values())
+    last = {map_.stride: name for name, map_ in feature_maps(architecture).items() if map_.is_stage}
     stages = tuple(last[stride] for stride in sorted(last) if stride >= min(strides, default=1))
     return _description(tuple(layers), channels, strides, stages, _cached_file(architecture))
 

@@ -76,7 +76,7 @@ def count_adapted(adapted_to: Collection[str], images: Any) -> int:
     named = [image.path if isinstance(image, Sample) else image for image in images]
     try:
         paths = paths_of([name for name in named if isinstance(name, (str, Path))])
-        return sum(found in adapted_to for found in hashes_of(paths))
+        return sum(hash_ in adapted_to for hash_ in hashes_of(paths))
     except (InputError, OSError):  # what reads the images says what is wrong
         return 0
 

@@ -71,8 +71,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"the weights file {path} {found}: expected a file, or 'default' or 'none'")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"the weights file {path} {problem}: expected a file, or 'default' or 'none'")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -102,7 +102,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in content.items()}
 
 
-def install(module: nn.Module, state: State | None, *, name: str, source: str, known: Collection[str]) -> State:
+def install(module: nn.Module, state: State | None, *, name: str, source: str, all_names: Collection[str]) -> State:
     """Load ``state`` into a network that has been cut, and say which of its tensors are in use.
 
     Parameters
@@ -113,7 +113,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
         Tensors by name; those of parts that were cut off are ignored. None draws them: see :func:`random_state`.
     name, source : str
         The backbone and the weights, for error messages.
-    known : collection of str
+    all_names : collection of str
         The names of the whole network's tensors, before it was cut.
 
     Returns
@@ -130,7 +130,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, k
     used = _in_use(module)
     if state is None:
         state = random_state(used)
-    problems = _mismatches(state, used, known)
+    problems = _mismatches(state, used, all_names)
     if problems:
         origin = "the tensors given" if source == "embedded" else source
         raise InputError(f"{origin} does not fit {name}: {problems}")
@@ -148,7 +148,7 @@ def _in_use(module: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
 
 
-def _mismatches(state: State, used: State, known: Collection[str]) -> str:
+def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     """What keeps ``state`` from fitting, in words; empty if it fits."""
     missing = [key for key in used if key not in state]
     reshaped = [
@@ -162,7 +162,7 @@ def _mismatches(state: State, used: State, known: Collection[str]) -> str:
         key
         for key in state
         if key not in used
-        and key not in known
+        and key not in all_names
         and key.split(".")[0] in parts
         and not key.endswith("num_batches_tracked")
     ]

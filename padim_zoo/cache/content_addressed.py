@@ -100,24 +100,24 @@ class ContentCache:
         path = self._path(key)
         try:
             with safe_open(path, "pt") as file:
-                checksum, about = file.metadata()["checksum"], file.metadata()["about"]
+                checksum, text = file.metadata()["checksum"], file.metadata()["about"]
                 tensors = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
-            if checksum != _checksum(about, tensors):
+            if checksum != _checksum(text, tensors):
                 return None
-            known: dict[str, Any] = json.loads(about)
+            about: dict[str, Any] = json.loads(text)
         except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError):
             return None  # a RuntimeError is torch's, of a file that vanished after its header was read
         with suppress(OSError):  # the folder may be one that can only be read
             os.utime(path)
-        return known, tensors
+        return about, tensors
 
-    def write_tensors(self, key: str, known: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+    def write_tensors(self, key: str, about: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
         """Keep an entry of JSON and contiguous tensors; where that is impossible, say so once and go on without."""
         if not self.writes:
             return
-        about = json.dumps(known, sort_keys=True)
+        text = json.dumps(about, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
-        metadata = {"about": about, "checksum": _checksum(about, tensors)}
+        metadata = {"about": text, "checksum": _checksum(text, tensors)}
         try:
             write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
         except (InputError, SafetensorError) as error:
@@ -141,11 +141,11 @@ class ContentCache:
         for entry in entries:
             if entry.path.suffix == ".tmp" and now - entry.used > _STALE_SECONDS:
                 _remove(entry.path)
-        kept = [entry for entry in entries if entry.path.suffix != ".tmp"]
-        held = sum(entry.bytes for entry in kept)
+        whole = [entry for entry in entries if entry.path.suffix != ".tmp"]
+        held = sum(entry.bytes for entry in whole)
         with suppress(OSError):
             budget = min(self.limit, (held + shutil.disk_usage(self.root).free) // 2)
-            for entry in kept:
+            for entry in whole:
                 if held <= budget:
                     break
                 _remove(entry.path)

@@ -62,17 +62,17 @@ class FeatureCache(ContentCache):
 
     def read(self, key: str) -> Entry | None:
         """The entry, which is now the most recently used one; None if there is none, or it is damaged."""
-        found = self.read_tensors(key)
-        if found is None:
+        entry = self.read_tensors(key)
+        if entry is None:
             return None
-        known, maps = found
-        height, width = known["image_size"]
-        return Entry(maps, (height, width), known["seconds"], known["conditions"])
+        about, maps = entry
+        height, width = about["image_size"]
+        return Entry(maps, (height, width), about["seconds"], about["conditions"])
 
     def write(self, key: str, entry: Entry) -> None:
         """Keep an entry; where that is impossible, say so once and go on without."""
-        known = {"image_size": entry.image_size, "seconds": entry.seconds, "conditions": entry.conditions}
-        self.write_tensors(key, known, [_narrowed(layer.contiguous()) for layer in entry.maps])
+        about = {"image_size": entry.image_size, "seconds": entry.seconds, "conditions": entry.conditions}
+        self.write_tensors(key, about, [_narrowed(layer.contiguous()) for layer in entry.maps])
 
 
 def entries_of(features: Features, seconds: float = 0.0, conditions: str = "") -> list[Entry]:
@@ -101,8 +101,8 @@ class Stack:
         shapes = [layer.shape[1:] for layer in self._layers]
         if entry.image_size != self._image_size or [layer.shape for layer in entry.maps] != shapes:
             return False
-        for layer, found in zip(self._layers, entry.maps, strict=True):
-            layer[index] = found
+        for layer, maps in zip(self._layers, entry.maps, strict=True):
+            layer[index] = maps
         return True
 
     @property

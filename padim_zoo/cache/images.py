@@ -81,19 +81,19 @@ class ImageCache(ContentCache):
             key = self._key_if_worthwhile(path, transform)
         except OSError:  # which is told by the attempt to decode it
             key = None
-        found = None if key is None else self.read_tensors(key)
+        entry = None if key is None else self.read_tensors(key)
         looked_up = time.thread_time()
-        if found is not None:
-            known, (pixels,) = found
-            self._account(known["seconds"], looked_up - start)
-            height, width = known["size"]
+        if entry is not None:
+            about, (pixels,) = entry
+            self._account(about["seconds"], looked_up - start)
+            height, width = about["size"]
             return pixels.numpy(), (height, width)
         image = read_image(path)
         resized = transform.resized(image)
         decoded = time.thread_time()
         if key is not None:
-            known = {"size": image.shape[:2], "seconds": decoded - looked_up}
-            self.write_tensors(key, known, [torch.from_numpy(np.array(resized))])
+            about = {"size": image.shape[:2], "seconds": decoded - looked_up}
+            self.write_tensors(key, about, [torch.from_numpy(np.array(resized))])
         self._account(0.0, looked_up - start + time.thread_time() - decoded)
         return resized, (image.shape[0], image.shape[1])
 

@@ -212,15 +212,15 @@ class ViewSet:
         pixels = np.stack([view.image(resized, box) for view in views])
         if mask is None and not any(view.resamples for view in self.others):
             return pixels, None
-        whole = mask is None
-        kept = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
-        kept = transform.resized(kept, Image.Resampling.NEAREST).astype(bool)
-        roi_masks = np.stack([view.mask(kept, box) for view in views])
-        if not whole and not roi_masks[0].any():
+        without_mask = mask is None
+        pixels_of_roi = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
+        pixels_of_roi = transform.resized(pixels_of_roi, Image.Resampling.NEAREST).astype(bool)
+        roi_masks = np.stack([view.mask(pixels_of_roi, box) for view in views])
+        if not without_mask and not roi_masks[0].any():
             raise InputError(
                 f"the region of interest of {name} has no pixel left within the crop: expected one that reaches into "
                 "it; check the mask, or use a larger crop (--crop none)"
             )
-        if whole:
+        if without_mask:
             roi_masks[: self.augmentation.passes] = True
         return pixels, None if roi_masks.all() else roi_masks

@@ -38,10 +38,10 @@ def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
         return [path for part in source for path in paths_of(part)]
     path = Path(source)
     if path.is_dir():
-        found = images_below(path)
-        if not found:
+        paths = images_below(path)
+        if not paths:
             raise InputError(f"folder {source} has no image in it: expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
-        return found
+        return paths
     if path.exists():
         return [path]
     if not glob.has_magic(str(source)):
@@ -82,7 +82,7 @@ def normal_image_files(sources: Sequence[str]) -> list[Path]:
 def images_below(folder: Path) -> list[Path]:
     """Image files at any depth below a folder, sorted by path; links are followed, hidden folders are not entered."""
     visited: set[str] = set()
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in visited:  # a link to a folder above, which would be walked for ever
@@ -90,5 +90,5 @@ def images_below(folder: Path) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += filter(is_image_file, (Path(parent, name) for name in files))
-    return sorted(found)
+        paths += filter(is_image_file, (Path(parent, name) for name in files))
+    return sorted(paths)

@@ -205,8 +205,8 @@ def _open(path: Path) -> Image.Image:
     try:
         image = _header(io.BytesIO(content))
     except UnidentifiedImageError:
-        found = "is an empty file" if not content else "is not an image"
-        raise InputError(f"{path} {found}: expected png, jpg, bmp, tif or webp") from None
+        problem = "is an empty file" if not content else "is not an image"
+        raise InputError(f"{path} {problem}: expected png, jpg, bmp, tif or webp") from None
     except Exception as error:  # decoders raise whatever a broken header leads them to
         raise _broken(str(path), error) from None
     width, height = image.size

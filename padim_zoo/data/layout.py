@@ -61,8 +61,8 @@ def dataset_root(dataset: str, root: str | Path | None, expected: str) -> Path:
         raise InputError(f"dataset {dataset} needs the folder it lies in (--data-root DIR): expected {expected}")
     folder = Path(os.path.abspath(root))  # unlike resolve(), leaves links under the names they were given
     if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"{root} {found}: dataset {dataset} expects {expected}")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{root} {problem}: dataset {dataset} expects {expected}")
     return folder
 
 

@@ -170,9 +170,9 @@ def mixed_batches(
 
     def prepare(image: Path | np.ndarray, name: str) -> _Prepared | Known:
         path = image if isinstance(image, Path) else None
-        known = recall(path) if path is not None and recall is not None else None
-        if known is not None:
-            return known
+        entry = recall(path) if path is not None and recall is not None else None
+        if entry is not None:
+            return entry
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
             mask = None if roi is None else roi.mask_of(path, name, size)
@@ -184,8 +184,8 @@ def mixed_batches(
     first: tuple[str, tuple[int, ...]] | None = None
     batch: list[tuple[Path | None, _Prepared | Known]] = []
     many = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, found in _prepared(images, prepare, many, workers or usual_workers(ahead), ahead=ahead):
-        size = found.image_size
+    for name, path, prepared in _prepared(images, prepare, many, workers or usual_workers(ahead), ahead=ahead):
+        size = prepared.image_size
         if first is None:
             first = name, size
         elif size != first[1]:
@@ -193,7 +193,7 @@ def mixed_batches(
                 f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(size)} (height x width) after "
                 "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
             )
-        batch.append((path, found))
+        batch.append((path, prepared))
         if len(batch) == batch_size:
             yield _batch(batch)
             batch = []
@@ -342,25 +342,25 @@ def _path(image: Path | np.ndarray) -> Path | None:
     return image if isinstance(image, Path) else None
 
 
-def _batch(found: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
-    prepared = [image for _, image in found if isinstance(image, _Prepared)]
+def _batch(items: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
+    prepared = [image for _, image in items if isinstance(image, _Prepared)]
     pixels, roi_masks = _stack(prepared) if prepared else (None, None)
     return Batch(
-        [None if isinstance(image, _Prepared) else image for _, image in found],
-        [path for path, image in found if isinstance(image, _Prepared)],
+        [None if isinstance(image, _Prepared) else image for _, image in items],
+        [path for path, image in items if isinstance(image, _Prepared)],
         pixels,
         roi_masks,
     )
 
 
 def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
-    views = batch[0].views if len(batch) == 1 else np.concatenate([found.views for found in batch])
+    views = batch[0].views if len(batch) == 1 else np.concatenate([prepared.views for prepared in batch])
     # One image is not copied, unless torch would complain of memory that may not be written to.
     pixels = torch.from_numpy(np.require(views, requirements=["C", "W"])).permute(0, 3, 1, 2)
-    if all(found.roi_masks is None for found in batch):
+    if all(prepared.roi_masks is None for prepared in batch):
         return pixels, None
     all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)
-    roi_masks = [all_of_it if found.roi_masks is None else found.roi_masks for found in batch]
+    roi_masks = [all_of_it if prepared.roi_masks is None else prepared.roi_masks for prepared in batch]
     return pixels, torch.from_numpy(np.concatenate(roi_masks))
 
 

@@ -119,25 +119,25 @@ class RegionOfInterest:
             return self.mask
         if path is None:
             raise InputError(f"{name} has no file name to find its mask in {self.folder} by: give paths, or one mask")
-        found = self._found(path)
-        mask = read_mask([found], size, path)
-        self._refuse_empty(mask, f"the region of interest {found} of {path}")
+        mask_path = self._found(path)
+        mask = read_mask([mask_path], size, path)
+        self._refuse_empty(mask, f"the region of interest {mask_path} of {path}")
         return mask
 
     def _found(self, path: Path) -> Path:
         path = path.absolute()  # one image is one image, from whichever folder it is named
         parts = path.with_suffix("").parts
         for length in range(self._depth, 0, -1):
-            found = self._masks.get(parts[-length:])
-            if found is not None:
+            mask_path = self._masks.get(parts[-length:])
+            if mask_path is not None:
                 with self._lock:
-                    other = self._served.setdefault(found, path)
+                    other = self._served.setdefault(mask_path, path)
                 if other != path:
                     raise InputError(
-                        f"{found} is the region of interest of {other} and of {path}, by their names: expected a mask "
-                        "for each, in folders named as theirs"
+                        f"{mask_path} is the region of interest of {other} and of {path}, by their names: expected a "
+                        "mask for each, in folders named as theirs"
                     )
-                return found
+                return mask_path
         raise InputError(
             f"{path} has no region of interest in {self.folder}: expected a mask named {path.stem} or {path.stem}_mask"
         )

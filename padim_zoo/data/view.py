@@ -103,8 +103,8 @@ class View:
         u, v = u / (width / 2), v / (height / 2)
         seen = torch.from_numpy((np.abs(u) <= 1) & (np.abs(v) <= 1))
         grid = torch.from_numpy(np.stack([u, v], 2)).float().expand(len(maps), height, width, 2)
-        found = grid_sample(maps[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
-        return found * seen, seen
+        restored = grid_sample(maps[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
+        return restored * seen, seen
 
     def _warped(
         self, resized: np.ndarray, box: tuple[int, int, int, int], resampling: Image.Resampling, mirror: bool

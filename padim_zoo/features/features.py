@@ -73,8 +73,8 @@ class Features:
         """The given channels of each layer."""
         return self.with_maps(
             tuple(
-                layer[:, torch.as_tensor(np.asarray(chosen, dtype=np.int64))]
-                for layer, chosen in zip(self.maps, channels, strict=True)
+                layer[:, torch.as_tensor(np.asarray(indices, dtype=np.int64))]
+                for layer, indices in zip(self.maps, channels, strict=True)
             )
         )
 
@@ -98,9 +98,9 @@ def widened(layer: Tensor) -> Tensor:
     return layer.float() if layer.is_floating_point() else layer
 
 
-def rows_of(images: np.ndarray, views: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+def rows_of(images: np.ndarray, views: int, some_views: Sequence[int] | None = None) -> np.ndarray:
     """The rows of some or all views of images, the views of one image next to each other."""
-    offsets = np.arange(views) if chosen is None else np.asarray(chosen, dtype=np.int64)
+    offsets = np.arange(views) if some_views is None else np.asarray(some_views, dtype=np.int64)
     rows: np.ndarray = (images[:, None] * views + offsets).ravel()
     return rows
 

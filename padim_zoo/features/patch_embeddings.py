@@ -167,13 +167,13 @@ class PatchEmbeddings:
 
     def images(self, indices: np.ndarray) -> PatchEmbeddings:
         """The embeddings of some of the images, in the order of ``indices``."""
-        chosen = torch.from_numpy(indices)
+        selected = torch.from_numpy(indices)
 
         def images(layer: Tensor) -> Tensor:
-            shape = (layer.shape[0], len(chosen), layer.shape[2])
-            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, chosen])
+            shape = (layer.shape[0], len(selected), layer.shape[2])
+            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, selected])
 
-        roi_masks = None if self.roi_masks is None else self.roi_masks[chosen]
+        roi_masks = None if self.roi_masks is None else self.roi_masks[selected]
         return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks)
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
@@ -209,12 +209,12 @@ class PatchEmbeddings:
             return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
         layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
-        known = [part.roi_masks for part in parts if part.roi_masks is not None]
+        masks = [part.roi_masks for part in parts if part.roi_masks is not None]
         roi_masks = None
-        if known:
+        if masks:
             roi_masks = torch.cat(
                 [
-                    torch.ones(part.n, *known[0].shape[1:], dtype=torch.bool)
+                    torch.ones(part.n, *masks[0].shape[1:], dtype=torch.bool)
                     if part.roi_masks is None
                     else part.roi_masks
                     for part in parts

@@ -47,11 +47,11 @@ class RandomChannels(Reduction):
     @classmethod
     def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> RandomChannels:
         """Draw ``n_components`` of all channels without repetition."""
-        kept = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
+        numbers = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
         stops = np.cumsum(channels)
         return cls(
             tuple(
-                kept[(kept >= stop - width) & (kept < stop)] - (stop - width)
+                numbers[(numbers >= stop - width) & (numbers < stop)] - (stop - width)
                 for width, stop in zip(channels, stops, strict=True)
             )
         )
@@ -61,7 +61,7 @@ class RandomChannels(Reduction):
         return PatchEmbeddings.of(features.select(self.channels))
 
     def arrays(self) -> dict[str, Tensor]:
-        return {str(number): torch.from_numpy(kept) for number, kept in enumerate(self.channels)}
+        return {str(number): torch.from_numpy(indices) for number, indices in enumerate(self.channels)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RandomChannels:
@@ -114,7 +114,7 @@ class LeadingChannels(RandomChannels):
     def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> LeadingChannels:
         """Each layer gives its share of ``n_components``, to the nearest whole number; ``seed`` plays no part."""
         stops = np.rint(np.cumsum(channels) * n_components / sum(channels)).astype(int)
-        return cls(tuple(np.arange(kept) for kept in np.diff(stops, prepend=0)))
+        return cls(tuple(np.arange(count) for count in np.diff(stops, prepend=0)))
 
 
 REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {

@@ -111,9 +111,9 @@ def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRe
         _tell(recipe, number, 2 * len(used))
     shares = {}
     for name, change in zip(backbone.layers, changes, strict=True):
-        weight, bias, found = change.discriminants(recipe.components)
+        weight, bias, of_directions = change.discriminants(recipe.components)
         state |= named(name, weight, bias)
-        shares[name] = [round(share, 4) for share in found]
+        shares[name] = [round(share, 4) for share in of_directions]
     report = {"method": "discriminants", "settings": recipe.settings(), "shares": shares}
     return Adaptation(state, used, held_out, report)
 
@@ -193,10 +193,10 @@ class _Changes:
                 f"no pasted piece can be seen in the layer {self.name}: the images are too uniform to learn from"
             )
         values, vectors = torch.linalg.eigh(self.square / self.count)
-        kept = min(components, len(values))
-        directions = torch.linalg.solve_triangular(self.factor.T, vectors[:, -kept:].flip(1), upper=True).T
+        count = min(components, len(values))
+        directions = torch.linalg.solve_triangular(self.factor.T, vectors[:, -count:].flip(1), upper=True).T
         # An eigenvector's sign is anyone's guess: the largest entry is made positive.
         largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
         directions = directions * largest.sign()
         bias = -(directions @ self.mean)
-        return directions.float()[:, :, None, None].contiguous(), bias.float(), values[-kept:].flip(0).tolist()
+        return directions.float()[:, :, None, None].contiguous(), bias.float(), values[-count:].flip(0).tolist()

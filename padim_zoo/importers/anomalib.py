@@ -140,8 +140,8 @@ def _size(size: Any) -> Any:
     return lengths[0] if len(lengths) == 1 else (lengths[0], lengths[1])
 
 
-def _close(found: Any, expected: tuple[float, ...]) -> bool:
-    return len(found) == len(expected) and all(abs(a - b) < 1e-6 for a, b in zip(found, expected, strict=True))
+def _close(values: Any, expected: tuple[float, ...]) -> bool:
+    return len(values) == len(expected) and all(abs(a - b) < 1e-6 for a, b in zip(values, expected, strict=True))
 
 
 def _threshold_note(state: Mapping[str, Any]) -> list[str]:
@@ -167,12 +167,12 @@ def _child(module: Stub, name: str) -> Any:
 
 def _tensors(module: Stub, prefix: str = "") -> list[tuple[str, Tensor]]:
     """All parameters and buffers of a module's stand-in, named as ``state_dict`` names them."""
-    found: list[tuple[str, Tensor]] = []
+    tensors: list[tuple[str, Tensor]] = []
     if not isinstance(module, Stub) or not isinstance(module.state, dict):
-        return found
+        return tensors
     for group in ("_parameters", "_buffers"):
-        tensors = module.state.get(group) or {}
-        found += [(prefix + name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)]
+        group_tensors = module.state.get(group) or {}
+        tensors += [(prefix + name, tensor) for name, tensor in group_tensors.items() if isinstance(tensor, Tensor)]
     for name, child in (module.state.get("_modules") or {}).items():
-        found += _tensors(child, f"{prefix}{name}.")
-    return found
+        tensors += _tensors(child, f"{prefix}{name}.")
+    return tensors

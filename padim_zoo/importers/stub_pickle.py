@@ -149,8 +149,8 @@ def read_pickle(path: Path) -> Any:
 
 def _expect_file(path: Path) -> None:
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {found}: expected a file")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {problem}: expected a file")
 
 
 def _refusal(path: Path, wanted: str, kinds: tuple[str, ...], error: Exception) -> InputError:

@@ -31,9 +31,9 @@ def same_after_loading(detector: PaDiM, images: np.ndarray, what: str, *, rtol: 
         path = Path(folder) / "model.safetensors"
         try:
             detector.save(path)
-            found = load(path).predict(images).scores
+            scores = load(path).predict(images).scores
         except InputError as error:
             yield f"{what} cannot be saved and loaded: {error}"
             return
-    if not np.allclose(found, expected, rtol=rtol, atol=atol):
-        yield f"{what} scores {found} after it was saved and loaded, and {expected} before"
+    if not np.allclose(scores, expected, rtol=rtol, atol=atol):
+        yield f"{what} scores {scores} after it was saved and loaded, and {expected} before"

@@ -31,8 +31,8 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> None:
         _replace(network, convolution, fused.requires_grad_(False))
         _replace(network, norm, _what_follows(before[norm]))
     with torch.no_grad():
-        found = network(example)
-    if any(_relative_difference(*maps) > 1e-3 for maps in zip(found, expected, strict=True)):
+        folded = network(example)
+    if any(_relative_difference(*maps) > 1e-3 for maps in zip(folded, expected, strict=True)):
         for name, module in before.items():
             _replace(network, name, module)
 
@@ -75,5 +75,5 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), child, module)
 
 
-def _relative_difference(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+def _relative_difference(folded: Tensor, expected: Tensor) -> float:
+    return float((folded - expected).abs().max() / expected.abs().max().clamp_min(1e-30))

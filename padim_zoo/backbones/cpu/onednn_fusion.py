@@ -80,13 +80,13 @@ class FusedConvolution(nn.Conv2d):
 
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
         """Maps (N, C, H, W) of maps; ``other`` has the shape of the result."""
-        given = (maps, self.weight) if other is None else (maps, self.weight, other)
+        inputs = (maps, self.weight) if other is None else (maps, self.weight, other)
         # The fused operators have no gradients, and read beyond the end of a map that would have to be repeated.
-        apart = is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, given))
+        apart = is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, inputs))
         if apart or (other is not None and other.shape != self._shape_of_result(maps)):
-            found: Tensor = super().forward(maps)
-            found = found if other is None else found + other
-            return torch.relu_(found) if self.relu else found
+            output: Tensor = super().forward(maps)
+            output = output if other is None else output + other
+            return torch.relu_(output) if self.relu else output
         where: tuple[Any, ...] = (
             self._packed_for(maps),
             self.bias,
@@ -96,10 +96,10 @@ class FusedConvolution(nn.Conv2d):
             self.groups,
         )
         if other is None:
-            found = _fused(maps, *where, "relu" if self.relu else "none", [], "")
+            output = _fused(maps, *where, "relu" if self.relu else "none", [], "")
         else:
-            found = _fused.binary(maps, other, *where, "add", 1.0, "relu" if self.relu else None, [], None)
-        return found
+            output = _fused.binary(maps, other, *where, "add", 1.0, "relu" if self.relu else None, [], None)
+        return output
 
     def _packed_for(self, maps: Tensor) -> Tensor:
         """The weights as oneDNN wants them for maps of this size, which it would else work out at every call.
@@ -256,8 +256,8 @@ def _fuse(traced: fx.GraphModule) -> int:
     return len(fused)
 
 
-def _agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
-    return len(expected) == len(found) and all(
+def _agree(expected: Sequence[Tensor], fused: Sequence[Tensor]) -> bool:
+    return len(expected) == len(fused) and all(
         one.shape == other.shape and float((one - other).abs().max()) <= _DIFFERENCE * float(one.abs().max())
-        for one, other in zip(expected, found, strict=True)
+        for one, other in zip(expected, fused, strict=True)
     )

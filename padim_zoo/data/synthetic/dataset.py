@@ -103,13 +103,13 @@ def generate(
     """
     root = Path(root)
     parameters = Parameters(train, good, defects_per_kind, size, seed)
-    chosen = list(CATEGORIES if categories is None else dict.fromkeys(categories))
-    for category in chosen:
+    names = list(CATEGORIES if categories is None else dict.fromkeys(categories))
+    for category in names:
         if category not in CATEGORIES:
             raise InputError(f"synthetic has no category {category!r}: choose from {', '.join(sorted(CATEGORIES))}")
     _claim(root, parameters)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for category in chosen:
+        for category in names:
             _generate_category(root, category, parameters, pool)
     return root
 
@@ -136,11 +136,11 @@ def read_manifest(root: Path) -> Parameters | None:
 
 def _claim(root: Path, parameters: Parameters) -> None:
     """Make sure that ``root`` is ours: new, empty, or made with the same parameters."""
-    found = read_manifest(root)
-    if found == parameters:
+    manifest = read_manifest(root)
+    if manifest == parameters:
         return
-    if found is not None:
-        wanted, there = asdict(parameters), asdict(found)
+    if manifest is not None:
+        wanted, there = asdict(parameters), asdict(manifest)
         differ = ", ".join(
             f"{name} {there[name]} (asked for: {wanted[name]})" for name in wanted if wanted[name] != there[name]
         )

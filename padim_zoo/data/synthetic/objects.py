@@ -357,11 +357,11 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
             range(len(_COMPONENTS)), key=lambda number: _COMPONENTS[number].width * _COMPONENTS[number].height
         )
         third = by_area[:9] if fault.small else by_area[5:13] if not fault.large else by_area[9:]
-        chosen = int(fault.rng.choice(third))
+        position = int(fault.rng.choice(third))
         if fault.kind == "missing":
-            absent = chosen
+            absent = position
         else:
-            moved, shift = chosen, fault.offset()
+            moved, shift = position, fault.offset()
             turned = float(fault.rng.normal(0, 0.8 * fault.contrast))
 
     solder_mask = (0.07, 0.30, 0.19)

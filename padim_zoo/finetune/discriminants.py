@@ -195,7 +195,7 @@ class _Changes:
         values, vectors = torch.linalg.eigh(self.square / self.count)
         count = min(components, len(values))
         directions = torch.linalg.solve_triangular(self.factor.T, vectors[:, -count:].flip(1), upper=True).T
-        # An eigenvector's sign is anyone's guess: the largest entry is made positive.
+        # An eigenvector has no sign of its own: the largest entry is made positive.
         largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
         directions = directions * largest.sign()
         bias = -(directions @ self.mean)

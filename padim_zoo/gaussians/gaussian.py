@@ -36,7 +36,7 @@ from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, di
 
 FEW_IMAGES = 4
 """Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
-threads with less ado than a pool does."""
+threads at less cost than a pool."""
 
 
 class Gaussian(ABC):

@@ -36,7 +36,7 @@ from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, di
 
 FEW_IMAGES = 4
 """Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
-threads with less ado than a pool does."""
+threads at less cost than a pool."""
 
 
 class Gaussian(ABC):
@@ -151,9 +151,9 @@ class PrimalGaussian(PatchwiseGaussian):
         if self._packed is not None or self.factor.dtype != torch.float32 or len(self.factor) == 1:
             return None
         if self._half_error is None:
-            some = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
-            rounded = PackedTriangles.pack(Triangles.of(some), torch.float16).unpack()
-            self._half_error = distance_error(some, rounded[:])
+            measured = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
+            rounded = PackedTriangles.pack(Triangles.of(measured), torch.float16).unpack()
+            self._half_error = distance_error(measured, rounded[:])
         return self._half_error
 
     @property
@@ -170,15 +170,16 @@ class PrimalGaussian(PatchwiseGaussian):
     def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
         if self._packed is not None and (half or self._packed.scale is None):
             return self._packed.arrays("factor")
-        return PackedTriangles.pack(self.factor, self._kept_in(half)).arrays("factor")
+        return PackedTriangles.pack(self.factor, self._dtype_in_file(half)).arrays("factor")
 
-    def _kept_in(self, half: bool) -> torch.dtype:
+    def _dtype_in_file(self, half: bool) -> torch.dtype:
         error = self.half_error() if half else None
         return torch.float16 if error is not None and error <= HALF_ERROR else self.factor.dtype
 
     def size_in_bytes(self) -> int:
-        triangles = packed_bytes(len(self.factor), self.mean.D, self._kept_in(True)) if self._packed is None else 0
-        return bytes_of(self.mean.layers) + (triangles or bytes_of(self.arrays(half=True).values()))
+        if self._packed is not None:
+            return super().size_in_bytes()
+        return bytes_of(self.mean.layers) + packed_bytes(len(self.factor), self.mean.D, self._dtype_in_file(True))
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:

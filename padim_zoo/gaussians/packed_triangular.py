@@ -61,9 +61,9 @@ class Triangles:
 
     def __getitem__(self, patches: slice | Tensor) -> Tensor:
         """Some of the matrices, whole, (p, n, n)."""
-        some = [block[patches] for block in self.blocks]
-        whole = torch.zeros(len(some[0]), self.n, self.n, dtype=self.dtype)
-        for block in some:
+        blocks = [block[patches] for block in self.blocks]
+        whole = torch.zeros(len(blocks[0]), self.n, self.n, dtype=self.dtype)
+        for block in blocks:
             stop, width = block.shape[1:]
             whole[:, :stop, stop - width : stop] = block
         return whole

@@ -145,13 +145,13 @@ def valid_samples(embeddings: PatchEmbeddings) -> Samples:
         present = present[embeddings.subset.indices]
     differs = bool((present.any(1) & ~present.all(1)).any())
     counts = present.sum(1)
-    kept = (counts >= (LEAST_SAMPLES if differs else 1)).nonzero().flatten()
-    if not len(kept):
+    patches = (counts >= (LEAST_SAMPLES if differs else 1)).nonzero().flatten()
+    if not len(patches):
         raise InputError(
             f"no patch counts in {LEAST_SAMPLES} or more of the {embeddings.n} images: expected regions of interest "
             "that overlap"
         )
     if embeddings.subset is None:
-        embeddings = embeddings.within(PatchSubset(embeddings.grid, kept))
+        embeddings = embeddings.within(PatchSubset(embeddings.grid, patches))
     embeddings = replace(embeddings, roi_masks=None)
-    return MaskedSamples(embeddings.on_one_grid(), present[kept]) if differs else Samples(embeddings)
+    return MaskedSamples(embeddings.on_one_grid(), present[patches]) if differs else Samples(embeddings)

@@ -127,7 +127,7 @@ def dino(
         state = convert(dict(state), network)
     indices = [blocks[layer] for layer in layers]
     network.prune_intermediate_layers(sorted(indices), prune_norm=False, prune_head=True)
-    used = install(network, state, name=name, source=source, known=names)
+    used = install(network, state, name=name, source=source, all_names=names)
     return Backbone(
         Tokens(network, indices, model.patch),
         name=name,

@@ -134,7 +134,7 @@ def test_frame_tells_the_decision(height: int, width: int, score: float) -> None
     assert len(np.unique(picture[border + height :].reshape(-1, 3), axis=0)) > 2  # there is text
 
 
-def test_a_grey_image_is_drawn_as_one_of_three_equal_channels() -> None:
+def test_a_gray_image_is_drawn_as_one_of_three_equal_channels() -> None:
     gray = random_image(40, 50)[..., 0]
     anomaly_map = np.random.default_rng(1).random((40, 50))
     color = np.repeat(gray[..., None], 3, axis=2)

@@ -100,9 +100,9 @@ class ContentCache:
         path = self._path(key)
         try:
             with safe_open(path, "pt") as file:
-                checksum, text = file.metadata()["checksum"], file.metadata()["about"]
+                checksum, about = file.metadata()["checksum"], file.metadata()["about"]
                 tensors = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
-            if checksum != _checksum(text, tensors):
+            if checksum != _checksum(about, tensors):
                 return None
             values: dict[str, Any] = json.loads(about)
         except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError):
@@ -117,7 +117,7 @@ class ContentCache:
             return
         about = json.dumps(values, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
-        metadata = {"about": text, "checksum": _checksum(text, tensors)}
+        metadata = {"about": about, "checksum": _checksum(about, tensors)}
         try:
             write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
         except (InputError, SafetensorError) as error:

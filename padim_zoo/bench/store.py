@@ -113,6 +113,19 @@ class RunStore:
                 contents.problems.append(str(error))
         return contents
 
+    def read_done(self) -> list[Document]:
+        """The documents of the runs that are done, sorted by id.
+
+        Raises
+        ------
+        InputError
+            If there is none, or the folder does not exist.
+        """
+        documents = [document for document in self.read_all().documents if document["status"] == "done"]
+        if not documents:
+            raise InputError(f"{self.folder} holds no run that is done: fill it with padim-zoo bench")
+        return documents
+
     def write(
         self,
         document: Mapping[str, Any],

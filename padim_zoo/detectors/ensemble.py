@@ -308,7 +308,7 @@ class Ensemble(Detector, EnsembleConfig):
     def from_file(
         cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
     ) -> Self:
-        """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
+        """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.load`."""
         members = []
         for number, header in enumerate(file.header["members"]):
             kind: Any = registry.detectors.entry(header["detector"]).factory

@@ -6,10 +6,10 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from padim_zoo.bench.gallery import PER_REASON, Gallery, Shown
+from padim_zoo.bench.gallery import PER_REASON, PICTURES, Gallery, Shown
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 
 BUDGET = 6_500_000
@@ -42,39 +42,22 @@ class Pictures:
 
     def add(self, run_id: str, gallery: Gallery) -> None:
         """Take a gallery in."""
-        items = []
-        for item in gallery.items:
-            shown: dict[str, Any] = {
-                "name": item.name,
-                "kind": item.kind,
-                "label": item.label,
-                "score": item.score,
-                "reasons": list(item.reasons),
-            }
-            for name, contents in (("image", gallery.images), ("mask", gallery.masks), ("map", gallery.maps)):
-                content = contents.get(item.index)
-                shown[name] = None if content is None else self._keep(content)
-            items.append(shown)
-        self.by_run[run_id] = {
-            "items": items,
-            "low": gallery.low,
-            "high": gallery.high,
-            "colors": [gallery.color_low, gallery.color_high],
-            "colors_from": gallery.colors_from,
-            "score_is_map_maximum": gallery.score_is_map_maximum,
-        }
+        shown = {name: value for name, value in asdict(gallery).items() if name not in PICTURES}
+        for item in shown["items"]:
+            for kind in PICTURES:
+                content = getattr(gallery, kind).get(item["index"])
+                item[kind.removesuffix("s")] = None if content is None else self._add_picture(content)
+        self.by_run[run_id] = shown
 
-    def _keep(self, content: bytes) -> str:
+    def _add_picture(self, content: bytes) -> str:
         key = hashlib.sha256(content).hexdigest()[:16]
         if key not in self.pictures:
             self.pictures[key] = f"data:{_media_type(content)};base64,{base64.b64encode(content).decode()}"
         return key
 
 
-def collect(
-    store: RunStore, documents: Sequence[Document], per_reason: int = PER_REASON, budget: int = BUDGET
-) -> Pictures:
-    """The galleries of all runs that are done, with as many images of each kind as the budget allows.
+def collect(store: RunStore, documents: Sequence[Document], per_reason: int = PER_REASON) -> Pictures:
+    """The galleries of all runs that are done, with as many images of each kind as :data:`BUDGET` allows.
 
     Where even one image of each kind is too much, the first runs come first, and the others go without.
 
@@ -85,8 +68,6 @@ def collect(
         The runs, the most interesting first.
     per_reason : int
         Images of each kind at most; 0 for none at all.
-    budget : int
-        Characters of all pictures together.
     """
     collected = Pictures()
     galleries: dict[str, Gallery] = {}
@@ -107,12 +88,12 @@ def collect(
         collected.without |= dict.fromkeys(galleries, "This page was made without pictures.")
         return collected
     number = per_reason
-    while number > 1 and _characters(galleries, number) > budget:
+    while number > 1 and _characters(galleries, number) > BUDGET:
         number -= 1
     for run_id, gallery in galleries.items():
         before = dict(collected.pictures)
         collected.add(run_id, thinned(gallery, number))
-        if sum(map(len, collected.pictures.values())) > budget:
+        if sum(map(len, collected.pictures.values())) > BUDGET:
             collected.pictures = before
             del collected.by_run[run_id]
             collected.without[run_id] = _FULL
@@ -136,7 +117,7 @@ def _characters(galleries: Mapping[str, Gallery], per_reason: int) -> int:
     contents: set[bytes] = set()
     for gallery in galleries.values():
         for item in thinned(gallery, per_reason).items:
-            pictures = (by_index.get(item.index) for by_index in (gallery.images, gallery.masks, gallery.maps))
+            pictures = (getattr(gallery, kind).get(item.index) for kind in PICTURES)
             contents.update(content for content in pictures if content is not None)
     return sum(4 * len(content) // 3 + 64 for content in contents)
 

@@ -23,7 +23,6 @@ _COLORS = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [6
 # How many orientations the first order has on each of them, and the second order on each of the first.
 _ORIENTATIONS = (6, 3, 3)
 _SECOND_ORIENTATIONS = 4
-_WAVELENGTH = 4.0
 _FIRST = sum(_ORIENTATIONS)
 
 _STRIDES = {"scale1": 4, "scale2": 8, "scale3": 16}
@@ -107,14 +106,14 @@ def second_order_filters() -> np.ndarray:
     return np.tile(wavelets(5, _SECOND_ORIENTATIONS)[:, None], (_FIRST, 1, 1, 1))
 
 
-def wavelets(size: int, orientations: int) -> np.ndarray:
+def wavelets(size: int, orientations: int, wavelength: float = 4.0) -> np.ndarray:
     """Pairs of an even and an odd Gabor filter, (2 · orientations, size, size); without mean, absolute sum 1."""
     steps = np.arange(size) - (size - 1) / 2
     y, x = np.meshgrid(steps, steps, indexing="ij")
     window = np.exp(-(x**2 + y**2) / (2 * (size / 4) ** 2))
     filters = []
     for angle in np.arange(orientations) * np.pi / orientations:
-        phase = 2 * np.pi / _WAVELENGTH * (x * np.cos(angle) + y * np.sin(angle))
+        phase = 2 * np.pi / wavelength * (x * np.cos(angle) + y * np.sin(angle))
         for wave in (np.cos(phase), np.sin(phase)):
             wavelet = window * (wave - (window * wave).sum() / window.sum())
             filters.append(wavelet / np.abs(wavelet).sum())

@@ -170,8 +170,8 @@ def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     ]
     # Extra tensors are those of later layers and heads, of whatever kind; within a part in use they are a mistake.
     parts = {key.split(".")[0] for key in used}
-    surplus = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
-    unexpected = [key for key in surplus if key.split(".")[0] in parts]
+    extra = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
+    unexpected = [key for key in extra if key.split(".")[0] in parts]
     counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
     return "; ".join(f"{len(keys)} {kind} ({_first_names(keys)})" for kind, keys in counts if keys)
 

@@ -7,7 +7,7 @@ import torch
 
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 
 
 def samples_of(values: np.ndarray) -> Samples:
@@ -36,6 +36,6 @@ def literal_distances(covariances: np.ndarray, train: np.ndarray, test: np.ndarr
 def sample_covariances(train: np.ndarray, *, biased: bool = False) -> np.ndarray:
     """S of every patch, (P, D, D): divisor n − 1, or n if biased; zero for one sample."""
     n = len(train)
-    centerd = (train - train.mean(0)).astype(np.float64)
+    centered = (train - train.mean(0)).astype(np.float64)
     divisor = n if biased else max(n - 1, 1)
-    return np.einsum("npd,npe->pde", centerd, centerd) / divisor
+    return np.einsum("npd,npe->pde", centered, centered) / divisor

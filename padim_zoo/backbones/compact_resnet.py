@@ -48,9 +48,9 @@ class CompactBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, outputs, H / stride, W / stride)."""
-        found = self.conv2(torch.relu_(self.conv1(maps)))
-        found += self.skip(maps)  # in place, as the activations: a tenth of the time on a CPU
-        return torch.relu_(found)
+        residual = self.conv2(torch.relu_(self.conv1(maps)))
+        residual += self.skip(maps)  # in place, as the activations: a tenth of the time on a CPU
+        return torch.relu_(residual)
 
 
 class CompactResNet(nn.Module):
@@ -78,11 +78,11 @@ class CompactResNet(nn.Module):
     def streams(self, images: Tensor) -> list[Tensor]:
         """Maps (N, 64 · 2^l, H_l, W_l) of normalized images (N, 3, H, W)."""
         maps = self.widen(self.pool(torch.relu_(self.stem(images))))
-        found = []
+        streams = []
         for stage in self.stages:
             maps = stage(maps)
-            found.append(maps)
-        return found
+            streams.append(maps)
+        return streams
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The same as :meth:`streams`."""

@@ -64,7 +64,7 @@ def refuse_projections(state: Mapping[str, Tensor], name: str) -> None:
         )
 
 
-def without_others(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+def drop_unused_projections(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
     """All tensors but the projections of layers that are not in use."""
     used = {f"{PREFIX}{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     return {name: tensor for name, tensor in state.items() if not name.startswith(PREFIX) or name in used}
@@ -78,19 +78,19 @@ def projections_of(state: Mapping[str, Tensor], layers: Sequence[str]) -> list[t
     InputError
         If they bring projections along, but not one of every layer, or one of another shape.
     """
-    found = projections_in(state)
-    if not found:
+    projections = projections_in(state)
+    if not projections:
         return []
-    known = list(dict.fromkeys(name.removeprefix(PREFIX).rpartition(".")[0] for name in found))
-    missing = [layer for layer in layers if layer not in known]
+    projected = list(dict.fromkeys(name.removeprefix(PREFIX).rpartition(".")[0] for name in projections))
+    missing = [layer for layer in layers if layer not in projected]
     if missing:
         raise InputError(
-            f"the weights have projections of the layers {', '.join(known)}, but none of {', '.join(missing)}: choose "
-            "among the former with --layers, or adapt the others too (padim-zoo finetune --layers)"
+            f"the weights have projections of the layers {', '.join(projected)}, but none of {', '.join(missing)}: "
+            "choose among the former with --layers, or adapt the others too (padim-zoo finetune --layers)"
         )
     pairs = []
     for layer in layers:
-        weight, bias = (found.get(f"{PREFIX}{layer}.{part}", torch.empty(0)) for part in ("weight", "bias"))
+        weight, bias = (projections.get(f"{PREFIX}{layer}.{part}", torch.empty(0)) for part in ("weight", "bias"))
         if weight.ndim != 4 or tuple(weight.shape[2:]) != (1, 1) or tuple(bias.shape) != (len(weight),):
             raise InputError(
                 f"the projection of the layer {layer} has the shapes {tuple(weight.shape)} and {tuple(bias.shape)}: "

@@ -20,6 +20,7 @@ from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.features.features import Features
 
 _READERS = 4
@@ -55,7 +56,8 @@ def extract(
     """Features of samples; those that the cache lacks are computed and added to it.
 
     The time of features that are read is the one measured when they were computed, if that was under the conditions of
-    now: processor, threads, batch size and versions. If none was, a batch is computed once more to measure it.
+    now: processor, threads, batch size and versions. If none was, a batch is computed once more to measure it. Each
+    member of an ensemble takes its own time.
 
     Parameters
     ----------
@@ -70,6 +72,16 @@ def extract(
     normal : bool
         Whether these are the images of a fit, which some detectors see in several views.
     """
+    if isinstance(detector, Ensemble):
+        parts = {
+            key: extract(source, samples, cache, batch_size, normal=normal)
+            for key, source in detector.sources().items()
+        }
+        return Extraction(
+            detector.join([part.features for part in parts.values()]),
+            sum(parts[member.features_key].seconds_per_image for member in detector.members),
+            min(part.cached for part in parts.values()),
+        )
     cache_key = detector.cache_key_of_normal if normal else detector.cache_key
 
     def compute(uncached: Sequence[Sample]) -> Extraction:

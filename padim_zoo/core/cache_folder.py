@@ -1,11 +1,10 @@
-"""Where files that can be made again are kept, how much they may take, and how to be rid of them."""
+"""Where files that can be made again are kept, how much they may take, and how to remove them."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,19 +31,15 @@ LIMITED = ("features", "images")
 def cache_folder() -> Path:
     """The folder for generated data; it may not exist yet.
 
-    The environment variable ``PADIM_ZOO_CACHE`` names it; without that it is the platform's cache
-    folder for padim-zoo, e.g. ``~/.cache/padim-zoo`` on Linux.
+    The environment variable ``PADIM_ZOO_CACHE`` names it. Without that it is where the system keeps caches, e.g.
+    ``~/.cache/padim-zoo`` on Linux.
     """
-    chosen = os.environ.get("PADIM_ZOO_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "padim-zoo" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "padim-zoo"
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "padim-zoo"
+    folder = os.environ.get("PADIM_ZOO_CACHE")
+    if folder:
+        return Path(folder).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("padim-zoo", appauthor=False)
 
 
 def cache_limit() -> int:

@@ -31,8 +31,8 @@ def nearest_neighbors(queries: Tensor, references: Tensor, k: int = 1) -> tuple[
         Of references.
     """
     k = min(k, len(references))
-    wanted, known = (np.ascontiguousarray(points.float().numpy()) for points in (queries, references))
-    indices = torch.from_numpy(_search(wanted, known, k).astype(np.int64))
+    query_array, reference_array = (np.ascontiguousarray(points.float().numpy()) for points in (queries, references))
+    indices = torch.from_numpy(_search(query_array, reference_array, k).astype(np.int64))
     distances = torch.empty(indices.shape)
     size = max(1, RECOMPUTED_AT_ONCE // (4 * k * queries.shape[1]))
     for start in range(0, len(queries), size):
@@ -49,9 +49,9 @@ def _search(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
         from sklearn.neighbors import NearestNeighbors
 
         search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(references)
-        found: np.ndarray = search.kneighbors(queries, return_distance=False)
-        return found
+        indices: np.ndarray = search.kneighbors(queries, return_distance=False)
+        return indices
     # Distances by products lose digits far from the origin; a common shift changes none of them.
     center = references.mean(0, keepdims=True)
-    found = faiss.knn(queries - center, references - center, k)[1]
-    return found
+    indices = faiss.knn(queries - center, references - center, k)[1]
+    return indices

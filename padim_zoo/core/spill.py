@@ -112,10 +112,10 @@ def release() -> None:
 
 def _c_function(name: str) -> Callable[[int], int] | None:
     try:
-        found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), name, None)
+        function: Callable[[int], int] | None = getattr(ctypes.CDLL(None), name, None)
     except (OSError, TypeError):  # no C library to be had by no name, as on Windows
         return None
-    return found
+    return function
 
 
 _malloc_trim = _c_function("malloc_trim")
@@ -153,8 +153,8 @@ def _folder() -> Path:
     return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
 
 
-def _no_room(folder: Path, n_bytes: int, found: str) -> NoRoomError:
+def _no_room(folder: Path, n_bytes: int, reason: str) -> NoRoomError:
     return NoRoomError(
         f"the images do not fit the memory allowed, and {folder} has no room for {amount(n_bytes)} of them "
-        f"({found}): allow more memory (--memory), free some disk, or name another folder (PADIM_ZOO_CACHE)"
+        f"({reason}): allow more memory (--memory), free some disk, or name another folder (PADIM_ZOO_CACHE)"
     )

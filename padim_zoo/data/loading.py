@@ -18,7 +18,7 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.files import paths_of
-from padim_zoo.data.image import image_size, read_image, read_mask, to_image
+from padim_zoo.data.image import image_size, read_image, read_mask, size_text, to_image
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import CropError, Transform
@@ -26,7 +26,7 @@ from padim_zoo.data.transform import CropError, Transform
 _BATCHES_AHEAD = 2
 _IMAGE_KEY = "image"
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class ResizedImages(Protocol):
@@ -88,7 +88,7 @@ def view_batches(
         As of :func:`batches`.
     batch_size : int
         Images, not views, per batch.
-    view_set : Looks
+    view_set : ViewSet
         The V views of each image.
     roi : RegionOfInterest, optional
     ahead : bool
@@ -109,38 +109,38 @@ def view_batches(
     InputError
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
-    batches: Iterator[Batch[Recalled]]
+    batches: Iterator[Batch[CachedImage]]
     batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, workers=workers, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.roi_masks
 
 
-class Recalled(Protocol):
-    """What is known of an image, so that its pixels are not wanted."""
+class CachedImage(Protocol):
+    """What a cache holds of an image, so that its pixels are not wanted."""
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width after the transform."""
 
 
-Known = TypeVar("Known", bound=Recalled)
+Cached = TypeVar("Cached", bound=CachedImage)
 
 
-class Batch(NamedTuple, Generic[Known]):
-    """Some images in order: what is known of them, or their pixels.
+class Batch(NamedTuple, Generic[Cached]):
+    """Some images in order: what a cache holds of them, or their pixels.
 
     Attributes
     ----------
-    known : list of Known or None
+    cached : list of Cached or None
         One for each image.
     paths : list of Path or None
-        The files of those that are not known; None for images in memory.
+        The files of those that are not in the cache; None for images in memory.
     pixels, roi_masks
         The views of those, as :func:`view_batches` gives them; None if there are none.
     """
 
-    known: list[Known | None]
+    cached: list[Cached | None]
     paths: list[Path | None]
     pixels: Tensor | None
     roi_masks: Tensor | None
@@ -156,44 +156,46 @@ def mixed_batches(
     workers: int | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
-    recall: Callable[[Path], Known | None] | None = None,
-) -> Iterator[Batch[Known]]:
-    """As :func:`view_batches`, without the pixels of images of which enough is known.
+    lookup: Callable[[Path], Cached | None] | None = None,
+) -> Iterator[Batch[Cached]]:
+    """As :func:`view_batches`, without the pixels of images that a cache has what is wanted of.
 
     Parameters
     ----------
     images, transform, batch_size, view_set, roi, workers, ahead, cache
         As of :func:`view_batches`.
-    recall : callable, optional
-        What is known of the image in a file, or None; called in the threads that decode, a few batches ahead.
+    lookup : callable, optional
+        What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
     """
 
-    def prepare(image: Path | np.ndarray, name: str) -> _Prepared | Known:
+    def prepare(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
         path = image if isinstance(image, Path) else None
-        known = recall(path) if path is not None and recall is not None else None
-        if known is not None:
-            return known
+        if path is not None and lookup is not None and (cached := lookup(path)) is not None:
+            return cached
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
-            mask = None if roi is None else roi.mask_of(path, name, size)
-            return _Prepared(*view_set.of_resized(resized, transform, mask, name))
-        pixels = read_image(image) if isinstance(image, Path) else image
-        mask = None if roi is None else roi.mask_of(path, name, (pixels.shape[0], pixels.shape[1]))
-        return _Prepared(*view_set.of(pixels, transform, mask, name))
+        else:
+            pixels = read_image(image) if isinstance(image, Path) else image
+            resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
+        mask = None if roi is None else roi.mask_of(path, name, size)
+        try:
+            return _Prepared(*view_set.of(resized, transform, mask, name))
+        except CropError as error:
+            raise InputError(f"{name}: {error}") from None
 
-    first: tuple[str, tuple[int, ...]] | None = None
-    batch: list[tuple[Path | None, _Prepared | Known]] = []
-    many = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, found in _prepared(images, prepare, many, workers or usual_workers(ahead), ahead=ahead):
-        size = found.image_size
+    first: tuple[str, tuple[int, int]] | None = None
+    batch: list[tuple[Path | None, _Prepared | Cached]] = []
+    in_work = batch_size * (_BATCHES_AHEAD if ahead else 1)
+    for name, path, prepared in _in_threads(images, prepare, in_work, workers or usual_workers(ahead), ahead=ahead):
+        size = prepared.image_size
         if first is None:
             first = name, size
         elif size != first[1]:
             raise InputError(
-                f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(size)} (height x width) after "
+                f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after "
                 "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
             )
-        batch.append((path, found))
+        batch.append((path, prepared))
         if len(batch) == batch_size:
             yield _batch(batch)
             batch = []
@@ -203,7 +205,7 @@ def mixed_batches(
         yield _batch(batch)
 
 
-def masks(samples: Sequence[Sample], transform: Transform, workers: int | None = None) -> list[np.ndarray | None]:
+def masks(samples: Sequence[Sample], transform: Transform) -> list[np.ndarray | None]:
     """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
 
     Returns
@@ -222,7 +224,7 @@ def masks(samples: Sequence[Sample], transform: Transform, workers: int | None =
             return None
         return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
 
-    with ThreadPoolExecutor(workers or usual_workers()) as executor:
+    with ThreadPoolExecutor(usual_workers()) as executor:
         return list(executor.map(load, samples))
 
 
@@ -238,36 +240,29 @@ class _Prepared(NamedTuple):
         return int(self.views.shape[1]), int(self.views.shape[2])
 
 
-def _prepared(
-    images: Any, prepare: Callable[[Path | np.ndarray, str], Found], many: int, workers: int, *, ahead: bool
-) -> Iterator[tuple[str, Path | None, Found]]:
-    """Name and file of each image and what is prepared of it, in order, at most ``many`` of them in the making.
+def _in_threads(
+    images: Any, prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, workers: int, *, ahead: bool
+) -> Iterator[tuple[str, Path | None, Result]]:
+    """Name and file of each image and what is prepared of it, in order, at most ``in_work`` of them at a time.
 
-    If not ``ahead``, nothing is in the making while one is given out.
+    If not ``ahead``, none is prepared while one is given out.
     """
-
-    def load(image: Path | np.ndarray, name: str) -> Found:
-        try:
-            return prepare(image, name)
-        except CropError as error:
-            raise InputError(f"{name}: {error}") from None
-
     sources = _named_images(images)
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:
-            yield name, _path(image), load(image, name)
+            yield name, _path(image), prepare(name, image)
         return
     sources = chain(first_two, sources)
     executor = ThreadPoolExecutor(workers)
     try:
-        pending: deque[tuple[str, Path | None, Future[Found]]] = deque()
+        pending: deque[tuple[str, Path | None, Future[Result]]] = deque()
 
         def submit(count: int) -> None:
             for name, image in islice(sources, count):
-                pending.append((name, _path(image), executor.submit(load, image, name)))
+                pending.append((name, _path(image), executor.submit(prepare, name, image)))
 
-        submit(many)
+        submit(in_work)
         while pending:
             if ahead:
                 name, path, future = pending.popleft()
@@ -275,10 +270,10 @@ def _prepared(
                 submit(1)
                 yield name, path, prepared
             else:
-                made = [(name, path, future.result()) for name, path, future in pending]
+                results = [(name, path, future.result()) for name, path, future in pending]
                 pending.clear()
-                yield from made
-                submit(many)
+                yield from results
+                submit(in_work)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -329,39 +324,29 @@ def _image_of(element: Any) -> Any:
     if isinstance(element, tuple) and not element:
         raise InputError("a batch is an empty tuple: expected the images as its first item")
     # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
-    if isinstance(element, tuple) or (isinstance(element, list) and element and _is_batch(element[0])):
-        return element[0]
+    first = element[0] if isinstance(element, (tuple, list)) and element else None
+    if isinstance(element, tuple) or (isinstance(first, (np.ndarray, Tensor)) and first.ndim == 4):
+        return first
     return element
-
-
-def _is_batch(item: Any) -> bool:
-    return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4
 
 
 def _path(image: Path | np.ndarray) -> Path | None:
     return image if isinstance(image, Path) else None
 
 
-def _batch(found: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
-    prepared = [image for _, image in found if isinstance(image, _Prepared)]
-    pixels, roi_masks = _stack(prepared) if prepared else (None, None)
-    return Batch(
-        [None if isinstance(image, _Prepared) else image for _, image in found],
-        [path for path, image in found if isinstance(image, _Prepared)],
-        pixels,
-        roi_masks,
-    )
-
-
-def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
-    views = batch[0].views if len(batch) == 1 else np.concatenate([found.views for found in batch])
+def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]]) -> Batch[Cached]:
+    cached = [None if isinstance(image, _Prepared) else image for _, image in images]
+    prepared = [(path, image) for path, image in images if isinstance(image, _Prepared)]
+    if not prepared:
+        return Batch(cached, [], None, None)
+    paths, views, roi_masks = zip(*((path, *image) for path, image in prepared), strict=True)
     # One image is not copied, unless torch would complain of memory that may not be written to.
-    pixels = torch.from_numpy(np.require(views, requirements=["C", "W"])).permute(0, 3, 1, 2)
-    if all(found.roi_masks is None for found in batch):
-        return pixels, None
-    all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)
-    roi_masks = [all_of_it if found.roi_masks is None else found.roi_masks for found in batch]
-    return pixels, torch.from_numpy(np.concatenate(roi_masks))
+    stacked = np.require(views[0] if len(views) == 1 else np.concatenate(views), requirements=["C", "W"])
+    masks = None
+    if any(mask is not None for mask in roi_masks):
+        all_pixels = np.ones(views[0].shape[:3], dtype=bool)
+        masks = torch.from_numpy(np.concatenate([all_pixels if mask is None else mask for mask in roi_masks]))
+    return Batch(cached, list(paths), torch.from_numpy(stacked).permute(0, 3, 1, 2), masks)
 
 
 def usual_workers(ahead: bool = True) -> int:
@@ -376,7 +361,3 @@ def usable_processors() -> int:
     """Processors that this process may use."""
     # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _size_text(shape: Sequence[int]) -> str:
-    return f"{shape[0]}x{shape[1]}"

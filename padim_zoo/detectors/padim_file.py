@@ -14,7 +14,8 @@ from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.features.reduction import REDUCTIONS, Reduction
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 
 def model_to_file(gaussian: Gaussian, reduction: Reduction, *, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -23,7 +23,8 @@ from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, masked_mean
 from padim_zoo.registry import detectors
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 
 class PyramidExtractor(FeatureExtractor):

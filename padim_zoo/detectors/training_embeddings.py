@@ -7,7 +7,8 @@ from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 
 class TrainingEmbeddings:

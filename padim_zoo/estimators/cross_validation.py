@@ -2,10 +2,10 @@
 
 What folds and estimators have in common is made once per block of patches, and what differs is made of it:
 
-* With no more images than channels, the inner products of all images about one point, which is nearly their mean. A
+* With no more images than channels, the inner products of all images about one point, the mean of all. A
   fold is a part of them. Its contrasts, n − 1 orthonormal combinations of its images whose weights add up to nothing,
   take its own mean out (what kernel centring does, but of full rank), and Woodbury's identity gives the distances, as
-  in :class:`~padim_zoo.gaussians.gaussian.DualGaussian`.
+  in :class:`~padim_zoo.gaussians.dual.DualGaussian`.
 * With more images, the sums of products of all of them, less those of the images held out.
 
 Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorization and a triangular solve per
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.parallel import map_blocks
-from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
+from padim_zoo.estimators.linear_shrinkage import CovarianceStats, LinearShrinkage
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
@@ -71,8 +71,8 @@ def fold_distances(
     FoldDistances
         Equal to the literal loop's to about 1e-5, what float32 loses there.
     """
-    shift = normal.mean()
-    y, x = normal - shift, test - shift
+    reference = normal.mean()
+    y, x = normal - reference, test - reference
     splits = [
         _Split(
             torch.from_numpy(np.setdiff1d(np.arange(normal.n), held_out)),
@@ -83,21 +83,21 @@ def fold_distances(
     dual = max(len(split.fit) for split in splits) <= normal.D
     block = _dual_block if dual else _primal_block
 
-    def distances(patches: slice) -> tuple[Tensor, Tensor]:
+    def of_patches(patches: slice) -> tuple[Tensor, Tensor]:
         p = len(range(*patches.indices(normal.P)))
         of_test = torch.empty(p, len(estimators), len(splits), test.n)
         of_held_out = torch.full((p, len(estimators), normal.n), float("nan"))
         solve = block(y, x, patches)
         for k, split in enumerate(splits):
-            for e, found in enumerate(solve(split, estimators)):
-                squared = found.clamp_min(0).float()
+            for e, distances in enumerate(solve(split, estimators)):
+                squared = distances.clamp_min(0).float()
                 of_test[:, e, k] = squared[:, : test.n]
                 of_held_out[:, e, split.held_out] = squared[:, test.n :]
         return of_test, of_held_out
 
     size, most = (normal.n if dual else normal.D), test.n + max(len(split.held_out) for split in splits)
     bytes_per_patch = 8 * (normal.D * (normal.n + test.n) + 4 * size * size + 3 * size * most)
-    return FoldDistances(*map_blocks(distances, normal.P, bytes_per_patch))
+    return FoldDistances(*map_blocks(of_patches, normal.P, bytes_per_patch))
 
 
 @dataclass(frozen=True)
@@ -127,19 +127,13 @@ def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solv
         mean_norm = with_mean.mean(1, keepdim=True)
         squares = gram_norms[:, split.fit] - 2 * with_mean + mean_norm
         kernel = _contrasts(_contrasts(own).mT) / divisor
-        spread = CovarianceStats(
-            m,
-            y.D,
-            trace=squares.sum(1) / divisor,
-            squared_norm=kernel.square().sum((1, 2)),
-            sum_fourth_powers=squares.square().sum(1),
-        )
+        spread = CovarianceStats.of(m, y.D, kernel, squares.square().sum(1))
         products = torch.cat([cross[:, split.fit], rows[:, :, split.held_out]], 2)
         norms = torch.cat([test_norms, gram_norms[:, split.held_out]], 1) - 2 * products.mean(1) + mean_norm
         products = _contrasts(products - with_mean[:, :, None])
 
         def distances(estimator: LinearShrinkage) -> Tensor:
-            a, b = _coefficients(estimator, spread)
+            a, b = estimator.regularized(spread)
             white = _whitened(kernel, a, b, products)
             return (norms - white.square().sum(1) * (a / divisor)[:, None]) / b[:, None]
 
@@ -160,32 +154,19 @@ def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _So
         scatter = second - held_out.mT @ held_out - m * mean[:, :, None] * mean[:, None, :]
         covariance = scatter / max(m - 1, 1)
         squares = norms - 2 * (normal @ mean[:, :, None]).squeeze(2) + mean.square().sum(1, keepdim=True)
-        spread = CovarianceStats(
-            m,
-            y.D,
-            trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
-            squared_norm=covariance.square().sum((1, 2)),
-            sum_fourth_powers=squares[:, split.fit].square().sum(1),
-        )
+        spread = CovarianceStats.of(m, y.D, covariance, squares[:, split.fit].square().sum(1))
         deviations = (torch.cat([test, held_out], 1) - mean[:, None]).mT
-        return [
-            _whitened(covariance, *_coefficients(estimator, spread), deviations).square().sum(1)
-            for estimator in estimators
-        ]
+        coefficients = [estimator.regularized(spread) for estimator in estimators]
+        return [_whitened(covariance, a, b, deviations).square().sum(1) for a, b in coefficients]
 
     return solve
 
 
-def _coefficients(estimator: LinearShrinkage, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
-    a, b = estimator.coefficients(spread)
-    return a, (b + estimator.epsilon).clamp_min(TINY)
-
-
 def _whitened(matrix: Tensor, a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
     """L⁻¹ columns, (p, k, N), with L Lᵀ = a·matrix + b·I."""
-    regularised = matrix * a[:, None, None]
-    regularised.diagonal(dim1=1, dim2=2).add_(b[:, None])
-    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(regularised), columns, upper=False)
+    regularized = matrix * a[:, None, None]
+    regularized.diagonal(dim1=1, dim2=2).add_(b[:, None])
+    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(regularized), columns, upper=False)
     return white
 
 

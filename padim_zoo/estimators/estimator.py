@@ -61,11 +61,13 @@ class Estimator(ABC):
         ValueError
             If a name is no argument of the constructor.
         """
-        known = self.get_params()
+        before = self.get_params()
         for name in parameters:
-            if name not in known:
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(known)}")
-        vars(self).update(vars(type(self)(**{**known, **parameters})))
+            if name not in before:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(before)}"
+                )
+        vars(self).update(vars(type(self)(**{**before, **parameters})))
         return self
 
     def __repr__(self) -> str:

@@ -18,11 +18,13 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.dual import DualGaussian, dual_factor
+from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PrimalGaussian, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
-from padim_zoo.statistics.statistics import Samples, Statistics, divisor, per_patch
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
 
 DUAL_CONDITION = 5e3
 """Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond
@@ -59,6 +61,12 @@ class CovarianceStats:
     trace: Tensor
     squared_norm: Tensor
     sum_fourth_powers: Tensor
+
+    @classmethod
+    def of(cls, n: int | Tensor, D: int, covariance: Tensor, sum_fourth_powers: Tensor) -> CovarianceStats:
+        """Those of S (p, D, D), or of any matrix with the eigenvalues of S and zeros, such as AAᵀ/(n − 1)."""
+        trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
+        return cls(n, D, trace, covariance.square().sum((1, 2)), sum_fourth_powers)
 
     @property
     def biased(self) -> float | Tensor:
@@ -98,68 +106,42 @@ class LinearShrinkage(Estimator):
         return PrimalGaussian(statistics.mean, factor)
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
-        centerd = samples.centerd()
+        centered = samples.centered()
         whitener, (s, b) = _as_precise_as_needed(
-            lambda patches, limit: self._dual(centerd, samples.count(patches), patches, limit),
+            lambda patches, limit: self._dual(centered, samples.count(patches), patches, limit),
             DUAL_CONDITION,
             samples.P,
             8 * samples.n * (4 * samples.n + samples.D),
         )
-        return DualGaussian(samples.mean, centerd, whitener, s, b)
+        return DualGaussian(samples.mean, centered, whitener, s, b)
 
-    def _regularised(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
+    def regularized(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
+        """The coefficients a and b + ε of each patch, (p,) float64; the latter is positive."""
         a, b = self.coefficients(spread)
         return a, (b + self.epsilon).clamp_min(TINY)
 
     def _dual(
-        self, centerd: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
+        self, centered: PatchEmbeddings, n: int | Tensor, patches: slice, limit: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Samples that are absent at a patch are rows of zeros there, which change no product.
         freedom = divisor(n)
-        kernel = centerd.inner_products(centerd, patches, torch.float64) / per_patch(freedom, 3)
-        squares = kernel.diagonal(dim1=1, dim2=2)
-        a, b = self._regularised(
-            CovarianceStats(
-                n,
-                centerd.D,
-                trace=squares.sum(1),
-                squared_norm=kernel.square().sum((1, 2)),
-                sum_fourth_powers=(squares * per_patch(freedom, 2)).square().sum(1),
-            )
-        )
-        kernel *= a[:, None, None]
-        squares += b[:, None]
-        if not isinstance(n, Tensor):
-            # Centerd samples sum to zero, and so do products with them: of the factor along (1, …, 1) nothing is ever
-            # used but the rounding errors that it multiplies, by 1/√b. There the kernel may be anything.
-            kernel += (squares.mean(1) / n)[:, None, None]
-        factor = whitening_factor(kernel)
-        if float((squares.mean(1) * factor.square().sum((1, 2))).max()) > limit:
-            raise _IllConditionedError
+        gram = centered.inner_products(centered, patches, torch.float64)
+        squares = gram.diagonal(dim1=1, dim2=2).square().sum(1)
+        a, b = self.regularized(CovarianceStats.of(n, centered.D, gram / per_patch(freedom, 3), squares))
         s = a / freedom
+        factor = dual_factor(gram, s, b, limit=limit, centered=not isinstance(n, Tensor))
         return factor * s.sqrt()[:, None, None], s, b
 
     def _primal(self, statistics: Statistics, patches: slice, limit: float) -> tuple[Tensor]:
         n = statistics.count(patches)
         covariance = statistics.scatter(patches) / per_patch(divisor(n), 3)
-        a, b = self._regularised(
-            CovarianceStats(
-                n,
-                statistics.D,
-                trace=covariance.diagonal(dim1=1, dim2=2).sum(1),
-                squared_norm=covariance.square().sum((1, 2)),
-                sum_fourth_powers=statistics.sum_fourth_powers(patches),
-            )
-        )
-        if float((a * covariance.diagonal(dim1=1, dim2=2).sum(1) / b).max()) > limit:
-            raise _IllConditionedError
+        spread = CovarianceStats.of(n, statistics.D, covariance, statistics.sum_fourth_powers(patches))
+        a, b = self.regularized(spread)
+        if float((a * spread.trace / b).max()) > limit:
+            raise IllConditionedError
         covariance *= a[:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(b[:, None])
         return (whitening_factor(covariance),)
-
-
-class _IllConditionedError(ArithmeticError):
-    """Float32 would not keep the distances at some patch."""
 
 
 def _as_precise_as_needed(
@@ -171,16 +153,19 @@ def _as_precise_as_needed(
     that is tried first, and nothing is kept in float64 that may not be needed.
     """
 
-    def solved(part: slice, limit: float, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        factor, *others = solve(part, limit)
-        return *others, *column_blocks(factor.to(dtype))
+    def solved(limit: float, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        def block(part: slice) -> tuple[Tensor, ...]:
+            factor, *others = solve(part, limit)
+            return *others, *column_blocks(factor.to(dtype))
+
+        return map_blocks(block, patches, bytes_per_patch)
 
     try:
-        found = map_blocks(lambda part: solved(part, limit, torch.float32), patches, bytes_per_patch)
-    except _IllConditionedError:
-        found = map_blocks(lambda part: solved(part, math.inf, torch.float64), patches, bytes_per_patch)
-    others = [tensor for tensor in found if tensor.ndim == 1]
-    return Triangles(found[len(others) :]), tuple(others)
+        tensors = solved(limit, torch.float32)
+    except IllConditionedError:
+        tensors = solved(math.inf, torch.float64)
+    others = [tensor for tensor in tensors if tensor.ndim == 1]
+    return Triangles(tensors[len(others) :]), tuple(others)
 
 
 class Full(LinearShrinkage):

@@ -15,10 +15,11 @@ from torch import Tensor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import DualGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import PrimalGaussian, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 
 AGREEMENT = 1e-4
 """Largest difference, relative to the distances it makes, of covariances that are taken to be the same."""
@@ -37,10 +38,8 @@ def nested_numbers(mean: PatchEmbeddings) -> int | None:
 def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where Σ is not S + b·I with one b, or ill-conditioned."""
     s, b, n = gaussian.s, gaussian.b, gaussian.samples.n
-    same_everywhere = (
-        n > 1 and bool((s * (n - 1) - 1).abs().max() < ROUNDING) and bool((b / b[0] - 1).abs().max() < ROUNDING)
-    )
-    if not same_everywhere or gaussian.mean.subset is not None:
+    same_everywhere = torch.cat([s * (n - 1) - 1, b / b[0] - 1]).abs().max() < ROUNDING
+    if n == 1 or not same_everywhere or gaussian.mean.subset is not None:
         return None
     fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean), float(b[0]), PRIMAL_CONDITION)
     return fitted.factors if isinstance(fitted, NestedGaussian) else None
@@ -50,10 +49,10 @@ def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where patches that share a position differ in their covariance."""
     factors = []
     for level in levels(gaussian.mean):
-        found = _level_factor(gaussian, level)
-        if found is None:
+        factor = _level_factor(gaussian, level)
+        if factor is None:
             return None
-        factors.append(found)
+        factors.append(factor)
     return factors
 
 
@@ -97,8 +96,8 @@ def plain_factor(gaussian: DualGaussian) -> Tensor:
     samples, D = gaussian.samples, gaussian.mean.D
 
     def block(part: slice) -> tuple[Tensor]:
-        centerd = samples.at(torch.arange(gaussian.mean.P)[part]).double()
-        covariance = (centerd.mT @ centerd) * gaussian.s[part][:, None, None]
+        centered = samples.at(torch.arange(gaussian.mean.P)[part]).double()
+        covariance = (centered.mT @ centered) * gaussian.s[part][:, None, None]
         covariance.diagonal(dim1=1, dim2=2).add_(gaussian.b[part][:, None])
         return (whitening_factor(covariance).float(),)
 

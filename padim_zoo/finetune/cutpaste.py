@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
@@ -45,7 +44,7 @@ class Pasted(NamedTuple):
     mask: Tensor
 
 
-def cutpaste(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) -> Pasted:
+def cutpaste(image: Tensor, rng: np.random.Generator) -> Pasted:
     """Cut out a rectangle of random size and shape, change its colors a little, paste it at a random place.
 
     Parameters
@@ -54,47 +53,28 @@ def cutpaste(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) ->
         It is left as it is.
     rng : Generator
         Every draw comes from it.
-    jitter : float
-        See :data:`JITTER`; 0 pastes the pixels as they are.
     """
     rows, columns = image.shape[1:]
     area = rng.uniform(*AREAS) * rows * columns
     aspect = rng.uniform(1, LARGEST_ASPECT)
     aspect = aspect if rng.random() < 0.5 else 1 / aspect
     width, height = _side(math.sqrt(area * aspect), columns), _side(math.sqrt(area / aspect), rows)
-    piece = _jittered(_cut(image, height, width, rng), rng, jitter)
+    piece = _jittered(_cut(image, height, width, rng), rng)
     return _paste(image, piece, torch.ones(height, width, dtype=torch.bool), rng)
 
 
-def cutpaste_scar(image: Tensor, rng: np.random.Generator, jitter: float = JITTER) -> Pasted:
+def cutpaste_scar(image: Tensor, rng: np.random.Generator) -> Pasted:
     """As :func:`cutpaste`, with a small thin rectangle that is turned."""
     rows, columns = image.shape[1:]
     scale = min(rows, columns) / SCAR_IMAGE
     width, height = _side(rng.uniform(*SCAR_WIDTHS) * scale, columns), _side(rng.uniform(*SCAR_LENGTHS) * scale, rows)
-    piece = _jittered(_cut(image, height, width, rng), rng, jitter)
+    piece = _jittered(_cut(image, height, width, rng), rng)
     angle = rng.uniform(-SCAR_ANGLE, SCAR_ANGLE)
     # With an opaque fourth channel turned along, what the turn adds at the corners stays out of the image.
     opaque = torch.full((1, height, width), 255, dtype=torch.uint8)
     turned = transforms.rotate(torch.cat([piece, opaque]), angle, InterpolationMode.NEAREST, expand=True)
     turned = turned[:, : min(rows, turned.shape[1]), : min(columns, turned.shape[2])]
     return _paste(image, turned[:3], turned[3] > 0, rng)
-
-
-def share_altered(visible: Tensor, layer: Tensor) -> Tensor:
-    """How much of each position of a layer's grid (N, C, h, w) pieces visibly changed.
-
-    Parameters
-    ----------
-    visible : Tensor (N, 1, H, W), bool or float
-    layer : Tensor (…, h, w)
-
-    Returns
-    -------
-    Tensor (N, h, w)
-        Shares of the pixels.
-    """
-    rows, columns = layer.shape[-2:]
-    return adaptive_avg_pool2d(visible.float(), (rows, columns))[:, 0]
 
 
 def visibly_pasted(image: Tensor, rng: np.random.Generator) -> Pasted:
@@ -130,13 +110,9 @@ def _place(image: Tensor, height: int, width: int, rng: np.random.Generator) -> 
     return int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
 
 
-def _jittered(piece: Tensor, rng: np.random.Generator, jitter: float) -> Tensor:
-    brightness, contrast, saturation = rng.uniform(1 - jitter, 1 + jitter, 3)
-    hue = rng.uniform(-jitter, jitter)
-    if jitter == 0:
-        return piece
-    piece = transforms.adjust_brightness(piece, brightness)
-    piece = transforms.adjust_contrast(piece, contrast)
-    piece = transforms.adjust_saturation(piece, saturation)
-    colored: Tensor = transforms.adjust_hue(piece, hue)
+def _jittered(piece: Tensor, rng: np.random.Generator) -> Tensor:
+    brightness, contrast, saturation = rng.uniform(1 - JITTER, 1 + JITTER, 3)
+    hue = rng.uniform(-JITTER, JITTER)
+    piece = transforms.adjust_contrast(transforms.adjust_brightness(piece, brightness), contrast)
+    colored: Tensor = transforms.adjust_hue(transforms.adjust_saturation(piece, saturation), hue)
     return colored

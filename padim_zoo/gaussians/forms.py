@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, DualGaussian, Gaussian, PrimalGaussian
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.nested import NestedGaussian
 
 FORMS: Mapping[str, type[Gaussian]] = {

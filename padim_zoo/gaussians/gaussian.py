@@ -4,15 +4,15 @@
 form      what it stores                                         squared distance of δ
 ========  =====================================================  ===============================
 primal    F (D×D) with F Fᵀ = Σ⁻¹                                ‖Fᵀδ‖²
-dual      the n centerd samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
+dual      the n centered samples A (n×D), and T (n×n), s, b       (‖δ‖² − ‖TᵀA δ‖²) / b
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
 nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
 ========  =====================================================  ===============================
 
-The dual form is Woodbury's identity for Σ = s·AᵀA + b·I, whose first part has rank below n. The samples stay at the
-resolution of their layers, so n·D numbers per patch shrink to those of the finest layer and a little more, and A δ is a
-sum over layers; T is the only thing that is stored per patch.
+The dual form is that of :mod:`padim_zoo.gaussians.dual`. The samples stay at the resolution of their layers, so n·D
+numbers per patch shrink to those of the finest layer and a little more, and A δ is a sum over layers; T is the only
+thing that is stored per patch.
 
 The precision of a form's factor is that of its products: float32, or float64 where an estimator found the covariance
 too ill-conditioned for float32. Files keep triangular factors without their zeros, and F in 16 bit where that is
@@ -23,19 +23,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.parallel import blocks, map_blocks
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes
+from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes, unpacked
 
 FEW_IMAGES = 4
 """Fewer images are scored in one block: reading the factors takes the time, and batched products share that among
-threads with less ado than a pool does."""
+threads at less cost than a pool."""
 
 
 class Gaussian(ABC):
@@ -87,7 +88,7 @@ class Gaussian(ABC):
 
     def size_in_bytes(self) -> int:
         """Size of all arrays in a file, factors in 16 bit where they may be."""
-        return _bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
+        return bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
 
 
 HALF_ERROR = 2e-3
@@ -132,17 +133,14 @@ class PrimalGaussian(PatchwiseGaussian):
 
     def __init__(self, mean: PatchEmbeddings, factor: Triangles | PackedTriangles) -> None:
         super().__init__(mean)
+        self._stored = factor
         self._packed = factor if isinstance(factor, PackedTriangles) else None
-        self._factor = factor if isinstance(factor, Triangles) else None
         self._half_error: float | None = None
 
-    @property
+    @cached_property
     def factor(self) -> Triangles:
         """F; of a model that was loaded, unpacked when first wanted."""
-        if self._factor is None:
-            assert self._packed is not None
-            self._factor = self._packed.unpack()
-        return self._factor
+        return unpacked(self._stored)
 
     def half_error(self) -> float | None:
         """Measured on some patches.
@@ -153,9 +151,9 @@ class PrimalGaussian(PatchwiseGaussian):
         if self._packed is not None or self.factor.dtype != torch.float32 or len(self.factor) == 1:
             return None
         if self._half_error is None:
-            some = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
-            rounded = PackedTriangles.pack(Triangles.of(some), torch.float16).unpack()
-            self._half_error = distance_error(some, rounded[:])
+            measured = self.factor[:: -(-len(self.factor) // MEASURED_PATCHES)]
+            rounded = PackedTriangles.pack(Triangles.of(measured), torch.float16).unpack()
+            self._half_error = distance_error(measured, rounded[:])
         return self._half_error
 
     @property
@@ -172,105 +170,20 @@ class PrimalGaussian(PatchwiseGaussian):
     def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
         if self._packed is not None and (half or self._packed.scale is None):
             return self._packed.arrays("factor")
-        return PackedTriangles.pack(self.factor, self._kept_in(half)).arrays("factor")
+        return PackedTriangles.pack(self.factor, self._dtype_in_file(half)).arrays("factor")
 
-    def _kept_in(self, half: bool) -> torch.dtype:
+    def _dtype_in_file(self, half: bool) -> torch.dtype:
         error = self.half_error() if half else None
         return torch.float16 if error is not None and error <= HALF_ERROR else self.factor.dtype
 
     def size_in_bytes(self) -> int:
-        triangles = packed_bytes(len(self.factor), self.mean.D, self._kept_in(True)) if self._packed is None else 0
-        return _bytes_of(self.mean.layers) + (triangles or _bytes_of(self.arrays(half=True).values()))
+        if self._packed is not None:
+            return super().size_in_bytes()
+        return bytes_of(self.mean.layers) + packed_bytes(len(self.factor), self.mean.D, self._dtype_in_file(True))
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
         return cls(mean, PackedTriangles.from_arrays("factor", arrays))
-
-
-CANCELLATION = 1 / 128
-"""What must be left of ‖δ‖² in the dual form for float32 to keep a distance to 1e-4; where less is left, it is computed
-anew in float64. That happens near the normal images themselves, which lie in the span of the samples."""
-
-
-class DualGaussian(PatchwiseGaussian):
-    """Σ⁻¹ = (I − AᵀT TᵀA) / b, for Σ = s·AᵀA + b·I.
-
-    Parameters
-    ----------
-    mean : PatchEmbeddings
-    samples : PatchEmbeddings
-        A: the n centerd samples.
-    whitener : Triangles or PackedTriangles
-        T, n × n at each patch, upper triangular, with T Tᵀ = s·(s·A Aᵀ + b·I)⁻¹; float32 or float64.
-    s, b : Tensor
-        (P,), float64.
-    """
-
-    form = "dual"
-
-    def __init__(
-        self,
-        mean: PatchEmbeddings,
-        samples: PatchEmbeddings,
-        whitener: Triangles | PackedTriangles,
-        s: Tensor,
-        b: Tensor,
-    ) -> None:
-        super().__init__(mean)
-        self.samples = samples
-        self._packed = whitener if isinstance(whitener, PackedTriangles) else None
-        self._whitener = whitener if isinstance(whitener, Triangles) else None
-        self.s = s
-        self.b = b
-
-    @property
-    def whitener(self) -> Triangles:
-        """T; of a model that was loaded, unpacked when first wanted."""
-        if self._whitener is None:
-            assert self._packed is not None
-            self._whitener = self._packed.unpack()
-        return self._whitener
-
-    def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
-        precision = self.whitener.dtype
-        products = deviations.inner_products(self.samples, patches, precision)
-        norms = deviations.squared_norms(patches, precision)
-        outside = norms - self.whitener.squared_norms(products, patches)
-        if precision == torch.float32:
-            weak = outside < CANCELLATION * norms
-            patches_anew = weak.any(1).nonzero().flatten()
-            # Bounded memory, since at a normal image nearly all patches are computed anew.
-            for part in blocks(len(patches_anew), 32 * self.samples.n**2):
-                some = patches_anew[part]
-                anew = self._outside(deviations, some + patches.start)
-                outside[some] = torch.where(weak[some], anew, outside[some])
-        return (outside.clamp_min(0) / self.b[patches].to(precision).unsqueeze(1)).float()
-
-    def _outside(self, deviations: PatchEmbeddings, patches: Tensor) -> Tensor:
-        kernel = self.samples.inner_products(self.samples, patches, torch.float64) * self.s[patches][:, None, None]
-        kernel.diagonal(dim1=1, dim2=2).add_(self.b[patches][:, None])
-        products = deviations.inner_products(self.samples, patches, torch.float64)
-        inside = (products @ whitening_factor(kernel)).square().sum(2) * self.s[patches][:, None]
-        return (deviations.squared_norms(patches, torch.float64) - inside).float()
-
-    def _working_numbers(self, n: int) -> int:
-        return self.mean.D * (n + self.samples.n) + self.samples.n * (self.samples.n + 2 * n)
-
-    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
-        packed = self._packed or PackedTriangles.pack(self.whitener, self.whitener.dtype)
-        samples = {f"samples.{number}": layer for number, layer in enumerate(self.samples.layers)}
-        return {**samples, **packed.arrays("whitener"), "s": self.s, "b": self.b}
-
-    def size_in_bytes(self) -> int:
-        n, patches = self.samples.n, len(self.s)
-        dtype = self._packed.values.dtype if self._packed is not None else self.whitener.dtype
-        return packed_bytes(patches, n, dtype) + _bytes_of([*self.mean.layers, *self.samples.layers, self.s, self.b])
-
-    @classmethod
-    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
-        layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
-        samples = PatchEmbeddings(layers, mean.grids, mean.grid, mean.subset)
-        return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
 
 
 class DiagonalGaussian(PatchwiseGaussian):
@@ -303,7 +216,11 @@ class DiagonalGaussian(PatchwiseGaussian):
         return cls(mean, arrays["weight"])
 
 
-def _bytes_of(arrays: Iterable[Tensor]) -> int:
+class IllConditionedError(ArithmeticError):
+    """Float32 would not keep the distances at some patch."""
+
+
+def bytes_of(arrays: Iterable[Tensor]) -> int:
     return sum(array.numel() * array.element_size() for array in arrays)
 
 

@@ -47,21 +47,21 @@ def levels(mean: PatchEmbeddings) -> list[Level]:
     layers = used(mean)
     width = [layer.shape[2] for layer in mean.layers]
     starts = [sum(width[:number]) for number in range(len(width))]
-    found: list[Level] = []
+    nested: list[Level] = []
     for grid in sorted({mean.grids[layer] for layer in layers}, key=lambda grid: grid[0] * grid[1]):
-        chosen = [layer for level in found[-1:] for layer in level.layers]
+        coarser = [layer for level in nested[-1:] for layer in level.layers]
         own = [layer for layer in layers if mean.grids[layer] == grid]
-        dims = [torch.arange(starts[layer], starts[layer] + width[layer]) for layer in chosen + own]
+        dims = [torch.arange(starts[layer], starts[layer] + width[layer]) for layer in coarser + own]
         patches = nearest_positions(grid, mean.grid)
         first = torch.full((grid[0] * grid[1],), len(patches)).scatter_reduce(
             0, patches, torch.arange(len(patches)), "amin"
         )
         if int(first.max()) == len(patches):
             return []
-        if found and not torch.equal(found[-1].patches, found[-1].patches[first][patches]):
+        if nested and not torch.equal(nested[-1].patches, nested[-1].patches[first][patches]):
             return []
-        found.append(Level(grid, chosen + own, torch.cat(dims), sum(width[layer] for layer in own), patches, first))
-    return found
+        nested.append(Level(grid, coarser + own, torch.cat(dims), sum(width[layer] for layer in own), patches, first))
+    return nested
 
 
 def grids_do_not_nest(embeddings: PatchEmbeddings) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, IllConditionedError, whitening_factor
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested_columns import IMAGES_AT_ONCE, Cells, split_columns, stack_columns
 from padim_zoo.gaussians.packed_triangular import distance_error
@@ -61,7 +61,7 @@ class NestedGaussian(Gaussian):
         self.levels = levels(mean)
         self._cells = Cells(self.levels)
         self._weights = weights
-        self._kept: tuple[Tensor, ...] = tuple(factors)
+        self._factors: tuple[Tensor, ...] = tuple(factors)
         self._scales = tuple(scales)
         self._half_error: float | None = None
 
@@ -74,15 +74,15 @@ class NestedGaussian(Gaussian):
         if self._weights is None:
             self._weights = self._cells.arrange(self._columns_of_cells)
             if not self._scales:
-                self._kept = ()
+                self._factors = ()
         return self._weights
 
     @property
     def factors(self) -> tuple[Tensor, ...]:
         """For each level, the columns of F that are its own, at all of its positions; float32."""
-        kept = self._kept
-        if kept and not self._scales:
-            return kept
+        factors = self._factors
+        if factors and not self._scales:
+            return factors
 
         def all_of(number: int, level: Level) -> Tensor:
             positions = torch.arange(len(level.first))
@@ -98,10 +98,10 @@ class NestedGaussian(Gaussian):
         -------
         Tensor (p, channels of this level and coarser ones, channels of this level), float32
         """
-        kept = self._kept  # another thread may have arranged them meanwhile
-        if not kept:
+        factors = self._factors  # another thread may have arranged them meanwhile
+        if not factors:
             return self._cells.columns(self.weights, level, positions)
-        factor = kept[level][positions]
+        factor = factors[level][positions]
         return _widened(factor, self._scales[level][positions]) if self._scales else factor
 
     def _columns_of_cells(self, cells: slice) -> list[Tensor]:
@@ -125,8 +125,8 @@ class NestedGaussian(Gaussian):
         if self._scales:
             return None
         if self._half_error is None:
-            some = torch.arange(0, self.mean.P, -(-self.mean.P // MEASURED_PATCHES))
-            columns = [self.columns(number, level.patches[some]) for number, level in enumerate(self.levels)]
+            measured = torch.arange(0, self.mean.P, -(-self.mean.P // MEASURED_PATCHES))
+            columns = [self.columns(number, level.patches[measured]) for number, level in enumerate(self.levels)]
             rounded = [_widened(*_halved(each)) for each in columns]
             self._half_error = distance_error(self._whole(columns), self._whole(rounded))
         return self._half_error
@@ -141,7 +141,7 @@ class NestedGaussian(Gaussian):
 
     def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
         if half and self._scales:
-            factors, scales = self._kept, self._scales
+            factors, scales = self._factors, self._scales
         else:
             factors, scales = self.factors, ()
             if half and (self.half_error() or 0.0) <= HALF_ERROR:
@@ -186,7 +186,7 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
     divisor = max(statistics.n - 1, 1)
 
     def columns(block: slice) -> list[Tensor]:
-        found: list[Tensor] = []
+        own_columns: list[Tensor] = []
         coarser = trace = torch.zeros(1, dtype=torch.float64)
         scatters = cells.scatters(statistics, block)
         for level, count, scatter in zip(nested, cells.children, scatters, strict=True):
@@ -194,23 +194,23 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
             common, own = covariance[:, : -level.own], covariance[:, -level.own :]
             trace = trace.repeat_interleave(count) + own.diagonal(dim1=1, dim2=2).sum(1)
             if float(trace.max()) > condition * b:
-                raise _IllConditionedError
+                raise IllConditionedError
             own.diagonal(dim1=1, dim2=2).add_(b)
-            if not found:
+            if not own_columns:
                 factor = whitening_factor(own)
-                found.append(factor.float())
+                own_columns.append(factor.float())
             else:
                 # Positions inside one coarser position share G: their columns are multiplied side by side.
                 projected = coarser.mT @ stack_columns(common, count)
                 shared, explained = (split_columns(each, count) for each in (coarser @ projected, projected))
                 factor = whitening_factor(own - explained.mT @ explained)
                 last = torch.cat([-shared @ factor, factor], 1)
-                found.append(last.float())
+                own_columns.append(last.float())
                 if level is not nested[-1]:
                     before = coarser.repeat_interleave(count, 0)
                     factor = torch.cat([functional.pad(before, (0, 0, 0, level.own)), last], 2)
             coarser = factor
-        return found
+        return own_columns
 
     sizes = list(zip(cells.inside, nested, strict=True))
     factorized = sum(inside * len(level.dims) ** 2 for inside, level in sizes[:-1])
@@ -221,13 +221,9 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
         return None
     try:
         weights = cells.arrange(columns, working)
-    except _IllConditionedError:
+    except IllConditionedError:
         return None
     return NestedGaussian(statistics.mean, weights=weights)
-
-
-class _IllConditionedError(ArithmeticError):
-    """Float32 would not keep the distances at some patch."""
 
 
 def _halved(factor: Tensor) -> tuple[Tensor, Tensor]:

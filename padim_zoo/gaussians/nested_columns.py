@@ -22,7 +22,8 @@ from torch import Tensor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.grid_hierarchy import Level
-from padim_zoo.statistics.statistics import Samples, Statistics
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics
 
 IMAGES_AT_ONCE = 512
 """Whose samples are in float64 together, so that memory does not grow with the number of images."""
@@ -87,13 +88,13 @@ class Cells:
         columns : sequence of Tensor (slots, rows, own)
             For each level, the columns of F that are its own in all its slots of these cells.
         """
-        found = []
+        all_weights = []
         for level, rows in enumerate(self._rows):
             weights = columns[-1][:, rows]
             for at in range(len(columns) - 2, level - 1, -1):
                 weights = torch.cat([columns[at][:, rows], stack_columns(weights, self.children[at + 1])], 2)
-            found.append(weights.contiguous())
-        return found
+            all_weights.append(weights.contiguous())
+        return all_weights
 
     def arrange(self, columns: Callable[[slice], Sequence[Tensor]], bytes_per_cell: int = 0) -> list[Tensor]:
         """The weights of each level, made cell by cell.
@@ -107,11 +108,11 @@ class Cells:
         """
 
         def block(cells: slice) -> tuple[Tensor, ...]:
-            given = columns(cells)
-            for absent, inside, own in zip(self._absent, self.inside, given, strict=True):
+            of_levels = columns(cells)
+            for absent, inside, own in zip(self._absent, self.inside, of_levels, strict=True):
                 if absent is not None:
                     own[absent[cells.start * inside : cells.stop * inside]] = 0
-            weights = self.weights(given)
+            weights = self.weights(of_levels)
             return tuple(each.view(cells.stop - cells.start, -1, *each.shape[1:]) for each in weights)
 
         whole = map_blocks(block, len(self.positions[0]), bytes_per_cell + 8 * self.numbers_of_cell(0))
@@ -121,7 +122,7 @@ class Cells:
         """For each level, the columns of the scatter matrices (slots, rows, own) that its own channels have."""
         slots = [slice(cells.start * inside, cells.stop * inside) for inside in self.inside]
         if not isinstance(statistics, Samples):
-            positions = [positions[some] for positions, some in zip(self.positions, slots, strict=True)]
+            positions = [positions[part] for positions, part in zip(self.positions, slots, strict=True)]
             whole = (statistics.scatter(level.first[at]) for level, at in zip(self.nested, positions, strict=True))
             return [
                 scatter[:, level.dims[:, None], level.dims[-level.own :]]
@@ -136,17 +137,17 @@ class Cells:
     def _products(self, statistics: Samples, slots: Sequence[slice], images: slice) -> list[Tensor]:
         """What some of the images add to the scatter matrices."""
         samples: list[Tensor] = []
-        found = []
-        for level, some in enumerate(slots):
-            samples.append(self._deviations(level, some, statistics.embeddings, statistics.mean, images).double())
+        scatters = []
+        for level, part in enumerate(slots):
+            samples.append(self._deviations(level, part, statistics.embeddings, statistics.mean, images).double())
             # Samples of a coarser position are multiplied with those of all inside it, and not repeated for each.
             counts = [self.inside[level] // inside for inside in self.inside[: level + 1]]
             products = [
                 split_columns(theirs.mT @ stack_columns(samples[-1], count), count)
                 for theirs, count in zip(samples, counts, strict=True)
             ]
-            found.append(torch.cat(products, 1))
-        return found
+            scatters.append(torch.cat(products, 1))
+        return scatters
 
     def _deviations(
         self,
@@ -164,15 +165,15 @@ class Cells:
     def columns(self, weights: Sequence[Tensor], level: int, positions: Tensor) -> Tensor:
         """The columns of F (p, rows, own) that belong to a level at some positions (p,): :meth:`arrange` undone."""
         own = torch.arange(self.nested[level].own)
-        found, slot, column = [], self._slots[level][positions], own.expand(len(positions), -1)
+        blocks, slot, column = [], self._slots[level][positions], own.expand(len(positions), -1)
         for coarser in range(level, -1, -1):
             rows = torch.arange(self.nested[coarser].own)
-            found.append(weights[coarser][slot[:, None, None], rows[:, None], column[:, None]])
+            blocks.append(weights[coarser][slot[:, None, None], rows[:, None], column[:, None]])
             if coarser:
                 child = slot % self.children[coarser]
                 slot = slot // self.children[coarser]
                 column = column + (self.nested[coarser - 1].own + child * self._widths[coarser])[:, None]
-        return torch.cat(found[::-1], 1)
+        return torch.cat(blocks[::-1], 1)
 
     def squared_norms(
         self, weights: Sequence[Tensor], embeddings: PatchEmbeddings, mean: PatchEmbeddings, cells: slice
@@ -181,15 +182,15 @@ class Cells:
         total = inherited = None
         for level, weight in enumerate(weights):
             slots = slice(cells.start * self.inside[level], cells.stop * self.inside[level])
-            found = self._deviations(level, slots, embeddings, mean) @ weight[slots]
+            products = self._deviations(level, slots, embeddings, mean) @ weight[slots]
             own = self.nested[level].own
-            count, n, width = self.children[level], found.shape[1], found.shape[2]
+            count, n, width = self.children[level], products.shape[1], products.shape[2]
             if inherited is not None:
-                found.view(-1, count, n, width).add_(inherited.view(-1, n, count, width).transpose(1, 2))
-            squares = found[:, :, :own].square().sum(2)
+                products.view(-1, count, n, width).add_(inherited.view(-1, n, count, width).transpose(1, 2))
+            squares = products[:, :, :own].square().sum(2)
             if total is not None:
                 squares = (squares.view(-1, count, n) + total.unsqueeze(1)).flatten(0, 1)
-            total, inherited = squares, found[:, :, own:]
+            total, inherited = squares, products[:, :, own:]
         assert total is not None
         return total.view(cells.stop - cells.start, -1, total.shape[1])
 
@@ -216,5 +217,5 @@ def split_columns(matrices: Tensor, count: int) -> Tensor:
 
 def _inverse(slots: Tensor, positions: int) -> Tensor:
     """The slot of every position."""
-    known = (slots >= 0).nonzero().flatten()
-    return torch.empty(positions, dtype=torch.int64).scatter_(0, slots[known], known)
+    filled = (slots >= 0).nonzero().flatten()
+    return torch.empty(positions, dtype=torch.int64).scatter_(0, slots[filled], filled)

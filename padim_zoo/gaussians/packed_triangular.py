@@ -61,9 +61,9 @@ class Triangles:
 
     def __getitem__(self, patches: slice | Tensor) -> Tensor:
         """Some of the matrices, whole, (p, n, n)."""
-        some = [block[patches] for block in self.blocks]
-        whole = torch.zeros(len(some[0]), self.n, self.n, dtype=self.dtype)
-        for block in some:
+        blocks = [block[patches] for block in self.blocks]
+        whole = torch.zeros(len(blocks[0]), self.n, self.n, dtype=self.dtype)
+        for block in blocks:
             stop, width = block.shape[1:]
             whole[:, :stop, stop - width : stop] = block
         return whole
@@ -119,6 +119,11 @@ class PackedTriangles:
 
         return cls(*map_blocks(scaled, len(matrices), 8 * n * n))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the values."""
+        return self.values.dtype
+
     def arrays(self, name: str) -> dict[str, Tensor]:
         """Both arrays by names that start with ``name``."""
         values = {f"{name}.values": self.values}
@@ -135,13 +140,18 @@ class PackedTriangles:
         rows, columns = torch.triu_indices(n, n)
         dtype = torch.float32 if self.scale is not None else self.values.dtype
 
-        def build_array(part: slice) -> tuple[Tensor, ...]:
+        def unpack(part: slice) -> tuple[Tensor, ...]:
             values = self.values[part].to(dtype)
             block = torch.zeros(len(values), n, n, dtype=dtype)
             block[:, rows, columns] = values if self.scale is None else values * self.scale[part][:, columns]
             return column_blocks(block)
 
-        return Triangles(map_blocks(build_array, len(self.values), 12 * n * n))
+        return Triangles(map_blocks(unpack, len(self.values), 12 * n * n))
+
+
+def unpacked(triangles: Triangles | PackedTriangles) -> Triangles:
+    """The matrices to compute with, unpacked if need be."""
+    return triangles.unpack() if isinstance(triangles, PackedTriangles) else triangles
 
 
 def packed_bytes(patches: int, n: int, dtype: torch.dtype) -> int:
@@ -150,7 +160,7 @@ def packed_bytes(patches: int, n: int, dtype: torch.dtype) -> int:
     return patches * (n * (n + 1) // 2 * dtype.itemsize + scales)
 
 
-def distance_error(exact: Tensor, rounded: Tensor, draws: int = 4, steps: int = 6) -> float:
+def distance_error(exact: Tensor, rounded: Tensor) -> float:
     """Largest relative change of a Mahalanobis distance when F is replaced by a rounded F, whatever the deviation.
 
     A deviation whose whitened form is z = Fᵀδ becomes (I + M)ᵀz, with M = F⁻¹(F̂ − F), so that no distance changes by
@@ -160,11 +170,8 @@ def distance_error(exact: Tensor, rounded: Tensor, draws: int = 4, steps: int = 
     ----------
     exact, rounded : Tensor (P, D, D)
         F with F Fᵀ = Σ⁻¹, upper triangular, and F̂.
-    draws : int
-        Vectors to start from, the same for all patches.
-    steps : int
-        Products with M Mᵀ.
     """
+    draws, steps = 4, 6  # vectors to start from, the same for all patches, and products with M Mᵀ
     start = torch.randn(exact.shape[1], draws, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def change(part: slice) -> tuple[Tensor]:

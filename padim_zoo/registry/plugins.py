@@ -21,8 +21,8 @@ class Plugin:
 
     def before_setting(self, names: dict[str, Any], name: str) -> None:
         """Remember what ``name`` stands for now."""
-        known = names.get(name)
-        self.undo.append(partial(names.pop, name, None) if known is None else partial(names.update, {name: known}))
+        before = names.get(name)
+        self.undo.append(partial(names.pop, name, None) if before is None else partial(names.update, {name: before}))
 
 
 # Of the context and not of a registry: other threads may register names of their own meanwhile.

@@ -137,10 +137,10 @@ class Registry(Generic[T]):
             code = None if plugin is None else plugin.code
             home = _module_of(factory) if plugin is None else plugin.source
             origin = source or home or "user code"
-            known = self._entries.get(name)
-            if known is not None and known.source != origin:
+            replaced = self._entries.get(name)
+            if replaced is not None and replaced.source != origin:
                 warnings.warn(
-                    f"the {self.kind} {name!r} of {known.source} is replaced by that of {origin}",
+                    f"the {self.kind} {name!r} of {replaced.source} is replaced by that of {origin}",
                     PluginWarning,
                     stacklevel=2,
                 )
@@ -179,12 +179,12 @@ class Registry(Generic[T]):
         summary : str
             What a listing says of the whole family.
         """
-        known = knows or (lambda name: name in set(names()))
+        exists = knows or (lambda name: name in set(names()))
         plugin = CURRENT.get()
         if plugin is not None:
             plugin.before_setting(self._families, prefix)
         code = None if plugin is None else plugin.code
-        self._families[prefix] = Family(prefix, factory, names, known, describe, summary, code)
+        self._families[prefix] = Family(prefix, factory, names, exists, describe, summary, code)
 
     def create(self, spec: str, *args: Any, **options: Any) -> T:
         """Build the object that ``spec`` names.
@@ -262,11 +262,11 @@ class Registry(Generic[T]):
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that match a shell wildcard, sorted; a family's names when the pattern has its prefix."""
         self._load()
-        found = [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
+        matches = [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
         for prefix, family in self._families.items():
             if pattern.startswith(prefix):
-                found += [prefix + name for name in family.names() if fnmatch.fnmatchcase(prefix + name, pattern)]
-        return sorted(found)
+                matches += [prefix + name for name in family.names() if fnmatch.fnmatchcase(prefix + name, pattern)]
+        return sorted(matches)
 
     def resolve(self, patterns: Iterable[str]) -> list[str]:
         """Expand wildcards to registered names and leave plain specs as they are, without repetition.

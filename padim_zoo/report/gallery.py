@@ -56,10 +56,8 @@ class Pictures:
         return key
 
 
-def collect(
-    store: RunStore, documents: Sequence[Document], per_reason: int = PER_REASON, budget: int = BUDGET
-) -> Pictures:
-    """The galleries of all runs that are done, with as many images of each kind as the budget allows.
+def collect(store: RunStore, documents: Sequence[Document], per_reason: int = PER_REASON) -> Pictures:
+    """The galleries of all runs that are done, with as many images of each kind as :data:`BUDGET` allows.
 
     Where even one image of each kind is too much, the first runs come first, and the others go without.
 
@@ -70,8 +68,6 @@ def collect(
         The runs, the most interesting first.
     per_reason : int
         Images of each kind at most; 0 for none at all.
-    budget : int
-        Characters of all pictures together.
     """
     collected = Pictures()
     galleries: dict[str, Gallery] = {}
@@ -92,12 +88,12 @@ def collect(
         collected.without |= dict.fromkeys(galleries, "This page was made without pictures.")
         return collected
     number = per_reason
-    while number > 1 and _characters(galleries, number) > budget:
+    while number > 1 and _characters(galleries, number) > BUDGET:
         number -= 1
     for run_id, gallery in galleries.items():
         before = dict(collected.pictures)
         collected.add(run_id, thinned(gallery, number))
-        if sum(map(len, collected.pictures.values())) > budget:
+        if sum(map(len, collected.pictures.values())) > BUDGET:
             collected.pictures = before
             del collected.by_run[run_id]
             collected.without[run_id] = _FULL

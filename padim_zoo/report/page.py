@@ -24,7 +24,7 @@ from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.curves import image_curves
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric
-from padim_zoo.pictures.drawing import color_table
+from padim_zoo.pictures.colormap import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
 

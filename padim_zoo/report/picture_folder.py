@@ -66,7 +66,8 @@ class PictureFolder:
         self, kind: str, image: Picture, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None
     ) -> Picture:
         # Needs scipy, which predictions without pictures do without.
-        from padim_zoo.pictures.drawing import boundary, frame, highlight, overlay, panels
+        from padim_zoo.pictures.overlays import boundary, highlight, overlay
+        from padim_zoo.pictures.panels import frame, panels
 
         if kind == "frame":
             return frame(image, score, self.threshold)

@@ -10,13 +10,14 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount, free_memory
 from padim_zoo.core.spill import NoRoomError, spill_above
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 COPIES = 3
 """How often moments are in memory at the worst moment: themselves, those of more images, a copy about a mean."""
 
 LARGE_ARRAYS = 6
-"""How many arrays of a fit are alive at the worst moment: of all samples, and of a fold's the same, centerd, factor."""
+"""How many arrays of a fit are alive at the worst moment: all samples, those of a fold, these centered, and factors."""
 
 MOST_PARTS = 128
 """Parts on disk, of one open file for each layer, that are joined at the latest."""

@@ -136,12 +136,12 @@ def create(registry: Registry[Made], spec: str, expected: type[Made] | None, **o
     try:
         made = registry.create(spec, **options)
     except Exception as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        found = f"cannot be made with {given or 'no options'}: {in_one_line(error)}{_place(error)}"
-        raise ContractError(subject, [Violation("creation", found)]) from error
+        arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        message = f"cannot be made with {arguments or 'no options'}: {in_one_line(error)}{_place(error)}"
+        raise ContractError(subject, [Violation("creation", message)]) from error
     if expected is not None and not isinstance(made, expected):
-        found = f"is a {type(made).__name__}: expected a {expected.__module__}.{expected.__qualname__}"
-        raise ContractError(subject, [Violation("creation", found)])
+        message = f"is a {type(made).__name__}: expected a {expected.__module__}.{expected.__qualname__}"
+        raise ContractError(subject, [Violation("creation", message)])
     return made
 
 

@@ -25,11 +25,11 @@ class Subject(Registered[Dataset]):
     @cached_property
     def loaded(self) -> list[Category]:
         """All categories that can be loaded."""
-        found = []
+        loaded = []
         for name in self.made.categories():
             with suppress(Exception):  # told by the check of the categories
-                found.append(self.made.load(name))
-        return [category for category in found if isinstance(category, Category)]
+                loaded.append(self.made.load(name))
+        return [category for category in loaded if isinstance(category, Category)]
 
 
 def check_dataset(name: str, **options: Any) -> None:
@@ -62,11 +62,11 @@ def names(subject: Subject) -> Iterator[str]:
     if getattr(dataset, "name", None) != subject.name:
         yield f"its name is {getattr(dataset, 'name', None)!r}: expected the registered one, {subject.name!r}"
     yield from subject.listing()
-    found = dataset.categories()
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) and each for each in found):
-        yield f"categories() gives {found!r}: expected a list of at least one name"
-    elif found != sorted(set(found)):
-        yield f"categories() gives {', '.join(found)}: expected sorted names, none of them twice"
+    listed = dataset.categories()
+    if not isinstance(listed, list) or not listed or not all(isinstance(each, str) and each for each in listed):
+        yield f"categories() gives {listed!r}: expected a list of at least one name"
+    elif listed != sorted(set(listed)):
+        yield f"categories() gives {', '.join(listed)}: expected sorted names, none of them twice"
 
 
 def categories(subject: Subject) -> Iterator[str]:

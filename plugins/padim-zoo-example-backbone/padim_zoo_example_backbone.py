@@ -5,10 +5,7 @@ import math
 import torch
 from torch import nn
 
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.weights import find_state, install
-from padim_zoo.core.errors import InputError
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import Backbone, InputError, backbones, find_state, install
 
 BLOCKS = {"fine": 8, "coarse": 16}  # pixels of a block; a layer's grid has a step of half a block
 FREQUENCIES = [(u, v) for u in range(5) for v in range(5) if u + v <= 4]
@@ -43,6 +40,6 @@ def dct(layers=None, weights="default"):
         raise InputError(f"dct has no layers {','.join(layers)}: expected some of {', '.join(BLOCKS)}")
     network = BlockFrequencies(layers)
     state, source = find_state(weights, name="dct", default=network.state_dict)
-    used = install(network, state, name="dct", source=source, known=())
+    used = install(network, state, name="dct", source=source, all_names=())
     strides = [BLOCKS[layer] // 2 for layer in layers]
     return Backbone(network, name="dct", layers=layers, strides=strides, state=used, weights_source=source)

@@ -24,7 +24,7 @@ def whole() -> dict[str, Tensor]:
 
 
 def load(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(install(network(), state, name="mine", source="mine.pth", known={"norm.extra"}))
+    return dict(install(network(), state, name="mine", source="mine.pth", all_names={"norm.extra"}))
 
 
 def test_what_is_in_use_is_what_was_given() -> None:

@@ -18,7 +18,8 @@ from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
 from padim_zoo.statistics.accumulator import Accumulator, largest_array
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ import torch
 from padim_zoo.core.spill import spill_above
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator, largest_array
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 from padim_zoo.features.features import Features
 from padim_zoo.registry import estimators
 

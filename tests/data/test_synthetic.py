@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 
 from padim_zoo import registry
-from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, generate
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
@@ -209,20 +207,6 @@ def test_without_a_root_it_lies_in_the_cache(cache: Path) -> None:
     assert all(cache in sample.path.parents for sample in (*category.train, *category.test))
     with pytest.raises(InputError, match="woood"):
         dataset.load("woood")
-
-
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PADIM_ZOO_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own"
-    monkeypatch.delenv("PADIM_ZOO_CACHE")
-    for platform, variable in (("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")):
-        monkeypatch.setattr(sys, "platform", platform)
-        monkeypatch.setenv(variable, str(tmp_path / platform))
-        assert cache_folder().is_relative_to(tmp_path / platform)
-        monkeypatch.delenv(variable)
-        assert cache_folder().is_relative_to(Path.home())
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert cache_folder() == Path.home() / "Library" / "Caches" / "padim-zoo"
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from padim_zoo.estimators.linear_shrinkage import CovarianceStats
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.statistics import Samples
+from padim_zoo.statistics.samples import Samples
 
 SPECS = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "full(1.0)"]
 

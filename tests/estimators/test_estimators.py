@@ -14,9 +14,10 @@ from sklearn.mixture import GaussianMixture
 
 from padim_zoo.core import parallel
 from padim_zoo.core.errors import InputError
-from padim_zoo.gaussians.gaussian import DualGaussian, Gaussian, PrimalGaussian
+from padim_zoo.gaussians.dual import DualGaussian
+from padim_zoo.gaussians.gaussian import Gaussian, PrimalGaussian
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.statistics import Moments
+from padim_zoo.statistics.moments import Moments
 
 NAMES = ["full", "ledoit-wolf", "oas", "shrinkage(0.3)", "diagonal", "spherical", "tied"]
 

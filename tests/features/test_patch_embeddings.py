@@ -36,12 +36,12 @@ def test_equals_upsampling_and_concatenation(grids, n, seed):
     np.testing.assert_array_equal(embeddings[part], expected[part])
     mean = expected.mean(1, keepdims=True, dtype=np.float64)
     np.testing.assert_allclose(embeddings.mean()[everything], mean, rtol=1e-6, atol=1e-7)
-    centerd = embeddings - embeddings.mean()
-    np.testing.assert_allclose((centerd + embeddings.mean())[everything], expected, atol=1e-6)
+    centered = embeddings - embeddings.mean()
+    np.testing.assert_allclose((centered + embeddings.mean())[everything], expected, atol=1e-6)
     deviations = expected - mean
     products = (deviations @ deviations.transpose(0, 2, 1))[part]
-    np.testing.assert_allclose(centerd.inner_products(centerd, part, torch.float64), products, atol=1e-5)
-    np.testing.assert_allclose(centerd.squared_norms(part, torch.float64), np.einsum("pii->pi", products), atol=1e-5)
+    np.testing.assert_allclose(centered.inner_products(centered, part, torch.float64), products, atol=1e-5)
+    np.testing.assert_allclose(centered.squared_norms(part, torch.float64), np.einsum("pii->pi", products), atol=1e-5)
     order = np.arange(n)[::-1].copy()
     np.testing.assert_array_equal(embeddings.images(order)[part], expected[part][:, order])
     twice = PatchEmbeddings.concatenate([embeddings, embeddings.images(order)])

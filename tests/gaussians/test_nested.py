@@ -11,7 +11,8 @@ from padim_zoo.gaussians import nested_columns as cells
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import HALF_ERROR, PrimalGaussian
 from padim_zoo.gaussians.nested import NestedGaussian
-from padim_zoo.statistics.statistics import Moments, Samples
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 CHANNELS = (3, 6, 9)
 NESTING = [((8, 6), (4, 3), (2, 3)), ((7, 7), (4, 4), (2, 2)), ((6, 6), (6, 6), (3, 3)), ((2, 3), (4, 3), (8, 6))]

@@ -53,7 +53,7 @@ def test_scale_has_to_rise() -> None:
         heat_map(np.zeros((2, 2)), (1.0, 1.0))
 
 
-def test_a_pixel_without_a_score_is_grey() -> None:
+def test_a_pixel_without_a_score_is_gray() -> None:
     anomaly_map = np.array([[np.nan, 0.0], [np.inf, -np.inf]])
     picture = heat_map(anomaly_map, (0, 1))
     first, last = color_table()[[0, 255]]

@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.pictures.colormap import color_table, heat_map
-from padim_zoo.pictures.drawing import boundary, frame, highlight, overlay, panels
+from padim_zoo.pictures.overlays import boundary, highlight, overlay
+from padim_zoo.pictures.panels import frame, panels
 
 
 def random_image(height: int, width: int) -> np.ndarray:
@@ -133,7 +134,7 @@ def test_frame_tells_the_decision(height: int, width: int, score: float) -> None
     assert len(np.unique(picture[border + height :].reshape(-1, 3), axis=0)) > 2  # there is text
 
 
-def test_a_grey_image_is_drawn_as_one_of_three_equal_channels() -> None:
+def test_a_gray_image_is_drawn_as_one_of_three_equal_channels() -> None:
     gray = random_image(40, 50)[..., 0]
     anomaly_map = np.random.default_rng(1).random((40, 50))
     color = np.repeat(gray[..., None], 3, axis=2)

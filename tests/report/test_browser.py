@@ -206,7 +206,8 @@ def test_a_store_of_all_that_is_odd(tmp_path: Path, browser: Chromium) -> None:
     write_run(store, category=EVIL, estimator=EVIL, gallery=1)
     write_run(store, category=EVIL, estimator="full", curves=False)
     write_run(store, category="leather", estimator="full", failed=True)
-    write_run(store, category="leather", backbone="a+b", estimator="full", ensemble="mean", members=("x", "y"))
+    members = ({"backbone": "a"}, {"backbone": "b"})
+    write_run(store, category="leather", backbone="a+b", estimator="full", ensemble="mean", members=members)
     (tmp_path / "report.html").write_text(render_report(store).page, encoding="utf-8")
     for width in (390, 1440):
         browser.open(tmp_path / "report.html", width=width)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.statistics import Moments, Samples, Statistics
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
+from padim_zoo.statistics.statistics import Statistics
 
 EVERYTHING = slice(None)
 

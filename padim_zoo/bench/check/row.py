@@ -61,7 +61,7 @@ class Row:
     Attributes
     ----------
     config : dict
-        Its configuration; the members of an ensemble are named by their keys.
+        Its configuration.
     weights : str or None
         Source of the backbone's weights.
     machine : Machine
@@ -101,7 +101,7 @@ class Row:
     @property
     def configuration(self) -> str:
         """What rows of several categories and seeds have in common, as a hash."""
-        return self._hash_without(("category", "seed", "data", "members"))
+        return self._hash_without(("category", "seed", "data"))
 
     def _hash_without(self, names: Sequence[str]) -> str:
         text = json.dumps({name: value for name, value in self.config.items() if name not in names}, sort_keys=True)
@@ -162,17 +162,14 @@ def read_rows(store: RunStore, documents: Sequence[Document]) -> list[Row]:
     """
     if not documents:
         raise InputError(f"{store.folder} holds no run: fill it with padim-zoo bench --output {store.folder}")
-    keys: dict[str, str] = {}
     newest: dict[tuple[str, Any], Row] = {}
-    ensembles_last = sorted(documents, key=lambda d: (bool(d["config"].get("members")), str(d.get("created"))))
-    for document in ensembles_last:  # whose keys are made of those of their members
-        row = _read_row(store, document, keys)
-        keys[document["id"]] = row.key
+    for document in sorted(documents, key=lambda document: str(document.get("created"))):
+        row = _read_row(store, document)
         newest[row.key, row.config["weights_hash"]] = row
     return list(newest.values())
 
 
-def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> Row:
+def _read_row(store: RunStore, document: Document) -> Row:
     try:
         machine = Machine.of(document.get("environment") or {})
     except (KeyError, TypeError, ValueError):
@@ -183,9 +180,8 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
     failed = document["status"] == "failed"
     arrays = {} if failed else store.scores(document["id"])
     try:
-        members = [keys.get(member, member) for member in document["config"]["members"]]
         return Row(
-            config={**_DEFAULTS, **document["config"], "members": members},
+            config={**_DEFAULTS, **document["config"]},
             weights=document.get("weights"),
             machine=machine,
             metrics={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in METRICS},

@@ -1,0 +1,114 @@
+"""Pictures with words on them: a frame that tells the decision, and five panels side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.pictures.colormap import OWN, Picture, Scale, heat_map
+from padim_zoo.pictures.overlays import OPACITY, as_picture, boundary, overlay, size_of
+
+# Decisions differ in lightness and in words too, for those who do not tell red from green.
+_ANOMALOUS, _NORMAL = (200, 30, 40), (110, 205, 130)
+_PANELS = ("image", "ground truth", "anomaly map", "overlay", "boundary")
+
+
+def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
+    """Any picture within a frame that tells the decision: red and *anomalous*, or green and *normal*, and the score.
+
+    Parameters
+    ----------
+    image : ndarray (H, W, 3) or, gray, (H, W), uint8
+        The image, or one of the other pictures of it.
+    score : float
+        Anomaly score of the image.
+    threshold : float
+        Images whose score exceeds it are anomalous.
+
+    Returns
+    -------
+    ndarray (H', W', 3), uint8
+        The picture unchanged, with a border on all sides and a line of text below.
+    """
+    picture = as_picture(image)
+    height, width = picture.shape[:2]
+    anomalous = score > threshold
+    color = _ANOMALOUS if anomalous else _NORMAL
+    # Pillow's own font has no sign for "at most".
+    caption = f"{'anomalous' if anomalous else 'normal'}: {score:.4g} {'>' if anomalous else '<='} {threshold:.4g}"
+    border = max(2, round(min(height, width) / 40))
+    size = max(8, round(min(height / 12, width / 14)))
+    sheet = Image.new("RGB", (width + 2 * border, height + 2 * border + 2 * size), color)
+    sheet.paste(Image.fromarray(picture), (border, border))
+    ImageDraw.Draw(sheet).text(
+        (sheet.width / 2, height + border + size + border / 2),
+        caption,
+        fill=(255, 255, 255) if anomalous else (10, 40, 15),
+        font=_font_that_fits(caption, size, width),
+        anchor="mm",
+    )
+    return np.asarray(sheet)
+
+
+def panels(
+    image: npt.ArrayLike,
+    mask: npt.NDArray[np.bool_] | None,
+    anomaly_map: npt.NDArray[np.floating],
+    scale: Scale,
+    threshold: float,
+    alpha: float = OPACITY,
+    colors: str = OWN,
+) -> Picture:
+    """Five captioned pictures side by side: image, ground truth, anomaly map, overlay, boundary.
+
+    Parameters
+    ----------
+    image : ndarray (H, W, 3) or, gray, (H, W), uint8
+        What the map was made from.
+    mask : ndarray (H, W), bool, or None
+        Ground truth; blank when not known.
+    anomaly_map : ndarray (H, W)
+        Anomaly score of each pixel.
+    scale : (low, high)
+        The scores of the first and the last color.
+    threshold : float
+        Score beyond which a pixel lies within the boundary.
+    alpha, colors
+        As :func:`overlay` takes them.
+    """
+    picture = as_picture(image, anomaly_map)
+    height, width = picture.shape[:2]
+    truth = np.full_like(picture, 235)
+    if mask is not None:
+        if mask.shape != anomaly_map.shape:
+            raise InputError(f"the mask is {size_of(mask)} and the map {size_of(anomaly_map)}: expected the same size")
+        truth[:] = np.where(mask, 255, 0)[..., None]
+    pictures = (
+        picture,
+        truth,
+        heat_map(anomaly_map, scale, colors),
+        overlay(picture, anomaly_map, scale, alpha, colors),
+        boundary(picture, anomaly_map, threshold),
+    )
+    gap = max(2, height // 48)
+    size = max(8, round(min(height / 16, width / 8)))
+    top = 2 * size
+    sheet = Image.new("RGB", (5 * width + 6 * gap, height + top + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, (caption, part) in enumerate(zip(_PANELS, pictures, strict=True)):
+        left = gap + column * (width + gap)
+        sheet.paste(Image.fromarray(part), (left, top))
+        font = _font_that_fits(caption, size, width)
+        draw.text((left + width / 2, top / 2), caption, fill=(40, 40, 40), font=font, anchor="mm")
+    return np.asarray(sheet)
+
+
+def _font_that_fits(text: str, size: int, width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The largest font up to a size with which a text is no wider than so many pixels, down to what can be read."""
+    font = ImageFont.load_default(size=size)
+    while size > 6 and font.getlength(text) > width:
+        size -= 1
+        font = ImageFont.load_default(size=size)
+    return font

@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from padim_zoo.bench.measure import runtime_column
+from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.setting import Kind
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.store import Document, computed_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
-from padim_zoo.export.runtimes import RUNTIMES
 from padim_zoo.metrics import METRICS, Metric
 
 MEAN = "mean"
@@ -44,10 +43,6 @@ class Column:
 
 RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
 """What the threshold from out-of-fold normal scores promises, and does on the test images."""
-
-IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
-"""Latency of the exported detector, where it was asked for."""
-TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
 CONFIGURED = {row.one: row.column for row in SETTINGS.values() if row.column is not None}
 """Columns of settings, and what they hold."""
 MODEL = tuple(row.one for row in SETTINGS.values() if row.panel == "Models" and row.form in ("list", "repeated"))
@@ -66,7 +61,7 @@ def columns() -> tuple[Column, ...]:
         *(column for metric in METRICS.values() for column in metric_columns(metric)),
         Column("threshold", "number"),
         *(Column(name, "number", better) for name, better in RATES.items()),
-        *(Column(name, "number", "low") for name in TIMINGS),
+        *(Column(name, "number", "low") for name in COSTS),
         *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
         Column("results_version", "integer"),
     )
@@ -184,7 +179,7 @@ class _Entry:
             # A fold of an older version may lack a metric.
             **{name: _mean([fold.get(name, math.nan) for fold in document["folds"]]) for name in METRICS},
             **{name: threshold.get(name, math.nan) for name in RATES},
-            **{name: timings.get(name, math.nan) for name in TIMINGS},
+            **{name: timings.get(name, math.nan) for name in COSTS},
         }
         # Numbers sort as numbers; what is missing sorts first.
         self.order = [
@@ -278,7 +273,7 @@ def _means(entries: Sequence[_Entry]) -> dict[str, float]:
     by_category = _grouped(entries, lambda entry: entry.category)
     row = {
         name: _mean([_mean([entry.values[name] for entry in group]) for group in by_category.values()])
-        for name in (*METRICS, *RATES, *TIMINGS)
+        for name in (*METRICS, *RATES, *COSTS)
     }
     for name in METRICS:
         repetitions: dict[tuple[Any, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

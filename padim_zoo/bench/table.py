@@ -14,22 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
+from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, MODEL, NUMBERS, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
 _TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
 """The columns that tell rows apart, the most telling first."""
 
-COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
-_COST_HEADINGS = {
-    "fit_seconds": "fit\ns",
-    "ms_per_image_b1": "ms/image\nbatch 1",
-    **{name: f"ms/image\n{name.rpartition('_')[2]}" for name in IN_RUNTIMES},
-    "model_mb": "model\nMB",
-    "peak_memory_mb": "peak\nMB",
-}
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
 
@@ -96,7 +89,7 @@ class _View:
     def _costs(self) -> list[str]:
         """The costs, with those of runtimes where any was measured."""
         measured = [name for name in IN_RUNTIMES if self.board[name].notna().any()]
-        return [*COSTS[:2], *measured, *COSTS[2:]]
+        return [name for name in COSTS if name in (*MAIN_COSTS, *measured)]
 
     def _fitted(self, console: Console, options: ConsoleOptions, rows: Rows, shown: int) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
@@ -216,7 +209,7 @@ def heading(name: str) -> str:
         for metric in METRICS.values():
             if name == column_of(metric.name):
                 return f"{prefix}\n{metric.title.split()[0]}"
-    return _COST_HEADINGS.get(name) or title_of(name).replace(" ", "\n")
+    return COSTS[name].heading if name in COSTS else title_of(name).replace(" ", "\n")
 
 
 def title_in_line(name: str) -> str:
@@ -227,7 +220,7 @@ def title_in_line(name: str) -> str:
 def metrics_to_show(sorted_by: str | None) -> list[str]:
     """The main metrics, and what the rows are sorted by if that is another column with a best value."""
     names = main_metrics()
-    added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *COSTS)
+    added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *MAIN_COSTS)
     return [*names, str(sorted_by)] if added else names
 
 

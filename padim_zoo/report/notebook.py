@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from padim_zoo.bench import table
+from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import TIMINGS, better_values, leaderboard, sort_rows, summarize
+from padim_zoo.bench.leaderboard import better_values, leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.errors import InputError, MissingExtraError
 
@@ -82,7 +83,7 @@ class Leaderboard:
             return f"{self._shown().to_html(index=False, na_rep='–', escape=True)}<p>{error}</p>"
 
     def _shown(self) -> Any:
-        columns = [*table.telling_columns(records(self.frame)), *table.metrics_to_show(self.sort), *table.COSTS]
+        columns = [*table.telling_columns(records(self.frame)), *table.metrics_to_show(self.sort), *MAIN_COSTS]
         return self.frame.head(MOST_ROWS)[columns]
 
     def styler(self) -> Styler:
@@ -101,7 +102,7 @@ class Leaderboard:
         better = better_values()
         numbers = [name for name in shown.columns if name in better]
         texts = [name for name in shown.columns if name not in numbers]
-        best = table.best_values(self.frame, [name for name in numbers if name not in table.COSTS])
+        best = table.best_values(self.frame, [name for name in numbers if name not in MAIN_COSTS])
         main = table.column_with_bars(self.frame, self.sort)
         axis = None if main is None else table.axis_of(main, self.frame[main].dropna().tolist())
         caption = " · ".join(f"{name} {value}" for name, value in table.shared_settings(records(self.frame)).items())
@@ -113,7 +114,7 @@ class Leaderboard:
         def weights(column: pd.Series[Any]) -> list[str]:
             return ["font-weight:bold" if (int(row), str(column.name)) in best else "" for row in column.index]
 
-        costs = [name for name in numbers if name in TIMINGS]
+        costs = [name for name in numbers if name in COSTS]
         style = shown.style.hide(axis="index").set_caption(escape(caption))
         style = style.format("{:.3f}", subset=[name for name in numbers if name not in costs], na_rep="–")
         style = style.format(table.cost_text, subset=costs, na_rep="–")

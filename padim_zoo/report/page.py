@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from padim_zoo import __version__
+from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, TIMINGS, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, is_mean, leaderboard, metric_columns
 from padim_zoo.bench.published import add_published, published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
@@ -101,7 +102,7 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
         "rows": [_row(row, telling) for row in rows],
         "runs": {document["id"]: _behind(store, document, pictures, environments, problems) for document in documents},
         "metrics": [_metric(metric) for metric in METRICS.values()],
-        "timings": list(TIMINGS),
+        "costs": [{"name": cost.name, "title": cost.heading.replace("\n", ", ")} for cost in COSTS.values()],
         "facets": [name for name in telling if name != "seed"],
         "common": shared_settings(rows),
         "environments": environments,
@@ -119,7 +120,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
 def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
     measured = [column.name for metric in METRICS.values() for column in metric_columns(metric)]
     published = [*map(published_column, published_metrics()), "published_source"]
-    names = (*_SHOWN, *telling, *measured, "threshold", *RATES, *TIMINGS, *published)
+    names = (*_SHOWN, *telling, *measured, "threshold", *RATES, *COSTS, *published)
     return {
         **{name: row[name] for name in names},
         "mean": is_mean(row),

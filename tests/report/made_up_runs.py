@@ -54,7 +54,7 @@ def write_run(
     scores: dict[str, np.ndarray] = {"labels": np.arange(20) % 2, "scores": random.random((2, 20), dtype=np.float32)}
     if curves:
         scores["pro_curve"] = np.linspace(0, [0.3, 0.9], 101, dtype=np.float32).T
-    store.write(document, scores, None, made_up_gallery(random, gallery, side).to_arrays() if gallery else None)
+    store.write(document, scores, made_up_gallery(random, gallery, side).to_arrays() if gallery else None)
     return asked.id
 
 

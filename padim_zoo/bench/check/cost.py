@@ -12,32 +12,10 @@ from padim_zoo.bench.check.finding import Findings
 from padim_zoo.bench.check.matching import Pair
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.noise import repetition_interval
-from padim_zoo.bench.leaderboard import IN_RUNTIMES
+from padim_zoo.bench.costs import COSTS, Cost
 
-
-@dataclass(frozen=True)
-class Cost:
-    """A column of the leaderboard whose lower values are better.
-
-    Attributes
-    ----------
-    name, unit : str
-    floor : float
-        Growth that is never held against a run, because a scheduler or an allocator causes it.
-    """
-
-    name: str
-    unit: str
-    floor: float
-
-
-TIMES = (
-    Cost("fit_seconds", "s", 0.1),
-    Cost("ms_per_image_b1", "ms", 1.0),
-    Cost("ms_per_image_b32", "ms", 0.5),
-    *(Cost(name, "ms", 1.0) for name in IN_RUNTIMES),
-)
-SIZES = (Cost("model_mb", "MB", 0.1), Cost("peak_memory_mb", "MB", 64.0))
+TIMES = tuple(cost for cost in COSTS.values() if cost.is_time)
+SIZES = tuple(cost for cost in COSTS.values() if not cost.is_time)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.check.machine import Machine
-from padim_zoo.bench.leaderboard import IN_RUNTIMES, TIMINGS
+from padim_zoo.bench.costs import COSTS, IN_RUNTIMES
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
@@ -68,7 +68,7 @@ class Row:
     metrics : dict of str to list of float
         Every metric in each fold, NaN where it was not computed; empty if the run failed.
     costs : dict of str to float
-        As :data:`padim_zoo.bench.leaderboard.TIMINGS` lists them.
+        As :data:`padim_zoo.bench.costs.COSTS` lists them.
     scores : TestScores or None
         None if the run failed.
     error : str or None
@@ -140,7 +140,7 @@ class Row:
             machine=Machine.of(values["machine"]),
             # A metric that is younger than the baseline is undefined there.
             metrics={name: np.array(values["figures"].get(name, absent), float).tolist() for name in METRICS},
-            costs={name: float(np.array(costs[name], float)) for name in TIMINGS},
+            costs={name: float(np.array(costs[name], float)) for name in COSTS},
             scores=TestScores(labels, ranks),
             precision=values.get("precision") or values["config"].get("precision"),
         )
@@ -185,7 +185,7 @@ def _read_row(store: RunStore, document: Document) -> Row:
             weights=document.get("weights"),
             machine=machine,
             metrics={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in METRICS},
-            costs={name: document["timings"].get(name, math.nan) for name in TIMINGS},
+            costs={name: document["timings"].get(name, math.nan) for name in COSTS},
             scores=None if failed else TestScores.of(arrays["labels"], arrays["scores"]),
             error=document["error"]["message"] if failed else None,
             precision=computed_precision(document),

@@ -130,7 +130,7 @@ function loadedMask(mask) {
   return canvas;
 }
 function drawFacts(row) {
-  const facts = [...Object.keys(METRICS), "threshold", "promised_false_alarms", "false_alarms", "detections", ...data.timings, "n_train", "n_test"].filter(key => has(row[key]));
+  const facts = [...Object.keys(METRICS), "threshold", "promised_false_alarms", "false_alarms", "detections", ...COSTS, "n_train", "n_test"].filter(key => has(row[key]));
   $("facts").replaceChildren(...facts.map(key => {
     const part = element("div"), share = ["promised_false_alarms", "false_alarms", "detections"].includes(key);
     part.append(element("dt", title(key)), element("dd", share ? `${(100 * row[key]).toFixed(1)} %` : key.startsWith("n_") ? row[key] : number(row[key], isMetric(key))));

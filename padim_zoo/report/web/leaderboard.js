@@ -1,6 +1,6 @@
 // Tables: the leaderboard, the categories, measured beside published.
 function columns() {
-  return [...new Set([...MAIN, state.metric]), ...data.timings, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
+  return [...new Set([...MAIN, state.metric]), ...COSTS, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
 }
 function sorted(rows) {
   if (!state.sort) return [...rows.filter(row => row.mean), ...rows.filter(row => !row.mean)];

@@ -5,10 +5,11 @@ const data = JSON.parse($("data").textContent);
 // The METRICS table: a row per metric, by name; the main ones are shown by default.
 const METRICS = Object.fromEntries(data.metrics.map(metric => [metric.name, metric]));
 const MAIN = data.metrics.filter(metric => metric.main).map(metric => metric.name);
+const COSTS = data.costs.map(cost => cost.name);
 const TITLES = {
   ...Object.fromEntries(data.metrics.map(metric => [metric.name, metric.title])),
-  fit_seconds: "fit, s", ms_per_image_b1: "ms/image, batch 1", ms_per_image_b32: "ms/image, batch 32", model_mb: "model, MB", peak_memory_mb: "peak, MB", n_train: "normal images",
-  promised_false_alarms: "promised false alarms", false_alarms: "false alarms", detections: "detections", n_test: "test images",
+  ...Object.fromEntries(data.costs.map(cost => [cost.name, cost.title])),
+  n_train: "normal images", n_test: "test images",
 };
 const PALETTE = ["#2f6fde", "#e07b1a", "#139a74", "#c43d8a", "#8361d4", "#9a6b1f", "#1298b3", "#d0453f", "#7d8a00", "#6f7b8a"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross"], DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
@@ -12,21 +12,19 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
-from padim_zoo.data.files import paths_of
-from padim_zoo.data.image import image_size, read_image, read_mask, to_image
+from padim_zoo.data.image import image_size, read_image, read_mask
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
+from padim_zoo.data.sources import named_images
 from padim_zoo.data.transform import CropError, Transform
 
 _BATCHES_AHEAD = 2
-_IMAGE_KEY = "image"
 
-Found = TypeVar("Found")
+PreparedT = TypeVar("PreparedT")
 
 
 class ResizedImages(Protocol):
@@ -36,7 +34,7 @@ class ResizedImages(Protocol):
         """The image after the resize and before the crop, uint8 (H, W, 3), and height and width of the file's."""
 
 
-def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
+def batches(images: Any, transform: Transform, batch_size: int) -> Iterator[Tensor]:
     """Transform images and stack them in batches, in order.
 
     At most two batches are held beyond the one given out, whatever the number of images.
@@ -53,8 +51,6 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
         Applied to every image, those of a ``DataLoader`` too.
     batch_size : int
         Images per batch; the last batch may be smaller.
-    workers : int, optional
-        Threads that decode and transform; :func:`usual_workers` by default.
 
     Yields
     ------
@@ -65,7 +61,7 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
-    for batch, _ in view_batches(images, transform, batch_size, ViewSet(), workers=workers):
+    for batch, _ in view_batches(images, transform, batch_size, ViewSet()):
         yield batch
 
 
@@ -76,7 +72,6 @@ def view_batches(
     view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
-    workers: int | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -84,11 +79,11 @@ def view_batches(
 
     Parameters
     ----------
-    images, transform, workers
+    images, transform
         As of :func:`batches`.
     batch_size : int
         Images, not views, per batch.
-    view_set : Looks
+    view_set : ViewSet
         The V views of each image.
     roi : RegionOfInterest, optional
     ahead : bool
@@ -109,38 +104,38 @@ def view_batches(
     InputError
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
-    batches: Iterator[Batch[Recalled]]
-    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, workers=workers, ahead=ahead, cache=cache)
+    batches: Iterator[Batch[Cached]]
+    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.roi_masks
 
 
-class Recalled(Protocol):
-    """What is known of an image, so that its pixels are not wanted."""
+class Cached(Protocol):
+    """What a cache holds of an image, so that its pixels are not wanted."""
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width after the transform."""
 
 
-Known = TypeVar("Known", bound=Recalled)
+CachedT = TypeVar("CachedT", bound=Cached)
 
 
-class Batch(NamedTuple, Generic[Known]):
-    """Some images in order: what is known of them, or their pixels.
+class Batch(NamedTuple, Generic[CachedT]):
+    """Some images in order: what is cached of them, or their pixels.
 
     Attributes
     ----------
-    known : list of Known or None
+    cached : list of Cached or None
         One for each image.
     paths : list of Path or None
-        The files of those that are not known; None for images in memory.
+        The files of those that are not cached; None for images in memory.
     pixels, roi_masks
         The views of those, as :func:`view_batches` gives them; None if there are none.
     """
 
-    known: list[Known | None]
+    cached: list[CachedT | None]
     paths: list[Path | None]
     pixels: Tensor | None
     roi_masks: Tensor | None
@@ -153,24 +148,23 @@ def mixed_batches(
     view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
-    workers: int | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
-    recall: Callable[[Path], Known | None] | None = None,
-) -> Iterator[Batch[Known]]:
-    """As :func:`view_batches`, without the pixels of images of which enough is known.
+    lookup: Callable[[Path], CachedT | None] | None = None,
+) -> Iterator[Batch[CachedT]]:
+    """As :func:`view_batches`, without the pixels of images that are cached.
 
     Parameters
     ----------
-    images, transform, batch_size, view_set, roi, workers, ahead, cache
+    images, transform, batch_size, view_set, roi, ahead, cache
         As of :func:`view_batches`.
-    recall : callable, optional
-        What is known of the image in a file, or None; called in the threads that decode, a few batches ahead.
+    lookup : callable, optional
+        Gives what is cached of the image in a file, or None; called in the threads that decode, a few batches ahead.
     """
 
-    def prepare(image: Path | np.ndarray, name: str) -> _Prepared | Known:
+    def prepare(image: Path | np.ndarray, name: str) -> _Prepared | CachedT:
         path = image if isinstance(image, Path) else None
-        entry = recall(path) if path is not None and recall is not None else None
+        entry = lookup(path) if path is not None and lookup is not None else None
         if entry is not None:
             return entry
         if path is not None and cache is not None:
@@ -182,9 +176,9 @@ def mixed_batches(
         return _Prepared(*view_set.of(pixels, transform, mask, name))
 
     first: tuple[str, tuple[int, ...]] | None = None
-    batch: list[tuple[Path | None, _Prepared | Known]] = []
+    batch: list[tuple[Path | None, _Prepared | CachedT]] = []
     many = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, prepared in _prepared(images, prepare, many, workers or usual_workers(ahead), ahead=ahead):
+    for name, path, prepared in _prepared(images, prepare, many, ahead=ahead):
         size = prepared.image_size
         if first is None:
             first = name, size
@@ -239,29 +233,29 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(
-    images: Any, prepare: Callable[[Path | np.ndarray, str], Found], many: int, workers: int, *, ahead: bool
-) -> Iterator[tuple[str, Path | None, Found]]:
+    images: Any, prepare: Callable[[Path | np.ndarray, str], PreparedT], many: int, *, ahead: bool
+) -> Iterator[tuple[str, Path | None, PreparedT]]:
     """Name and file of each image and what is prepared of it, in order, at most ``many`` of them in the making.
 
     If not ``ahead``, nothing is in the making while one is given out.
     """
 
-    def load(image: Path | np.ndarray, name: str) -> Found:
+    def load(image: Path | np.ndarray, name: str) -> PreparedT:
         try:
             return prepare(image, name)
         except CropError as error:
             raise InputError(f"{name}: {error}") from None
 
-    sources = _named_images(images)
+    sources = named_images(images)
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:
             yield name, _path(image), load(image, name)
         return
     sources = chain(first_two, sources)
-    executor = ThreadPoolExecutor(workers)
+    executor = ThreadPoolExecutor(usual_workers(ahead))
     try:
-        pending: deque[tuple[str, Path | None, Future[Found]]] = deque()
+        pending: deque[tuple[str, Path | None, Future[PreparedT]]] = deque()
 
         def submit(count: int) -> None:
             for name, image in islice(sources, count):
@@ -283,66 +277,11 @@ def _prepared(
         executor.shutdown(cancel_futures=True)
 
 
-def _named_images(images: Any) -> Iterator[tuple[str, Path | np.ndarray]]:
-    """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
-
-    In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
-    """
-    for position, item in enumerate(_items(images)):
-        if isinstance(item, Path):
-            yield str(item), item
-        else:
-            name = f"image {position}"
-            yield name, to_image(item, name)
-
-
-def _items(images: Any) -> Iterator[Any]:
-    """Single images: paths, PIL images, arrays, tensors."""
-    if isinstance(images, Sample):
-        yield images.path
-    elif isinstance(images, (str, Path)):
-        yield from paths_of(images)
-    elif isinstance(images, (np.ndarray, Tensor)):
-        yield from images if images.ndim == 4 else [images]
-    elif isinstance(images, Image.Image):
-        yield images
-    elif isinstance(images, Mapping):
-        yield from _items(_image_of(images))
-    else:
-        try:
-            elements = iter(images)
-        except TypeError:
-            raise InputError(
-                f"images are a {type(images).__name__}: expected paths, PIL images, arrays, tensors or a data loader"
-            ) from None
-        for element in elements:
-            yield from _items(_image_of(element))
-
-
-def _image_of(element: Any) -> Any:
-    """The image, or batch of images, in an element of a data set or data loader."""
-    if isinstance(element, Mapping):
-        if _IMAGE_KEY not in element:
-            keys = ", ".join(map(repr, element))
-            raise InputError(f"a batch is a mapping with the keys {keys}: expected the images under {_IMAGE_KEY!r}")
-        return element[_IMAGE_KEY]
-    if isinstance(element, tuple) and not element:
-        raise InputError("a batch is an empty tuple: expected the images as its first item")
-    # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
-    if isinstance(element, tuple) or (isinstance(element, list) and element and _is_batch(element[0])):
-        return element[0]
-    return element
-
-
-def _is_batch(item: Any) -> bool:
-    return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4
-
-
 def _path(image: Path | np.ndarray) -> Path | None:
     return image if isinstance(image, Path) else None
 
 
-def _batch(items: Sequence[tuple[Path | None, _Prepared | Known]]) -> Batch[Known]:
+def _batch(items: Sequence[tuple[Path | None, _Prepared | CachedT]]) -> Batch[CachedT]:
     prepared = [image for _, image in items if isinstance(image, _Prepared)]
     pixels, roi_masks = _stack(prepared) if prepared else (None, None)
     return Batch(
@@ -365,7 +304,7 @@ def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
 
 
 def usual_workers(ahead: bool = True) -> int:
-    """Threads that decode where nothing else is asked for: one per usable processor.
+    """Threads that decode: one per usable processor.
 
     Those that decode while others work are at most 8.
     """

@@ -49,7 +49,7 @@ class CachedFeatures:
 
         Arguments are those of :func:`~padim_zoo.data.loading.view_batches`.
         """
-        return mixed_batches(images, transform, batch_size, view_set, ahead=ahead, cache=resized, recall=self.lookup)
+        return mixed_batches(images, transform, batch_size, view_set, ahead=ahead, cache=resized, lookup=self.lookup)
 
     def lookup(self, path: Path) -> Entry | None:
         """The features of an image file, if they are on disk."""
@@ -61,12 +61,12 @@ class CachedFeatures:
     def complete(self, batch: Batch[Entry], computed: Iterator[Features]) -> Iterator[Features]:
         """The features of a batch, in one or more parts; those that were not on disk are ``computed``, and written."""
         written = self._write(batch, computed)
-        if all(entry is None for entry in batch.known):
+        if all(entry is None for entry in batch.cached):
             yield from written
             return
         entries = (entry for part in written for entry in entries_of(part))
-        stack = Stack(len(batch.known))
-        for index, entry in enumerate(batch.known):
+        stack = Stack(len(batch.cached))
+        for index, entry in enumerate(batch.cached):
             self._passed += 0 if entry is None else entry.nbytes
             fits = stack.put(index, next(entries) if entry is None else entry)
             assert fits, "images of one size have features of one shape"

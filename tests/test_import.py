@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGINS = sorted(
+    [
+        *ROOT.glob("plugins/*/padim_zoo_*.py"),
+        *ROOT.glob("plugins/*/padim_zoo_*/*.py"),
+        *ROOT.glob("padim_zoo/scaffold/templates/*.py.in"),
+    ]
+)
+"""What a plugin's author writes: our plugins, and the templates of new ones."""
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "numpy", "scipy", "sklearn", "rich", "PIL", "yaml"}
 
@@ -17,8 +29,9 @@ def loaded_by(code: str) -> tuple[set[str], str]:
     return set(result.stderr.strip().split(",")), result.stdout
 
 
-def test_import_of_the_package_is_light() -> None:
-    modules, _ = loaded_by("import padim_zoo; dir(padim_zoo)")
+@pytest.mark.parametrize("module", ["padim_zoo", "padim_zoo.plugin"])
+def test_import_of_the_package_is_light(module: str) -> None:
+    modules, _ = loaded_by(f"import {module}; dir({module})")
     assert not modules & HEAVY
     assert "click" not in modules
 
@@ -38,11 +51,20 @@ def test_help_is_light(option: str) -> None:
 
 def test_every_public_name_is_there() -> None:
     import padim_zoo
+    import padim_zoo.plugin
 
-    for name in padim_zoo.__all__:
-        assert getattr(padim_zoo, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'PaDiN'"):
-        _ = padim_zoo.PaDiN
+    for module in (padim_zoo, padim_zoo.plugin):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        with pytest.raises(AttributeError, match="no attribute 'PaDiN'"):
+            _ = module.PaDiN
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: path.name)
+def test_plugins_import_public_modules_alone(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    modules = set(re.findall(r"^\s*(?:from|import) (padim_zoo(?:\.[\w.]+)?)\b", text, re.MULTILINE))
+    assert modules <= {"padim_zoo", "padim_zoo.plugin"}
 
 
 @pytest.mark.parametrize("command", ["bench", "fit", "predict", "finetune", "export"])

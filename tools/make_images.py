@@ -27,7 +27,9 @@ from padim_zoo.bench.table import render
 from padim_zoo.data.image import read_image, read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.pictures.drawing import boundary, frame, heat_map, highlight, overlay, panels
+from padim_zoo.pictures.colormap import heat_map
+from padim_zoo.pictures.overlays import boundary, highlight, overlay
+from padim_zoo.pictures.panels import frame, panels
 from padim_zoo.report.plots import plot
 
 SHOWN = (("gear", "missing", 1), ("fabric", "scratch", 1), ("gear", "good", 0))

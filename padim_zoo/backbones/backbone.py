@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from padim_zoo.backbones.cpu.batch_norm_folding import fold_batch_norm
 from padim_zoo.backbones.cpu.onednn_fusion import fuse_activations, is_traced
 from padim_zoo.backbones.device import PRECISIONS, resolve_precision
-from padim_zoo.backbones.discriminants import Discriminants, projections_of, without_others
+from padim_zoo.backbones.discriminants import Discriminants, drop_unused_projections, projections_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
 
@@ -39,6 +39,19 @@ def default_n_components(channels: Sequence[int]) -> int:
     """
     total = sum(channels)
     return _PAPER_COMPONENTS.get(total, min(total, max(64, min(total // 4, 550))))
+
+
+def describe_layers(
+    layers: Sequence[str], channels: Sequence[int], strides: Sequence[int], *, weights_offline: bool
+) -> dict[str, Any]:
+    """What a listing says of a backbone; without layers, of one that gives no maps."""
+    return {
+        "layers": tuple(layers),
+        "channels": tuple(channels),
+        "strides": tuple(strides),
+        "default_n_components": default_n_components(channels) if channels else None,
+        "weights_offline": weights_offline,
+    }
 
 
 def hash_of(state: Mapping[str, Tensor]) -> str:
@@ -125,7 +138,7 @@ class Backbone(nn.Module):
         self.example_size = example_size
         projections = projections_of(state, self.layers)
         # Out of reach of what follows, which replaces tensors but does not write to them.
-        self._state = without_others(state, self.layers)
+        self._state = drop_unused_projections(state, self.layers)
         self.weights_hash = hash_of(self._state)
         example = torch.linspace(-2, 2, 3 * example_size[0] * example_size[1]).reshape(1, 3, *example_size)
         network.eval().requires_grad_(False)
@@ -139,7 +152,7 @@ class Backbone(nn.Module):
         self.channels = tuple(int(layer.shape[1]) for layer in maps)
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"
-        self._alike: dict[tuple[int, ...], bool] = {}
+        self._batch_exact: dict[tuple[int, ...], bool] = {}
         self.default_n_components = default_n_components(self.channels)
         self.default_reduction = "leading" if ordered_channels or projections else "random"
         self.register_buffer("_scale", 1 / torch.tensor(self.std).view(1, 3, 1, 1), persistent=False)
@@ -188,17 +201,22 @@ class Backbone(nn.Module):
         try:
             if at_once is None or is_traced():
                 return self._compute(images)
-            return _joined(map(self._compute_alike, torch.split(images, at_once)))
+            return _concatenate(map(self._compute_batch, torch.split(images, at_once)))
         except (AssertionError, RuntimeError) as error:
-            if is_out_of_memory(error) or not self._takes_its_own_size(images.device):
+            if is_out_of_memory(error) or not self._takes_example_size(images.device):
                 raise
-            raise InputError(self._refusal(images, str(error))) from error
+            height, width = images.shape[-2:]
+            reason = " ".join(str(error).split()) or "no reason given"
+            raise InputError(
+                f"{self.name} cannot take images of {height}×{width} pixels ({reason}): choose others by --resize and "
+                "--crop"
+            ) from error
 
     def images_at_once(self, height: int, width: int) -> int | None:
         """How many images of a size pass through the network together at the best speed; None for any number."""
         return max(1, AT_ONCE_PIXELS // (height * width)) if self.device.type == "cpu" else None
 
-    def _compute_alike(self, images: Tensor) -> list[Tensor]:
+    def _compute_batch(self, images: Tensor) -> list[Tensor]:
         """The maps of images that may pass through the network together, as each of them has them alone.
 
         Which product a library takes depends on shapes, and in 16 bits the difference can be of the size of the maps
@@ -207,19 +225,21 @@ class Backbone(nn.Module):
         if self.precision == "float32" or len(images) == 1:
             return self._compute(images)
         shape = tuple(images.shape)
-        if self._alike.get(shape, True):
+        if self._batch_exact.get(shape, True):
             maps = self._compute(images)
-            if shape not in self._alike:
+            if shape not in self._batch_exact:
                 alone = self._compute(images[-1:])
-                self._alike[shape] = all(torch.equal(whole[-1:], one) for whole, one in zip(maps, alone, strict=True))
-            if self._alike[shape]:
+                self._batch_exact[shape] = all(
+                    torch.equal(whole[-1:], one) for whole, one in zip(maps, alone, strict=True)
+                )
+            if self._batch_exact[shape]:
                 return maps
-        return _joined(map(self._compute, torch.split(images, 1)))
+        return _concatenate(map(self._compute, torch.split(images, 1)))
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together, in its type."""
         normalized = self._normalized(images)
-        with _whole_float32():
+        with _without_tf32():
             return list(self.network(normalized.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
 
     def _normalized(self, images: Tensor) -> Tensor:
@@ -232,20 +252,13 @@ class Backbone(nn.Module):
         rows = images.permute(0, 2, 3, 1).reshape(n * height, width * colors)
         return rows.sub(shift).mul_(scale).view(n, height, width, colors).permute(0, 3, 1, 2)
 
-    def _takes_its_own_size(self, device: torch.device) -> bool:
+    def _takes_example_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
         try:
             self._compute(torch.zeros(1, 3, *self.example_size, device=device))
         except (AssertionError, RuntimeError):
             return False
         return True
-
-    def _refusal(self, images: Tensor, reason: str) -> str:
-        height, width = images.shape[-2:]
-        line = " ".join(reason.split()) or "no reason given"
-        return (
-            f"{self.name} cannot take images of {height}×{width} pixels ({line}): choose others by --resize and --crop"
-        )
 
     def in_precision(self, precision: str) -> Backbone:
         """A backbone whose network computes in another type; this one is left as it is.
@@ -265,9 +278,9 @@ class Backbone(nn.Module):
         InputError
             If there is no such type, this backbone is not in float32 any more, or the network cannot compute in it.
         """
-        if precision == "auto":
-            return self._in_fastest_precision()
-        if resolve_precision(precision, self.device) == self.precision:
+        automatic = precision == "auto"
+        precision = resolve_precision(precision, self.device)
+        if precision == self.precision or (automatic and self.precision != "float32"):
             return self
         if self.precision != "float32":
             raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")
@@ -277,17 +290,10 @@ class Backbone(nn.Module):
             other.precision = precision
             other._compute(torch.zeros(1, 3, *self.example_size, device=self.device))
         except Exception as error:  # whatever it is that the network's own code cannot do
+            if automatic:
+                return self
             raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32") from error
         return other
-
-    def _in_fastest_precision(self) -> Backbone:
-        fastest = resolve_precision("auto", self.device)
-        if self.precision != "float32" or fastest == "float32":
-            return self
-        try:
-            return self.in_precision(fastest)
-        except InputError:  # for which the network alone can be the reason
-            return self
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode whatever is asked: a backbone is frozen."""
@@ -307,14 +313,14 @@ def _projected(
     """The network with projections behind it, if they are of as many channels as it gives."""
     with torch.no_grad():
         channels = [layer.shape[1] for layer in network(example)]
-    wanted = [weight.shape[1] for weight, _ in projections]
-    if channels != wanted:
-        raise InputError(f"the weights have projections of {wanted} channels, but {name} gives {channels}")
+    projected = [weight.shape[1] for weight, _ in projections]
+    if channels != projected:
+        raise InputError(f"the weights have projections of {projected} channels, but {name} gives {channels}")
     return Discriminants(network, projections).requires_grad_(False).eval()
 
 
 @contextmanager
-def _whole_float32() -> Iterator[None]:
+def _without_tf32() -> Iterator[None]:
     """Convolutions of float32 keep all its 24 bits on CUDA, where torch by default lets them drop to TF32's 11."""
     cudnn: Any = torch.backends.cudnn
     # Torch before 2.9 has the older of the two switches only, and later ones want them not to be mixed.
@@ -328,7 +334,7 @@ def _whole_float32() -> Iterator[None]:
         setattr(switch, name, before)
 
 
-def _joined(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+def _concatenate(parts: Iterable[list[Tensor]]) -> list[Tensor]:
     """The maps of all images of several parts."""
     first, *others = parts
     return [torch.cat(maps) for maps in zip(first, *others, strict=True)] if others else first

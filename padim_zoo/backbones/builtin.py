@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, default_n_components
+from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.compact_resnet import ProjectedResNet
-from padim_zoo.backbones.stages import chosen_layers
+from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.weights import Weights, find_state, install, read_weights
 from padim_zoo.registry import backbones
 
@@ -28,11 +28,7 @@ _WEIGHTS = Path(__file__).with_name("builtin.safetensors")
     "builtin",
     source="padim_zoo",
     summary="small network distilled from resnet18; needs no download",
-    layers=tuple(_STRIDES),
-    channels=COMPONENTS,
-    strides=tuple(_STRIDES.values()),
-    default_n_components=default_n_components(COMPONENTS),
-    weights_offline=True,
+    **describe_layers(tuple(_STRIDES), COMPONENTS, tuple(_STRIDES.values()), weights_offline=True),
 )
 def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:
     """A compact residual network whose weights come with the package.
@@ -50,21 +46,17 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
     InputError
         If a layer does not exist, or the weights do not fit.
     """
-    layers = chosen_layers("builtin", layers, _STRIDES)
+    layers = check_layers("builtin", layers, _STRIDES)
     whole = ProjectedResNet(range(len(COMPONENTS)), COMPONENTS).state_dict()
     network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
-    weights = "default" if weights == "builtin" else weights
-    state, source = find_state(weights, name="builtin", default=_shipped)
-    in_use = install(network, state, name="builtin", source=source, all_names=tuple(whole))
+    state, source = find_state(weights, name="builtin", default=_shipped, default_name="builtin")
     return Backbone(
         network,
         name="builtin",
         layers=layers,
         strides=[_STRIDES[layer] for layer in layers],
-        state=in_use,
-        weights_source="builtin" if source == "default" else source,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        state=install(network, state, name="builtin", source=source, all_names=whole),
+        weights_source=source,
         ordered_channels=source != "none",
     )
 

@@ -78,11 +78,11 @@ class CompactResNet(nn.Module):
     def streams(self, images: Tensor) -> list[Tensor]:
         """Maps (N, 64 · 2^l, H_l, W_l) of normalized images (N, 3, H, W)."""
         maps = self.widen(self.pool(torch.relu_(self.stem(images))))
-        outputs = []
+        streams = []
         for stage in self.stages:
             maps = stage(maps)
-            outputs.append(maps)
-        return outputs
+            streams.append(maps)
+        return streams
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The same as :meth:`streams`."""

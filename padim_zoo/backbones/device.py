@@ -45,21 +45,15 @@ def resolve_precision(name: str, device: torch.device) -> str:
     InputError
         If there is no such precision.
     """
+    problem = f"unknown precision {name!r}"
     if name == "auto":
-        return _auto_elsewhere() or ("bfloat16" if has_fast_bfloat16(device) else "float32")
+        name = os.environ.get("PADIM_ZOO_PRECISION") or "auto"
+        problem = f"the environment variable PADIM_ZOO_PRECISION is {name!r}"
+    if name == "auto":
+        return "bfloat16" if has_fast_bfloat16(device) else "float32"
     if name not in PRECISIONS:
-        raise InputError(f"unknown precision {name!r}: expected {', '.join(PRECISIONS)} or auto")
+        raise InputError(f"{problem}: expected {', '.join(PRECISIONS)} or auto")
     return name
-
-
-def _auto_elsewhere() -> str | None:
-    """What the environment makes of ``"auto"``, if it says anything but that."""
-    precision = os.environ.get("PADIM_ZOO_PRECISION") or "auto"
-    if precision != "auto" and precision not in PRECISIONS:
-        raise InputError(
-            f"the environment variable PADIM_ZOO_PRECISION is {precision!r}: expected {', '.join(PRECISIONS)} or auto"
-        )
-    return None if precision == "auto" else precision
 
 
 def warn_if_slow(precision: str, device: torch.device) -> None:

@@ -64,7 +64,7 @@ def refuse_projections(state: Mapping[str, Tensor], name: str) -> None:
         )
 
 
-def without_others(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+def drop_unused_projections(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
     """All tensors but the projections of layers that are not in use."""
     used = {f"{PREFIX}{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     return {name: tensor for name, tensor in state.items() if not name.startswith(PREFIX) or name in used}

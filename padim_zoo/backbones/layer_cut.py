@@ -7,13 +7,10 @@ results it spoils; here these are left alone.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from padim_zoo.backbones.cpu.onednn_fusion import TRACING, OwnThreadTracer
@@ -38,10 +35,7 @@ def cut_network(model: nn.Module, layers: Sequence[str]) -> fx.GraphModule:
     tracer = _LayerTracer(layers)
     with TRACING:
         graph = tracer.trace(model)
-    for node in reversed(graph.nodes):
-        if node.op == "output":
-            graph.erase_node(node)
-            break
+    graph.erase_node(next(node for node in reversed(graph.nodes) if node.op == "output"))
     graph.output([tracer.outputs[layer] for layer in layers])
     cut = fx.GraphModule(model, graph)
     cut.graph.eliminate_dead_code()
@@ -66,20 +60,11 @@ class _LayerTracer(OwnThreadTracer):
         self.outputs: dict[str, fx.Node] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in _operations() or super().is_leaf_module(m, module_qualified_name)
+        return m.__module__.startswith("torchvision.ops.") or super().is_leaf_module(m, module_qualified_name)
 
     def call_of_own_thread(self, module: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        result = super().call_of_own_thread(module, forward, args, kwargs)
+        output = super().call_of_own_thread(module, forward, args, kwargs)
         name = self.path_of_module(module)
-        if name in self._layers and isinstance(result, fx.Proxy):
-            self.outputs.setdefault(name, result.node)
-        return result
-
-
-@cache
-def _operations() -> frozenset[type[nn.Module]]:
-    """The modules of ``torchvision.ops``."""
-    import torchvision
-
-    members = inspect.getmembers(torchvision.ops, inspect.isclass)
-    return frozenset(kind for _, kind in members if issubclass(kind, torch.nn.Module))
+        if name in self._layers and isinstance(output, fx.Proxy):
+            self.outputs.setdefault(name, output.node)
+        return output

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.backbones.backbone import Backbone, default_n_components
-from padim_zoo.backbones.stages import chosen_layers
+from padim_zoo.backbones.backbone import Backbone, describe_layers
+from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.weights import Weights, find_state, install
 from padim_zoo.registry import backbones
 
@@ -23,6 +23,7 @@ _COLORS = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3], [2], [6
 # How many orientations the first order has on each of them, and the second order on each of the first.
 _ORIENTATIONS = (6, 3, 3)
 _SECOND_ORIENTATIONS = 4
+_WAVELENGTH = 4.0
 _FIRST = sum(_ORIENTATIONS)
 
 _STRIDES = {"scale1": 4, "scale2": 8, "scale3": 16}
@@ -33,11 +34,7 @@ _CHANNELS = len(_COLORS) + _FIRST + _FIRST * _SECOND_ORIENTATIONS
     "scattering",
     source="padim_zoo",
     summary="computed wavelet filters, not trained: what the built-in network has to beat",
-    layers=tuple(_STRIDES),
-    channels=(_CHANNELS,) * len(_STRIDES),
-    strides=tuple(_STRIDES.values()),
-    default_n_components=default_n_components((_CHANNELS,) * len(_STRIDES)),
-    weights_offline=True,
+    **describe_layers(tuple(_STRIDES), (_CHANNELS,) * len(_STRIDES), tuple(_STRIDES.values()), weights_offline=True),
 )
 def scattering(layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:
     """Wavelet scattering of second order with computed filters.
@@ -55,18 +52,16 @@ def scattering(layers: Sequence[str] | None = None, weights: Weights = "default"
     InputError
         If a layer does not exist, or the weights do not fit.
     """
-    layers = chosen_layers("scattering", layers, _STRIDES)
+    layers = check_layers("scattering", layers, _STRIDES)
     network = Scattering([tuple(_STRIDES).index(layer) for layer in layers])
-    weights = "default" if weights == "builtin" else weights
-    state, source = find_state(weights, name="scattering", default=network.state_dict)
-    in_use = install(network, state, name="scattering", source=source, all_names=())
+    state, source = find_state(weights, name="scattering", default=network.state_dict, default_name="builtin")
     return Backbone(
         network,
         name="scattering",
         layers=layers,
         strides=[_STRIDES[layer] for layer in layers],
-        state=in_use,
-        weights_source="builtin" if source == "default" else source,
+        state=install(network, state, name="scattering", source=source),
+        weights_source=source,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
@@ -88,13 +83,10 @@ class Scattering(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The maps, in the order of the scales asked for."""
-        maps = {}
-        for scale in range(max(self.scales) + 1):
-            if scale > 0:
-                images = _halved(images)
-            if scale in self.scales:
-                maps[scale] = self._scattered(images)
-        return [maps[scale] for scale in self.scales]
+        pyramid = [images]
+        for _ in range(max(self.scales)):
+            pyramid.append(_halved(pyramid[-1]))
+        return [self._scattered(pyramid[scale]) for scale in self.scales]
 
     def _scattered(self, images: Tensor) -> Tensor:
         colors = functional.conv2d(_halved(_halved(images)), self.colors)
@@ -106,27 +98,23 @@ class Scattering(nn.Module):
 
 def first_order_filters() -> np.ndarray:
     """Even and odd oriented edges of each color, (2 · 12, 3, 7, 7), float64."""
-    filters = [
-        color[:, None, None] * wavelet
-        for color, orientations in zip(_COLORS, _ORIENTATIONS, strict=True)
-        for wavelet in wavelets(7, orientations, wavelength=4.0)
-    ]
-    return np.stack(filters)
+    pairs = zip(_COLORS, _ORIENTATIONS, strict=True)
+    return np.concatenate([color[:, None, None] * wavelets(7, count)[:, None] for color, count in pairs])
 
 
 def second_order_filters() -> np.ndarray:
     """Even and odd oriented edges of each first-order energy by itself, (2 · 48, 1, 5, 5), float64."""
-    return np.tile(wavelets(5, _SECOND_ORIENTATIONS, wavelength=4.0)[:, None], (_FIRST, 1, 1, 1))
+    return np.tile(wavelets(5, _SECOND_ORIENTATIONS)[:, None], (_FIRST, 1, 1, 1))
 
 
-def wavelets(size: int, orientations: int, wavelength: float) -> np.ndarray:
+def wavelets(size: int, orientations: int) -> np.ndarray:
     """Pairs of an even and an odd Gabor filter, (2 · orientations, size, size); without mean, absolute sum 1."""
     steps = np.arange(size) - (size - 1) / 2
     y, x = np.meshgrid(steps, steps, indexing="ij")
     window = np.exp(-(x**2 + y**2) / (2 * (size / 4) ** 2))
     filters = []
     for angle in np.arange(orientations) * np.pi / orientations:
-        phase = 2 * np.pi / wavelength * (x * np.cos(angle) + y * np.sin(angle))
+        phase = 2 * np.pi / _WAVELENGTH * (x * np.cos(angle) + y * np.sin(angle))
         for wave in (np.cos(phase), np.sin(phase)):
             wavelet = window * (wave - (window * wave).sum() / window.sum())
             filters.append(wavelet / np.abs(wavelet).sum())

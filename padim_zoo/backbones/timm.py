@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import Backbone, default_n_components
+from padim_zoo.backbones.backbone import Backbone, describe_layers
+from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.weights import State, Weights, covers, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
@@ -42,11 +43,11 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
 
     name = f"timm/{model_name}"
     maps = feature_maps(model_name)
-    indices = _choose(name, layers, maps)
+    indices = _select(name, layers, maps)
     model = _build(model_name)
     names = model.state_dict().keys()
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
-    state, source = find_state(weights, name=name, default=lambda: pretrained_state(model_name))
+    state, source = find_state(weights, name=name, default=functools.partial(pretrained_state, model_name))
     if state is not None and not covers(model, state):
         # Perhaps the file was saved from a model whose branches had been merged already.
         merged = reparameterize_model(model)
@@ -55,7 +56,7 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     in_use = install(model, state, name=name, source=source, all_names=names)
     config = model.pretrained_cfg
     return Backbone(
-        _Intermediates(reparameterize_model(model, inplace=True), indices),
+        Intermediates(reparameterize_model(model, inplace=True), indices),
         name=name,
         layers=[maps[index].name for index in indices],
         strides=[maps[index].stride for index in indices],
@@ -67,26 +68,22 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     )
 
 
-def build_network(model_name: str, layers: Sequence[str]) -> _Intermediates:
-    """A network of random weights that gives the maps of some layers, and can be trained."""
-    indices = _choose(f"timm/{model_name}", layers, feature_maps(model_name))
-    model = _build(model_name)
-    model.prune_intermediate_layers(sorted(indices), prune_norm=True)
-    return _Intermediates(model, indices)
+def build_network(model_name: str, layers: Sequence[str], state: State | None = None) -> Intermediates:
+    """A network of random weights that gives the maps of some layers, and can be trained.
 
-
-def build_copy(model_name: str, layers: Sequence[str], state: State) -> tuple[nn.Module, nn.Module]:
-    """A network with the weights of a backbone, and its part whose tensors have the names of a weights file."""
+    Where ``state`` is of a model whose branches had been merged, those of the network are merged too.
+    """
     from timm.utils.model import reparameterize_model
 
-    network = build_network(model_name, layers)
-    if not covers(network.model, state):  # the weights are those of a model whose branches had been merged
-        network.model = reparameterize_model(network.model)
-    network.model.load_state_dict(state, strict=False)
-    return network, network.model
+    indices = _select(f"timm/{model_name}", layers, feature_maps(model_name))
+    model = _build(model_name)
+    model.prune_intermediate_layers(sorted(indices), prune_norm=True)
+    if state is not None and not covers(model, state):
+        model = reparameterize_model(model)
+    return Intermediates(model, indices)
 
 
-class _Intermediates(nn.Module):
+class Intermediates(nn.Module):
     """Intermediate maps of a model, token sequences as grids."""
 
     model: Any
@@ -141,7 +138,7 @@ def feature_maps(model_name: str) -> tuple[FeatureMap, ...]:
 
 def default_layers(maps: Sequence[FeatureMap]) -> list[int]:
     """Indices of the layers used by default: three where there are three."""
-    strides = [map_.stride for map_ in maps]
+    strides = [layer.stride for layer in maps]
     if len(set(strides)) == 1:  # a vision transformer: blocks at a quarter, half and three quarters of the depth
         return sorted({round(len(maps) * quarter / 4) - 1 for quarter in (1, 2, 3)} & set(range(len(maps))))
     last = {stride: index for index, stride in enumerate(strides)}
@@ -149,17 +146,15 @@ def default_layers(maps: Sequence[FeatureMap]) -> list[int]:
     return usual if len(usual) == len(_STRIDES) else [last[stride] for stride in sorted(last) if stride >= 4][:3]
 
 
-def _choose(name: str, layers: Sequence[str] | None, maps: Sequence[FeatureMap]) -> list[int]:
+def _select(name: str, layers: Sequence[str] | None, maps: Sequence[FeatureMap]) -> list[int]:
     """Indices of the layers asked for."""
     if layers is None:
         return default_layers(maps)
-    indices = {map_.name: index for index, map_ in enumerate(maps)}
-    indices |= {str(index): index for index in range(len(maps))}
-    selected = [indices[layer] for layer in layers if layer in indices]
-    if not layers or len(set(selected)) < len(layers):
-        expected = ", ".join(map_.name for map_ in maps)
-        raise InputError(f"{name} has no layers {','.join(layers) or '(none)'}: expected different ones of {expected}")
-    return selected
+    names = [layer.name for layer in maps]
+    numbers = {str(index): index for index in range(len(maps))} | {layer: index for index, layer in enumerate(names)}
+    # A number and the name of one layer are the same layer.
+    check_layers(name, [names[numbers[layer]] if layer in numbers else layer for layer in layers], names)
+    return [numbers[layer] for layer in layers]
 
 
 def _build(model_name: str, **options: Any) -> Any:
@@ -185,8 +180,8 @@ def _checkpoint(model_name: str) -> str | None:
     if config is None or not config.hf_hub_id:
         return None
     files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    cached = (try_to_load_from_cache(config.hf_hub_id, file) for file in files)
-    return next((path for path in cached if isinstance(path, str)), None)
+    paths = (try_to_load_from_cache(config.hf_hub_id, file) for file in files)
+    return next((path for path in paths if isinstance(path, str)), None)
 
 
 def pretrained_state(model_name: str) -> State:
@@ -216,8 +211,7 @@ def names() -> list[str]:
     """All of timm's models."""
     import timm
 
-    models: list[str] = timm.list_models()
-    return models
+    return list(timm.list_models())
 
 
 def describe(model_name: str) -> dict[str, Any]:
@@ -227,15 +221,10 @@ def describe(model_name: str) -> dict[str, Any]:
     except InputError:  # listed, so that its name is not taken for a mistake, but without maps
         maps = ()
     used = [maps[index] for index in default_layers(maps)]
-    channels = tuple(map_.channels for map_ in used)
-    return {
-        "layers": tuple(map_.name for map_ in used),
-        "channels": channels,
-        "strides": tuple(map_.stride for map_ in used),
-        "default_n_components": default_n_components(channels) if channels else None,
-        "stages": tuple(map_.name for map_ in maps),
-        "weights_offline": _checkpoint(model_name) is not None,
-    }
+    layers, channels, strides = zip(*used, strict=True) if used else ((), (), ())
+    is_cached = _checkpoint(model_name) is not None
+    stages = tuple(layer.name for layer in maps)
+    return {**describe_layers(layers, channels, strides, weights_offline=is_cached), "stages": stages}
 
 
 backbones.register_family(

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from padim_zoo.backbones.backbone import Backbone, default_n_components
+from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.layer_cut import cut_network
+from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.weights import State, Weights, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
@@ -62,17 +63,16 @@ def create(
         If a layer does not exist, or the weights do not fit or cannot be had.
     """
     name = name or f"torchvision/{architecture}"
-    selected = _choose(name, architecture, layers)
+    maps = _select(name, architecture, layers)
     model = _build(architecture)
-    extractor = cut_network(model.eval(), tuple(selected))
-    state, source = find_state(weights, name=name, default=lambda: _download(architecture))
-    in_use = install(extractor, state, name=name, source=source, all_names=model.state_dict().keys())
+    extractor = cut_network(model.eval(), tuple(maps))
+    state, source = find_state(weights, name=name, default=functools.partial(_download, architecture))
     return Backbone(
         _Maps(extractor),
         name=name,
-        layers=tuple(selected),
-        strides=[map_.stride for map_ in selected.values()],
-        state=in_use,
+        layers=tuple(maps),
+        strides=[layer.stride for layer in maps.values()],
+        state=install(extractor, state, name=name, source=source, all_names=model.state_dict().keys()),
         weights_source=source,
         example_size=(64, 64) if architecture in RESNETS else (224, 224),
     )
@@ -113,14 +113,11 @@ def feature_maps(architecture: str) -> Mapping[str, FeatureMap]:
     """
     maps: dict[str, FeatureMap] = {}
 
-    def watch(name: str, module: nn.Module, is_stage: bool) -> None:
-        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            # The map of a square image is square: this leaves out token sequences and maps with channels last.
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
-                stride = 2 ** round(math.log2(224 / output.shape[2]))
-                maps[name] = FeatureMap(int(output.shape[1]), stride, is_stage)
-
-        module.register_forward_hook(note)
+    def note(name: str, is_stage: bool, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        # The map of a square image is square: this leaves out token sequences and maps with channels last.
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
+            stride = 2 ** round(math.log2(224 / output.shape[2]))
+            maps[name] = FeatureMap(int(output.shape[1]), stride, is_stage)
 
     try:
         with torch.device("meta"):
@@ -131,30 +128,34 @@ def feature_maps(architecture: str) -> Mapping[str, FeatureMap]:
         for name, module in model.named_modules():
             parent = model.get_submodule(name.rpartition(".")[0])
             is_step = name.count(".") == 1 and isinstance(parent, (nn.Sequential, nn.ModuleList))
-            watch(name, module, is_stage="." not in name or is_step)
+            module.register_forward_hook(functools.partial(note, name, "." not in name or is_step))
         model(torch.zeros(1, 3, 224, 224))
     return maps
 
 
 def default_layers(architecture: str) -> dict[str, FeatureMap]:
     """The last stages of a model at strides 4, 8 and 16, by name; empty if it has no such stages."""
-    last = {map_.stride: name for name, map_ in feature_maps(architecture).items() if map_.is_stage}
-    names = [last[stride] for stride in _STRIDES if stride in last]
-    return {name: feature_maps(architecture)[name] for name in names} if len(names) == len(_STRIDES) else {}
+    last = _last_stages(architecture)
+    if not set(_STRIDES) <= set(last):
+        return {}
+    return {last[stride]: feature_maps(architecture)[last[stride]] for stride in _STRIDES}
 
 
-def _choose(name: str, architecture: str, layers: Sequence[str] | None) -> dict[str, FeatureMap]:
+def _last_stages(architecture: str) -> dict[int, str]:
+    """By stride, the name of the last stage that has it."""
+    return {layer.stride: name for name, layer in feature_maps(architecture).items() if layer.is_stage}
+
+
+def _select(name: str, architecture: str, layers: Sequence[str] | None) -> dict[str, FeatureMap]:
     """The layers asked for, by name."""
     if layers is None:
-        selected = default_layers(architecture)
-        if not selected:
+        defaults = default_layers(architecture)
+        if not defaults:
             raise InputError(f"{name} has no maps at strides 4, 8 and 16: name its --layers, or take a model of timm/")
-        return selected
+        return defaults
     maps = feature_maps(architecture)
-    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(maps):
-        stages = ", ".join(layer for layer, map_ in maps.items() if map_.is_stage)
-        raise InputError(f"{name} has no layers {','.join(layers) or '(none)'}: expected different ones of {stages}")
-    return {layer: maps[layer] for layer in layers}
+    stages = [layer for layer, about in maps.items() if about.is_stage]
+    return {layer: maps[layer] for layer in check_layers(name, layers, maps, stages)}
 
 
 def _build(architecture: str) -> nn.Module:
@@ -192,38 +193,26 @@ def architectures() -> list[str]:
     """All of torchvision's classifiers."""
     import torchvision
 
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def describe(architecture: str) -> dict[str, Any]:
     """What a listing says of a model: layers, channels, strides, dimensions, and whether its weights are here."""
     layers = default_layers(architecture)
-    channels = tuple(map_.channels for map_ in layers.values())
-    strides = tuple(map_.stride for map_ in layers.values())
-    last = {map_.stride: name for name, map_ in feature_maps(architecture).items() if map_.is_stage}
-    stages = tuple(last[stride] for stride in sorted(last) if stride >= min(strides, default=1))
-    return _description(tuple(layers), channels, strides, stages, _cached_file(architecture))
+    channels, strides, _ = zip(*layers.values(), strict=True) if layers else ((), (), ())
+    stages = tuple(
+        name for stride, name in sorted(_last_stages(architecture).items()) if stride >= min(strides, default=1)
+    )
+    is_cached = _cached_file(architecture).exists()
+    return {**describe_layers(tuple(layers), channels, strides, weights_offline=is_cached), "stages": stages}
 
 
 def _describe_resnet(architecture: str) -> dict[str, Any]:
     """What :func:`describe` says, without torchvision."""
     channels, file = RESNETS[architecture]
-    layers = ("layer1", "layer2", "layer3", "layer4")
-    return _description(layers[:3], channels, _STRIDES, layers, _checkpoint(file))
-
-
-def _description(
-    layers: tuple[str, ...], channels: tuple[int, ...], strides: tuple[int, ...], stages: tuple[str, ...], weights: Path
-) -> dict[str, Any]:
-    return {
-        "layers": layers,
-        "channels": channels,
-        "strides": strides,
-        "default_n_components": default_n_components(channels) if channels else None,
-        "stages": stages,
-        "weights_offline": weights.exists(),
-    }
+    stages = ("layer1", "layer2", "layer3", "layer4")
+    is_cached = _checkpoint(file).exists()
+    return {**describe_layers(stages[:3], channels, _STRIDES, weights_offline=is_cached), "stages": stages}
 
 
 for _name in RESNETS:

@@ -7,8 +7,10 @@ import copy
 import torch
 from torch import nn
 
+from padim_zoo.backbones import builtin, timm, torchvision
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import refuse_projections
+from padim_zoo.backbones.weights import State
 from padim_zoo.core.errors import InputError
 
 
@@ -33,27 +35,30 @@ def trainable_network(backbone: Backbone, seed: int) -> nn.Module:
         If the backbone is of another source, so that only its factory knows how to build another one, or its maps are
         projected.
     """
-    from padim_zoo.backbones import builtin
-    from padim_zoo.backbones import timm as from_timm
-    from padim_zoo.backbones import torchvision as from_torchvision
-
     refuse_projections(backbone.state_in_use(), backbone.name)
-    source, _, rest = backbone.name.rpartition("/")
-    network: nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if source == "timm":
-            network = from_timm.build_network(rest, backbone.layers)
-        elif backbone.name == "builtin":
-            network = builtin.build_network(backbone.layers)
-        elif source == "torchvision" or backbone.name in from_torchvision.RESNETS:
-            network = from_torchvision.build_network(rest, backbone.layers)
+        if backbone.name == "builtin":
+            network: nn.Module | None = builtin.build_network(backbone.layers)
         else:
-            raise InputError(
-                f"no student can be built for the backbone {backbone.name}: expected builtin, or one of torchvision or "
-                "timm"
-            )
+            network, _ = _rebuild(backbone)
+    if network is None:
+        raise InputError(
+            f"no student can be built for the backbone {backbone.name}: expected builtin, or one of torchvision or timm"
+        )
     return network.requires_grad_(True).train()
+
+
+def _rebuild(backbone: Backbone, state: State | None = None) -> tuple[nn.Module, nn.Module] | tuple[None, None]:
+    """A network of random weights, and its part that has the names of a weights file; None of another library."""
+    library, _, model_name = backbone.name.rpartition("/")
+    if library == "timm":
+        intermediates = timm.build_network(model_name, backbone.layers, state)
+        return intermediates, intermediates.model
+    if library == "torchvision" or backbone.name in torchvision.RESNETS:
+        maps = torchvision.build_network(model_name, backbone.layers)
+        return maps, maps.extractor
+    return None, None
 
 
 def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
@@ -80,20 +85,10 @@ def trainable_copy(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
         If the network does not tell which of its tensors are which of a weights file, or has none to train, or its maps
         are projected.
     """
-    from padim_zoo.backbones import timm as from_timm
-    from padim_zoo.backbones import torchvision as from_torchvision
-
-    refuse_projections(backbone.state_in_use(), backbone.name)
-    source, _, rest = backbone.name.rpartition("/")
     state = backbone.state_in_use()
-    network: nn.Module
-    named: nn.Module
-    if source == "timm":
-        network, named = from_timm.build_copy(rest, backbone.layers, state)
-    elif source == "torchvision" or backbone.name in from_torchvision.RESNETS:
-        extracting = from_torchvision.build_network(rest, backbone.layers)
-        network, named = extracting, extracting.extractor
-    else:
+    refuse_projections(state, backbone.name)
+    network, named = _rebuild(backbone, state)
+    if network is None or named is None:
         network = named = copy.deepcopy(backbone.network)
     unlike = [
         name

@@ -46,14 +46,8 @@ def images_adapted_to(weights: str | Path) -> frozenset[str]:
         with safe_open(path, framework="pt") as file:
             document = json.loads((file.metadata() or {}).get(HEADER, "{}"))
         return frozenset(map(str, document.get(ADAPTED_TO, ())))
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ):  # what reads the tensors says what is wrong
-        return frozenset()
+    except (SafetensorError, OSError, ValueError, AttributeError, TypeError):
+        return frozenset()  # what reads the tensors says what is wrong
 
 
 def count_adapted(adapted_to: Collection[str], images: Any) -> int:
@@ -73,10 +67,10 @@ def count_adapted(adapted_to: Collection[str], images: Any) -> int:
         images = [images]
     if not isinstance(images, Sequence):
         return 0
-    named = [image.path if isinstance(image, Sample) else image for image in images]
+    sources = [image.path if isinstance(image, Sample) else image for image in images]
     try:
-        paths = paths_of([name for name in named if isinstance(name, (str, Path))])
-        return sum(hash_ in adapted_to for hash_ in hashes_of(paths))
+        paths = paths_of([source for source in sources if isinstance(source, (str, Path))])
+        return sum(image_hash in adapted_to for image_hash in hashes_of(paths))
     except (InputError, OSError):  # what reads the images says what is wrong
         return 0
 

@@ -7,8 +7,7 @@ import pickle
 import re
 import socket
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,12 +21,17 @@ from torch import Tensor, nn
 from padim_zoo.backbones.discriminants import projections_in
 from padim_zoo.core.errors import InputError
 
+# Batch norms count steps for training only, and not every file has these tensors.
+_COUNTER = "num_batches_tracked"
+
 State = Mapping[str, Tensor]
 Weights = str | Path | State
 """``"default"``, ``"none"``, the path of a file, or tensors by name."""
 
 
-def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> tuple[State | None, str]:
+def find_state(
+    weights: Weights, *, name: str, default: Callable[[], State], default_name: str = "default"
+) -> tuple[State | None, str]:
     """The tensors that ``weights`` stands for.
 
     Parameters
@@ -38,13 +42,15 @@ def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> 
         The backbone, for error messages.
     default : callable
         Gives the library's weights.
+    default_name : str
+        Another name of these, which is then their source.
 
     Returns
     -------
     state : mapping or None
         Tensors by name; None for ``"none"``, when they are to be drawn.
     source : str
-        ``"default"``, ``"none"``, ``"embedded"`` or the path.
+        ``default_name``, ``"none"``, ``"embedded"`` or the path.
 
     Raises
     ------
@@ -55,9 +61,14 @@ def find_state(weights: Weights, *, name: str, default: Callable[[], State]) -> 
         return weights, "embedded"
     if weights == "none":
         return None, "none"
-    if weights == "default":
-        with _downloading(name):
-            return default(), "default"
+    if weights in ("default", default_name):
+        try:
+            return default(), default_name
+        except (OSError, RuntimeError) as error:  # of the network, or of the libraries for a broken or missing file
+            raise InputError(
+                f"the default weights of {name} cannot be had ({_line(error)}); without a network use "
+                "--weights none, --weights PATH or --backbones builtin"
+            ) from error
     return read_weights(weights), str(weights)
 
 
@@ -97,12 +108,14 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} holds no tensors by name: expected a state dict")
     strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise InputError(f"{path} holds things that are no tensors ({_listed(strangers)}): expected a state dict")
+        raise InputError(f"{path} holds things that are no tensors ({_first_names(strangers)}): expected a state dict")
     prefix = "module." if all(key.startswith("module.") for key in content) else ""
     return {key.removeprefix(prefix): value for key, value in content.items()}
 
 
-def install(module: nn.Module, state: State | None, *, name: str, source: str, all_names: Collection[str]) -> State:
+def install(
+    module: nn.Module, state: State | None, *, name: str, source: str, all_names: Collection[str] = ()
+) -> State:
     """Load ``state`` into a network that has been cut, and say which of its tensors are in use.
 
     Parameters
@@ -114,7 +127,7 @@ def install(module: nn.Module, state: State | None, *, name: str, source: str, a
     name, source : str
         The backbone and the weights, for error messages.
     all_names : collection of str
-        The names of the whole network's tensors, before it was cut.
+        The names of the whole network's tensors, before it was cut, if a file may have more of them than ``module``.
 
     Returns
     -------
@@ -144,8 +157,7 @@ def covers(module: nn.Module, state: State) -> bool:
 
 
 def _in_use(module: nn.Module) -> dict[str, Tensor]:
-    # The counters of batch norms steer training only, and not every file has them.
-    return {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    return {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
 
 
 def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
@@ -158,16 +170,10 @@ def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     ]
     # Extra tensors are those of later layers and heads, of whatever kind; within a part in use they are a mistake.
     parts = {key.split(".")[0] for key in used}
-    unexpected = [
-        key
-        for key in state
-        if key not in used
-        and key not in all_names
-        and key.split(".")[0] in parts
-        and not key.endswith("num_batches_tracked")
-    ]
+    foreign = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
+    unexpected = [key for key in foreign if key.split(".")[0] in parts]
     counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
-    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in counts if keys)
+    return "; ".join(f"{len(keys)} {kind} ({_first_names(keys)})" for kind, keys in counts if keys)
 
 
 def random_state(used: State) -> dict[str, Tensor]:
@@ -202,17 +208,6 @@ def require_connection(url: str) -> None:
         socket.create_connection((host, 443), timeout=5).close()
 
 
-@contextmanager
-def _downloading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # the network's errors, and the libraries' for a broken or missing file
-        raise InputError(
-            f"the default weights of {name} cannot be had ({_line(error)}); without a network use "
-            "--weights none, --weights PATH or --backbones builtin"
-        ) from error
-
-
 def _line(error: BaseException) -> str:
     text = re.sub(r"\s+", " ", str(error)).strip()
     return text if len(text) <= 120 else text[:117] + "..."
@@ -222,5 +217,5 @@ def _size(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 
-def _listed(keys: Sequence[str]) -> str:
+def _first_names(keys: Sequence[str]) -> str:
     return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")

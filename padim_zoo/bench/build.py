@@ -17,6 +17,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.ensemble import Ensemble
 
 
 def create_backbone(run: Run) -> Backbone | None:
@@ -24,13 +25,16 @@ def create_backbone(run: Run) -> Backbone | None:
     config = run.config
     if config.backbone is None:
         return None
-    assert config.ensemble is None
     return registry.backbones.create(config.backbone, layers=config.layers, weights=run.weights)
 
 
-def create_detector(suite: Suite, run: Run, backbone: Backbone | None) -> Detector:
-    """The unfitted detector of a run."""
+def create_detector(suite: Suite, run: Run, *backbones: Backbone | None) -> Detector:
+    """The unfitted detector of a run, on the backbone of each of its parts."""
     config = run.config
+    if config.ensemble is not None:
+        members = [create_detector(suite, *part) for part in zip(run.members, backbones, strict=True)]
+        return Ensemble(members, rule=config.ensemble)
+    (backbone,) = backbones
     values = {
         row.one: getattr(config, row.one) if row.recorded else getattr(suite, row.name)
         for row in settings_of("bench")

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from padim_zoo.bench.leaderboard import MEAN
+from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
+from padim_zoo.metrics.confidence import student_test
 from padim_zoo.metrics.metric import METRICS, Metric, main_metrics
 
 LEVEL = 0.05
 """Differences are significant at this level, over all pairs together."""
 
-_NAMING = ("detector", "backbone", "estimator", "ensemble", "train_size", "n_components", "folds", "seed")
+_NAMING = (*MODEL, *NUMBERS)
 _ALWAYS_SHARED = ("dataset", "category", "data", "seed")
 """A pair agrees in these: scores of other images, or of other draws, are not paired."""
 
@@ -50,9 +51,10 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     InputError
         If there are no pairs, or a run has several partners.
     """
-    a, b = (_done(store) for store in (first, second))
+    a, b = (store.read_done() for store in (first, second))
+    computed_a, computed_b = (_as_computed(documents) for documents in (a, b))
     if not set(_values(a, "precision")) & set(_values(b, "precision")):  # auto is whatever it came to
-        a, b = (_as_computed(documents) for documents in (a, b))
+        a, b = computed_a, computed_b
     differing = _differing(a, b)
     partners = _by_key(b, differing, second)
     mine = _by_key(a, differing, first)
@@ -68,19 +70,18 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
             "category": mine[key]["config"]["category"],
             "run": _describe(mine[key]["config"], naming),
             **_compare(first, mine[key], second, partners[key]),
-            "significant": False,
         }
         for key in shared
     ]
-    rows.sort(key=lambda row: (row["category"], row["run"]))
     for row, significant in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["significant"] = significant
+    rows.sort(key=lambda row: (row["category"], row["run"]))
     if len({row["category"] for row in rows}) > 1:
         rows.append(_mean_row(rows))
     comparison: pd.DataFrame = pd.DataFrame(rows)
     if any(computed_precision(mine[key]) != computed_precision(partners[key]) for key in shared):
         differing = list(dict.fromkeys([*differing, "precision"]))
-        a, b = (_as_computed(documents) for documents in (a, b))
+        a, b = computed_a, computed_b
     comparison.attrs = {
         "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
         "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
@@ -119,9 +120,8 @@ def compare_runs(store: RunStore, documents: Sequence[Document], first: str, sec
         "b": _describe(b["config"], _NAMING),
         "id_a": a["id"],
         "id_b": b["id"],
-        **_compare(store, a, store, b),
     }
-    comparison: pd.DataFrame = pd.DataFrame([row])
+    comparison: pd.DataFrame = pd.DataFrame([row | _compare(store, a, store, b)])
     return comparison
 
 
@@ -162,13 +162,6 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     return significant
 
 
-def _done(store: RunStore) -> list[Document]:
-    documents = [document for document in store.read_all().documents if document["status"] == "done"]
-    if not documents:
-        raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
-    return documents
-
-
 def _as_computed(documents: Sequence[Document]) -> list[Document]:
     """The documents with the precision that they were computed in for that asked for."""
     return [
@@ -183,17 +176,16 @@ def _values(documents: Sequence[Document], name: str) -> list[str]:
 
 def _differing(a: Sequence[Document], b: Sequence[Document]) -> list[str]:
     """The settings of which the stores have no value in common."""
-    names = dict.fromkeys(name for document in (*a, *b) for name in document["config"])
-    differing = []
-    for name in names:
-        values = [set(_values(documents, name)) for documents in (a, b)]
+
+    def differs(name: str) -> bool:
+        here, there = (set(_values(documents, name)) for documents in (a, b))
         # null is a setting that a detector does not have: no value in common with those that have it, and none that
         # keeps two stores of several detectors from differing in the rest.
-        set_ones = [each - {"null"} for each in values]
-        disjoint = not values[0] & values[1] or (all(set_ones) and not set_ones[0] & set_ones[1])
-        if name not in _ALWAYS_SHARED and disjoint:
-            differing.append(name)
-    return differing
+        shared = here & there
+        return not shared or (shared == {"null"} and len(here) > 1 and len(there) > 1)
+
+    names = dict.fromkeys(name for document in (*a, *b) for name in document["config"])
+    return [name for name in names if name not in _ALWAYS_SHARED and differs(name)]
 
 
 def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunStore) -> dict[str, Document]:
@@ -212,12 +204,12 @@ def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunS
 
 def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dict[str, Any]:
     """The values of a pair and their differences, B − A, of folds the means over them."""
-    images = [(document["config"]["category"], document["config"]["data"]) for document in (a, b)]
+    images_a, images_b = (f"{run['config']['category']}, data {run['config']['data']}" for run in (a, b))
     scores_a, scores_b = first.scores(a["id"]), second.scores(b["id"])
-    if images[0] != images[1] or not np.array_equal(scores_a["labels"], scores_b["labels"]):
+    if images_a != images_b or not np.array_equal(scores_a["labels"], scores_b["labels"]):
         raise InputError(
-            f"{a['id']} and {b['id']} have other test images ({images[0][0]}, data {images[0][1]}, and {images[1][0]}, "
-            f"data {images[1][1]}): a paired comparison needs the same"
+            f"{a['id']} and {b['id']} have other test images ({images_a}, and {images_b}): a paired comparison needs "
+            "the same"
         )
     row: dict[str, Any] = {}
     for metric in METRICS.values():
@@ -255,22 +247,16 @@ def _mean_over_folds(document: Document, name: str) -> float:
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the categories, each the mean of its pairs."""
-    from scipy import stats
-
     names = [name for name in rows[0] if isinstance(rows[0][name], float)]
     by_category = pd.DataFrame(rows).groupby("category")[names].mean()
-    mean: dict[str, Any] = {name: float(by_category[name].mean(skipna=False)) for name in names}
-    differences = by_category["difference"].to_numpy()
-    n, spread = len(differences), float(np.std(differences, ddof=1))
-    error = spread / math.sqrt(n)
-    margin = float(stats.t.ppf(0.975, n - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(mean["difference"]) / error, n - 1)) if error > 0 else math.nan
+    mean: dict[str, Any] = by_category.mean(skipna=False).to_dict()
+    low, high, p_value = student_test(by_category["difference"].to_numpy(), 0.95)
     return {
         **mean,
         "category": MEAN,
-        "run": f"over {n} categories",
-        "low": mean["difference"] - margin,
-        "high": mean["difference"] + margin,
+        "run": f"over {len(by_category)} categories",
+        "low": low,
+        "high": high,
         "p_value": p_value,
         "significant": p_value <= LEVEL,
     }

@@ -20,6 +20,7 @@ from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.features.features import Features
 
 _READERS = 4
@@ -55,7 +56,8 @@ def extract(
     """Features of samples; those that the cache lacks are computed and added to it.
 
     The time of features that are read is the one measured when they were computed, if that was under the conditions of
-    now: processor, threads, batch size and versions. If none was, a batch is computed once more to measure it.
+    now: processor, threads, batch size and versions. If none was, a batch is computed once more to measure it. Each
+    member of an ensemble takes its own time.
 
     Parameters
     ----------
@@ -70,10 +72,20 @@ def extract(
     normal : bool
         Whether these are the images of a fit, which some detectors see in several views.
     """
+    if isinstance(detector, Ensemble):
+        parts = {
+            key: extract(source, samples, cache, batch_size, normal=normal)
+            for key, source in detector.sources().items()
+        }
+        return Extraction(
+            detector.join([part.features for part in parts.values()]),
+            sum(parts[member.features_key].seconds_per_image for member in detector.members),
+            min(part.cached for part in parts.values()),
+        )
     cache_key = detector.cache_key_of_normal if normal else detector.cache_key
 
-    def compute(some: Sequence[Sample]) -> Extraction:
-        return _compute(detector, some, normal)
+    def compute(uncached: Sequence[Sample]) -> Extraction:
+        return _compute(detector, uncached, normal)
 
     if cache is None or cache_key is None:
         return compute(samples)
@@ -81,7 +93,7 @@ def extract(
     stack = Stack(len(samples))
     keys = [""] * len(samples)
 
-    def recall(index: int) -> tuple[float, str] | None:
+    def look_up(index: int) -> tuple[float, str] | None:
         """Time and conditions of an image whose features are now in the stack."""
         keys[index] = cache.key(samples[index].path, cache_key)
         entry = cache.read(keys[index])
@@ -89,11 +101,11 @@ def extract(
 
     try:
         with ThreadPoolExecutor(_READERS) as pool:
-            from_cache = list(pool.map(recall, range(len(samples))))
+            from_cache = list(pool.map(look_up, range(len(samples))))
     except OSError:  # a file is unreadable, which the detector tells better
         return compute(samples)
-    seconds = [found[0] for found in from_cache if found is not None and found[1] == conditions]
-    missing = [index for index, found in enumerate(from_cache) if found is None]
+    seconds = [entry[0] for entry in from_cache if entry is not None and entry[1] == conditions]
+    missing = [index for index, entry in enumerate(from_cache) if entry is None]
     if missing:
         computed = compute([samples[index] for index in missing])
         entries = entries_of(computed.features, computed.seconds_per_image, conditions)
@@ -120,14 +132,14 @@ def _conditions(batch_size: int) -> str:
 
 def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Extraction:
     images = detector.cache.images if isinstance(detector.cache, Caches) else None
-    with nullcontext(DecodeLedger()) if images is None else images.accounting() as account:
+    with nullcontext(DecodeLedger()) if images is None else images.accounting() as ledger:
         start = time.perf_counter()
         features = detector.extract_normal(samples) if normal else detector.extract(samples)
         seconds = time.perf_counter() - start
-    return Extraction(features, seconds_without(seconds, account) / len(samples))
+    return Extraction(features, seconds_without(seconds, ledger) / len(samples))
 
 
-def seconds_without(seconds: float, account: DecodeLedger) -> float:
+def seconds_without(seconds: float, ledger: DecodeLedger) -> float:
     """The time that an extraction would have taken without a cache of images, from the time that it took with one.
 
     Decoding of the images that were read took the time of a processor core that is in their entries. On a processor it
@@ -138,9 +150,9 @@ def seconds_without(seconds: float, account: DecodeLedger) -> float:
     ----------
     seconds : float
         That the extraction took.
-    account : Account
+    ledger : DecodeLedger
         Of the cache meanwhile.
     """
     if torch.cuda.is_available():
-        return max(seconds, account.saved / usual_workers())
-    return seconds + (account.saved - account.spent) / min(usual_workers(ahead=False), torch.get_num_threads())
+        return max(seconds, ledger.saved / usual_workers())
+    return seconds + (ledger.saved - ledger.spent) / min(usual_workers(ahead=False), torch.get_num_threads())

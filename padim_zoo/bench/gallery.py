@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ MAP_SIDE = 128
 """Longest side of an anomaly map that is kept; maps are smooth, and half the size loses nothing that can be seen."""
 
 _QUALITY = 82
+_LOSSY, _LOSSLESS = ("WEBP", "WEBP") if features.check("webp") else ("JPEG", "PNG")
 _LEVELS = 255
 
 
@@ -99,13 +101,10 @@ class Gallery:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """As a run store keeps it."""
-        about = {name: getattr(self, name) for name in _ABOUT}
-        text = json.dumps({**about, "items": [asdict(item) for item in self.items]}, allow_nan=False)
-        arrays = {"about": np.frombuffer(text.encode(), dtype=np.uint8)}
-        for kind in _PICTURES:
-            for index, picture in getattr(self, kind).items():
-                arrays[f"{kind}.{index}"] = np.frombuffer(picture, dtype=np.uint8)
-        return arrays
+        about = asdict(self)
+        contents = {f"{kind}.{index}": picture for kind in PICTURES for index, picture in about.pop(kind).items()}
+        contents["about"] = json.dumps(about, allow_nan=False).encode()
+        return {name: np.frombuffer(content, dtype=np.uint8) for name, content in contents.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Gallery:
@@ -116,18 +115,18 @@ class Gallery:
         ValueError, KeyError, TypeError
             If the arrays are none of a gallery.
         """
-        about = json.loads(arrays["about"].tobytes())
-        items = [Shown(**{**item, "reasons": tuple(item["reasons"])}) for item in about.pop("items")]
-        gallery = cls(items, {}, {}, {}, **about)
-        for name, array in arrays.items():
+        contents = {name: array.tobytes() for name, array in arrays.items()}
+        about = json.loads(contents.pop("about"))
+        about["items"] = [Shown(**{**item, "reasons": tuple(item["reasons"])}) for item in about["items"]]
+        about |= {kind: {} for kind in PICTURES}
+        for name, content in contents.items():
             kind, _, index = name.partition(".")
-            if kind in _PICTURES:
-                getattr(gallery, kind)[int(index)] = array.tobytes()
-        return gallery
+            about[kind][int(index)] = content
+        return cls(**about)
 
 
-_PICTURES = ("images", "masks", "maps")
-_ABOUT = ("low", "high", "color_low", "color_high", "colors_from", "score_is_map_maximum")
+PICTURES = ("images", "masks", "maps")
+"""What a gallery holds of each image, where there is one."""
 
 
 def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple[str, ...]]:
@@ -145,19 +144,18 @@ def choose(labels: np.ndarray, scores: np.ndarray, data: str) -> dict[int, tuple
         Indices of the anomalous images of the lowest scores (whether or not they are below any threshold), the normal
         ones of the highest, and a draw of both kinds in turn; the worst first.
     """
-    order = np.argsort(scores, kind="stable")
-    anomalous = labels[order] == 1
-    seed = int(data[:8] or "0", 16)
-    drawn = np.random.default_rng(seed).permutation(len(labels))
-    turn = np.empty(len(labels))
-    for kind in (1, 0):
-        turn[labels[drawn] == kind] = np.arange(np.sum(labels == kind)) - kind / 2
-    drawn = drawn[np.argsort(turn)]
-    chosen: dict[int, tuple[str, ...]] = {}
-    for reason, indices in (("miss", order[anomalous]), ("false alarm", order[~anomalous][::-1]), ("random", drawn)):
-        for index in indices[:PER_REASON].tolist():
-            chosen[index] = (*chosen.get(index, ()), reason)
-    return chosen
+
+    def split(order: np.ndarray) -> tuple[list[int], list[int]]:
+        return order[labels[order] == 1].tolist(), order[labels[order] == 0].tolist()
+
+    misses, passes = split(np.argsort(scores, kind="stable"))
+    draws = zip_longest(*split(np.random.default_rng(int(data[:8] or "0", 16)).permutation(len(labels))))
+    random = [index for both in draws for index in both if index is not None]
+    reasons: dict[int, tuple[str, ...]] = {}
+    for reason, indices in (("miss", misses), ("false alarm", passes[::-1]), ("random", random)):
+        for index in indices[:PER_REASON]:
+            reasons[index] = (*reasons.get(index, ()), reason)
+    return reasons
 
 
 class FoldMaps:
@@ -175,7 +173,7 @@ class FoldMaps:
         """
         if maps is None:
             return
-        small = _reduced(maps)
+        small = _reduce(maps)
         self._total = small if self._total is None else self._total + small
         self._folds += 1
         if held_out is not None:
@@ -212,7 +210,7 @@ class Thumbnails:
         if key not in self._encoded:
             picture = Image.fromarray(transform.image(read_image(self._category.test[index].path)))
             picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-            self._encoded[key] = _encoded(picture, "WEBP" if _has_webp() else "JPEG", quality=_QUALITY)
+            self._encoded[key] = _encode(picture, _LOSSY, quality=_QUALITY)
         return self._encoded[key]
 
 
@@ -248,26 +246,23 @@ def make_gallery(
         The detector's.
     """
     labels = np.array([sample.label for sample in category.test])
-    chosen = choose(labels, scores, data)
-    items = [
-        Shown(index, "/".join(sample.path.parts[-2:]), sample.kind, sample.label, float(scores[index]), reasons)
-        for index, reasons in chosen.items()
-        for sample in [category.test[index]]
-    ]
-    images = {index: thumbnails.of(index, transform) for index in chosen}
-    drawn = {index: _mask(mask) for index in chosen if (mask := masks[index]) is not None}
-    mean = maps.mean
-    if mean is None:
-        return Gallery(items, images, drawn, {})
-    shown = {index: mean[index] for index in chosen}
-    if not any(np.isfinite(values).any() for values in shown.values()):
-        return Gallery(items, images, drawn, {})
+    gallery = Gallery([], {}, {}, {})
+    for index, reasons in choose(labels, scores, data).items():
+        sample, mask, name = category.test[index], masks[index], "/".join(category.test[index].path.parts[-2:])
+        gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
+        gallery.images[index] = thumbnails.of(index, transform)
+        if mask is not None:
+            gallery.masks[index] = _encode_mask(mask)
+    shown = {} if maps.mean is None else {index: maps.mean[index] for index in gallery.images}
+    if not np.isfinite(list(shown.values())).any():
+        return gallery
     low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
-    encoded = {index: _map(values, low, high) for index, values in shown.items()}
-    return Gallery(items, images, drawn, encoded, low, high, *maps.colors(labels), score_is_map_maximum)
+    encoded = {index: _encode_map(values, low, high) for index, values in shown.items()}
+    parts = gallery.items, gallery.images, gallery.masks, encoded
+    return Gallery(*parts, low, high, *maps.colors(labels), score_is_map_maximum)
 
 
-def _reduced(maps: np.ndarray) -> np.ndarray:
+def _reduce(maps: np.ndarray) -> np.ndarray:
     """Maps (N, H, W) of which neither side is longer than MAP_SIDE, each pixel the mean of a square of them."""
     factor = -(-max(maps.shape[1:]) // MAP_SIDE)
     if factor == 1:
@@ -295,26 +290,20 @@ def _sample_of_pixels(maps: np.ndarray) -> np.ndarray:
     return finite[:: max(1, 16 * finite.size // maps.size)]
 
 
-def _map(values: np.ndarray, low: float, high: float) -> bytes:
+def _encode_map(values: np.ndarray, low: float, high: float) -> bytes:
     position = (values - low) / (high - low) if high > low else np.zeros_like(values)
     levels = np.round(_LEVELS * np.sqrt(np.clip(np.nan_to_num(position), 0, 1))).astype(np.uint8)
-    picture = Image.fromarray(levels)
-    if _has_webp():  # a third smaller than PNG; more effort than this makes maps no smaller
-        return _encoded(picture, "WEBP", lossless=True, method=1, quality=0)
-    return _encoded(picture, "PNG")
+    # A third smaller than PNG; more effort than this makes maps no smaller.
+    return _encode(Image.fromarray(levels), _LOSSLESS, lossless=True, method=1, quality=0)
 
 
-def _mask(mask: np.ndarray) -> bytes:
+def _encode_mask(mask: np.ndarray) -> bytes:
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
-    return _encoded(picture.convert("1"), "PNG")
+    return _encode(picture.convert("1"), "PNG")
 
 
-def _has_webp() -> bool:
-    return bool(features.check("webp"))
-
-
-def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _encode(picture: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -12,13 +12,11 @@ import numpy as np
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
 from padim_zoo.bench.build import create_backbone, create_detector
-from padim_zoo.bench.ensemble import MapStatistics, combine_members
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
-from padim_zoo.bench.measure import BATCH_SIZES, PeakMemory
+from padim_zoo.bench.measure import BATCH_SIZES
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
-from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
@@ -69,7 +67,6 @@ class RunResult:
     timings: dict[str, float] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ()
     scores: dict[str, np.ndarray] = field(default_factory=dict)
-    maps: dict[str, np.ndarray] | None = None
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
@@ -120,26 +117,30 @@ def _drawn(extracted: Extracted, run: Run) -> Extracted:
 
 
 class BackboneCache:
-    """Makes the backbone of a run, and keeps it until a run wants another."""
+    """Makes the backbones of runs, and keeps them as long as groups of runs want them."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
-        self._kept: Backbone | None = None
+        self._backbones: dict[tuple[object, ...], Backbone | None] = {}
+
+    def keep_for(self, runs: Sequence[Run]) -> None:
+        """Drop the backbones that a group does not want, before others are made."""
+        wanted = {_backbone_key(part) for run in runs for part in run.parts}
+        self._backbones = {key: backbone for key, backbone in self._backbones.items() if key in wanted}
 
     def of(self, run: Run) -> Backbone | None:
         """The backbone of a run, or None if its detector takes none."""
-        if run.config.backbone is None:
-            return None
-        key = (run.config.backbone, run.config.layers, run.weights)
-        if key != self._key:
-            self._key = self._kept = None  # so that two are never held at once
-            self._kept = create_backbone(run)
-            self._key = key
-        return self._kept
+        key = _backbone_key(run)
+        if key not in self._backbones:
+            self._backbones[key] = create_backbone(run)
+        return self._backbones[key]
+
+
+def _backbone_key(run: Run) -> tuple[object, ...]:
+    return run.config.backbone, run.config.layers, run.weights
 
 
 class GroupRunner:
-    """What the runs of one group share: a category, a backbone, its features, the ground truth.
+    """What the runs of one group share: a category, backbones, their features, the ground truth.
 
     Everything is made at first use, and an error in the making is raised again for every run that needs it.
 
@@ -150,7 +151,7 @@ class GroupRunner:
     runs : sequence of Run
         The group, as far as it is to be done.
     backbones : BackboneCache
-        That of the group before, which may be the same.
+        Those of the group before, which may be the same.
     caches : Caches
         Where features and images are kept from one benchmark to the next.
     """
@@ -165,7 +166,7 @@ class GroupRunner:
     ) -> None:
         self.suite = suite
         self.category = category
-        self._run = runs[0]
+        backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
@@ -174,11 +175,6 @@ class GroupRunner:
         self._images: Sequence[np.ndarray | Path] = []
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
-
-    @property
-    def backbone(self) -> Backbone | None:
-        """The backbone of all runs of the group."""
-        return self._backbones.of(self._run)
 
     def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
@@ -214,7 +210,7 @@ class GroupRunner:
         assert self._extracted is not None
         return self._extracted
 
-    def do(self, run: Run, keep_maps: bool) -> RunResult:
+    def do(self, run: Run) -> RunResult:
         """Fit and score every fold of a run."""
         detector = self._create(run)
         extracted = _drawn(self.extract(detector), run)
@@ -227,10 +223,8 @@ class GroupRunner:
         trial = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, trial, parts) or trial.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
-        test_maps: list[np.ndarray | None] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
-        normal_maps, roi_masks = MapStatistics(), None
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
             outcome.judge(truth, test)
@@ -239,10 +233,6 @@ class GroupRunner:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
-            if keep_maps:
-                test_maps.append(test.maps)
-                normal_maps.add(held_out)
-                roi_masks = test.roi_masks
         outcome.timings = trial.costs(self.images)
         if isinstance(self.images[0], Path):
             outcome.notes.append("the time of an image includes its decoding and that of its mask")
@@ -256,73 +246,23 @@ class GroupRunner:
             outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
             outcome.set_threshold(held_out_scores)
             images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
-            adapted = count_adapted(images_adapted_to(run.weights), images)
+            adapted = max(count_adapted(images_adapted_to(part.weights), images) for part in run.parts)
             if adapted:
                 outcome.notes.append(not_out_of_sample(adapted, n))
-        if keep_maps:
-            outcome.maps = normal_maps.with_maps(test_maps, roi_masks)
-        self._illustrate(outcome, run, truth, small_maps, detector.transform, detector.score_is_map_maximum)
-        return outcome
-
-    def _illustrate(
-        self,
-        outcome: RunResult,
-        run: Run,
-        truth: GroundTruth,
-        maps: FoldMaps,
-        transform: Transform,
-        score_is_maximum: bool,
-    ) -> None:
-        """Add the gallery, if the suite wants one."""
         if self.suite.gallery:
-            scores = outcome.scores["scores"].mean(0)
             outcome.gallery = make_gallery(
                 self.category,
-                scores,
+                outcome.scores["scores"].mean(0),
                 truth.masks,
-                maps,
+                small_maps,
                 self._thumbnails,
-                transform,
+                detector.transform,
                 run.config.data,
-                score_is_map_maximum=score_is_maximum,
+                score_is_map_maximum=detector.score_is_map_maximum,
             ).to_arrays()
+        return outcome
 
     def _create(self, run: Run) -> Detector:
-        detector = create_detector(self.suite, run, self.backbone)
+        detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
         return detector
-
-    def combine(self, run: Run, store: RunStore) -> RunResult:
-        """Combine the maps that the members of an ensemble left in the store."""
-        members: list[Document] = []
-        for member_id in run.config.members:
-            document = store.read(member_id)
-            if document is None or document["status"] != "done":
-                error = "it was not run" if document is None else document["error"]["message"]
-                raise InputError(f"the member {member_id} of the ensemble failed: {error}")
-            members.append(document)
-        precisions = dict.fromkeys(filter(None, map(computed_precision, members)))
-        outcome = RunResult(members[0]["n_train"], members[0]["n_test"], precision="+".join(precisions) or None)
-        assert run.config.ensemble is not None
-        # A constructor stores its arguments and no more, so the geometry needs neither backbone nor estimator.
-        transform = create_detector(self.suite, run, None).transform
-        truth = self.truth(transform)
-        with PeakMemory() as memory:
-            maps, roi_masks = combine_members((store.maps(member["id"]) for member in members), run.config.ensemble)
-        scores = maps.max(axis=(2, 3))
-        small_maps = FoldMaps()
-        for fold_scores, fold_maps in zip(scores, maps, strict=True):
-            prediction = Prediction(fold_scores, fold_maps, roi_masks=roi_masks)
-            outcome.judge(truth, prediction)
-            if self.suite.gallery:
-                small_maps.add(prediction.pictured)
-        timings = [member["timings"] for member in members]
-        outcome.timings = {
-            name: float(np.sum([part[name] for part in timings]))
-            for name in timings[0]
-            if name != "peak_memory_mb" and all(name in part for part in timings)
-        }
-        outcome.timings["peak_memory_mb"] = memory.megabytes
-        outcome.keep_scores(truth.labels, scores)
-        self._illustrate(outcome, run, truth, small_maps, transform, True)
-        return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES = ("promised_false_alarms", "false_alarms", "detections")
+RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
 """What the threshold from out-of-fold normal scores promises, and does on the test images."""
 
 IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
@@ -50,6 +50,10 @@ IN_RUNTIMES = tuple(runtime_column(runtime) for runtime in RUNTIMES)
 TIMINGS = ("fit_seconds", "ms_per_image_b1", "ms_per_image_b32", *IN_RUNTIMES, "model_mb", "peak_memory_mb")
 CONFIGURED = {row.one: row.column for row in SETTINGS.values() if row.column is not None}
 """Columns of settings, and what they hold."""
+MODEL = tuple(row.one for row in SETTINGS.values() if row.panel == "Models" and row.form in ("list", "repeated"))
+"""What a reader knows a model by: detector, backbone, estimator, ensemble."""
+NUMBERS = tuple(name for name, kind in CONFIGURED.items() if kind == "integer")
+"""Columns of settings that are numbers, which need their name beside them."""
 HASHES = ("weights_hash", "data", "plugins")
 
 
@@ -61,9 +65,7 @@ def columns() -> tuple[Column, ...]:
         *(Column(name, "integer") for name in ("n_train", "n_test", "categories", "runs")),
         *(column for metric in METRICS.values() for column in metric_columns(metric)),
         Column("threshold", "number"),
-        Column("promised_false_alarms", "number", "low"),
-        Column("false_alarms", "number", "low"),
-        Column("detections", "number", "high"),
+        *(Column(name, "number", better) for name, better in RATES.items()),
         *(Column(name, "number", "low") for name in TIMINGS),
         *(Column(name) for name in ("status", "error", "notes", "id", *HASHES)),
         Column("results_version", "integer"),
@@ -164,16 +166,26 @@ class _Entry:
     """A run document with the values that tell it apart, as the leaderboard shows them."""
 
     def __init__(self, document: Document) -> None:
-        config = document["config"]
+        config, threshold, timings = document["config"], document.get("threshold", {}), document["timings"]
         self.document = document
         self.done = document["status"] == "done"
-        self.keys: dict[str, Any] = {name: config.get(name) for name in _KEYS if name != "weights"}
-        self.keys["weights"] = document.get("weights")
-        self.keys["precision"], self.keys["precision_asked"] = computed_precision(document), config.get("precision")
+        self.keys: dict[str, Any] = {
+            **{name: config.get(name) for name in _KEYS},
+            "weights": document.get("weights"),
+            "precision": computed_precision(document),
+            "precision_asked": config.get("precision"),
+            "plugins": ", ".join(config.get("plugins") or ()) or None,
+        }
         for row in SETTINGS.values():
             if row.recorded and row.column == "text":
                 self.keys[row.one] = row.written(self.keys[row.one])
-        self.keys["plugins"] = ", ".join(config.get("plugins") or ()) or None
+        self.category = str(self.keys["category"])
+        self.values: dict[str, float] = {
+            # A fold of an older version may lack a metric.
+            **{name: _mean([fold.get(name, math.nan) for fold in document["folds"]]) for name in METRICS},
+            **{name: threshold.get(name, math.nan) for name in RATES},
+            **{name: timings.get(name, math.nan) for name in TIMINGS},
+        }
         # Numbers sort as numbers; what is missing sorts first.
         self.order = [
             (value is not None, value if isinstance(value, int) else 0, str(value))
@@ -183,18 +195,14 @@ class _Entry:
         self.left_out = 0
         """Runs of the same configuration and category on other, older data."""
 
-    @property
-    def category(self) -> str:
-        return str(self.keys["category"])
-
 
 def _newest(documents: Iterable[Document]) -> list[_Entry]:
     """The runs in order, without those of a configuration on data of a category that it has newer runs of."""
-    generations: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
-    for entry in sorted(map(_Entry, documents), key=lambda entry: entry.order):
-        generations[tuple(entry.keys[name] for name in ("category", *CONFIGURATION))].append(entry)
     newest_entries: list[_Entry] = []
-    for entries in generations.values():
+    for entries in _grouped(
+        sorted(map(_Entry, documents), key=lambda entry: entry.order),
+        lambda entry: tuple(entry.keys[name] for name in ("category", *CONFIGURATION)),
+    ).values():
         data = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
         current = [entry for entry in entries if entry.keys["data"] == data]
         current[0].left_out = len(entries) - len(current)
@@ -212,10 +220,9 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
     error = document.get("error")
     return {
         **entry.keys,
-        **_mean_metrics([entry]),
+        **_means([entry]),
         **document.get("interval", {}),
         **document.get("threshold", {}),
-        **document["timings"],
         "n_train": document.get("n_train"),
         "n_test": document.get("n_test"),
         "categories": 1,
@@ -229,17 +236,13 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
 
 def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = True) -> list[dict[str, Any]]:
     """Mean rows by some columns; ``single`` keeps those that have one run because there is no more to average."""
-    of_dataset: dict[Any, set[str]] = defaultdict(set)
-    groups: dict[tuple[Any, ...], list[_Entry]] = defaultdict(list)
-    for entry in entries:
-        of_dataset[entry.keys["dataset"]].add(entry.category)
-        groups[tuple(entry.keys[name] for name in by)].append(entry)
+    datasets = _grouped(entries, lambda entry: entry.keys["dataset"])
     rows = []
-    for key, group in groups.items():
-        of = dict(zip(by, key, strict=True))
-        wanted = {entry.category for entry in group} if "category" in of else of_dataset[group[0].keys["dataset"]]
+    for group in _grouped(entries, lambda entry: tuple(entry.keys[name] for name in by)).values():
+        first = group[0].keys
+        wanted = {entry.category for entry in (group if "category" in by else datasets[first["dataset"]])}
         if single or len(group) > 1 or len(wanted) > 1:
-            rows.append({**_mean_row(group, wanted), "category": of.get("category", MEAN)})
+            rows.append({**_mean_row(group, wanted), "category": first["category"] if "category" in by else MEAN})
     return rows
 
 
@@ -255,19 +258,9 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
         notes.append(f"{len(entries) - len(done)} of {len(entries)} runs failed")
     # What all runs share is shown; what they differ in is averaged over.
     shared = {name: values.pop() for name in _KEYS if len(values := {entry.keys[name] for entry in entries}) == 1}
-    timings = {
-        name: _mean_of_categories(done, [entry.document["timings"].get(name, math.nan) for entry in done])
-        for name in TIMINGS
-    }
-    rates = {
-        name: _mean_of_categories(done, [entry.document.get("threshold", {}).get(name, math.nan) for entry in done])
-        for name in RATES
-    }
     return {
         **shared,
-        **_mean_metrics(done),
-        **rates,
-        **timings,
+        **_means(done),
         "categories": len(covered),
         "runs": len(done),
         "status": "partial" if notes else "done",
@@ -275,41 +268,37 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
     }
 
 
-def _mean_metrics(entries: Sequence[_Entry]) -> dict[str, float]:
-    """Mean metrics of runs, and their standard deviation between repetitions.
+def _means(entries: Sequence[_Entry]) -> dict[str, float]:
+    """Mean values of runs, and the standard deviation of metrics between repetitions.
 
     Every category counts alike, however many runs it has. A repetition is one fold of one seed. Those that lack a
     category are left out of the deviation, which would be between categories otherwise; of fewer than two there is
     none.
     """
-    row: dict[str, float] = {}
-    categories = {entry.category for entry in entries}
+    by_category = _grouped(entries, lambda entry: entry.category)
+    row = {
+        name: _mean([_mean([entry.values[name] for entry in group]) for group in by_category.values()])
+        for name in (*METRICS, *RATES, *TIMINGS)
+    }
     for name in METRICS:
-        row[name] = _mean_of_categories(entries, [_mean_over_folds(entry, name) for entry in entries])
         repetitions: dict[tuple[Any, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for entry in entries:
             for number, values in enumerate(entry.document["folds"]):
                 repetitions[entry.keys["seed"], number][entry.category].append(values.get(name, math.nan))
         means = [
-            _mean([_mean(of_category) for of_category in by_category.values()])
-            for by_category in repetitions.values()
-            if set(by_category) == categories
+            _mean([_mean(values) for values in repetition.values()])
+            for repetition in repetitions.values()
+            if set(repetition) == set(by_category)
         ]
         row[f"{name}_std"] = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
     return row
 
 
-def _mean_over_folds(entry: _Entry, name: str) -> float:
-    """A metric of a run; NaN where a fold lacks it, as those of an older version may."""
-    return _mean([values.get(name, math.nan) for values in entry.document["folds"]])
-
-
-def _mean_of_categories(entries: Sequence[_Entry], values: Sequence[float]) -> float:
-    """Mean of one value of each run within each category, then over the categories."""
-    by_category: dict[str, list[float]] = defaultdict(list)
-    for entry, value in zip(entries, values, strict=True):
-        by_category[entry.category].append(value)
-    return _mean([_mean(of_category) for of_category in by_category.values()])
+def _grouped(entries: Iterable[_Entry], key: Callable[[_Entry], Any]) -> dict[Any, list[_Entry]]:
+    groups: dict[Any, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[key(entry)].append(entry)
+    return groups
 
 
 def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
@@ -317,7 +306,7 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
     lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
     categories = {entry.category for entry in entries}
     for name in METRICS:
-        without = {entry.category for entry in entries if math.isnan(_mean_over_folds(entry, name))}
+        without = {entry.category for entry in entries if math.isnan(entry.values[name])}
         if without and without != categories:
             lacking[tuple(sorted(without))].append(name)
     return [f"no mean of {', '.join(names)}: undefined in {', '.join(where)}" for where, names in lacking.items()]
@@ -326,10 +315,8 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
-    shares = " and ".join(
-        f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())
-    )
-    return [f"precision auto was {shares}"] if len(counts) > 1 else []
+    shares = [f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())]
+    return [f"precision auto was {' and '.join(shares)}"] if len(counts) > 1 else []
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -340,10 +327,8 @@ def _mean(values: Sequence[float]) -> float:
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows to a table with the documented columns and types; what a row lacks is empty."""
     types: dict[Kind, str] = {"text": "object", "integer": "Int64", "number": "float64"}
-    board: pd.DataFrame = pd.DataFrame(
-        {
-            column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind])
-            for column in columns()
-        }
-    )
+    series = {
+        column.name: pd.Series([row.get(column.name) for row in rows], dtype=types[column.kind]) for column in columns()
+    }
+    board: pd.DataFrame = pd.DataFrame(series)
     return board

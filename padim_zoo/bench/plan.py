@@ -21,7 +21,7 @@ from padim_zoo.bench.build import (
     weights_for,
 )
 from padim_zoo.bench.readers import split
-from padim_zoo.bench.run import Run, RunConfig
+from padim_zoo.bench.run import FACTS, Run, RunConfig
 from padim_zoo.bench.settings import SETTINGS, settings_of
 from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply
 from padim_zoo.bench.suite import Suite
@@ -38,23 +38,19 @@ class Plan:
     Attributes
     ----------
     runs : list of Run
-        Runs of one detector each, those of one backbone and then of one category next to each other.
-    ensembles : list of Run
-        Runs that combine some of ``runs``.
+        Those of one backbone and then of one category next to each other; ensembles last.
     notes : tuple of str
         Where the runs are not what one may think that was asked for.
     """
 
     runs: list[Run]
-    ensembles: list[Run]
     notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Run]:
         yield from self.runs
-        yield from self.ensembles
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.ensembles)
+        return len(self.runs)
 
 
 def make_plan(suite: Suite) -> Plan:
@@ -100,30 +96,35 @@ def make_plan(suite: Suite) -> Plan:
                 models[model] = _describe(suite, module, model, region)
                 check_parameters(create_detector(suite, models[model], module))
 
+    combined = [
+        _combine([models[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members], suite.rule)
+        for members, seed, detector in product(ensembles, suite.seeds, detectors)
+    ]
+    for run in combined:
+        check_parameters(create_detector(suite, run, *(None for _ in run.members)))
+
     runs: dict[str, Run] = {}
-    combined: dict[str, Run] = {}
     for category in categories:
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
         # A number of images that is not less than there are is all of them.
         sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
         for size in dict.fromkeys(sizes):
             place["train_size"] = size
-            here = {key: replace(model, config=model.config.replace(**place)) for key, model in models.items()}
-            runs |= {run.id: run for run in here.values()}
-            for members, seed, detector in product(ensembles, suite.seeds, detectors):
-                parts = [here[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members]
-                run = _combine(parts, suite.ensemble_rule)
-                combined[run.id] = run
-    # Backbone by backbone, so that each is made once and only one is held at a time; and by its layers.
+            here = [replace(model, config=model.config.replace(**place)) for model in chain(models.values(), combined)]
+            runs |= {run.id: run for run in here}
+    # Backbone by backbone, so that each is made once and few are held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
-    order = sorted(runs.values(), key=lambda run: (place_of[run.config.backbone], run.config.layers or ()))
+    order = sorted(
+        runs.values(),
+        key=lambda run: (bool(run.members), place_of.get(run.config.backbone, 0), run.config.layers or ()),
+    )
     notes = [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
-    return Plan(order, list(combined.values()), tuple(notes))
+    return Plan(order, tuple(notes))
 
 
 def _notes_of_weights(suite: Suite, backbones: Iterable[str], categories: Sequence[Category]) -> Iterator[str]:
     """What is to be said of thresholds that rest on images which the weights have seen."""
-    for weights in dict.fromkeys(weights_for(suite, backbone) for backbone in backbones if suite.fold_count > 1):
+    for weights in dict.fromkeys(weights_for(suite, backbone) for backbone in backbones if suite.folds > 1):
         adapted_to = images_adapted_to(weights)
         counts = {category.name: count_adapted(adapted_to, category.train) for category in categories}
         seen = [f"{category.name} ({counts[category.name]} of {len(category.train)})" for category in categories]
@@ -149,7 +150,7 @@ def _notes_of_sizes(sizes: Iterable[int | None], categories: Sequence[Category])
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:
-    """Cut runs where the category, the backbone or its layers change: the runs of a group share their features."""
+    """Cut runs where the category, the backbones or their layers change: the runs of a group share their features."""
 
     def shared(run: Run) -> tuple[object, ...]:
         return run.config.category, run.config.backbone, run.config.layers
@@ -194,7 +195,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
             f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
-    config = RunConfig(**{**options, "detector": model.detector, "seed": model.seed, "folds": suite.fold_count})
+    config = RunConfig(**{**options, "detector": model.detector, "seed": model.seed, "folds": suite.folds})
     if "backbone" not in options:
         return Run(config)
     return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)
@@ -214,29 +215,30 @@ def _plugins(suite: Suite, model: _Model, options: Mapping[str, Any]) -> tuple[s
 
 
 def _combine(members: Sequence[Run], rule: str) -> Run:
-    """The run that combines others, which agree in all but backbone and estimator."""
-    configs = [member.config for member in members]
-    ids = tuple(config.id for config in configs)
-    if len(set(ids)) < len(ids):
+    """The ensemble of some runs: what they share is its own, and ``members`` says in what they differ."""
+    configs = [vars(member.config) for member in members]
+    differing = [name for name, value in configs[0].items() if any(config[name] != value for config in configs)]
+    if len({member.id for member in members}) < len(members):
         raise InputError(
-            f"an ensemble of {configs[0].detector} has members that do not differ: this detector takes no backbone "
-            "or no estimator"
+            f"an ensemble of {members[0].config.detector} has members that do not differ: this detector takes no "
+            "backbone or no estimator"
         )
-    config = configs[0].replace(
-        backbone=_joined(config.backbone for config in configs),
-        weights_hash=_joined(config.weights_hash for config in configs),
-        estimator=_joined(dict.fromkeys(config.estimator for config in configs)),
-        layers=None,
-        n_components=None,
-        ensemble=rule,
-        members=ids,
-        plugins=tuple(sorted({code for config in configs for code in config.plugins})),
+    config = members[0].config.replace(
+        **{
+            **{name: _joined(config[name] for config in configs) for name in differing},
+            "ensemble": rule,
+            "members": tuple({name: config[name] for name in differing if name not in FACTS} for config in configs),
+            "plugins": tuple(sorted({code for config in configs for code in config["plugins"]})),
+        }
     )
-    return Run(config, weights_label=_joined(dict.fromkeys(member.weights_label for member in members)))
+    labels = dict.fromkeys(member.weights_label for member in members)
+    return Run(config, weights_label=_joined(labels), members=tuple(members))
 
 
-def _joined(parts: Iterable[str | None]) -> str | None:
-    return "+".join(part for part in parts if part is not None) or None
+def _joined(values: Iterable[Any]) -> str | None:
+    """Texts with ``+`` between them; None for what is no text."""
+    values = list(values)
+    return "+".join(values) if all(isinstance(value, str) for value in values) else None
 
 
 def _members(text: str) -> list[tuple[str, str | None]]:

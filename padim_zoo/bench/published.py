@@ -19,7 +19,6 @@ from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
 from padim_zoo.bench.specs import canonical_estimator
 from padim_zoo.metrics import METRICS
-from padim_zoo.registry import parse_spec
 
 _DATASET = "mvtec"
 _CATEGORIES = 15
@@ -87,12 +86,10 @@ def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
         table = published_figures()
         # "padim" is the paper's own, "padim-anomalib" a reimplementation.
         systems = table["system"].str.fullmatch(rf"{re.escape(row['detector'])}(-.*)?")
-        backbone = (row["backbone"] or "").removeprefix("torchvision/")
-        table = table[systems & (table["backbone"] == backbone) & (table["category"] == row["category"])]
+        table = table[systems & (table["backbone"] == _architecture(row)) & (table["category"] == row["category"])]
+        table = table.sort_values("kind", key=lambda kinds: kinds.map(_KINDS.index), kind="stable")
         for name, published_name in metrics.items():
-            rows = table[table["metric"] == published_name].sort_values(
-                "kind", key=lambda kinds: kinds.map(_KINDS.index), kind="stable"
-            )
+            rows = table[table["metric"] == published_name]
             if len(rows):
                 first = rows.iloc[0]
                 figures[published_column(name)] = float(first["value"])
@@ -102,23 +99,22 @@ def _figures_for(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _comparable(row: dict[str, Any]) -> bool:
-    if row["dataset"] != _DATASET or row["ensemble"] is not None or row["weights"] in ("none", "builtin"):
-        return False
-    if row["folds"] != 1:
+    single = row["dataset"] == _DATASET and row["ensemble"] is None and row["folds"] == 1
+    if not single or row["weights"] in ("none", "builtin"):
         return False
     whole = is_mean(row) and row["categories"] == _CATEGORIES and row["status"] == "done"
     if row["category"] == MEAN and not whole:
         return False
     if row["detector"] != "padim":
         return all(row[name] in (value, None) for name, value in _GEOMETRY.items())
-    backbone = (row["backbone"] or "").removeprefix("torchvision/")
-    return bool(
+    estimator = row["estimator"] or ""  # the paper's with its epsilon, however it is written
+    return (
         all(row[name] == value for name, value in (_GEOMETRY | _PADIM).items())
-        and _is_full(row["estimator"])
-        and row["n_components"] == _PAPER_COMPONENTS.get(backbone)
+        and row["n_components"] == _PAPER_COMPONENTS.get(_architecture(row))
+        and estimator.partition("(")[0] == "full"
+        and canonical_estimator(estimator) == "full"
     )
 
 
-def _is_full(estimator: str | None) -> bool:
-    """Whether an estimator is the paper's, with its epsilon."""
-    return estimator is not None and parse_spec(estimator)[0] == "full" and canonical_estimator(estimator) == "full"
+def _architecture(row: dict[str, Any]) -> str:
+    return (row["backbone"] or "").removeprefix("torchvision/")

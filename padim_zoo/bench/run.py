@@ -43,10 +43,10 @@ class RunConfig(Record):
     weights_hash : str
         Hash of the backbone's weights.
     ensemble : str
-        The rule, ``"mean"`` or ``"max"``, if this is an ensemble. Backbones and estimators of the members are joined by
-        ``+``.
-    members : tuple of str
-        Ids of the runs that an ensemble combines.
+        The rule, if this is an ensemble. Texts in which its members differ, such as the backbone, are joined by ``+``;
+        other such settings are None.
+    members : tuple of dict
+        The settings in which the members of an ensemble differ, by name.
     roi : str
         Fingerprint of the region of interest.
     plugins : tuple of str
@@ -69,7 +69,7 @@ class RunConfig(Record):
     seed: int
     folds: int
     ensemble: str | None
-    members: tuple[str, ...]
+    members: tuple[dict[str, Any], ...]
     plugins: tuple[str, ...]
 
     def __init__(self, **values: Any) -> None:
@@ -107,11 +107,19 @@ class Run:
         The backbone's weights as its registry takes them: ``default``, ``none`` or a path.
     weights_label : str
         Their source as a leaderboard shows it: a file by its name, without the folder.
+    members : tuple of Run
+        The runs of the same category that an ensemble has for members.
     """
 
     config: RunConfig
     weights: str = PaDiMConfig.weights
     weights_label: str | None = None
+    members: tuple[Run, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Run, ...]:
+        """The members of an ensemble; else the run itself."""
+        return self.members or (self,)
 
     @property
     def id(self) -> str:

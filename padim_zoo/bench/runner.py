@@ -10,7 +10,7 @@ from typing import Any
 
 from padim_zoo.bench.group_runner import BackboneCache, GroupRunner, RunResult
 from padim_zoo.bench.run import Run
-from padim_zoo.bench.store import FORMAT, Document, RunStore, knows_runtimes
+from padim_zoo.bench.store import FORMAT, Document, RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cache.caches import Caches
 from padim_zoo.data.sample import Dataset
@@ -32,29 +32,24 @@ class Runner:
     suite : Suite
         Its plugins are loaded.
     store : RunStore
-    keep_maps : set of str
-        Ids of the runs whose maps an ensemble is going to need.
     environment : dict
         Recorded with every run.
     """
 
-    def __init__(self, suite: Suite, store: RunStore, keep_maps: frozenset[str], environment: dict[str, Any]) -> None:
+    def __init__(self, suite: Suite, store: RunStore, environment: dict[str, Any]) -> None:
         self.suite = suite
         self.store = store
-        self.keep_maps = keep_maps
         self.environment = environment
         self.dataset: Dataset = suite.open_dataset()
         self.caches = Caches.usual() if suite.cache else Caches()
         self.backbones = BackboneCache()
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
-        """Do runs of one category and one backbone, or ensembles of one category."""
+        """Do runs of one category that have the same backbones."""
         bench: GroupRunner | None = None
         for run in runs:
-            meanwhile = self.store.completed(run.id, with_maps=run.id in self.keep_maps)
-            if meanwhile is not None and knows_runtimes(
-                meanwhile, self.suite.time_exports
-            ):  # by another process that works on the same store
+            meanwhile = self.store.completed(run.id, self.suite.time_exports)
+            if meanwhile is not None:  # by another process that works on the same store
                 yield Event(run, meanwhile)
                 continue
             yield Event(run)
@@ -63,10 +58,7 @@ class Runner:
                 if bench is None:
                     category = self.dataset.load(run.config.category)
                     bench = GroupRunner(self.suite, category, runs, self.backbones, self.caches)
-                if run.config.ensemble is None:
-                    outcome = bench.do(run, run.id in self.keep_maps)
-                else:
-                    outcome = bench.combine(run, self.store)
+                outcome = bench.do(run)
             except Exception as error:  # whatever goes wrong in one run is a row, and the others go on
                 outcome = error
             yield Event(run, self.record(run, outcome))
@@ -77,7 +69,7 @@ class Runner:
         if isinstance(outcome, Exception):
             self.store.write(document)
         else:
-            self.store.write(document, outcome.scores, outcome.maps, outcome.gallery)
+            self.store.write(document, outcome.scores, outcome.gallery)
         return document
 
 

@@ -35,8 +35,6 @@ class PendingRuns:
     ----------
     plan : Plan
         The runs to do.
-    keep_maps : frozenset of str
-        Ids of runs whose maps the ensembles among them need.
     done : list of Document
         The runs that are done.
     notes : list of str
@@ -44,7 +42,6 @@ class PendingRuns:
     """
 
     plan: Plan
-    keep_maps: frozenset[str]
     done: list[Document] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -76,19 +73,12 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
         )
     if untimed:
         notes.append(f"{untimed} runs were not timed in {', '.join(runtimes)} and are done again")
-    ensembles = [run for run in plan.ensembles if run.id not in done]
-    keep_maps = frozenset(member for run in ensembles for member in run.config.members)
-    without_maps = {run_id for run_id in keep_maps & set(done) if not store.has_maps(run_id)}
-    if without_maps:
-        notes.append(f"{len(without_maps)} runs left no maps for the ensembles and are done again")
-    for run_id in without_maps:
-        del done[run_id]
-    runs = [run for run in plan.runs if run.id not in done]
-    return PendingRuns(Plan(runs, ensembles), keep_maps, list(done.values()), notes)
+    runs = [run for run in plan if run.id not in done]
+    return PendingRuns(Plan(runs), list(done.values()), notes)
 
 
 def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
-    """Do the missing runs, ensembles after their members; each is recorded in the store before it is reported.
+    """Do the missing runs; each is recorded in the store before it is reported.
 
     Meanwhile a file in the store tells other processes how far this one is.
     """
@@ -100,13 +90,13 @@ def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Eve
 
 
 def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
-    runner = Runner(suite, store, missing.keep_maps, describe_environment(suite.jobs))
-    for stage in (groups(missing.plan.runs), groups(missing.plan.ensembles)):
-        if suite.jobs > 1 and len(stage) > 1:
-            yield from _in_workers(stage, runner)
-        else:
-            for group in stage:
-                yield from runner.run_group(group)
+    runner = Runner(suite, store, describe_environment(suite.jobs))
+    in_groups = groups(missing.plan)
+    if suite.jobs > 1 and len(in_groups) > 1:
+        yield from _in_workers(in_groups, runner)
+    else:
+        for group in in_groups:
+            yield from runner.run_group(group)
 
 
 @dataclass
@@ -121,13 +111,13 @@ class _Worker:
     """The exception that it ends with, if it could tell."""
 
 
-def _in_workers(stage: list[list[Run]], runner: Runner) -> Iterator[Event]:
+def _in_workers(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
     """Hand groups out to worker processes.
 
     A worker that dies (the system may kill it for its memory) fails the run it was at; the rest of its group goes to a
     new one.
     """
-    waiting = deque(stage)
+    waiting = deque(in_groups)
     workers: list[_Worker] = []
     try:
         while waiting or workers:
@@ -172,7 +162,7 @@ def _start(runner: Runner, group: list[Run]) -> _Worker:
     context = _context()
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // runner.suite.jobs)
-    arguments = (theirs, runner.suite, runner.store, runner.keep_maps, runner.environment, threads)
+    arguments = (theirs, runner.suite, runner.store, runner.environment, threads)
     process = context.Process(target=_work, args=arguments, daemon=True)
     process.start()
     theirs.close()  # so that the end of the worker is the end of the pipe
@@ -207,14 +197,7 @@ def _record_dead_worker(worker: _Worker, runner: Runner) -> Iterator[Event]:
     worker.group = [run for run in worker.group if run not in lost]
 
 
-def _work(
-    connection: Connection,
-    suite: Suite,
-    store: RunStore,
-    keep_maps: frozenset[str],
-    environment: dict[str, Any],
-    threads: int,
-) -> None:
+def _work(connection: Connection, suite: Suite, store: RunStore, environment: dict[str, Any], threads: int) -> None:
     """Life of a worker: groups in, events out, None after each group, until the pipe closes.
 
     An exception outside of a run, in the loading of a plugin say, is sent as text and ends it.
@@ -224,7 +207,7 @@ def _work(
         try:
             torch.set_num_threads(threads)
             suite.load_plugins()
-            runner = Runner(suite.replace(jobs=1), store, keep_maps, {**environment, "threads": threads})
+            runner = Runner(suite.replace(jobs=1), store, {**environment, "threads": threads})
             while True:
                 for event in runner.run_group(connection.recv()):
                     connection.send(event)

@@ -13,10 +13,7 @@ from pathlib import Path
 
 from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, size, switch, text
 from padim_zoo.bench.setting import Setting, Unset
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, PASSES, PaDiMConfig
-
-ENSEMBLE_FOLDS = 5
-"""Folds of a suite that asks for ensembles and says nothing of folds."""
+from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
@@ -63,8 +60,8 @@ _ROWS = (
     Setting("n_components", at_least(1), "Dimensions of a patch embedding.", default=_BACKBONES, commands=_FIT,
             metavar="N", recorded=True, parameter=True, column="integer"),
     Setting("ensemble", text, "BACKBONE[:ESTIMATOR]+BACKBONE[:ESTIMATOR].", form="repeated", metavar="A+B"),
-    Setting("ensemble_rule", one_of("mean", "max"), "Of the normalized maps: mean or max.", default="mean",
-            metavar="RULE"),
+    Setting("rule", one_of(*ENSEMBLE_RULES), "How members of an ensemble are combined: mean, max or rank.",
+            default=EnsembleConfig.rule, commands=("bench", "combine")),
 
     Setting("resize", size, "N (shorter side), HxW or none.", "Images", PaDiMConfig.resize, defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
@@ -81,8 +78,8 @@ _ROWS = (
     Setting("roi", path, "Pixels that count: a mask for all images, or a folder of masks.", "Images",
             commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
 
-    Setting("folds", at_least(1), "Folds of the normal images.", "Runs", Unset(f"1; {ENSEMBLE_FOLDS} with --ensemble"),
-            metavar="K", recorded=True, column="integer"),
+    Setting("folds", at_least(1), "Folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
+            column="integer"),
     Setting("seeds", at_least(0), "Of all that is drawn, and of the folds.", "Runs", (PaDiMConfig.seed,),
             commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True, parameter=True,
             column="integer"),

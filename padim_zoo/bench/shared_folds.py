@@ -44,34 +44,34 @@ class SharedFolds:
         self._shared: RunConfig | None = None
         self._distances: dict[str, _Distances] = {}
 
-    def predictions(self, run: Run, trial: TimedFit, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
+    def predictions(self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> Iterator[Predictions] | None:
         """What each fold says, or None if it must be fitted to know.
 
-        The trial is fitted without the last fold, which leaves the most images, and scores the test images: its costs
-        are measured on that.
+        The detector is fitted without the last fold, which leaves the most images, and scores the test images. That is
+        what its costs are measured on.
         """
-        if len(folds) < 2 or _linear_shrinkage(trial.detector) is None:
+        if len(folds) < 2 or _linear_shrinkage(timed_fit.detector) is None:
             return None
-        trial.fit(folds[-1])
-        trial.predict(trial.extracted.test.features)
+        timed_fit.fit(folds[-1])
+        timed_fit.predict(timed_fit.extracted.test.features)
         if _but_the_estimator(run) != self._shared:
             self._shared, self._distances = _but_the_estimator(run), {}
             try:
-                self._distances = self._pass(trial, folds)
+                self._distances = self._pass(timed_fit, folds)
             except Exception:  # whatever it is, the run that it comes from fails alone and tells
                 self._distances = {}
         distances = self._distances.pop(run.id, None)
         if distances is None:
             return None
-        return _predictions(trial.detector, distances, folds)
+        return _predictions(timed_fit.detector, distances, folds)
 
-    def _pass(self, trial: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
+    def _pass(self, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
         mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
-        found = {run.id: _linear_shrinkage(self._create(run)) for run in mates}
-        estimators = {run_id: estimator for run_id, estimator in found.items() if estimator is not None}
-        assert isinstance(trial.detector, PaDiM)
-        reduction = trial.detector.reduction_
-        normal, test = (reduction.apply(part.features) for part in trial.extracted)
+        shrinkages = ((run.id, _linear_shrinkage(self._create(run))) for run in mates)
+        estimators = {run_id: estimator for run_id, estimator in shrinkages if estimator is not None}
+        assert isinstance(timed_fit.detector, PaDiM)
+        reduction = timed_fit.detector.reduction_
+        normal, test = (reduction.apply(part.features) for part in timed_fit.extracted)
         needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
         if needed > SHARE_OF_BUDGET * default_budget():
             return {}

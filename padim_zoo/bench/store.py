@@ -6,8 +6,6 @@ Of each run there is
 * ``<id>.safetensors``: the labels, the test scores of each fold, the out-of-fold scores of the normal images, and,
   since they cannot be made of scores, the curves of the pixels: ``pro_curve``, ``pixel_roc_curve`` and
   ``pixel_pr_curve``, each (2, 201), abscissas over ordinates, the mean of the folds. Older stores have no curves.
-* ``<id>.maps.safetensors``: only for members of ensembles, their anomaly maps of the test set. It may be deleted; an
-  ensemble that is asked for later runs its members again.
 * ``<id>.gallery.safetensors``: pictures of a few test images, see :mod:`padim_zoo.bench.gallery`. Runs of older stores
   and those with ``--no-gallery`` have none; it may be deleted.
 
@@ -53,8 +51,8 @@ class StoreContents:
 
 
 def knows_runtimes(document: Document, runtimes: Sequence[str]) -> bool:
-    """Whether a run was timed in these runtimes, or it was tried; ensembles are sums of their members."""
-    return document["config"].get("ensemble") is not None or set(runtimes) <= set(document.get("runtimes", ()))
+    """Whether a run was timed in these runtimes, or it was tried."""
+    return set(runtimes) <= set(document.get("runtimes", ()))
 
 
 def computed_precision(document: Document) -> str | None:
@@ -88,15 +86,14 @@ class RunStore:
         path = self._path(run_id, ".json")
         return read_document(path) if path.exists() else None
 
-    def completed(self, run_id: str, *, with_maps: bool) -> Document | None:
-        """The document of a run that is done, with its maps if they are asked for; else None."""
+    def completed(self, run_id: str, runtimes: Sequence[str] = ()) -> Document | None:
+        """The document of a run that is done, and was timed in these runtimes; else None."""
         try:
             document = self.read(run_id)
         except DamagedRunError:
             return None
-        if document is None or document["status"] != "done" or (with_maps and not self.has_maps(run_id)):
-            return None
-        return document
+        complete = document is not None and document["status"] == "done" and knows_runtimes(document, runtimes)
+        return document if complete else None
 
     def read_all(self) -> StoreContents:
         """All documents, sorted by id, and what is wrong with the files that are none.
@@ -116,19 +113,29 @@ class RunStore:
                 contents.problems.append(str(error))
         return contents
 
+    def read_done(self) -> list[Document]:
+        """The documents of the runs that are done, sorted by id.
+
+        Raises
+        ------
+        InputError
+            If there is none, or the folder does not exist.
+        """
+        documents = [document for document in self.read_all().documents if document["status"] == "done"]
+        if not documents:
+            raise InputError(f"{self.folder} holds no run that is done: fill it with padim-zoo bench")
+        return documents
+
     def write(
         self,
         document: Mapping[str, Any],
         scores: Mapping[str, np.ndarray] | None = None,
-        maps: Mapping[str, np.ndarray] | None = None,
         gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Write a run: its arrays first, its document last."""
         run_id = document["id"]
         if gallery is not None:
             write_bytes_whole(self._path(run_id, ".gallery.safetensors"), _tensors(gallery))
-        if maps is not None:
-            write_bytes_whole(self._path(run_id, ".maps.safetensors"), _tensors(maps))
         if scores is not None:
             write_bytes_whole(self._path(run_id, ".safetensors"), _tensors(scores))
         text = json.dumps(to_jsonable(document), indent=1, allow_nan=False)
@@ -137,14 +144,6 @@ class RunStore:
     def scores(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that :meth:`write` was given as ``scores``."""
         return _read_tensors(self._path(run_id, ".safetensors"))
-
-    def maps(self, run_id: str) -> dict[str, np.ndarray]:
-        """The arrays that :meth:`write` was given as ``maps``."""
-        return _read_tensors(self._path(run_id, ".maps.safetensors"))
-
-    def has_maps(self, run_id: str) -> bool:
-        """Whether the maps of a run were kept."""
-        return self._path(run_id, ".maps.safetensors").exists()
 
     def gallery(self, run_id: str) -> dict[str, np.ndarray] | None:
         """The arrays that :meth:`write` was given as ``gallery``, or None if there are none."""

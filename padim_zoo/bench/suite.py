@@ -10,7 +10,7 @@ import yaml
 
 from padim_zoo import registry
 from padim_zoo.bench.record import Record
-from padim_zoo.bench.settings import ENSEMBLE_FOLDS, settings_of
+from padim_zoo.bench.settings import settings_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.core.suggest import suggest
@@ -48,11 +48,11 @@ class Suite(Record):
     reduction: str | None
     n_components: int | None
     ensemble: tuple[str, ...]
-    ensemble_rule: str
+    rule: str
     augment: str | None
     passes: int | None
     roi: Path | None
-    folds: int | None
+    folds: int
     seeds: tuple[int, ...]
     train_sizes: tuple[int | None, ...]
     time_exports: tuple[str, ...]
@@ -71,27 +71,17 @@ class Suite(Record):
             if name not in rows:
                 raise InputError(f"unknown setting {name!r}: {suggest(name, rows)}")
         super().__init__({name: row.parse(settings.get(name, row.value_in("bench"))) for name, row in rows.items()})
-        least = max(2, self.fold_count)
+        least = max(2, self.folds)
         smallest = min((size for size in self.train_sizes if size is not None), default=least)
         if smallest < least:
             raise InputError(f"train_sizes has {smallest}: expected numbers of images of at least {least}, or all")
         if self.passes is not None and self.augment is None:
             raise InputError(f"passes is {self.passes} without augment: say what to change, e.g. flip,rotate(10)")
-        if self.ensemble and self.folds == 1:
-            raise InputError(
-                "an ensemble normalizes its members by out-of-fold scores, which folds 1 does not give: ask for "
-                "folds 2 or more"
-            )
 
     @classmethod
     def from_settings(cls, *sources: Mapping[str, Any]) -> Suite:
         """A suite of several sources, of which later ones override earlier ones; ``-`` in a name is ``_``."""
         return cls(**{str(name).replace("-", "_"): value for source in sources for name, value in source.items()})
-
-    @property
-    def fold_count(self) -> int:
-        """The number of folds, the default worked out."""
-        return self.folds or (ENSEMBLE_FOLDS if self.ensemble else 1)
 
     @property
     def pass_count(self) -> int | None:

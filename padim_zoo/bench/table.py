@@ -15,15 +15,11 @@ from rich.text import Text
 
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, IN_RUNTIMES, MODEL, NUMBERS, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
-_TELLING = (
-    *("dataset", "detector", "backbone", "estimator", "ensemble"),
-    *(name for name, kind in CONFIGURED.items() if kind == "integer"),
-    *(*CONFIGURED, "precision_asked", *HASHES),
-)
+_TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
 """The columns that tell rows apart, the most telling first."""
 
 COSTS = ("fit_seconds", "ms_per_image_b1", "model_mb", "peak_memory_mb")
@@ -36,6 +32,8 @@ _COST_HEADINGS = {
 }
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
+
+Rows = list[dict[str, Any]]
 
 
 def render(
@@ -75,16 +73,12 @@ class _View:
     max_lines: int | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        rows = records(self.board)
-        shown = len(rows) if self.max_lines is None else min(len(rows), max(1, self.max_lines))
+        rows, limit = records(self.board), self.max_lines
+        shown = len(rows) if limit is None else min(len(rows), max(1, limit))
         parts = self._fitted(console, options, rows, shown)
-        if self.max_lines is None:
-            yield from parts
-            return
-        while True:
-            lines = console.render_lines(Group(*parts), options, pad=False)
-            beyond = len(lines) - self.max_lines
-            if beyond <= 0 or shown <= 1:
+        while limit is not None and shown > 1:
+            beyond = len(console.render_lines(Group(*parts), options, pad=False)) - limit
+            if beyond <= 0:
                 break
             shown = max(1, shown - beyond)
             parts = self._fitted(console, options, rows, shown)
@@ -104,9 +98,7 @@ class _View:
         measured = [name for name in IN_RUNTIMES if self.board[name].notna().any()]
         return [*COSTS[:2], *measured, *COSTS[2:]]
 
-    def _fitted(
-        self, console: Console, options: ConsoleOptions, rows: list[dict[str, Any]], shown: int
-    ) -> list[RenderableType]:
+    def _fitted(self, console: Console, options: ConsoleOptions, rows: Rows, shown: int) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
         metrics, costs = self._metrics(), self._costs()
         dropped: list[str] = []
@@ -118,7 +110,7 @@ class _View:
 
         while costs and missing() > 0:
             dropped.insert(0, costs.pop())
-        chart = self._chart(rows, _WIDEST_BAR) if self.bars else None
+        chart = self._chart(rows) if self.bars else None
         if chart is not None and (beyond := missing(chart)) > 0:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
@@ -130,32 +122,22 @@ class _View:
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
         if dropped:
-            names = ", ".join(heading(name).replace("\n", " ") for name in dropped)
-            lines.append(Text(f"too narrow for: {names}", style="dim"))
+            lines.append(Text(f"too narrow for: {', '.join(map(title_in_line, dropped))}", style="dim"))
         return [shared, table, *lines]
 
-    def _chart(self, rows: list[dict[str, Any]], width: int) -> _Chart | None:
-        """The bars of the first of some columns that any row has; None where no row has one."""
-        for name in columns_with_bars(self.sorted_by):
-            values = [row[name] for row in rows if row[name] is not None]
-            if values:
-                intervals = {
-                    number: (row[f"{name}_low"], row[f"{name}_high"])
-                    for number, row in enumerate(rows)
-                    if row.get(f"{name}_low") is not None and row.get(f"{name}_high") is not None
-                }
-                lows = [low for low, _ in intervals.values()]
-                axis = axis_of(name, [*values, *lows])
-                return None if axis is None else _Chart(name, axis, width, intervals)
-        return None
+    def _chart(self, rows: Rows) -> _Chart | None:
+        """The column of bars, as wide as it may be; None where no row has a value."""
+        name = column_with_bars(self.board, self.sorted_by)
+        if name is None:
+            return None
+        bounds = [(row.get(f"{name}_low"), row.get(f"{name}_high")) for row in rows]
+        intervals = {number: pair for number, pair in enumerate(bounds) if None not in pair}
+        values = [*(row[name] for row in rows), *(low for low, _ in intervals.values())]
+        axis = axis_of(name, [value for value in values if value is not None])
+        return None if axis is None else _Chart(name, axis, _WIDEST_BAR, intervals)
 
     def _table(
-        self,
-        rows: list[dict[str, Any]],
-        metrics: list[str],
-        costs: list[str],
-        chart: _Chart | None = None,
-        shown: int | None = None,
+        self, rows: Rows, metrics: list[str], costs: list[str], chart: _Chart | None = None, shown: int | None = None
     ) -> Table:
         leading = telling_columns(rows)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -167,14 +149,11 @@ class _View:
         for name in columns:
             table.add_column(heading(name), justify="right", no_wrap=True)
             if chart is not None and name == chart.name:
-                title = heading(name).replace("\n", " ")
-                table.add_column(f"{title}\n{chart.axis.labels(chart.width)}", no_wrap=True)
+                table.add_column(f"{title_in_line(name)}\n{chart.axis.labels(chart.width)}", no_wrap=True)
         best = best_values(self.board, metrics)
-        previous_mean = False
         for number, row in enumerate(rows[:shown]):
-            if is_mean(row) and not previous_mean and number:
+            if number and is_mean(row) and not is_mean(rows[number - 1]):
                 table.add_section()
-            previous_mean = is_mean(row)
             first = self.podium and number == 0 and len(rows) > 1
             told = {**row, "category": f"{'▶' if first else ' '} {row['categories']}"} if self.podium else row
             cells = [Text(cell(told[name]), style="bold green" if first else "") for name in leading]
@@ -196,19 +175,18 @@ class _Chart:
     name: str
     axis: Axis
     width: int
-    intervals: dict[int, tuple[float, float]]
+    intervals: dict[int, tuple[Any, Any]]
 
     def cell(self, number: int, value: float | None, best: bool) -> Text:
         if value is None:
             return Text("")
         drawn = bar(value, self.axis, self.width, self.intervals.get(number))
         text = Text(drawn, style="green" if best else "cyan")
-        beyond = max(map(drawn.rfind, "━╸╾")) + 1
-        text.stylize("bright_black", beyond)
+        text.stylize("bright_black", max(map(drawn.rfind, "━╸╾")) + 1)
         return text
 
 
-def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def shared_settings(rows: Rows) -> dict[str, Any]:
     """What all rows have in common, mean rows aside: these lack what they average over."""
     runs = [row for row in rows if not is_mean(row)] or rows
     by_name = {name: {row[name] for row in runs} for name in _TELLING if name not in ("category", *HASHES)}
@@ -219,7 +197,7 @@ def shared_settings(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return shared
 
 
-def telling_columns(rows: list[dict[str, Any]]) -> list[str]:
+def telling_columns(rows: Rows) -> list[str]:
     """The columns that it takes to tell the rows apart: what follows from those before it is left out."""
     telling = ["category"]
     for name in _TELLING:
@@ -241,17 +219,22 @@ def heading(name: str) -> str:
     return _COST_HEADINGS.get(name) or title_of(name).replace(" ", "\n")
 
 
+def title_in_line(name: str) -> str:
+    """The heading of a column in one line."""
+    return heading(name).replace("\n", " ")
+
+
 def metrics_to_show(sorted_by: str | None) -> list[str]:
     """The main metrics, and what the rows are sorted by if that is another column with a best value."""
     names = main_metrics()
-    if sorted_by is None or sorted_by not in better_values() or sorted_by in (*names, *COSTS):
-        return names
-    return [*names, sorted_by]
+    added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *COSTS)
+    return [*names, str(sorted_by)] if added else names
 
 
-def columns_with_bars(sorted_by: str | None) -> list[str]:
-    """The columns that may have bars, the first that has values first."""
-    return [sorted_by] if sorted_by is not None and sorted_by in better_values() else main_metrics()
+def column_with_bars(board: pd.DataFrame, sorted_by: str | None) -> str | None:
+    """What the rows are sorted by if it has a best value, or else the first main metric; None without any value."""
+    names = [sorted_by] if sorted_by is not None and sorted_by in better_values() else main_metrics()
+    return next((name for name in names if board[name].notna().any()), None)
 
 
 def axis_of(name: str, values: list[float]) -> Axis | None:
@@ -283,12 +266,15 @@ def _number(row: dict[str, Any], name: str, best: bool) -> Text:
     if name in map(difference_column, METRICS):
         return Text(f"{value:+.3f} ")
     if name in METRICS or better_values().get(name) == "high" or name in map(published_column, METRICS):
-        text = f"{value:.3f}"
-        deviation = row.get(f"{name}_std")
-        text += _plus_minus(deviation)
+        text = f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
     else:
-        text = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        text = cost_text(value)
     return Text(text + ("*" if best else " "), style="bold" if best else "")
+
+
+def cost_text(value: float) -> str:
+    """A cost in three digits or more."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _plus_minus(deviation: float | None) -> str:
@@ -298,16 +284,14 @@ def _plus_minus(deviation: float | None) -> str:
     return "±<.001" if deviation < 5e-4 else f"±{deviation:.3f}".replace("0.", ".")
 
 
-def _remarks(rows: list[dict[str, Any]], leading: list[str]) -> list[Text]:
+def _remarks(rows: Rows, leading: list[str]) -> list[Text]:
     remarks: dict[str, list[str]] = {}
     for row in rows:
-        name_of_row = " ".join(cell(row[name]) for name in leading)
-        if row["error"]:
-            remarks.setdefault(f"failed: {row['error']}", []).append(name_of_row)
-        if row["notes"]:
-            remarks.setdefault(row["notes"], []).append(name_of_row)
+        for remark in (row["error"] and f"failed: {row['error']}", row["notes"]):
+            if remark:
+                remarks.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
     lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
-    for remark, of in remarks.items():
-        more = f" and {len(of) - 2} more" if len(of) > 3 else ""
-        lines.append(Text(f"{', '.join(of if not more else of[:2])}{more}: {remark}"))
+    for remark, names in remarks.items():
+        rows_named = f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 3 else ", ".join(names)
+        lines.append(Text(f"{rows_named}: {remark}"))
     return lines

@@ -35,7 +35,7 @@ from padim_zoo.data.content import content_hash
 _STALE_SECONDS = 3600.0
 _TRIMS_PER_LIMIT = 16
 
-_told: set[Path] = set()
+_warned_folders: set[Path] = set()
 """Folders of which this process has told that they cannot be written to."""
 
 
@@ -100,30 +100,30 @@ class ContentCache:
         path = self._path(key)
         try:
             with safe_open(path, "pt") as file:
-                checksum, text = file.metadata()["checksum"], file.metadata()["about"]
+                checksum, about = file.metadata()["checksum"], file.metadata()["about"]
                 tensors = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
-            if checksum != _checksum(text, tensors):
+            if checksum != _checksum(about, tensors):
                 return None
-            about: dict[str, Any] = json.loads(text)
+            values: dict[str, Any] = json.loads(about)
         except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError):
             return None  # a RuntimeError is torch's, of a file that vanished after its header was read
         with suppress(OSError):  # the folder may be one that can only be read
             os.utime(path)
-        return about, tensors
+        return values, tensors
 
-    def write_tensors(self, key: str, about: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
+    def write_tensors(self, key: str, values: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
         """Keep an entry of JSON and contiguous tensors; where that is impossible, say so once and go on without."""
         if not self.writes:
             return
-        text = json.dumps(about, sort_keys=True)
+        about = json.dumps(values, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
-        metadata = {"about": text, "checksum": _checksum(text, tensors)}
+        metadata = {"about": about, "checksum": _checksum(about, tensors)}
         try:
             write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
         except (InputError, SafetensorError) as error:
             self.writes = False
-            if self.root not in _told:
-                _told.add(self.root)
+            if self.root not in _warned_folders:
+                _warned_folders.add(self.root)
                 why = " ".join(str(error).split())
                 warnings.warn(f"features and images are not kept: {why}", stacklevel=3)
         self._written += sum(tensor.nbytes for tensor in tensors)
@@ -141,11 +141,11 @@ class ContentCache:
         for entry in entries:
             if entry.path.suffix == ".tmp" and now - entry.used > _STALE_SECONDS:
                 _remove(entry.path)
-        whole = [entry for entry in entries if entry.path.suffix != ".tmp"]
-        held = sum(entry.bytes for entry in whole)
+        complete = [entry for entry in entries if entry.path.suffix != ".tmp"]
+        held = sum(entry.bytes for entry in complete)
         with suppress(OSError):
             budget = min(self.limit, (held + shutil.disk_usage(self.root).free) // 2)
-            for entry in whole:
+            for entry in complete:
                 if held <= budget:
                     break
                 _remove(entry.path)

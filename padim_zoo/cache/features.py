@@ -20,7 +20,7 @@ from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.data.image import decoder
 from padim_zoo.features.features import Features
 
-_LOOK = 4096
+_PROBED_VALUES = 4096
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class FeatureCache(ContentCache):
 
     def read(self, key: str) -> Entry | None:
         """The entry, which is now the most recently used one; None if there is none, or it is damaged."""
-        entry = self.read_tensors(key)
-        if entry is None:
+        stored = self.read_tensors(key)
+        if stored is None:
             return None
-        about, maps = entry
+        about, maps = stored
         height, width = about["image_size"]
         return Entry(maps, (height, width), about["seconds"], about["conditions"])
 
@@ -101,8 +101,8 @@ class Stack:
         shapes = [layer.shape[1:] for layer in self._layers]
         if entry.image_size != self._image_size or [layer.shape for layer in entry.maps] != shapes:
             return False
-        for layer, maps in zip(self._layers, entry.maps, strict=True):
-            layer[index] = maps
+        for stack, layer in zip(self._layers, entry.maps, strict=True):
+            stack[index] = layer
         return True
 
     @property
@@ -117,8 +117,8 @@ def _narrowed(layer: Tensor) -> Tensor:
     """The map in 16 bits if nothing is lost by it."""
     if layer.dtype == torch.bfloat16:
         return layer
-    few = layer.flatten()[:_LOOK]
-    if not torch.equal(few.bfloat16().float(), few):
+    probe = layer.flatten()[:_PROBED_VALUES]
+    if not torch.equal(probe.bfloat16().float(), probe):
         return layer
     narrow = layer.bfloat16()
     return narrow if torch.equal(narrow.float(), layer) else layer

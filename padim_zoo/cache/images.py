@@ -7,6 +7,7 @@ augmentation share them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ class ImageCache(ContentCache):
 
     def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
         super().__init__(root, limit, writes=writes)
-        self._accounts: list[DecodeLedger] = []
+        self._ledgers: list[DecodeLedger] = []
 
     def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
         """An image after the resize, before the crop; read, or else made and kept where that pays.
@@ -85,7 +86,7 @@ class ImageCache(ContentCache):
         looked_up = time.thread_time()
         if entry is not None:
             about, (pixels,) = entry
-            self._account(about["seconds"], looked_up - start)
+            self._note(about["seconds"], looked_up - start)
             height, width = about["size"]
             return pixels.numpy(), (height, width)
         image = read_image(path)
@@ -94,29 +95,28 @@ class ImageCache(ContentCache):
         if key is not None:
             about = {"size": image.shape[:2], "seconds": decoded - looked_up}
             self.write_tensors(key, about, [torch.from_numpy(np.array(resized))])
-        self._account(0.0, looked_up - start + time.thread_time() - decoded)
+        self._note(0.0, looked_up - start + time.thread_time() - decoded)
         return resized, (image.shape[0], image.shape[1])
 
     @contextmanager
     def accounting(self) -> Iterator[DecodeLedger]:
         """What the cache changes about the time of decoding while the context is open."""
-        account = DecodeLedger()
-        self._accounts.append(account)
+        ledger = DecodeLedger()
+        self._ledgers.append(ledger)
         try:
-            yield account
+            yield ledger
         finally:
-            self._accounts.remove(account)
+            self._ledgers.remove(ledger)
 
-    def _account(self, saved: float, spent: float) -> None:
-        for account in self._accounts:
-            account.entries.append((saved, spent))
+    def _note(self, saved: float, spent: float) -> None:
+        for ledger in self._ledgers:
+            ledger.entries.append((saved, spent))
 
     def _key_if_worthwhile(self, path: Path, transform: Transform) -> str | None:
         size = stored_size(path)
         if size is None:
             return None
         height, width = size
-        left, wide = transform.resized_size(height, width)
-        if height * width < LEAST_PIXELS or height * width < LEAST_RATIO * left * wide:
+        if height * width < max(LEAST_PIXELS, LEAST_RATIO * math.prod(transform.resized_size(height, width))):
             return None
         return self.key(path, f"resize {transform.resize} {decoder()} {processor_name()}")

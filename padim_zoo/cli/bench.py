@@ -15,22 +15,27 @@ SOME_FAILED = 1
 
 
 @click.command(cls=PanelCommand)
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML with any settings below.")
-@click.option("--suite", metavar="NAME", help="Settings that come with padim-zoo: paper, the published tables'.")
-@click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
-@click.option("--quiet", is_flag=True, help="Neither progress nor leaderboard, only notes and errors.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read settings from a YAML file; options override it.",
+)
+@click.option("--suite", metavar="NAME", help="Use built-in settings: paper.")
+@click.option("--published", is_flag=True, help="Show published results beside measured ones.")
+@click.option("--quiet", is_flag=True, help="Show only notes and errors.")
 @setting_options("bench")
 @click.pass_context
 def bench(
     ctx: click.Context, /, config: Path | None, suite: str | None, published: bool, quiet: bool, **_: Any
 ) -> None:
-    """Fill a leaderboard: backbones x estimators x categories x folds.
+    """Run a benchmark: backbones x estimators x categories x folds.
 
-    Every finished run is recorded in the run store. Interrupted in whatever way, the same command does only what is
-    missing; failed runs are tried again. Options override those of --config, and these those of --suite.
+    Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
+    and tries failed runs again. Options override --config, which overrides --suite.
 
-    --suite paper runs the configurations of the published tables, on a copy of MVTec AD (--data-root), and puts the
-    published figures, and the differences to them, beside the measured ones.
+    --suite paper runs the configurations of the published tables on a copy of MVTec AD (--data-root). It shows the
+    published results, and the differences from them, beside the measured ones.
 
     Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
     of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
@@ -51,8 +56,6 @@ def bench(
     store.clean()
     missing = find_missing(plan, store, asked.time_exports)
     report = reporter(len(plan), missing.done, quiet=quiet)
-    if asked.folds is None and asked.ensemble:
-        report.note(f"ensembles need out-of-fold scores: {asked.fold_count} folds (choose with --folds)")
     for note in (*plan.notes, *missing.notes):
         report.note(note)
 

@@ -15,48 +15,40 @@ PURPOSES = {
 
 @click.group()
 def cache() -> None:
-    """Show what padim-zoo keeps on disk to save time; remove it.
+    """Show or clear the caches on disk.
 
-    PADIM_ZOO_CACHE names the folder, PADIM_ZOO_CACHE_LIMIT the size that features and images may take together, e.g.
-    500MB; 0 keeps none.
+    PADIM_ZOO_CACHE sets the folder. PADIM_ZOO_CACHE_LIMIT sets how much space features and images may take together,
+    e.g. 500MB; 0 turns the cache off.
     """
 
 
 @cache.command()
-@click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with sizes in bytes.")
 def info(as_json: bool) -> None:
-    """Show the folder, what is in it, and the limit."""
+    """Show the cache folder, its contents and the limit."""
     from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit, usage
 
-    found = {kind: usage(kind) for kind in KINDS}
+    usages = {kind: usage(kind) for kind in KINDS}
     limits = dict.fromkeys(LIMITED, cache_limit())
     if as_json:
-        kinds = {
-            kind: {"entries": used.entries, "bytes": used.bytes, "limit": limits.get(kind)}
-            for kind, used in found.items()
-        }
+        kinds = {kind: {**used._asdict(), "limit": limits.get(kind)} for kind, used in usages.items()}
         show_json({"folder": str(cache_folder()), "kinds": kinds})
         return
     click.echo(f"folder  {cache_folder()}")
     click.echo(f"limit   {cache_limit() / 1e6:.0f} MB, for {' and '.join(LIMITED)} together\n")
     show_table(
         [
-            {
-                "kind": kind,
-                "what": PURPOSES[kind],
-                "entries": used.entries,
-                "MB": used.bytes / 1e6,
-            }
-            for kind, used in found.items()
+            {"kind": kind, "what": PURPOSES[kind], "entries": used.entries, "MB": used.bytes / 1e6}
+            for kind, used in usages.items()
         ]
     )
 
 
 @cache.command()
-@click.option("--all", "everything", is_flag=True, help="The synthetic data set too, not only features and images.")
-@click.option("--json", "as_json", is_flag=True, help="Print an object; sizes are in bytes.")
+@click.option("--all", "everything", is_flag=True, help="Remove the synthetic data set too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with sizes in bytes.")
 def clear(everything: bool, as_json: bool) -> None:
-    """Remove features and images; they are made again when needed. Files of other programs are left alone."""
+    """Remove cached features and images, which are made again when needed."""
     from padim_zoo.core.cache_folder import KINDS, LIMITED
     from padim_zoo.core.cache_folder import clear as remove
 

@@ -18,21 +18,21 @@ REGRESSED = 1
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--baseline", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to compare with."
+    "--baseline", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The baseline to compare with."
 )
 @click.option(
     "--benchmarks",
     type=click.Path(path_type=Path),
     metavar="FILE",
     multiple=True,
-    help="What pytest --benchmark-json wrote; of several (repeat the option) the fastest times count.",
+    help="Output of pytest --benchmark-json; repeatable, the fastest times count.",
 )
+@click.option("--accuracy-drop", default=0.01, show_default=True, help="How much worse a metric may get, beyond noise.")
 @click.option(
-    "--accuracy-drop", default=0.01, show_default=True, help="How much worse a metric may get, beyond its noise."
+    "--slowdown", default=1.3, show_default=True, help="Largest ratio of times, relative to the machine's speed."
 )
-@click.option("--slowdown", default=1.3, show_default=True, help="Ratio that times may reach, relative to the machine.")
-@click.option("--memory-growth", default=1.2, show_default=True, help="Ratio that memory and model sizes may reach.")
-@click.option("--update", is_flag=True, help="Write the baseline instead; a part that is not given stays.")
+@click.option("--memory-growth", default=1.2, show_default=True, help="Largest ratio of memory and of model sizes.")
+@click.option("--update", is_flag=True, help="Update the baseline with RUNS, --benchmarks or both.")
 @click.pass_context
 def command(
     ctx: click.Context,

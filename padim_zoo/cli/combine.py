@@ -14,7 +14,6 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
-@click.option("--rule", type=click.Choice(["mean", "max", "rank"]), default="mean", show_default=True)
 @click.option(
     "--weights",
     callback=comma_separated,
@@ -29,9 +28,9 @@ def combine(
     The MODELS have to be fitted on the same normal images with the same transform, and have thresholds: the scores
     that these were made from bring the members to one scale.
     """
-    from padim_zoo.detectors import load
     from padim_zoo.detectors.backbone_detector import BackboneDetector
     from padim_zoo.detectors.ensemble import Ensemble, refuse_doubles
+    from padim_zoo.detectors.loading import load
 
     if output.is_dir():
         raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'ensemble.safetensors'}")

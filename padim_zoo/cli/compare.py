@@ -15,13 +15,15 @@ from padim_zoo.core.errors import InputError
 @click.argument("runs_a", type=click.Path(path_type=Path))
 @click.argument("runs_b", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file; needs --format."
+)
 def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
     """Compare the runs of two stores, pair by pair, on the same test images.
 
-    Runs are pairs if they differ only in what the stores differ in as wholes, say the backbone, or in nothing: then it
-    is the machine, or the version of the code, that is compared. Differences are B less A. A star marks those of image
-    AUROC that are significant at 0.05 over all pairs together.
+    Two runs are a pair if they differ only in what the whole stores differ in, e.g. the backbone, or in nothing, to
+    compare machines or versions. Differences are B − A. A star marks differences of image AUROC that are significant
+    at 0.05 over all pairs.
     """
     from padim_zoo.bench.compare import compare_stores, other_differences, paired_metric
     from padim_zoo.bench.formats import FORMATS, records

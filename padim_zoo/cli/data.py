@@ -23,17 +23,17 @@ SHOWN = 5
 
 @click.group()
 def data() -> None:
-    """Make the synthetic data set; check a folder of images."""
+    """Make the synthetic data set, or check a folder of images."""
 
 
 @data.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--categories", callback=comma_separated, help="Comma-separated.  [default: all]")
+@click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
 @click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
-@click.option("--train", type=int, default=40, show_default=True, help="Normal images to fit, per category.")
-@click.option("--good", type=int, default=12, show_default=True, help="Normal test images, per category.")
-@click.option("--defects", type=int, default=3, show_default=True, help="Test images per category and kind of defect.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives other specimens.")
+@click.option("--train", type=int, default=40, show_default=True, help="Normal training images per category.")
+@click.option("--good", type=int, default=12, show_default=True, help="Normal test images per category.")
+@click.option("--defects", type=int, default=3, show_default=True, help="Test images per kind of defect and category.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed; another one gives other images.")
 def synthetic(
     out: Path, categories: tuple[str, ...] | None, size: int, train: int, good: int, defects: int, seed: int
 ) -> None:
@@ -46,8 +46,8 @@ def synthetic(
 
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print a list with one report per category.")
-@click.option("--all", "everything", is_flag=True, help=f"Name every file concerned, not only {SHOWN} of each problem.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
+@click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
 @click.pass_context
 def check(ctx: click.Context, /, folder: Path, as_json: bool, everything: bool) -> None:
     """Read every image and mask of the data set in FOLDER and report counts, sizes and problems.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, load_category, picture_options, region_given
+from padim_zoo.cli.options import PictureChoice, load_category, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
 @picture_options
 @setting_options("evaluate")
@@ -44,15 +44,15 @@ def evaluate(
 ) -> None:
     """Evaluate a saved detector on the test images of a data set.
 
-    Prints the metrics, and what two thresholds do on the test images: the model's own, made from normal images only,
-    and the one with the highest F1, which is chosen with the labels of these very images and so flatters.
+    Prints the metrics, and the decisions at two thresholds: the model's own, set from normal images only, and the one
+    with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
     """
     import numpy as np
 
     from padim_zoo import metrics
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
     from padim_zoo.metrics.metric import confidence_intervals
 
     if pictures.kinds and output is None:
@@ -68,7 +68,7 @@ def evaluate(
         detector.cache = Caches.usual()
     folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
     samples = category.test
-    prediction: Prediction = region_given(detector, roi)([sample.path for sample in samples])
+    prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])
     result = metrics.evaluate(

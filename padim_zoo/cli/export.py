@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from padim_zoo.cli.options import pixels
 from padim_zoo.cli.settings import PanelCommand, setting_options
@@ -15,18 +16,23 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: MODEL with another suffix]")
 @click.option(
-    "--images", multiple=True, metavar="PATH", help="Images to try the file on; repeatable.  [default: drawn ones]"
+    "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: MODEL with the suffix of the format]"
+)
+@click.option(
+    "--images", multiple=True, metavar="PATH", help="Images to test the file on; repeatable.  [default: synthetic]"
 )
 @click.option(
     "--input-size",
     callback=pixels,
     metavar="N|HxW",
-    help="Take images of this size and resize and crop them in the network.  [default: images after that]",
+    help="Include resize and crop, for images of this size.  [default: images are resized and cropped already]",
 )
 @setting_options("export")
+@click.pass_context
 def export(
+    ctx: click.Context,
+    /,
     model: Path,
     form: str,
     output: Path | None,
@@ -34,17 +40,17 @@ def export(
     precision: str | None,
     input_size: Any,
 ) -> None:
-    """Write a saved detector as one network: uint8 RGB images in; scores, maps and decisions out.
+    """Export a saved detector to one network: uint8 RGB images in; scores, maps and decisions out.
 
-    The file is run before it is kept: if scores or maps are further than 0.001 (0.05 with a backbone in bfloat16),
-    relative, from the model's, no file is left. OpenVINO's is a pair, FILE.xml and FILE.bin.
+    The file is tested before it is written: its scores and maps must agree with the model's to a relative difference of
+    0.001 (0.05 with a backbone in bfloat16). OpenVINO needs two files, FILE.xml and FILE.bin.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
     from padim_zoo.export.exporting import export as write
     from padim_zoo.export.runtimes import SUFFIXES
 
-    if input_size is None and _given("input_size"):
+    if input_size is None and ctx.get_parameter_source("input_size") is ParameterSource.COMMANDLINE:
         raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     target = output or model.with_suffix(SUFFIXES[form])
@@ -63,8 +69,3 @@ def export(
     )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)
-
-
-def _given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE

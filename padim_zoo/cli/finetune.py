@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
 from padim_zoo.cli.options import comma_separated
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
 from padim_zoo.core.errors import InputError
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=PanelCommand)
 @click.argument("images", nargs=-1)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Weights, a safetensors file.")
+@output_option("The weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
-@click.option("--method", default="discriminants", show_default=True, help="discriminants or 3-way.")
-@click.option("--components", type=int, help="discriminants: directions to keep of each layer.  [default: 48]")
-@click.option("--pieces", type=int, help="discriminants: pasted pieces for each image.  [default: 4]")
-@click.option("--epochs", type=int, help="3-way: at most.  [default: 10]")
-@click.option("--learning-rate", type=float, help="3-way: at the start of a cosine.  [default: 1e-5]")
-@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images of a step.  [default: 8]")
-@click.option("--patience", type=int, help="3-way: epochs without a gain before the end.  [default: 5]")
-@click.option("--freeze", callback=comma_separated, help="3-way: parts to leave as they are: conv1,layer1.")
+@click.option("--method", default="discriminants", show_default=True, help="How to adapt: discriminants or 3-way.")
+@click.option("--components", type=int, help="discriminants: directions per layer.  [default: 48]")
+@click.option("--pieces", type=int, help="discriminants: pasted pieces per image.  [default: 4]")
+@click.option("--epochs", type=int, help="3-way: largest number of epochs.  [default: 10]")
+@click.option("--learning-rate", type=float, help="3-way: initial learning rate.  [default: 1e-5]")
+@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images per step.  [default: 8]")
+@click.option("--patience", type=int, help="3-way: epochs without improvement before stopping.  [default: 5]")
+@click.option("--freeze", callback=comma_separated, help="3-way: parts to freeze, e.g. conv1,layer1.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
-@click.option("--held-out", type=float, help="Share of the images that is not learned from.  [default: 0.2]")
+@click.option("--held-out", type=float, help="Share of the images to hold out.  [default: 0.2]")
 @setting_options("finetune")
 @click.pass_context
 def finetune(
@@ -52,17 +53,16 @@ def finetune(
     memory: int | None,
     **settings: Any,
 ) -> None:
-    """Adapt a backbone to normal images: weights for fit and bench.
+    """Adapt a backbone to normal images, for fit and bench.
 
-    IMAGES are files, folders or globs of normal images; or --data-root names a data set, whose training images are
-    taken, never the test images. Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
+    IMAGES are files, folders or globs of normal images. Or give --data-root, to use the training images of a data set.
+    Both methods learn from pieces that are cut out and pasted elsewhere (CutPaste).
 
-    discriminants takes seconds: it puts a projection behind each layer, onto the directions in which pieces differ most
-    from the variation of normal images. 3-way trains the network, for minutes, to tell images with pieces from normal
-    ones.
+    discriminants takes seconds. It projects each layer onto the directions in which pasted pieces differ most from
+    normal images. 3-way takes minutes. It trains the network to tell images with pasted pieces from normal ones.
 
-    What it is worth is tried at the end: PaDiM, before and after, on held-out normal images with drawn defects. Exit
-    status 2 and no file if nothing was learned.
+    At the end PaDiM is evaluated before and after, on held-out normal images with synthetic defects. If nothing was
+    learned, no file is written and the exit status is 2.
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.data.categories import load_categories
@@ -82,14 +82,14 @@ def finetune(
     _refuse_files(output, overwrite, settings.get("checkpoint"))
     where = resolve_device(device)
     kind = resolve_precision(precision, where)
-    given = {name: value for name, value in settings.items() if value is not None}
-    recipe = make_recipe(method, given, precision=kind, report=_show)
+    options = {name: value for name, value in settings.items() if value is not None}
+    recipe = make_recipe(method, options, precision=kind, report=_show)
     transform = Transform(resize, crop)
     if images:
         paths = normal_image_files(images)
     else:
-        chosen = load_categories(datasets.create(dataset, root=data_root), categories)
-        paths = [sample.path for category in chosen for sample in category.train]
+        loaded = load_categories(datasets.create(dataset, root=data_root), categories)
+        paths = [sample.path for category in loaded for sample in category.train]
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
 
     started = time.perf_counter()
@@ -97,31 +97,29 @@ def finetune(
     adaptation = adapt(module.in_precision(kind), pixels, recipe)
     adapted = rebuilt(backbone, module, adaptation)
     comparison = evaluate_adaptation(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
+    computed = module.in_precision(kind)
     document = write_weights(
-        output,
-        adaptation,
-        backbone=module.in_precision(kind),
-        transform=transform,
-        paths=paths,
-        comparison=comparison,
+        output, adaptation, backbone=computed, transform=transform, paths=paths, comparison=comparison
     )
-
-    click.echo(f"backbone   {backbone}, layers {','.join(module.layers)}, weights {document['source']}")
-    click.echo(f"images     {len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out")
-    click.echo(f"method     {_summary(adaptation)}")
-    click.echo(f"judged by  PaDiM on {comparison.defects} drawn defects in held-out normal images, before → after:")
-    for name, before in comparison.before.items():
-        click.echo(f"           {title_of(name)} {before:.3f} → {comparison.after[name]:.3f}")
-    click.echo(f"seconds    {time.perf_counter() - started:.1f}")
-    click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB, hash {document['weights_hash']}")
-    click.echo(f"use it as  --backbone {backbone} --weights {output}")
+    metrics = [f"{title_of(name)} {old:.3f} → {comparison.after[name]:.3f}" for name, old in comparison.before.items()]
+    tried = f"PaDiM on {comparison.defects} drawn defects in held-out normal images, before → after:"
+    show_rows(
+        {
+            "backbone": f"{backbone}, layers {','.join(module.layers)}, weights {document['source']}",
+            "images": f"{len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out",
+            "method": _summary(adaptation),
+            "tried by": ("\n" + " " * 11).join([tried, *metrics]),
+            "seconds": f"{time.perf_counter() - started:.1f}",
+            "saved": f"{size_of(output)}, hash {document['weights_hash']}",
+            "use it as": f"--backbone {backbone} --weights {output}",
+        }
+    )
     if not comparison.helped:
         click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
 
 
 def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> None:
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'my.safetensors'}")
+    refuse_folder(output, "my.safetensors")
     if output.suffix != ".safetensors":
         raise InputError(f"--output {output} would not be read as weights: expected a name that ends in .safetensors")
     if output.exists() and not overwrite:
@@ -141,8 +139,8 @@ def _show(done: int, total: int, loss: float | None = None, accuracy: float | No
 def _summary(adaptation: Adaptation) -> str:
     report = adaptation.report
     if "shares" in report:
-        kept = ", ".join(str(len(shares)) for shares in report["shares"].values())
-        return f"{report['method']}, {kept} of the layers"
+        directions = ", ".join(str(len(shares)) for shares in report["shares"].values())
+        return f"{report['method']}, {directions} directions of the layers"
     best, losses = report["best_epoch"], report["losses"]
     return (
         f"{report['method']}, best after {best} of {len(losses) - 1} epochs: held-out loss {losses[0]:.3g} → "

@@ -7,26 +7,26 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
-from padim_zoo.core.errors import InputError
 
 
 @click.command("import", cls=PanelCommand)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model, a safetensors file.")
+@output_option("The model, a safetensors file.")
 @click.option(
     "--channels",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Indices of the channels, .pt, .npy or .json.  [default: those that the program draws]",
+    help="Channel indices, in a .pt, .npy or .json file.  [default: the program's own draw]",
 )
-@click.option("--trust-pickle", is_flag=True, help="Read a .pkl file, which can name programs to run.")
+@click.option("--trust-pickle", is_flag=True, help="Allow a .pkl file; nothing in it is run.")
 @click.option(
     "--model-dtype",
     type=click.Choice(("float16", "float32")),
     default="float32",
     show_default=True,
-    help="Type of the factors in the file.",
+    help="Precision of the Gaussians in the file.",
 )
 @setting_options("import")
 @click.pass_context
@@ -40,7 +40,7 @@ def import_model(
     model_dtype: str,
     **_: Any,
 ) -> None:
-    """Make a detector of a PaDiM that another program fitted; its scores are the same.
+    """Import a PaDiM model from another program, with the same scores.
 
     \b
     FILES are one of
@@ -53,14 +53,11 @@ def import_model(
     """
     from padim_zoo.importers import read_model
 
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'model.safetensors'}")
+    refuse_folder(output)
     model = read_model(files, channels=channels, trust_pickle=trust_pickle, **asked_settings(ctx))
     detector: Any = model.detector()
     detector.save(output, dtype=model_dtype)
-    click.echo(f"read       a PaDiM of {model.source}")
-    for title, text in detector.describe_fit().items():
-        click.echo(f"{title:<10} {text}")
+    show_rows({"read": f"a PaDiM of {model.source}", **detector.describe_fit()})
     for note in model.notes:
-        click.echo(f"note       {note}")
-    click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
+        show_rows({"note": note})
+    show_rows({"saved": size_of(output)})

@@ -25,21 +25,21 @@ SOME_FAILED = 1
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--sort", metavar="COLUMN", help="Best first by this column.")
-@click.option("--by", metavar="COLUMN,COLUMN", help="One mean row for each value of these, e.g. backbone.")
-@click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images instead.")
+@click.option("--sort", metavar="COLUMN", help="Sort by a column, best first.")
+@click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
+@click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="table",
     show_default=True,
-    help="parquet needs the extra padim-zoo[parquet].",
+    help="Format; parquet needs padim-zoo[parquet].",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.")
-@click.option("--published", is_flag=True, help="Put published figures beside measured ones.")
-@click.option("--watch", is_flag=True, help="Redraw while a benchmark runs in another terminal, until it ends.")
-@click.option("--bars/--no-bars", default=None, help="Bars beside the main metric.  [default: on a terminal]")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file.")
+@click.option("--published", is_flag=True, help="Show published results beside measured ones.")
+@click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
+@click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
     runs: Path,
     sort: str | None,
@@ -53,11 +53,11 @@ def leaderboard(
 ) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
-    docs/leaderboard.md says what its columns mean, and in which units. Ids of runs are in the column id of
-    --format csv; their beginning suffices.
+    docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
+    the first characters are enough.
 
-    --watch waits for a benchmark that writes to RUNS, which need not be there yet, shows how far it is and the best
-    configurations so far (or the rows of --by), and ends with it. Ctrl-C ends earlier, with exit code 130.
+    --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
+    --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
     from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS

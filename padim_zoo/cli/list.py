@@ -22,13 +22,13 @@ DESCRIBED = 50
 @click.command("list", cls=PanelCommand)
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
 @click.argument("pattern", default="*")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of records instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @setting_options("list")
 def show(kind: str, pattern: str, as_json: bool) -> None:
     """List backbones, estimators, detectors or datasets.
 
-    PATTERN is a shell wildcard: "wide_*", or "timm/resnet*" for names behind a prefix, of which there are too many to
-    list them all.
+    PATTERN is a shell wildcard, e.g. "wide_*". Names with a prefix are listed by a pattern with that prefix, e.g.
+    "timm/resnet*".
     """
     from padim_zoo.registry import REGISTRIES
 

@@ -11,13 +11,13 @@ import click
 @click.argument("name")
 @click.option("--kind", required=True, type=click.Choice(["backbone", "estimator", "detector", "dataset"]))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=".", help="Folder to make it in.  [default: this one]"
+    "-o", "--output", type=click.Path(path_type=Path), default=".", help="Where to create the folder.  [default: here]"
 )
 def new_plugin(name: str, kind: str, output: Path) -> None:
-    """Write a package that a plugin of yours can start from.
+    """Start a plugin of your own.
 
-    The folder padim-zoo-NAME is a package that registers a backbone, estimator, detector or dataset NAME when it is
-    installed, with tests that pass as they are. Change its module until it does what you want.
+    Creates the package padim-zoo-NAME, which registers a backbone, estimator, detector or dataset NAME once installed.
+    It works, and its tests pass. Change its module until it does what you want.
     """
     from padim_zoo.scaffold.package import new_plugin as write
 

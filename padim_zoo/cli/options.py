@@ -88,20 +88,20 @@ def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME",
             default=PictureChoice.colormap,
             show_default=True,
-            help="Colors of heat maps; all of matplotlib's do, e.g. viridis, with padim-zoo[report].",
+            help="Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.",
         ),
         click.option(
             "--alpha",
             type=click.FloatRange(0, 1),
             default=PictureChoice.alpha,
             show_default=True,
-            help="Opacity of overlays where they are hottest.",
+            help="Opacity of the hottest pixels of overlays.",
         ),
         click.option(
             "--pictures",
             metavar="KINDS",
             callback=_picture_kinds,
-            help=f"Pictures to write into --output, comma-separated: {', '.join(PICTURES)}.",
+            help=f"Pictures to write to --output, comma-separated: {', '.join(PICTURES)}.",
         ),
     ):
         command = option(command)
@@ -120,8 +120,8 @@ def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str |
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def region_given(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
-    """The ``predict`` of a detector, within a region of interest if one is given; its masks are opened once.
+def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
+    """The ``predict`` of a detector, within a region of interest if there is one; its masks are opened once.
 
     Raises
     ------

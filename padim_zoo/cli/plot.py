@@ -17,19 +17,21 @@ KINDS = (
 
 @click.command(cls=PanelCommand)
 @click.argument("runs", type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What to draw.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What to plot.")
 @click.option(
     "--metric",
     metavar="COLUMN",
-    help="A metric of the leaderboard, which all but curves and histograms show.  [default: the first]",
+    help="Metric, for all kinds but curves and histograms.  [default: the first]",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pdf, .png or .svg file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The plot, a .pdf, .png or .svg file."
+)
 @setting_options("plot")
 def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...], output: Path) -> None:
-    """Draw a picture of a run store for papers and slides.
+    """Plot a run store for papers and slides.
 
-    RUNS is the output of padim-zoo bench. Curves have a panel per configuration and a line per category, with the area
-    of each and their mean: roc and pr of image scores, pro, pixel-roc and pixel-pr of pixels. Needs padim-zoo[report].
+    RUNS is the output of padim-zoo bench. Curves have a panel per configuration and a line per category. roc and pr are
+    those of images; pro, pixel-roc and pixel-pr those of pixels. Needs padim-zoo[report].
     """
     from padim_zoo.bench.store import RunStore
     from padim_zoo.metrics.metric import DEFAULT_METRIC

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, region_given
+from padim_zoo.cli.options import PictureChoice, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -41,15 +41,17 @@ class Row:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores, maps and pictures.")
-@click.option("--scores", metavar="FILE|-", help="File for the scores.  [default: scores.csv in --output, or -]")
-@click.option("--format", "form", type=click.Choice(["csv", "json"]), help="Of the scores.  [default: by FILE, or csv]")
-@click.option("--maps", type=click.Choice(["npy"]), help="Write the anomaly maps into --output.")
+@click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
+)
+@click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
 @picture_options
-@click.option("--threshold", type=float, help="Instead of the model's own.")
+@click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
-    help="Of MODEL, if padim-zoo export wrote it.  [default: by its suffix]",
+    help="Runtime of an exported MODEL.  [default: by its suffix]",
 )
 @setting_options("predict")
 @click.pass_context
@@ -69,10 +71,10 @@ def predict(
     runtime: str | None,
     cache: bool,
 ) -> None:
-    """Score images with a saved detector, or an exported one; draw heat maps on request.
+    """Score images with a saved or exported detector, and draw heat maps.
 
-    IMAGES are files, folders or globs. An image that cannot be read becomes a row with its error, the others are
-    scored all the same, and the exit code is 1. New images leave nothing in the cache.
+    IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
+    the others are scored all the same. Nothing is added to the cache.
 
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
@@ -88,13 +90,13 @@ def predict(
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
-    judges = region_given(detector, roi)
+    predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = None if output is None else pictures.folder(detector, model, output, limit)
 
     rows: list[Row] = []
     names = picture_names(paths)
-    for (path, result), name in zip(_predictions(judges, paths, batch_size), names, strict=True):
+    for (path, result), name in zip(_predictions(predict_within, paths, batch_size), names, strict=True):
         if isinstance(result, InputError):
             click.echo(f"Error: {result}", err=True)
             rows.append(Row(str(path), error=str(result)))
@@ -108,8 +110,8 @@ def predict(
             folder.write(name, path, score, pictured)
     _write_scores(target, form, rows)
     if target != "-":
-        told = f"scores of {len(rows)} images in {target}"
-        click.echo(told + (f", pictures in {output}" if folder is not None else ""), err=True)
+        pictures_in = "" if folder is None else f", pictures in {output}"
+        click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
     if any(row.error for row in rows):
         ctx.exit(SOME_FAILED)
 
@@ -121,7 +123,7 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int, ca
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
         return ExportedModel(model, runtime)
     from padim_zoo.cache.caches import Caches
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
 
     detector = load(model, device=device, batch_size=batch_size)
     if cache:
@@ -161,15 +163,11 @@ def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
 
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = _json(rows) if as_json else _csv(rows)
+    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n" if as_json else _csv(rows)
     if target == "-":
         click.echo(text, nl=False)
     else:
         write_text_whole(target, text)
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
 
 
 def _csv(rows: Sequence[Row]) -> str:

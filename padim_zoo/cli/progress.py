@@ -7,8 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol
 
 import click
 import numpy as np
@@ -24,6 +22,9 @@ from padim_zoo.bench.store import Document
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.metric import main_metrics
 
+_NAMED = ("dataset", "category", "detector", "backbone", "estimator", "ensemble", "seed", "folds")
+"""Settings by which a line names its run."""
+
 _SHARE = 20
 """Times that making the table takes, before it is made again."""
 
@@ -31,20 +32,21 @@ _PROGRESS_LINES = 3
 """Below the table, and one for the cursor."""
 
 
-class Reporter(Protocol):
-    """Shows what a benchmark does."""
+class Reporter:
+    """Shows notes on a benchmark and nothing else; others show its progress too."""
 
-    def __enter__(self) -> Reporter: ...
+    def __enter__(self) -> Reporter:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        """Leave what was shown."""
 
     def note(self, text: str) -> None:
-        """A line about the benchmark as a whole."""
+        """Show a line about the benchmark as a whole."""
+        click.echo(text, err=True)
 
     def show(self, event: Event) -> None:
-        """A run begins or is recorded."""
+        """Show that a run begins or is recorded."""
 
 
 def reporter(total: int, done: Sequence[Document], *, quiet: bool) -> Reporter:
@@ -60,25 +62,11 @@ def reporter(total: int, done: Sequence[Document], *, quiet: bool) -> Reporter:
         Show nothing but notes.
     """
     if quiet:
-        return _Quiet()
+        return Reporter()
     return _LiveTable(total, done) if sys.stderr.isatty() else _JsonLines(total, len(done))
 
 
-class _Quiet:
-    def __enter__(self) -> _Quiet:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def note(self, text: str) -> None:
-        click.echo(text, err=True)
-
-    def show(self, event: Event) -> None: ...
-
-
-class _JsonLines(_Quiet):
+class _JsonLines(Reporter):
     """One object for every recorded run: id, configuration, status, main metrics (means over folds) and error."""
 
     def __init__(self, total: int, done: int) -> None:
@@ -97,8 +85,7 @@ class _JsonLines(_Quiet):
                 "done": self.done,
                 "of": self.total,
                 "id": document["id"],
-                **{name: config[name] for name in ("dataset", "category", "detector", "backbone", "estimator")},
-                **{name: config[name] for name in ("ensemble", "seed", "folds")},
+                **{name: config[name] for name in _NAMED},
                 "status": document["status"],
                 **{name: _mean_over_folds(document, name) for name in main_metrics()},
                 "error": document["error"] and document["error"]["message"],
@@ -109,7 +96,7 @@ class _JsonLines(_Quiet):
         click.echo(json.dumps(to_jsonable(line)), err=True)
 
 
-class _LiveTable(_Quiet):
+class _LiveTable(Reporter):
     """The standings so far and a line of progress, redrawn in place.
 
     The table is made when a run has been recorded, and no more often than makes up a twentieth of the time. Between
@@ -136,9 +123,7 @@ class _LiveTable(_Quiet):
         self.live.start(refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.live.stop()
 
     def note(self, text: str) -> None:

@@ -12,17 +12,22 @@ from padim_zoo.core.errors import InputError
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The HTML file.",
 )
 @click.option(
     "--images",
     type=click.IntRange(0, 4),
     default=4,
     show_default=True,
-    help="Worst misses, worst false alarms and random images shown of each run, so many each at most; 0 for none.",
+    help="Number of worst misses, worst false alarms and random images per run; 0 for none.",
 )
 def report(runs: Path, output: Path, images: int) -> None:
-    """Make one HTML page of a run store, to show to a colleague: it opens from disk and needs no network.
+    """Write a run store as one HTML page, which opens from disk and needs no network.
 
     RUNS is the output of padim-zoo bench. Needs padim-zoo[report].
     """

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.models import refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -15,8 +16,8 @@ from padim_zoo.core.errors import InputError
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: MODEL, replaced]")
-@click.option("--keep-threshold", is_flag=True, help="Leave the threshold as it is.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: replace MODEL]")
+@click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 @setting_options("update")
 def update(
     model: Path,
@@ -27,20 +28,19 @@ def update(
     batch_size: int,
     device: str,
 ) -> None:
-    """Continue the fit of a saved detector with more normal images, without the old ones.
+    """Add normal images to a saved detector, without the old ones.
 
-    IMAGES are files, folders or globs. A PaDiM model must hold what it knows of its images: the dual form does (fitted
-    on no more images than it has dimensions), others if they were saved by padim-zoo fit --resumable.
+    IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
+    padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
-    The threshold is made anew where the model holds all samples. Where it does not, the old one goes, for it rests on
-    scores of another model; --keep-threshold keeps it all the same.
+    The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
+    scores of another model; --keep-threshold keeps it.
     """
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.detectors import load
+    from padim_zoo.detectors.loading import load
 
     target = output or model
-    if target.is_dir():
-        raise InputError(f"--output {target} is a folder: expected a file name, e.g. {target / 'model.safetensors'}")
+    refuse_folder(target)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
@@ -54,19 +54,11 @@ def update(
     if keep_threshold:
         detector.calibration_ = before
     elif not why_none:
-        rate = before.false_alarm_rate if fpr is None else fpr
-        try:
-            detector.calibrate(false_alarm_rate=rate)
-        except InputError as error:
-            if fpr is not None:
-                raise
-            why_none = str(error)
+        why_none = try_to_calibrate(detector, fpr, before and before.false_alarm_rate)
     detector.save(target, resumable=resumable)
 
-    click.echo(f"added      {len(paths)} normal images, {detector.n_images_} in all")
-    if detector.threshold_ is None:
-        click.echo(f"threshold  none: {why_none}")
-    else:
-        click.echo(f"threshold  {detector.threshold_:.4g}{', as before' if keep_threshold else ''}")
-    click.echo(f"seconds    {time.perf_counter() - started:.1f}")
-    click.echo(f"saved      {target}, {target.stat().st_size / 1e6:.1f} MB")
+    threshold = f"none: {why_none}"
+    if detector.threshold_ is not None:
+        threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "threshold": threshold}
+    show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})

@@ -45,30 +45,31 @@ class Operation:
     name: str
     amount: float = 0.0
 
+    def __str__(self) -> str:
+        return self.name if OPERATIONS[self.name] is None else f"{self.name}({self.amount!r})".replace(".0)", ")")
+
     @property
     def moves(self) -> bool:
         """Whether pixels come to lie elsewhere."""
         return self.name not in ("brightness", "contrast")
 
-    def drawn(self, view: View, rng: np.random.Generator) -> View:
+    def draw(self, view: View, rng: np.random.Generator) -> View:
         """The view with a random amount of this: a mirroring every other time, else anything up to the amount."""
         if self.name in _MIRRORINGS:
             return self._on(view, bool(rng.random() < 0.5))
         if self.name == "translate":
-            right, down = rng.uniform(-self.amount, self.amount, 2).tolist()
-            return self._on(view, (right, down))
+            return self._on(view, tuple(rng.uniform(-self.amount, self.amount, 2).tolist()))
         return self._on(view, float(rng.uniform(-self.amount, self.amount)))
 
     def extremes(self) -> list[View]:
         """The views with all of it, in every direction."""
         most = self.amount
+        values: Sequence[Any] = (-most, most)
         if self.name in _MIRRORINGS:
-            return [self._on(View(), True)]
-        if self.name == "translate":
-            return [
-                self._on(View(), translation) for translation in ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))
-            ]
-        return [self._on(View(), -most), self._on(View(), most)]
+            values = (True,)
+        elif self.name == "translate":
+            values = ((-most, 0.0), (most, 0.0), (0.0, -most), (0.0, most))
+        return [self._on(View(), value) for value in values]
 
     def _on(self, view: View, value: Any) -> View:
         if self.name in ("brightness", "contrast"):
@@ -107,12 +108,7 @@ def parse_operations(option: str, text: Any) -> tuple[Operation, ...]:
 
 def canonical_operations(option: str, text: str) -> str:
     """One spelling for equal operations: ``flip, rotate(10.0)`` is ``flip,rotate(10)``."""
-    return ",".join(
-        operation.name
-        if OPERATIONS[operation.name] is None
-        else f"{operation.name}({operation.amount!r})".replace(".0)", ")")
-        for operation in parse_operations(option, text)
-    )
+    return ",".join(map(str, parse_operations(option, text)))
 
 
 def views_for_scoring(operations: Sequence[Operation]) -> tuple[View, ...]:
@@ -144,13 +140,13 @@ class Augmentation:
             return [View()]
         content = hashlib.blake2b(np.ascontiguousarray(resized).data, digest_size=16).digest()
         rng = np.random.default_rng([self.seed, *np.frombuffer(content, dtype=np.uint32).tolist()])
-        drawn = [View()]
+        views = [View()]
         for _ in range(self.passes - 1):
             view = View()
             for operation in self.operations:
-                view = operation.drawn(view, rng)
-            drawn.append(view)
-        return drawn
+                view = operation.draw(view, rng)
+            views.append(view)
+        return views
 
 
 @dataclass(frozen=True)
@@ -173,13 +169,6 @@ class ViewSet:
         return self.augmentation.passes + len(self.others)
 
     def of(
-        self, image: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """All views of an image before the transform; see :meth:`of_resized`."""
-        transform.crop_box(*transform.resized_size(*image.shape[:2]))  # refuses a crop that does not fit, before work
-        return self.of_resized(transform.resized(image), transform, mask, name)
-
-    def of_resized(
         self, resized: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """All views of an image.
@@ -212,15 +201,14 @@ class ViewSet:
         pixels = np.stack([view.image(resized, box) for view in views])
         if mask is None and not any(view.resamples for view in self.others):
             return pixels, None
-        without_mask = mask is None
-        pixels_of_roi = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
-        pixels_of_roi = transform.resized(pixels_of_roi, Image.Resampling.NEAREST).astype(bool)
-        roi_masks = np.stack([view.mask(pixels_of_roi, box) for view in views])
-        if not without_mask and not roi_masks[0].any():
+        roi_mask = np.ones(resized.shape[:2], dtype=np.uint8) if mask is None else mask.astype(np.uint8)
+        roi_mask = transform.resized(roi_mask, Image.Resampling.NEAREST).astype(bool)
+        roi_masks = np.stack([view.mask(roi_mask, box) for view in views])
+        if mask is None:
+            roi_masks[: self.augmentation.passes] = True
+        elif not roi_masks[0].any():
             raise InputError(
                 f"the region of interest of {name} has no pixel left within the crop: expected one that reaches into "
                 "it; check the mask, or use a larger crop (--crop none)"
             )
-        if without_mask:
-            roi_masks[: self.augmentation.passes] = True
         return pixels, None if roi_masks.all() else roi_masks

@@ -32,11 +32,10 @@ def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str
         If a pattern picks nothing; the closest names are listed.
     """
     patterns = list(patterns)
+    matches: set[str] = set()
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        matching = [name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+        if not matching:
             raise InputError(f"unknown {kind} {pattern!r}: {suggest(pattern, names)}")
-    return [name for name in names if not patterns or any(_matches(name, pattern) for pattern in patterns)]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+        matches.update(matching)
+    return [name for name in names if not patterns or name in matches]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import time
 from pathlib import Path
 
@@ -26,16 +25,12 @@ def content_hash(path: Path) -> str:
     status = path.stat()
     if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
         return _hash(path)
-    return _hash_of_version(path.absolute(), _version(status))
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
     # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _hash_of_version(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=1_000_000)
-def _hash_of_version(path: Path, version: tuple[int, ...]) -> str:
+def _hash_of_version(path: Path, *version: int) -> str:
     return _hash(path)
 
 

@@ -6,6 +6,7 @@ None of them is downloaded: each factory takes the folder that the data set was 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,25 +35,13 @@ def mvtec(*, root: str | Path | None = None) -> Dataset:
 
     Any folder with ``train/good`` is a category, whatever its name.
     """
-    expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
-    folder = dataset_root("mvtec", root, expected)
-    categories = [path for path in folders_in(folder) if is_category(path)]
-    if not categories:
-        raise wrong_layout("mvtec", folder, expected)
-    listing = partial(list_category, "mvtec", expected_mask="{stem}_mask.png")
-    return ListedDataset("mvtec", {path.name: partial(listing, path) for path in categories})
+    return _in_subfolders("mvtec", root, "folders CATEGORY/train/good and CATEGORY/test/KIND", "{stem}_mask.png")
 
 
 @registry.datasets.register("btad", summary="BTAD (Mishra et al. 2021): 3 industrial products, pixel masks")
 def btad(*, root: str | Path | None = None) -> Dataset:
     """BTAD: ``<01|02|03>/{train/ok, test/{ok, ko}, ground_truth/ko/<stem>.{png, bmp}}``."""
-    expected = "folders CATEGORY/train/ok and CATEGORY/test/ko"
-    folder = dataset_root("btad", root, expected)
-    categories = [path for path in folders_in(folder) if is_category(path, "ok")]
-    if not categories:
-        raise wrong_layout("btad", folder, expected)
-    listing = partial(list_category, "btad", normal="ok", expected_mask="{stem}.png")
-    return ListedDataset("btad", {path.name: partial(listing, path) for path in categories})
+    return _in_subfolders("btad", root, "folders CATEGORY/train/ok and CATEGORY/test/ko", "{stem}.png", normal="ok")
 
 
 @registry.datasets.register(
@@ -65,17 +54,29 @@ def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     computed. ``validation/good`` is left out, so that the number of training images is that of the published figures.
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
-    folder = dataset_root("mvtec_loco", root, expected)
-    anomalies = ("logical_anomalies", "structural_anomalies")
-    categories = [
-        path
-        for path in folders_in(folder)
-        if is_category(path) and any((path / "test" / kind).is_dir() for kind in anomalies)
-    ]
-    if not categories:
-        raise wrong_layout("mvtec_loco", folder, expected)
-    listing = partial(list_category, "mvtec_loco", expected_mask="{stem}/000.png")
-    return ListedDataset("mvtec_loco", {path.name: partial(listing, path) for path in categories})
+    kinds = ("logical_anomalies", "structural_anomalies")
+    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds)
+
+
+def _in_subfolders(
+    dataset: str,
+    root: str | Path | None,
+    expected: str,
+    expected_mask: str | None,
+    *,
+    normal: str = "good",
+    kinds: Sequence[str] = (),
+) -> ListedDataset:
+    """Every folder in the root that has ``train/<normal>`` and, where kinds are named, ``test/<kind>`` of one."""
+    top = dataset_root(dataset, root, expected)
+    listings = {
+        path.name: partial(list_category, dataset, path, normal=normal, expected_mask=expected_mask)
+        for path in folders_in(top)
+        if is_category(path, normal) and (not kinds or any((path / "test" / kind).is_dir() for kind in kinds))
+    }
+    if not listings:
+        raise wrong_layout(dataset, top, expected)
+    return ListedDataset(dataset, listings)
 
 
 @registry.datasets.register("visa", summary="VisA (Zou et al. 2022): 12 categories, the official one-class split")
@@ -195,10 +196,9 @@ def folder(
         raise InputError("dataset folder has abnormal images or masks but no normal images: give --normal DIR too")
     expected = "train/good and test/KIND in the folder or in its subfolders, or --normal DIR"
     top = dataset_root("folder", root, expected)
-    categories = [top] if is_category(top) else [path for path in folders_in(top) if is_category(path)]
-    if not categories:
-        raise wrong_layout("folder", top, expected)
-    return ListedDataset("folder", {path.name: partial(list_category, "folder", path) for path in categories})
+    if is_category(top):
+        return ListedDataset("folder", {top.name: partial(list_category, "folder", top)})
+    return _in_subfolders("folder", top, expected, None)
 
 
 def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path | None) -> Category:

@@ -38,10 +38,10 @@ def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
         return [path for part in source for path in paths_of(part)]
     path = Path(source)
     if path.is_dir():
-        paths = images_below(path)
-        if not paths:
+        images = images_below(path)
+        if not images:
             raise InputError(f"folder {source} has no image in it: expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
-        return paths
+        return images
     if path.exists():
         return [path]
     if not glob.has_magic(str(source)):
@@ -54,8 +54,8 @@ def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
         for image in (images_below(match) if match.is_dir() else [match] if is_image_file(match) else [])
     )
     if not expanded:
-        found_instead = f"only matches {matches[0]}, which holds no image" if matches else "matches nothing"
-        raise InputError(f"{source} {found_instead}: expected a pattern for image files, e.g. 'DIR/*.png'")
+        problem = f"only matches {matches[0]}, which holds no image" if matches else "matches nothing"
+        raise InputError(f"{source} {problem}: expected a pattern for image files, e.g. 'DIR/*.png'")
     return list(expanded)
 
 
@@ -82,7 +82,7 @@ def normal_image_files(sources: Sequence[str]) -> list[Path]:
 def images_below(folder: Path) -> list[Path]:
     """Image files at any depth below a folder, sorted by path; links are followed, hidden folders are not entered."""
     visited: set[str] = set()
-    paths: list[Path] = []
+    images: list[Path] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in visited:  # a link to a folder above, which would be walked for ever
@@ -90,5 +90,5 @@ def images_below(folder: Path) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += filter(is_image_file, (Path(parent, name) for name in files))
-    return sorted(paths)
+        images += filter(is_image_file, (Path(parent, name) for name in files))
+    return sorted(images)

@@ -116,11 +116,14 @@ def read_mask(paths: Sequence[Path], size: tuple[int, int], image: Path | None =
     """
     union = np.zeros(size, dtype=bool)
     for path in paths:
-        mask = _nonzero(_decode(Path(path)), str(path))
+        decoded = _decode(Path(path))
+        # Deep samples are not scaled: that would round a small mark to zero.
+        samples = np.asarray(decoded) if _is_deep(decoded) else _to_rgb(decoded, str(path))
+        mask = np.atleast_3d(samples).any(axis=2)
         if mask.shape != tuple(size):
             of_image = f"its image {image}" if image is not None else "its image"
             raise InputError(
-                f"mask {path} is {_size_text(mask.shape)} but {of_image} is {_size_text(size)} (height x width): "
+                f"mask {path} is {size_text(mask.shape)} but {of_image} is {size_text(size)} (height x width): "
                 "a mask must have its image's size"
             )
         union |= mask
@@ -153,10 +156,8 @@ def to_image(image: Any, name: str = "image") -> np.ndarray:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
         # numpy has no bfloat16; float32 holds every half precision value exactly.
-        tensor = image.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        if array.ndim == 3:
-            array = np.moveaxis(array, 0, -1)
+        array = (image.float() if image.is_floating_point() else image).numpy(force=True)
+        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
         expected = "a tensor (3, H, W), (1, H, W) or (H, W)"
     elif isinstance(image, np.ndarray):
         array = image
@@ -165,9 +166,8 @@ def to_image(image: Any, name: str = "image") -> np.ndarray:
         raise InputError(f"{name} is a {type(image).__name__}: expected a path, a PIL image, an array or a tensor")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
         raise InputError(f"{name} has shape {tuple(image.shape)}: expected {expected}")
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]
-    return np.array(np.broadcast_to(_to_uint8(array[:, :, :3], name), (*array.shape[:2], 3)))
+    pixels = _to_uint8(np.atleast_3d(array)[:, :, :3], name)
+    return np.array(np.broadcast_to(pixels, (*array.shape[:2], 3)))
 
 
 def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
@@ -205,7 +205,7 @@ def _open(path: Path) -> Image.Image:
     try:
         image = _header(io.BytesIO(content))
     except UnidentifiedImageError:
-        problem = "is an empty file" if not content else "is not an image"
+        problem = "is not an image" if content else "is an empty file"
         raise InputError(f"{path} {problem}: expected png, jpg, bmp, tif or webp") from None
     except Exception as error:  # decoders raise whatever a broken header leads them to
         raise _broken(str(path), error) from None
@@ -236,7 +236,8 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
 
 
 def _broken(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} is broken and cannot be decoded ({_reason(error)}): replace or remove it")
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return InputError(f"{name} is broken and cannot be decoded ({reason}): replace or remove it")
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -262,15 +263,6 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     return to_image(samples.astype(np.uint16), name)
 
 
-def _nonzero(image: Image.Image, name: str) -> np.ndarray:
-    # Deep samples are not scaled: that would round a small mark to zero.
-    samples = np.asarray(image) if _is_deep(image) else _to_rgb(image, name)
-    return np.asarray(np.count_nonzero(np.atleast_3d(samples), axis=2) > 0)
-
-
-def _size_text(size: Sequence[int]) -> str:
+def size_text(size: Sequence[int]) -> str:
+    """Height and width as messages give them: ``256x320``."""
     return f"{size[0]}x{size[1]}"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

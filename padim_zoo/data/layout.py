@@ -122,10 +122,10 @@ def masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
     The masks of ``000.jpg`` are ``000_mask.*``, else ``000.*``, else all images in the folder ``000`` (MVTec LOCO).
     """
     files = images_in(folder)
-    several = {sub.name: tuple(images_in(sub)) for sub in folders_in(folder)}
+    several = {sub.name: masks for sub in folders_in(folder) if (masks := tuple(images_in(sub)))}
     plain = {path.stem: (path,) for path in files}
     marked = {path.stem.removesuffix("_mask"): (path,) for path in files if path.stem.endswith("_mask")}
-    return {stem: masks for stem, masks in {**several, **plain, **marked}.items() if masks}
+    return {**several, **plain, **marked}
 
 
 def missing_mask(image: Path, expected: Path) -> InputError:

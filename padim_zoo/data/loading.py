@@ -16,7 +16,7 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
-from padim_zoo.data.image import image_size, read_image, read_mask
+from padim_zoo.data.image import image_size, read_image, read_mask, size_text
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import named_images
@@ -24,7 +24,7 @@ from padim_zoo.data.transform import CropError, Transform
 
 _BATCHES_AHEAD = 2
 
-PreparedT = TypeVar("PreparedT")
+Result = TypeVar("Result")
 
 
 class ResizedImages(Protocol):
@@ -104,14 +104,14 @@ def view_batches(
     InputError
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
-    batches: Iterator[Batch[Cached]]
+    batches: Iterator[Batch[CachedImage]]
     batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.roi_masks
 
 
-class Cached(Protocol):
+class CachedImage(Protocol):
     """What a cache holds of an image, so that its pixels are not wanted."""
 
     @property
@@ -119,23 +119,23 @@ class Cached(Protocol):
         """Height and width after the transform."""
 
 
-CachedT = TypeVar("CachedT", bound=Cached)
+Cached = TypeVar("Cached", bound=CachedImage)
 
 
-class Batch(NamedTuple, Generic[CachedT]):
-    """Some images in order: what is cached of them, or their pixels.
+class Batch(NamedTuple, Generic[Cached]):
+    """Some images in order: what a cache holds of them, or their pixels.
 
     Attributes
     ----------
     cached : list of Cached or None
         One for each image.
     paths : list of Path or None
-        The files of those that are not cached; None for images in memory.
+        The files of those that are not in the cache; None for images in memory.
     pixels, roi_masks
         The views of those, as :func:`view_batches` gives them; None if there are none.
     """
 
-    cached: list[CachedT | None]
+    cached: list[Cached | None]
     paths: list[Path | None]
     pixels: Tensor | None
     roi_masks: Tensor | None
@@ -150,41 +150,43 @@ def mixed_batches(
     roi: RegionOfInterest | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
-    lookup: Callable[[Path], CachedT | None] | None = None,
-) -> Iterator[Batch[CachedT]]:
-    """As :func:`view_batches`, without the pixels of images that are cached.
+    lookup: Callable[[Path], Cached | None] | None = None,
+) -> Iterator[Batch[Cached]]:
+    """As :func:`view_batches`, without the pixels of images that a cache has what is wanted of.
 
     Parameters
     ----------
     images, transform, batch_size, view_set, roi, ahead, cache
         As of :func:`view_batches`.
     lookup : callable, optional
-        Gives what is cached of the image in a file, or None; called in the threads that decode, a few batches ahead.
+        What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
     """
 
-    def prepare(image: Path | np.ndarray, name: str) -> _Prepared | CachedT:
+    def prepare(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
         path = image if isinstance(image, Path) else None
-        entry = lookup(path) if path is not None and lookup is not None else None
-        if entry is not None:
-            return entry
+        if path is not None and lookup is not None and (cached := lookup(path)) is not None:
+            return cached
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
-            mask = None if roi is None else roi.mask_of(path, name, size)
-            return _Prepared(*view_set.of_resized(resized, transform, mask, name))
-        pixels = read_image(image) if isinstance(image, Path) else image
-        mask = None if roi is None else roi.mask_of(path, name, (pixels.shape[0], pixels.shape[1]))
-        return _Prepared(*view_set.of(pixels, transform, mask, name))
+        else:
+            pixels = read_image(image) if isinstance(image, Path) else image
+            resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
+        mask = None if roi is None else roi.mask_of(path, name, size)
+        try:
+            return _Prepared(*view_set.of(resized, transform, mask, name))
+        except CropError as error:
+            raise InputError(f"{name}: {error}") from None
 
-    first: tuple[str, tuple[int, ...]] | None = None
-    batch: list[tuple[Path | None, _Prepared | CachedT]] = []
-    many = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, prepared in _prepared(images, prepare, many, ahead=ahead):
+    first: tuple[str, tuple[int, int]] | None = None
+    batch: list[tuple[Path | None, _Prepared | Cached]] = []
+    in_work = batch_size * (_BATCHES_AHEAD if ahead else 1)
+    for name, path, prepared in _in_threads(images, prepare, in_work, ahead=ahead):
         size = prepared.image_size
         if first is None:
             first = name, size
         elif size != first[1]:
             raise InputError(
-                f"{first[0]} is {_size_text(first[1])} and {name} is {_size_text(size)} (height x width) after "
+                f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after "
                 "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
             )
         batch.append((path, prepared))
@@ -232,36 +234,29 @@ class _Prepared(NamedTuple):
         return int(self.views.shape[1]), int(self.views.shape[2])
 
 
-def _prepared(
-    images: Any, prepare: Callable[[Path | np.ndarray, str], PreparedT], many: int, *, ahead: bool
-) -> Iterator[tuple[str, Path | None, PreparedT]]:
-    """Name and file of each image and what is prepared of it, in order, at most ``many`` of them in the making.
+def _in_threads(
+    images: Any, prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, *, ahead: bool
+) -> Iterator[tuple[str, Path | None, Result]]:
+    """Name and file of each image and what is prepared of it, in order, at most ``in_work`` of them at a time.
 
-    If not ``ahead``, nothing is in the making while one is given out.
+    If not ``ahead``, none is prepared while one is given out.
     """
-
-    def load(image: Path | np.ndarray, name: str) -> PreparedT:
-        try:
-            return prepare(image, name)
-        except CropError as error:
-            raise InputError(f"{name}: {error}") from None
-
     sources = named_images(images)
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:
-            yield name, _path(image), load(image, name)
+            yield name, _path(image), prepare(name, image)
         return
     sources = chain(first_two, sources)
     executor = ThreadPoolExecutor(usual_workers(ahead))
     try:
-        pending: deque[tuple[str, Path | None, Future[PreparedT]]] = deque()
+        pending: deque[tuple[str, Path | None, Future[Result]]] = deque()
 
         def submit(count: int) -> None:
             for name, image in islice(sources, count):
-                pending.append((name, _path(image), executor.submit(load, image, name)))
+                pending.append((name, _path(image), executor.submit(prepare, name, image)))
 
-        submit(many)
+        submit(in_work)
         while pending:
             if ahead:
                 name, path, future = pending.popleft()
@@ -269,10 +264,10 @@ def _prepared(
                 submit(1)
                 yield name, path, prepared
             else:
-                made = [(name, path, future.result()) for name, path, future in pending]
+                results = [(name, path, future.result()) for name, path, future in pending]
                 pending.clear()
-                yield from made
-                submit(many)
+                yield from results
+                submit(in_work)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -281,26 +276,19 @@ def _path(image: Path | np.ndarray) -> Path | None:
     return image if isinstance(image, Path) else None
 
 
-def _batch(items: Sequence[tuple[Path | None, _Prepared | CachedT]]) -> Batch[CachedT]:
-    prepared = [image for _, image in items if isinstance(image, _Prepared)]
-    pixels, roi_masks = _stack(prepared) if prepared else (None, None)
-    return Batch(
-        [None if isinstance(image, _Prepared) else image for _, image in items],
-        [path for path, image in items if isinstance(image, _Prepared)],
-        pixels,
-        roi_masks,
-    )
-
-
-def _stack(batch: Sequence[_Prepared]) -> tuple[Tensor, Tensor | None]:
-    views = batch[0].views if len(batch) == 1 else np.concatenate([prepared.views for prepared in batch])
+def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]]) -> Batch[Cached]:
+    cached = [None if isinstance(image, _Prepared) else image for _, image in images]
+    prepared = [(path, image) for path, image in images if isinstance(image, _Prepared)]
+    if not prepared:
+        return Batch(cached, [], None, None)
+    paths, views, roi_masks = zip(*((path, *image) for path, image in prepared), strict=True)
     # One image is not copied, unless torch would complain of memory that may not be written to.
-    pixels = torch.from_numpy(np.require(views, requirements=["C", "W"])).permute(0, 3, 1, 2)
-    if all(prepared.roi_masks is None for prepared in batch):
-        return pixels, None
-    all_of_it = np.ones(batch[0].views.shape[:3], dtype=bool)
-    roi_masks = [all_of_it if prepared.roi_masks is None else prepared.roi_masks for prepared in batch]
-    return pixels, torch.from_numpy(np.concatenate(roi_masks))
+    stacked = np.require(views[0] if len(views) == 1 else np.concatenate(views), requirements=["C", "W"])
+    masks = None
+    if any(mask is not None for mask in roi_masks):
+        all_pixels = np.ones(views[0].shape[:3], dtype=bool)
+        masks = torch.from_numpy(np.concatenate([all_pixels if mask is None else mask for mask in roi_masks]))
+    return Batch(cached, list(paths), torch.from_numpy(stacked).permute(0, 3, 1, 2), masks)
 
 
 def usual_workers(ahead: bool = True) -> int:
@@ -315,7 +303,3 @@ def usable_processors() -> int:
     """Processors that this process may use."""
     # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _size_text(shape: Sequence[int]) -> str:
-    return f"{shape[0]}x{shape[1]}"

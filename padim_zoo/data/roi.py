@@ -11,7 +11,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import images_below
-from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, read_mask
+from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, read_mask, size_text
 
 
 class RegionOfInterest:
@@ -35,14 +35,11 @@ class RegionOfInterest:
         self.mask: np.ndarray | None = None
         self.name = "the region of interest"
         self._masks: dict[tuple[str, ...], Path] = {}
-        self._depth = 0
-        self._served: dict[Path, Path] = {}
+        self._image_of_mask: dict[Path, Path] = {}
         self._lock = Lock()
-        self._within: RegionOfInterest | None = None
+        self._intersected: RegionOfInterest | None = None
         if isinstance(source, RegionOfInterest):
-            self.folder, self.mask, self.name = source.folder, source.mask, source.name
-            self._masks, self._depth, self._within = source._masks, source._depth, source._within
-            self._served, self._lock = source._served, source._lock
+            vars(self).update(vars(source))
         elif isinstance(source, np.ndarray):
             if source.ndim != 2:
                 raise InputError(f"roi is an array of shape {source.shape}: expected a mask (H, W)")
@@ -65,7 +62,6 @@ class RegionOfInterest:
                 if key in self._masks:
                     raise InputError(f"roi has two masks of one name, {self._masks[key]} and {mask}: remove one")
                 self._masks[key] = mask
-                self._depth = max(self._depth, len(key))
         elif path.is_file():
             self.name = f"the region of interest {path}"
             self.mask = read_mask([path], image_size(path))
@@ -77,13 +73,13 @@ class RegionOfInterest:
     def both(cls, one: RegionOfInterest, other: RegionOfInterest) -> RegionOfInterest:
         """The pixels that count in both."""
         inner = cls(other)
-        inner._within = one
+        inner._intersected = one
         return inner
 
     @property
     def common(self) -> bool:
         """Whether one mask serves all images."""
-        return self.mask is not None and (self._within is None or self._within.common)
+        return self.mask is not None and (self._intersected is None or self._intersected.common)
 
     def mask_of(self, path: Path | None, name: str, size: tuple[int, int]) -> np.ndarray:
         """The mask (H, W), bool, of an image.
@@ -103,9 +99,9 @@ class RegionOfInterest:
             If there is no mask for it, or it has another size, or no pixel that counts; or if the mask found has been
             that of another image before.
         """
-        if self._within is not None:
-            both: np.ndarray = self._mask_of(path, name, size) & self._within.mask_of(path, name, size)
-            self._refuse_empty(both, f"what {self.name} and {self._within.name} have in common")
+        if self._intersected is not None:
+            both: np.ndarray = self._mask_of(path, name, size) & self._intersected.mask_of(path, name, size)
+            self._refuse_empty(both, f"what {self.name} and {self._intersected.name} have in common")
             return both
         return self._mask_of(path, name, size)
 
@@ -113,31 +109,31 @@ class RegionOfInterest:
         if self.mask is not None:
             if self.mask.shape != size:
                 raise InputError(
-                    f"{self.name} is {self.mask.shape[0]}x{self.mask.shape[1]} but {name} is {size[0]}x{size[1]} "
+                    f"{self.name} is {size_text(self.mask.shape)} but {name} is {size_text(size)} "
                     "(height x width): a mask must have the size of its image, before the resize"
                 )
             return self.mask
         if path is None:
             raise InputError(f"{name} has no file name to find its mask in {self.folder} by: give paths, or one mask")
-        mask_path = self._found(path)
-        mask = read_mask([mask_path], size, path)
-        self._refuse_empty(mask, f"the region of interest {mask_path} of {path}")
+        file = self._mask_file(path)
+        mask = read_mask([file], size, path)
+        self._refuse_empty(mask, f"the region of interest {file} of {path}")
         return mask
 
-    def _found(self, path: Path) -> Path:
+    def _mask_file(self, path: Path) -> Path:
         path = path.absolute()  # one image is one image, from whichever folder it is named
         parts = path.with_suffix("").parts
-        for length in range(self._depth, 0, -1):
-            mask_path = self._masks.get(parts[-length:])
-            if mask_path is not None:
+        for start in range(len(parts)):
+            file = self._masks.get(parts[start:])
+            if file is not None:
                 with self._lock:
-                    other = self._served.setdefault(mask_path, path)
+                    other = self._image_of_mask.setdefault(file, path)
                 if other != path:
                     raise InputError(
-                        f"{mask_path} is the region of interest of {other} and of {path}, by their names: expected a "
-                        "mask for each, in folders named as theirs"
+                        f"{file} is the region of interest of {other} and of {path}, by their names: expected a mask "
+                        "for each, in folders named as theirs"
                     )
-                return mask_path
+                return file
         raise InputError(
             f"{path} has no region of interest in {self.folder}: expected a mask named {path.stem} or {path.stem}_mask"
         )
@@ -154,18 +150,15 @@ class RegionOfInterest:
             digest.update(f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes())
         for key, path in sorted(self._masks.items()):
             digest.update("/".join(key).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        if self._within is not None:
-            digest.update(b"within" + self._within.fingerprint().encode())
+        if self._intersected is not None:
+            digest.update(b"within" + self._intersected.fingerprint().encode())
         return digest.hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         """Whether both stand for the same mask, or for the same folder, within equal regions."""
         if not isinstance(other, RegionOfInterest):
             return NotImplemented
-        if self._within != other._within:
-            return False
-        return self.folder == other.folder and np.array_equal(
-            np.zeros(0) if self.mask is None else self.mask, np.zeros(0) if other.mask is None else other.mask
-        )
+        same_source = self._intersected == other._intersected and self.folder == other.folder
+        return same_source and (self.mask is other.mask or np.array_equal(self.mask, other.mask))  # type: ignore[arg-type]
 
     __hash__ = None  # type: ignore[assignment]

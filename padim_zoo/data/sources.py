@@ -64,10 +64,7 @@ def _image_of(element: Any) -> Any:
     if isinstance(element, tuple) and not element:
         raise InputError("a batch is an empty tuple: expected the images as its first item")
     # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
-    if isinstance(element, tuple) or (isinstance(element, list) and element and _is_batch(element[0])):
-        return element[0]
+    first = element[0] if isinstance(element, (tuple, list)) and element else None
+    if isinstance(element, tuple) or (isinstance(first, (np.ndarray, Tensor)) and first.ndim == 4):
+        return first
     return element
-
-
-def _is_batch(item: Any) -> bool:
-    return isinstance(item, (np.ndarray, Tensor)) and item.ndim == 4

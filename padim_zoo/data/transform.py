@@ -164,16 +164,12 @@ def check_size(name: str, size: Any) -> Size:
     InputError
         If a length is not a positive integer.
     """
-    lengths = tuple(size) if isinstance(size, (tuple, list)) else (size,)
     if size is None:
         return None
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths):
+    lengths = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(lengths) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths):
         raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
-    if len(lengths) == 1 and not isinstance(size, (tuple, list)):
-        return int(lengths[0])
-    if len(lengths) != 2:
-        raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
-    return lengths[0], lengths[1]
+    return size if isinstance(size, int) else (lengths[0], lengths[1])
 
 
 def _text(size: Size) -> str:

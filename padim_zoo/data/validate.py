@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import images_below
-from padim_zoo.data.image import image_mode, read_image, read_mask
+from padim_zoo.data.image import image_mode, read_image, read_mask, size_text
 from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.sample import Category, Dataset, Sample
 
@@ -113,17 +113,15 @@ def check(source: str | Path | Category) -> list[Report]:
     """
     if isinstance(source, Category):
         return [_check_category(source)]
-    dataset = _detect(source)
-    return [_check_by_name(dataset, name) for name in dataset.categories()]
-
-
-def _detect(root: str | Path) -> Dataset:
     expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
-    folder = dataset_root("folder", root, expected)
+    folder = dataset_root("folder", source, expected)
     for layout in _LAYOUTS:
         with suppress(InputError):
-            return registry.datasets.create(layout, root=folder)
-    raise InputError(f"{root} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
+            dataset = registry.datasets.create(layout, root=folder)
+            break
+    else:
+        raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
+    return [_check_by_name(dataset, name) for name in dataset.categories()]
 
 
 def _check_by_name(dataset: Dataset, name: str) -> Report:
@@ -136,20 +134,14 @@ def _check_by_name(dataset: Dataset, name: str) -> Report:
 
 def _check_category(category: Category) -> Report:
     with ThreadPoolExecutor() as executor:
-        train = list(executor.map(_examine, category.train))
-        test = list(executor.map(_examine, category.test))
+        train, test = (list(executor.map(_examine, samples)) for samples in (category.train, category.test))
     readable = [finding for finding in (*train, *test) if finding.size is not None]
-    sizes = Counter(f"{f.size[0]}x{f.size[1]}" for f in readable if f.size is not None)
-    problems = [
-        *_file_problems([*train, *test]),
-        *_mask_problems(category, test),
-        *_split_problems(category, train, test),
-    ]
+    sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
+    problems = [*_file_problems(category, train, test), *_split_problems(category)]
     if len(sizes) > 1:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        problems.append(
-            Problem("warning", f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW")
-        )
+        warning = f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW"
+        problems.append(Problem("warning", warning))
     return Report(
         category.dataset,
         category.name,
@@ -168,14 +160,9 @@ def _examine(sample: Sample) -> _Finding:
     size = image.shape[0], image.shape[1]
     masks = [_examine_mask(path, size, sample.path) for path in sample.masks]
     broken = tuple(mask for mask in masks if isinstance(mask, str))
-    return _Finding(
-        sample,
-        size,
-        image_mode(sample.path),
-        hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest(),
-        broken_masks=broken,
-        empty_mask=bool(masks) and not any(masks),
-    )
+    digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
+    empty = bool(masks) and not any(masks)
+    return _Finding(sample, size, image_mode(sample.path), digest, broken_masks=broken, empty_mask=empty)
 
 
 def _examine_mask(path: Path, size: tuple[int, int], image: Path) -> bool | str:
@@ -186,37 +173,31 @@ def _examine_mask(path: Path, size: tuple[int, int], image: Path) -> bool | str:
         return str(error)
 
 
-def _file_problems(findings: list[_Finding]) -> Iterable[Problem]:
-    broken = tuple(finding.broken_image for finding in findings if finding.broken_image)
-    if broken:
-        yield Problem("error", f"{len(broken)} images cannot be read", broken)
-    broken = tuple(message for finding in findings for message in finding.broken_masks)
-    if broken:
-        yield Problem("error", f"{len(broken)} masks cannot be read or have not the size of their image", broken)
-
-
-def _mask_problems(category: Category, test: list[_Finding]) -> Iterable[Problem]:
+def _file_problems(category: Category, train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
+    trained_on = {finding.digest: finding.sample.path for finding in train if finding.digest}
+    leaked = [f"{trained_on[f.digest]} = {f.sample.path}" for f in test if f.digest in trained_on]
+    broken_images = [f.broken_image for f in (*train, *test) if f.broken_image]
+    broken_masks = [message for f in (*train, *test) for message in f.broken_masks]
+    empty_masks = [f.sample.path for f in test if f.empty_mask]
     anomalous = [sample for sample in category.test if sample.label]
-    bare = _lines(sample.path for sample in anomalous if not sample.masks)
+    bare = [sample.path for sample in anomalous if not sample.masks]
     if bare and len(bare) == len(anomalous):
         yield Problem("warning", "no anomalous image has a mask: only image-level figures can be computed")
-    elif bare:
-        yield Problem("warning", f"{len(bare)} anomalous images have no mask and are left out of pixel figures", bare)
-    empty = _lines(finding.sample.path for finding in test if finding.empty_mask)
-    if empty:
-        yield Problem("warning", f"{len(empty)} anomalous images have a mask without a marked pixel", empty)
-    stray = _lines(_stray_masks(category))
-    if stray:
-        yield Problem("warning", f"{len(stray)} masks belong to no image", stray)
-
-
-def _split_problems(category: Category, train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
-    trained_on = {finding.digest: finding.sample.path for finding in train if finding.digest}
-    leaked = tuple(
-        f"{trained_on[finding.digest]} = {finding.sample.path}" for finding in test if finding.digest in trained_on
+        bare = []
+    affected: tuple[tuple[Literal["error", "warning"], str, Sequence[object]], ...] = (
+        ("error", "images cannot be read", broken_images),
+        ("error", "masks cannot be read or have not the size of their image", broken_masks),
+        ("error", "test images are in the training set too, pixel for pixel", leaked),
+        ("warning", "anomalous images have no mask and are left out of pixel figures", bare),
+        ("warning", "anomalous images have a mask without a marked pixel", empty_masks),
+        ("warning", "masks belong to no image", _stray_masks(category)),
     )
-    if leaked:
-        yield Problem("error", f"{len(leaked)} test images are in the training set too, pixel for pixel", leaked)
+    for severity, message, items in affected:
+        if items:
+            yield Problem(severity, f"{len(items)} {message}", tuple(map(str, items)))
+
+
+def _split_problems(category: Category) -> Iterable[Problem]:
     normal = len(category.train)
     if normal < FEW_NORMAL_IMAGES:
         yield Problem("warning", f"only {normal} normal images to fit: expected {FEW_NORMAL_IMAGES} or more")
@@ -240,7 +221,3 @@ def _stray_masks(category: Category) -> list[Path]:
 
 def _kinds(samples: Iterable[Sample]) -> dict[str, int]:
     return dict(sorted(Counter(sample.kind for sample in samples).items()))
-
-
-def _lines(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(map(str, paths))

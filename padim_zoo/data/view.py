@@ -60,11 +60,7 @@ class View:
         ndarray (h, w, 3), uint8
             Of the size of the crop.
         """
-        top, left, bottom, right = box
-        if self.resamples:
-            view = self._warped(resized, box, Image.Resampling.BILINEAR, mirror=True)
-        else:
-            view = resized[top:bottom, left:right][:: -1 if self.vflip else 1, :: -1 if self.flip else 1]
+        view = self._cut_out(resized, box, Image.Resampling.BILINEAR, mirror=True)
         if self.brightness != 1:
             view = _pixels(view * self.brightness)
         if self.contrast != 1:
@@ -74,11 +70,8 @@ class View:
 
     def mask(self, resized: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
         """The view of a mask (H, W), bool, of the image before its crop; nothing beyond the image belongs to it."""
-        top, left, bottom, right = box
-        if self.resamples:
-            return self._warped(resized.astype(np.uint8), box, Image.Resampling.NEAREST, mirror=False).astype(bool)
-        mask = resized[top:bottom, left:right][:: -1 if self.vflip else 1, :: -1 if self.flip else 1]
-        return np.ascontiguousarray(mask)
+        mask = self._cut_out(resized.view(np.uint8), box, Image.Resampling.NEAREST, mirror=False)
+        return np.ascontiguousarray(mask).view(bool)
 
     def restore(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Bring maps of the view back to the pixels of the image.
@@ -106,30 +99,31 @@ class View:
         restored = grid_sample(maps[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
         return restored * seen, seen
 
-    def _warped(
+    def _cut_out(
         self, resized: np.ndarray, box: tuple[int, int, int, int], resampling: Image.Resampling, mirror: bool
     ) -> np.ndarray:
+        """The crop of an image or mask, uint8, in the geometry of the view."""
         top, left, bottom, right = box
+        if not self.resamples:
+            return resized[top:bottom, left:right][:: -1 if self.vflip else 1, :: -1 if self.flip else 1]
         height, width = bottom - top, right - left
         cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
         # From the pixel (u, v) of the view to that of the image, from the center: mirrored back, turned back, moved
         # back.
         matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1 if self.flip else 1, -1 if self.vflip else 1])
-        offset = np.array([left + right, top + bottom]) / 2 - np.array(
-            [self.translation[0] * width, self.translation[1] * height]
-        )
-        reach = np.abs(matrix) @ np.array([width, height]) / 2
+        size = np.array([width, height])
+        offset = np.array([left + right, top + bottom]) / 2 - self.translation * size
+        reach = np.abs(matrix) @ size / 2
         low, high = offset - reach, offset + reach
         margin = 0
         if mirror:
-            size = np.array([resized.shape[1], resized.shape[0]])
-            margin = max(0, math.ceil(max((-low).max(), (high - size).max())) + 1)
+            beyond = max((-low).max(), (high - resized.shape[1::-1]).max())
+            margin = max(0, math.ceil(beyond) + 1)
             if margin:
                 resized = np.pad(resized, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
-        start = offset + margin - matrix @ np.array([width, height]) / 2
+        start = offset + margin - matrix @ size / 2
         data = (*matrix[0], start[0], *matrix[1], start[1])
-        warped = Image.fromarray(resized).transform((width, height), Image.Transform.AFFINE, data, resampling)
-        return np.asarray(warped)
+        return np.asarray(Image.fromarray(resized).transform((width, height), Image.Transform.AFFINE, data, resampling))
 
 
 def mean_of_views(maps: Tensor, views: Sequence[View], roi_masks: Tensor | None = None) -> Tensor:
@@ -162,5 +156,4 @@ def mean_of_views(maps: Tensor, views: Sequence[View], roi_masks: Tensor | None 
 
 
 def _pixels(values: np.ndarray) -> np.ndarray:
-    pixels: np.ndarray = np.rint(values).clip(0, 255).astype(np.uint8)
-    return pixels
+    return np.asarray(np.rint(values).clip(0, 255), dtype=np.uint8)

@@ -253,6 +253,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
+        if self.augment is None:
+            return self.extract(images)
         self.check_parameters()
         return self.extractor.extract(images, fit=True)
 
@@ -453,7 +455,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if self.region_per_image and roi is None:
             warnings.warn(
                 f"this {self.name} was fitted with a mask for each image, which its file does not hold: all pixels are "
-                "judged; name the folder of these images' masks by --roi",
+                "scored; name the folder of these images' masks by --roi",
                 stacklevel=2,
             )
         self.check_parameters()
@@ -504,7 +506,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             scored: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
             if not scored.all():
                 raise InputError(
-                    f"nothing of {(~scored).sum()} of {len(scored)} images is judged, the first at index "
+                    f"nothing of {(~scored).sum()} of {len(scored)} images is scored, the first at index "
                     f"{scored.argmin()}: no patch of their regions of interest was among those of the fit"
                 )
         return prediction
@@ -557,15 +559,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What the header of a file says of the fit, beside the model."""
         height, width = header["image_size"]
         self.image_size_, self.n_images_, self.fitted_in = (height, width), header["n_images"], header["precision"]
-        self._adapted_to, self.adapted_images_ = (
-            frozenset(header.get("adapted_to", ())),
-            header.get("adapted_images", 0),
-        )
+        self._adapted_to = frozenset(header.get("adapted_to", ()))
+        self.adapted_images_ = header.get("adapted_images", 0)
         self.region_per_image = header.get("region_per_image", False)
 
     @classmethod
     def from_file(
         cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
     ) -> Self:
-        """Rebuild a detector from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
+        """Rebuild a detector from a file that :meth:`save` wrote; see :func:`padim_zoo.load`."""
         return detector_from(cls, file, device=device, batch_size=batch_size)

@@ -109,12 +109,10 @@ def folds_of(n: int, folds: int, seed: int) -> list[tuple[np.ndarray, list[np.nd
     if n < 2:
         raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
     check_whole_number("folds", folds, 2)
-    cut = split_folds(n, min(folds, n), seed)
-    return [(np.setdiff1d(np.arange(n), fold), _parts_of(fold)) for fold in cut]
-
-
-def _parts_of(fold: np.ndarray) -> list[np.ndarray]:
-    return [fold[start : start + SCORED_AT_ONCE] for start in range(0, len(fold), SCORED_AT_ONCE)]
+    return [
+        (np.setdiff1d(np.arange(n), fold), np.split(fold, range(SCORED_AT_ONCE, len(fold), SCORED_AT_ONCE)))
+        for fold in split_folds(n, min(folds, n), seed)
+    ]
 
 
 class HeldOutScores:

@@ -239,6 +239,10 @@ class STFPMConfig(BackboneConfig):
     checkpoint: str | None = None
 
 
+ENSEMBLE_RULES = ("mean", "max", "rank")
+"""How the members of an ensemble may be combined."""
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class EnsembleConfig:
     """The parameters of an ensemble.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -26,7 +27,6 @@ from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alar
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-RULES = ("mean", "max", "rank")
 WEIGHTS = ("uniform", "learned")
 RIDGE = 0.01
 """Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
@@ -74,13 +74,17 @@ class Ensemble(Detector, EnsembleConfig):
         InputError
             Naming what was found and what was expected.
         """
-        if self.rule not in RULES:
-            raise InputError(f"rule is {self.rule!r}: expected {', '.join(RULES)}")
+        if self.rule not in ENSEMBLE_RULES:
+            raise InputError(f"rule is {self.rule!r}: expected {', '.join(ENSEMBLE_RULES)}")
         if len(self.members) < 2 or not all(isinstance(member, BackboneDetector) for member in self.members):
-            raise InputError(f"an ensemble of {len(self.members)} detectors: expected two or more on backbones")
+            kinds = ", ".join(type(member).__name__ for member in self.members) or "none"
+            raise InputError(f"the members of the ensemble are {kinds}: expected two or more, each on a backbone")
         transforms = {str(member.transform.to_dict()) for member in self.members}
         if len(transforms) > 1:
             raise InputError(f"the members differ in their transforms ({'; '.join(sorted(transforms))}): use one")
+        regions = [(member.extractor.region_of_interest(), member.region_per_image) for member in self.members]
+        if any(region != regions[0] for region in regions):
+            raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
         if isinstance(self.weights, str):
             if self.weights not in WEIGHTS:
                 raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
@@ -96,27 +100,43 @@ class Ensemble(Detector, EnsembleConfig):
     @property
     def features_key(self) -> str:
         """Those of all members."""
-        self.check_parameters()
-        return " + ".join(member.features_key for member in self.members)
+        return " + ".join(self.sources())
 
-    def extract(self, images: Any) -> Features:
-        """Features of all members, one after the other; images that can be read only once are kept.
+    @property
+    def precision_(self) -> str:
+        """Those of all members."""
+        return "+".join(dict.fromkeys(member.precision_ for member in self.members))
+
+    def sources(self) -> dict[str, BackboneDetector[Any]]:
+        """A member for each kind of features, by its key; members may share them.
 
         Raises
         ------
         InputError
-            If a member asks for several views of an image, or for a region of interest.
+            If members see different views of an image, or different pixels.
         """
         self.check_parameters()
-        for member in self.members:
-            if member.augment is not None or member.tta is not None or member.roi is not None:
-                raise InputError(
-                    f"{member.name} in the ensemble has augment, tta or roi, so that its features are not one per "
-                    "image: fit and predict by images, not by features"
-                )
+        if len({member.extractor.views_key(fit=True) for member in self.members}) > 1:
+            raise InputError(
+                "the members of the ensemble differ in augment, passes, tta or roi, and so do the views that they have "
+                "features of: fit and predict by images, not by features"
+            )
+        return {member.features_key: member for member in self.members}
+
+    def extract(self, images: Any) -> Features:
+        """Features of all members, one kind after the other; images that can be read only once are kept."""
         images = images if hasattr(images, "__len__") else list(images)
-        parts = [member.extract(images) for member in self.members]
-        return Features(tuple(layer for part in parts for layer in part.maps), parts[0].image_size)
+        return self.join([source.extract(images) for source in self.sources().values()])
+
+    def extract_normal(self, images: Any) -> Features:
+        """The same of normal images, in all views of a fit and for scoring."""
+        images = images if hasattr(images, "__len__") else list(images)
+        return self.join([source.extract_normal(images) for source in self.sources().values()])
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """The features of all :meth:`sources`, in their order."""
+        return parts[0].with_maps(tuple(layer for part in parts for layer in part.maps))
 
     def fit(self, images: Any, y: Any = None) -> Self:
         """Fit every member on normal images, and calibrate it, for that gives its scale.
@@ -126,9 +146,8 @@ class Ensemble(Detector, EnsembleConfig):
         self.check_parameters()
         images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
         for member in self.members:
-            member.fit(images).calibrate()
-        self.calibration_ = None
-        return self
+            member.fit(images)
+        return self._calibrate_members()
 
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
@@ -137,18 +156,24 @@ class Ensemble(Detector, EnsembleConfig):
         return self._together([member.predict(images, roi=roi) for member in self.members])
 
     def _parts(self, features: Features) -> list[Features]:
-        counts = [len(member.build_backbone().layers) for member in self.members]
-        ends = np.cumsum(counts)
-        return [
-            Features(features.maps[end - count : end], features.image_size)
-            for count, end in zip(counts, ends, strict=True)
-        ]
+        """The features of each member."""
+        maps = iter(features.maps)
+        parts = {
+            key: features.with_maps(tuple(islice(maps, source.extractor.map_count)))
+            for key, source in self.sources().items()
+        }
+        return [parts[member.features_key] for member in self.members]
 
     def fit_features(self, features: Features) -> Self:
         """Fit every member, and calibrate it, for that gives its scale."""
         self.check_parameters()
         for member, part in zip(self.members, self._parts(features), strict=True):
-            member.fit_features(part).calibrate()
+            member.fit_features(part)
+        return self._calibrate_members()
+
+    def _calibrate_members(self) -> Self:
+        for member in self.members:
+            member.calibrate()
         self.calibration_ = None
         return self
 
@@ -210,20 +235,12 @@ class Ensemble(Detector, EnsembleConfig):
             weights = self.weights_[of_maps]
             # Members without maps may have all the weight: then those with maps count alike.
             together = np.average(maps, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
-        roi_masks = self._common_regions([prediction for prediction in predictions if prediction.maps is not None])
+        # On grids of their own, members may differ in the patches that they have seen.
+        masks = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
+        roi_masks = np.all(masks, axis=0) if masks else None
         if together is not None and roi_masks is not None:
             together = np.where(roi_masks, together, np.float32(0))
         return Prediction(scores, together, self.threshold_, roi_masks=roi_masks)
-
-    @staticmethod
-    def _common_regions(predictions: Sequence[Prediction]) -> np.ndarray | None:
-        """The pixels that all members score, in which they must agree."""
-        masks = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
-        if not masks:
-            return None
-        if len(masks) < len(predictions) or any(not np.array_equal(roi_masks, masks[0]) for roi_masks in masks):
-            raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
-        return masks[0]
 
     def _combined(self, calibrations: Sequence[Calibration], scores: Sequence[np.ndarray]) -> np.ndarray:
         """Scores of all members (N,) each to those of the ensemble (N,), float32."""
@@ -291,7 +308,7 @@ class Ensemble(Detector, EnsembleConfig):
     def from_file(
         cls, file: DetectorFile, *, device: str = BackboneConfig.device, batch_size: int = BackboneConfig.batch_size
     ) -> Self:
-        """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.detectors.load`."""
+        """Rebuild an ensemble from a file that :meth:`save` wrote; see :func:`padim_zoo.load`."""
         members = []
         for number, header in enumerate(file.header["members"]):
             kind: Any = registry.detectors.entry(header["detector"]).factory

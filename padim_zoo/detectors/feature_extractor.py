@@ -153,11 +153,11 @@ class FeatureExtractor:
         """
         if self.backbone is not None:
             return self.backbone
-        config = self.config
-        if not isinstance(config.backbone, str):
-            return self.use_backbone(config.backbone)
-        layers = config.layers or self.layers_wanted(config.backbone)
-        return self.use_backbone(registry.backbones.create(config.backbone, layers=layers, weights=config.weights))
+        made: Any = self.config.backbone
+        if isinstance(made, str):
+            layers = self.config.layers or self.layers_wanted(made)
+            made = registry.backbones.create(made, layers=layers, weights=self.config.weights)
+        return self.use_backbone(made)
 
     def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
         """Take a backbone that a factory made, on the device and in the precision that are asked for.
@@ -195,6 +195,11 @@ class FeatureExtractor:
         else:
             warn_if_slow(self.backbone.precision, device)
         return self.backbone
+
+    @property
+    def map_count(self) -> int:
+        """How many maps the features of an image have: one of each layer."""
+        return len(self.build_backbone().layers)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

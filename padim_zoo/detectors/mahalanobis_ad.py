@@ -70,8 +70,8 @@ class StageGaussian:
     rest: Tensor
 
     def squared_distances(self, vectors: Tensor) -> Tensor:
-        """Squared Mahalanobis distances (N,) of vectors (N, D)."""
-        deviations = vectors.double() - self.mean
+        """Squared Mahalanobis distances (N,) of vectors (N, D), in the type of the Gaussian."""
+        deviations = vectors.to(self.mean.dtype) - self.mean
         along = deviations @ self.directions
         # What is left is subtracted as a vector: the difference of two norms would cancel.
         left = (deviations - along @ self.directions.T).square().sum(1)
@@ -237,18 +237,10 @@ class MahalanobisADNetwork(nn.Module):
 
 
 class _StageDistance(nn.Module):
-    mean: Tensor
-    directions: Tensor
-    weights: Tensor
-    rest: Tensor
-
     def __init__(self, gaussian: StageGaussian) -> None:
         super().__init__()
         for name, array in gaussian.arrays().items():
             self.register_buffer(name, array.float())
 
     def forward(self, vectors: Tensor) -> Tensor:
-        deviations = vectors - self.mean
-        along = deviations @ self.directions
-        left = (deviations - along @ self.directions.T).square().sum(1)
-        return (along.square() * self.weights).sum(1) + self.rest * left
+        return StageGaussian(**dict(self.named_buffers())).squared_distances(vectors)

@@ -24,7 +24,7 @@ from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.estimators.estimator import Estimator
+from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import Features
@@ -155,14 +155,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             return estimator.fit(statistics)
         samples = valid_samples(statistics.embeddings)
         if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
-            suited = [
-                name
-                for name in registry.estimators.names()
-                if getattr(registry.estimators.entry(name).factory, "supports_missing_patches", False)
-            ]
             raise InputError(
-                f"the estimator {self.estimator} knows no patches that some images lack, which regions of interest "
-                f"that differ make: use {', '.join(suited)}, or one mask for all images"
+                f"the estimator {self.estimator} needs every patch in every image, and regions of interest that differ "
+                f"leave some out: use {', '.join(estimators_for_missing_patches())}, or one mask for all images"
             )
         return estimator.fit(samples)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -23,7 +21,7 @@ from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.detectors.student import Recipe, train_student
+from padim_zoo.detectors.student import TrainedStudent, train_student
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, valid_patches
@@ -34,6 +32,8 @@ from padim_zoo.statistics.samples import Samples
 
 class PixelExtractor(FeatureExtractor):
     """Images themselves as features, for a student learns from these."""
+
+    map_count = 1
 
     def features_key(self, *, fit: bool = True) -> str:
         """Transform and views."""
@@ -50,24 +50,6 @@ class PixelExtractor(FeatureExtractor):
         view_set = self.views(fit)
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
             yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
-
-
-@dataclass(frozen=True)
-class TrainedStudent:
-    """A trained student.
-
-    Attributes
-    ----------
-    network : Backbone
-    held_out : Tensor (m,), int64
-        Indices of the normal images that it was not trained on.
-    losses : list of float
-        Loss of these after each epoch.
-    """
-
-    network: Backbone
-    held_out: Tensor
-    losses: list[float]
 
 
 @detectors.register("stfpm", source="padim_zoo", summary="A student of the features of normal images (2103.04257)")
@@ -113,19 +95,9 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     def fit_model(self, statistics: Samples | Moments) -> TrainedStudent:
         """Train a student."""
         assert isinstance(statistics, Samples)
-        recipe = Recipe(
-            self.epochs,
-            self.learning_rate,
-            self.train_batch,
-            self.held_out,
-            self.patience,
-            self.seed,
-            self.checkpoint,
-            self.progress,
-            self.extractor.views_of_fit().augmentation.passes,
-        )
         images, roi_masks = _images(statistics.embeddings), statistics.embeddings.roi_masks
-        return TrainedStudent(*train_student(self.build_backbone(), images, recipe, roi_masks))
+        passes = self.extractor.views_of_fit().augmentation.passes
+        return train_student(self.build_backbone(), images, roi_masks, self, passes, self.progress)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""

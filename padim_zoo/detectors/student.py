@@ -22,6 +22,7 @@ from padim_zoo.core.checkpoint import (
     write_checkpoint,
 )
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.config import STFPMConfig
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import valid_patches
 
@@ -30,23 +31,26 @@ LEARNING_RATE = 0.4
 """The paper's, for students with batch norms."""
 LEARNING_RATE_WITHOUT_NORMS = 0.05
 """A larger one makes students without batch norms diverge."""
-LEARNT = 0.9
+LEARNED = 0.9
 """A student has collapsed whose held-out loss is more than this share of that before the training."""
 
 
-@dataclass
-class Recipe:
-    """How a student is trained; the defaults are those of :class:`~padim_zoo.detectors.stfpm.STFPM`."""
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A trained student.
 
-    epochs: int
-    learning_rate: float | None
-    batch_size: int
-    held_out: float
-    patience: int
-    seed: int
-    checkpoint: str | None = None
-    report: Callable[[int, int, float], None] | None = None
-    passes: int = 1
+    Attributes
+    ----------
+    network : Backbone
+    held_out : Tensor (m,), int64
+        Indices of the normal images that it was not trained on.
+    losses : list of float
+        Loss of these after each epoch.
+    """
+
+    network: Backbone
+    held_out: Tensor
+    losses: list[float]
 
 
 @dataclass
@@ -80,8 +84,13 @@ def matching_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], roi_mask
 
 
 def train_student(
-    teacher: Backbone, images: Tensor, recipe: Recipe, roi_masks: Tensor | None = None
-) -> tuple[Backbone, Tensor, list[float]]:
+    teacher: Backbone,
+    images: Tensor,
+    roi_masks: Tensor | None,
+    config: STFPMConfig,
+    passes: int,
+    report: Callable[[int, int, float], None] | None,
+) -> TrainedStudent:
     """Train a student on normal images, and keep the one that matches held-out images best.
 
     Parameters
@@ -90,81 +99,79 @@ def train_student(
     images : Tensor (n·passes, 3, H, W), uint8
         In all passes, those of one image next to each other. A student learns from all of them, and is held out whole
         images, which it has to match as they are.
-    recipe : Recipe
-    roi_masks : Tensor (n·passes, H, W), bool, optional
+    roi_masks : Tensor (n·passes, H, W), bool, or None
         The pixels that count. The losses are over these; the networks see whole images all the same, and the student's
         batch norms their statistics.
-
-    Returns
-    -------
-    student : Backbone
-    held_out : Tensor (m,), int64
-        Indices of the images that were not trained on.
-    losses : list of float
-        Loss of the held-out images after each epoch.
+    config : STFPMConfig
+    passes : int
+        Views of each image.
+    report : callable or None
+        Told the epoch, of how many, and its held-out loss.
 
     Raises
     ------
     InputError
         If there are fewer than two images, or the student has not learned to match the held-out ones.
     """
-    n = len(images) // recipe.passes
+    n = len(images) // passes
     if n < 2:
         raise InputError(f"a student needs at least 2 normal images, one of them to hold out; found {n}")
-    order = torch.from_numpy(np.random.default_rng(recipe.seed).permutation(n))
-    count = min(n - 1, max(1, round(recipe.held_out * n)))
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(n))
+    count = min(n - 1, max(1, round(config.held_out * n)))
     held_out, used = order[:count].sort().values, order[count:].sort().values
-    first, all_views = held_out * recipe.passes, torch.from_numpy(rows_of(used.numpy(), recipe.passes))
-    network = trainable_network(teacher, recipe.seed).to(teacher.device).to(memory_format=torch.channels_last)
+    first, all_views = held_out * passes, torch.from_numpy(rows_of(used.numpy(), passes))
+    network = trainable_network(teacher, config.seed).to(teacher.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=_learning_rate(network, recipe), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        network.parameters(), lr=_learning_rate(network, config), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    held_out_regions = None if roi_masks is None else roi_masks[first]
-    used_regions = None if roi_masks is None else roi_masks[all_views]
-    key = _key(teacher, images, recipe, roi_masks)
-    progress = _resume(recipe.checkpoint, key, network, optimizer) or _Progress(
-        initial=_held_out_loss(teacher, network, images[first], recipe.batch_size, held_out_regions)
+    to_train_on = images[all_views], None if roi_masks is None else roi_masks[all_views]
+    to_match = images[first], None if roi_masks is None else roi_masks[first]
+    key = _key(teacher, images, config, roi_masks)
+    progress = _resume(config.checkpoint, key, network, optimizer) or _Progress(
+        initial=_held_out_loss(teacher, network, *to_match, config.train_batch)
     )
-    while progress.epoch < recipe.epochs and progress.epoch - progress.best_epoch < recipe.patience:
-        _epoch(teacher, network, optimizer, images[all_views], recipe, progress.epoch, used_regions)
+    while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
+        _epoch(teacher, network, optimizer, *to_train_on, config, progress.epoch)
         progress.epoch += 1
-        loss = _held_out_loss(teacher, network, images[first], recipe.batch_size, held_out_regions)
+        loss = _held_out_loss(teacher, network, *to_match, config.train_batch)
         progress.losses.append(loss)
         if loss < progress.best:
             progress.best, progress.best_epoch = loss, progress.epoch
             progress.best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        if recipe.report is not None:
-            recipe.report(progress.epoch, recipe.epochs, loss)
-        if recipe.checkpoint is not None:
-            _write_checkpoint(recipe.checkpoint, key, network, optimizer, progress)
+        if report is not None:
+            report(progress.epoch, config.epochs, loss)
+        if config.checkpoint is not None:
+            _write_checkpoint(config.checkpoint, key, network, optimizer, progress)
         if not math.isfinite(loss):
             break
-    if not progress.best <= LEARNT * progress.initial:
+    if not progress.best <= LEARNED * progress.initial:
         raise InputError(
             f"the student has collapsed: its loss on {count} held-out images is {progress.best:.3g} at best, and was "
             f"{progress.initial:.3g} before the training; try a lower learning_rate, more epochs or another seed"
         )
     network.load_state_dict(progress.best_state)
-    return frozen(copy.deepcopy(network).cpu(), teacher).to(teacher.device), held_out, progress.losses
+    student = frozen(copy.deepcopy(network).cpu(), teacher).to(teacher.device)
+    return TrainedStudent(student, held_out, progress.losses)
 
 
-def _learning_rate(network: nn.Module, recipe: Recipe) -> float:
-    if recipe.learning_rate is not None:
-        return recipe.learning_rate
+def _learning_rate(network: nn.Module, config: STFPMConfig) -> float:
+    if config.learning_rate is not None:
+        return config.learning_rate
     has_norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
     return LEARNING_RATE if has_norms else LEARNING_RATE_WITHOUT_NORMS
 
 
-def _normalized(teacher: Backbone, images: Tensor) -> Tensor:
+def _losses(
+    teacher: Backbone, network: nn.Module, images: Tensor, roi_masks: Tensor | None, size: int
+) -> Iterator[tuple[Tensor, int]]:
+    """The loss of each batch, and how many images it has."""
     mean, std = (torch.tensor(values, device=teacher.device).view(1, 3, 1, 1) for values in (teacher.mean, teacher.std))
-    pixels = images.to(teacher.device).float().div_(255)
-    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def _batches(images: Tensor, roi_masks: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
-        yield images[rows], None if roi_masks is None else roi_masks[rows]
+        pixels = images[rows].to(teacher.device).float().div_(255)
+        normalized = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+        masks = None if roi_masks is None else roi_masks[rows]
+        yield matching_loss(teacher(pixels), network(normalized), masks), len(pixels)
 
 
 def _epoch(
@@ -172,41 +179,32 @@ def _epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
-    recipe: Recipe,
-    epoch: int,
     roi_masks: Tensor | None,
+    config: STFPMConfig,
+    epoch: int,
 ) -> None:
     """One pass over the images, in an order by the seed and the number of the epoch: a resumed one is the same."""
     network.train()
-    order = torch.from_numpy(np.random.default_rng((recipe.seed, epoch)).permutation(len(images)))
+    order = torch.from_numpy(np.random.default_rng((config.seed, epoch)).permutation(len(images)))
     shuffled = None if roi_masks is None else roi_masks[order]
-    for batch, counted in _batches(images[order], shuffled, recipe.batch_size):
-        targets = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(targets, network(_normalized(teacher, batch)), counted)
+    for loss, _ in _losses(teacher, network, images[order], shuffled, config.train_batch):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
 @torch.no_grad()
-def _held_out_loss(
-    teacher: Backbone, network: nn.Module, images: Tensor, batch_size: int, roi_masks: Tensor | None
-) -> float:
+def _held_out_loss(teacher: Backbone, network: nn.Module, images: Tensor, roi_masks: Tensor | None, size: int) -> float:
     network.eval()
-    total = 0.0
-    for batch, counted in _batches(images, roi_masks, batch_size):
-        targets = teacher(batch.to(teacher.device).float() / 255)
-        loss = matching_loss(targets, network(_normalized(teacher, batch)), counted)
-        total += float(loss) * len(batch)
-    return total / len(images)
+    return sum(float(loss) * n for loss, n in _losses(teacher, network, images, roi_masks, size)) / len(images)
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def _key(teacher: Backbone, images: Tensor, recipe: Recipe, roi_masks: Tensor | None) -> str:
+def _key(teacher: Backbone, images: Tensor, config: STFPMConfig, roi_masks: Tensor | None) -> str:
     """What a training must agree in to be gone on with; not the number of epochs, which may be raised."""
-    settings = [recipe.learning_rate, recipe.batch_size, recipe.held_out, recipe.seed]
+    settings = [config.learning_rate, config.train_batch, config.held_out, config.seed]
     seen = hash_of({"": images} if roi_masks is None else {"": images, "regions": roi_masks})
     return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {seen}"
 

@@ -29,16 +29,11 @@ from padim_zoo.gaussians.grid_hierarchy import Level, levels, used
 from padim_zoo.gaussians.nested import NestedGaussian
 
 
-class Distances(nn.Module):
-    """Squared distances (P, N) of deviations from the mean, given as (positions, N, channels) of each layer."""
-
-    def numbers(self) -> int:
-        """How many numbers it holds, and reads for an image."""
-        return sum(buffer.numel() for buffer in self.buffers() if buffer.is_floating_point())
-
-
 class DistancesFromMean(nn.Module):
-    """Squared distances (P, N) of embeddings, given as (positions, N, channels) of each layer."""
+    """Squared distances (P, N) of embeddings, given as (positions, N, channels) of each layer.
+
+    The modules of the forms take deviations from the mean, given in the same way.
+    """
 
     def __init__(self, gaussian: Gaussian) -> None:
         super().__init__()
@@ -53,7 +48,7 @@ class DistancesFromMean(nn.Module):
         return squared
 
 
-class DiagonalDistances(Distances):
+class DiagonalDistances(nn.Module):
     """‖w∘δ‖²."""
 
     weight: Tensor
@@ -68,7 +63,7 @@ class DiagonalDistances(Distances):
         return _squared_norm(self.gather(deviations) * self.weight)
 
 
-class FactorDistances(Distances):
+class FactorDistances(nn.Module):
     """‖Fᵀδ‖² with F upper triangular; the columns in two parts, so that a quarter of F, which is zero, is left out.
 
     More parts read less, but runtimes lose more by small products of many images than they gain at one.
@@ -90,7 +85,7 @@ class FactorDistances(Distances):
         return _squared_norm(delta[:, :, : self.cut] @ self.left) + _squared_norm(delta @ self.right)
 
 
-class NestedDistances(Distances):
+class NestedDistances(nn.Module):
     """‖L⁻¹δ‖² for Σ = LLᵀ with the channels of coarse layers first, the rows of a layer once per position of it.
 
     Parameters
@@ -129,7 +124,7 @@ class _Level(nn.Module):
         return _taken(_squared_norm(torch.cat(parts, 2) @ self.factor), self.patches)
 
 
-class DualDistances(Distances):
+class DualDistances(nn.Module):
     """‖δ − Aᵀc‖²/b + ‖c‖²/s with c = TTᵀAδ: the dual form without cancellation."""
 
     kernel: Tensor
@@ -220,7 +215,7 @@ def _taken(values: Tensor, at: Any) -> Tensor:
     return values if at is None else values.index_select(0, at)
 
 
-def distances_of(gaussian: Gaussian) -> Distances:
+def distances_of(gaussian: Gaussian) -> nn.Module:
     """The module with the fewest numbers that gives a Gaussian's squared distances.
 
     Raises
@@ -233,27 +228,22 @@ def distances_of(gaussian: Gaussian) -> Distances:
     if isinstance(gaussian, NestedGaussian):
         return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):
-        return _of_primal(gaussian)
+        mean = gaussian.mean
+        factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and nested_numbers(mean) else None
+        return NestedDistances(mean, factors) if factors else FactorDistances(mean, gaussian.factor[:])
     if isinstance(gaussian, DualGaussian):
         return _of_dual(gaussian)
     raise InputError(f"Gaussians of the form {gaussian.form!r} cannot be exported: use another estimator")
 
 
-def _of_primal(gaussian: PrimalGaussian) -> Distances:
-    factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and nested_numbers(gaussian.mean) else None
-    return NestedDistances(gaussian.mean, factors) if factors else FactorDistances(gaussian.mean, gaussian.factor[:])
-
-
-def _of_dual(gaussian: DualGaussian) -> Distances:
+def _of_dual(gaussian: DualGaussian) -> nn.Module:
     mean, n = gaussian.mean, gaussian.samples.n
     dual = mean.P * n * n + 2 * sum(layer.numel() for layer in gaussian.samples.layers)
     if gaussian.whitener.dtype == torch.float64:
         dual = sys.maxsize  # a kernel too ill-conditioned for float32, where a factor, its square root, is not
     nested = nested_numbers(mean)
-    if nested is not None and nested < dual:
-        factors = factors_of_dual(gaussian)
-        if factors:
-            return NestedDistances(mean, factors)
+    if nested is not None and nested < dual and (factors := factors_of_dual(gaussian)):
+        return NestedDistances(mean, factors)
     if dual > 3 * mean.P * mean.D**2 // 4:
         return FactorDistances(mean, plain_factor(gaussian))
     return DualDistances(gaussian)

@@ -115,8 +115,8 @@ def export(
         raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[form]:
         raise InputError(f"{path} does not end in {SUFFIXES[form]}, by which the format {form} is known: name it so")
-    chosen = chosen_precision(detector, form, precision)
-    network = exportable(detector, precision=chosen, size=input_size)
+    computes_in = precision_of_file(detector, form, precision)
+    network = exportable(detector, precision=computes_in, size=input_size)
     assert isinstance(detector, BackboneDetector)
     size = input_size or detector.image_size_
     if input_size is not None and detector.transform.output_size(*input_size) != detector.image_size_:
@@ -125,7 +125,7 @@ def export(
             f"images of {input_size[0]}x{input_size[1]} pixels are {height}x{width} after the transform, but the model "
             f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
         )
-    document = describe(detector, hash_of(network.state_dict()), chosen, size, input_size is not None)
+    document = describe(detector, hash_of(network.state_dict()), computes_in, size, input_size is not None)
     metadata = json.dumps(document, sort_keys=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,23 +138,30 @@ def export(
         write(form, network, size, metadata, folder / path.name)
         del network
         exported = ExportedModel(folder / path.name, form)
-        given = list(images) if images is not None else synthetic_images(detector, input_size)
-        reference = _reference(detector, chosen)
-        difference = compare(exported, reference, given)
-        _refuse(difference, LIMITS[chosen], path)
-        moved = None if reference is detector else compare(exported, detector, given).scores
+        to_try = list(images) if images is not None else synthetic_images(detector, input_size)
+        reference, backbone = detector, detector.build_backbone()
+        if computes_in == "float32" != backbone.precision:
+            reference = detector.with_backbone(in_float32(backbone))
+        difference = compare(exported, reference, to_try)
+        if max(difference.scores, difference.maps or 0.0) > LIMITS[computes_in]:
+            raise InputError(
+                f"{path} was not written: on {difference.images} images its scores differ by up to "
+                f"{difference.scores:.1e} and its maps by up to {difference.maps or 0:.1e} of the detector's, and "
+                f"{LIMITS[computes_in]:g} is allowed; try another format, or --precision float32"
+            )
+        moved = None if reference is detector else compare(exported, detector, to_try).scores
         del exported
         written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
         for file in written:
             os.replace(file, path.parent / file.name)
         files = tuple(path.parent / file.name for file in reversed(written))
-        note = _note_on_precision(detector, chosen, moved)
+        note = _note_on_precision(detector, computes_in, moved)
         return Exported(files, sum(file.stat().st_size for file in files), difference, note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def chosen_precision(detector: Detector, form: str, precision: str | None) -> str:
+def precision_of_file(detector: Detector, form: str, precision: str | None) -> str:
     """The precision of the backbone in a file.
 
     Raises
@@ -211,40 +218,22 @@ def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path |
     scores, maps, decisions = 0.0, 0.0, 0
     for start in range(0, len(images), CHECKED_AT_ONCE):
         batch = list(images[start : start + CHECKED_AT_ONCE])
-        found, expected = exported.predict(batch), detector.predict(batch)
-        scores = max(scores, float(_relative(found.scores, expected.scores).max()))
-        if found.maps is not None and expected.maps is not None:
+        scored, expected = exported.predict(batch), detector.predict(batch)
+        scores = max(scores, float(_relative(scored.scores, expected.scores).max()))
+        if scored.maps is not None and expected.maps is not None:
             largest = np.abs(expected.maps).max((1, 2))
-            difference = np.abs(found.maps - expected.maps).max((1, 2))
+            difference = np.abs(scored.maps - expected.maps).max((1, 2))
             maps = max(maps, float(_relative(difference + largest, largest).max()))
         if expected.anomalous is not None:
-            decisions += int(((found.scores > expected.threshold) != expected.anomalous).sum())
+            decisions += int(((scored.scores > expected.threshold) != expected.anomalous).sum())
     return Difference(len(images), scores, maps if exported.makes_maps else None, decisions)
 
 
-def _relative(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """|found - expected| / |expected|; not a number is as far as can be."""
+def _relative(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """|values - expected| / |expected|; not a number is as far as can be."""
     scale = np.maximum(np.abs(expected), np.finfo(np.float32).tiny)
-    distance: np.ndarray = np.abs(found.astype(np.float64) - expected) / scale
+    distance: np.ndarray = np.abs(values.astype(np.float64) - expected) / scale
     return np.where(np.isnan(distance), np.inf, distance)
-
-
-def _refuse(difference: Difference, limit: float, path: Path) -> None:
-    worst = max(difference.scores, difference.maps or 0.0)
-    if worst > limit:
-        raise InputError(
-            f"{path} was not written: on {difference.images} images its scores differ by up to {difference.scores:.1e} "
-            f"and its maps by up to {difference.maps or 0:.1e} of the detector's, and {limit:g} is allowed; try "
-            "another format, or --precision float32"
-        )
-
-
-def _reference(detector: BackboneDetector[Any], precision: str) -> Detector:
-    """The detector; one whose backbone is in bfloat16 in float32, where the file is."""
-    backbone = detector.build_backbone()
-    if precision != "float32" or backbone.precision == "float32":
-        return detector
-    return detector.with_backbone(in_float32(backbone))
 
 
 def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: float | None) -> str | None:
@@ -265,15 +254,10 @@ def _note_on_precision(detector: BackboneDetector[Any], precision: str, moved: f
 
 
 def synthetic_images(detector: BackboneDetector[Any], input_size: tuple[int, int] | None) -> list[np.ndarray]:
-    """One drawn image of each kind, of a size that the detector takes."""
-    height, width = input_size or _raw_size(detector)
+    """One drawn image of each kind, of a size that the detector takes: that of the fit, or twice as large."""
+    height, width = input_size or detector.image_size_
+    if input_size is None and detector.transform.output_size(2 * height, 2 * width) == detector.image_size_:
+        height, width = 2 * height, 2 * width
     kinds = ["good", *KINDS]
     pictures = [Picture(category, "test", kind, 0) for category, kind in zip(cycle(CATEGORIES), kinds, strict=False)]
     return [take(picture, max(height, width), 0).image[:height, :width] for picture in pictures]
-
-
-def _raw_size(detector: BackboneDetector[Any]) -> tuple[int, int]:
-    """A size that the transform brings to that of the fit; twice as large if may be."""
-    height, width = detector.image_size_
-    double = 2 * height, 2 * width
-    return double if detector.transform.output_size(*double) == detector.image_size_ else (height, width)

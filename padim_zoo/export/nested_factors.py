@@ -49,10 +49,10 @@ def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where patches that share a position differ in their covariance."""
     factors = []
     for level in levels(gaussian.mean):
-        found = _level_factor(gaussian, level)
-        if found is None:
+        factor = _level_factor(gaussian, level)
+        if factor is None:
             return None
-        factors.append(found)
+        factors.append(factor)
     return factors
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,107 +46,97 @@ class Scored(NamedTuple):
         return self.maps
 
 
-class Session(ABC):
+class Session(NamedTuple):
     """An exported file in the runtime of its format.
 
     Attributes
     ----------
+    run : callable
+        uint8 images (N, H, W, 3) to outputs by name.
     text : str or None
         The metadata that the file holds.
     """
 
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
     text: str | None
 
-    @abstractmethod
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name, of uint8 images (N, H, W, 3)."""
 
-
-class OnnxSession(Session):
+def open_onnx(path: Path) -> Session:
     """ONNX Runtime, on the CPU."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "onnx", "running an ONNX file") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class of their own
+        raise _refusal(path, "an ONNX", error) from None
+    names, input_name = [output.name for output in session.get_outputs()], session.get_inputs()[0].name
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtraError("onnxruntime", "onnx", "running an ONNX file") from None
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors share no class of their own
-            raise _refusal(path, "an ONNX", error) from None
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._input = self._session.get_inputs()[0].name
-        self.text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(None, {input_name: images}), strict=True))
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._names, self._session.run(None, {self._input: images}), strict=True))
+    return Session(run, session.get_modelmeta().custom_metadata_map.get(KEY))
 
 
-class OpenVinoSession(Session):
+def open_openvino(path: Path) -> Session:
     """OpenVINO Runtime, on the CPU.
 
     The types of the file are kept: by its own default OpenVINO computes in bfloat16 where the processor has that, which
     Mahalanobis distances do not bear. What is to be in bfloat16 is so in the file.
     """
+    openvino = import_openvino("running an OpenVINO file")
+    core = openvino.Core()
+    numbers = path.with_suffix(".bin")
+    try:  # of other files OpenVINO would try to guess the format, with remarks
+        network = ElementTree.parse(path).getroot().tag == "net"
+    except ElementTree.ParseError as error:
+        raise _refusal(path, "an OpenVINO", error) from None
+    if not network:
+        raise InputError(f"{path} is XML of something else: expected an OpenVINO file that padim-zoo export wrote")
+    if not numbers.is_file():
+        raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
+    try:
+        model = core.read_model(path)
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(model, "CPU", hints)
+    except RuntimeError as error:
+        raise _refusal(path, "an OpenVINO", f"{error} Is {numbers.name} its own?") from None
+    request, names = compiled.create_infer_request(), [output.any_name for output in compiled.outputs]
 
-    def __init__(self, path: Path) -> None:
-        openvino = import_openvino("running an OpenVINO file")
-        core = openvino.Core()
-        numbers = path.with_suffix(".bin")
-        try:  # of other files OpenVINO would try to guess the format, with remarks
-            network = ElementTree.parse(path).getroot().tag == "net"
-        except ElementTree.ParseError as error:
-            raise _refusal(path, "an OpenVINO", error) from None
-        if not network:
-            raise InputError(f"{path} is XML of something else: expected an OpenVINO file that padim-zoo export wrote")
-        if not numbers.is_file():
-            raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
-        try:
-            model = core.read_model(path)
-            self._model = core.compile_model(
-                model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            )
-        except RuntimeError as error:
-            raise _refusal(path, "an OpenVINO", f"{error} Is {numbers.name} its own?") from None
-        self._request = self._model.create_infer_request()
-        self._names = [output.any_name for output in self._model.outputs]
-        self.text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, request.infer({0: images}, share_inputs=True).to_tuple(), strict=True))
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        found = self._request.infer({0: images}, share_inputs=True)
-        return dict(zip(self._names, found.to_tuple(), strict=True))
+    return Session(run, str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None)
 
 
-class TorchSession(Session):
+def open_torch(path: Path) -> Session:
     """``torch.export``, on the CPU.
 
     An archive can hold pickles and compiled code too, which torch would run; padim-zoo writes neither, so neither is
     read. It remains a program: torch evaluates the expressions of its shapes.
     """
+    import torch
 
-    def __init__(self, path: Path) -> None:
-        import torch
+    extra = {KEY: ""}
+    logging.getLogger("torch.export").setLevel(logging.ERROR)  # it would log tracebacks of what is told below
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any("aotinductor" in name for name in archive.namelist()):
+                raise ValueError("it holds compiled code")
+        with _no_pickles():
+            module = torch.export.load(str(path), extra_files=extra).module()
+    except Exception as error:  # whatever an archive that is none makes torch raise
+        pickled = "Weights only load failed" in str(error)
+        raise _refusal(path, "a torch.export", "it holds a pickle" if pickled else error) from None
 
-        extra = {KEY: ""}
-        logging.getLogger("torch.export").setLevel(logging.ERROR)  # it would log tracebacks of what is told below
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any("aotinductor" in name for name in archive.namelist()):
-                    raise ValueError("it holds compiled code")
-            with _no_pickles():
-                self._module = torch.export.load(str(path), extra_files=extra).module()
-        except Exception as error:  # whatever an archive that is none makes torch raise
-            pickled = "Weights only load failed" in str(error)
-            raise _refusal(path, "a torch.export", "it holds a pickle" if pickled else error) from None
-        self._torch = torch
-        self.text = extra[KEY] or None
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.inference_mode():
+            return {name: tensor.numpy() for name, tensor in module(torch.from_numpy(images)).items()}
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        with self._torch.inference_mode():
-            found = self._module(self._torch.from_numpy(images))
-        return {name: tensor.numpy() for name, tensor in found.items()}
+    return Session(run, extra[KEY] or None)
 
 
 @contextmanager
@@ -162,11 +151,7 @@ def _no_pickles() -> Iterator[None]:
         os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
-SESSIONS: Mapping[str, Callable[[Path], Session]] = {
-    "onnx": OnnxSession,
-    "openvino": OpenVinoSession,
-    "torch": TorchSession,
-}
+OPENERS: Mapping[str, Callable[[Path], Session]] = {"onnx": open_onnx, "openvino": open_openvino, "torch": open_torch}
 """The runtimes by their names, which are those of the formats."""
 
 
@@ -219,8 +204,8 @@ class ExportedModel:
     def __init__(self, path: str | Path, runtime: str | None = None) -> None:
         path = Path(path)
         runtime = runtime or runtime_of(path)
-        if runtime is None or runtime not in SESSIONS:
-            raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(SESSIONS)}")
+        if runtime is None or runtime not in OPENERS:
+            raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(OPENERS)}")
         if not path.is_file():
             raise InputError(f"{path} is not a file: expected one that padim-zoo export wrote")
         if file_type(path) == "a safetensors file":
@@ -229,7 +214,7 @@ class ExportedModel:
                 f"padim-zoo export {path} --format {runtime}"
             )
         self.path = path
-        self.session = SESSIONS[runtime](path)
+        self.session = OPENERS[runtime](path)
         self.metadata = _checked(path, self.session.text)
         self.transform = Transform.from_dict({n: _size(v) for n, v in self.metadata["transform"].items()})
         self.includes_transform: bool = self.metadata["includes_transform"]
@@ -249,8 +234,8 @@ class ExportedModel:
             batch = list(pool.map(self._prepared, images))
         if not batch:
             raise InputError("there are no images to score: expected at least one")
-        found = self.session.run(np.stack(batch))
-        return Scored(found["scores"], found.get("maps"))
+        outputs = self.session.run(np.stack(batch))
+        return Scored(outputs["scores"], outputs.get("maps"))
 
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """As of a detector: what the colors of pictures rest on."""
@@ -279,13 +264,13 @@ def runtime_of(path: Path) -> str | None:
 def _checked(path: Path, text: str | None) -> dict[str, Any]:
     try:
         metadata = json.loads(text or "")
-        found = metadata["format"]
+        number = metadata["format"]
     except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} holds no metadata of padim-zoo: expected a file that padim-zoo export wrote"
         ) from None
-    if found != FORMAT:
-        raise InputError(f"{path} has format {found}, this version reads {FORMAT}: export the model again")
+    if number != FORMAT:
+        raise InputError(f"{path} has format {number}, this version reads {FORMAT}: export the model again")
     checked: dict[str, Any] = metadata
     return checked
 

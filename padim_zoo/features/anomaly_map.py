@@ -9,77 +9,35 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from padim_zoo.core.parallel import map_blocks
 
 TRUNCATE = 4.0
-"""The Gaussian kernel is cut at this many standard deviations, as scipy.ndimage.gaussian_filter does."""
+"""The Gaussian kernel is cut at this many standard deviations, as scipy does by default."""
 
-EDGES = ("symmetric", "reflect")
-"""How a map goes on beyond its edges when it is blurred, by NumPy's names: ``symmetric`` repeats the last pixel
-(d c b a | a b c d | d c b a), as scipy.ndimage does by default and with it the first implementation of PaDiM;
-``reflect`` does not (d c b | a b c d | c b a), as torch does and with it anomalib and anodet."""
+EDGES = {"symmetric": "reflect", "reflect": "mirror"}
+"""How a map goes on beyond its edges when it is blurred, by NumPy's names, with those that scipy.ndimage has for them.
 
-
-def bilinear_matrix(patches: int, pixels: int) -> np.ndarray:
-    """Bilinear interpolation of one axis, half-pixel centers, edges held.
-
-    Returns
-    -------
-    ndarray (pixels, patches), float64
-        Rows sum to 1; the rule is that of ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``.
-    """
-    position = np.clip((np.arange(pixels) + 0.5) * patches / pixels - 0.5, 0, patches - 1)
-    below = np.minimum(position.astype(np.int64), max(patches - 2, 0))
-    weight = position - below
-    matrix = np.zeros((pixels, patches))
-    rows = np.arange(pixels)
-    np.add.at(matrix, (rows, below), 1 - weight)
-    np.add.at(matrix, (rows, np.minimum(below + 1, patches - 1)), weight)
-    return matrix
-
-
-def blur_matrix(pixels: int, sigma: float, edges: str = "symmetric") -> np.ndarray:
-    """Gaussian blur of one axis.
-
-    Parameters
-    ----------
-    pixels : int
-        Length of the axis.
-    sigma : float
-        Standard deviation in pixels.
-    edges : str
-        How the axis goes on beyond its ends, one of :data:`EDGES`.
-
-    Returns
-    -------
-    ndarray (pixels, pixels), float64
-        Rows sum to 1; the rule is that of ``scipy.ndimage.gaussian_filter1d``, whose modes ``"reflect"`` and
-        ``"mirror"`` are the edges ``"symmetric"`` and ``"reflect"``.
-    """
-    radius = int(TRUNCATE * sigma + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
-    kernel /= kernel.sum()
-    repeated = 1 if edges == "symmetric" else 0
-    period = max(2 * (pixels - 1 + repeated), 1)
-    source = np.mod(np.arange(pixels)[:, None] + offsets[None, :], period)
-    source = np.where(source < pixels, source, period - repeated - source)
-    matrix = np.zeros((pixels, pixels))
-    np.add.at(matrix, (np.arange(pixels)[:, None], source), kernel[None, :])
-    return matrix
+``symmetric`` repeats the last pixel (d c b a | a b c d | d c b a), as scipy.ndimage does by default and with it the
+first implementation of PaDiM; ``reflect`` does not (d c b | a b c d | c b a), as torch does and with it anomalib and
+anodet."""
 
 
 @lru_cache(maxsize=32)
 def axis_matrix(patches: int, pixels: int, sigma: float, edges: str = "symmetric") -> Tensor:
-    """Upsampling and blur of one axis, (pixels, patches), float32."""
-    matrix = bilinear_matrix(patches, pixels)
+    """Upsampling and blur of one axis, (pixels, patches), float32: what they make of each patch alone.
+
+    Half-pixel centers, edges held; rows sum to 1.
+    """
+    units = torch.eye(patches, dtype=torch.float64)[None]
+    matrix = interpolate(units, size=pixels, mode="linear", align_corners=False)[0].T.numpy()
     if sigma > 0:
-        matrix = blur_matrix(pixels, sigma, edges) @ matrix
-    return torch.from_numpy(matrix).float()
+        matrix = gaussian_filter1d(matrix, sigma, axis=0, mode=EDGES[edges], truncate=TRUNCATE)
+    return torch.from_numpy(matrix).float().contiguous()
 
 
 def anomaly_maps(

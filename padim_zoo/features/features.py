@@ -90,7 +90,8 @@ class Features:
     def concatenate(parts: Sequence[Features]) -> Features:
         """All images of several parts, which must agree in layers, grids, image size and views."""
         maps = tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True))
-        return Features(maps, parts[0].image_size, parts[0].views, _all_regions(parts))
+        roi_masks = concatenate_roi_masks([(int(part.maps[0].shape[0]), part.roi_masks) for part in parts])
+        return Features(maps, parts[0].image_size, parts[0].views, roi_masks)
 
 
 def widened(layer: Tensor) -> Tensor:
@@ -98,21 +99,15 @@ def widened(layer: Tensor) -> Tensor:
     return layer.float() if layer.is_floating_point() else layer
 
 
-def rows_of(images: np.ndarray, views: int, some_views: Sequence[int] | None = None) -> np.ndarray:
+def rows_of(images: np.ndarray, views: int, subset: Sequence[int] | None = None) -> np.ndarray:
     """The rows of some or all views of images, the views of one image next to each other."""
-    offsets = np.arange(views) if some_views is None else np.asarray(some_views, dtype=np.int64)
-    rows: np.ndarray = (images[:, None] * views + offsets).ravel()
-    return rows
+    offsets = np.arange(views) if subset is None else np.asarray(subset, dtype=np.int64)
+    return np.asarray(images[:, None] * views + offsets).ravel()
 
 
-def _all_regions(parts: Sequence[Features]) -> Tensor | None:
-    if all(part.roi_masks is None for part in parts):
+def concatenate_roi_masks(parts: Sequence[tuple[int, Tensor | None]]) -> Tensor | None:
+    """The masks of all images of several parts, given as numbers of images and masks; None for all pixels."""
+    size = next((masks.shape[1:] for _, masks in parts if masks is not None), None)
+    if size is None:
         return None
-    return torch.cat(
-        [
-            torch.ones(part.maps[0].shape[0], *part.image_size, dtype=torch.bool)
-            if part.roi_masks is None
-            else part.roi_masks
-            for part in parts
-        ]
-    )
+    return torch.cat([torch.ones(n, *size, dtype=torch.bool) if masks is None else masks for n, masks in parts])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.spill import build_array
-from padim_zoo.features.features import Features, widened
+from padim_zoo.features.features import Features, concatenate_roi_masks, widened
 
 
 @lru_cache(maxsize=64)
@@ -151,29 +151,29 @@ class PatchEmbeddings:
 
     def __getitem__(self, patches: slice) -> Tensor:
         """Embeddings at some patches, (p, n, D), float32."""
-        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+        return torch.cat([layer[at[patches]] for layer, at in self._layers_with_positions], dim=2)
 
     def at(self, patches: Tensor) -> Tensor:
         """Embeddings at the patches of the given numbers, (p, n, D), float32."""
-        return torch.cat([layer[at[patches]] for layer, at in self._used], dim=2)
+        return torch.cat([layer[at[patches]] for layer, at in self._layers_with_positions], dim=2)
 
     def __sub__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Difference of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._with(other, torch.sub)
+        return self._combine(other, torch.sub)
 
     def __add__(self, other: PatchEmbeddings) -> PatchEmbeddings:
         """Sum of two sets of embeddings on one grid, image by image; either may be a single image."""
-        return self._with(other, torch.add)
+        return self._combine(other, torch.add)
 
     def images(self, indices: np.ndarray) -> PatchEmbeddings:
         """The embeddings of some of the images, in the order of ``indices``."""
-        selected = torch.from_numpy(indices)
+        columns = torch.from_numpy(indices)
 
         def images(layer: Tensor) -> Tensor:
-            shape = (layer.shape[0], len(selected), layer.shape[2])
-            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, selected])
+            shape = (layer.shape[0], len(columns), layer.shape[2])
+            return build_array(shape, layer.dtype, lambda rows: layer[rows][:, columns])
 
-        roi_masks = None if self.roi_masks is None else self.roi_masks[selected]
+        roi_masks = None if self.roi_masks is None else self.roi_masks[columns]
         return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks)
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
@@ -209,17 +209,7 @@ class PatchEmbeddings:
             return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
         layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
-        masks = [part.roi_masks for part in parts if part.roi_masks is not None]
-        roi_masks = None
-        if masks:
-            roi_masks = torch.cat(
-                [
-                    torch.ones(part.n, *masks[0].shape[1:], dtype=torch.bool)
-                    if part.roi_masks is None
-                    else part.roi_masks
-                    for part in parts
-                ]
-            )
+        roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
         return replace(parts[0], layers=layers, roi_masks=roi_masks)
 
     def mean(self) -> PatchEmbeddings:
@@ -241,7 +231,7 @@ class PatchEmbeddings:
         Products of concatenated layers are sums of products of the layers, and a coarse layer has few positions.
         """
         total = torch.zeros(1, dtype=dtype)
-        for (layer, at), (theirs, _) in zip(self._used, other._used, strict=True):
+        for (layer, at), (theirs, _) in zip(self._layers_with_positions, other._layers_with_positions, strict=True):
             positions, inverse = _positions(at, patches)
             total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
         return total
@@ -249,7 +239,7 @@ class PatchEmbeddings:
     def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
         total = torch.zeros(1, dtype=dtype)
-        for layer, at in self._used:
+        for layer, at in self._layers_with_positions:
             positions, inverse = _positions(at, patches)
             total = total + layer[positions].to(dtype).square().sum(2)[inverse]
         return total
@@ -259,13 +249,12 @@ class PatchEmbeddings:
 
         Values of patches that share a position of a layer must agree in the channels of that layer.
         """
-        layers, start = [], 0
-        for layer, grid in zip(self.layers, self.grids, strict=True):
-            width = layer.shape[2]
-            one = torch.zeros(layer.shape[0], 1, width, dtype=values.dtype)
-            one[self._position_of_patches(grid), 0] = values[:, start : start + width]
+        layers = []
+        parts = torch.split(values, [int(layer.shape[2]) for layer in self.layers], dim=1)
+        for layer, grid, part in zip(self.layers, self.grids, parts, strict=True):
+            one = torch.zeros(layer.shape[0], 1, part.shape[1], dtype=values.dtype)
+            one[self._position_of_patches(grid), 0] = part
             layers.append(one)
-            start += width
         return self._like(tuple(layers))
 
     def size_in_bytes(self) -> int:
@@ -273,7 +262,7 @@ class PatchEmbeddings:
         return sum(layer.numel() * layer.element_size() for layer in self.layers)
 
     @property
-    def _used(self) -> list[tuple[Tensor, Tensor]]:
+    def _layers_with_positions(self) -> list[tuple[Tensor, Tensor]]:
         """Each layer that has channels, and the position on it of every patch."""
         return [
             (layer, self._position_of_patches(grid))
@@ -284,7 +273,7 @@ class PatchEmbeddings:
     def _position_of_patches(self, grid: tuple[int, int]) -> Tensor:
         return nearest_positions(grid, self.grid) if self.subset is None else self.subset.on(grid)[1]
 
-    def _with(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
+    def _combine(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
         def combined(mine: Tensor, theirs: Tensor) -> Tensor:
             shape = (mine.shape[0], max(mine.shape[1], theirs.shape[1]), mine.shape[2])
             dtype = torch.promote_types(mine.dtype, theirs.dtype)

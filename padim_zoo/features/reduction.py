@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,25 +14,8 @@ from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
 
 
-class Reduction(ABC):
-    """Turns feature maps into embeddings of fewer dimensions."""
-
-    @abstractmethod
-    def apply(self, features: Features) -> PatchEmbeddings:
-        """The embeddings of images whose features have all channels."""
-
-    @abstractmethod
-    def arrays(self) -> dict[str, Tensor]:
-        """What was drawn, by name."""
-
-    @classmethod
-    @abstractmethod
-    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> Reduction:
-        """The reduction that gave these arrays."""
-
-
 @dataclass(frozen=True)
-class RandomChannels(Reduction):
+class RandomChannels:
     """Some channels of each layer, chosen at random (PaDiM, arXiv 2011.08785, section III-A, "Rd").
 
     Attributes
@@ -47,29 +29,27 @@ class RandomChannels(Reduction):
     @classmethod
     def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> RandomChannels:
         """Draw ``n_components`` of all channels without repetition."""
-        numbers = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
-        stops = np.cumsum(channels)
-        return cls(
-            tuple(
-                numbers[(numbers >= stop - width) & (numbers < stop)] - (stop - width)
-                for width, stop in zip(channels, stops, strict=True)
-            )
-        )
+        drawn = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
+        starts = np.cumsum([0, *channels[:-1]])
+        layers = np.split(drawn, np.searchsorted(drawn, starts[1:]))
+        return cls(tuple(layer - start for layer, start in zip(layers, starts, strict=True)))
 
     def apply(self, features: Features) -> PatchEmbeddings:
-        """Selected before anything is upsampled."""
+        """The embeddings of images whose features have all channels: selected before anything is upsampled."""
         return PatchEmbeddings.of(features.select(self.channels))
 
     def arrays(self) -> dict[str, Tensor]:
-        return {str(number): torch.from_numpy(indices) for number, indices in enumerate(self.channels)}
+        """What was drawn, by name."""
+        return {str(number): torch.from_numpy(channels) for number, channels in enumerate(self.channels)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RandomChannels:
+        """The reduction that gave these arrays."""
         return cls(tuple(arrays[str(number)].numpy() for number in range(len(arrays))))
 
 
 @dataclass(frozen=True)
-class SemiOrthogonal(Reduction):
+class SemiOrthogonal:
     """Projection to a random subspace (Kim et al. 2021, arXiv 2105.14737, section 3.1).
 
     Attributes
@@ -88,22 +68,22 @@ class SemiOrthogonal(Reduction):
         return cls(torch.from_numpy(q * np.sign(np.diagonal(r))).float())
 
     def apply(self, features: Features) -> PatchEmbeddings:
-        """Each layer is projected on its own grid; the projections are added on the finest."""
+        """As :meth:`RandomChannels.apply`: layers are projected on their own grids, and added on the finest."""
         grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
         total = torch.zeros(1)
-        start = 0
-        for layer, own in zip(features.maps, features.grids, strict=True):
-            rows = self.matrix[start : start + layer.shape[1]]
-            projected = layer.flatten(2).permute(2, 0, 1).float() @ rows
-            total = total + projected[nearest_positions(own, grid)]
-            start += layer.shape[1]
+        matrices = torch.split(self.matrix, list(features.channels))
+        for layer, own_grid, matrix in zip(features.maps, features.grids, matrices, strict=True):
+            projected = layer.flatten(2).permute(2, 0, 1).float() @ matrix
+            total = total + projected[nearest_positions(own_grid, grid)]
         return PatchEmbeddings((total,), (grid,), grid, roi_masks=features.roi_masks)
 
     def arrays(self) -> dict[str, Tensor]:
+        """What was drawn, by name."""
         return {"matrix": self.matrix}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> SemiOrthogonal:
+        """The reduction that gave these arrays."""
         return cls(arrays["matrix"])
 
 
@@ -116,6 +96,9 @@ class LeadingChannels(RandomChannels):
         stops = np.rint(np.cumsum(channels) * n_components / sum(channels)).astype(int)
         return cls(tuple(np.arange(count) for count in np.diff(stops, prepend=0)))
 
+
+Reduction = RandomChannels | SemiOrthogonal
+"""Turns feature maps into embeddings of fewer dimensions."""
 
 REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {
     "leading": LeadingChannels,
@@ -150,5 +133,4 @@ def draw_reduction(kind: str, channels: Sequence[int], n_components: int, seed: 
         raise InputError(
             f"n_components is {n_components}, but the layers have {sum(channels)} channels: expected 1 to that many"
         )
-    draw: Callable[[Sequence[int], int, int], Reduction] = REDUCTIONS[kind].draw
-    return draw(channels, n_components, seed)
+    return REDUCTIONS[kind].draw(channels, n_components, seed)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
@@ -78,23 +77,6 @@ def cutpaste_scar(image: Tensor, rng: np.random.Generator) -> Pasted:
     return _paste(image, turned[:3], turned[3] > 0, rng)
 
 
-def share_altered(visible: Tensor, layer: Tensor) -> Tensor:
-    """How much of each position of a layer's grid (N, C, h, w) pieces visibly changed.
-
-    Parameters
-    ----------
-    visible : Tensor (N, 1, H, W), bool or float
-    layer : Tensor (…, h, w)
-
-    Returns
-    -------
-    Tensor (N, h, w)
-        Shares of the pixels.
-    """
-    rows, columns = layer.shape[-2:]
-    return adaptive_avg_pool2d(visible.float(), (rows, columns))[:, 0]
-
-
 def visibly_pasted(image: Tensor, rng: np.random.Generator) -> Pasted:
     """A rectangle or a scar, half of the time each; the mask is of what it visibly changed.
 
@@ -131,8 +113,6 @@ def _place(image: Tensor, height: int, width: int, rng: np.random.Generator) -> 
 def _jittered(piece: Tensor, rng: np.random.Generator) -> Tensor:
     brightness, contrast, saturation = rng.uniform(1 - JITTER, 1 + JITTER, 3)
     hue = rng.uniform(-JITTER, JITTER)
-    piece = transforms.adjust_brightness(piece, brightness)
-    piece = transforms.adjust_contrast(piece, contrast)
-    piece = transforms.adjust_saturation(piece, saturation)
-    colored: Tensor = transforms.adjust_hue(piece, hue)
+    piece = transforms.adjust_contrast(transforms.adjust_brightness(piece, brightness), contrast)
+    colored: Tensor = transforms.adjust_hue(transforms.adjust_saturation(piece, saturation), hue)
     return colored

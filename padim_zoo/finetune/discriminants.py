@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import named, refuse_projections
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
-from padim_zoo.finetune.cutpaste import ALTERED_SHARE, share_altered, visibly_pasted
+from padim_zoo.finetune.cutpaste import ALTERED_SHARE, visibly_pasted
 
 RIDGE = 0.01
 """Added to the variation in every direction, in units of its mean over all directions."""
@@ -100,7 +100,8 @@ def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRe
     for index in used:
         for variation, normal in zip(variations, backbone(_pixels(backbone, images[int(index)][None])), strict=True):
             variation.add(normal[0].cpu().double())
-        _tell(recipe, variations[0].count, 2 * len(used))
+        if recipe.report is not None:
+            recipe.report(variations[0].count, 2 * len(used))
     changes = [_Changes(variation) for variation in variations]
     for number, index in enumerate(used, 1 + len(used)):
         image, rng = images[int(index)], np.random.default_rng((recipe.seed, int(index)))
@@ -108,19 +109,15 @@ def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRe
         visible = torch.stack(masks)[:, None].float()
         for change, maps in zip(changes, backbone(_pixels(backbone, torch.stack([image, *pasted]))), strict=True):
             change.add(maps.cpu().double(), visible)
-        _tell(recipe, number, 2 * len(used))
+        if recipe.report is not None:
+            recipe.report(number, 2 * len(used))
     shares = {}
     for name, change in zip(backbone.layers, changes, strict=True):
-        weight, bias, of_directions = change.discriminants(recipe.components)
+        weight, bias, shares_of_changes = change.discriminants(recipe.components)
         state |= named(name, weight, bias)
-        shares[name] = [round(share, 4) for share in of_directions]
+        shares[name] = [round(share, 4) for share in shares_of_changes]
     report = {"method": "discriminants", "settings": recipe.settings(), "shares": shares}
     return Adaptation(state, used, held_out, report)
-
-
-def _tell(recipe: DiscriminantRecipe, done: int, total: int) -> None:
-    if recipe.report is not None:
-        recipe.report(done, total)
 
 
 def _pixels(backbone: Backbone, images: Tensor) -> Tensor:
@@ -180,7 +177,8 @@ class _Changes:
         visible : Tensor (k, 1, h, w)
             1 where a piece visibly changed a pixel, else 0.
         """
-        altered = share_altered(visible, maps) > ALTERED_SHARE
+        # How much of each position of the grid a piece visibly changed.
+        altered = adaptive_avg_pool2d(visible, (maps.shape[2], maps.shape[3]))[:, 0] > ALTERED_SHARE
         changes = (maps[1:] - maps[:1]).permute(0, 2, 3, 1)[altered]
         whitened = normalize(torch.linalg.solve_triangular(self.factor, changes.T, upper=False), dim=0)
         self.count += len(changes)
@@ -193,10 +191,10 @@ class _Changes:
                 f"no pasted piece can be seen in the layer {self.name}: the images are too uniform to learn from"
             )
         values, vectors = torch.linalg.eigh(self.square / self.count)
-        count = min(components, len(values))
-        directions = torch.linalg.solve_triangular(self.factor.T, vectors[:, -count:].flip(1), upper=True).T
-        # An eigenvector has no sign of its own: the largest entry is made positive.
+        values, vectors = values[-components:].flip(0), vectors[:, -components:].flip(1)
+        directions = torch.linalg.solve_triangular(self.factor.T, vectors, upper=True).T
+        # The sign of an eigenvector is arbitrary: the largest entry is made positive.
         largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
         directions = directions * largest.sign()
         bias = -(directions @ self.mean)
-        return directions.float()[:, :, None, None].contiguous(), bias.float(), values[-count:].flip(0).tolist()
+        return directions.float()[:, :, None, None].contiguous(), bias.float(), values.tolist()

@@ -7,7 +7,7 @@ adapting is done with. No test image is looked at.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,6 @@ class Comparison:
     def helped(self) -> bool:
         """Whether the metrics have become better, taken together."""
         return sum(METRICS[name].sign * (value - self.before[name]) for name, value in self.after.items()) > 0
-
-    def to_dict(self) -> dict[str, object]:
-        """All of it in JSON's types."""
-        return asdict(self)
 
 
 def evaluate_adaptation(
@@ -112,7 +108,7 @@ def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.nd
     """A defect in a square window of the image, as large as there is room for."""
     rows, columns = clean.shape[:2]
     side = min(rows, columns)
-    image, mask = clean, np.zeros((rows, columns), dtype=bool)
+    image, mask = clean.copy(), np.zeros((rows, columns), dtype=bool)
     severity = Severity(0.35, 1.0)
     for _ in range(TRIES):
         top, left = int(rng.integers(rows - side + 1)), int(rng.integers(columns - side + 1))
@@ -121,10 +117,9 @@ def _draw(clean: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.nd
         drawn = SURFACE_DEFECTS[kind](Rendering(below, np.ones((side, side), np.float32)), rng, severity).clip(0, 1)
         changed = visible_change(below, drawn)
         if changed.mean() >= SMALLEST:
-            image, mask = clean.copy(), mask.copy()
             image[window], mask[window] = np.round(255 * drawn).astype(np.uint8), changed
             break
-        severity = Severity(min(1.0, 1.2 * severity.contrast), min(2.4, 1.05 * severity.extent))
+        severity = severity.plainer()
     return image, mask
 
 

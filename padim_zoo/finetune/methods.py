@@ -55,14 +55,11 @@ def make_recipe(
     unknown = [f"--{name.replace('_', '-')}" for name in settings if name not in names]
     if unknown:
         raise InputError(f"the method {method} has no {', '.join(unknown)}: leave it out, or choose another --method")
-    values: dict[str, Any] = {
-        name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
-    }
-    recipe = (
-        DiscriminantRecipe(report=report, **values)
-        if method == DISCRIMINANTS
-        else TrainingRecipe(precision=precision, report=report, **values)
-    )
+    values: dict[str, Any]
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    if kind is TrainingRecipe:
+        values["precision"] = precision
+    recipe = kind(report=report, **values)
     recipe.check()
     return recipe
 

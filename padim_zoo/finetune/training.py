@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -146,7 +146,9 @@ class _Training:
         self.used, self.held_out = hold_out(len(images), recipe.held_out, recipe.seed)
         network, self.named = trainable_copy(backbone)
         self.network = network.to(backbone.device).to(memory_format=torch.channels_last)
-        self.task = _seeded_task(recipe, backbone.channels).to(backbone.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.task = ThreeWay(backbone.channels).to(backbone.device)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": _trained(self.named, recipe.freeze), "lr": recipe.learning_rate},
@@ -214,9 +216,9 @@ class _Training:
         recipe, epoch = self.recipe, self.progress.epoch
         rng = np.random.default_rng((recipe.seed, epoch))
         order = rng.permutation(self.used)
-        steps = math.ceil(len(order) / recipe.batch_size)
-        for step, indices in enumerate(_cut(order, recipe.batch_size)):
-            done = (epoch + step / steps) / recipe.epochs
+        batches = _batches(order, recipe.batch_size)
+        for step, indices in enumerate(batches):
+            done = (epoch + step / len(batches)) / recipe.epochs
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
             loss, _ = self._loss_and_accuracy(indices, rng)
@@ -228,11 +230,9 @@ class _Training:
     def _measure_held_out(self) -> float:
         """Note loss and accuracy on the held-out images, on the same examples every time; keep the best network."""
         rng = np.random.default_rng((self.recipe.seed, LARGEST_SEED))
-        figures, weights = [], []
-        for indices in _cut(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.batch_size):
-            figures.append([float(each) for each in self._loss_and_accuracy(indices, rng)])
-            weights.append(len(indices))
-        loss, accuracy = np.average(figures, axis=0, weights=weights).tolist()
+        batches = _batches(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.batch_size)
+        results = [[float(value) for value in self._loss_and_accuracy(indices, rng)] for indices in batches]
+        loss, accuracy = np.average(results, axis=0, weights=list(map(len, batches))).tolist()
         progress = self.progress
         progress.losses.append(loss)
         progress.accuracies.append(accuracy)
@@ -285,12 +285,6 @@ class _Training:
         return True
 
 
-def _seeded_task(recipe: TrainingRecipe, channels: Sequence[int]) -> ThreeWay:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return ThreeWay(channels)
-
-
 def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
     """The parameters that are trained: all but those of batch norms, and of the parts to freeze."""
     norms = [name for name, module in named.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -299,11 +293,9 @@ def _trained(named: nn.Module, freeze: Sequence[str]) -> list[nn.Parameter]:
         if not any(_within(name, part) for name in names):
             parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in names))
             raise InputError(f"nothing to freeze is called {part!r}: expected some of {parts}, or the start of a name")
-    trained = []
     for name, parameter in named.named_parameters():
         parameter.requires_grad_(not any(_within(name, part) for part in (*norms, *freeze)))
-        if parameter.requires_grad:
-            trained.append(parameter)
+    trained = [parameter for parameter in named.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("every part of the network is frozen: leave one to train")
     return trained
@@ -313,6 +305,5 @@ def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def _cut(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
+def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    return np.split(indices, range(size, len(indices), size))

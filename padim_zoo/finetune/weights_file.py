@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,12 @@ def write_weights(
         "transform": transform.to_dict(),
         "images": len(adaptation.used),
         "held_out_images": len(adaptation.held_out),
-        "data_fingerprint": fingerprint_of(paths),
+        "data_fingerprint": Category("", "", tuple(Sample(path, 0) for path in paths), ()).fingerprint(),
         ADAPTED_TO: hashes_of([paths[index] for index in adaptation.seen]),
-        "evaluation": comparison.to_dict(),
+        "evaluation": asdict(comparison),
         "padim_zoo": padim_zoo.__version__,
         "torch": torch.__version__,
     }
     metadata = {HEADER: json.dumps(document)}  # one entry: the order of several is not fixed
     write_whole(path, lambda temporary: save_file(adaptation.state, temporary, metadata=metadata))
     return document
-
-
-def fingerprint_of(paths: Sequence[Path]) -> str:
-    """Hex digest that changes when an image file does; see :meth:`~padim_zoo.data.sample.Category.fingerprint`."""
-    return Category("", "", tuple(Sample(path, 0) for path in paths), ()).fingerprint()

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from padim_zoo.importers.imported_model import ForeignModel as ForeignModel
+from padim_zoo.importers.imported_model import ImportedModel as ImportedModel
 from padim_zoo.importers.read import read_model as read_model

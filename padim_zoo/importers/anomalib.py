@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from padim_zoo.core.errors import InputError
-from padim_zoo.importers.imported_model import ForeignModel
+from padim_zoo.importers.imported_model import ImportedModel
 from padim_zoo.importers.stub_pickle import Stub
 
 EPSILON = 0.01001
 """What anomalib adds to the diagonal of a covariance: 0.01, and 1e-5 once more before it inverts it."""
 
 _NETWORK = "model.feature_extractor.feature_extractor."
-_DEFAULT_SIZE = (256, 256)
 
 
 def is_anomalib(content: Any) -> bool:
@@ -27,7 +26,7 @@ def is_anomalib(content: Any) -> bool:
     return isinstance(content, Mapping) and ("state_dict" in content or isinstance(content.get("model"), Stub))
 
 
-def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
+def read_anomalib(content: Mapping[str, Any], path: Path) -> ImportedModel:
     """The model in a checkpoint or an export.
 
     Raises
@@ -42,8 +41,9 @@ def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
             transform = _attributes(settings["pre_processor"]).get("transform")
     else:
         module = content["model"]
-        state, settings = dict(_tensors(module)), _attributes(_child(module, "model"))
-        transform = _attributes(_child(module, "pre_processor")).get("transform")
+        parts = _attributes(module)
+        state, settings = dict(_tensors(module)), _attributes(parts.get("model"))
+        transform = _attributes(parts.get("pre_processor")).get("transform")
     for name in ("idx", "gaussian.mean", "gaussian.inv_covariance"):
         if f"model.{name}" not in state:
             raise InputError(
@@ -58,7 +58,7 @@ def read_anomalib(content: Mapping[str, Any], path: Path) -> ForeignModel:
         raise InputError(f"{path} does not name its backbone: expected one that timm knows by name")
     name = settings["backbone"]
     resize, crop, notes = _geometry(transform, path)
-    return ForeignModel(
+    return ImportedModel(
         "anomalib",
         name if name in registry.backbones.names() else f"timm/{name}",
         tuple(settings.get("layers") or ("layer1", "layer2", "layer3")),
@@ -91,13 +91,11 @@ def _sigma(kernel: Tensor | None, path: Path) -> float:
 
 def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
     """Resize, crop and notes of what anomalib does to an image."""
-    notes: list[str] = []
     if transform is None:
-        height, width = _DEFAULT_SIZE
-        notes.append(f"the file has no transform, so that anomalib's default is taken: {height}x{width} pixels")
-        return _DEFAULT_SIZE, None, notes
+        return (256, 256), None, ["the file has no transform: anomalib's default is taken, 256x256 pixels"]
     resize: Any = None
     crop: Any = None
+    notes = []
     for kind, options in _steps(transform):
         if kind == "Resize" and resize is None and crop is None:
             resize = _size(options["size"])
@@ -119,9 +117,7 @@ def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
                 )
         elif kind not in ("ToImage", "ToDtype", "ToTensor", "Identity"):
             raise InputError(f"{path} transforms images by {kind}: expected Resize, CenterCrop and Normalize only")
-    if isinstance(crop, int):
-        crop = (crop, crop)
-    return resize, crop, notes
+    return resize, (crop, crop) if isinstance(crop, int) else crop, notes
 
 
 def _steps(transform: Any) -> list[tuple[str, Mapping[str, Any]]]:
@@ -161,18 +157,12 @@ def _attributes(thing: Any) -> dict[str, Any]:
     return {**state, **(modules if isinstance(modules, Mapping) else {})}
 
 
-def _child(module: Stub, name: str) -> Any:
-    return _attributes(module).get(name)
-
-
-def _tensors(module: Stub, prefix: str = "") -> list[tuple[str, Tensor]]:
+def _tensors(module: Stub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """All parameters and buffers of a module's stand-in, named as ``state_dict`` names them."""
-    tensors: list[tuple[str, Tensor]] = []
     if not isinstance(module, Stub) or not isinstance(module.state, dict):
-        return tensors
+        return
     for group in ("_parameters", "_buffers"):
-        group_tensors = module.state.get(group) or {}
-        tensors += [(prefix + name, tensor) for name, tensor in group_tensors.items() if isinstance(tensor, Tensor)]
+        tensors = module.state.get(group) or {}
+        yield from ((prefix + name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor))
     for name, child in (module.state.get("_modules") or {}).items():
-        tensors += _tensors(child, f"{prefix}{name}.")
-    return tensors
+        yield from _tensors(child, f"{prefix}{name}.")

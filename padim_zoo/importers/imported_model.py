@@ -30,7 +30,7 @@ MEAN_SPREAD = 1e-3
 
 
 @dataclass
-class ForeignModel:
+class ImportedModel:
     """A PaDiM of another program, as its files hold it.
 
     Attributes
@@ -101,12 +101,10 @@ class ForeignModel:
         detector.check_parameters()
         image_size = self._image_size()
         grids = grids_of(backbone, image_size)
-        of_layers, order = by_layer(self.channels, backbone.channels)
-        embeddings = per_layer(
-            self.mean[:, order].float(), [len(channels) for channels in of_layers], grids, backbone.layers
-        )
+        channels, order = by_layer(self.channels, backbone.channels)
+        embeddings = per_layer(self.mean[:, order].float(), list(map(len, channels)), grids, backbone.layers)
         gaussian = PrimalGaussian(embeddings, factor_of(self.matrix, order, self.is_inverse))
-        return detector.from_gaussian(RandomChannels(of_layers), gaussian, image_size)
+        return detector.from_gaussian(RandomChannels(channels), gaussian, image_size)
 
     def _image_size(self) -> tuple[int, int]:
         size = self.crop or self.resize
@@ -145,9 +143,9 @@ def by_layer(channels: Tensor, widths: Sequence[int]) -> tuple[tuple[np.ndarray,
 
 
 def per_layer(
-    mean: Tensor, channels: Sequence[int], grids: Sequence[tuple[int, int]], layers: Sequence[str]
+    mean: Tensor, counts: Sequence[int], grids: Sequence[tuple[int, int]], layers: Sequence[str]
 ) -> PatchEmbeddings:
-    """Means (P, D) of the patches as embeddings at the layers' own resolution.
+    """Means (P, D) of the patches, ``counts`` dimensions of each layer, as embeddings at the layers' own resolution.
 
     Nearest-neighbor upsampling repeats values, so the patches of one cell of a coarser layer have one mean.
 
@@ -164,7 +162,7 @@ def per_layer(
         )
     scale = float(mean.abs().max())
     parts = []
-    for part, own, layer in zip(torch.split(mean, list(channels), dim=1), grids, layers, strict=True):
+    for part, own, layer in zip(torch.split(mean, list(counts), dim=1), grids, layers, strict=True):
         cells = nearest_positions(own, grid)
         total = torch.zeros(own[0] * own[1], part.shape[1], dtype=torch.float64).index_add_(0, cells, part.double())
         average = (total / torch.bincount(cells, minlength=len(total))[:, None]).float()

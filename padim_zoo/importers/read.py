@@ -11,7 +11,7 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Size
 from padim_zoo.importers.anomalib import is_anomalib, read_anomalib
-from padim_zoo.importers.imported_model import ForeignModel
+from padim_zoo.importers.imported_model import ImportedModel
 from padim_zoo.importers.statistics_files import read_anodet, read_channels, read_first_implementation
 from padim_zoo.importers.stub_pickle import read_pickle, read_torch_file
 from padim_zoo.importers.wrapped import WrappedDetector, is_wrapped, read_wrapped
@@ -36,7 +36,7 @@ def read_model(
     resize: Any = FROM_FILE,
     crop: Any = FROM_FILE,
     trust_pickle: bool = False,
-) -> ForeignModel | WrappedDetector:
+) -> ImportedModel | WrappedDetector:
     """The PaDiM that another program saved.
 
     Parameters

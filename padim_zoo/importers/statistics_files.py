@@ -21,14 +21,14 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.data.transform import Size
-from padim_zoo.importers.imported_model import ForeignModel
+from padim_zoo.importers.imported_model import ImportedModel
 
 _TOTAL = {"resnet18": 448, "wide_resnet50_2": 1792}
 _BY_DIMS = {100: "resnet18", 550: "wide_resnet50_2"}
 _SEED = 1024
 
 
-def read_anodet(mean: Any, matrix: Any, paths: Sequence[Path], **asked: Any) -> ForeignModel:
+def read_anodet(mean: Any, matrix: Any, paths: Sequence[Path], **asked: Any) -> ImportedModel:
     """The model of two tensors that anodet saved."""
     model = _model("anodet", mean, matrix, paths, is_inverse=True, pad_mode="reflect", size=(224, 224), **asked)
     if model.backbone == "wide_resnet50_2":
@@ -39,7 +39,7 @@ def read_anodet(mean: Any, matrix: Any, paths: Sequence[Path], **asked: Any) -> 
     return model
 
 
-def read_first_implementation(content: Any, path: Path, **asked: Any) -> ForeignModel:
+def read_first_implementation(content: Any, path: Path, **asked: Any) -> ImportedModel:
     """The model of the pickle ``[mean, covariance]``."""
     if not isinstance(content, (list, tuple)) or len(content) != 2:
         raise InputError(f"{path} holds a {type(content).__name__}: expected the list [mean, covariance] of two arrays")
@@ -74,7 +74,7 @@ def _model(
     channels: Tensor | None,
     resize: Size | Callable[[], Size],
     crop: Size | Callable[[], Size],
-) -> ForeignModel:
+) -> ImportedModel:
     means, matrices = _patches_first(_tensor(mean, paths[0]), _tensor(matrix, paths[1]), paths)
     D = means.shape[1]
     notes = []
@@ -92,7 +92,7 @@ def _model(
         raise InputError(
             f"there are {len(channels)} channel indices and statistics of {D} dimensions: expected as many"
         )
-    return ForeignModel(
+    return ImportedModel(
         source,
         backbone,
         layers,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import textwrap
 import types
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,6 @@ import torch
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
-
-_PLAIN = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "complex", "bool", "str", "bytes", "bytearray"}
-_TENSORS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
-_ARRAYS = {"_reconstruct", "scalar"}
 
 
 class Stub:
@@ -77,19 +74,9 @@ class StubUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The function or class of that name if it is harmless, else a new kind of :class:`Stub`."""
-        if module in ("builtins", "__builtin__") and name in _PLAIN:
-            return getattr(__import__("builtins"), name)
-        if (module, name) in (("collections", "OrderedDict"), ("torch", "Size")):
-            return {"OrderedDict": collections.OrderedDict, "Size": torch.Size}[name]
-        if module == "torch._utils" and name in _TENSORS:
-            return getattr(torch._utils, name)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAYS:
-            return {"_reconstruct": _reconstruct, "scalar": _scalar}[name]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        return type("Inert", (Stub,), {"global_name": f"{module}.{name}"})
+        return _HARMLESS.get((module, name)) or type("Stub", (Stub,), {"global_name": f"{module}.{name}"})
 
 
 def _reconstruct(kind: Any, shape: Any, dtype: Any) -> np.ndarray:
@@ -101,6 +88,23 @@ def _scalar(dtype: np.dtype, data: bytes = b"") -> Any:
     if dtype.hasobject:
         raise pickle.UnpicklingError("an array of objects")
     return np.frombuffer(data, dtype)[0]
+
+
+_PLAIN = (set, frozenset, dict, list, tuple, int, float, complex, bool, str, bytes, bytearray)
+_HARMLESS: dict[tuple[str, str], Any] = {
+    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _PLAIN},
+    **{(module, "_reconstruct"): _reconstruct for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{(module, "scalar"): _scalar for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{
+        ("torch._utils", name): getattr(torch._utils, name)
+        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+    },
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+"""What a pickle may call, by module and name: what builds tensors, arrays and containers."""
 
 
 def read_torch_file(path: Path) -> Any:
@@ -149,17 +153,12 @@ def read_pickle(path: Path) -> Any:
 
 def _expect_file(path: Path) -> None:
     if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {problem}: expected a file")
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: expected a file")
 
 
 def _refusal(path: Path, wanted: str, kinds: tuple[str, ...], error: Exception) -> InputError:
     kind = file_type(path)
     if kind not in kinds:
         return InputError(f"{path} is {kind}: expected {wanted}")
-    return InputError(f"{path} cannot be read as {wanted}; it is cut off, damaged or something else: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 160 else text[:157] + "..."
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" …")
+    return InputError(f"{path} cannot be read as {wanted}; it is cut off, damaged or something else: {reason}")

@@ -16,12 +16,7 @@ _DRAWS_AT_A_TIME = 4_000_000
 
 
 def bootstrap_interval(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    *,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    labels: np.ndarray, scores: np.ndarray, *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Confidence interval of image AUROC, by the percentiles of a stratified bootstrap.
 
@@ -133,12 +128,6 @@ class _Groups:
     normal: np.ndarray
     anomalous: np.ndarray
 
-    @staticmethod
-    def split(labels: np.ndarray, scores: np.ndarray) -> _Groups:
-        labels = check_labels(labels)
-        scores = check_scores(scores, len(labels))
-        return _Groups(scores[~labels], scores[labels])
-
     @property
     def lacks_a_kind(self) -> bool:
         return not (len(self.normal) and len(self.anomalous))
@@ -149,7 +138,8 @@ def _split(labels: np.ndarray, scores: np.ndarray) -> list[_Groups]:
     folds = [scores] if np.ndim(scores) < 2 else list(scores)
     if not folds:
         raise InputError("there are scores of no detector: expected one row of scores or more")
-    return [_Groups.split(labels, fold) for fold in folds]
+    labels = check_labels(labels)
+    return [_Groups(fold[~labels], fold[labels]) for fold in (check_scores(fold, len(labels)) for fold in folds)]
 
 
 def _bootstrap_aurocs(detectors: Sequence[_Groups], replicates: int, seed: int) -> np.ndarray:
@@ -176,12 +166,11 @@ def _resample_counts(generator: np.random.Generator, rows: int, size: int) -> np
 def _weighted_auroc(groups: _Groups, normal_counts: np.ndarray, anomalous_counts: np.ndarray) -> np.ndarray:
     """AUROC (R,) when the images count as often as R rows (R, M) and (R, P) say. Integers until the division."""
     order = np.argsort(groups.normal)
-    ranked = groups.normal[order]
     # Column i: how many of the drawn normal images are among the i lowest.
     lowest = np.zeros((len(normal_counts), len(order) + 1), dtype=np.int64)
     np.cumsum(normal_counts[:, order], axis=1, out=lowest[:, 1:])
-    below = lowest[:, np.searchsorted(ranked, groups.anomalous, side="left")]
-    not_above = lowest[:, np.searchsorted(ranked, groups.anomalous, side="right")]
+    below = lowest[:, np.searchsorted(groups.normal, groups.anomalous, side="left", sorter=order)]
+    not_above = lowest[:, np.searchsorted(groups.normal, groups.anomalous, side="right", sorter=order)]
     doubled: np.ndarray = (anomalous_counts * (below + not_above)).sum(axis=1)
     return doubled / (2 * len(groups.normal) * len(groups.anomalous))
 
@@ -191,6 +180,20 @@ def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[floa
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def student_test(differences: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """Student's interval of the mean of two differences or more, and the two-sided p-value of a mean of 0.
+
+    The p-value is NaN where all differences are equal.
+    """
+    from scipy import stats
+
+    n, mean = len(differences), float(np.mean(differences))
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else math.nan
+    return mean - half, mean + half, p_value
 
 
 def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, float]:
@@ -225,10 +228,7 @@ def _placements(folds: Sequence[_Groups]) -> tuple[np.ndarray, np.ndarray]:
 def _doubled_placements(scores: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Twice how many of ``among`` each score exceeds, ties counting half: doubled to stay in exact integers."""
     ranked = np.sort(among)
-    placements: np.ndarray = np.searchsorted(ranked, scores, side="left") + np.searchsorted(
-        ranked, scores, side="right"
-    )
-    return placements
+    return np.searchsorted(ranked, scores, side="left") + np.searchsorted(ranked, scores, side="right")
 
 
 def _check_resampling(replicates: int, confidence: float) -> None:

@@ -75,13 +75,10 @@ def rank_test_set(
         notes.append("the pixel metrics are undefined: there are no anomaly maps")
         return RankedTestSet(images, aupro_limit=aupro_limit, notes=notes)
     maps = check_maps(maps, len(labels))
-    with_truth, truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
+    truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
     roi_masks = _check_roi_masks(roi_masks, maps.shape, labels, masks, notes)
-    pixels, region_ids = rank_pixels(
-        [maps[image] for image in with_truth],
-        truth,
-        None if roi_masks is None else [roi_masks[image] for image in with_truth],
-    )
+    inside = None if roi_masks is None else [roi_masks[image] for image in truth]
+    pixels, region_ids = rank_pixels([maps[image] for image in truth], list(truth.values()), inside)
     notes += _undefined("pixel", pixels)
     return RankedTestSet(images, pixels, region_ids, aupro_limit, notes)
 
@@ -112,21 +109,16 @@ def _check_roi_masks(
 
 
 def _pixel_truth(
-    labels: np.ndarray,
-    masks: Sequence[np.ndarray | None] | None,
-    size: tuple[int, ...],
-    notes: list[str],
-) -> tuple[list[int], list[np.ndarray]]:
-    """The images whose anomalous pixels are known, and their masks; adds to the notes."""
+    labels: np.ndarray, masks: Sequence[np.ndarray | None] | None, size: tuple[int, ...], notes: list[str]
+) -> dict[int, np.ndarray]:
+    """The masks of the images whose anomalous pixels are known, by number; adds to the notes."""
     masks = [None] * len(labels) if masks is None else list(masks)
     if len(masks) != len(labels):
         raise InputError(f"{len(masks)} masks do not fit {len(labels)} labels: expected one mask or None per image")
-    with_truth: list[int] = []
-    truth: list[np.ndarray] = []
-    unknown = empty = 0
+    truth: dict[int, np.ndarray] = {}
+    empty = 0
     for image, (anomalous, mask) in enumerate(zip(labels, masks, strict=True)):
         if mask is None and anomalous:
-            unknown += 1
             continue
         mask = np.zeros(size, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
         if mask.shape != size:
@@ -135,18 +127,15 @@ def _pixel_truth(
             if not anomalous:
                 raise InputError(f"image {image} is labeled normal but its mask marks {mask.sum()} anomalous pixels")
             empty += 1
-        with_truth.append(image)
-        truth.append(mask)
-    total = int(labels.sum())
+        truth[image] = mask
+    total, unknown = int(labels.sum()), len(labels) - len(truth)
     if unknown:
         notes.append(f"{unknown} of {total} anomalous images have no mask and are left out of the pixel metrics")
     if empty:
         notes.append(f"the masks of {empty} of {total} anomalous images are empty: all their pixels count as normal")
-    return with_truth, truth
+    return truth
 
 
 def _undefined(level: str, ranking: Ranking) -> list[str]:
-    absent = [
-        kind for kind, scores in (("normal", ranking.normal), ("anomalous", ranking.anomalous)) if not len(scores)
-    ]
-    return [f"the {level} metrics are undefined: no {kind} {level}" for kind in absent]
+    scores = {"normal": ranking.normal, "anomalous": ranking.anomalous}
+    return [f"the {level} metrics are undefined: no {kind} {level}" for kind in scores if not len(scores[kind])]

@@ -13,7 +13,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.curves import mean_curve
 from padim_zoo.metrics.metric import METRICS, Metric
 from padim_zoo.report.page import run_curves
-from padim_zoo.report.plot_style import WIDTH, grid_of, in_lines, lines, short_names
+from padim_zoo.report.plot_style import WIDTH, grid_of, in_lines, labeled, lines, short_names
 
 _MOST_NAMED = 16
 """Categories that a legend names; of more, all lines are gray and the legend tells their range."""
@@ -43,11 +43,6 @@ class Kind:
     y: str
     rising: bool
     missing: str
-
-    @property
-    def corner(self) -> str:
-        """The corner that such curves leave free."""
-        return "lower right" if self.rising else "lower left"
 
 
 _ONE_KIND = "no run has both normal and anomalous test images"
@@ -80,12 +75,7 @@ def area_below(curve: str) -> Metric:
     return next(metric for metric in METRICS.values() if metric.curve == curve)
 
 
-def from_the_origin(curve: np.ndarray) -> np.ndarray:
-    """A curve over a false positive rate begins at (0, 0), however high it is at rate 0."""
-    return np.insert(curve, 0, 0.0, axis=1)
-
-
-def draw_curves(fig: Any, store: RunStore, rows: list[dict[str, Any]], name: str) -> None:
+def draw_curves(fig: Any, store: RunStore, rows: list[dict[str, Any]], metric: str, *, curve: str) -> None:
     """Draw one kind of curve of all runs.
 
     Parameters
@@ -93,8 +83,10 @@ def draw_curves(fig: Any, store: RunStore, rows: list[dict[str, Any]], name: str
     fig : matplotlib.figure.Figure
     store : RunStore
     rows : list of dict
-        Of the leaderboard: ``id``, ``name`` of the configuration, ``category`` and metrics; runs, no means.
-    name : str
+        Of :func:`padim_zoo.report.page.report_data`; means are left out.
+    metric : str
+        What other plots show; here it is the area below the curve.
+    curve : str
         A key of :data:`CURVES`.
 
     Raises
@@ -102,20 +94,21 @@ def draw_curves(fig: Any, store: RunStore, rows: list[dict[str, Any]], name: str
     InputError
         If no run has such a curve.
     """
-    kind, metric = CURVES[name], area_below(name)
+    kind, area = CURVES[curve], area_below(curve)
     drawn: list[Line] = []
-    for row in rows:
-        curve = run_curves(store.scores(row["id"])).get(name)
-        if curve is not None:
-            points = from_the_origin(curve) if kind.rising else curve
-            drawn.append(Line(row["name"], row["category"], row[metric.name], points))
+    for row in (row for row in rows if not row["mean"]):
+        points = run_curves(store.scores(row["id"])).get(curve)
+        if points is not None:
+            # Over a false positive rate it begins at (0, 0), however high it is at rate 0.
+            points = np.insert(points, 0, 0.0, axis=1) if kind.rising else points
+            drawn.append(Line(row["run_name"], row["category"], row[area.name], points))
     if not drawn:
         raise InputError(f"{kind.missing}: there is no {kind.y} to draw")
     names = short_names([line.name for line in drawn])
     small = len(names) > _MOST_LARGE
     columns, height = (2, 2) if len(names) == 4 else grid_of(len(names), 5 if small else 3)
     width = WIDTH if columns > 1 else WIDTH / 2
-    titles = {of: in_lines(short, 20) if small else short for of, short in names.items()}
+    titles = {name: in_lines(short, 20) if small else short for name, short in names.items()}
     more_lines = max(title.count("\n") for title in titles.values())
     below = 0.25 + (_LINE * -(-(len({line.category for line in drawn}) + 1) // 6) if small else 0)
     tall = (width / columns) * (0.8 if columns == 2 else 0.98) + _LINE * more_lines
@@ -123,62 +116,43 @@ def draw_curves(fig: Any, store: RunStore, rows: list[dict[str, Any]], name: str
     axes = fig.subplots(height, columns, squeeze=False, sharex=True, sharey=True).ravel()
     categories = list(dict.fromkeys(line.category for line in drawn))
     styles = dict(zip(categories, lines(len(categories)), strict=True))
-    draw = _draw_small if small else _draw_with_legend
-    for ax, (of, title) in zip(axes, titles.items(), strict=False):
-        draw(ax, [line for line in drawn if line.name == of], kind, metric, styles)
+    for ax, (name, title) in zip(axes, titles.items(), strict=False):
+        _draw(ax, [line for line in drawn if line.name == name], kind, area, styles, small=small)
         ax.set_title(title)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     end = max(float(line.points[0, -1]) for line in drawn)
     axes[0].set(xlim=(0, end), ylim=(0, 1.005))
     if small:
-        labeled = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-        fig.legend(labeled.values(), labeled.keys(), loc="outside upper center", ncols=min(6, len(labeled)))
+        legend = labeled(axes)
+        fig.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(6, len(legend)))
     fig.supxlabel(kind.x, fontsize=7)
     fig.supylabel(kind.y, fontsize=7)
 
 
-def _draw_with_legend(ax: Any, drawn: Sequence[Line], kind: Kind, metric: Metric, styles: LineStyles) -> None:
-    """The curves of a configuration, and a legend with their metric."""
+def _draw(ax: Any, drawn: Sequence[Line], kind: Kind, metric: Metric, styles: LineStyles, *, small: bool) -> None:
+    """The curves of a configuration, a line for each category and their mean, with their metric.
+
+    It stands in a legend; a small plot has room for its mean only.
+    """
     named = len(styles) <= _MOST_NAMED
     values = [line.value for line in drawn if line.value is not None]
-    mean = f"mean  {_mean_text(values)}"
-    if not named and values:
-        mean += f"  ({len(drawn)} from {min(values):.3f} to {max(values):.3f})"
-    labels = [f"{line.category}  {_mean_text([line.value])}" if named else None for line in drawn]
-    _draw(ax, drawn, kind, styles, labels, mean, 1.8)
-    size = 6 if len(drawn) <= 8 else 5
-    ax.legend(loc=kind.corner, title=metric.title, fontsize=size, title_fontsize=size, alignment="left")
-
-
-def _draw_small(ax: Any, drawn: Sequence[Line], kind: Kind, metric: Metric, styles: LineStyles) -> None:
-    """The curves of one of many configurations, of whose metric there is room for the mean."""
-    named = len(styles) <= _MOST_NAMED
-    _draw(ax, drawn, kind, styles, [line.category if named else None for line in drawn], "mean", 1.3)
-    place: Any = {"x": 0.96 if kind.rising else 0.04, "y": 0.05, "ha": "right" if kind.rising else "left"}
-    text = f"{metric.title}\n{_mean_text([line.value for line in drawn if line.value is not None])}"
-    ax.text(**place, s=text, va="bottom", fontsize=6, linespacing=1.3, transform=ax.transAxes)
-
-
-def _draw(
-    ax: Any,
-    drawn: Sequence[Line],
-    kind: Kind,
-    styles: LineStyles,
-    labels: Sequence[str | None],
-    mean_label: str,
-    width: float,
-) -> None:
-    """A line for each category, under its label where it has one, and their mean."""
-    for line, label in zip(drawn, labels, strict=True):
-        look = {"color": "#b8b8b8"} if label is None else styles[line.category]
-        ax.plot(*line.points, label=label, linewidth=0.8, **look)
+    mean = f"{np.mean(values):.3f}" if values else "–"
+    for line in drawn:
+        value = "–" if line.value is None else f"{line.value:.3f}"
+        label = line.category if small else f"{line.category}  {value}"
+        look = styles[line.category] if named else {"color": "#b8b8b8"}
+        ax.plot(*line.points, label=label if named else None, linewidth=0.8, **look)
     if len(drawn) > 1:
-        ax.plot(*mean_curve([line.points for line in drawn]), color="black", linewidth=width, label=mean_label)
+        spread = "" if named or not values else f"  ({len(drawn)} from {min(values):.3f} to {max(values):.3f})"
+        label, width = ("mean", 1.3) if small else (f"mean  {mean}{spread}", 1.8)
+        ax.plot(*mean_curve([line.points for line in drawn]), color="black", linewidth=width, label=label)
     if kind is CURVES["roc"]:
         ax.plot([0, 1], [0, 1], color="#a0a0a0", linewidth=0.6, linestyle=(0, (2, 2)))
-
-
-def _mean_text(values: Sequence[float | None]) -> str:
-    defined = [value for value in values if value is not None]
-    return f"{np.mean(defined):.3f}" if defined else "–"
+    if small:
+        place: Any = {"x": 0.96 if kind.rising else 0.04, "y": 0.05, "ha": "right" if kind.rising else "left"}
+        text = f"{metric.title}\n{mean}"
+        ax.text(**place, s=text, va="bottom", fontsize=6, linespacing=1.3, transform=ax.transAxes)
+    else:
+        size, corner = 6 if len(drawn) <= 8 else 5, "lower right" if kind.rising else "lower left"
+        ax.legend(loc=corner, title=metric.title, fontsize=size, title_fontsize=size, alignment="left")

@@ -6,10 +6,10 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from padim_zoo.bench.gallery import PER_REASON, Gallery, Shown
+from padim_zoo.bench.gallery import PER_REASON, PICTURES, Gallery, Shown
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 
 BUDGET = 6_500_000
@@ -42,29 +42,14 @@ class Pictures:
 
     def add(self, run_id: str, gallery: Gallery) -> None:
         """Take a gallery in."""
-        items = []
-        for item in gallery.items:
-            shown: dict[str, Any] = {
-                "name": item.name,
-                "kind": item.kind,
-                "label": item.label,
-                "score": item.score,
-                "reasons": list(item.reasons),
-            }
-            for name, contents in (("image", gallery.images), ("mask", gallery.masks), ("map", gallery.maps)):
-                content = contents.get(item.index)
-                shown[name] = None if content is None else self._keep(content)
-            items.append(shown)
-        self.by_run[run_id] = {
-            "items": items,
-            "low": gallery.low,
-            "high": gallery.high,
-            "colors": [gallery.color_low, gallery.color_high],
-            "colors_from": gallery.colors_from,
-            "score_is_map_maximum": gallery.score_is_map_maximum,
-        }
+        shown = {name: value for name, value in asdict(gallery).items() if name not in PICTURES}
+        for item in shown["items"]:
+            for kind in PICTURES:
+                content = getattr(gallery, kind).get(item["index"])
+                item[kind.removesuffix("s")] = None if content is None else self._add_picture(content)
+        self.by_run[run_id] = shown
 
-    def _keep(self, content: bytes) -> str:
+    def _add_picture(self, content: bytes) -> str:
         key = hashlib.sha256(content).hexdigest()[:16]
         if key not in self.pictures:
             self.pictures[key] = f"data:{_media_type(content)};base64,{base64.b64encode(content).decode()}"
@@ -132,7 +117,7 @@ def _characters(galleries: Mapping[str, Gallery], per_reason: int) -> int:
     contents: set[bytes] = set()
     for gallery in galleries.values():
         for item in thinned(gallery, per_reason).items:
-            pictures = (by_index.get(item.index) for by_index in (gallery.images, gallery.masks, gallery.maps))
+            pictures = (getattr(gallery, kind).get(item.index) for kind in PICTURES)
             contents.update(content for content in pictures if content is not None)
     return sum(4 * len(content) // 3 + 64 for content in contents)
 

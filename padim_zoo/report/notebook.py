@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from padim_zoo.bench import table
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import TIMINGS, better_values, leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.table import (
-    COSTS,
-    axis_of,
-    best_values,
-    columns_with_bars,
-    heading,
-    metrics_to_show,
-    render,
-    shared_settings,
-    telling_columns,
-)
 from padim_zoo.core.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -81,22 +72,18 @@ class Leaderboard:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=160).print(render(self.frame, self.sort))
+        Console(file=text, width=160).print(table.render(self.frame, self.sort))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         try:
             return str(self.styler().to_html())
         except MissingExtraError as error:
-            plain: Any = self._shown()
-            return f"{plain.to_html(index=False, na_rep='–', escape=True)}<p>{error}</p>"
+            return f"{self._shown().to_html(index=False, na_rep='–', escape=True)}<p>{error}</p>"
 
-    def _columns(self) -> list[str]:
-        return [*telling_columns(records(self.frame)), *metrics_to_show(self.sort), *COSTS]
-
-    def _shown(self) -> pd.DataFrame:
-        shown: pd.DataFrame = self.frame.head(MOST_ROWS)[self._columns()]
-        return shown
+    def _shown(self) -> Any:
+        columns = [*table.telling_columns(records(self.frame)), *table.metrics_to_show(self.sort), *table.COSTS]
+        return self.frame.head(MOST_ROWS)[columns]
 
     def styler(self) -> Styler:
         """The table with bars, to style further or to write with ``.to_html()`` or ``.to_latex()``.
@@ -114,26 +101,27 @@ class Leaderboard:
         better = better_values()
         numbers = [name for name in shown.columns if name in better]
         texts = [name for name in shown.columns if name not in numbers]
-        best = {place for place in best_values(self.frame, numbers) if place[0] < len(shown) and place[1] not in COSTS}
-        main, low, high = self._axis()
-        titles = {name: heading(name).replace("\n", " ") for name in shown.columns}
-        caption = " · ".join(f"{name} {value}" for name, value in shared_settings(records(self.frame)).items())
-        if main is not None:
-            caption += f" — bars: {titles[main]} from {low:g} to {high:.3g}"
+        best = table.best_values(self.frame, [name for name in numbers if name not in table.COSTS])
+        main = table.column_with_bars(self.frame, self.sort)
+        axis = None if main is None else table.axis_of(main, self.frame[main].dropna().tolist())
+        caption = " · ".join(f"{name} {value}" for name, value in table.shared_settings(records(self.frame)).items())
+        if main is not None and axis is not None:
+            caption += f" — bars: {table.title_in_line(main)} from {axis.start:g} to {axis.end:.3g}"
         if len(self.frame) > MOST_ROWS:
             caption += f" — the first {MOST_ROWS} of {len(self.frame)} rows"
 
         def weights(column: pd.Series[Any]) -> list[str]:
             return ["font-weight:bold" if (int(row), str(column.name)) in best else "" for row in column.index]
 
-        style: Any = shown.style.hide(axis="index").set_caption(_escaped(caption))
-        style = style.format(_metric, subset=[name for name in numbers if name not in TIMINGS])
-        style = style.format(_cost, subset=[name for name in numbers if name in TIMINGS])
-        style = style.format(_text, subset=texts, escape="html")
-        style = style.format_index(lambda name: _escaped(titles[name]), axis="columns")
+        costs = [name for name in numbers if name in TIMINGS]
+        style = shown.style.hide(axis="index").set_caption(escape(caption))
+        style = style.format("{:.3f}", subset=[name for name in numbers if name not in costs], na_rep="–")
+        style = style.format(table.cost_text, subset=costs, na_rep="–")
+        style = style.format(str, subset=texts, na_rep="–", escape="html")
+        style = style.format_index(lambda name: escape(table.title_in_line(name)), axis="columns")
         style = style.apply(weights, subset=numbers)
-        if main is not None:
-            style = style.bar(subset=[main], vmin=low, vmax=high, color=_BAR, height=70)
+        if axis is not None:
+            style = style.bar(subset=[main], vmin=axis.start, vmax=axis.end, color=_BAR, height=70)
         styled: Styler = style.set_table_styles(
             [
                 {"selector": "caption", "props": "caption-side:bottom;text-align:left;font-size:11px;opacity:.75"},
@@ -146,32 +134,3 @@ class Leaderboard:
             ]
         )
         return styled
-
-    def _axis(self) -> tuple[str | None, float, float]:
-        """The column with bars, and the values at their ends."""
-        for name in columns_with_bars(self.sort):
-            values = self.frame[name].dropna().tolist()
-            axis = axis_of(name, values) if values else None
-            if axis is not None:
-                return name, axis.start, axis.end
-        return None, 0.0, 1.0
-
-
-def _metric(value: Any) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"
-
-
-def _cost(value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _text(value: Any) -> str:
-    return "–" if pd.isna(value) else str(value)
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

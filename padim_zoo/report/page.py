@@ -15,7 +15,7 @@ import numpy as np
 from padim_zoo import __version__
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import CONFIGURED, RATES, TIMINGS, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, TIMINGS, is_mean, leaderboard, metric_columns
 from padim_zoo.bench.published import add_published, published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 from padim_zoo.bench.table import shared_settings
@@ -27,16 +27,9 @@ from padim_zoo.pictures.colormap import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
 
-_MODEL = ("detector", "backbone", "estimator", "ensemble")
-"""What a reader knows a configuration by."""
-
-_FIRST, _LAST = ("weights", "layers", "train_size", "n_components", "reduction", "folds"), ("dataset", "seed")
-_TELLING = (
-    *_FIRST,
-    *(name for name in (*CONFIGURED, "precision_asked") if name not in (*_MODEL, *_FIRST, *_LAST, "category")),
-    *_LAST,
-)
-"""What tells runs apart besides, the most telling first."""
+_LAST = ("dataset", "seed")
+_TELLING = (*(name for name in CONFIGURED if name not in (*MODEL, *_LAST, "category")), "precision_asked", *_LAST)
+"""What tells runs apart beside their models, the most telling first."""
 
 _SHOWN = ("dataset", "category", "status", "error", "notes", "id", "n_train", "n_test", "train_size", "seed")
 _SCRIPTS = ("state", "leaderboard", "charts", "gallery", "zoom", "main")
@@ -103,15 +96,10 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     telling = _telling(runs)
     environments: list[dict[str, Any]] = []
     problems: list[str] = []
-    behind = {}
     pictures = pictures or Pictures()
-    for document in documents:
-        behind[document["id"]] = _behind(store, document, environments, problems)
-        behind[document["id"]]["gallery"] = pictures.by_run.get(document["id"])
-        behind[document["id"]]["no_gallery"] = pictures.without.get(document["id"])
     return {
         "rows": [_row(row, telling) for row in rows],
-        "runs": behind,
+        "runs": {document["id"]: _behind(store, document, pictures, environments, problems) for document in documents},
         "metrics": [_metric(metric) for metric in METRICS.values()],
         "timings": list(TIMINGS),
         "facets": [name for name in telling if name != "seed"],
@@ -144,7 +132,7 @@ def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
 
 def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
     """The columns that it takes to tell the runs of a category apart: what all share, or follows, is left out."""
-    telling = [name for name in _MODEL if len({row[name] for row in runs}) > 1]
+    telling = [name for name in MODEL if len({row[name] for row in runs}) > 1]
     for name in _TELLING:
         apart = {tuple(str(row[key]) for key in ("category", *telling)) for row in runs}
         if len({tuple(str(row[key]) for key in ("category", *telling, name)) for row in runs}) > len(apart):
@@ -155,22 +143,22 @@ def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
 def _name(row: dict[str, Any], telling: Sequence[str]) -> str:
     """The configuration of a row in a few words; what the models are needs no heading, numbers do."""
     parts = []
-    for name in telling if any(row[name] is not None for name in telling) else _MODEL:
+    for name in telling if any(row[name] is not None for name in telling) else MODEL:
         if row[name] is None or (name == "seed" and is_mean(row)):
             continue
-        bare = name in (*_MODEL, "layers", "weights")
+        bare = name in (*MODEL, "layers", "weights")
         text = f"{row[name]} of members" if name == "ensemble" else str(row[name])
         parts.append(text if bare else f"{name.replace('_', ' ')} {row[name]}")
     return " · ".join(parts) or "one configuration"
 
 
 def _behind(
-    store: RunStore, document: Document, environments: list[dict[str, Any]], problems: list[str]
+    store: RunStore, document: Document, pictures: Pictures, environments: list[dict[str, Any]], problems: list[str]
 ) -> dict[str, Any]:
-    environment = document.get("environment") or {}
+    """What is behind the row of a run; adds to the environments and the problems."""
     # The speed of the machine, measured at every start, differs where nothing else does.
     momentary = ("calibration_seconds", "processor_share")
-    environment = {name: value for name, value in environment.items() if name not in momentary}
+    environment = {name: value for name, value in (document.get("environment") or {}).items() if name not in momentary}
     if environment not in environments:
         environments.append(environment)
     behind: dict[str, Any] = {
@@ -178,18 +166,19 @@ def _behind(
         "environment": environments.index(environment),
         "command": reproducing_command(document),
         "created": document.get("created"),
+        "gallery": pictures.by_run.get(document["id"]),
+        "no_gallery": pictures.without.get(document["id"]),
     }
     if document["status"] == "done":
         try:
             arrays = store.scores(document["id"])
-            labels, scores = arrays["labels"], arrays["scores"]
+            labels, scores = arrays["labels"], arrays["scores"].mean(0)
         except (DamagedRunError, KeyError) as error:
             problems.append(f"{error}: the page shows no curves of run {document['id']}")
             return behind
         for label, name in enumerate(("normal", "anomalous")):
-            behind[name] = _rounded(scores.mean(0)[labels == label])
-        for name, curve in run_curves(arrays).items():
-            behind[name] = [_rounded(values) for values in curve]
+            behind[name] = _rounded(scores[labels == label])
+        behind |= {name: [_rounded(values) for values in curve] for name, curve in run_curves(arrays).items()}
     return behind
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -142,7 +143,7 @@ def picture_names(paths: Sequence[Path]) -> list[Path]:
     Images keep their folders below the folder that all of them share.
     """
     absolute = [path.absolute() for path in paths]
-    shared = _shared_folder(absolute)
+    shared = os.path.commonpath([path.parent for path in absolute])
     taken: set[str] = set()
     names: list[Path] = []
     for path in absolute:
@@ -154,10 +155,3 @@ def picture_names(paths: Sequence[Path]) -> list[Path]:
         taken.add(str(candidate).casefold())
         names.append(candidate)
     return names
-
-
-def _shared_folder(paths: Sequence[Path]) -> Path:
-    shared = paths[0].parent
-    while not all(path.is_relative_to(shared) for path in paths):
-        shared = shared.parent
-    return shared

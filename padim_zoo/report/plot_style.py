@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle, islice, product
 from textwrap import wrap
 from typing import Any
@@ -12,7 +12,7 @@ WIDTH = 7.0
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is hard to see on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-NORMAL, ANOMALOUS = PALETTE[0], PALETTE[1]
+CLASSES = {"normal": PALETTE[0], "anomalous": PALETTE[1]}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
@@ -53,6 +53,17 @@ def lines(count: int) -> list[dict[str, Any]]:
     """A look for each of so many lines: all colors solid, then dashed, and so on; black is left for their mean."""
     styles = cycle(product(_DASHES, PALETTE[:-1]))
     return [{"color": color, "linestyle": dash} for dash, color in islice(styles, count)]
+
+
+def mark(number: int) -> dict[str, Any]:
+    """A look for the points of one of many: all colors as circles, then as squares, and so on."""
+    shape, color = divmod(number, len(PALETTE))
+    return {"color": PALETTE[color], "marker": MARKERS[shape % len(MARKERS)], "linestyle": "none"}
+
+
+def labeled(axes: Iterable[Any]) -> dict[str, Any]:
+    """What a legend of several plots shows: each label once."""
+    return {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
 
 
 def grid_of(count: int, most: int) -> tuple[int, int]:

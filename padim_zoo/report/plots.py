@@ -12,13 +12,7 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
-from padim_zoo.report.board_plots import (
-    draw_folds,
-    draw_heat_table,
-    draw_histogram,
-    draw_learning_curve,
-    draw_pareto,
-)
+from padim_zoo.report.board_plots import draw_folds, draw_heat_table, draw_histogram, draw_learning_curve, draw_pareto
 from padim_zoo.report.curve_plots import CURVES, draw_curves
 from padim_zoo.report.page import report_data
 from padim_zoo.report.plot_style import STYLE
@@ -65,19 +59,14 @@ def plot(
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "report", "a plot") from None
-    documents = [document for document in store.read_all().documents if document["status"] == "done"]
-    if not documents:
-        raise InputError(f"{store.folder} holds no run that is done: fill it with padim-zoo bench")
+    documents = store.read_done()
     all_categories = sorted({document["config"]["category"] for document in documents})
     for pattern in categories:
         if not fnmatch.filter(all_categories, pattern):
             raise InputError(f"no run is of the category {pattern!r}: there are {', '.join(all_categories)}")
     if categories:
-        documents = [
-            document
-            for document in documents
-            if any(fnmatch.fnmatchcase(document["config"]["category"], pattern) for pattern in categories)
-        ]
+        shown = {name for pattern in categories for name in fnmatch.filter(all_categories, pattern)}
+        documents = [document for document in documents if document["config"]["category"] in shown]
     data = report_data(store, documents)
     rows = [{**row, "folds": [] if row["mean"] else data["runs"][row["id"]]["folds"]} for row in data["rows"]]
     with rc_context(STYLE):
@@ -88,16 +77,8 @@ def plot(
         write_whole(output, lambda temporary: save(temporary))
 
 
-def _drawing_curves(name: str) -> Callable[[Any, RunStore, list[dict[str, Any]], str], None]:
-    def draw(fig: Any, store: RunStore, rows: list[dict[str, Any]], metric: str) -> None:
-        runs = [{**row, "name": row["run_name"]} for row in rows if not row["mean"]]
-        draw_curves(fig, store, runs, name)
-
-    return draw
-
-
 KINDS: dict[str, Callable[[Any, RunStore, list[dict[str, Any]], str], None]] = {
-    **{name.replace("_", "-"): _drawing_curves(name) for name in CURVES},
+    **{name.replace("_", "-"): partial(draw_curves, curve=name) for name in CURVES},
     "pareto": draw_pareto,
     "folds": draw_folds,
     "histogram": draw_histogram,

@@ -86,12 +86,8 @@ def _files(name: str, kind: str) -> dict[str, str]:
     texts = {path: (folder / source).read_text(encoding="utf-8") for path, source in sources.items()}
     is_class = kind in ("estimator", "detector")
     words = "".join(part.capitalize() for part in name.split("-")) if is_class else name.replace("-", "_")
-    registered = _free(words, texts[f"{module}.py"])
+    # A name that Python and the code leave free.
+    taken = keyword.iskeyword(words) or re.search(rf"\b{words}\b", texts[f"{module}.py"])
+    registered = f"{words}_" if taken else words
     filled = {"name": name, "kind": kind, "project": PREFIX + name, "module": module, "registered": registered}
     return {path: Template(text).safe_substitute(filled) for path, text in texts.items()}
-
-
-def _free(word: str, code: str) -> str:
-    """A name that Python and the code leave free: the word, or the word and an underscore."""
-    taken = keyword.iskeyword(word) or re.search(rf"\b{word}\b", code)
-    return f"{word}_" if taken else word

@@ -1,6 +1,6 @@
 """Checks that a plugin keeps the contracts of the package, for the plugin's own tests.
 
->>> from padim_zoo.testing import check_backbone
+>>> from padim_zoo.plugin import check_backbone
 >>> check_backbone("my-backbone")  # doctest: +SKIP
 
 A check tries everything it can, then raises one :class:`ContractError` that says of every violation what was found and

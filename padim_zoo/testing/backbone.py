@@ -70,8 +70,8 @@ def check_backbone(
     """
     backbone = create(registry.backbones, name, Backbone, layers=layers, weights=weights, **options)
     sides = (size, size) if isinstance(size, int) else size
-    settings = {**options, "layers": backbone.layers, "weights": weights}
-    subject = Subject(registry.backbones, name, backbone, settings, sides or small_size(backbone))
+    options |= {"layers": backbone.layers, "weights": weights}
+    subject = Subject(registry.backbones, name, backbone, options, sides or small_size(backbone))
     run_checks(f"the backbone {name!r}", subject, CHECKS)
 
 
@@ -89,9 +89,9 @@ def registration(subject: Subject) -> Iterator[str]:
     yield from subject.listing()
     entry, usual = subject.registry.entry(name), subject.make(layers=None)
     for what in ("layers", "channels", "strides", "default_n_components"):
-        told, actual = entry.metadata.get(what), getattr(usual, what)
-        if told is not None and (tuple(told) if isinstance(told, list) else told) != actual:
-            yield f"the listing says {what} {told}, but the backbone has {actual}: register what it has"
+        listed, own = entry.metadata.get(what), getattr(usual, what)
+        if listed is not None and (tuple(listed) if isinstance(listed, list) else listed) != own:
+            yield f"the listing says {what} {listed}, but the backbone has {own}: register what it has"
 
 
 def determinism(subject: Subject) -> Iterator[str]:
@@ -136,7 +136,6 @@ def layers(subject: Subject) -> Iterator[str]:
     if len(backbone.layers) > 1:
         choices.append(tuple(reversed(backbone.layers)))
     for choice in choices:
-        names = ",".join(choice)
         try:
             part = subject.make(layers=choice)
         except Exception as error:
@@ -145,11 +144,11 @@ def layers(subject: Subject) -> Iterator[str]:
         if part.layers != choice:
             yield f"made with layers={choice!r} it has the layers {part.layers}: expected those, in that order"
             continue
-        for layer, layer_map in zip(choice, part(images), strict=False):
-            if layer_map.shape != whole[layer].shape or difference(layer_map, whole[layer]) > TOLERANCE:
+        for layer, own in zip(choice, part(images), strict=False):
+            if own.shape != whole[layer].shape or difference(own, whole[layer]) > TOLERANCE:
                 yield (
-                    f"layer {layer!r} is another map when the layers are {names}: are weights drawn in an order that "
-                    "depends on the layers, or maps returned in the network's order?"
+                    f"layer {layer!r} is another map when the layers are {','.join(choice)}: are weights drawn in an "
+                    "order that depends on the layers, or maps returned in the network's order?"
                 )
     yield from refusal(lambda: subject.make(layers=()), "layers=()")
     yield from refusal(lambda: subject.make(layers=("no such layer",)), "a layer that does not exist")
@@ -162,9 +161,9 @@ def weights(subject: Subject) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
-        for source, source_weights in (("its own tensors", state), ("a file of its own tensors", path)):
+        for source, tensors in (("its own tensors", state), ("a file of its own tensors", path)):
             try:
-                again = subject.make(weights=source_weights)
+                again = subject.make(weights=tensors)
             except Exception as error:
                 yield f"it cannot be made of {source} (weights=…), as a saved model does: {in_one_line(error)}"
                 continue

@@ -137,11 +137,11 @@ def create(registry: Registry[Made], spec: str, expected: type[Made] | None, **o
         made = registry.create(spec, **options)
     except Exception as error:
         arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        problem = f"cannot be made with {arguments or 'no options'}: {in_one_line(error)}{_place(error)}"
-        raise ContractError(subject, [Violation("creation", problem)]) from error
+        message = f"cannot be made with {arguments or 'no options'}: {in_one_line(error)}{_place(error)}"
+        raise ContractError(subject, [Violation("creation", message)]) from error
     if expected is not None and not isinstance(made, expected):
-        problem = f"is a {type(made).__name__}: expected a {expected.__module__}.{expected.__qualname__}"
-        raise ContractError(subject, [Violation("creation", problem)])
+        message = f"is a {type(made).__name__}: expected a {expected.__module__}.{expected.__qualname__}"
+        raise ContractError(subject, [Violation("creation", message)])
     return made
 
 

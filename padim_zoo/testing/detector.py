@@ -17,8 +17,8 @@ from sklearn.base import clone
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors import load
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import anomalous_images, normal_images
@@ -33,7 +33,6 @@ SIZE = (48, 64)
 NORMAL, ANOMALOUS = 8, 3
 
 _USUAL = {"resize": None, "crop": None, "precision": "float32"}
-_RUNTIME = {"batch_size": 1}
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ def check_detector(spec: str, **options: Any) -> None:
     """
     factory = registry.detectors.entry(registry.parse_spec(spec)[0]).factory
     taken = inspect.signature(factory).parameters
-    settings = {**{name: value for name, value in _USUAL.items() if name in taken}, **options}
-    detector = create(registry.detectors, spec, Detector, **settings)
-    run_checks(f"the detector {spec!r}", Subject(registry.detectors, spec, detector, settings), CHECKS)
+    options = {name: value for name, value in _USUAL.items() if name in taken} | options
+    detector = create(registry.detectors, spec, Detector, **options)
+    run_checks(f"the detector {spec!r}", Subject(registry.detectors, spec, detector, options), CHECKS)
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -157,12 +156,9 @@ def predictions(subject: Subject) -> Iterator[str]:
     if not isinstance(prediction, Prediction):
         yield f"predict gives a {type(prediction).__name__}: expected a padim_zoo.Prediction"
         return
+    scores, maps = prediction.scores, prediction.maps
     size = subject.fitted.transform.image(subject.tested[0]).shape[:2]
-    shapes: tuple[tuple[str, Any, tuple[int, ...]], ...] = (
-        ("scores", prediction.scores, (count,)),
-        ("maps", prediction.maps, (count, *size)),
-    )
-    for what, array, shape in shapes:
+    for what, array, shape in (("scores", scores, (count,)), ("maps", maps, (count, *size))):
         if array is None:
             continue
         if not isinstance(array, np.ndarray) or array.shape != shape:
@@ -172,13 +168,9 @@ def predictions(subject: Subject) -> Iterator[str]:
             yield f"{what} are {array.dtype}: expected float32"
         if not np.isfinite(array).all():
             yield f"{what} are not all finite"
-    if (prediction.maps is not None) != detector.makes_maps:
-        yield f"makes_maps is {detector.makes_maps}, but predict gives {'no ' if prediction.maps is None else ''}maps"
-    elif (
-        prediction.maps is not None
-        and detector.score_is_map_maximum
-        and not _near(prediction.maps.max((1, 2)), prediction.scores)
-    ):
+    if (maps is not None) != detector.makes_maps:
+        yield f"makes_maps is {detector.makes_maps}, but predict gives {'no ' if maps is None else ''}maps"
+    elif maps is not None and detector.score_is_map_maximum and not _near(maps.max((1, 2)), scores):
         yield "scores are not the maxima of the maps: set score_is_map_maximum = False, or one threshold serves both"
     if prediction.threshold is not None:
         yield f"before calibrate the threshold is {prediction.threshold!r}: expected None"
@@ -225,10 +217,9 @@ def batch_invariance(subject: Subject) -> Iterator[str]:
     alone = np.concatenate([subject.fitted.predict(image[None]).scores for image in subject.tested])
     if not _near(alone, subject.prediction.scores):
         yield "an image has another score when it is scored alone: expected no more than rounding"
-    runtime = {name: value for name, value in _RUNTIME.items() if name in subject.arguments}
-    if runtime:
-        scores = subject.make(**runtime).fit(subject.normal).predict(subject.tested).scores
-        if not _near(scores, subject.prediction.scores):
+    if "batch_size" in subject.arguments:
+        one_by_one = subject.make(batch_size=1).fit(subject.normal).predict(subject.tested)
+        if not _near(one_by_one.scores, subject.prediction.scores):
             yield "with batch_size=1 it gives other scores: batches may change speed and memory only"
 
 
@@ -236,11 +227,11 @@ def features(subject: Subject) -> Iterator[str]:
     """Fit and predict are those of the features, so that a benchmark can extract once and fit many."""
     detector = subject.make()
     extracted = detector.extract_normal(subject.normal)
-    if len(detector.extract(subject.tested)) != len(subject.tested):
-        yield f"extract gives features of {len(detector.extract(subject.tested))} images for {len(subject.tested)}"
+    to_score = detector.extract(subject.tested)
+    if len(to_score) != len(subject.tested):
+        yield f"extract gives features of {len(to_score)} images for {len(subject.tested)}"
         return
-    prediction = detector.fit_features(extracted).predict_features(detector.extract(subject.tested))
-    if not _near(prediction.scores, subject.prediction.scores):
+    if not _near(detector.fit_features(extracted).predict_features(to_score).scores, subject.prediction.scores):
         yield "fit_features and predict_features give other scores than fit and predict"
     key = subject.make().features_key
     if not isinstance(key, str) or not key or key != subject.make().features_key:
@@ -281,11 +272,11 @@ def labeled_images(subject: Subject) -> Iterator[str]:
     labels = np.array([1] * NORMAL + [-1] * ANOMALOUS)
     images = np.concatenate([subject.normal, anomalous_images(ANOMALOUS, *SIZE)])
     try:
-        returned = subject.make().fit(images, labels)
+        detector = subject.make().fit(images, labels)
     except TypeError as error:
         yield f"fit takes no labels ({error}): expected fit(images, y=None), as scikit-learn calls it"
         return
-    if not _near(returned.predict(subject.tested).scores, subject.prediction.scores):
+    if not _near(detector.predict(subject.tested).scores, subject.prediction.scores):
         yield (
             "images labeled -1 change the fit: leave them out by normal_images(images, y) of "
             "padim_zoo.detectors.scikit_learn"
@@ -296,14 +287,14 @@ def calibration(subject: Subject) -> Iterator[str]:
     """A threshold comes with every prediction, until the next fit; or there is none, and that is said."""
     detector = subject.make().fit(subject.normal)
     try:
-        calibration = detector.calibrate(folds=2)
+        threshold = detector.calibrate(folds=2).threshold
     except InputError:
         return
     predicted = detector.predict(subject.tested)
-    if predicted.threshold != calibration.threshold or detector.threshold_ != calibration.threshold:
+    if predicted.threshold != threshold or detector.threshold_ != threshold:
         yield (
-            f"calibrate gives the threshold {calibration.threshold!r}, predictions {predicted.threshold!r} and "
-            f"threshold_ {detector.threshold_!r}: expected one"
+            f"calibrate gives the threshold {threshold!r}, predictions {predicted.threshold!r} and threshold_ "
+            f"{detector.threshold_!r}: expected one"
         )
     if not _near(predicted.scores, subject.prediction.scores):
         yield "scores change by calibrate"
@@ -372,11 +363,11 @@ CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
 )
 
 
-def _near(actual: np.ndarray, expected: Any, tolerance: float = TOLERANCE) -> bool:
+def _near(values: np.ndarray, expected: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether arrays agree, relative to the largest value expected."""
-    if actual.shape != expected.shape:
+    if values.shape != expected.shape:
         return False
-    return bool(np.abs(actual - expected).max() <= tolerance * max(float(np.abs(expected).max()), 1e-30))
+    return bool(np.abs(values - expected).max() <= tolerance * max(float(np.abs(expected).max()), 1e-30))
 
 
 def _numbers(scores: np.ndarray) -> str:

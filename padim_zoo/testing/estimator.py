@@ -86,10 +86,10 @@ def parameters(subject: Subject) -> Iterator[str]:
         if not hasattr(estimator, argument):
             yield f"the argument {argument!r} of the constructor is no attribute: expected self.{argument} = {argument}"
             return
-    params = estimator.get_params()
-    if set(params) != set(arguments):
-        yield f"get_params gives {', '.join(params) or 'nothing'}: expected {', '.join(arguments)}"
-    for argument, value in params.items():
+    values = estimator.get_params()
+    if set(values) != set(arguments):
+        yield f"get_params gives {', '.join(values) or 'nothing'}: expected {', '.join(arguments)}"
+    for argument, value in values.items():
         if not isinstance(value, (bool, int, float, str, type(None), tuple, list)):
             yield f"the parameter {argument!r} is a {type(value).__name__}: expected a number or text"
     try:
@@ -98,8 +98,8 @@ def parameters(subject: Subject) -> Iterator[str]:
     except InputError as error:
         yield f"a model file cannot name it: {error}"
         return
-    if again.get_params() != params:
-        yield f"made again as a model file names it, {spec}, its parameters are {again.get_params()}: expected {params}"
+    if again.get_params() != values:
+        yield f"made again as a model file names it, {spec}, its parameters are {again.get_params()}: expected {values}"
     yield from refusal(partial(registry.estimators.create, subject.name, no_such_argument=1), "an unknown argument")
     if "epsilon" in arguments:
         for value in (-1.0, "small"):
@@ -119,15 +119,15 @@ def squared_distances(subject: Subject) -> Iterator[str]:
     """(P, N), float32, finite, not negative, for any number of images."""
     others = _embeddings(5, seed=1)
     for count in (MANY, FEW, 2, 1):
-        distances = subject.fit(_embeddings(count)).squared_distances(others)
+        squared = subject.fit(_embeddings(count)).squared_distances(others)
         where = f"fitted on {count} images, squared distances"
-        if tuple(distances.shape) != (others.P, others.n):
-            yield f"{where} have the shape {tuple(distances.shape)}: expected (patches, images), {(others.P, others.n)}"
-        elif distances.dtype != torch.float32:
-            yield f"{where} are {distances.dtype}: expected torch.float32"
-        elif not distances.isfinite().all():
+        if tuple(squared.shape) != (others.P, others.n):
+            yield f"{where} have the shape {tuple(squared.shape)}: expected (patches, images), {(others.P, others.n)}"
+        elif squared.dtype != torch.float32:
+            yield f"{where} are {squared.dtype}: expected torch.float32"
+        elif not squared.isfinite().all():
             yield f"{where} are not all finite: is a covariance without full rank inverted? add epsilon to its diagonal"
-        elif (distances < 0).any():
+        elif (squared < 0).any():
             yield f"{where} are negative: does a difference cancel?"
 
 
@@ -140,10 +140,10 @@ def mahalanobis(subject: Subject) -> Iterator[str]:
     at_mean = fitted.squared_distances(mean)
     if float(at_mean.max()) > TOLERANCE * float(once.mean()):
         yield f"at the mean of the normal images it is {float(at_mean.max()):.3g}: expected 0"
-    if (error := _difference(twice, 4 * once)) > TOLERANCE:
+    if (off := _difference(twice, 4 * once)) > TOLERANCE:
         ratio = float((twice / once.clamp_min(1e-30)).median())
         hint = ": is the root taken already?" if abs(ratio - 2) < 0.1 else ""
-        yield f"twice as far from the mean it is {ratio:.3g} times as large, and expected 4 (off by {error:.2g}){hint}"
+        yield f"twice as far from the mean it is {ratio:.3g} times as large, and expected 4 (off by {off:.2g}){hint}"
     if _difference(back, once) > TOLERANCE:
         yield "on the other side of the mean it is different: expected the same"
 
@@ -179,23 +179,21 @@ def moments(subject: Subject) -> Iterator[str]:
         normal = _embeddings(count)
         expected = subject.fit(normal).squared_distances(others)
         try:
-            distances = subject.make().fit(Moments.of(normal, normal.mean())).squared_distances(others)
+            squared = subject.make().fit(Moments.of(normal, normal.mean())).squared_distances(others)
         except Exception as error:
             yield (
                 f"it cannot be fitted to Moments ({in_one_line(error)}): use n, P, D, mean, scatter, squares and "
-                "fourth of the statistics only"
+                "sum_fourth_powers of the statistics only"
             )
             return
-        if (off := _difference(distances, expected)) > 10 * TOLERANCE:
+        if (off := _difference(squared, expected)) > 10 * TOLERANCE:
             yield f"of {count} images, Moments give distances that are off by {off:.2g} from those of Samples"
 
 
 def constant_images(subject: Subject) -> Iterator[str]:
     """Normal images that do not vary at all still give finite distances."""
-    one = _embeddings(1)
-    constant = one.images(np.zeros(4, dtype=np.int64))
-    distances = subject.fit(constant).squared_distances(_embeddings(3, seed=1))
-    if not distances.isfinite().all():
+    constant = _embeddings(1).images(np.zeros(4, dtype=np.int64))
+    if not subject.fit(constant).squared_distances(_embeddings(3, seed=1)).isfinite().all():
         yield "fitted on equal images it gives distances that are not finite: add epsilon to the diagonal"
 
 
@@ -206,12 +204,12 @@ def arrays(subject: Subject) -> Iterator[str]:
         fitted = subject.fit(_embeddings(count))
         expected = fitted.squared_distances(others)
         for half, tolerance in ((False, 1e-6), (True, 2 * HALF_ERROR)):
-            saved = fitted.arrays(half=half)
-            if not all(isinstance(array, Tensor) for array in saved.values()):
+            tensors = fitted.arrays(half=half)
+            if not all(isinstance(array, Tensor) for array in tensors.values()):
                 yield "arrays() gives things that are no tensors"
                 return
-            distances = type(fitted).from_arrays(fitted.mean, saved).squared_distances(others)
-            if (off := _difference(distances, expected)) > tolerance:
+            again = type(fitted).from_arrays(fitted.mean, tensors)
+            if (off := _difference(again.squared_distances(others), expected)) > tolerance:
                 yield f"built again from arrays(half={half}), distances are off by {off:.2g}: expected {tolerance:.0e}"
         if not isinstance(fitted.size_in_bytes(), int) or fitted.size_in_bytes() <= 0:
             yield f"size_in_bytes gives {fitted.size_in_bytes()!r}: expected a number of bytes"
@@ -242,7 +240,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
 )
 
 
-def _difference(actual: Tensor, expected: Tensor) -> float:
+def _difference(values: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the value expected or, where that is small, to the mean of all."""
     scale = torch.maximum(expected.abs(), expected.abs().mean().clamp_min(1e-30))
-    return float(((actual - expected).abs() / scale).max())
+    return float(((values - expected).abs() / scale).max())

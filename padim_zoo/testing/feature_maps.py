@@ -58,10 +58,9 @@ def small_size(backbone: Backbone) -> tuple[int, int]:
 def maps_or_none(backbone: Backbone, images: Tensor) -> list[Tensor] | None:
     """The maps, or None where the network refuses images of this size in words."""
     try:
-        maps: list[Tensor] = backbone(images)
+        return list(backbone(images))
     except InputError:
         return None
-    return maps
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -73,11 +72,12 @@ def maps(subject: Subject) -> Iterator[str]:
     if not backbone.layers or len(backbone.layers) != len(set(backbone.layers)):
         yield f"layers are {backbone.layers}: expected at least one name, none of them twice"
     for height, width in _sizes_to_try(subject):
-        both = backbone(subject.images(2, (height, width)))
-        if len(both) != len(backbone.layers):
-            yield f"{len(both)} maps of the {len(backbone.layers)} layers {backbone.layers}: expected one per layer"
+        of_layers = backbone(subject.images(2, (height, width)))
+        if len(of_layers) != len(backbone.layers):
+            count = len(backbone.layers)
+            yield f"{len(of_layers)} maps of the {count} layers {backbone.layers}: expected one per layer"
             return
-        for layer, channels, each in zip(backbone.layers, backbone.channels, both, strict=True):
+        for layer, channels, each in zip(backbone.layers, backbone.channels, of_layers, strict=True):
             where = f"layer {layer!r} of images of {height}×{width}"
             if each.ndim != 4 or each.shape[:2] != (2, channels):
                 yield f"{where} has the shape {tuple(each.shape)}: expected (2, {channels}, H, W)"
@@ -111,10 +111,10 @@ def strides(subject: Subject) -> Iterator[str]:
         for layer, stride, before, after in zip(backbone.layers, backbone.strides, small, large, strict=False):
             grown = after.shape[2 + axis] - before.shape[2 + axis]
             if grown * stride != subject.size[axis]:
-                measured = subject.size[axis] / grown if grown else float("inf")
+                stride_of_grid = subject.size[axis] / grown if grown else float("inf")
                 yield (
                     f"layer {layer!r} says stride {stride}, but from images of {_text(subject.size)} to {_text(size)} "
-                    f"its grid grows by {grown} in {name}, a stride of {measured:.4g}"
+                    f"its grid grows by {grown} in {name}, a stride of {stride_of_grid:.4g}"
                 )
 
 
@@ -167,10 +167,10 @@ def batch_invariance(subject: Subject) -> Iterator[str]:
     for layer, whole, *alone in zip(
         subject.backbone.layers, together, *(subject.backbone(image[None]) for image in images), strict=False
     ):
-        worst = difference(whole, torch.cat(alone))
-        if worst > TOLERANCE:
+        moved = difference(whole, torch.cat(alone))
+        if moved > TOLERANCE:
             yield (
-                f"layer {layer!r} of an image differs by {worst:.2g} of its largest value when it is alone in the "
+                f"layer {layer!r} of an image differs by {moved:.2g} of its largest value when it is alone in the "
                 "batch: is a statistic of the batch used, as batch norms do in training?"
             )
 
@@ -193,8 +193,8 @@ def normalization(subject: Subject) -> Iterator[str]:
     images = subject.images(1)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
     expected = backbone.network((images - mean) / std)
-    for layer, layer_map, map_ in zip(backbone.layers, backbone(images), expected, strict=False):
-        if layer_map.shape != map_.shape or difference(layer_map, map_.float()) > TOLERANCE:
+    for layer, own, of_network in zip(backbone.layers, backbone(images), expected, strict=False):
+        if own.shape != of_network.shape or difference(own, of_network.float()) > TOLERANCE:
             yield (
                 f"layer {layer!r} is not what the network gives for (images - mean) / std: leave forward to Backbone, "
                 "which normalizes"
@@ -209,10 +209,10 @@ def _sizes_to_try(subject: Subject) -> Iterator[tuple[int, int]]:
         yield wide
 
 
-def difference(actual: Tensor, expected: Tensor) -> float:
+def difference(values: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest value expected."""
     with torch.no_grad():
-        return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        return float((values - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
 def _text(size: tuple[int, int]) -> str:

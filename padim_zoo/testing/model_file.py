@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors import load
+from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.padim import PaDiM
 
 
@@ -31,9 +31,9 @@ def same_after_loading(detector: PaDiM, images: np.ndarray, what: str, *, rtol: 
         path = Path(folder) / "model.safetensors"
         try:
             detector.save(path)
-            scores = load(path).predict(images).scores
+            again = load(path).predict(images).scores
         except InputError as error:
             yield f"{what} cannot be saved and loaded: {error}"
             return
-    if not np.allclose(scores, expected, rtol=rtol, atol=atol):
-        yield f"{what} scores {scores} after it was saved and loaded, and {expected} before"
+    if not np.allclose(again, expected, rtol=rtol, atol=atol):
+        yield f"{what} scores {again} after it was saved and loaded, and {expected} before"

@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from padim_zoo.backbones.backbone import Backbone, default_n_components
-from padim_zoo.backbones.timm import pretrained_state
-from padim_zoo.backbones.weights import Weights, find_state, install
-from padim_zoo.core.errors import InputError
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import (
+    Backbone,
+    InputError,
+    Weights,
+    backbones,
+    default_n_components,
+    find_state,
+    install,
+    pretrained_state,
+)
 
 
 class Model(NamedTuple):
@@ -108,15 +113,15 @@ def dino(
     InputError
         If a layer does not exist, or the weights do not fit or cannot be had.
     """
-    known = MODELS[name] if model is None else model
-    blocks = {f"block{number}": number - 1 for number in range(1, known.depth + 1)}
-    layers = _names(default_blocks(known.depth)) if layers is None else tuple(layers)
+    model = MODELS[name] if model is None else model
+    blocks = {f"block{number}": number - 1 for number in range(1, model.depth + 1)}
+    layers = _names(default_blocks(model.depth)) if layers is None else tuple(layers)
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(blocks):
-        found = ",".join(layers) or "(none)"
-        raise InputError(f"{name} has no layers {found}: expected different ones of block1 to block{known.depth}")
-    network = _build(known.timm_name, options)
+        asked = ",".join(layers) or "(none)"
+        raise InputError(f"{name} has no layers {asked}: expected different ones of block1 to block{model.depth}")
+    network = _build(model.timm_name, options)
     names = network.state_dict().keys()
-    state, source = find_state(weights, name=name, default=lambda: pretrained_state(known.timm_name))
+    state, source = find_state(weights, name=name, default=lambda: pretrained_state(model.timm_name))
     if state is not None and {"mask_token", "storage_tokens"} & state.keys():  # a file of the authors
         convert: Callable[..., Mapping[str, Tensor]] = sys.modules[type(network).__module__].checkpoint_filter_fn
         state = convert(dict(state), network)
@@ -124,15 +129,15 @@ def dino(
     network.prune_intermediate_layers(sorted(indices), prune_norm=False, prune_head=True)
     used = install(network, state, name=name, source=source, all_names=names)
     return Backbone(
-        Tokens(network, indices, known.patch),
+        Tokens(network, indices, model.patch),
         name=name,
         layers=layers,
-        strides=[known.patch] * len(layers),
+        strides=[model.patch] * len(layers),
         state=used,
         weights_source=source,
         mean=network.pretrained_cfg["mean"],
         std=network.pretrained_cfg["std"],
-        example_size=(4 * known.patch, 4 * known.patch),
+        example_size=(4 * model.patch, 4 * model.patch),
     )
 
 

@@ -5,10 +5,7 @@ import math
 import torch
 from torch import nn
 
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.weights import find_state, install
-from padim_zoo.core.errors import InputError
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import Backbone, InputError, backbones, find_state, install
 
 BLOCKS = {"fine": 8, "coarse": 16}  # pixels of a block; a layer's grid has a step of half a block
 FREQUENCIES = [(u, v) for u in range(5) for v in range(5) if u + v <= 4]

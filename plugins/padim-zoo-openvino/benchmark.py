@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 from padim_zoo_openvino import create
 
-from padim_zoo import registry
-from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.synthetic import generate
+from padim_zoo.plugin import Backbone, backbones
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--int8", metavar="DIR", help="folder for drawn images that set the scales of int8")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
-    ours = registry.backbones.create(options.backbone, layers=options.layers, weights=options.weights)
+    ours = backbones.create(options.backbone, layers=options.layers, weights=options.weights)
     theirs = create(options.backbone, layers=options.layers, weights=options.weights)
     pairs = [(precision, ours.in_precision(precision), theirs.in_precision(precision)) for precision in PRECISIONS]
     if options.int8:

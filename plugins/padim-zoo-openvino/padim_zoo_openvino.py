@@ -20,11 +20,7 @@ import openvino
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import batches
-from padim_zoo.data.transform import Transform
-from padim_zoo.registry import backbones
+from padim_zoo.plugin import Backbone, InputError, Transform, backbones, batches
 
 PREFIX = "openvino/"
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -54,8 +50,8 @@ class OpenVinoNetwork(nn.Module):
         """Maps, float32 whatever the type of the images."""
         pixels = images.detach().float().cpu().contiguous().numpy()
         with self._lock:  # a request answers one question at a time
-            found = self._request(images.dtype, *images.shape[-2:]).infer({0: pixels}, share_inputs=True)
-        return [torch.from_numpy(layer).to(images.device) for layer in found.to_tuple()]
+            maps = self._request(images.dtype, *images.shape[-2:]).infer({0: pixels}, share_inputs=True)
+        return [torch.from_numpy(layer).to(images.device) for layer in maps.to_tuple()]
 
     def _request(self, dtype: torch.dtype, height: int, width: int) -> Any:
         """What infers images of one type and size."""
@@ -103,11 +99,11 @@ def create(
     InputError
         If OpenVINO does not know what the network does, or there are no images to calibrate on.
     """
-    kept = isinstance(weights, Mapping) and XML in weights
+    saved = isinstance(weights, Mapping) and XML in weights
     # A network in int8 says nothing of its layers: a random twin does.
-    twin = backbones.create(name, layers=layers, weights="none" if kept else weights)
+    twin = backbones.create(name, layers=layers, weights="none" if saved else weights)
     size = _example_size(twin)
-    if kept:
+    if saved:
         model, state = _read(weights), dict(weights)
     else:
         model, state = _converted(twin, name, size), twin.state_in_use()
@@ -120,7 +116,7 @@ def create(
         layers=twin.layers,
         strides=twin.strides,
         state=state,
-        weights_source=twin.weights_source if not kept else "embedded",
+        weights_source=twin.weights_source if not saved else "embedded",
         mean=twin.mean,
         std=twin.std,
         example_size=size,

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import MapConfig
-from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.parameters import check_whole_number
-from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.detectors.scoring_network import AnomalyMaps
-from padim_zoo.features.anomaly_map import anomaly_maps
-from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.registry import detectors
+from padim_zoo.plugin import (
+    AnomalyMaps,
+    BackboneDetector,
+    MapConfig,
+    PatchEmbeddings,
+    Prediction,
+    anomaly_maps,
+    check_whole_number,
+    detectors,
+    embeddings_of,
+    numbered,
+)
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from padim_zoo import InputError, PaDiM, registry
 from padim_zoo.backbones import device as devices
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import has_fast_bfloat16, resolve_device, resolve_precision
-from padim_zoo.detectors import load
+from padim_zoo.detectors.loading import load
 
 CPU = torch.device("cpu")
 

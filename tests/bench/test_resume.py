@@ -41,7 +41,7 @@ def start(suite: Suite) -> multiprocessing.Process:
 
 @pytest.fixture
 def grid(suite: Suite) -> Suite:
-    return suite.replace(categories=(), estimators=("full", "tied"), folds=2, ensemble=("toy-linear+toy-square",))
+    return suite.replace(categories=(), backbones=("toy-*",), estimators=("full", "tied"), folds=2)
 
 
 def board_of(folder: Path) -> pd.DataFrame:

@@ -90,27 +90,6 @@ def test_one_fold_fits_on_all_normal_images_once(run_suite, suite, images, log):
     assert (row[["fit_seconds", "ms_per_image_b1", "ms_per_image_b32", "peak_memory_mb"]] > 0).all()
 
 
-@pytest.mark.parametrize(("rule", "combine"), [("mean", np.mean), ("max", np.max)])
-def test_an_ensemble_is_that_of_a_literal_computation(run_suite, suite, images, toys, rule, combine):
-    *members, document = run_suite(
-        suite, backbones=("toy-linear", "toy-square"), folds=3, ensemble=("toy-linear+toy-square",), ensemble_rule=rule
-    )
-    normalized = []
-    for backbone in (toys.toy_linear(), toys.toy_square()):
-        labels, masks, results, held_out = literal_folds(toys, images, backbone, 3)
-        held_out = held_out.astype(np.float64)
-        normalized.append([(result.maps - held_out.mean()) / held_out.std() for result in results])
-    for found, first, second in zip(document["folds"], *normalized, strict=True):
-        maps = combine([first, second], axis=0)
-        expected = evaluate(labels, maps.max(axis=(1, 2)), maps, masks).values
-        assert {name: found[name] for name in FIGURES} == pytest.approx(
-            {name: expected[name] for name in FIGURES}, rel=1e-5
-        )
-    assert document["config"]["members"] == [member["id"] for member in members]
-    for name in ("fit_seconds", "ms_per_image_b1", "model_mb"):
-        assert document["timings"][name] == pytest.approx(sum(member["timings"][name] for member in members))
-
-
 def test_features_are_extracted_once_for_all_that_share_them(run_suite, suite, log):
     documents = run_suite(suite, estimators=("full", "tied"), seeds=(0, 1), backbones=("toy-*",))
     assert len(documents) == 8
@@ -161,28 +140,6 @@ def test_a_broken_image_fails_the_runs_of_its_category_alone(run_suite, suite, t
     }
 
 
-def test_members_without_maps_are_done_again_for_a_later_ensemble(run_suite, suite, log):
-    options = {"backbones": ("toy-linear", "toy-square"), "folds": 3}
-    before = run_suite(suite, **options)
-    *members, ensemble = run_suite(suite, **options, ensemble=("toy-linear+toy-square",))
-    assert ensemble["status"] == "done"
-    assert [member["folds"] for member in members] == [member["folds"] for member in before]
-    assert len(log("fit")) == 12
-    run_suite(suite, **options, ensemble=("toy-linear+toy-square",), ensemble_rule="max")
-    assert len(log("fit")) == 12  # now their maps are there
-
-
-def test_an_ensemble_of_a_failed_member_fails(run_suite, suite):
-    documents = run_suite(suite, folds=3, ensemble=("toy-linear:full+toy-linear:spherical",))
-    assert [document["status"] for document in documents] == ["done", "failed", "failed"]
-    assert "cannot be spherical" in documents[-1]["error"]["message"]
-
-
-def test_an_ensemble_needs_maps(run_suite, suite):
-    *_, ensemble = run_suite(suite, detectors=("scores-only",), folds=3, ensemble=("toy-linear+toy-square",))
-    assert ensemble["status"] == "failed"
-
-
 def test_image_level_detectors_have_image_figures_only(run_suite, suite):
     [document] = run_suite(suite, detectors=("scores-only",))
     row = leaderboard([document]).iloc[0]
@@ -197,16 +154,13 @@ def test_ground_truth_is_in_the_geometry_of_each_detector(run_suite, suite, toys
         def __init__(self, backbone, estimator="full", *, seed=0, batch_size=32):
             super().__init__(backbone, estimator, seed=seed, resize=toys.SIZE // 2, batch_size=batch_size)
 
-    options = {"detectors": ("toy", "halving"), "folds": 3, "ensemble": ("toy-linear+toy-square",)}
-    whole, halved, *_, ensemble = run_suite(suite, **options)
-    assert (whole["status"], halved["status"], ensemble["status"]) == ("done", "done", "done"), halved["error"]
-    assert ensemble["config"]["detector"] == "halving"
-    for document in (halved, ensemble):
-        assert not math.isnan(document["folds"][0]["pixel_auroc"])
+    whole, halved = run_suite(suite, detectors=("toy", "halving"), folds=3)
+    assert (whole["status"], halved["status"]) == ("done", "done"), halved["error"]
+    assert not math.isnan(halved["folds"][0]["pixel_auroc"])
 
 
 def test_workers_find_what_one_process_finds(run_suite, suite, tmp_path):
-    options = {"categories": (), "estimators": ("full", "tied"), "folds": 3, "ensemble": ("toy-linear+toy-square",)}
+    options = {"categories": (), "backbones": ("toy-*",), "estimators": ("full", "tied"), "folds": 3}
     alone = run_suite(suite, **options)
     together = run_suite(suite, **options, jobs=2, output=tmp_path / "parallel")
     assert {document["status"] for document in together} == {"done"}

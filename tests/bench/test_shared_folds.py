@@ -87,7 +87,7 @@ def test_rows_are_those_of_the_literal_loop(run_suite, grid, fits, monkeypatch, 
             np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=step, err_msg=name)
 
 
-def test_an_ensemble_has_the_maps_of_shared_folds(run_suite, grid, monkeypatch, tmp_path):
+def test_an_ensemble_fits_its_own_folds_beside_shared_ones(run_suite, grid, monkeypatch, tmp_path):
     ensemble = grid.replace(ensemble=("builtin:full+builtin:oas",))
     found = run_suite(ensemble)
     monkeypatch.setattr(SharedFolds, "predictions", lambda *_: None)

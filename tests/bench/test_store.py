@@ -30,15 +30,14 @@ def test_what_is_written_is_read(tmp_path):
     store = RunStore(tmp_path / "new" / "runs")
     arrays = {"scores": np.arange(6, dtype=np.float32).reshape(2, 3), "mean": np.array(3.5)}
     assert store.read("ab") is None
-    store.write(document(), arrays, {"maps": np.ones((1, 2), dtype=np.float32)[:, ::-1]})
+    store.write(document(), arrays, {"about": np.ones((1, 2), dtype=np.uint8)[:, ::-1]})
     found = store.read("ab")
     assert found["folds"][0]["image_auroc"] == 0.5
     assert math.isnan(found["folds"][0]["aupro"])
     assert math.isnan(found["timings"]["fit_seconds"])
     for name, array in store.scores("ab").items():
         np.testing.assert_array_equal(array, arrays[name], strict=True)
-    assert store.has_maps("ab")
-    assert store.maps("ab")["maps"].shape == (1, 2)
+    assert store.gallery("ab")["about"].shape == (1, 2)
 
 
 def test_nothing_but_finished_files_is_left(tmp_path):
@@ -54,8 +53,8 @@ def test_the_document_appears_last(tmp_path, monkeypatch):
     order = []
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda source, target: (order.append(target.name), replace(source, target)))
-    RunStore(tmp_path).write(document(), {"scores": np.zeros(2)}, {"maps": np.zeros(2)}, {"about": np.zeros(2)})
-    assert order == ["ab.gallery.safetensors", "ab.maps.safetensors", "ab.safetensors", "ab.json"]
+    RunStore(tmp_path).write(document(), {"scores": np.zeros(2)}, {"about": np.zeros(2)})
+    assert order == ["ab.gallery.safetensors", "ab.safetensors", "ab.json"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, content):
     contents = store.read_all()
     assert [found["id"] for found in contents.documents] == ["cd"]
     assert len(contents.problems) == 1
-    assert store.completed("ab", with_maps=False) is None
+    assert store.completed("ab") is None
 
 
 @pytest.mark.parametrize(

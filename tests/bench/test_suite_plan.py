@@ -118,8 +118,7 @@ def test_an_empty_file_is_the_default_suite(tmp_path):
         ({"crop": 0}, "crop is 0"),
         ({"data_root": 3}, "data_root is 3: expected text"),
         ({"reduction": "pca"}, "expected leading, random or orthogonal"),
-        ({"ensemble_rule": "sum"}, "expected mean or max"),
-        ({"ensemble": "a+b", "folds": 1}, "folds 2 or more"),
+        ({"rule": "sum"}, "expected mean, max or rank"),
     ],
 )
 def test_bad_settings_are_one_line(settings, message):
@@ -233,24 +232,29 @@ def test_ids_depend_on_what_decides_figures_alone(suite, images, toys, tmp_path)
 
 
 def test_ensembles_bring_their_members(suite):
-    plan = make_plan(suite.replace(backbones=(), estimators=("full",), ensemble=("toy-linear+toy-square:tied",)))
-    assert {(run.config.backbone, run.config.estimator) for run in plan.runs} == {
-        ("toy-linear", "full"),
-        ("toy-square", "full"),
-        ("toy-square", "tied"),
+    options = {"detectors": ("padim",), "backbones": (), "estimators": ("full",)}
+    *single, ensemble = make_plan(suite.replace(**options, ensemble=("builtin+scattering:diagonal",)))
+    assert {(run.config.backbone, run.config.estimator) for run in single} == {
+        ("builtin", "full"),
+        ("scattering", "full"),
+        ("scattering", "diagonal"),
     }
-    [ensemble] = plan.ensembles
-    assert ensemble.config.backbone == "toy-linear+toy-square"
-    assert ensemble.config.estimator == "full+tied"
-    assert ensemble.config.folds == 5
-    assert set(ensemble.config.members) < {run.id for run in plan.runs}
+    assert ensemble.config.backbone == "builtin+scattering"
+    assert ensemble.config.estimator == "full+diagonal"
+    assert ensemble.config.folds == 1
+    members = [{name: member.get(name) for name in ("backbone", "estimator")} for member in ensemble.config.members]
+    assert members == [
+        {"backbone": "builtin", "estimator": "full"},
+        {"backbone": "scattering", "estimator": "diagonal"},
+    ]
 
 
 def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
-    plan = make_plan(suite.replace(estimators=("full", "tied"), ensemble=("toy-linear+toy-square",)))
-    assert [run.config.estimator for run in plan.ensembles] == ["full", "tied"]
-    fixed = make_plan(suite.replace(estimators=("full", "tied"), ensemble=("toy-linear:oas+toy-square:oas",)))
-    assert [run.config.estimator for run in fixed.ensembles] == ["oas"]
+    suite = suite.replace(detectors=("padim",), backbones=("builtin",), estimators=("full", "tied"))
+    plan = make_plan(suite.replace(ensemble=("builtin+scattering",)))
+    assert [run.config.estimator for run in plan if run.members] == ["full", "tied"]
+    fixed = make_plan(suite.replace(ensemble=("builtin:oas+scattering:oas",)))
+    assert [run.config.estimator for run in fixed if run.members] == ["oas"]
 
 
 @pytest.mark.parametrize(

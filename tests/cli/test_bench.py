@@ -97,11 +97,14 @@ def lines_without_last(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stderr.splitlines()[:-1]]
 
 
-def test_folds_of_an_ensemble_are_told(arguments):
-    result = invoke(*arguments, "--ensemble", "toy-linear+toy-square", "--categories", "alpha", "--estimators", "full")
+def test_an_ensemble_is_a_row_as_any(arguments):
+    options = ["--detectors", "padim", "--backbones", "builtin", "--estimators", "full", "--resize", "24"]
+    options += ["--categories", "alpha", "--ensemble", "builtin+scattering", "--rule", "rank"]
+    result = invoke(*arguments, *options)
     assert result.exit_code == 0, result.output
-    assert "5 folds" in str(lines(result)[0]["note"])
-    assert "toy-linear+toy-square" in result.stdout
+    assert [line["ensemble"] for line in lines(result)] == [None, None, "rank"]
+    assert lines(result)[-1]["folds"] == 1
+    assert "builtin+scattering" in result.stdout
 
 
 def test_options_override_the_file(arguments, tmp_path):
@@ -134,7 +137,8 @@ def test_a_damaged_run_is_done_again(arguments):
         (["--data-root", "nowhere"], "nowhere"),
         (["--categories", "alfa"], "did you mean alpha"),
         (["--folds", "0"], "folds is 0"),
-        (["--folds", "1", "--ensemble", "toy-linear+toy-square"], "folds 2 or more"),
+        (["--ensemble", "toy-linear+toy-square"], "expected two or more, each on a backbone"),
+        (["--rule", "sum"], "--rule is 'sum': expected mean, max or rank"),
         (["--seeds", "a"], "seeds is 'a'"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--plugin", "none.py"], "none.py"),

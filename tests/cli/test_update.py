@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from padim_zoo.cli.main import main
-from padim_zoo.detectors import load
+from padim_zoo.detectors.loading import load
 
 
 @pytest.fixture(scope="module")

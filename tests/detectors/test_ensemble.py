@@ -12,8 +12,8 @@ from scipy.optimize import minimize
 
 from padim_zoo import Ensemble, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.cli.main import main
-from padim_zoo.detectors import load
 from padim_zoo.detectors.ensemble import least_variance_weights
+from padim_zoo.detectors.loading import load
 
 SIZE = {"resize": 48, "crop": None}
 
@@ -96,7 +96,7 @@ def test_fits_all_members_at_once(images, members):
 
 
 def test_refuses_members_that_do_not_go_together(images, members):
-    with pytest.raises(InputError, match="of 1 detectors: expected two or more"):
+    with pytest.raises(InputError, match="are PaDiM: expected two or more"):
         Ensemble(members[:1]).predict(images)
     with pytest.raises(InputError, match="differ in their transforms"):
         Ensemble([members[0], PaDiM(resize=64)]).predict(images)

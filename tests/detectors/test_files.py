@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from padim_zoo import InputError, PaDiM, load
-from padim_zoo.detectors import storage, verify
+from padim_zoo.detectors import storage
+from padim_zoo.detectors.loading import verify
 from padim_zoo.gaussians import gaussian, nested
 from padim_zoo.gaussians.gaussian import HALF_ERROR
 

@@ -39,5 +39,5 @@ def test_the_message_lists_the_registered_estimators_that_do() -> None:
     roi_masks = torch.ones(3, 8, 8, dtype=torch.bool)
     roi_masks[0, :4] = False
     samples = Samples(PatchEmbeddings.of(Features((torch.rand(3, 5, 2, 2),), (8, 8), roi_masks=roi_masks)))
-    with pytest.raises(InputError, match=f"the estimator blind knows no patches .* use {', '.join(names)}, or one"):
+    with pytest.raises(InputError, match=f"the estimator blind needs every patch .* use {', '.join(names)}, or one"):
         PaDiM(estimator="blind").fit_model(samples)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from padim_zoo import InputError, PaDiM
-from padim_zoo.detectors import load
+from padim_zoo.detectors.loading import load
 
 SMALL = {"weights": "none", "resize": 40, "crop": 32, "n_components": 12}
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uint8)

@@ -14,8 +14,8 @@ from sklearn.covariance import ledoit_wolf
 from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo import SPADE, InputError, MahalanobisAD, PatchCore
-from padim_zoo.detectors import load
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.loading import load
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": 64, "crop": (48, 64)}
 KINDS = [

@@ -18,9 +18,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.detectors.loading import load
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.registry import backbones
 
@@ -263,7 +263,7 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
         found = loaded.predict(given)
     else:
         assert loaded.roi is None
-        with pytest.warns(UserWarning, match="fitted with a mask for each image.* all pixels are judged"):
+        with pytest.warns(UserWarning, match="fitted with a mask for each image.* all pixels are scored"):
             loaded.predict(given)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -346,7 +346,7 @@ def test_a_student_learns_what_is_inside(images, common, monkeypatch):
     literal = (unit[0] - unit[1]).square().sum(1)[inside].mean()
     torch.testing.assert_close(matching_loss([teacher], [pupil], roi_masks), literal)
 
-    monkeypatch.setattr(student, "LEARNT", float("inf"))  # two epochs need not teach anything
+    monkeypatch.setattr(student, "LEARNED", float("inf"))  # two epochs need not teach anything
     detector = STFPM("resnet18", epochs=2, roi=common, **SMALL).fit(images[:N])
     detector.calibrate()
     prediction = detector.predict(images)

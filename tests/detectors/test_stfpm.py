@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 
 from padim_zoo import STFPM, InputError
 from padim_zoo.backbones.trainable import trainable_network
-from padim_zoo.detectors import load, student
+from padim_zoo.detectors import student
+from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.student import matching_loss
 
 SMALL: dict[str, Any] = {

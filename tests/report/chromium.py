@@ -142,8 +142,8 @@ class Chromium:
             assert content, "the browser has gone"
             self._buffer += content
         message, self._buffer = self._buffer.split(b"\0", 1)
-        found: dict[str, Any] = json.loads(message)
-        return found
+        reply: dict[str, Any] = json.loads(message)
+        return reply
 
     def _note(self, event: dict[str, Any]) -> None:
         parameters = event.get("params", {})

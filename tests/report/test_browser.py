@@ -74,7 +74,7 @@ def test_every_chart_is_drawn_and_can_be_hovered(page: Path, browser: Chromium) 
     assert browser.run("document.querySelector('#latency .ytitle').textContent") == "AUPRO"
     browser.run("document.querySelector('[name=level][value=pixel]').click()")
     assert browser.run("$('roc').data.length") == 4
-    assert browser.run("$('roc').data[0].x.length") == 101
+    assert browser.run("$('roc').data[0].x.length") == 201
     for chart in ("pro", "roc"):
         browser.run(f"$('{chart}').scrollIntoView({{behavior: 'instant', block: 'center'}})")
         place = f"""(box => {{
@@ -147,17 +147,17 @@ def test_the_gallery(page: Path, store: RunStore, browser: Chromium) -> None:
     assert len(set(browser.run(f"{views}.map({PICTURE})"))) == 4
     boundary = f"{PICTURE}(document.querySelector('#gallery [data-view=boundary]'))"
     before = browser.run(boundary)
-    browser.run("$('threshold').value = galleryItems[0].gallery.colors[0]; $('threshold').oninput()")
+    browser.run("$('threshold').value = galleryItems[0].gallery.color_low; $('threshold').oninput()")
     assert browser.run(boundary) != before
     browser.run("document.querySelector('#threshold-presets button').click()")
     assert browser.run(boundary) == before
 
     # The levels of a map come out of the picture as they went in.
-    found = browser.run("[state.run, galleryItems[0].item.name, mean([...galleryItems[0].made.map.scores])]")
-    gallery = Gallery.from_arrays(store.gallery(found[0]) or {})
-    [index] = [item.index for item in gallery.items if item.name == found[1]]
+    shown = browser.run("[state.run, galleryItems[0].item.name, mean([...galleryItems[0].made.map.scores])]")
+    gallery = Gallery.from_arrays(store.gallery(shown[0]) or {})
+    [index] = [item.index for item in gallery.items if item.name == shown[1]]
     levels = np.asarray(Image.open(io.BytesIO(gallery.maps[index])).convert("L")) / 255
-    assert found[2] == pytest.approx((gallery.low + levels**2 * (gallery.high - gallery.low)).mean(), rel=1e-5)
+    assert shown[2] == pytest.approx((gallery.low + levels**2 * (gallery.high - gallery.low)).mean(), rel=1e-5)
 
     other = browser.run("[...$('run').options].map(e => e.value).find(id => id !== state.run)")
     browser.run("document.querySelectorAll('#board button.link').forEach(e => e.title)")
@@ -206,7 +206,8 @@ def test_a_store_of_all_that_is_odd(tmp_path: Path, browser: Chromium) -> None:
     write_run(store, category=EVIL, estimator=EVIL, gallery=1)
     write_run(store, category=EVIL, estimator="full", curves=False)
     write_run(store, category="leather", estimator="full", failed=True)
-    write_run(store, category="leather", backbone="a+b", estimator="full", ensemble="mean", members=("x", "y"))
+    members = ({"backbone": "a"}, {"backbone": "b"})
+    write_run(store, category="leather", backbone="a+b", estimator="full", ensemble="mean", members=members)
     (tmp_path / "report.html").write_text(render_report(store).page, encoding="utf-8")
     for width in (390, 1440):
         browser.open(tmp_path / "report.html", width=width)
@@ -248,10 +249,10 @@ def test_seeds_are_told_apart(tmp_path: Path, browser: Chromium) -> None:
     lines = (
         "$('roc').data.map(line => [line.name, line.line.color, line.line.dash, line.hovertemplate.includes('seed 0')])"
     )
-    found = browser.run(lines)
-    assert len({(color, dash) for _, color, dash, _ in found}) == 4
-    assert len({color for name, color, _, _ in found if name == "padim"}) == 1
-    assert sorted(first for *_, first in found) == [False, False, True, True]
+    drawn = browser.run(lines)
+    assert len({(color, dash) for _, color, dash, _ in drawn}) == 4
+    assert len({color for name, color, _, _ in drawn if name == "padim"}) == 1
+    assert sorted(first for *_, first in drawn) == [False, False, True, True]
     told = browser.run("[plusMinus(0), plusMinus(null), plusMinus(3e-4), plusMinus(0.0213)]")
     assert told == ["", "", "±<.001", "±.021"]
     assert browser.errors == []

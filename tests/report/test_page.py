@@ -66,11 +66,11 @@ def test_the_command_of_a_row_plans_the_same_run(store: RunStore, suite: Suite) 
     for document in store.read_all().documents:
         program, command, *words = shlex.split(str(reproducing_command(document)))
         assert (program, command) == ("padim-zoo", "bench")
-        given: dict[str, Any] = {
+        asked: dict[str, Any] = {
             str(names[option]): value for option, value in zip(words[::2], words[1::2], strict=True)
         }
-        given["data_root"] = str(suite.data_root)
-        assert [run.id for run in make_plan(Suite.from_settings(given)).runs] == [document["id"]]
+        asked["data_root"] = str(suite.data_root)
+        assert [run.id for run in make_plan(Suite.from_settings(asked)).runs] == [document["id"]]
 
 
 def test_nothing_in_a_run_store_can_end_its_script(store: RunStore, tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_picture_that_runs_share_is_in_the_page_once() -> None:
     gallery = made_up_gallery(np.random.default_rng(0), 2, side=16)
     pictures = Pictures()
     pictures.add("a", gallery)
-    kept = dict(pictures.pictures)
+    once = dict(pictures.pictures)
     pictures.add("b", gallery)
-    assert pictures.pictures == kept
-    assert len(kept) == 12
+    assert pictures.pictures == once
+    assert len(once) == 12
     item = pictures.by_run["b"]["items"][0]
-    assert base64.b64decode(kept[item["image"]].removeprefix("data:image/png;base64,")) == gallery.images[0]
+    assert base64.b64decode(once[item["image"]].removeprefix("data:image/png;base64,")) == gallery.images[0]
     assert item["mask"] is None
 
 
@@ -130,8 +130,8 @@ def test_fewer_images_are_the_worst_ones() -> None:
         Shown(1, "b", "x", 1, 0.2, ("miss",)),
         Shown(2, "c", "x", 0, 0.3, ("random",)),
     ]
-    found = thinned(Gallery(items, {}, {}, {}), 1).items
-    assert [(item.index, item.reasons) for item in found] == [(0, ("miss", "random"))]
+    fewer = thinned(Gallery(items, {}, {}, {}), 1).items
+    assert [(item.index, item.reasons) for item in fewer] == [(0, ("miss", "random"))]
 
 
 def test_the_page_goes_without_what_is_damaged(tmp_path: Path) -> None:
@@ -185,5 +185,5 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path: Path) -> None:
 def _data(page: str) -> dict[str, Any]:
     text = re.search(r'id="data">([^<]*)<', page)
     assert text
-    found: dict[str, Any] = json.loads(text[1])
-    return found
+    data: dict[str, Any] = json.loads(text[1])
+    return data

@@ -84,7 +84,7 @@ def register(
                 state = built.state_dict()
         else:
             state, source = find_state(weights, name="broken", default=dict)
-            state = install(built, state, name="broken", source=source, all_names=())
+            state = install(built, state, name="broken", source=source)
         strides = [STRIDES.get(layer, 1) for layer in layers]
         made = {"name": "broken", "layers": layers, "strides": strides, "state": state, "weights_source": source}
         return kind(built, **{**made, **changed})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -29,7 +31,8 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> None:
         before[convolution], before[norm] = network.get_submodule(convolution), network.get_submodule(norm)
         fused = fuse_conv_bn_eval(before[convolution], before[norm])  # type: ignore[type-var,arg-type]
         _replace(network, convolution, fused.requires_grad_(False))
-        _replace(network, norm, _what_follows(before[norm]))
+        activation = getattr(before[norm], "act", None)  # batch norms of timm have one of their own
+        _replace(network, norm, activation if isinstance(activation, nn.Module) else nn.Identity())
     with torch.no_grad():
         folded = network(example)
     if any(_relative_difference(*maps) > 1e-3 for maps in zip(folded, expected, strict=True)):
@@ -41,12 +44,12 @@ def _convolutions_before_norms(network: nn.Module, example: Tensor) -> tuple[lis
     """Names of (convolution, batch norm) where the norm reads the convolution's output; and the network's outputs."""
     producers: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no id is given twice
     pairs: dict[str, str] = {}
-    calls: dict[str, int] = {}
+    calls: Counter[str] = Counter()
     handles = []
 
     def watch(name: str, module: nn.Module) -> None:
         def after(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            calls[name] = calls.get(name, 0) + 1
+            calls[name] += 1
             if type(module) is nn.Conv2d:
                 producers[id(output)] = (name, output)
             elif id(inputs[0]) in producers:
@@ -62,12 +65,6 @@ def _convolutions_before_norms(network: nn.Module, example: Tensor) -> tuple[lis
     for handle in handles:
         handle.remove()
     return [pair for pair in pairs.items() if calls[pair[0]] == calls[pair[1]] == 1], outputs
-
-
-def _what_follows(norm: nn.Module) -> nn.Module:
-    """What remains of a batch norm without its normalization: timm's have an activation of their own."""
-    activation = getattr(norm, "act", None)
-    return activation if isinstance(activation, nn.Module) else nn.Identity()
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

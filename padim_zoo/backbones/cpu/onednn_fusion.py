@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -21,11 +22,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
-_RELUS = (functional.relu, torch.relu, torch.relu_)
-_LARGER = 32
+_RELUS = (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_")
+_PADDING = 32
 """Pixels by which each of two further examples is larger: what a trace took for constant would differ there."""
 
-_DIFFERENCE = 1e-5
+_TOLERANCE = 1e-5
 """Of the largest value: what the order of additions may change in float32."""
 
 
@@ -82,24 +83,22 @@ class FusedConvolution(nn.Conv2d):
         """Maps (N, C, H, W) of maps; ``other`` has the shape of the result."""
         inputs = (maps, self.weight) if other is None else (maps, self.weight, other)
         # The fused operators have no gradients, and read beyond the end of a map that would have to be repeated.
-        apart = is_traced() or torch.is_grad_enabled() or not all(map(_lies_well, inputs))
-        if apart or (other is not None and other.shape != self._shape_of_result(maps)):
-            output: Tensor = super().forward(maps)
-            output = output if other is None else output + other
-            return torch.relu_(output) if self.relu else output
-        where: tuple[Any, ...] = (
-            self._packed_for(maps),
-            self.bias,
-            self.padding,
-            self.stride,
-            self.dilation,
-            self.groups,
-        )
+        unfused = is_traced() or torch.is_grad_enabled() or not all(map(_suits_onednn, inputs))
+        result: Tensor
+        if unfused or (other is not None and other.shape != self._shape_of_result(maps)):
+            result = super().forward(maps)
+            result = result if other is None else result + other
+            return torch.relu_(result) if self.relu else result
+        convolution = (self._packed_for(maps), self.bias, *self._geometry)
         if other is None:
-            output = _fused(maps, *where, "relu" if self.relu else "none", [], "")
+            result = _fused(maps, *convolution, "relu" if self.relu else "none", [], "")
         else:
-            output = _fused.binary(maps, other, *where, "add", 1.0, "relu" if self.relu else None, [], None)
-        return output
+            result = _fused.binary(maps, other, *convolution, "add", 1.0, "relu" if self.relu else None, [], None)
+        return result
+
+    @property
+    def _geometry(self) -> tuple[Any, ...]:
+        return self.padding, self.stride, self.dilation, self.groups
 
     def _packed_for(self, maps: Tensor) -> Tensor:
         """The weights as oneDNN wants them for maps of this size, which it would else work out at every call.
@@ -112,8 +111,7 @@ class FusedConvolution(nn.Conv2d):
         key = maps.shape[1:], self.weight.dtype, self.weight.data_ptr(), version
         packed = self._packed  # other threads may replace it
         if packed is None or packed[0] != key:
-            where = (self.padding, self.stride, self.dilation, self.groups)
-            packed = self._packed = key, _pack(self.weight, *where, list(maps.shape))
+            packed = self._packed = key, _pack(self.weight, *self._geometry, list(maps.shape))
         return packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,7 +124,7 @@ class FusedConvolution(nn.Conv2d):
         return (maps.shape[0], self.out_channels, *lengths)
 
 
-def _lies_well(tensor: Tensor) -> bool:
+def _suits_onednn(tensor: Tensor) -> bool:
     """Whether a tensor is of a type that oneDNN has here, and lies as it wants it.
 
     Sums of others it makes by operators that know no bfloat16; and where the processor lacks bfloat16, a convolution
@@ -176,7 +174,7 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
             traced = fx.GraphModule(network, OwnThreadTracer().trace(network))
         if not _fuse(traced):
             return network
-        larger = functional.pad(example, (0, _LARGER, 0, _LARGER), value=0.5)
+        larger = functional.pad(example, (0, _PADDING, 0, _PADDING), value=0.5)
         examples = [example, torch.cat([larger, -larger])]
         with torch.no_grad():
             same = all(_agree(network(each), traced(each)) for each in examples)
@@ -192,10 +190,7 @@ def _fuse(traced: fx.GraphModule) -> int:
         if node.op == "call_module" and type(modules[node.target]) is nn.Identity:
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
-    calls: dict[str, int] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
+    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
     def is_convolution(node: Any) -> bool:
         """Whether a node is a plain convolution that is called once and read once."""
@@ -207,11 +202,8 @@ def _fuse(traced: fx.GraphModule) -> int:
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
     def is_relu(node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return type(modules[str(node.target)]) is nn.ReLU
-        return (node.op == "call_function" and node.target in _RELUS) or (
-            node.op == "call_method" and node.target in ("relu", "relu_")
-        )
+        called = type(modules[str(node.target)]) if node.op == "call_module" else node.target
+        return node.op.startswith("call_") and called in _RELUS
 
     fused: set[str] = set()
 
@@ -245,9 +237,9 @@ def _fuse(traced: fx.GraphModule) -> int:
             inputs = (convolution.args[0],) if other is None else (convolution.args[0], other)
             node.replace_all_uses_with(traced.graph.call_module(name, inputs))
         traced.graph.erase_node(node)
-        for done in dict.fromkeys((before, convolution)):
-            if done is not node:
-                traced.graph.erase_node(done)
+        for replaced in dict.fromkeys((before, convolution)):
+            if replaced is not node:
+                traced.graph.erase_node(replaced)
     if fused:
         for node in traced.graph.nodes:  # what does nothing but convolve gains by packed weights
             if is_convolution(node) and str(node.target) not in fused:
@@ -258,6 +250,6 @@ def _fuse(traced: fx.GraphModule) -> int:
 
 def _agree(expected: Sequence[Tensor], fused: Sequence[Tensor]) -> bool:
     return len(expected) == len(fused) and all(
-        one.shape == other.shape and float((one - other).abs().max()) <= _DIFFERENCE * float(one.abs().max())
+        one.shape == other.shape and float((one - other).abs().max()) <= _TOLERANCE * float(one.abs().max())
         for one, other in zip(expected, fused, strict=True)
     )

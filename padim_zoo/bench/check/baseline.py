@@ -36,11 +36,10 @@ class Baseline:
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline, whole or not at all; a line for each row and benchmark, so that a diff shows what changed."""
-    rows = sorted(baseline.rows, key=lambda row: (str(row.config.get("category")), row.key))
-    parts = {"kind": _compact(KIND), "format": _compact(FORMAT), "benchmarks": _benchmarks(baseline.benchmarks)}
-    lines = [f'"{name}": {value}' for name, value in parts.items()]
-    lines.append('"rows": [\n' + ",\n".join(_compact(row.to_dict()) for row in rows) + "\n]")
-    write_text_whole(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    in_order = sorted(baseline.rows, key=lambda row: (str(row.config.get("category")), row.key))
+    rows = ",\n".join(_compact(row.to_dict()) for row in in_order)
+    head = f'"kind": {_compact(KIND)},\n"format": {FORMAT},\n"benchmarks": {_benchmarks(baseline.benchmarks)}'
+    write_text_whole(path, f'{{\n{head},\n"rows": [\n{rows}\n]\n}}\n')
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from padim_zoo.bench.check.accuracy import PairedMetrics, compare_accuracy
+from padim_zoo.bench.check.accuracy import compare_accuracy
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.cost import compare_microbenchmarks, compare_sizes, compare_times, note_incomparable_machines
-from padim_zoo.bench.check.finding import Findings, Limits, Regression
+from padim_zoo.bench.check.finding import Findings, Limits
 from padim_zoo.bench.check.matching import Matching, Names, Pair, match, telling_settings
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
@@ -65,11 +66,10 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
         groups[pair.now.configuration].append(pair)
     for group in groups.values():
         configuration = names.configuration_of(group[0].now)
-        metrics = [PairedMetrics(pair) for pair in group]
-        for row in metrics:
-            compare_accuracy(row.name, [row], limits.accuracy_drop, findings)
+        for pair in group:
+            compare_accuracy(pair.name, [pair], limits.accuracy_drop, findings)
         if len(group) > 1:
-            compare_accuracy(f"mean of {len(group)} rows: {configuration}", metrics, limits.accuracy_drop, findings)
+            compare_accuracy(f"mean of {len(group)} rows: {configuration}", group, limits.accuracy_drop, findings)
         compare_times(configuration, group, limits.slowdown, findings)
         compare_sizes(group, limits.memory_growth, findings)
 
@@ -87,39 +87,33 @@ def _settings_apart(fresh: Sequence[Row], baseline: Sequence[Row]) -> str:
 def _compare_status(matching: Matching, findings: Findings) -> list[Pair]:
     """Tell of runs that are missing, failed or new; return the pairs that are done."""
     for name in matching.missing:
-        findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
-    failed = [pair for pair in matching.pairs if pair.now.error is not None]
-    for pair in failed:
-        findings.regressions.append(Regression(pair.name, "status", "done", "failed", "", str(pair.now.error)))
-    if matching.new:
-        findings.note("runs that the baseline lacks", matching.new)
+        findings.regress(name, "status", "done", "missing", "", "it must not disappear")
+    for pair in matching.pairs:
+        if pair.now.error is not None:
+            findings.regress(pair.name, "status", "done", "failed", "", pair.now.error)
+    findings.note("runs that the baseline lacks", matching.new)
     return [pair for pair in matching.pairs if pair.now.error is None]
 
 
 def _note_differences(pairs: Sequence[Pair], findings: Findings) -> None:
     """Tell what else changed, beside the code."""
 
-    def differing(part: str) -> list[str]:
-        return [pair.name for pair in pairs if pair.now.config.get(part) != pair.before.config.get(part)]
+    def note(text: str, part: Callable[[Row], Any]) -> None:
+        findings.note(text, [pair.name for pair in pairs if not np.array_equal(part(pair.now), part(pair.before))])
 
-    for part, text in (
-        ("weights_hash", "the weights are not those of the baseline, and metrics may differ for that reason"),
-        ("results_version", "metrics are of another version of results than those of the baseline"),
-    ):
-        names = differing(part)
-        if names:
-            findings.note(text, names)
-    other_images = [pair.name for pair in pairs if not _same_images(pair)]
-    if other_images:
-        findings.note("the test images are not those of the baseline, so the comparison is unpaired", other_images)
+    note(
+        "the weights are not those of the baseline, and metrics may differ for that reason",
+        lambda row: row.config.get("weights_hash"),
+    )
+    note(
+        "metrics are of another version of results than those of the baseline",
+        lambda row: row.config.get("results_version"),
+    )
+    note(
+        "the test images are not those of the baseline, so the comparison is unpaired",
+        lambda row: None if row.scores is None else row.scores.labels,
+    )
     note_incomparable_machines(pairs, findings)
-
-
-def _same_images(pair: Pair) -> bool:
-    now, before = pair.now.scores, pair.before.scores
-    assert now is not None
-    assert before is not None
-    return np.array_equal(now.labels, before.labels)
 
 
 def _compare_benchmarks(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from padim_zoo.bench.check.finding import Findings, Regression
+from padim_zoo.bench.check.finding import Findings
 from padim_zoo.bench.check.matching import Pair
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.noise import repetition_interval
@@ -60,9 +61,9 @@ class Growth:
 def compare_sizes(pairs: Sequence[Pair], limit: float, findings: Findings) -> None:
     """Compare the memory of rows, which is nearly the same in every repetition."""
     for pair, cost in product(pairs, SIZES):
-        growth = Growth(pair.name, pair.before.costs[cost.name], pair.now.costs[cost.name])
+        growth = _growth(pair, cost)
         if growth.exceeds(limit, cost.floor):
-            findings.regressions.append(_too_costly(growth, cost.name, cost.unit, limit))
+            _regress(findings, growth, cost.name, cost.unit, limit)
 
 
 def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findings: Findings) -> None:
@@ -73,21 +74,19 @@ def compare_times(configuration: str, pairs: Sequence[Pair], limit: float, findi
     more show how ratios scatter, the interval of their geometric mean must not hold 1. Single rows are told of.
     """
     comparable = [pair for pair in pairs if pair.why_times_differ() is None]
-    if not comparable:
-        return
     for cost in TIMES:
-        growths = [growth for pair in comparable if 0 < (growth := _time_growth(pair, cost.name)).ratio < math.inf]
+        growths = [_growth(pair, cost, pair.now.machine.slower_than(pair.before.machine)) for pair in comparable]
+        growths = [growth for growth in growths if 0 < growth.ratio < math.inf]
         if not growths:
             continue
         typical = sorted(growths, key=lambda growth: growth.ratio)[(len(growths) - 1) // 2]
         scatter = repetition_interval([math.log(growth.ratio) for growth in growths])
         if typical.exceeds(limit, cost.floor) and (scatter is None or scatter[0] > 0):
             where = typical.name if len(growths) == 1 else f"median of {len(growths)} rows: {configuration}"
-            findings.regressions.append(_too_costly(replace(typical, name=where), cost.name, cost.unit, limit))
+            _regress(findings, replace(typical, name=where), cost.name, cost.unit, limit)
         else:
             single = [growth.name for growth in growths if growth.exceeds(limit**2, cost.floor)]
-            if single:
-                findings.note(f"{cost.name} over × {limit**2:.3g} in single rows, which does not count", single)
+            findings.note(f"{cost.name} over × {limit**2:.3g} in single rows, which does not count", single)
 
 
 def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit: float, findings: Findings) -> None:
@@ -101,47 +100,41 @@ def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit
         return
     disturbed = now.machine.why_incomparable(before.machine)
     on_the_clock: list[str] = []
+    skipped: dict[str, list[str]] = defaultdict(list)
     scale = now.machine.slower_than(before.machine)
-    impossible = [name for name in before.timings if name in now.skipped]
-    for name, then in before.timings.items():
+    for name, old in before.timings.items():
+        new = now.timings.get(name)
         if name in now.skipped:
-            continue
-        if name not in now.timings:
-            findings.regressions.append(Regression(name, "status", "done", "missing", "", "it must not disappear"))
-            continue
-        new = now.timings[name]
-        if disturbed is not None and (new.reference is None or then.reference is None):
+            skipped[now.skipped[name]].append(name)
+        elif new is None:
+            findings.regress(name, "status", "done", "missing", "", "it must not disappear")
+        elif disturbed is not None and (new.reference is None or old.reference is None):
             on_the_clock.append(name)
-            continue
-        old = then.scaled_to(new, scale)
-        growth = Growth(name, 1000 * old.median, 1000 * new.median)
-        if growth.ratio > limit and new.min > limit * old.min:
-            findings.regressions.append(_too_costly(growth, "median", "ms", limit))
-    if on_the_clock:
-        findings.note(f"benchmarks without a reference are not compared ({disturbed})", on_the_clock)
-    for why in sorted({now.skipped[name] for name in impossible}):
-        findings.note(f"benchmarks not run here ({why})", [name for name in impossible if now.skipped[name] == why])
-    added = [name for name in now.timings if name not in before.timings]
-    if added:
-        findings.note("benchmarks that the baseline lacks", added)
+        else:
+            scaled = old.scaled_to(new, scale)
+            growth = Growth(name, 1000 * scaled.median, 1000 * new.median)
+            if growth.ratio > limit and new.min > limit * scaled.min:
+                _regress(findings, growth, "median", "ms", limit)
+    findings.note(f"benchmarks without a reference are not compared ({disturbed})", on_the_clock)
+    for why, names in sorted(skipped.items()):
+        findings.note(f"benchmarks not run here ({why})", names)
+    findings.note("benchmarks that the baseline lacks", [name for name in now.timings if name not in before.timings])
 
 
 def note_incomparable_machines(pairs: Sequence[Pair], findings: Findings) -> None:
     """Say which rows' times are not compared, and why."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:
-        reason = pair.why_times_differ()
-        if reason is not None:
-            reasons.setdefault(reason, []).append(pair.name)
+        if (reason := pair.why_times_differ()) is not None:
+            reasons[reason].append(pair.name)
     for reason, names in reasons.items():
         findings.note(f"times are not compared ({reason})", names)
 
 
-def _time_growth(pair: Pair, name: str) -> Growth:
-    scale = pair.now.machine.slower_than(pair.before.machine)
-    return Growth(pair.name, pair.before.costs[name] * scale, pair.now.costs[name])
+def _growth(pair: Pair, cost: Cost, scale: float = 1.0) -> Growth:
+    return Growth(pair.name, pair.before.costs[cost.name] * scale, pair.now.costs[cost.name])
 
 
-def _too_costly(growth: Growth, name: str, unit: str, limit: float) -> Regression:
+def _regress(findings: Findings, growth: Growth, name: str, unit: str, limit: float) -> None:
     before, now = f"{growth.before:.4g} {unit}", f"{growth.now:.4g} {unit}"
-    return Regression(growth.name, name, before, now, f"× {growth.ratio:.2f}", f"over × {limit:.3g}")
+    findings.regress(growth.name, name, before, now, f"× {growth.ratio:.2f}", f"over × {limit:.3g}")

@@ -79,9 +79,15 @@ class Findings:
     regressions: list[Regression] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def note(self, text: str, of: Sequence[str] = ()) -> None:
-        """Add a note on some rows, if there are any; it names three at most."""
-        if of:
-            more = f" and {len(of) - 3} more" if len(of) > 3 else ""
-            text = f"{text}: {'; '.join(of[:3])}{more}"
+    def regress(self, where: str, what: str, before: str, now: str, change: str, why: str) -> None:
+        """Add a :class:`Regression`."""
+        self.regressions.append(Regression(where, what, before, now, change, why))
+
+    def note(self, text: str, *about: Sequence[str]) -> None:
+        """Add a note; one about some rows only if there are any, of which it names three at most."""
+        for names in about:
+            if not names:
+                return
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            text = f"{text}: {'; '.join(names[:3])}{more}"
         self.notes.append(text)

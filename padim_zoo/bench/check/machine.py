@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 UNDISTURBED = 0.8
@@ -58,10 +58,6 @@ class Machine:
             float(environment.get("processor_share", 1.0)),  # an older version did not measure it
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
     def slower_than(self, other: Machine) -> float:
         """How many times as long this machine takes for the same work."""
         return self.calibration_seconds / other.calibration_seconds
@@ -78,11 +74,8 @@ class Machine:
 
         The calibration workload runs on one thread of the processor: it knows nothing of threads, processes and GPUs.
         """
-        for what, here, there in (
-            ("threads", self.threads, other.threads),
-            ("jobs", self.jobs, other.jobs),
-            ("GPU", self.gpu, other.gpu),
-        ):
+        for name, word in {"threads": "threads", "jobs": "jobs", "gpu": "GPU"}.items():
+            here, there = getattr(self, name), getattr(other, name)
             if here != there:
-                return f"{what}: {here or 'none'} here, {there or 'none'} in the baseline"
+                return f"{word}: {here or 'none'} here, {there or 'none'} in the baseline"
         return None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from padim_zoo.bench.check.noise import bootstrap_differences
 from padim_zoo.bench.check.row import Row
 from padim_zoo.bench.settings import SETTINGS
 
@@ -18,6 +23,18 @@ class Pair:
     name: str
     now: Row
     before: Row
+
+    def means(self, metric: str) -> tuple[float, float]:
+        """A metric before and now, each the mean of the folds."""
+        return float(np.mean(self.before.metrics[metric])), float(np.mean(self.now.metrics[metric]))
+
+    @cached_property
+    def replicates(self) -> dict[str, np.ndarray]:
+        """Differences of image metrics on resampled images. Rows on the same images share their draws."""
+        assert self.now.scores is not None
+        assert self.before.scores is not None
+        images = f"{self.now.config['dataset']}/{self.now.config['category']}"
+        return bootstrap_differences(self.now.scores, self.before.scores, seed=zlib.crc32(images.encode()))
 
     def why_times_differ(self) -> str | None:
         """Why times of the two rows cannot be compared whatever the code; None if they can."""
@@ -50,7 +67,8 @@ def match(fresh: Sequence[Row], baseline: Sequence[Row]) -> Matching:
     for now, before in sides.values():
         alone = len(now) == len(before) == 1
         for row in before:
-            partner = next((other for other in now if alone or _same_weights(other, row)), None)
+            weights = row.config["weights_hash"]
+            partner = next((other for other in now if alone or other.config["weights_hash"] == weights), None)
             if partner is None:
                 matching.missing.append(names.of(row))
             else:
@@ -89,18 +107,12 @@ class Names:
 
     def configuration_of(self, row: Row) -> str:
         """The name of what a row has in common with those of other categories and seeds."""
-        model = [str(value) for name in MODEL if (value := _setting(row, name)) is not None]
-        others = [
-            f"{name} {value}"
-            for name in self._differing
-            if name != "seed" and (value := _setting(row, name)) is not None
-        ]
-        return " ".join([*model, *others])
+        others = [name for name in self._differing if name != "seed"]
+        values = {name: _setting(row, name) for name in (*MODEL, *others)}
+        return " ".join(
+            f"{value}" if name in MODEL else f"{name} {value}" for name, value in values.items() if value is not None
+        )
 
 
 def _setting(row: Row, name: str) -> Any:
     return row.weights if name == "weights" else row.config.get(name)
-
-
-def _same_weights(a: Row, b: Row) -> bool:
-    return bool(a.config["weights_hash"] == b.config["weights_hash"])

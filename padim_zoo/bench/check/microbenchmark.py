@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +40,19 @@ class Timing:
             raise ValueError(f"a fastest round of {self.min} s with a median of {self.median} s")
 
     @classmethod
-    def of(cls, benchmark: Mapping[str, Any]) -> Timing:
-        """Pick the times out of one benchmark of pytest-benchmark.
+    def of(cls, times: Mapping[str, Any], reference: Mapping[str, Any] | None = None) -> Timing:
+        """Pick the times out of statistics of pytest-benchmark, or of a baseline.
 
         Raises
         ------
-        KeyError, TypeError, ValueError, AttributeError
-            If it is something else.
+        KeyError, TypeError, ValueError
+            If they are something else.
         """
-        beside = benchmark.get("extra_info", {}).get(BESIDE)
-        if beside is None:
-            return cls._of(benchmark["stats"])
-        return replace(cls._of(beside["stage"]), reference=cls._of(beside["reference"]))
-
-    @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Timing:
-        return cls(float(values["min"]), float(values["median"]))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Timing:
-        """What :meth:`to_dict` described."""
-        reference = values.get("reference")
-        return replace(cls._of(values), reference=None if reference is None else cls._of(reference))
+        return cls(float(times["min"]), float(times["median"]), None if reference is None else cls.of(reference))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        times: dict[str, Any] = {"min": self.min, "median": self.median}
-        return times if self.reference is None else {**times, "reference": self.reference.to_dict()}
+        """For JSON, without what is None."""
+        return asdict(self, dict_factory=lambda items: {name: value for name, value in items if value is not None})
 
     def scaled_to(self, other: Timing, machine: float) -> Timing:
         """These times as they would have been beside the reference of ``other``.
@@ -79,10 +65,8 @@ class Timing:
         """
         if self.reference is None or other.reference is None:
             return replace(self, min=self.min * machine, median=self.median * machine)
-        least, median = (
-            self.min * other.reference.min / self.reference.min,
-            self.median * other.reference.median / self.reference.median,
-        )
+        least = self.min * other.reference.min / self.reference.min
+        median = self.median * other.reference.median / self.reference.median
         # Each by its own reference: what disturbs one of them only must not turn the two around.
         return Timing(min(least, median), median, other.reference)
 
@@ -107,7 +91,7 @@ class Microbenchmarks:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "machine": self.machine.to_dict(),
+            "machine": asdict(self.machine),
             "timings": {name: timing.to_dict() for name, timing in self.timings.items()},
         }
 
@@ -120,7 +104,7 @@ class Microbenchmarks:
         KeyError, TypeError, ValueError
             If it did not.
         """
-        timings = {name: Timing.from_dict(timing) for name, timing in values["timings"].items()}
+        timings = {name: Timing.of(timing, timing.get("reference")) for name, timing in values["timings"].items()}
         return cls(Machine.of(values["machine"]), timings)
 
 
@@ -160,7 +144,7 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
     """
     try:
         session = json.loads(path.read_text(encoding="utf-8"))
-        timings = {benchmark["fullname"]: Timing.of(benchmark) for benchmark in session["benchmarks"]}
+        timings = {benchmark["fullname"]: _timing(benchmark) for benchmark in session["benchmarks"]}
         skipped = {str(name): str(why) for name, why in session.get("skipped", {}).items()}
     except OSError as error:
         raise InputError(f"cannot read the benchmarks {path}: {error.strerror}") from None
@@ -177,3 +161,8 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
             f"{path} does not say how fast its machine was (no calibration time): run the benchmarks of padim-zoo, "
             "or take the hook over from its benchmarks/conftest.py"
         ) from None
+
+
+def _timing(benchmark: Mapping[str, Any]) -> Timing:
+    beside = benchmark.get("extra_info", {}).get(BESIDE)
+    return Timing.of(benchmark["stats"]) if beside is None else Timing.of(beside["stage"], beside["reference"])

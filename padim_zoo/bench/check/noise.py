@@ -7,14 +7,12 @@ clear.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from padim_zoo.bench.check.row import TestScores
-from padim_zoo.metrics.confidence import percentile_interval
+from padim_zoo.metrics.confidence import percentile_interval, student_test
 from padim_zoo.metrics.metric import METRICS
 from padim_zoo.metrics.ranked_test_set import RankedTestSet
 from padim_zoo.metrics.ranking import rank
@@ -64,7 +62,7 @@ def resampling_interval(replicates: np.ndarray) -> Interval | None:
     return None if np.isnan(replicates).any() else percentile_interval(replicates, CONFIDENCE)
 
 
-def repetition_interval(differences: Sequence[float]) -> Interval | None:
+def repetition_interval(differences: Sequence[float] | np.ndarray) -> Interval | None:
     """Student's interval of the mean of differences between repetitions; None for fewer than three.
 
     Parameters
@@ -72,12 +70,7 @@ def repetition_interval(differences: Sequence[float]) -> Interval | None:
     differences : sequence of float
         Of one metric, now less before, each between two repetitions that differ in nothing but the code.
     """
-    n = len(differences)
-    if n < 3:
-        return None
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(differences, ddof=1) / math.sqrt(n)
-    mean = np.mean(differences)
-    return float(mean - half), float(mean + half)
+    return None if len(differences) < 3 else student_test(differences, CONFIDENCE)[:2]
 
 
 def _draw(labels: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

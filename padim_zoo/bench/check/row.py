@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class Row:
     Attributes
     ----------
     config : dict
-        Its configuration; the members of an ensemble are named by their keys.
+        Its configuration.
     weights : str or None
         Source of the backbone's weights.
     machine : Machine
@@ -96,13 +96,16 @@ class Row:
     @property
     def key(self) -> str:
         """What was asked for, as a hash: the same on another machine and with a fresh copy of the data."""
-        return _hash({name: value for name, value in self.config.items() if name not in _INCIDENTAL})
+        return self._hash_without(_INCIDENTAL)
 
     @property
     def configuration(self) -> str:
         """What rows of several categories and seeds have in common, as a hash."""
-        several = ("category", "seed", "data", "members")
-        return _hash({name: value for name, value in self.config.items() if name not in several})
+        return self._hash_without(("category", "seed", "data"))
+
+    def _hash_without(self, names: Sequence[str]) -> str:
+        text = json.dumps({name: value for name, value in self.config.items() if name not in names}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: without NaN, and with all labels in one string."""
@@ -111,7 +114,7 @@ class Row:
             "config": dict(self.config),
             "weights": self.weights,
             "precision": self.precision,
-            "machine": self.machine.to_dict(),
+            "machine": asdict(self.machine),
             "figures": to_jsonable(self.metrics),
             "costs": to_jsonable(self.costs),
             "labels": "".join(map(str, self.scores.labels)),
@@ -129,17 +132,15 @@ class Row:
         """
         labels, ranks = np.array(list(values["labels"]), dtype=np.uint8), np.array(values["ranks"], dtype=np.int64)
         absent = [None] * len(ranks)
+        # Latency in runtimes is younger than the format, and measured only where it was asked for.
+        costs = {**dict.fromkeys(IN_RUNTIMES), **values["costs"]}
         return cls(
             config={**_DEFAULTS, **values["config"]},
             weights=values["weights"],
             machine=Machine.of(values["machine"]),
             # A metric that is younger than the baseline is undefined there.
-            metrics={name: [_or_nan(value) for value in values["figures"].get(name, absent)] for name in METRICS},
-            # Latency in runtimes is younger than the format, and measured only where it was asked for.
-            costs={
-                name: _or_nan(values["costs"].get(name) if name in IN_RUNTIMES else values["costs"][name])
-                for name in TIMINGS
-            },
+            metrics={name: np.array(values["figures"].get(name, absent), float).tolist() for name in METRICS},
+            costs={name: float(np.array(costs[name], float)) for name in TIMINGS},
             scores=TestScores(labels, ranks),
             precision=values.get("precision") or values["config"].get("precision"),
         )
@@ -161,17 +162,14 @@ def read_rows(store: RunStore, documents: Sequence[Document]) -> list[Row]:
     """
     if not documents:
         raise InputError(f"{store.folder} holds no run: fill it with padim-zoo bench --output {store.folder}")
-    keys: dict[str, str] = {}
     newest: dict[tuple[str, Any], Row] = {}
-    ensembles_last = sorted(documents, key=lambda d: (bool(d["config"].get("members")), str(d.get("created"))))
-    for document in ensembles_last:  # whose keys are made of those of their members
-        row = _read_row(store, document, keys)
-        keys[document["id"]] = row.key
+    for document in sorted(documents, key=lambda document: str(document.get("created"))):
+        row = _read_row(store, document)
         newest[row.key, row.config["weights_hash"]] = row
     return list(newest.values())
 
 
-def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> Row:
+def _read_row(store: RunStore, document: Document) -> Row:
     try:
         machine = Machine.of(document.get("environment") or {})
     except (KeyError, TypeError, ValueError):
@@ -182,9 +180,8 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
     failed = document["status"] == "failed"
     arrays = {} if failed else store.scores(document["id"])
     try:
-        members = [keys.get(member, member) for member in document["config"]["members"]]
         return Row(
-            config={**_DEFAULTS, **document["config"], "members": members},
+            config={**_DEFAULTS, **document["config"]},
             weights=document.get("weights"),
             machine=machine,
             metrics={name: [fold.get(name, math.nan) for fold in document["folds"]] for name in METRICS},
@@ -198,11 +195,3 @@ def _read_row(store: RunStore, document: Document, keys: Mapping[str, str]) -> R
             f"the run {document['id']} in {store.folder} is damaged ({type(error).__name__}: {error}): "
             "run padim-zoo bench again, into an empty folder"
         ) from None
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)

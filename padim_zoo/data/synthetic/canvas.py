@@ -19,7 +19,9 @@ REFERENCE = 256
 _OVERSAMPLING = 3
 
 Array = NDArray[np.floating[Any]]
-Color = tuple[float, float, float]
+Color = tuple[float, float, float] | NDArray[np.float64]
+Point = tuple[float, float]
+Points = Sequence[Point] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ def mix(below: Array, above: Array | Color, alpha: Array) -> Array:
     return below + alpha[..., None] * (top - below)
 
 
+def vary(rng: np.random.Generator, color: Color, spread: float) -> Array:
+    """The color (3,) of one specimen, lighter or darker by a factor of deviation ``spread``."""
+    return np.asarray(np.array(color, dtype=np.float32) * np.float32(rng.normal(1, spread)))
+
+
 def light_relief(height: Array, depth: float, softness: float = 1.0) -> Array:
     """Brightness (H, W), about 1, of a relief under light from the upper left.
 
@@ -139,7 +146,7 @@ class Pose:
 
     angle: float
     scale: float
-    shift: tuple[float, float]
+    shift: Point
 
     @staticmethod
     def draw(rng: np.random.Generator, *, degrees: float, shift: float, scale: float = 0.01) -> Pose:
@@ -148,7 +155,7 @@ class Pose:
         dx, dy = rng.uniform(-shift, shift, 2)
         return Pose(float(angle), float(1 + rng.uniform(-scale, scale)), (float(dx), float(dy)))
 
-    def points(self, points: Sequence[tuple[float, float]] | NDArray[np.float64]) -> NDArray[np.float64]:
+    def points(self, points: Points) -> NDArray[np.float64]:
         """Image coordinates (n, 2) of points (n, 2) given relative to the center."""
         c, s = self.scale * np.cos(self.angle), self.scale * np.sin(self.angle)
         turned = np.asarray(points, dtype=np.float64).reshape(-1, 2) @ np.array([[c, s], [-s, c]])
@@ -173,43 +180,29 @@ class Painter:
         side = size * _OVERSAMPLING
         self._scale = side / REFERENCE
         self._pose = pose
-        self._colors = Image.new("RGB", (side, side), _to_bytes(color))
-        self._heights = Image.new("L", (side, side), 0)
-        self._color_pen, self._lengthpen = ImageDraw.Draw(self._colors), ImageDraw.Draw(self._heights)
+        # Four channels without a meaning of their own: red, green, blue and height.
+        self._image = Image.new("RGBX", (side, side), _to_bytes(*color, 0))
+        self._pen = ImageDraw.Draw(self._image)
 
-    def _place(self, points: Sequence[tuple[float, float]] | NDArray[np.float64]) -> list[tuple[float, float]]:
+    def _place(self, points: Points) -> list[Point]:
         return [(float(x), float(y)) for x, y in self._pose.points(points) * self._scale]
 
-    def polygon(self, points: Sequence[tuple[float, float]] | NDArray[np.float64], color: Color, height: float) -> None:
+    def polygon(self, points: Points, color: Color, height: float) -> None:
         """Fill a polygon."""
-        corners = self._place(points)
-        self._color_pen.polygon(corners, fill=_to_bytes(color))
-        self._lengthpen.polygon(corners, fill=round(255 * height))
+        self._pen.polygon(self._place(points), fill=_to_bytes(*color, height))
 
-    def disc(self, center: tuple[float, float], radius: float, color: Color, height: float) -> None:
+    def disc(self, center: Point | NDArray[np.float64], radius: float, color: Color, height: float) -> None:
         """Fill a circle."""
-        ((x, y),) = self._place([center])
+        ((x, y),) = self._place(np.asarray([center]))
         r = radius * self._pose.scale * self._scale
-        bounds = (x - r, y - r, x + r, y + r)
-        self._color_pen.ellipse(bounds, fill=_to_bytes(color))
-        self._lengthpen.ellipse(bounds, fill=round(255 * height))
+        self._pen.ellipse((x - r, y - r, x + r, y + r), fill=_to_bytes(*color, height))
 
-    def line(self, points: Sequence[tuple[float, float]], width: float, color: Color, height: float) -> None:
+    def line(self, points: Points, width: float, color: Color, height: float) -> None:
         """Draw a line of several segments with round corners."""
-        corners = self._place(points)
         pixels = max(1, round(width * self._pose.scale * self._scale))
-        self._color_pen.line(corners, fill=_to_bytes(color), width=pixels, joint="curve")
-        self._lengthpen.line(corners, fill=round(255 * height), width=pixels, joint="curve")
+        self._pen.line(self._place(points), fill=_to_bytes(*color, height), width=pixels, joint="curve")
 
-    def box(
-        self,
-        center: tuple[float, float],
-        width: float,
-        length: float,
-        color: Color,
-        height: float,
-        angle: float = 0.0,
-    ) -> None:
+    def box(self, center: Point, width: float, length: float, color: Color, height: float, angle: float = 0.0) -> None:
         """Fill a rectangle, ``width`` in x and ``length`` in y, turned by ``angle`` in radians about its own center."""
         c, s = np.cos(angle), np.sin(angle)
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, length / 2)
@@ -217,25 +210,25 @@ class Painter:
 
     def finish(self) -> tuple[Array, Array]:
         """Colors (H, W, 3) and heights (H, W) at the size asked for."""
-        colors = np.asarray(self._colors.reduce(_OVERSAMPLING), dtype=np.float32)
-        heights = np.asarray(self._heights.reduce(_OVERSAMPLING), dtype=np.float32)
-        return colors / np.float32(255), heights / np.float32(255)
+        channels = _reduced(self._image)
+        return channels[..., :3], channels[..., 3]
 
 
-def strokes(size: int, lines: Sequence[tuple[Sequence[tuple[float, float]], float]]) -> Array:
+def strokes(size: int, lines: Sequence[tuple[Sequence[Point], float]]) -> Array:
     """Coverage (H, W) of polylines, each a list of points in reference pixels and a width."""
     side = size * _OVERSAMPLING
     scale = side / REFERENCE
     image = Image.new("L", (side, side), 0)
     pen = ImageDraw.Draw(image)
     for points, width in lines:
-        pen.line(
-            [(x * scale, y * scale) for x, y in points], fill=255, width=max(1, round(width * scale)), joint="curve"
-        )
-    coverage = np.asarray(image.reduce(_OVERSAMPLING), dtype=np.float32)
-    return np.asarray(coverage / np.float32(255))
+        corners = [(x * scale, y * scale) for x, y in points]
+        pen.line(corners, fill=255, width=max(1, round(width * scale)), joint="curve")
+    return _reduced(image)
 
 
-def _to_bytes(color: Color) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * min(1.0, max(0.0, channel))) for channel in color)
-    return red, green, blue
+def _reduced(oversampled: Image.Image) -> Array:
+    return np.asarray(np.asarray(oversampled.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255))
+
+
+def _to_bytes(*channels: float) -> tuple[int, ...]:
+    return tuple(round(255 * min(1.0, max(0.0, channel))) for channel in channels)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,15 +49,11 @@ class Parameters:
             if not isinstance(value, int) or value < least:
                 raise InputError(f"synthetic: {name} is {value!r}, expected a whole number of at least {least}")
 
-    def pictures(self, category: str) -> Iterator[Picture]:
+    def pictures(self, category: str) -> list[Picture]:
         """Every picture of a category."""
-        for number in range(self.train):
-            yield Picture(category, "train", "good", number)
-        for number in range(self.good):
-            yield Picture(category, "test", "good", number)
-        for kind in KINDS:
-            for number in range(self.defects_per_kind):
-                yield Picture(category, "test", kind, number)
+        counts = {("train", "good"): self.train, ("test", "good"): self.good}
+        counts |= {("test", kind): self.defects_per_kind for kind in KINDS}
+        return [Picture(category, *folder, number) for folder, count in counts.items() for number in range(count)]
 
 
 def generate(
@@ -103,13 +99,13 @@ def generate(
     """
     root = Path(root)
     parameters = Parameters(train, good, defects_per_kind, size, seed)
-    names = list(CATEGORIES if categories is None else dict.fromkeys(categories))
-    for category in names:
+    wanted = list(CATEGORIES if categories is None else dict.fromkeys(categories))
+    for category in wanted:
         if category not in CATEGORIES:
             raise InputError(f"synthetic has no category {category!r}: choose from {', '.join(sorted(CATEGORIES))}")
     _claim(root, parameters)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for category in names:
+        for category in wanted:
             _generate_category(root, category, parameters, pool)
     return root
 
@@ -136,18 +132,17 @@ def read_manifest(root: Path) -> Parameters | None:
 
 def _claim(root: Path, parameters: Parameters) -> None:
     """Make sure that ``root`` is ours: new, empty, or made with the same parameters."""
-    manifest = read_manifest(root)
-    if manifest == parameters:
+    earlier = read_manifest(root)
+    if earlier == parameters:
         return
-    if manifest is not None:
-        wanted, there = asdict(parameters), asdict(manifest)
-        differ = ", ".join(
-            f"{name} {there[name]} (asked for: {wanted[name]})" for name in wanted if wanted[name] != there[name]
-        )
+    if earlier is not None:
+        pairs = zip(asdict(earlier).items(), asdict(parameters).values(), strict=True)
+        differ = ", ".join(f"{name} {old} (asked for: {new})" for (name, old), new in pairs if old != new)
         raise InputError(f"{root} holds synthetic data with {differ}: choose another folder or delete this one")
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file: expected a new or empty folder for synthetic data")
-    if root.is_dir() and any(_stranger(path) for path in root.iterdir()):
+    # Another process may be writing a draft of the manifest.
+    if root.is_dir() and any(not path.name.startswith((MANIFEST, f".{MANIFEST}.")) for path in root.iterdir()):
         raise InputError(
             f"{root} is not empty and holds no {MANIFEST}: choose a new or empty folder for synthetic data"
         )
@@ -155,14 +150,9 @@ def _claim(root: Path, parameters: Parameters) -> None:
     write_text_whole(root / MANIFEST, json.dumps(document, indent=2) + "\n")
 
 
-def _stranger(path: Path) -> bool:
-    """Whether a file is neither the manifest nor another process's draft of it."""
-    return path.name != MANIFEST and not path.name.startswith(f".{MANIFEST}.")
-
-
 def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:
     target = root / category
-    pictures = list(parameters.pictures(category))
+    pictures = parameters.pictures(category)
     if target.is_dir():
         missing = sum(not path.is_file() for picture in pictures for path in _files(target, picture))
         if missing:
@@ -172,8 +162,7 @@ def _generate_category(root: Path, category: str, parameters: Parameters, pool: 
     try:
         for folder in {path.parent for picture in pictures for path in _files(draft, picture)}:
             folder.mkdir(parents=True, exist_ok=True)
-        for _ in pool.map(lambda picture: _write(draft, picture, parameters), pictures):
-            pass
+        list(pool.map(partial(_write, draft, parameters), pictures))
         draft.rename(target)
     except OSError as error:
         # Another process that generates the same category may have been first; its files are the same.
@@ -192,7 +181,7 @@ def _files(folder: Path, picture: Picture) -> list[Path]:
     return [image, folder / "ground_truth" / picture.kind / f"{name}_mask.png"]
 
 
-def _write(folder: Path, picture: Picture, parameters: Parameters) -> None:
+def _write(folder: Path, parameters: Parameters, picture: Picture) -> None:
     shot = take(picture, parameters.size, parameters.seed)
     for path, pixels in zip(_files(folder, picture), (shot.image, shot.mask), strict=False):
         Image.fromarray(pixels).save(path, compress_level=1)

@@ -14,6 +14,7 @@ from scipy import ndimage
 from padim_zoo.data.synthetic.canvas import (
     REFERENCE,
     Array,
+    Point,
     Rendering,
     blur,
     grid,
@@ -22,8 +23,6 @@ from padim_zoo.data.synthetic.canvas import (
     smoothstep,
     strokes,
 )
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class Severity:
     contrast: float
     extent: float
 
+    def plainer(self) -> Severity:
+        """A little more of both, for a defect that hardly shows."""
+        return Severity(min(1.0, 1.2 * self.contrast), min(2.4, 1.05 * self.extent))
+
 
 def scratch(rendering: Rendering, rng: np.random.Generator, severity: Severity) -> Array:
     """A thin, gently bent groove: dark or bright, with an edge that catches the light on one side."""
@@ -56,17 +59,15 @@ def scratch(rendering: Rendering, rng: np.random.Generator, severity: Severity) 
 
 def crack(rendering: Rendering, rng: np.random.Generator, severity: Severity) -> Array:
     """A jagged dark line that tapers and branches."""
-    size = rendering.image.shape[0]
     start, heading = _site(rendering, rng), rng.uniform(0, 2 * np.pi)
     length, width = 48 * severity.extent * rng.uniform(0.85, 1.15), 1.6 + 1.0 * severity.extent
-    lines = []
     trunk = _jagged(rng, start, heading, length)
-    lines += _taper(trunk, width)
+    lines = _taper(trunk, width)
     for _ in range(int(rng.integers(1, 4))):
         root = trunk[int(rng.integers(len(trunk) // 4, len(trunk) - 1))]
         side = heading + rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
         lines += _taper(_jagged(rng, root, side, length * rng.uniform(0.2, 0.45)), 0.65 * width)
-    depth = np.clip(1.4 * severity.contrast, 0, 0.9) * strokes(size, lines) * rendering.region
+    depth = np.clip(1.4 * severity.contrast, 0, 0.9) * strokes(len(rendering.image), lines) * rendering.region
     return np.asarray(rendering.image * (1 - depth)[..., None])
 
 
@@ -148,7 +149,7 @@ def _bend(middle: Point, heading: float, length: float, curvature: float) -> lis
     along, aside = length * t, length * curvature * (4 * t * t - 1)
     x = middle[0] + along * np.cos(heading) - aside * np.sin(heading)
     y = middle[1] + along * np.sin(heading) + aside * np.cos(heading)
-    return [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 def _jagged(rng: np.random.Generator, start: Point, heading: float, length: float) -> list[Point]:
@@ -157,7 +158,7 @@ def _jagged(rng: np.random.Generator, start: Point, heading: float, length: floa
     angles = heading + 0.25 * np.cumsum(rng.normal(0, 0.5, steps)) + rng.normal(0, 0.45, steps)
     x = start[0] + np.cumsum(3 * np.cos(angles))
     y = start[1] + np.cumsum(3 * np.sin(angles))
-    return [start, *((float(a), float(b)) for a, b in zip(x, y, strict=True))]
+    return [start, *zip(x.tolist(), y.tolist(), strict=True)]
 
 
 def _taper(path: list[Point], width: float) -> list[tuple[list[Point], float]]:

@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 
 from padim_zoo.data.synthetic.canvas import (
+    Array,
     Color,
     Painter,
+    Point,
     Pose,
     Rendering,
     cast_shadow,
@@ -22,9 +24,8 @@ from padim_zoo.data.synthetic.canvas import (
     mix,
     smooth_noise,
     smoothstep,
+    vary,
 )
-
-Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,12 @@ class Fault:
         """Whether a large part is concerned."""
         return self.extent > 1.5
 
-    def offset(self) -> tuple[float, float]:
+    def offset(self) -> Point:
         """How far a part is misplaced, in reference pixels, in a random direction."""
-        angle, distance = self.rng.uniform(0, 2 * np.pi), 2.5 + 14.0 * self.contrast
-        return float(distance * np.cos(angle)), float(distance * np.sin(angle))
+        return _around(2.5 + 14.0 * self.contrast, self.rng.uniform(0, 2 * np.pi))
 
 
-def _around(radius: float, angle: float) -> tuple[float, float]:
+def _around(radius: float, angle: float) -> Point:
     return float(radius * np.cos(angle)), float(radius * np.sin(angle))
 
 
@@ -86,7 +86,7 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
             hole, hole_shift = number % 5, fault.offset()
 
     pitch = 2 * np.pi / teeth
-    outline: Points = []
+    outline: list[Point] = []
     for tooth in range(teeth):
         top = root + (tip - root) * (height if tooth == broken else 1.0)
         middle = tooth + (sideways if tooth == broken else 0.0)
@@ -100,9 +100,8 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
     paint.disc((0, 0), 36, steel, 1.0)
     for spoke in range(5):
         if spoke != undrilled:
-            hole_x, hole_y = _around(57, 2 * np.pi * spoke / 5 + 0.3)
-            dx, dy = hole_shift if spoke == hole else (0.0, 0.0)
-            paint.disc((hole_x + dx, hole_y + dy), 14, bottom, 0.0)
+            center = np.add(_around(57, 2 * np.pi * spoke / 5 + 0.3), hole_shift if spoke == hole else 0.0)
+            paint.disc(center, 14, bottom, 0.0)
     paint.disc((0, 0), 20, bottom, 0.0)
     paint.box((0, -21), 10, 10, bottom, 0.0)
     color, relief = paint.finish()
@@ -117,7 +116,7 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
     tarnish = 0.025 * smooth_noise(rng, size, 45)
     brightness = (1 + fans + rings * (distance < 84) + tarnish) * light_relief(relief, 1.6, 0.9)
     metal = np.array(steel, dtype=np.float32) * brightness[..., None]
-    table = np.array((0.20, 0.22, 0.25), dtype=np.float32) * np.float32(rng.normal(1, 0.03))
+    table = vary(rng, (0.20, 0.22, 0.25), 0.03)
     ground = table * (1 + 0.06 * smooth_noise(rng, size, 2.2) + 0.03 * smooth_noise(rng, size, 60))[..., None]
     ground = ground * cast_shadow(coverage, 5, 2.5, 0.6)[..., None]
     return Rendering(mix(ground, metal, coverage), coverage)
@@ -151,23 +150,19 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     for wire in range(3):
         if wire == absent:
             continue
-        x, y = _around(46, 2 * np.pi * wire / 3 - np.pi / 2)
-        x, y = x + wobble[wire, 0], y + wobble[wire, 1]
+        center = _around(46, 2 * np.pi * wire / 3 - np.pi / 2) + wobble[wire]
         if wire == moved:
-            x, y = x + shift[0], y + shift[1]
-        red, green, blue = insulation[order[wire]]
-        tint = float(shade[wire])
-        paint.disc((x, y), 41, (red * tint, green * tint, blue * tint), 0.75)
-        paint.disc((x, y), 28.5, (0.16, 0.10, 0.06), 0.3)
+            center += shift
+        paint.disc(center, 41, np.multiply(insulation[order[wire]], shade[wire]), 0.75)
+        paint.disc(center, 28.5, (0.16, 0.10, 0.06), 0.3)
         strand = 0
         for ring, number in ((0.0, 1), (11.3, 6), (22.3, 12)):
             for step in range(number):
-                dx, dy = _around(ring, 2 * np.pi * step / number + float(turn[wire]))
-                dx, dy = x + dx + jitter[wire, strand, 0], y + dy + jitter[wire, strand, 1]
-                glint = float(copper[wire, strand])
+                place = center + _around(ring, 2 * np.pi * step / number + turn[wire]) + jitter[wire, strand]
+                glint = copper[wire, strand]
                 if not lost[wire, strand]:
-                    paint.disc((dx, dy), 5.6, (0.62 * glint, 0.37 * glint, 0.20 * glint), 0.7)
-                    paint.disc((dx - 0.8, dy - 1.0), 3.4, (0.83 * glint, 0.55 * glint, 0.34 * glint), 0.85)
+                    paint.disc(place, 5.6, np.multiply((0.62, 0.37, 0.20), glint), 0.7)
+                    paint.disc(place - (0.8, 1.0), 3.4, np.multiply((0.83, 0.55, 0.34), glint), 0.85)
                 strand += 1
     color, relief = paint.finish()
 
@@ -175,29 +170,24 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     coverage = inside(106 - np.sqrt(x_grid * x_grid + y_grid * y_grid))
     rough = 1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.02 * smooth_noise(rng, size, (3, 30))
     lit = color * (light_relief(relief, 1.1, 0.9) * cast_shadow(relief, 4, 2.0, 0.55) * rough)[..., None]
-    bench = np.array((0.66, 0.67, 0.66), dtype=np.float32) * np.float32(rng.normal(1, 0.015))
+    bench = vary(rng, (0.66, 0.67, 0.66), 0.015)
     ground = bench * (cast_shadow(coverage, 6, 4, 0.45) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
     return Rendering(mix(ground, lit, coverage), coverage)
 
 
-# A glyph is a list of strokes in a box 0..1 wide and 0..1 high, y downwards.
-_GLYPHS: dict[str, list[Points]] = {
-    "P": [[(0, 1), (0, 0), (0.7, 0), (1, 0.14), (1, 0.38), (0.7, 0.52), (0, 0.52)]],
-    "Z": [[(0, 0), (1, 0), (0, 1), (1, 1)]],
-    "5": [[(0.95, 0), (0.1, 0), (0.05, 0.45), (0.65, 0.42), (1, 0.6), (1, 0.82), (0.7, 1), (0, 0.97)]],
-    "0": [[(0.3, 0), (0.7, 0), (1, 0.25), (1, 0.75), (0.7, 1), (0.3, 1), (0, 0.75), (0, 0.25), (0.3, 0)]],
+# A glyph is one stroke in a box 0..1 wide and 0..1 high, y downwards.
+_GLYPHS: dict[str, list[Point]] = {
+    "P": [(0, 1), (0, 0), (0.7, 0), (1, 0.14), (1, 0.38), (0.7, 0.52), (0, 0.52)],
+    "Z": [(0, 0), (1, 0), (0, 1), (1, 1)],
+    "5": [(0.95, 0), (0.1, 0), (0.05, 0.45), (0.65, 0.42), (1, 0.6), (1, 0.82), (0.7, 1), (0, 0.97)],
+    "0": [(0.3, 0), (0.7, 0), (1, 0.25), (1, 0.75), (0.7, 1), (0.3, 1), (0, 0.75), (0, 0.25), (0.3, 0)],
 }
-
-
-def _glyph(letter: str, left: float, top: float, width: float, height: float) -> list[Points]:
-    return [[(left + width * x, top + height * y) for x, y in stroke] for stroke in _GLYPHS[letter]]
 
 
 def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Rendering:
     """Two-piece hard capsule, glossy, printed on its pale half."""
     pose = Pose.draw(rng, degrees=6, shift=6, scale=0.015)
     absent, moved, shift, gap = -1, -1, (0.0, 0.0), 0.0
-    letters = "PZ50"
     if fault is not None:
         number = int(fault.rng.integers(4))
         if fault.kind == "missing":
@@ -221,22 +211,22 @@ def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> 
 
     print_left = 10.0 + float(rng.normal(0, 1.2))
     ink = Painter(size, pose)
-    for place, letter in enumerate(letters):
+    for place, letter in enumerate("PZ50"):
         dx, dy = shift if place == moved else (0.0, 0.0)
         left, top = print_left + 18.0 * place + dx, -10.0 + dy
-        for stroke in _glyph(letter, left, top, 12, 20):
-            if place == absent and fault is not None:
-                # A small fault loses the end of the stroke, a larger one the whole letter.
-                stroke = stroke[: max(0, int(len(stroke) * (1 - 0.6 * fault.extent)))]
-            if len(stroke) > 1:
-                ink.line(stroke, 2.6, white, 1.0)
+        stroke = [(left + 12 * x, top + 20 * y) for x, y in _GLYPHS[letter]]
+        if place == absent and fault is not None:
+            # A small fault loses the end of the stroke, a larger one the whole letter.
+            stroke = stroke[: max(0, int(len(stroke) * (1 - 0.6 * fault.extent)))]
+        if len(stroke) > 1:
+            ink.line(stroke, 2.6, white, 1.0)
     printed = ink.finish()[1]
 
     x, y = pose.inverse(size)
     beyond = np.maximum(np.abs(x) - half, 0)
     across = np.clip(np.sqrt(y * y + beyond * beyond) / cap_radius, 0, 1)
     tilt = np.clip(y / cap_radius, -1, 1)
-    body = np.array((0.90, 0.87, 0.80), dtype=np.float32) * np.float32(rng.normal(1, 0.01))
+    body = vary(rng, (0.90, 0.87, 0.80), 0.01)
     top_color = (0.62 * float(rng.normal(1, 0.03)), 0.16, 0.13)
     image = mix(np.broadcast_to(body, (size, size, 3)), top_color, cap)
     image = mix(image, (0.18, 0.17, 0.20), 0.85 * printed)
@@ -245,7 +235,7 @@ def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> 
     shine_at = -0.48 + float(rng.normal(0, 0.02))
     gloss = np.exp(-(((y / cap_radius - shine_at) / 0.085) ** 2)) * (1 - smoothstep(np.abs(x), half - 8, half + 22))
     image = image + (0.42 * gloss)[..., None]
-    ground = np.array((0.33, 0.40, 0.46), dtype=np.float32) * np.float32(rng.normal(1, 0.02))
+    ground = vary(rng, (0.33, 0.40, 0.46), 0.02)
     surface = ground * (1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.03 * smooth_noise(rng, size, 70))[..., None]
     surface = surface * cast_shadow(coverage, 9, 5, 0.55)[..., None]
     return Rendering(mix(surface, image, coverage), coverage)
@@ -280,7 +270,7 @@ _COMPONENTS = [
     _Component("capacitor", -4, 14, 18, 10),
     _Component("capacitor", -4, 34, 18, 10),
 ]
-_TRACES: list[Points] = [
+_TRACES: list[list[Point]] = [
     [(-84, 26), (-84, 36), (-84, 40)],
     [(-68, 26), (-68, 34), (-64, 38)],
     [(-52, 26), (-52, 64), (-36, 80), (0, 80)],
@@ -300,27 +290,22 @@ _TRACES: list[Points] = [
 _HEADER = [(x, 88.0) for x in range(-40, 50, 12)]
 
 
-def _draw_component(
-    paint: Painter, part: _Component, dx: float, dy: float, angle: float, present: bool, gain: float
-) -> None:
+def _draw_component(paint: Painter, part: _Component, offset: Array, angle: float, present: bool, gain: float) -> None:
     """Paint the solder pads of a component where they belong, and the component where it is."""
     x, y = part.x, part.y
     upright = part.height > part.width
-    if part.make in ("resistor", "capacitor"):
-        reach = max(part.width, part.height) / 2
-        for side in (-1, 1):
-            pad = (x, y + side * reach) if upright else (x + side * reach, y)
-            paint.box(pad, 10, 10, _SOLDER, 0.15)
-    if part.make == "chip":
-        for step in np.arange(-part.height / 2 + 5, part.height / 2 - 3, 7.5):
-            for side in (-1, 1):
-                paint.box((x + side * (part.width / 2 + 3), y + float(step)), 9, 3.6, _SOLDER, 0.2)
-    if part.make in ("can", "led"):
-        paint.disc((x - 4, y), 3, _SOLDER, 0.15)
-        paint.disc((x + 4, y), 3, _SOLDER, 0.15)
+    for side in (-1, 1):
+        if part.make == "chip":
+            for step in np.arange(-part.height / 2 + 5, part.height / 2 - 3, 7.5).tolist():
+                paint.box((x + side * (part.width / 2 + 3), y + step), 9, 3.6, _SOLDER, 0.2)
+        elif part.make in ("can", "led"):
+            paint.disc((x + 4 * side, y), 3, _SOLDER, 0.15)
+        else:
+            reach = side * max(part.width, part.height) / 2
+            paint.box((x, y + reach) if upright else (x + reach, y), 10, 10, _SOLDER, 0.15)
     if not present:
         return
-    x, y = x + dx, y + dy
+    x, y = x + offset[0], y + offset[1]
     if part.make == "chip":
         paint.box((x, y), part.width, part.height, (0.13 * gain, 0.13 * gain, 0.14 * gain), 0.55, angle)
         paint.disc((x - part.width / 2 + 6, y - part.height / 2 + 6), 2.2, (0.24, 0.24, 0.25), 0.5)
@@ -329,10 +314,11 @@ def _draw_component(
     elif part.make in ("resistor", "capacitor"):
         body = _BLACK if part.make == "resistor" else (0.66 * gain, 0.50 * gain, 0.34 * gain)
         paint.box((x, y), part.width, part.height, _SOLDER, 0.35, angle)
-        long, short = max(part.width, part.height) * 0.62, min(part.width, part.height)
-        paint.box((x, y), short if upright else long, long if upright else short, body, 0.4, angle)
+        sizes = [(max(part.width, part.height) * 0.62, min(part.width, part.height), body)]
         if part.make == "resistor":
-            paint.box((x, y), 2.0 if upright else 6.5, 6.5 if upright else 2.0, (0.75, 0.75, 0.75), 0.4, angle)
+            sizes.append((6.5, 2.0, (0.75, 0.75, 0.75)))
+        for length, width, color in sizes:
+            paint.box((x, y), *((width, length) if upright else (length, width)), color, 0.4, angle)
     elif part.make == "can":
         paint.disc((x, y), part.width / 2, (0.16, 0.17, 0.22), 0.8)
         paint.disc((x, y), part.width / 2 - 2.5, (0.70 * gain, 0.71 * gain, 0.73 * gain), 0.95)
@@ -353,15 +339,13 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     turn, gain = rng.normal(0, 0.012, len(_COMPONENTS)), rng.normal(1, 0.03, len(_COMPONENTS))
     absent, moved, shift, turned = -1, -1, (0.0, 0.0), 0.0
     if fault is not None:
-        by_area = sorted(
-            range(len(_COMPONENTS)), key=lambda number: _COMPONENTS[number].width * _COMPONENTS[number].height
-        )
-        third = by_area[:9] if fault.small else by_area[5:13] if not fault.large else by_area[9:]
-        position = int(fault.rng.choice(third))
+        by_area = np.argsort([part.width * part.height for part in _COMPONENTS], kind="stable")
+        third = by_area[:9] if fault.small else by_area[9:] if fault.large else by_area[5:13]
+        number = int(fault.rng.choice(third))
         if fault.kind == "missing":
-            absent = position
+            absent = number
         else:
-            moved, shift = position, fault.offset()
+            moved, shift = number, fault.offset()
             turned = float(fault.rng.normal(0, 0.8 * fault.contrast))
 
     solder_mask = (0.07, 0.30, 0.19)
@@ -378,17 +362,16 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     for pin in _HEADER:
         paint.box(pin, 5, 5, (0.80, 0.70, 0.38), 0.8)
     for number, part in enumerate(_COMPONENTS):
-        dx, dy = float(tolerance[number, 0]), float(tolerance[number, 1])
-        angle = float(turn[number])
         if number == moved:
-            dx, dy, angle = dx + shift[0], dy + shift[1], angle + turned
-        _draw_component(paint, part, dx, dy, angle, number != absent, float(gain[number]))
+            tolerance[number] += shift
+            turn[number] += turned
+        _draw_component(paint, part, tolerance[number], turn[number], number != absent, gain[number])
     color, relief = paint.finish()
 
     x_grid, y_grid = pose.inverse(size)
     region = inside(106 - np.maximum(np.abs(x_grid), np.abs(y_grid)))
     fibre = 1 + 0.05 * smooth_noise(rng, size, 2.0) + 0.025 * smooth_noise(rng, size, 80)
     lit = color * (light_relief(relief, 0.9, 0.7) * cast_shadow(relief, 5, 1.6, 0.75) * fibre)[..., None]
-    tray = np.array((0.52, 0.52, 0.54), dtype=np.float32) * np.float32(rng.normal(1, 0.02))
+    tray = vary(rng, (0.52, 0.52, 0.54), 0.02)
     ground = tray * (cast_shadow(region, 4, 2.5, 0.5) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
     return Rendering(mix(ground, lit, region), region)

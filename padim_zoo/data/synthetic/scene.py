@@ -102,17 +102,21 @@ def take(picture: Picture, size: int, seed: int) -> Shot:
     wanted = severity(picture)
     rng = picture.generator(seed, _DEFECT)
     while True:
-        spoilt = _spoil(picture, clean, size, seed, rng, wanted)
+        if picture.category in OBJECTS and picture.kind in ("missing", "misplaced"):
+            fault = objects.Fault(picture.kind, wanted.contrast, wanted.extent, rng)
+            spoilt = _render(picture, size, seed, fault).image
+        else:
+            spoilt = SURFACE_DEFECTS[picture.kind](clean, rng, wanted)
         mask = visible_change(camera.light(clean.image), camera.light(spoilt))
         if _SMALLEST <= mask.mean() <= _LARGEST:
             return Shot(camera.expose(spoilt), camera.expose(clean.image), mask)
         # Drawn where it hardly shows: draw again, a little plainer.
-        wanted = Severity(min(1.0, 1.2 * wanted.contrast), min(2.4, 1.05 * wanted.extent))
+        wanted = wanted.plainer()
 
 
 def visible_change(clean: Array, spoilt: Array) -> NDArray[np.bool_]:
     """Mask (H, W) of where two images (H, W, 3) differ by more than ``TOLERANCE``, with its gaps closed."""
-    red, green, blue = np.moveaxis(np.abs(spoilt - clean), -1, 0)
+    red, green, blue = np.moveaxis(np.abs(spoilt - clean), -1, 0)  # a maximum along three values is slow
     changed = np.maximum(np.maximum(red, green), blue) > TOLERANCE
     reach = max(1, round(2 * changed.shape[0] / REFERENCE))
     padded = np.pad(changed, reach)  # so that closing reaches the border of the image
@@ -128,15 +132,6 @@ def _render(picture: Picture, size: int, seed: int, fault: objects.Fault | None)
     if picture.category in TEXTURES:
         return Rendering(TEXTURES[picture.category](rng, size), np.ones((size, size), dtype=np.float32))
     return OBJECTS[picture.category](rng, size, fault)
-
-
-def _spoil(
-    picture: Picture, clean: Rendering, size: int, seed: int, rng: np.random.Generator, wanted: Severity
-) -> Array:
-    if picture.category in OBJECTS and picture.kind in ("missing", "misplaced"):
-        fault = objects.Fault(picture.kind, wanted.contrast, wanted.extent, rng)
-        return _render(picture, size, seed, fault).image
-    return SURFACE_DEFECTS[picture.kind](clean, rng, wanted)
 
 
 class _Camera:

@@ -16,6 +16,7 @@ from padim_zoo.data.synthetic.canvas import (
     mix,
     smooth_noise,
     smoothstep,
+    vary,
 )
 
 
@@ -101,8 +102,7 @@ def wood(rng: np.random.Generator, size: int) -> Array:
     late = smoothstep(ring, 0.25, 0.95) * (1 - smoothstep(ring, 0.95, 1.0))
     fibre = 0.6 * smooth_noise(rng, size, (70, 1.4)) + 0.4 * smooth_noise(rng, size, (30, 3.0))
     pores = smoothstep(smooth_noise(rng, size, (16, 1.3)), 1.5, 2.1) * (1 - 0.6 * late)
-    early = np.array((0.76, 0.60, 0.41), dtype=np.float32) * np.float32(rng.normal(1, 0.01))
-    dark = np.array((0.56, 0.385, 0.225), dtype=np.float32) * np.float32(rng.normal(1, 0.01))
+    early, dark = vary(rng, (0.76, 0.60, 0.41), 0.01), vary(rng, (0.56, 0.385, 0.225), 0.01)
     image = mix(np.broadcast_to(early, (size, size, 3)), dark, np.clip(0.85 * late, 0, 1))
     image = image * (1 + 0.045 * fibre + 0.025 * smooth_noise(rng, size, 100))[..., None]
     return np.asarray(mix(image, (0.30, 0.19, 0.11), 0.55 * pores), dtype=np.float32)

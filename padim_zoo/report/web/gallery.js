@@ -52,7 +52,7 @@ async function prepare(item, gallery) {
   return made;
 }
 function heat(map, gallery, overlaid) {
-  const canvas = document.createElement("canvas"), [low, high] = gallery.colors;
+  const canvas = document.createElement("canvas"), low = gallery.color_low, high = gallery.color_high;
   [canvas.width, canvas.height] = [map.width, map.height];
   const drawn = new ImageData(map.width, map.height);
   for (let i = 0; i < map.scores.length; i++) {
@@ -147,8 +147,8 @@ function drawColorBar(gallery) {
   const canvas = $("color-bar").querySelector("canvas"), drawn = new ImageData(256, 1);
   colors.forEach((color, index) => drawn.data.set(color, 4 * index));
   canvas.getContext("2d").putImageData(drawn, 0, 0);
-  $("color-low").textContent = number(gallery.colors[0]);
-  $("color-high").textContent = number(gallery.colors[1]);
+  $("color-low").textContent = number(gallery.color_low);
+  $("color-high").textContent = number(gallery.color_high);
 }
 async function drawRun() {
   const row = done.find(row => row.id === state.run), drawing = drawRun.latest = {};
@@ -189,7 +189,7 @@ async function drawRun() {
       return button;
     }));
     slider.oninput = () => move(Number(slider.value));
-    boundaryAt = presets.length ? presets[0][1] : gallery.colors[1];
+    boundaryAt = presets.length ? presets[0][1] : gallery.color_high;
     slider.value = boundaryAt;
     $("threshold-value").textContent = number(boundaryAt);
   }

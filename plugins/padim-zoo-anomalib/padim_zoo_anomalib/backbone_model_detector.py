@@ -8,10 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from padim_zoo import registry
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.stages import default_layers
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import Backbone, InputError, backbones, default_layers
 from padim_zoo_anomalib import training
 from padim_zoo_anomalib.model_detector import AnomalibDetector, Size
 from padim_zoo_anomalib.weights import architecture_of, handed_over
@@ -87,7 +84,7 @@ class AnomalibBackboneDetector(AnomalibDetector):
         """The backbone's weights under the names of a weights file."""
         if not isinstance(self.backbone, str):
             return self.backbone.state_in_use()
-        made = registry.backbones.create(self.backbone, layers=self.chosen_layers() or None, weights=self.weights)
+        made = backbones.create(self.backbone, layers=self.chosen_layers() or None, weights=self.weights)
         return made.state_in_use()
 
     def arguments(self) -> dict[str, Any]:

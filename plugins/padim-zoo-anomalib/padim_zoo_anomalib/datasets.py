@@ -12,11 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from padim_zoo import registry
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.files import folders_in
-from padim_zoo.data.layout import ListedDataset, dataset_root
-from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.plugin import Category, Dataset, InputError, ListedDataset, Sample, dataset_root, datasets, folders_in
 
 DATASETS = {
     "AutoVI": "AutoVI: car parts",
@@ -58,18 +54,18 @@ def open_dataset(kind: str, *, root: str | Path | None = None, **options: Any) -
     """
     module = _data_module(kind)
     folder = dataset_root(f"anomalib/{kind}", root, f"the folder that anomalib's {kind} expects")
-    known = inspect.signature(module).parameters
-    unknown = [name for name in options if name not in known]
+    parameters = inspect.signature(module).parameters
+    unknown = [name for name in options if name not in parameters]
     if unknown:
-        raise InputError(f"anomalib's {kind} has no argument {unknown[0]!r}: expected some of {', '.join(known)}")
+        raise InputError(f"anomalib's {kind} has no argument {unknown[0]!r}: expected some of {', '.join(parameters)}")
     make = functools.partial(_list, kind, module, folder, options)
-    if "category" not in known:
+    if "category" not in parameters:
         name = str(options.get("name", folder.name))
-        options = {"name": name, **options} if "name" in known else options
+        options = {"name": name, **options} if "name" in parameters else options
         return ListedDataset(f"anomalib/{kind}", {name: functools.partial(_list, kind, module, folder, options, name)})
     if "category" in options:
-        chosen = str(options.pop("category"))
-        return ListedDataset(f"anomalib/{kind}", {chosen: functools.partial(make, chosen)})
+        category = str(options.pop("category"))
+        return ListedDataset(f"anomalib/{kind}", {category: functools.partial(make, category)})
     folders = [path.name for path in folders_in(folder)]
     # anomalib takes a folder of any name, and only lists the names of the data set as published.
     names = [name for name in folders if name in _categories(module)] or folders
@@ -85,27 +81,27 @@ def _data_module(kind: str) -> Callable[..., Any]:
         raise InputError(f"anomalib/{kind} needs {error.name}: pip install anomalib") from None
     if not hasattr(anomalib.data, kind):
         raise InputError(f"anomalib {anomalib.__version__} has no data module {kind}: install another version")
-    found: Callable[..., Any] = getattr(anomalib.data, kind)
-    return found
+    module: Callable[..., Any] = getattr(anomalib.data, kind)
+    return module
 
 
 def _categories(module: Any) -> list[str]:
     """The names that the module of its data set lists as ``CATEGORIES``."""
     for candidate in vars(inspect.getmodule(module)).values():
         home = inspect.getmodule(candidate) if inspect.isclass(candidate) else None
-        found = getattr(home, "CATEGORIES", None)
-        if found:
-            return sorted(map(str, found))
+        categories = getattr(home, "CATEGORIES", None)
+        if categories:
+            return sorted(map(str, categories))
     return []
 
 
 def _list(kind: str, module: Callable[..., Any], folder: Path, options: dict[str, Any], category: str) -> Category:
-    known = inspect.signature(module).parameters
+    parameters = inspect.signature(module).parameters
     arguments = {"root": folder, "num_workers": 0, "seed": 0, "val_split_mode": "none", **options}
-    if "category" in known:
+    if "category" in parameters:
         arguments["category"] = category
     try:
-        made = module(**{name: value for name, value in arguments.items() if name in known})
+        made = module(**{name: value for name, value in arguments.items() if name in parameters})
         made.setup()
         splits = [_samples(part.samples, folder) for part in (made.train_data, made.test_data)]
     except InputError:
@@ -117,20 +113,20 @@ def _list(kind: str, module: Callable[..., Any], folder: Path, options: dict[str
 
 
 def _samples(table: Any, folder: Path) -> tuple[Sample, ...]:
-    found = []
+    samples = []
     for row in table.to_dict("records"):
         path, mask = Path(row["image_path"]), str(row.get("mask_path") or "")
         if int(row["label_index"]) == _NORMAL:
-            found.append(Sample(path, 0))
+            samples.append(Sample(path, 0))
             continue
         has_mask = mask not in ("", "nan", "None") and Path(mask).exists()
         masks = tuple(sorted(Path(mask).iterdir())) if has_mask and Path(mask).is_dir() else (Path(mask),)
         kind = str(row.get("label") or "anomaly")
-        found.append(
+        samples.append(
             Sample(path, 1, kind if kind not in ("", "good", "normal") else "anomaly", masks if has_mask else ())
         )
-    return tuple(found)
+    return tuple(samples)
 
 
 for _kind, _summary in DATASETS.items():
-    registry.datasets.register(f"anomalib/{_kind}", summary=_summary)(functools.partial(open_dataset, _kind))
+    datasets.register(f"anomalib/{_kind}", summary=_summary)(functools.partial(open_dataset, _kind))

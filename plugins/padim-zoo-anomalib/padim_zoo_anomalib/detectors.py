@@ -5,7 +5,7 @@ Registered one by one, since each has its own layers and arguments; none imports
 
 from __future__ import annotations
 
-from padim_zoo import registry
+from padim_zoo.plugin import detectors
 from padim_zoo_anomalib.backbone_model_detector import AnomalibBackboneDetector as AnomalibBackboneDetector
 from padim_zoo_anomalib.backbone_model_detector import AnomalibPadim as AnomalibPadim
 from padim_zoo_anomalib.catalog import CATALOGUE, Known
@@ -18,7 +18,7 @@ def _register(name: str, known: Known) -> None:
         kind = AnomalibPadim
     body = {"model_name": name, "known": known, "__doc__": kind.__doc__, "__module__": __name__}
     summary = known.summary if known.one_pass else f"{known.summary}; trained, give max_epochs"
-    registry.detectors.register(f"anomalib/{name}", summary=summary)(type(f"Anomalib{name}", (kind,), body))
+    detectors.register(f"anomalib/{name}", summary=summary)(type(f"Anomalib{name}", (kind,), body))
 
 
 for _name, _known in CATALOGUE.items():

@@ -16,10 +16,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import nn
 
-from padim_zoo import registry
-from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.storage import DetectorInMemory, write_detector
+from padim_zoo.plugin import BackboneDetector, DetectorInMemory, InputError, detectors, write_detector
 from padim_zoo_anomalib.pre_processor import ZooPreProcessor
 from padim_zoo_anomalib.zoo_model import ZooModel
 
@@ -70,10 +67,10 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        chosen = {"backbone": backbone, "weights": weights, "layers": layers, "seed": seed}
+        parameters = {"backbone": backbone, "weights": weights, "layers": layers, "seed": seed}
         asked = {"estimator": estimator, "n_components": n_components}
-        chosen |= {name: value for name, value in asked.items() if value is not None}
-        self.model: ZooModel = ZooModel(detector, {**chosen, **(options or {})})
+        parameters |= {name: value for name, value in asked.items() if value is not None}
+        self.model: ZooModel = ZooModel(detector, {**parameters, **(options or {})})
 
     # -- anomalib's hooks --------------------------------------------------------------------------------------------
 
@@ -137,7 +134,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
     def detector(self) -> BackboneDetector[Any]:
         """The fitted detector by itself, which scores image files."""
         header, arrays = self.to_state()
-        factory: Any = registry.detectors.entry(header["detector"]).factory
+        factory: Any = detectors.entry(header["detector"]).factory
         made: BackboneDetector[Any] = factory.from_file(DetectorInMemory(Path("the model"), header, tensors=arrays))
         return made
 

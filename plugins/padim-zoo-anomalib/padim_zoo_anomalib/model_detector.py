@@ -13,17 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.backbones.device import resolve_device
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import batches
-from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
-from padim_zoo.detectors.detector import Detector
-from padim_zoo.detectors.model_file import add_calibration, calibration_in, unfitted
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
-from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.detectors.storage import DetectorFile, DetectorInMemory, write_detector
-from padim_zoo.features.features import Features
+from padim_zoo.plugin import (
+    LARGEST_SEED,
+    Calibration,
+    Detector,
+    DetectorFile,
+    DetectorInMemory,
+    Features,
+    HeldOutScores,
+    InputError,
+    Prediction,
+    Transform,
+    add_calibration,
+    batches,
+    calibration_in,
+    check_whole_number,
+    folds_of,
+    resolve_device,
+    unfitted,
+    write_detector,
+)
 from padim_zoo_anomalib import training
 from padim_zoo_anomalib.catalog import Known
 
@@ -249,11 +258,11 @@ class AnomalibDetector(Detector):
 
     def size_in_bytes(self) -> int:
         """Size of the fitted tensors, without those of the backbone as it was given."""
-        given = list(self._network.values())
+        of_backbone = list(self._network.values())
         return sum(
             tensor.numel() * tensor.element_size()
             for tensor in training.state_of(self.model_).values()
-            if not any(tensor.shape == own.shape and torch.equal(tensor.cpu(), own) for own in given)
+            if not any(tensor.shape == own.shape and torch.equal(tensor.cpu(), own) for own in of_backbone)
         )
 
     def parameters_for_file(self) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import CenterCrop, Compose, Identity, Resize
 
-from padim_zoo.core.errors import InputError
-from padim_zoo.data.transform import Transform
+from padim_zoo.plugin import InputError, Transform
 
 Size = int | tuple[int, int] | None
 

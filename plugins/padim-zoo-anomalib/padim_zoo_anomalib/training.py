@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError
 
 ONE_PASS = 1
 
@@ -113,10 +113,10 @@ def score(model: Any, images: Tensor, batch_size: int, device: str) -> tuple[np.
     maps: list[Tensor] = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size].to(device).float().div_(255)
-        found = model.model(model.pre_processor.transform(batch))
-        if found.anomaly_map is not None:
-            maps.append(found.anomaly_map.float().cpu().reshape(len(batch), *found.anomaly_map.shape[-2:]))
-        own = found.pred_score if found.pred_score is not None else maps[-1].amax((1, 2))
+        outputs = model.model(model.pre_processor.transform(batch))
+        if outputs.anomaly_map is not None:
+            maps.append(outputs.anomaly_map.float().cpu().reshape(len(batch), *outputs.anomaly_map.shape[-2:]))
+        own = outputs.pred_score if outputs.pred_score is not None else maps[-1].amax((1, 2))
         scores.append(own.float().cpu().reshape(len(batch)))
     if maps and maps[0].shape[1:] != images.shape[2:]:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError
 
 # timm.create_model is one for all threads.
 _LOCK = threading.RLock()
@@ -74,15 +74,15 @@ def load_by_name(network: nn.Module, state: Mapping[str, Tensor], architecture: 
     InputError
         If a tensor is missing or of another shape.
     """
-    given = {key.replace(".", "_"): tensor for key, tensor in state.items()}
+    tensors = {key.replace(".", "_"): tensor for key, tensor in state.items()}
     own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    missing = [key for key, value in own.items() if _shape(given.get(key.replace(".", "_"))) != value.shape]
+    missing = [key for key, value in own.items() if _shape(tensors.get(key.replace(".", "_"))) != value.shape]
     if missing:
         raise InputError(
             f"the weights of {architecture} lack {len(missing)} of {len(own)} tensors that the model needs, e.g. "
             f"{', '.join(missing[:3])}: give a file of the whole network by --weights, or fewer layers"
         )
-    network.load_state_dict({key: given[key.replace(".", "_")] for key in own}, strict=False)
+    network.load_state_dict({key: tensors[key.replace(".", "_")] for key in own}, strict=False)
 
 
 def _shape(tensor: Tensor | None) -> Any:

@@ -11,10 +11,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from padim_zoo import registry
-from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.storage import DetectorInMemory
+from padim_zoo.plugin import BackboneDetector, DetectorInMemory, InputError, detectors
 from padim_zoo_anomalib.pre_processor import whole_numbers
 
 HEADER = "header"
@@ -39,7 +36,7 @@ class ZooModel(nn.Module):
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         super().__init__()
-        made = registry.detectors.create(name, **options, resize=None, crop=None)
+        made = detectors.create(name, **options, resize=None, crop=None)
         if not isinstance(made, BackboneDetector):
             raise InputError(
                 f"{name} is no detector on the features of a backbone: expected one, e.g. padim or patchcore"
@@ -58,9 +55,9 @@ class ZooModel(nn.Module):
             self.images.append(whole.cpu())
             return whole
         self._place()
-        found = self.detector.predict(whole)
-        maps = None if found.maps is None else torch.from_numpy(found.maps).unsqueeze(1).to(images.device)
-        return InferenceBatch(pred_score=torch.from_numpy(found.scores).to(images.device), anomaly_map=maps)
+        prediction = self.detector.predict(whole)
+        maps = None if prediction.maps is None else torch.from_numpy(prediction.maps).unsqueeze(1).to(images.device)
+        return InferenceBatch(pred_score=torch.from_numpy(prediction.scores).to(images.device), anomaly_map=maps)
 
     def collect(self, images: Tensor, paths: Sequence[str]) -> None:
         """Keep images (N, 3, H, W) in [0, 1] for the fit, and the files that they come from."""
@@ -99,7 +96,7 @@ class ZooModel(nn.Module):
 
     def take(self, header: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> None:
         """Become the detector that :meth:`to_state` gave these."""
-        factory: Any = registry.detectors.entry(header["detector"]).factory
+        factory: Any = detectors.entry(header["detector"]).factory
         file = DetectorInMemory(Path("the checkpoint"), dict(header), tensors=dict(arrays))
         self.detector = factory.from_file(file, device="cpu", batch_size=self.detector.batch_size)
         self.is_fitted = True
@@ -140,7 +137,7 @@ class ZooModel(nn.Module):
         name, parameters = state.pop("unfitted")
         fitted = state.pop("fitted")
         self.__dict__.update(state)
-        made: Any = registry.detectors.create(name, **parameters)
+        made: Any = detectors.create(name, **parameters)
         self.detector = made
         if fitted is not None:
             self.take(*fitted)

@@ -9,15 +9,14 @@ from click.testing import CliRunner
 from padim_zoo_anomalib.catalog import CATALOGUE, LEFT_OUT
 
 import padim_zoo
-from padim_zoo import registry
 from padim_zoo.cli.main import main
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError, backbones, detectors
 
 SMALL = {"resize": 64, "crop": None, "weights": "none"}
 
 
 def made(name: str, **options):
-    return registry.detectors.create(f"anomalib/{name}", **{**SMALL, **options})
+    return detectors.create(f"anomalib/{name}", **{**SMALL, **options})
 
 
 def test_the_catalog_has_every_model_that_learns_from_normal_images():
@@ -41,7 +40,7 @@ def test_padim_scores_as_anomalib_does(good, test_files):
 
     torch.manual_seed(1)
     model = Padim("resnet18", n_features=30, pre_trained=False, pre_processor=Padim.configure_pre_processor((64, 64)))
-    network = registry.backbones.create("resnet18", weights="none").state_in_use()
+    network = backbones.create("resnet18", weights="none").state_in_use()
     model.model.feature_extractor.feature_extractor.load_state_dict(network, strict=False)
     model.model.idx = detector.model_.model.idx
     prepare = model.pre_processor.transform
@@ -131,7 +130,7 @@ def test_bad_input_is_told_in_a_line(name, options, message, good):
 
 
 def test_weights_that_lack_a_layer_are_refused(good, tmp_path):
-    state = registry.backbones.create("resnet18", layers=("layer1",), weights="none").state_in_use()
+    state = backbones.create("resnet18", layers=("layer1",), weights="none").state_in_use()
     torch.save(state, tmp_path / "part.pth")
     with pytest.raises(InputError, match=r"layer2|lack|missing"):
         made("Padim", weights=str(tmp_path / "part.pth")).fit(good)

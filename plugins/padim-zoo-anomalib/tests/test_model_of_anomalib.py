@@ -22,7 +22,7 @@ from padim_zoo_anomalib import PadimZoo
 from PIL import Image
 
 import padim_zoo
-from padim_zoo.core.errors import InputError
+from padim_zoo.plugin import InputError
 
 RESIZE, CROP = 80, 56  # images have 64 × 64 pixels: they are resized
 DETECTORS = {"padim": padim_zoo.PaDiM, "patchcore": padim_zoo.PatchCore, "mahalanobis-ad": padim_zoo.MahalanobisAD}

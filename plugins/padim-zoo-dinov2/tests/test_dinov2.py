@@ -12,8 +12,8 @@ import torch
 from padim_zoo_dinov2 import MODELS, Model, dino
 from safetensors.torch import save_file
 
-from padim_zoo import InputError, PaDiM, registry
-from padim_zoo.testing import check_backbone
+from padim_zoo import PaDiM
+from padim_zoo.plugin import InputError, backbones, check_backbone
 
 TINY = {"embed_dim": 48, "depth": 4, "num_heads": 3}
 SMALL = {
@@ -25,10 +25,10 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.backbones.names()
-    monkeypatch.setattr(registry.backbones, "_entries", dict(registry.backbones._entries))
+    backbones.names()
+    monkeypatch.setattr(backbones, "_entries", dict(backbones._entries))
     for name, model in SMALL.items():
-        registry.backbones.register(name, summary="small")(partial(dino, name, model=model, **TINY))
+        backbones.register(name, summary="small")(partial(dino, name, model=model, **TINY))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -38,20 +38,20 @@ def test_the_contract_is_kept(name: str) -> None:
 
 def test_all_names_are_registered_as_timm_builds_them() -> None:
     for name, model in MODELS.items():
-        entry = registry.backbones.entry(name)
+        entry = backbones.entry(name)
         assert entry.source == "plugin padim-zoo-dinov2"
         with torch.device("meta"):
             built = timm.create_model(model.timm_name)
         assert (len(built.blocks), built.embed_dim) == (model.depth, model.channels), name
         assert built.patch_embed.patch_size == (model.patch, model.patch), name
         assert built.num_prefix_tokens == (1 if name.startswith("dinov2") and "reg" not in name else 5), name
-    assert registry.backbones.entry("dinov2-small").metadata["layers"] == ("block6", "block9")
-    assert registry.backbones.entry("dinov2-giant").metadata["layers"] == ("block20", "block30")
+    assert backbones.entry("dinov2-small").metadata["layers"] == ("block6", "block9")
+    assert backbones.entry("dinov2-giant").metadata["layers"] == ("block20", "block30")
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_maps_are_the_normalized_patch_tokens_of_the_blocks(name: str) -> None:
-    backbone = registry.backbones.create(name, layers=("block3", "block1"), weights="none")
+    backbone = backbones.create(name, layers=("block3", "block1"), weights="none")
     patch = SMALL[name].patch
     images = torch.rand(2, 3, 3 * patch, 5 * patch, generator=torch.Generator().manual_seed(0))
     model = backbone.network.model
@@ -70,7 +70,7 @@ def test_maps_are_the_normalized_patch_tokens_of_the_blocks(name: str) -> None:
 
 
 def test_images_are_resized_to_whole_patches_in_register() -> None:
-    backbone = registry.backbones.create("tiny-dinov2", layers=("block2",), weights="none")
+    backbone = backbones.create("tiny-dinov2", layers=("block2",), weights="none")
     for size, grid in (((56, 56), (4, 4)), ((64, 50), (5, 4)), ((10, 256), (1, 18))):
         assert backbone(torch.rand(1, 3, *size))[0].shape[2:] == grid
     smooth = torch.linspace(0, 1, 63)[None, None, :, None].expand(1, 3, 63, 56)
@@ -83,7 +83,7 @@ def test_images_are_resized_to_whole_patches_in_register() -> None:
 
 def test_normalization_is_that_of_the_model() -> None:
     for name in SMALL:
-        backbone = registry.backbones.create(name, weights="none")
+        backbone = backbones.create(name, weights="none")
         config = timm.get_pretrained_cfg(SMALL[name].timm_name)
         assert (backbone.mean, backbone.std) == (config.mean, config.std)
 
@@ -102,9 +102,7 @@ def test_files_of_timm_and_of_the_authors_give_the_same(name: str, tmp_path: Pat
         theirs["pos_embed"] = torch.cat([position, theirs["pos_embed"]], dim=1)
     torch.save(theirs, tmp_path / "authors.pth")
     images = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
-    one, other = (
-        registry.backbones.create(name, weights=tmp_path / file) for file in ("timm.safetensors", "authors.pth")
-    )
+    one, other = (backbones.create(name, weights=tmp_path / file) for file in ("timm.safetensors", "authors.pth"))
     for left, right in zip(one(images), other(images), strict=True):
         torch.testing.assert_close(left, right)
     assert other.weights_source.endswith("authors.pth")
@@ -119,9 +117,9 @@ def test_weights_that_cannot_be_had_are_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
     with pytest.raises(InputError, match=r"the default weights of tiny-dinov2 cannot be had \(no route to host\)"):
-        registry.backbones.create("tiny-dinov2")
+        backbones.create("tiny-dinov2")
     with pytest.raises(InputError, match="has no layers block5: expected different ones of block1 to block4"):
-        registry.backbones.create("tiny-dinov2", layers=("block5",), weights="none")
+        backbones.create("tiny-dinov2", layers=("block5",), weights="none")
 
 
 def test_a_detector_finds_what_is_wrong() -> None:

@@ -7,12 +7,11 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from padim_zoo import registry
-from padim_zoo.testing import check_backbone
+from padim_zoo.plugin import backbones, check_backbone
 
 
 def test_the_installed_package_registers_it() -> None:
-    assert registry.backbones.entry("dct").source == "plugin padim-zoo-example-backbone"
+    assert backbones.entry("dct").source == "plugin padim-zoo-example-backbone"
 
 
 @pytest.mark.parametrize("weights", ["default", "none"])
@@ -21,7 +20,7 @@ def test_it_keeps_the_contract(weights: str) -> None:
 
 
 def test_a_layer_is_the_cosine_transform_of_blocks() -> None:
-    backbone = registry.backbones.create("dct", layers=("fine",))
+    backbone = backbones.create("dct", layers=("fine",))
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     [found] = backbone(image)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))

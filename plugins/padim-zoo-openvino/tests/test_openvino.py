@@ -10,16 +10,14 @@ import torch
 from PIL import Image
 
 import padim_zoo
-from padim_zoo import InputError, registry
-from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.testing import check_backbone
+from padim_zoo.plugin import Backbone, InputError, backbones, check_backbone
 
 IMAGES = torch.rand(3, 3, 64, 80, generator=torch.Generator().manual_seed(0))
 
 
 def difference(backbone: Backbone, name: str = "builtin") -> float:
     """From the backbone of torch in float32, relative to the largest value of a layer."""
-    pairs = zip(backbone(IMAGES), registry.backbones.create(name)(IMAGES), strict=True)
+    pairs = zip(backbone(IMAGES), backbones.create(name)(IMAGES), strict=True)
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
 
 
@@ -34,10 +32,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_installed_package_registers_the_family() -> None:
-    assert registry.backbones.entry("openvino/builtin").source == "openvino"
-    assert "openvino/builtin" in registry.backbones.names("openvino/*")
+    assert backbones.entry("openvino/builtin").source == "openvino"
+    assert "openvino/builtin" in backbones.names("openvino/*")
     with pytest.raises(InputError, match="unknown backbone 'openvino/builtni': did you mean openvino/builtin"):
-        registry.backbones.create("openvino/builtni")
+        backbones.create("openvino/builtni")
 
 
 def test_it_keeps_the_contract() -> None:
@@ -45,13 +43,13 @@ def test_it_keeps_the_contract() -> None:
 
 
 def test_float32_is_torchs() -> None:
-    backbone = registry.backbones.create("openvino/builtin")
-    assert backbone.weights_hash == registry.backbones.create("builtin").weights_hash
+    backbone = backbones.create("openvino/builtin")
+    assert backbone.weights_hash == backbones.create("builtin").weights_hash
     assert difference(backbone) < 1e-5
 
 
 def test_bfloat16_is_as_near_as_torchs() -> None:
-    backbone = registry.backbones.create("openvino/builtin").in_precision("bfloat16")
+    backbone = backbones.create("openvino/builtin").in_precision("bfloat16")
     assert 1e-4 < difference(backbone) < 0.03
 
 
@@ -73,4 +71,4 @@ def test_int8_needs_normal_images_and_is_kept_in_the_model(photos: Path, tmp_pat
 def test_nothing_to_calibrate_on_is_told(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     with pytest.raises(InputError, match="nowhere"):
-        registry.backbones.create(f"openvino/builtin(calibration={str(tmp_path / 'nowhere')!r})")
+        backbones.create(f"openvino/builtin(calibration={str(tmp_path / 'nowhere')!r})")

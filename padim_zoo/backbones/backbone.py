@@ -190,7 +190,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def forward_native_dtype(self, images: Tensor) -> list[Tensor]:
-        """The maps of :meth:`forward` in the type that the network computes in, for who takes but few channels of them.
+        """The maps of :meth:`forward` in the type of the network, for callers that keep few channels.
 
         Of a subclass with a forward of its own they are what that returns.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
@@ -12,19 +12,17 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
-from padim_zoo.data.files import paths_of
-from padim_zoo.data.image import image_size, read_image, read_mask, size_text, to_image
+from padim_zoo.data.image import image_size, read_image, read_mask, size_text
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
+from padim_zoo.data.sources import named_images
 from padim_zoo.data.transform import CropError, Transform
 
 _BATCHES_AHEAD = 2
-_IMAGE_KEY = "image"
 
 Result = TypeVar("Result")
 
@@ -36,7 +34,7 @@ class ResizedImages(Protocol):
         """The image after the resize and before the crop, uint8 (H, W, 3), and height and width of the file's."""
 
 
-def batches(images: Any, transform: Transform, batch_size: int, workers: int | None = None) -> Iterator[Tensor]:
+def batches(images: Any, transform: Transform, batch_size: int) -> Iterator[Tensor]:
     """Transform images and stack them in batches, in order.
 
     At most two batches are held beyond the one given out, whatever the number of images.
@@ -53,8 +51,6 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
         Applied to every image, those of a ``DataLoader`` too.
     batch_size : int
         Images per batch; the last batch may be smaller.
-    workers : int, optional
-        Threads that decode and transform; :func:`usual_workers` by default.
 
     Yields
     ------
@@ -65,7 +61,7 @@ def batches(images: Any, transform: Transform, batch_size: int, workers: int | N
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
-    for batch, _ in view_batches(images, transform, batch_size, ViewSet(), workers=workers):
+    for batch, _ in view_batches(images, transform, batch_size, ViewSet()):
         yield batch
 
 
@@ -76,7 +72,6 @@ def view_batches(
     view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
-    workers: int | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -84,7 +79,7 @@ def view_batches(
 
     Parameters
     ----------
-    images, transform, workers
+    images, transform
         As of :func:`batches`.
     batch_size : int
         Images, not views, per batch.
@@ -110,7 +105,7 @@ def view_batches(
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
     batches: Iterator[Batch[CachedImage]]
-    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, workers=workers, ahead=ahead, cache=cache)
+    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache)
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.roi_masks
@@ -153,7 +148,6 @@ def mixed_batches(
     view_set: ViewSet,
     *,
     roi: RegionOfInterest | None = None,
-    workers: int | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
     lookup: Callable[[Path], Cached | None] | None = None,
@@ -162,7 +156,7 @@ def mixed_batches(
 
     Parameters
     ----------
-    images, transform, batch_size, view_set, roi, workers, ahead, cache
+    images, transform, batch_size, view_set, roi, ahead, cache
         As of :func:`view_batches`.
     lookup : callable, optional
         What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
@@ -186,7 +180,7 @@ def mixed_batches(
     first: tuple[str, tuple[int, int]] | None = None
     batch: list[tuple[Path | None, _Prepared | Cached]] = []
     in_work = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, prepared in _in_threads(images, prepare, in_work, workers or usual_workers(ahead), ahead=ahead):
+    for name, path, prepared in _in_threads(images, prepare, in_work, ahead=ahead):
         size = prepared.image_size
         if first is None:
             first = name, size
@@ -241,20 +235,20 @@ class _Prepared(NamedTuple):
 
 
 def _in_threads(
-    images: Any, prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, workers: int, *, ahead: bool
+    images: Any, prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, *, ahead: bool
 ) -> Iterator[tuple[str, Path | None, Result]]:
     """Name and file of each image and what is prepared of it, in order, at most ``in_work`` of them at a time.
 
     If not ``ahead``, none is prepared while one is given out.
     """
-    sources = _named_images(images)
+    sources = named_images(images)
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:
             yield name, _path(image), prepare(name, image)
         return
     sources = chain(first_two, sources)
-    executor = ThreadPoolExecutor(workers)
+    executor = ThreadPoolExecutor(usual_workers(ahead))
     try:
         pending: deque[tuple[str, Path | None, Future[Result]]] = deque()
 
@@ -278,58 +272,6 @@ def _in_threads(
         executor.shutdown(cancel_futures=True)
 
 
-def _named_images(images: Any) -> Iterator[tuple[str, Path | np.ndarray]]:
-    """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
-
-    In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
-    """
-    for position, item in enumerate(_items(images)):
-        if isinstance(item, Path):
-            yield str(item), item
-        else:
-            name = f"image {position}"
-            yield name, to_image(item, name)
-
-
-def _items(images: Any) -> Iterator[Any]:
-    """Single images: paths, PIL images, arrays, tensors."""
-    if isinstance(images, Sample):
-        yield images.path
-    elif isinstance(images, (str, Path)):
-        yield from paths_of(images)
-    elif isinstance(images, (np.ndarray, Tensor)):
-        yield from images if images.ndim == 4 else [images]
-    elif isinstance(images, Image.Image):
-        yield images
-    elif isinstance(images, Mapping):
-        yield from _items(_image_of(images))
-    else:
-        try:
-            elements = iter(images)
-        except TypeError:
-            raise InputError(
-                f"images are a {type(images).__name__}: expected paths, PIL images, arrays, tensors or a data loader"
-            ) from None
-        for element in elements:
-            yield from _items(_image_of(element))
-
-
-def _image_of(element: Any) -> Any:
-    """The image, or batch of images, in an element of a data set or data loader."""
-    if isinstance(element, Mapping):
-        if _IMAGE_KEY not in element:
-            keys = ", ".join(map(repr, element))
-            raise InputError(f"a batch is a mapping with the keys {keys}: expected the images under {_IMAGE_KEY!r}")
-        return element[_IMAGE_KEY]
-    if isinstance(element, tuple) and not element:
-        raise InputError("a batch is an empty tuple: expected the images as its first item")
-    # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
-    first = element[0] if isinstance(element, (tuple, list)) and element else None
-    if isinstance(element, tuple) or (isinstance(first, (np.ndarray, Tensor)) and first.ndim == 4):
-        return first
-    return element
-
-
 def _path(image: Path | np.ndarray) -> Path | None:
     return image if isinstance(image, Path) else None
 
@@ -350,7 +292,7 @@ def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]]) -> Batch[Ca
 
 
 def usual_workers(ahead: bool = True) -> int:
-    """Threads that decode where nothing else is asked for: one per usable processor.
+    """Threads that decode: one per usable processor.
 
     Those that decode while others work are at most 8.
     """

@@ -1,7 +1,7 @@
-"""One view of an image: mirrored, turned, shifted, brighter; and back to the pixels of the image.
+"""One view of an image: mirrored, turned, moved, brighter; and back to the pixels of the image.
 
-An image is warped after its resize and before its crop, so that what a small rotation or shift brings into the crop is
-the image itself. What lies beyond the image is mirrored at its edge.
+An image is warped after its resize and before its crop, so that what a small rotation or translation brings into the
+crop is the image itself. What lies beyond the image is mirrored at its edge.
 """
 
 from __future__ import annotations

@@ -45,9 +45,12 @@ def collect(images: object, transform: Transform = AS_IS, batch_size: int = 3) -
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_batches_are_the_images_one_by_one(folder: Path, batch_size: int, workers: int) -> None:
+def test_batches_are_the_images_one_by_one(
+    folder: Path, batch_size: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "usual_workers", lambda ahead: workers)
     transform = Transform(8, 5)
-    given = list(batches(folder, transform, batch_size, workers))
+    given = list(batches(folder, transform, batch_size))
     assert [len(batch) for batch in given[:-1]] == [batch_size] * (len(given) - 1)
     assert all(batch.is_contiguous(memory_format=torch.channels_last) and batch.dtype == torch.uint8 for batch in given)
     expected = [transform.image(read_image(path)).transpose(2, 0, 1) for path in paths_of(folder)]
@@ -125,7 +128,8 @@ def test_grey_is_repeated() -> None:
     assert torch.equal(collect(PIXELS[0, :, :, 0]), CHANNELS_FIRST[:1, :1].repeat(1, 3, 1, 1))
 
 
-def test_look_ahead_is_bounded_and_threads_end() -> None:
+def test_look_ahead_is_bounded_and_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "usual_workers", lambda ahead: 2)
     taken = 0
 
     def endless() -> Iterator[np.ndarray]:
@@ -135,7 +139,7 @@ def test_look_ahead_is_bounded_and_threads_end() -> None:
             yield PIXELS[0]
 
     threads = threading.active_count()
-    stream = batches(endless(), AS_IS, 4, workers=2)
+    stream = batches(endless(), AS_IS, 4)
     for given in range(1, 6):
         next(stream)
         assert taken <= 4 * (given + 2)
@@ -155,8 +159,9 @@ def test_without_look_ahead_nothing_is_made_while_a_batch_is_worked_on(
         return read_image(path)
 
     monkeypatch.setattr(loading, "read_image", note)
+    monkeypatch.setattr(loading, "usual_workers", lambda ahead: workers)
     given: list[torch.Tensor] = []
-    for batch, _ in view_batches(folder, AS_IS, batch_size, ViewSet(), workers=workers, ahead=False):
+    for batch, _ in view_batches(folder, AS_IS, batch_size, ViewSet(), ahead=False):
         given.append(batch)
         assert len(made) == sum(len(one) for one in given)
     assert torch.equal(torch.cat(given), CHANNELS_FIRST)

@@ -1,0 +1,70 @@
+"""Whatever holds images, to single images with a name: files, arrays, tensors, data sets, data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.files import paths_of
+from padim_zoo.data.image import to_image
+from padim_zoo.data.sample import Sample
+
+_IMAGE_KEY = "image"
+
+
+def named_images(images: Any) -> Iterator[tuple[str, Path | np.ndarray]]:
+    """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
+
+    In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
+    """
+    for position, item in enumerate(_items(images)):
+        if isinstance(item, Path):
+            yield str(item), item
+        else:
+            name = f"image {position}"
+            yield name, to_image(item, name)
+
+
+def _items(images: Any) -> Iterator[Any]:
+    """Single images: paths, PIL images, arrays, tensors."""
+    if isinstance(images, Sample):
+        yield images.path
+    elif isinstance(images, (str, Path)):
+        yield from paths_of(images)
+    elif isinstance(images, (np.ndarray, Tensor)):
+        yield from images if images.ndim == 4 else [images]
+    elif isinstance(images, Image.Image):
+        yield images
+    elif isinstance(images, Mapping):
+        yield from _items(_image_of(images))
+    else:
+        try:
+            elements = iter(images)
+        except TypeError:
+            raise InputError(
+                f"images are a {type(images).__name__}: expected paths, PIL images, arrays, tensors or a data loader"
+            ) from None
+        for element in elements:
+            yield from _items(_image_of(element))
+
+
+def _image_of(element: Any) -> Any:
+    """The image, or batch of images, in an element of a data set or data loader."""
+    if isinstance(element, Mapping):
+        if _IMAGE_KEY not in element:
+            keys = ", ".join(map(repr, element))
+            raise InputError(f"a batch is a mapping with the keys {keys}: expected the images under {_IMAGE_KEY!r}")
+        return element[_IMAGE_KEY]
+    if isinstance(element, tuple) and not element:
+        raise InputError("a batch is an empty tuple: expected the images as its first item")
+    # A data loader makes lists of the tuples of its data set, [images, labels]; any other list is one of images.
+    first = element[0] if isinstance(element, (tuple, list)) and element else None
+    if isinstance(element, tuple) or (isinstance(first, (np.ndarray, Tensor)) and first.ndim == 4):
+        return first
+    return element

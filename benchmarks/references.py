@@ -66,8 +66,8 @@ def factors(embeddings: Tensor) -> Tensor:
     identity = torch.eye(embeddings.shape[2])
     found = []
     for block in embeddings.split(BLOCK):
-        centerd = block - block.mean(1, keepdim=True)
-        covariance = centerd.mT @ centerd / (block.shape[1] - 1) + EPSILON * identity
+        centered = block - block.mean(1, keepdim=True)
+        covariance = centered.mT @ centered / (block.shape[1] - 1) + EPSILON * identity
         found.append(torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity, upper=False).mT)
     return torch.cat(found)
 

@@ -87,7 +87,7 @@ def main(
         command = [sys.executable, __file__, "--here", f"--images={number}", f"--size={size}", f"--memory={memory}"]
         command += [
             f"--backbone={backbone}",
-            *([f"--n_components={n_components}"] if n_components else []),
+            *([f"--n-components={n_components}"] if n_components else []),
             *["--threshold"] * threshold,
         ]
         done = subprocess.run(command, capture_output=True, text=True)

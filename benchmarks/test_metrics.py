@@ -36,8 +36,8 @@ def test_set() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def pixel_figures(maps: np.ndarray, masks: list[np.ndarray]) -> list[float]:
-    ranking, roi_masks = rank_pixels(maps, masks)
-    return [auroc(ranking), average_precision(ranking), f1_max(ranking)[0], aupro(ranking, roi_masks)]
+    ranking, region_ids = rank_pixels(maps, masks)
+    return [auroc(ranking), average_precision(ranking), f1_max(ranking)[0], aupro(ranking, region_ids)]
 
 
 def test_pixel_figures_of_83_maps(beside: Beside, test_set: tuple[np.ndarray, list[np.ndarray]]) -> None:

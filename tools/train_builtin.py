@@ -149,7 +149,7 @@ def held_out_batches(shards: list[np.ndarray]) -> Iterator[Tensor]:
 
 
 class SecondMoments:
-    """Mean and uncentred second moments of the channels of maps."""
+    """Mean and uncentered second moments of the channels of maps."""
 
     def __init__(self) -> None:
         self.n, self.sum, self.outer = 0, torch.zeros(1), torch.zeros(1)

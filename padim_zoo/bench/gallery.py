@@ -169,7 +169,7 @@ class FoldMaps:
     def add(self, maps: np.ndarray | None, held_out: np.ndarray | None = None) -> None:
         """Count the maps (N, H, W) of one fold in; and those (n, H, W) of the normal images that it holds out.
 
-        Pixels that are not judged are NaN: they have no part in the colors, and are shown as the lowest of all.
+        Pixels that do not count are NaN: they have no part in the colors, and are shown as the lowest of all.
         """
         if maps is None:
             return
@@ -275,12 +275,12 @@ def _reduce(maps: np.ndarray) -> np.ndarray:
     finite = batch.isfinite()
     if finite.all():
         return means(batch).numpy()
-    # Squares of which a part is judged are the mean of that part, or thin regions of interest would not be seen.
+    # Squares of which a part counts are the mean of that part, or thin regions of interest would not be seen.
     return (means(batch.nan_to_num(0.0, 0.0, 0.0)) / means(finite.float())).numpy()
 
 
 def _sample_of_pixels(maps: np.ndarray) -> np.ndarray:
-    """The pixels of every fourth row and column; of maps of which a part is judged, about as many of that part.
+    """The pixels of every fourth row and column; of maps of which a part counts, about as many of that part.
 
     Maps are smooth, so a sixteenth of the pixels has the quantiles of all.
     """

@@ -218,41 +218,41 @@ class GroupRunner:
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
-        outcome = RunResult(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
+        result = RunResult(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
         parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
-        trial = TimedFit(detector, extracted)
-        predictions = self._shared_folds.predictions(run, trial, parts) or trial.predict_fold_by_fold(parts)
+        timed_fit = TimedFit(detector, extracted)
+        predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
         held_out_fold = np.full(n, -1, dtype=np.int64)
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
-            outcome.judge(truth, test)
+            result.judge(truth, test)
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
-        outcome.timings = trial.costs(self.images)
+        result.timings = timed_fit.costs(self.images)
         if isinstance(self.images[0], Path):
-            outcome.notes.append("the time of an image includes its decoding and that of its mask")
+            result.notes.append("the time of an image includes its decoding and that of its mask")
         if self.suite.time_exports:
-            times, notes = trial.runtime_costs(self.images, self.suite.time_exports)
-            outcome.timings |= times
-            outcome.notes += notes
-            outcome.runtimes = self.suite.time_exports
-        outcome.keep_scores(truth.labels, np.stack(test_scores))
+            times, notes = timed_fit.runtime_costs(self.images, self.suite.time_exports)
+            result.timings |= times
+            result.notes += notes
+            result.runtimes = self.suite.time_exports
+        result.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
-            outcome.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
-            outcome.set_threshold(held_out_scores)
+            result.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
+            result.set_threshold(held_out_scores)
             images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
             adapted = max(count_adapted(images_adapted_to(part.weights), images) for part in run.parts)
             if adapted:
-                outcome.notes.append(not_out_of_sample(adapted, n))
+                result.notes.append(not_out_of_sample(adapted, n))
         if self.suite.gallery:
-            outcome.gallery = make_gallery(
+            result.gallery = make_gallery(
                 self.category,
-                outcome.scores["scores"].mean(0),
+                result.scores["scores"].mean(0),
                 truth.masks,
                 small_maps,
                 self._thumbnails,
@@ -260,7 +260,7 @@ class GroupRunner:
                 run.config.data,
                 score_is_map_maximum=detector.score_is_map_maximum,
             ).to_arrays()
-        return outcome
+        return result
 
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))

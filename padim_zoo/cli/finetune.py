@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--pieces", type=int, help="discriminants: pasted pieces per image.  [default: 4]")
 @click.option("--epochs", type=int, help="3-way: largest number of epochs.  [default: 10]")
 @click.option("--learning-rate", type=float, help="3-way: initial learning rate.  [default: 1e-5]")
-@click.option("--train-batch", "batch_size", type=int, help="3-way: normal images per step.  [default: 8]")
+@click.option("--train-batch", type=int, help="3-way: normal images per step.  [default: 8]")
 @click.option("--patience", type=int, help="3-way: epochs without improvement before stopping.  [default: 5]")
 @click.option("--freeze", callback=comma_separated, help="3-way: parts to freeze, e.g. conv1,layer1.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")

@@ -188,7 +188,7 @@ class ViewSet:
         views : ndarray (V, h, w, 3), uint8
         roi_masks : ndarray (V, h, w), bool, or None
             The pixels of each view that are of the region of interest. Without one, those of the views for scoring
-            that are of the image: what is mirrored at its edge is there for the backbone, and not to be judged. None
+            that are of the image: what is mirrored at its edge is there for the backbone, and does not count. None
             where that is all of them.
 
         Raises

@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 MAX_PIXELS = 2**30
 """Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
 
-_GREY_LEVELS_16_BIT = 65535
+_GRAY_LEVELS_16_BIT = 65535
 _ROTATED_ORIENTATIONS = (5, 6, 7, 8)
 _EXIF_ORIENTATION = 0x0112
 
@@ -174,7 +174,7 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return _scale(array, _GREY_LEVELS_16_BIT)
+        return _scale(array, _GRAY_LEVELS_16_BIT)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{name} has samples of type {array.dtype}: expected uint8, uint16 or float in [0, 1]")
     low, high = float(array.min()), float(array.max())
@@ -256,9 +256,9 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F":
         return to_image(samples, name)
     low, high = int(samples.min()), int(samples.max())
-    if low < 0 or high > _GREY_LEVELS_16_BIT:
+    if low < 0 or high > _GRAY_LEVELS_16_BIT:
         raise InputError(
-            f"{name} has values from {low} to {high}: expected at most 16 bits, 0 to {_GREY_LEVELS_16_BIT}"
+            f"{name} has values from {low} to {high}: expected at most 16 bits, 0 to {_GRAY_LEVELS_16_BIT}"
         )
     return to_image(samples.astype(np.uint16), name)
 

@@ -59,7 +59,7 @@ class BackboneConfig:
     cache : bool or Caches
         Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
         cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
-        (``roi``, or ``tta`` by rotations or shifts), images alone are kept.
+        (``roi``, or ``tta`` by rotations or translations), images alone are kept.
     device : str
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` …, for the backbone.
     precision : str

@@ -35,7 +35,7 @@ def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
 
 
 def valid_patches(roi_masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which cells of a grid hold any pixel that counts, so that every such pixel is judged by its own cell.
+    """Which cells of a grid hold any pixel that counts, so that every such pixel is scored by its own cell.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class TrainingRecipe:
         At most; the learning rate falls to zero along half a cosine over all of them.
     learning_rate : float
         Of AdamW, at the start.
-    batch_size : int
+    train_batch : int
         Normal images of a step.
     held_out : float
         Share of the images that is not trained on, but chooses the epoch.
@@ -63,7 +63,7 @@ class TrainingRecipe:
 
     epochs: int = 10
     learning_rate: float = 1e-5
-    batch_size: int = 8
+    train_batch: int = 8
     held_out: float = 0.2
     patience: int = 5
     freeze: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class TrainingRecipe:
         InputError
             Naming the setting, what was found and what was expected.
         """
-        for name in ("epochs", "patience", "batch_size"):
+        for name in ("epochs", "patience", "train_batch"):
             check_whole_number(name, getattr(self, name), 1)
         check_whole_number("seed", self.seed, 0, LARGEST_SEED)
         check_share("held_out", self.held_out)
@@ -216,7 +216,7 @@ class _Training:
         recipe, epoch = self.recipe, self.progress.epoch
         rng = np.random.default_rng((recipe.seed, epoch))
         order = rng.permutation(self.used)
-        batches = _batches(order, recipe.batch_size)
+        batches = _batches(order, recipe.train_batch)
         for step, indices in enumerate(batches):
             done = (epoch + step / len(batches)) / recipe.epochs
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -230,7 +230,7 @@ class _Training:
     def _measure_held_out(self) -> float:
         """Note loss and accuracy on the held-out images, on the same examples every time; keep the best network."""
         rng = np.random.default_rng((self.recipe.seed, LARGEST_SEED))
-        batches = _batches(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.batch_size)
+        batches = _batches(np.tile(self.held_out, HELD_OUT_ROUNDS), self.recipe.train_batch)
         results = [[float(value) for value in self._loss_and_accuracy(indices, rng)] for indices in batches]
         loss, accuracy = np.average(results, axis=0, weights=list(map(len, batches))).tolist()
         progress = self.progress

@@ -1,7 +1,7 @@
 """Reads pickles without running them: tensors, arrays and plain data come out, anything else as an inert stand-in.
 
 A pickle is a program that names functions to call. Here only the few that build tensors, arrays and containers are
-ever called; every other name, a class of anomalib's say, becomes an :class:`Stub` object that remembers its name,
+ever called; every other name, a class of anomalib's say, becomes a :class:`Stub` object that remembers its name,
 what it was called with and the state it was given. So a checkpoint can be read without the library that wrote it, and
 a malicious one does nothing.
 """

@@ -50,15 +50,15 @@ def literal_folds(toys, images, backbone, folds: int, seed: int = 0):
 def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
     [document] = run_suite(suite, folds=3)
     labels, masks, results, held_out = literal_folds(toys, images, toys.toy_linear(), 3)
-    roi_masks = [evaluate(labels, result.scores, result.maps, masks) for result in results]
-    expected = [figures.values for figures in roi_masks]
+    evaluations = [evaluate(labels, result.scores, result.maps, masks) for result in results]
+    expected = [evaluation.values for evaluation in evaluations]
     for found, values in zip(document["folds"], expected, strict=True):
         assert {name: found[name] for name in values} == pytest.approx(values)
     arrays = RunStore(suite.output).scores(document["id"])
     np.testing.assert_array_equal(arrays["labels"], labels)
     np.testing.assert_allclose(arrays["scores"], [result.scores for result in results], rtol=1e-6)
     for name in ("pro", "pixel_roc", "pixel_pr"):
-        curve = np.mean([figures.curves[name] for figures in roi_masks], axis=0)
+        curve = np.mean([evaluation.curves[name] for evaluation in evaluations], axis=0)
         np.testing.assert_allclose(arrays[f"{name}_curve"], curve, rtol=1e-5)
     normal_scores = held_out.max(axis=(1, 2))
     np.testing.assert_allclose(arrays["out_of_fold_scores"], normal_scores, rtol=1e-6)

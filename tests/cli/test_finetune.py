@@ -144,7 +144,7 @@ def test_bad_input_is_one_line_and_writes_nothing(root, tmp_path):
     refused("expected a name that ends in .safetensors", good, target=tmp_path / "my.pth")
     refused("is a folder", good, target=tmp_path)
     refused("learning_rate is -1.0", good, *TRAINED, "--learning-rate", "-1")
-    refused("batch_size is 0", good, *TRAINED, "--train-batch", "0")
+    refused("train_batch is 0", good, *TRAINED, "--train-batch", "0")
     refused("unknown method '3way': did you mean 3-way?", good, "--method", "3way")
     refused("the method discriminants has no --epochs, --freeze", good, "--epochs", "3", "--freeze", "stem")
     refused("the method 3-way has no --components", good, "--method", "3-way", "--components", "3")

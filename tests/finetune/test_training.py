@@ -14,7 +14,7 @@ from padim_zoo.finetune.three_way import ThreeWay
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 
-SMALL: dict[str, Any] = {"epochs": 6, "learning_rate": 1e-3, "batch_size": 4, "patience": 10, "held_out": 0.25}
+SMALL: dict[str, Any] = {"epochs": 6, "learning_rate": 1e-3, "train_batch": 4, "patience": 10, "held_out": 0.25}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm/resnet10t", "timm/mobileone_s0", "builtin"])

@@ -94,7 +94,7 @@ class First(Sound):
         return super().fit(Samples(statistics.embeddings.images(np.arange(max(1, statistics.n // 2)))))
 
 
-class OffCentre(Sound):
+class OffCenter(Sound):
     def fit(self, statistics):
         gaussian = super().fit(statistics)
         gaussian.mean = gaussian.mean + gaussian.mean
@@ -120,7 +120,7 @@ class Hasty(Sound):
         (Shrinking, "determinism", "a fit changes the embeddings that it is given"),
         (Drawing, "determinism", "a second fit on the same images gives other distances: draw from a seed"),
         (First, "determinism", "the order of the normal images changes distances"),
-        (OffCentre, "mahalanobis", "at the mean of the normal images it is .*: expected 0"),
+        (OffCenter, "mahalanobis", "at the mean of the normal images it is .*: expected 0"),
     ],
 )
 def test_what_is_wrong_is_told(broken: Any, check: str, words: str) -> None:

@@ -30,7 +30,7 @@ class Known:
 _FIRST = ("layer1", "layer2", "layer3")
 _MIDDLE = ("layer2", "layer3")
 
-CATALOGUE = {
+CATALOG = {
     "AnomalyDINO": Known("memory of tokens of DINOv2", one_pass=True),
     "CFM": Known("mappings between features of two kinds"),
     "Cfa": Known("features pulled to a memory of normal ones", _FIRST),

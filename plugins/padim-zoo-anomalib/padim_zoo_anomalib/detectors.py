@@ -8,7 +8,7 @@ from __future__ import annotations
 from padim_zoo.plugin import detectors
 from padim_zoo_anomalib.backbone_model_detector import AnomalibBackboneDetector as AnomalibBackboneDetector
 from padim_zoo_anomalib.backbone_model_detector import AnomalibPadim as AnomalibPadim
-from padim_zoo_anomalib.catalog import CATALOGUE, Known
+from padim_zoo_anomalib.catalog import CATALOG, Known
 from padim_zoo_anomalib.model_detector import AnomalibDetector as AnomalibDetector
 
 
@@ -21,5 +21,5 @@ def _register(name: str, known: Known) -> None:
     detectors.register(f"anomalib/{name}", summary=summary)(type(f"Anomalib{name}", (kind,), body))
 
 
-for _name, _known in CATALOGUE.items():
+for _name, _known in CATALOG.items():
     _register(_name, _known)

@@ -33,7 +33,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
         weights (str): ``"default"``, ``"none"`` or the path of a weights file.
         layers (list[str] | None): Layers of the backbone; the detector's choice by default.
         estimator (str | None): ``padim-zoo list estimators``, of detectors that take one.
-        dims (int | None): Dimensions of an embedding, of detectors that reduce them.
+        n_components (int | None): Dimensions of an embedding, of detectors that reduce them.
         resize (int | tuple[int, int] | None): Shorter side, or height and width; None for none.
         crop (int | tuple[int, int] | None): Side of the center crop, or height and width; None for none.
         seed (int): Of all that is drawn.

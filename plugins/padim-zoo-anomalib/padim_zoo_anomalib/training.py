@@ -35,7 +35,7 @@ def without_geometry(pre_processor: Any, size: tuple[int, int]) -> Any:
 
 
 def build(model: Any, size: tuple[int, int], options: dict[str, Any]) -> Any:
-    """A model without post-processor, evaluator and visualiser, for images of some size."""
+    """A model without post-processor, evaluator and visualizer, for images of some size."""
     try:
         usual = model.configure_pre_processor(size)
     except (TypeError, ValueError):  # one that wants other sizes than this, or says so itself

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from padim_zoo_anomalib.catalog import CATALOGUE, LEFT_OUT
+from padim_zoo_anomalib.catalog import CATALOG, LEFT_OUT
 
 import padim_zoo
 from padim_zoo.cli.main import main
@@ -28,7 +28,7 @@ def test_the_catalog_has_every_model_that_learns_from_normal_images():
         for name, kind in vars(image).items()
         if isinstance(kind, type) and issubclass(kind, AnomalibModule) and kind is not AnomalibModule
     }
-    assert models == {*CATALOGUE, *LEFT_OUT}
+    assert models == {*CATALOG, *LEFT_OUT}
 
 
 def test_padim_scores_as_anomalib_does(good, test_files):

@@ -22,7 +22,7 @@ from padim_zoo_anomalib import PadimZoo
 from PIL import Image
 
 import padim_zoo
-from padim_zoo.plugin import InputError
+from padim_zoo.plugin import Detector, InputError
 
 RESIZE, CROP = 80, 56  # images have 64 × 64 pixels: they are resized
 DETECTORS = {"padim": padim_zoo.PaDiM, "patchcore": padim_zoo.PatchCore, "mahalanobis-ad": padim_zoo.MahalanobisAD}
@@ -57,7 +57,7 @@ def outputs(batches) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     return paths, scores, maps
 
 
-def check(batches, alone: padim_zoo.detectors.Detector) -> None:
+def check(batches, alone: Detector) -> None:
     paths, scores, maps = outputs(batches)
     expected = alone.predict(paths)
     np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)

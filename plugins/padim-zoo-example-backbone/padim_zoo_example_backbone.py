@@ -40,6 +40,6 @@ def dct(layers=None, weights="default"):
         raise InputError(f"dct has no layers {','.join(layers)}: expected some of {', '.join(BLOCKS)}")
     network = BlockFrequencies(layers)
     state, source = find_state(weights, name="dct", default=network.state_dict)
-    used = install(network, state, name="dct", source=source, all_names=())
+    used = install(network, state, name="dct", source=source)
     strides = [BLOCKS[layer] // 2 for layer in layers]
     return Backbone(network, name="dct", layers=layers, strides=strides, state=used, weights_source=source)

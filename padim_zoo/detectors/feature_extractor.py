@@ -177,7 +177,7 @@ class FeatureExtractor:
         """
         if not isinstance(backbone, Backbone):
             raise InputError(
-                f"the backbone is a {type(backbone).__name__}: expected a padim_zoo.backbones.backbone.Backbone; wrap "
+                f"the backbone is a {type(backbone).__name__}: expected a padim_zoo.plugin.Backbone; wrap "
                 "a network by Backbone(network, name=…, layers=…, strides=…, state=network.state_dict(), "
                 "weights_source=…)"
             )

@@ -91,6 +91,6 @@ def rebuilt(spec: str, backbone: Backbone, adaptation: Adaptation) -> Backbone:
     if made.weights_hash != hash_of(adaptation.state):
         raise InputError(
             f"the backbone {backbone.name} does not take the adapted weights: its factory has to read weights with "
-            "padim_zoo.backbones.weights.install, and hand all that it returns to Backbone"
+            "padim_zoo.plugin.install, and hand all that it returns to Backbone"
         )
     return made.to(backbone.device)

@@ -109,7 +109,7 @@ def determinism(subject: Subject) -> Iterator[str]:
     if one.weights_hash != other.weights_hash:
         yield (
             f"made twice with weights={subject.options['weights']!r} it has different weights: draw them from a seed, "
-            "as padim_zoo.backbones.weights.install does for state None"
+            "as padim_zoo.plugin.install does for state None"
         )
     elif not _equal(one(images), other(images)):
         yield "made twice it has one weights_hash but gives different maps: state lacks tensors that are drawn"

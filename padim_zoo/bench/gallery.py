@@ -208,7 +208,7 @@ class Thumbnails:
         """The encoded image of a number."""
         key = transform, index
         if key not in self._encoded:
-            picture = Image.fromarray(transform.image(read_image(self._category.test[index].path)))
+            picture = Image.fromarray(transform.image(read_image(self._category.test[index].path, transform.bit_depth)))
             picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
             self._encoded[key] = _encode(picture, _LOSSY, quality=_QUALITY)
         return self._encoded[key]
@@ -252,7 +252,7 @@ def make_gallery(
         gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
         gallery.images[index] = thumbnails.of(index, transform)
         if mask is not None:
-            gallery.masks[index] = _encode_mask(mask)
+            gallery.masks[index] = _encode_mask(mask > 0)
     shown = {} if maps.mean is None else {index: maps.mean[index] for index in gallery.images}
     if not np.isfinite(list(shown.values())).any():
         return gallery

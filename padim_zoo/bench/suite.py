@@ -52,6 +52,8 @@ class Suite(Record):
     augment: str | None
     passes: int | None
     roi: Path | None
+    mask_resize: str
+    mask_orientation: str | None
     folds: int
     seeds: tuple[int, ...]
     train_sizes: tuple[int | None, ...]

@@ -36,6 +36,8 @@ def evaluate(
     output: Path | None,
     pictures: PictureChoice,
     roi: Path | None,
+    mask_resize: str,
+    mask_orientation: str | None,
     batch_size: int,
     device: str,
     cache: bool,
@@ -69,7 +71,7 @@ def evaluate(
     folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
     samples = category.test
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    truth = masks(samples, detector.transform)
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     result = metrics.evaluate(
         labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks

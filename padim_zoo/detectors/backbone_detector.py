@@ -21,6 +21,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.config import BackboneConfig, MapConfig
@@ -183,7 +184,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A copy that scores by another form of the same backbone."""
         other = copy.copy(self)
         other._extractor = self.extractor_type(self.config)
-        other._extractor.backbone = backbone
+        other._extractor.backbone, other._extractor.assumed_depth = backbone, self.extractor.assumed_depth
         return other
 
     def reset_fit(self, changed: Collection[str]) -> None:
@@ -204,6 +205,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self._model = None
         if changed - self.scoring - self.modeling:
             self._model = self.statistics_ = self.fitted_in = None
+            self.extractor.assumed_depth = None
         if "roi" in changed:
             self.region_per_image = False
         if changed & _BACKBONE:
@@ -251,8 +253,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.check_parameters()
         return self.extractor.extract(images, roi=roi)
 
+    def look_at(self, images: Any) -> None:
+        """Find out the bit depth of the normal images, unless it is known."""
+        if self.extractor.assumed_depth is None:
+            self.check_parameters()
+            self.extractor.look_at(images)
+
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
+        self.look_at(images)
         if self.augment is None:
             return self.extract(images)
         self.check_parameters()
@@ -267,6 +276,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
+        self.extractor.look_at(images)
         self._accumulate(self.extractor.features(images, fit=True), None)
         self.adapted_images_ = count_adapted(self.adapted_to, images)
         return self
@@ -294,6 +304,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 "on the same on every machine",
                 stacklevel=2,
             )
+        if earlier is None:
+            self.look_at(images)
+        else:
+            self.extractor.refuse_other_depth(images)
         adapted = self.adapted_images_
         self._accumulate(self.extractor.features(images, fit=True), earlier)
         self.adapted_images_ = adapted + count_adapted(self.adapted_to, images)
@@ -516,7 +530,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        return {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
+        fitted = {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
+        depth = self.extractor.bit_depth
+        return fitted if depth == FULL_DEPTH else fitted | {"bit depth": f"{depth}, white is {largest_of(depth)}"}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""
@@ -559,6 +575,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What the header of a file says of the fit, beside the model."""
         height, width = header["image_size"]
         self.image_size_, self.n_images_, self.fitted_in = (height, width), header["n_images"], header["precision"]
+        self.extractor.assumed_depth = header["bit_depth"]
         self._adapted_to = frozenset(header.get("adapted_to", ()))
         self.adapted_images_ = header.get("adapted_images", 0)
         self.region_per_image = header.get("region_per_image", False)

@@ -51,6 +51,7 @@ def to_state(
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,
         "image_size": detector.image_size_,
+        "bit_depth": detector.extractor.bit_depth,
         "n_images": detector.n_images_,
         **own,
     }

@@ -184,6 +184,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError("only fitted detectors can be merged: call fit first")
         for what, ours, others in (
             (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
+            (
+                f"bit depth ({self.extractor.bit_depth}, {other.extractor.bit_depth})",
+                self.extractor.bit_depth,
+                other.extractor.bit_depth,
+            ),
             ("backbone, weights or transform", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data import image as image_module
-from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, read_mask, to_image
+from padim_zoo.data import decoding
+from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -91,7 +91,7 @@ def test_grey_and_alpha(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), three(GREY))
     np.testing.assert_array_equal(read_image(tmp_path / "gray_alpha.png"), three(GREY))
-    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # dropped, not composited
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # the same everywhere: it says nothing
 
 
 def test_bilevel_and_palette(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_bilevel_and_palette(tmp_path: Path) -> None:
     colors = np.array([[255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
     palette = Image.fromarray(indices)
     palette.putpalette(colors.tobytes())
-    palette.save(tmp_path / "palette.png", transparency=1)
+    palette.save(tmp_path / "palette.png")
     assert image_mode(tmp_path / "palette.png") == "P"
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colors[indices])
 
@@ -131,12 +131,11 @@ def test_16_bit_white_is_white(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "x.png") == 255).all()
 
 
-def test_16_bit_color_keeps_the_high_byte(tmp_path: Path) -> None:
+def test_16_bit_color_is_read_in_full_depth(tmp_path: Path) -> None:
     write_png_48_bit(tmp_path / "x.png", DEEP)
     write_tif_48_bit(tmp_path / "x.tif", DEEP)
     for name in ("x.png", "x.tif"):
-        difference = read_image(tmp_path / name).astype(float) - DEEP / 257
-        assert np.abs(difference).max() <= 1
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.round(DEEP / 257).astype(np.uint8))
 
 
 def test_32_bit_integers_within_16_bits(tmp_path: Path) -> None:
@@ -191,16 +190,6 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_size_whose_exif_is_broken_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(RGB).save(tmp_path / "x.png")
-    content = (tmp_path / "x.png").read_bytes()
-    data = content.index(b"IDAT") + 4
-    (tmp_path / "x.png").write_bytes(content[:data] + b"\xff\xff" + content[data + 2 :])
-    for read in (read_image, image_size):
-        with pytest.raises(InputError, match=r"x\.png is broken and cannot be decoded"):
-            read(tmp_path / "x.png")
-
-
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
@@ -220,7 +209,7 @@ def test_images_beyond_pillows_limit_are_read_up_to_our_own(tmp_path: Path, monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
     assert Image.MAX_IMAGE_PIXELS == 3
-    monkeypatch.setattr(image_module, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(InputError, match=r"x\.png has 35 pixels: at most 34"):
         read_image(tmp_path / "x.png")
 
@@ -232,42 +221,11 @@ def test_image_files_are_told_by_their_suffix(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir()) if is_image_file(path)] == ["a.PNG", "b.jpeg"]
 
 
-def test_masks_are_united_where_not_zero(tmp_path: Path) -> None:
-    first = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    second = first.copy()
-    first[0, 0], second[4, 6] = 1, 255  # VisA marks with small numbers
-    Image.fromarray(first).save(tmp_path / "a.png")
-    Image.fromarray(three(second)).save(tmp_path / "b.bmp")
-    union = read_mask([tmp_path / "a.png", tmp_path / "b.bmp"], (HEIGHT, WIDTH))
-    assert union.dtype == bool
-    assert sorted(zip(*np.nonzero(union), strict=True)) == [(0, 0), (4, 6)]
-
-
-def test_a_mask_of_another_depth_or_with_alpha(tmp_path: Path) -> None:
-    deep = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
-    deep[1, 2] = 1  # would be lost if scaled to 8 bits
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    opaque = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
-    opaque[:, :, 3] = 255
-    opaque[1, 2, 1] = 7
-    Image.fromarray(opaque).save(tmp_path / "alpha.png")
-    for name in ("deep.png", "alpha.png"):
-        assert np.argwhere(read_mask([tmp_path / name], (HEIGHT, WIDTH))).tolist() == [[1, 2]]
-
-
-def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image .*photo\.png is 7x5"):
-        read_mask([tmp_path / "mask.png"], (WIDTH, HEIGHT), tmp_path / "photo.png")
-    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image is 5x8"):
-        read_mask([tmp_path / "mask.png"], (5, 8))
-
-
 @pytest.mark.parametrize(
     "given",
     [
         RGB,
-        np.dstack([RGB, GREY]),
+        np.dstack([RGB, np.full_like(GREY, 7)]),
         RGB / 255,
         (RGB / 255).astype(np.float32),
         RGB.astype(np.uint16) * 257,

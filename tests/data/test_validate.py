@@ -130,7 +130,7 @@ def test_leaks_are_found_by_pixels(category: Path) -> None:
 
 def test_sizes_and_modes_are_counted(category: Path) -> None:
     write(category / "train/good/20.png", np.zeros((4, 5), dtype=np.uint8))
-    write(category / "train/good/21.png", np.ones((HEIGHT, WIDTH), dtype=np.uint16))
+    write(category / "train/good/21.png", np.full((HEIGHT, WIDTH), 65535, dtype=np.uint16))
     report = only(category)
     assert report.sizes == {"8x10": 20, "4x5": 1}
     assert sum(report.modes.values()) == 21

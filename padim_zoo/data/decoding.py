@@ -24,6 +24,7 @@ MAX_PIXELS = 2**30
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
 _WHITE_IS_ZERO = 0
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_WEBP_HEADER = 64
 _ANIMATED = ("GIF", "PNG", "WEBP")
 
 # Pillow's limit is a global that Image.open reads; it is lifted only while a header is parsed.
@@ -171,6 +172,13 @@ def pages_of(image: Image.Image) -> int:
 def is_animated(image: Image.Image) -> bool:
     """Whether the pages of a file are frames of an animation."""
     return image.format in _ANIMATED
+
+
+def is_lossy(image: Image.Image) -> bool:
+    """Whether samples are not quite those that were saved."""
+    if image.format == "WEBP":
+        return b"VP8L" not in _content(image)[:_WEBP_HEADER]
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
 
 
 def _samples(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

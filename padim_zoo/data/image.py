@@ -74,18 +74,21 @@ def image_mode(path: str | Path) -> str:
 
 def _check_first_page(image: Image.Image, name: str) -> None:
     """Refuse a file whose first page is a small picture of another one."""
-    width, height = image.size
+    sizes = [image.size]
     try:
         for page in range(1, pages_of(image)):
             image.seek(page)
-            if image.size[0] >= _THUMBNAIL * width and image.size[1] >= _THUMBNAIL * height:
-                raise InputError(
-                    f"{name} has a first page of {height}x{width} pixels, a thumbnail of page {page + 1} of "
-                    f"{image.size[1]}x{image.size[0]}: save that page as a file of its own"
-                )
-        image.seek(0)
+            sizes.append(image.size)
     except (EOFError, OSError, SyntaxError, ValueError):
-        image.seek(0)  # a later page that is broken is none that is read
+        pass  # a later page that is broken is none that is read
+    image.seek(0)
+    width, height = sizes[0]
+    for page, size in enumerate(sizes, start=1):
+        if size[0] >= _THUMBNAIL * width and size[1] >= _THUMBNAIL * height:
+            raise InputError(
+                f"{name} has a first page of {height}x{width} pixels, a thumbnail of page {page} of "
+                f"{size[1]}x{size[0]}: save that page as a file of its own"
+            )
 
 
 def _note_depth(picture: Picture, bit_depth: int, name: str) -> None:
@@ -167,10 +170,10 @@ def _to_uint8(array: np.ndarray, white: float, name: str, inverted: bool = False
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.int32:
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > largest_of(FULL_DEPTH):
+        least, most = int(array.min()), int(array.max())
+        if least < 0 or most > largest_of(FULL_DEPTH):
             raise InputError(
-                f"{name} has values from {low} to {high}: expected at most 16 bits, 0 to {largest_of(FULL_DEPTH)}"
+                f"{name} has values from {least} to {most}: expected at most 16 bits, 0 to {largest_of(FULL_DEPTH)}"
             )
     if array.dtype in (np.uint16, np.int32):
         cut = np.minimum(array, white)

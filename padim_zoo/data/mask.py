@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import counts_of_picture, largest_of
-from padim_zoo.data.decoding import Picture, geometry, open_image, pages_of, picture_of
+from padim_zoo.data.decoding import Picture, geometry, is_lossy, open_image, pages_of, picture_of
 from padim_zoo.data.file_notes import note
 from padim_zoo.data.image import size_text
 from padim_zoo.data.orientation import UPRIGHT, Geometry, turn
@@ -27,7 +27,7 @@ ORIENTATIONS = ("stored", "shown")
 MOST = 0.8
 """A mask that marks a larger share of its image is told of: it may be inverted."""
 
-_LOSSY = ("JPEG", "MPO")
+_LOSSY_TINT = 16
 _FEW_LEVELS = 16
 _LARGEST_NUMBER = 127
 _FEW_COLORS = 32
@@ -123,7 +123,7 @@ def _pages(path: Path, of_image: Geometry, its_image: Path | None, whole: bool) 
         As of :func:`read_mask`.
     """
     image, name = open_image(path), str(path)
-    lossy = image.format in _LOSSY
+    lossy = is_lossy(image)
     own = geometry(path).orientation != UPRIGHT
     count = pages_of(image)
     if count > 1:
@@ -172,10 +172,10 @@ def _marked(picture: Picture, name: str, lossy: bool, whole: bool) -> np.ndarray
         white = largest_of(counts_of_picture(picture).depth)
         samples = white - np.minimum(samples, white)
     if samples.ndim == 3:
-        first = samples[:, :, :1]
-        if not (samples == first).all():
+        tint = int(np.ptp(samples, axis=2).max())
+        if tint > (_LOSSY_TINT if lossy else 0):
             return _marked_color(samples, picture.palette, name)
-        samples = samples[:, :, 0]
+        samples = samples[:, :, 1]
     return _marked_gray(samples, name, lossy, whole)
 
 

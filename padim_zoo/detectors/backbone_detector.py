@@ -21,7 +21,6 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
-from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.config import BackboneConfig, MapConfig
@@ -530,9 +529,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        fitted = {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
-        depth = self.extractor.bit_depth
-        return fitted if depth == FULL_DEPTH else fitted | {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+        fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
+        return {"fitted": fitted, **self.extractor.describe_depth()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

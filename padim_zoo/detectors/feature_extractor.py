@@ -132,6 +132,11 @@ class FeatureExtractor:
                 f"give --bit-depth {counts.depth}, or auto"
             )
 
+    def describe_depth(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files."""
+        depth = self.bit_depth
+        return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+
     def refuse_other_depth(self, images: Any) -> None:
         """Refuse normal images that hold more bits than those of the fit.
 

@@ -314,6 +314,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
+            **self.extractor.describe_depth(),
         }
 
     def size_in_bytes(self) -> int:

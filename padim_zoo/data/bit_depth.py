@@ -49,6 +49,11 @@ class SampleCounts(NamedTuple):
         fewest = next((d for d, above in zip(DEPTHS, self.above, strict=True) if above <= OUTLIERS * self.total), 16)
         return self.bits if self.bits >= fewest and not self.unstated else fewest
 
+    @property
+    def depth_or_full(self) -> int:
+        """The same; 16 where no sample is deep, so that nothing is known."""
+        return self.depth if self.total else FULL_DEPTH
+
 
 def largest_of(depth: int) -> int:
     """The largest sample that so many bits hold."""

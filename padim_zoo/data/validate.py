@@ -138,8 +138,7 @@ def _check_by_name(dataset: Dataset, name: str) -> Report:
 
 
 def _check_category(category: Category) -> Report:
-    counts = counts_of_images([sample.path for sample in category.train])
-    depth = counts.depth if counts.total else FULL_DEPTH
+    depth = counts_of_images([sample.path for sample in category.train]).depth_or_full
     notes = FileNotes()
     examine = partial(_examine, depth=depth, notes=notes)
     with ThreadPoolExecutor() as executor:

@@ -119,7 +119,7 @@ class FeatureExtractor:
         counts = counts_of_images(images)
         asked = check_depth(self.config.bit_depth)
         if asked is None:
-            self.assumed_depth = counts.depth if counts.total else FULL_DEPTH
+            self.assumed_depth = counts.depth_or_full
             if self.assumed_depth < FULL_DEPTH:
                 warnings.warn(
                     f"the normal images hold {self.assumed_depth} bits in 16-bit samples: white is "

@@ -23,19 +23,17 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
-from padim_zoo.detectors.config import BackboneConfig, MapConfig
+from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
-from padim_zoo.detectors.parameters import check_sigma
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.detectors.training_embeddings import TrainingEmbeddings, pixels
 from padim_zoo.detectors.views import combine_views, interleave_views
 from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, pixels
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -410,7 +408,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def _require_other_views(self) -> None:
         """Refuse to score normal images of which not all views are known."""
-        if len(self.extractor.views_of_score()) > 1 and self._other_views is None:
+        if self.extractor.views_of_score().count > 1 and self._other_views is None:
             raise InputError(
                 "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
                 "this session only: fit again"
@@ -428,7 +426,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             Their indices.
         """
         views = embeddings.images(images * self.extractor.views_of_fit().augmentation.passes)
-        count = len(self.extractor.views_of_score())
+        count = self.extractor.views_of_score().count
         if count > 1:
             assert self._other_views is not None
             views = interleave_views(views, self._other_views.images(rows_of(images, count - 1)))
@@ -486,7 +484,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 f"on {pixels(self.image_size_)}: use images of the same shape, or a crop"
             )
         self._check_sigma(self.image_size_)
-        count, of_fit = len(self.extractor.views_of_score()), self.extractor.views_of_fit().count
+        count, of_fit = self.extractor.views_of_score().count, self.extractor.views_of_fit().count
         if features.views not in (count, of_fit):
             raise InputError(
                 f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "
@@ -500,8 +498,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.extractor.views_of_score()
         prediction = self.score(model, embeddings)
-        if len(views) > 1:
-            prediction = combine_views(prediction, views, score_is_map_maximum=self.score_is_map_maximum)
+        if views.count > 1:
+            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.score_is_map_maximum)
         if prediction.roi_masks is not None:
             scored: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
             if not scored.all():

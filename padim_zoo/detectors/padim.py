@@ -16,27 +16,26 @@ from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PaDiMConfig
+from padim_zoo.detectors.config import PaDiMConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
 from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
-from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
-from padim_zoo.features.features import Features
+from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
-from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator
+from padim_zoo.statistics.masked_samples import MaskedSamples, valid_samples
 from padim_zoo.statistics.moments import Moments
-from padim_zoo.statistics.samples import MaskedSamples, Samples, valid_samples
+from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -106,7 +105,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """The channels that were drawn, of all layers."""
-        return self.reduction_.apply(features)
+        return PatchEmbeddings.of(self.reduction_.apply(features))
 
     def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
@@ -151,7 +150,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""
         estimator = self.build_estimator()
-        if isinstance(statistics, Moments):
+        if isinstance(statistics, Moments) or statistics.embeddings.roi_masks is None:
             return estimator.fit(statistics)
         samples = valid_samples(statistics.embeddings)
         if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:

@@ -10,8 +10,8 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.features.reduction import REDUCTIONS, Reduction
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.statistics.moments import Moments

@@ -15,9 +15,8 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores
-from padim_zoo.detectors.config import STFPMConfig
+from padim_zoo.detectors.config import STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
-from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -47,7 +46,7 @@ class PixelExtractor(FeatureExtractor):
         self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
-        view_set = self.views(fit)
+        view_set = self.views_of_fit() if fit else self.views_of_score()
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
             yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
 

@@ -32,18 +32,19 @@ def interleave_views(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEm
     return PatchEmbeddings.concatenate([first, others]).images(order.ravel())
 
 
-def combine_views(prediction: Prediction, views: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
+def combine_views(prediction: Prediction, others: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
     """One prediction of the predictions of all views; a view that shows nothing of what counts says nothing.
 
     Parameters
     ----------
     prediction : Prediction
         Of N·V views, those of one image next to each other.
-    views : sequence of V View
-        The first is the image as it is.
+    others : sequence of V − 1 View
+        Those after the image as it is.
     score_is_map_maximum : bool
         Whether scores are the maxima of the combined maps; the means of the scores of the views otherwise.
     """
+    views = (View(), *others)
     of_scores = prediction.scores.reshape(-1, len(views))
     scores = np.nanmean(of_scores, 1) if np.isnan(of_scores).any() else of_scores.mean(1)
     if prediction.maps is None:

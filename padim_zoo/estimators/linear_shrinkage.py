@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian, dual_factor
-from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
-from padim_zoo.statistics.samples import Samples
-from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
+from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
 
 DUAL_CONDITION = 5e3
 """Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond

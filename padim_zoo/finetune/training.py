@@ -21,7 +21,7 @@ from padim_zoo.core.checkpoint import (
     write_checkpoint,
 )
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.three_way import CHANCE, ThreeWay
 

@@ -15,9 +15,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.parallel import blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PatchwiseGaussian, bytes_of, whitening_factor
+from padim_zoo.gaussians.gaussian import Gaussian, PatchwiseGaussian, bytes_of
 from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, packed_bytes, unpacked
 
 CANCELLATION = 1 / 128

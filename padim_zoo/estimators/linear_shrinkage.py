@@ -126,8 +126,11 @@ class LinearShrinkage(Estimator):
         # Samples that are absent at a patch are rows of zeros there, which change no product.
         freedom = divisor(n)
         gram = centered.inner_products(centered, patches, torch.float64)
-        squares = gram.diagonal(dim1=1, dim2=2).square().sum(1)
-        a, b = self.regularized(CovarianceStats.of(n, centered.D, gram / per_patch(freedom, 3), squares))
+        # About the mean in float64: fourth powers feel to first order what rounding it to float32 has left.
+        with_mean = gram.sum(2) / per_patch(n, 2)
+        norms = gram.diagonal(dim1=1, dim2=2) - 2 * with_mean + with_mean.sum(1, keepdim=True) / per_patch(n, 2)
+        spread = CovarianceStats.of(n, centered.D, gram / per_patch(freedom, 3), norms.square().sum(1))
+        a, b = self.regularized(spread)
         s = a / freedom
         factor = dual_factor(gram, s, b, limit=limit, centered=not isinstance(n, Tensor))
         return factor * s.sqrt()[:, None, None], s, b

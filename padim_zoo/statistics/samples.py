@@ -102,7 +102,10 @@ class Samples:
 
     def sum_fourth_powers(self, patches: slice) -> Tensor:
         """Sums of fourth powers of the distance from the mean, (p,)."""
-        return self._deviations(patches).square().sum(2).square().sum(1)
+        deviations = self._deviations(patches)
+        # What rounding the mean to float32 has left: fourth powers feel it to first order, squares to second order.
+        deviations -= deviations.sum(1, keepdim=True) / per_patch(self.count(patches), 3)
+        return deviations.square_().sum(2).square_().sum(1)
 
     def _deviations(self, patches: slice | Tensor) -> Tensor:
         if isinstance(patches, slice):

@@ -161,21 +161,7 @@ class FeatureExtractor:
         return self.use_backbone(made)
 
     def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
-        """Take a backbone that a factory made, on the device and in the precision that are asked for.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            In float32, unless it was given so.
-        fitted_in : str, optional
-            The precision of the fit, of a detector that is loaded: what ``"auto"`` means then, as far as it is fast
-            here.
-
-        Raises
-        ------
-        InputError
-            If it is none, or the device is not there or the precision unknown.
-        """
+        """Take a backbone that a factory made; arguments are those of :func:`~padim_zoo.backbones.placement.placed`."""
         self.backbone = placed(backbone, self.config.device, self.config.precision, fitted_in)
         return self.backbone
 

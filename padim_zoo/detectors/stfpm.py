@@ -17,6 +17,7 @@ from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores
 from padim_zoo.detectors.config import STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -118,10 +119,10 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         statistics = self.require_statistics("make a threshold")
         if not isinstance(statistics, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
-        self._require_other_views()
+        require_other_views(self)
         held_out = self.model_.held_out.numpy()
         scores = HeldOutScores(len(held_out), false_alarm_rate)
-        scores.add(np.arange(len(held_out)), self.score_normal(self.model_, statistics.embeddings, held_out))
+        scores.add(np.arange(len(held_out)), score_normal(self, self.model_, statistics.embeddings, held_out))
         return self.set_calibration(scores.calibration(folds=1))
 
     # -- score -------------------------------------------------------------------------------------------------------

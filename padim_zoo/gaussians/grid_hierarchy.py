@@ -81,9 +81,26 @@ def levels(mean: PatchEmbeddings) -> list[Level]:
     return nested
 
 
-def grids_do_not_nest(embeddings: PatchEmbeddings) -> bool:
-    """Whether layers have different grids that do not nest."""
-    return len({embeddings.grids[layer] for layer in used(embeddings)}) > 1 and not levels(embeddings)
+def advice_on_size(embeddings: PatchEmbeddings, image_size: tuple[int, int], step: int) -> str | None:
+    """Which size of images would give a smaller and faster model; None where grids nest, or there is one alone.
+
+    Parameters
+    ----------
+    embeddings : PatchEmbeddings
+    image_size : tuple of int
+        Height and width in pixels of the images that they are of.
+    step : int
+        The largest stride of the layers.
+    """
+    if len({embeddings.grids[layer] for layer in used(embeddings)}) < 2 or levels(embeddings):
+        return None
+    better = [str(side) for side in sorted({side // step * step for side in image_size}) if side]
+    grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
+    return (
+        f"images of {image_size[0]}x{image_size[1]} give grids that do not nest ({grids}), so that the "
+        f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
+        + (f", e.g. {' and '.join(better)}" if better else "")
+    )
 
 
 def used(embeddings: PatchEmbeddings) -> list[int]:

@@ -61,7 +61,7 @@ _ROWS = (
     Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
             defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
             recorded=True, parameter=True, column="text"),
-    Setting("reduction", one_of(late="padim_zoo.features.reduction:REDUCTIONS"),
+    Setting("reduction", one_of(late="padim_zoo.features.features:REDUCTIONS"),
             "How channels are reduced: leading, random or orthogonal.",
             default=_BACKBONES, commands=_FIT, metavar="HOW", recorded=True, parameter=True, column="text"),
     Setting("n_components", at_least(1), "Dimensions of a patch embedding.", default=_BACKBONES, commands=_FIT,

@@ -14,6 +14,7 @@ from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import default_budget
 
 SHARE_OF_BUDGET = 0.25
@@ -76,7 +77,7 @@ class SharedFolds:
         estimators = {run_id: estimator for run_id, estimator in shrinkages if estimator is not None}
         assert isinstance(timed_fit.detector, PaDiM)
         reduction = timed_fit.detector.reduction_
-        normal, test = (reduction.apply(part.features) for part in timed_fit.extracted)
+        normal, test = (PatchEmbeddings.of(reduction.apply(part.features)) for part in timed_fit.extracted)
         needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
         if needed > SHARE_OF_BUDGET * default_budget():
             return {}

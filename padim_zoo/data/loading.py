@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import ViewSet
+from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note
 from padim_zoo.data.image import image_size, read_image, size_text
 from padim_zoo.data.mask import looks_inverted, read_regions
@@ -64,7 +64,7 @@ def batches(images: Any, transform: Transform, batch_size: int) -> Iterator[Tens
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
-    for batch, _ in view_batches(images, transform, batch_size, ViewSet()):
+    for batch, _ in view_batches(images, transform, batch_size, AS_IT_IS):
         yield batch
 
 
@@ -182,6 +182,8 @@ def mixed_batches(
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:
+            if mask is None and view_set.count == 1:
+                return _Prepared(transform.cropped(resized)[None], None)
             return _Prepared(*view_set.of(resized, transform, mask, name))
         except CropError as error:
             raise InputError(f"{name}: {error}") from None

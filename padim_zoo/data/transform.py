@@ -103,9 +103,8 @@ class Transform:
         -------
         ndarray (H', W', 3), uint8, contiguous
         """
-        # A crop that does not fit is refused before the work.
-        top, left, bottom, right = self.crop_box(*self.resized_size(*image.shape[:2]))
-        return np.ascontiguousarray(self.resized(image)[top:bottom, left:right])
+        self.output_size(*image.shape[:2])  # a crop that does not fit is refused before the work
+        return self.cropped(self.resized(image))
 
     def mask(self, mask: np.ndarray, rule: str = MASK_RULES[0]) -> np.ndarray:
         """Transform a mask, or numbered regions, so that they stay in register with their image.
@@ -123,7 +122,7 @@ class Transform:
         ndarray (H', W'), of the type of the mask, contiguous
         """
         height, width = self.resized_size(*mask.shape)
-        top, left, bottom, right = self.crop_box(height, width)
+        self.crop_box(height, width)  # as above
         if (height, width) == mask.shape:
             resized = mask
         elif rule == "nearest":
@@ -131,7 +130,7 @@ class Transform:
             resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
         else:
             resized = resize_regions(mask.astype(np.int32), (height, width))
-        return np.ascontiguousarray(resized[top:bottom, left:right]).astype(mask.dtype)
+        return self.cropped(resized).astype(mask.dtype)
 
     def resized(self, array: np.ndarray, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
         """An image (H, W, 3) or mask (H, W), uint8, after the resize and before the crop."""
@@ -139,6 +138,11 @@ class Transform:
         if size == array.shape[:2]:
             return array
         return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
+
+    def cropped(self, resized: np.ndarray) -> np.ndarray:
+        """The crop of what :meth:`resized` gave, contiguous."""
+        top, left, bottom, right = self.crop_box(*resized.shape[:2])
+        return np.ascontiguousarray(resized[top:bottom, left:right])
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters in JSON's types."""

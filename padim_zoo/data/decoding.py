@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import png
-from padim_zoo.data.orientation import ORIENTATION_TAG, Geometry, turn, valid_orientation
+from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn, valid_orientation
 
 MAX_PIXELS = 2**30
 """Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
@@ -159,9 +159,11 @@ def picture_of(image: Image.Image, name: str) -> Picture:
         palette = None
     else:
         samples, alpha, palette = _samples(image, name)
-    upright = [None if part is None else turn(part, orientation) for part in (samples, _varying(alpha), palette)]
-    assert upright[0] is not None
-    return Picture(upright[0], upright[1], upright[2], white_is_zero, bits, mode)
+    alpha = _varying(alpha)
+    if orientation != UPRIGHT:
+        samples = turn(samples, orientation)
+        alpha, palette = (None if part is None else turn(part, orientation) for part in (alpha, palette))
+    return Picture(samples, alpha, palette, white_is_zero, bits, mode)
 
 
 def pages_of(image: Image.Image) -> int:

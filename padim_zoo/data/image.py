@@ -157,7 +157,9 @@ def _to_rgb(picture: Picture, bit_depth: int | None, name: str) -> np.ndarray:
     if bit_depth is None:
         bit_depth = counts_of_picture(picture).depth if picture.bits else FULL_DEPTH
     white = white_of(bit_depth)
-    pixels = _to_uint8(np.atleast_3d(picture.samples), white, name, picture.white_is_zero)
+    pixels = np.atleast_3d(picture.samples)
+    if pixels.dtype != np.uint8:
+        pixels = _to_uint8(pixels, white, name, picture.white_is_zero)
     if picture.alpha is not None:
         # An opaque pixel has the largest value of its type, or white where the image keeps to its bit depth.
         opaque: float = white if picture.alpha.max() <= largest_of(bit_depth) else largest_of(FULL_DEPTH)

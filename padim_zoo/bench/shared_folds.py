@@ -61,10 +61,15 @@ class SharedFolds:
                 self._distances = self._pass(timed_fit, folds)
             except Exception:  # whatever it is, the run that it comes from fails alone and tells
                 self._distances = {}
-        distances = self._distances.pop(run.id, None)
+        distances, detector = self._distances.pop(run.id, None), timed_fit.detector
         if distances is None:
             return None
-        return _predictions(timed_fit.detector, distances, folds)
+        assert isinstance(detector, PaDiM)
+        grid, predict = detector.gaussian_.mean.grid, detector.predict_distances
+        return (
+            Predictions(predict(distances.test[:, number], grid), predict(distances.held_out[:, fold], grid))
+            for number, fold in enumerate(folds)
+        )
 
     def _pass(self, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
         mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
@@ -96,13 +101,3 @@ def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:
         return estimator
     return None
-
-
-def _predictions(detector: Detector, distances: _Distances, folds: Sequence[np.ndarray]) -> Iterator[Predictions]:
-    assert isinstance(detector, PaDiM)
-    grid = detector.gaussian_.mean.grid
-    for number, fold in enumerate(folds):
-        yield Predictions(
-            detector.predict_distances(distances.test[:, number], grid),
-            detector.predict_distances(distances.held_out[:, fold], grid),
-        )

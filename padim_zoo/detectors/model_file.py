@@ -124,11 +124,8 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
     backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
     height, width = header["image_size"]
-    detector.image_size_, detector.n_images_, detector.fitted_in = (
-        (height, width),
-        header["n_images"],
-        header["precision"],
-    )
+    detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
+    detector.fitted_in = header["precision"]
     detector.extractor.assumed_depth = header["bit_depth"]
     detector._adapted_to = frozenset(header.get("adapted_to", ()))
     detector.adapted_images_ = header.get("adapted_images", 0)

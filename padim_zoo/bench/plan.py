@@ -196,7 +196,8 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
         )
     options["plugins"] = _plugins(suite, model, options)
     ground_truth = {"mask_resize": suite.mask_resize, "mask_orientation": suite.mask_orientation, "folds": suite.folds}
-    config = RunConfig(**{**options, **ground_truth, "detector": model.detector, "seed": model.seed})
+    options |= {"detector": model.detector, "seed": model.seed, "groups": suite.groups}
+    config = RunConfig(**{**options, **ground_truth})
     if "backbone" not in options:
         return Run(config)
     return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)

@@ -11,7 +11,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, share, size, switch, text
+from padim_zoo.bench.readers import (
+    at_least,
+    memory,
+    names,
+    number,
+    one_of,
+    operations,
+    path,
+    pattern,
+    share,
+    size,
+    switch,
+    text,
+)
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
@@ -98,6 +111,8 @@ _ROWS = (
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
+    Setting("groups", pattern, "Regular expression on paths: equal matches (or first captures) stay in one fold.",
+            "Runs", Unset("copies and near copies"), commands=_FIT, metavar="REGEX", recorded=True, column="text"),
     Setting("seeds", at_least(0), "Seed of all random draws, folds included.", "Runs", (PaDiMConfig.seed,),
             commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True, parameter=True,
             column="integer"),

@@ -84,6 +84,8 @@ def finetune(
         paths = normal_image_files(images)
     else:
         loaded = load_categories(datasets.create(dataset, root=data_root), categories)
+        for category in loaded:
+            category.warn()
         paths = [sample.path for category in loaded for sample in category.train]
     transform = Transform(resize, crop, counts_of_images(paths).depth_or_full)
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)

@@ -14,7 +14,9 @@ from padim_zoo.data.bit_depth import FULL_DEPTH, OUTLIERS, counts_of_picture, la
 from padim_zoo.data.decoding import Picture, geometry, is_animated, open_image, pages_of, picture_of
 from padim_zoo.data.file_notes import BACKGROUND, current, note
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+)
 
 _THUMBNAIL = 2
 

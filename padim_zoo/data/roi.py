@@ -151,7 +151,9 @@ class RegionOfInterest:
         if self.mask is not None:
             digest.update(f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes())
         for key, path in sorted(self._masks.items()):
-            digest.update("/".join(key).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(
+                "/".join(key).encode(errors="surrogateescape") + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+            )
         if self._intersected is not None:
             digest.update(b"within" + self._intersected.fingerprint().encode())
         return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
@@ -378,22 +379,29 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     # -- threshold ---------------------------------------------------------------------------------------------------
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images that the detector was fitted on.
+
+        Images of one group are held out together and count once. Equal images are a group by themselves.
 
         Parameters
         ----------
         false_alarm_rate : float, optional
             In (0, 1). By default 0.01, or the least that the number of images allows.
         folds : int
-            At least 2; lowered to the number of images when there are fewer.
+            At least 2; lowered to the number of groups when there are fewer.
+        groups : ndarray (n,), int, optional
+            Equal for images that show one thing, in the order of the fit; see
+            :func:`~padim_zoo.data.duplicates.groups_of`.
 
         Raises
         ------
         InputError
-            If there are fewer than two images, or too few for the rate asked for, or not all is known of them.
+            If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
         """
-        return self.set_calibration(out_of_fold(self, false_alarm_rate, folds))
+        return self.set_calibration(out_of_fold(self, false_alarm_rate, folds, groups))
 
     def set_calibration(self, calibration: Calibration) -> Calibration:
         """Make it the detector's own, and say where its threshold may not keep its promise."""

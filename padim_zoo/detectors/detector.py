@@ -137,8 +137,12 @@ class Detector(ABC):
 
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
+
+        Images of one group (n,) are held out together and count once.
 
         Raises
         ------

@@ -82,13 +82,16 @@ def add_calibration(calibration: Calibration | None, header: dict[str, Any], arr
     header["calibration"] = None if calibration is None else calibration.to_dict()
     if calibration is not None:
         arrays["calibration.scores"] = torch.from_numpy(calibration.scores)
+        if calibration.groups is not None:
+            arrays["calibration.groups"] = torch.from_numpy(calibration.groups)
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:
     """The calibration that :func:`add_calibration` put into a file."""
     if file.header["calibration"] is None:
         return None
-    return Calibration(**file.header["calibration"], scores=file.arrays("calibration.")["scores"].numpy())
+    arrays: dict[str, Any] = {name: array.numpy() for name, array in file.arrays("calibration.").items()}
+    return Calibration(**file.header["calibration"], **arrays)
 
 
 def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: str, batch_size: int) -> Made:

@@ -16,7 +16,7 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
@@ -77,9 +77,6 @@ class _View:
             parts = self._fitted(console, options, rows, shown)
         yield from parts
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table(records(self.board), self._metrics(), self._costs()))
-
     def _metrics(self) -> list[str]:
         """The main metrics, the column that the board is sorted by, and what is published."""
         names = published_metrics()
@@ -97,17 +94,19 @@ class _View:
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
-        def missing(chart: _Chart | None = None) -> int:
-            table = self._table(rows, metrics, costs, chart, shown)
+        def missing(table: Table) -> int:
             return Measurement.get(console, unbounded, table).maximum - options.max_width
 
-        while costs and missing() > 0:
+        table = self._table(rows, metrics, costs, None, shown)
+        while costs and missing(table) > 0:
             dropped.insert(0, costs.pop())
+            table = self._table(rows, metrics, costs, None, shown)
         chart = self._chart(rows) if self.bars else None
-        if chart is not None and (beyond := missing(chart)) > 0:
+        if chart is not None and (beyond := missing(self._table(rows, metrics, costs, chart, shown))) > 0:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
-        table = self._table(rows, metrics, costs, chart, shown)
+        if chart is not None:
+            table = self._table(rows, metrics, costs, chart, shown)
         shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
@@ -258,7 +257,7 @@ def _number(row: dict[str, Any], name: str, best: bool) -> Text:
         return Text("–")
     if name in map(difference_column, METRICS):
         return Text(f"{value:+.3f} ")
-    if name in METRICS or better_values().get(name) == "high" or name in map(published_column, METRICS):
+    if name in METRICS or RATES.get(name) == "high" or name in map(published_column, METRICS):
         text = f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
     else:
         text = cost_text(value)

@@ -42,8 +42,6 @@ def bench(
 
     Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
     """
-    from padim_zoo.bench.plan import make_plan
-    from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter
@@ -52,6 +50,9 @@ def bench(
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings(ctx))
     asked.load_plugins()
     store = RunStore(asked.output)
+    from padim_zoo.bench.plan import make_plan
+    from padim_zoo.bench.schedule import execute, find_missing
+
     plan = make_plan(asked)
     store.clean()
     missing = find_missing(plan, store, asked.time_exports)

@@ -48,7 +48,7 @@ def export(
     from padim_zoo.data.files import image_files
     from padim_zoo.detectors.loading import load
     from padim_zoo.export.exporting import export as write
-    from padim_zoo.export.runtimes import SUFFIXES
+    from padim_zoo.export.suffixes import SUFFIXES
 
     if input_size is None and ctx.get_parameter_source("input_size") is ParameterSource.COMMANDLINE:
         raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")

@@ -50,7 +50,6 @@ def fit(
     """
     import numpy as np
 
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
@@ -64,6 +63,8 @@ def fit(
     paths = normal_image_files(images) if images else [sample.path for sample in load_category(settings).train]
     if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
         conformal_threshold(np.zeros(len(paths)), fpr)
+
+    from padim_zoo.cache.caches import Caches
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,20 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
     from padim_zoo.registry import REGISTRIES
 
     registry = REGISTRIES[kind]
-    entries = [registry.entry(name) for name in registry.names(pattern)]
-    short = len(entries) > DESCRIBED
-    records = describe(entries, in_full=not short)
+    short = False
+    catalog = registry.catalog()
+    if catalog is not None and not any(pattern.startswith(prefix) for prefix in catalog.families):
+        records = [dict(record) for name, record in catalog.records.items() if fnmatch.fnmatchcase(name, pattern)]
+        families = dict(catalog.families)
+    else:
+        entries = [registry.entry(name) for name in registry.names(pattern)]
+        short = len(entries) > DESCRIBED
+        records = describe(entries, in_full=not short)
+        families = {family.prefix: family.summary for family in registry.families()}
     if pattern == "*":
         records += [
-            {"name": f"{family.prefix}*", "source": family.prefix.rstrip("/"), "summary": family.summary}
-            for family in registry.families()
+            {"name": f"{prefix}*", "source": prefix.rstrip("/"), "summary": summary}
+            for prefix, summary in families.items()
         ]
     if not records:
         raise InputError(f"no {registry.kind} matches {pattern!r}: padim-zoo list {kind} shows them all")

@@ -30,6 +30,11 @@ class PanelCommand(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse names that nothing can know before anything heavy is imported, then run the command."""
+        _refuse_unknown_names(ctx)
+        return super().invoke(ctx)
+
 
 class SettingOption(click.Option):
     """The option that gives a setting."""
@@ -92,6 +97,19 @@ def _help(setting: Setting, command: str, several: bool) -> str:
         words = ("" if default else "no-") + setting.name
     text = f"{setting.help.removesuffix('.')}{'; repeatable' * several}."
     return f"{text}  [default: {words}]" if words else text
+
+
+def _refuse_unknown_names(ctx: click.Context) -> None:
+    if ctx.params.get("plugin") or ctx.params.get("config"):  # either may bring more names
+        return
+    from padim_zoo.registry import REGISTRIES
+
+    for option in ctx.command.params:
+        registry = REGISTRIES.get(f"{option.setting.one}s") if isinstance(option, SettingOption) else None
+        value = ctx.params.get(str(option.name))
+        if registry is not None and value is not None:
+            for spec in (value,) if isinstance(value, str) else value:
+                registry.refuse_unknown(str(spec))
 
 
 def _load_plugins(paths: tuple[Path, ...]) -> None:

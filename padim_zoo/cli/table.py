@@ -17,7 +17,6 @@ from padim_zoo.core.jsonable import to_jsonable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_WIDTH_OF_A_FILE = 160
 _NO_WIDTH = 10_000
 
 
@@ -39,13 +38,11 @@ def show_table(records: Sequence[Mapping[str, Any]]) -> None:
 def print_table(table: RenderableType, output: Path | None = None) -> None:
     """Print to standard output or a file; only a terminal has a width that a table must keep to."""
     from rich.console import Console
-    from rich.measure import Measurement
 
     text = io.StringIO()
-    console = Console() if output is None else Console(file=text, width=_WIDTH_OF_A_FILE)
+    console = Console() if output is None else Console(file=text)
     if output is not None or not console.is_terminal:
-        needed = Measurement.get(console, console.options.update(max_width=_NO_WIDTH), table).maximum
-        console.width = max(console.width, _WIDTH_OF_A_FILE, needed)
+        console.width = _NO_WIDTH
     console.print(table)
     if output is not None:
         write_text_whole(output, text.getvalue())

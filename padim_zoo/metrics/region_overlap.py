@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, partial_auc_terms, rank
@@ -45,7 +44,7 @@ def rank_pixels(
     normal, anomalous, region_ids = [], [], []
     regions = 0
     for scores, mask, inside in zip(maps, masks, roi_masks or [None] * len(masks), strict=True):
-        components, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBORS) if mask.any() else (mask.astype(np.int32), 0)
+        components = _label(mask)
         if inside is not None:
             scores, components = scores[inside], components[inside]
         normal.append(scores[components == 0])
@@ -109,6 +108,15 @@ def pro_curve(ranking: Ranking, region_ids: np.ndarray, rates: np.ndarray) -> np
     """
     sizes = np.bincount(region_ids)
     return detection_curve(ranking, rates, 1 / (sizes[region_ids] * len(sizes)))
+
+
+def _label(mask: np.ndarray) -> np.ndarray:
+    if not mask.any():
+        return mask.astype(np.int32)
+    from scipy import ndimage  # a leaderboard need not wait for it
+
+    components: np.ndarray = ndimage.label(mask, structure=_EIGHT_NEIGHBORS)[0]
+    return components
 
 
 def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic]) -> np.ndarray:

@@ -252,16 +252,23 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
 
 
 def _number(row: dict[str, Any], name: str, best: bool) -> Text:
-    value = row[name]
-    if value is None:
+    if row[name] is None:
         return Text("–")
     if name in map(difference_column, METRICS):
-        return Text(f"{value:+.3f} ")
+        return Text(f"{value_text(row, name)} ")
+    return Text(value_text(row, name) + ("*" if best else " "), style="bold" if best else "")
+
+
+def value_text(row: dict[str, Any], name: str) -> str:
+    """A metric with its deviation, a rate, a difference or a cost as tables show it."""
+    value = row[name]
+    if value is None:
+        return "–"
+    if name in map(difference_column, METRICS):
+        return f"{value:+.3f}"
     if name in METRICS or RATES.get(name) == "high" or name in map(published_column, METRICS):
-        text = f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
-    else:
-        text = cost_text(value)
-    return Text(text + ("*" if best else " "), style="bold" if best else "")
+        return f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
+    return cost_text(value)
 
 
 def cost_text(value: float) -> str:

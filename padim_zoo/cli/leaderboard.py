@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from padim_zoo.bench.store import Document
 
-FORMATS = ("table", "csv", "json", "md", "parquet")
 SOME_FAILED = 1
 """Exit code when a benchmark that was watched was killed."""
 
@@ -28,14 +28,7 @@ SOME_FAILED = 1
 @click.option("--sort", metavar="COLUMN", help="Sort by a column, best first.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="Format; parquet needs padim-zoo[parquet].",
-)
+@format_option()
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
@@ -45,7 +38,7 @@ def leaderboard(
     sort: str | None,
     by: str | None,
     compare: tuple[str, str] | None,
-    form: str,
+    form: str | None,
     output: Path | None,
     published: bool,
     watch: bool,
@@ -53,20 +46,27 @@ def leaderboard(
 ) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
+    The suffix of --output says the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
+    methods for each main metric, or for that of --sort. It needs the package booktabs.
+
     docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
     the first characters are enough.
 
     --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
+    from padim_zoo.bench.board_tables import method_tables, rows_table
     from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.formats import records
     from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
     from padim_zoo.bench.leaderboard import sort_rows, summarize
     from padim_zoo.bench.published import add_published
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.table import render
+    from padim_zoo.bench.text_table import of_records
 
+    form = resolve_format(form, output)
     store = RunStore(runs)
     died = False
     names = [name.strip() for name in by.split(",")] if by else []
@@ -85,8 +85,10 @@ def leaderboard(
         comparison = compare_runs(store, contents.documents, *compare)
         if form == "table":
             write_content(describe_comparison(comparison).encode(), output)
-        else:
+        elif form in WRITERS:
             _export(WRITERS[form](comparison), form, output)
+        else:
+            write_tables([of_records(records(comparison))], form, output)
         return
     board = summarize(contents.documents, names) if names else make_leaderboard(contents.documents)
     if published:
@@ -100,7 +102,10 @@ def leaderboard(
         if died:
             click.get_current_context().exit(SOME_FAILED)
         return
-    _export(WRITERS[form](board), form, output)
+    if form in WRITERS:
+        _export(WRITERS[form](board), form, output)
+        return
+    write_tables(method_tables(board, sort) if form == "latex" else [rows_table(board, sort)], form, output)
 
 
 def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bool:

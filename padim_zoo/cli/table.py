@@ -21,7 +21,12 @@ _NO_WIDTH = 10_000
 
 
 def show_table(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print records as a table; the columns are the keys of the records in order of appearance."""
+    """Print records as a table."""
+    print_table(table_of(records))
+
+
+def table_of(records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Records as a table; the columns are the keys of the records in order of appearance."""
     from rich import box
     from rich.table import Table
 
@@ -32,7 +37,7 @@ def show_table(records: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(cell(record.get(column)) for column in columns))
-    print_table(table)
+    return table
 
 
 def print_table(table: RenderableType, output: Path | None = None) -> None:

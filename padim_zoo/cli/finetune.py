@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
 from padim_zoo.cli.options import comma_separated
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=PanelCommand)
-@click.argument("images", nargs=-1)
+@click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
 @click.option("--method", default="discriminants", show_default=True, help="How to adapt: discriminants or 3-way.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from padim_zoo.bench.settings import settings_of
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.options import DATASET, load_category
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
@@ -16,7 +17,7 @@ from padim_zoo.core.errors import InputError
 
 
 @click.command(cls=PanelCommand)
-@click.argument("images", nargs=-1)
+@click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The model, a safetensors file.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.cli.candidates import complete_columns
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
@@ -25,7 +26,7 @@ SOME_FAILED = 1
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--sort", metavar="COLUMN", help="Sort by a column, best first.")
+@click.option("--sort", metavar="COLUMN", shell_complete=complete_columns, help="Sort by a column, best first.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
 @format_option()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_names
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -22,7 +23,7 @@ DESCRIBED = 50
 
 @click.command("list", cls=PanelCommand)
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
-@click.argument("pattern", default="*")
+@click.argument("pattern", default="*", shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @setting_options("list")
 def show(kind: str, pattern: str, as_json: bool) -> None:

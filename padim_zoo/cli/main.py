@@ -33,6 +33,7 @@ COMMANDS = {
     "show": ("padim_zoo.cli.show:show", "Show what a model, an exported file, a run store or a baseline holds."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
+    "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
     "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
 }

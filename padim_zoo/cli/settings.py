@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
@@ -42,6 +43,12 @@ class SettingOption(click.Option):
     def __init__(self, *declarations: Any, setting: Setting, **attributes: Any) -> None:
         super().__init__(*declarations, **attributes)
         self.setting = setting
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What a shell offers after the option."""
+        from padim_zoo.cli.candidates import complete_setting
+
+        return complete_setting(self.setting, str(ctx.info_name), incomplete)
 
 
 def setting_options(command: str) -> Callable[[Function], Function]:

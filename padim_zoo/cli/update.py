@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.models import refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
@@ -15,7 +16,7 @@ from padim_zoo.core.errors import InputError
 
 @click.command(cls=PanelCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: replace MODEL]")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 @setting_options("update")

@@ -294,6 +294,10 @@ class Registry(Generic[T]):
         touched = self._loaded or self._entries or are_plugins_installed()
         return None if touched else read_catalog(self.kind)
 
+    def registered(self) -> tuple[str, ...]:
+        """The names that are registered by now; none is imported for it."""
+        return tuple(self._entries)
+
     def refuse_unknown(self, spec: str) -> None:
         """Refuse a spec or a wildcard early, where that can be told without importing what is registered.
 

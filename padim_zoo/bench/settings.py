@@ -87,9 +87,9 @@ _ROWS = (
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
-    Setting("seeds", at_least(0), "Seed of all random draws, folds included.", "Runs", (PaDiMConfig.seed,),
-            commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True, parameter=True,
-            column="integer"),
+    Setting("seeds", at_least(0), "Seed of the draws of channels, folds, coresets and augmented views.", "Runs",
+            (PaDiMConfig.seed,), commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True,
+            parameter=True, column="integer"),
     Setting("train_sizes", at_least(2, " or all"), "Numbers of normal images to fit on, for learning curves.", "Runs",
             (None,),
             form="list", one="train_size", metavar="N", none="all", recorded=True, column="integer"),

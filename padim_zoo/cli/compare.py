@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
-from padim_zoo.cli.table import print_table, table_of, write_content
+from padim_zoo.cli.table import print_table, show_table, table_of, write_content
 from padim_zoo.core.errors import InputError
 
 
@@ -62,7 +62,12 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     if any(unpaired):
         click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)
     if form == "table":
-        print_table(Group(*differing, table_of(rows)), output)
+        if output is not None:
+            print_table(Group(*differing, table_of(rows)), output)
+            return
+        for line in differing:
+            click.echo(line)
+        show_table(rows)
         return
     columns = list(rows[0])
     table = TextTable(columns, [list(row.values()) for row in rows], "; ".join(differing))

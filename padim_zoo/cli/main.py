@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import click
 
 from padim_zoo import __version__
+from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.core.errors import InputError
 
 COMMANDS = {
@@ -39,6 +40,13 @@ COMMANDS = {
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 
+GROUPS = {
+    "Benchmarks": ("bench", "leaderboard", "compare", "report", "plot", "check"),
+    "Models": ("fit", "predict", "evaluate", "export", "show", "update", "merge", "combine", "import", "finetune"),
+    "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
+}
+"""The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
 
@@ -49,7 +57,7 @@ class Mistake(click.ClickException):
     exit_code = 2
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,8 +75,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their summaries, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a user's mistake becomes one line on standard error."""

@@ -40,9 +40,18 @@ class PanelCommand(click.Command):
 class SettingOption(click.Option):
     """The option that gives a setting."""
 
-    def __init__(self, *declarations: Any, setting: Setting, **attributes: Any) -> None:
+    def __init__(self, *declarations: Any, setting: Setting, hidden_name: str = "", **attributes: Any) -> None:
+        self.hidden_name = hidden_name
         super().__init__(*declarations, **attributes)
         self.setting = setting
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help of the option, without the other number of its noun, which it takes too."""
+        shown, self.opts = self.opts, [name for name in self.opts if name != self.hidden_name]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = shown
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """What a shell offers after the option."""
@@ -94,7 +103,19 @@ def _option(setting: Setting, command: str) -> Callable[[Function], Function]:
     if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
         attributes |= {"is_eager": True, "expose_value": False}
         read = load
-    return click.option(flag, metavar=metavar, multiple=several, callback=read, **attributes)
+    names = [flag, *(["-o"] if setting.name == "output" else []), setting.name_in(command)]
+    other = _other_number(setting, command)
+    if other:
+        attributes["hidden_name"] = other
+        names.append(other)
+    return click.option(*names, metavar=metavar, multiple=several, callback=read, **attributes)
+
+
+def _other_number(setting: Setting, command: str) -> str:
+    """The option in the plural where a command has the singular, and the other way round; empty if that is taken."""
+    taken = {row.option_in(command) for row in settings_of(command)}
+    options = {f"--{name.replace('_', '-')}" for name in (setting.name, setting.one)} - taken
+    return options.pop() if setting.form == "list" and options else ""
 
 
 def _help(setting: Setting, command: str, several: bool) -> str:

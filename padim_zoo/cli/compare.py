@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
+from padim_zoo.cli.options import PATH
 from padim_zoo.cli.table import print_table, show_table, table_of, write_content
-from padim_zoo.core.errors import InputError
 
 
 @click.command()
-@click.argument("runs_a", type=click.Path(path_type=Path))
-@click.argument("runs_b", type=click.Path(path_type=Path))
+@click.argument("runs_a", type=PATH)
+@click.argument("runs_b", type=PATH)
 @format_option()
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file.")
 def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -> None:
     """Compare the runs of two stores, pair by pair, on the same test images.
 
@@ -32,9 +32,6 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     from padim_zoo.bench.text_table import TextTable
     from padim_zoo.metrics.metric import title_of
 
-    for folder in (runs_a, runs_b):
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder: expected a run store, the output of padim-zoo bench")
     form = resolve_format(form, output)
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
     if form in FORMATS:
@@ -61,18 +58,17 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     unpaired = comparison.attrs["unpaired"]
     if any(unpaired):
         click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)
-    if form == "table":
-        if output is not None:
-            print_table(Group(*differing, table_of(rows)), output)
-            return
+    if form != "table":
+        columns = list(rows[0])
+        numbers = set(range(2, len(columns)))
+        table = TextTable(columns, [list(row.values()) for row in rows], "; ".join(differing), numbers=numbers)
+        write_tables([table], form, output)
+    elif output is not None:
+        print_table(Group(*differing, table_of(rows)), output)
+    else:
         for line in differing:
             click.echo(line)
         show_table(rows)
-        return
-    columns = list(rows[0])
-    table = TextTable(columns, [list(row.values()) for row in rows], "; ".join(differing))
-    table.numbers = set(range(2, len(columns)))
-    write_tables([table], form, output)
 
 
 def _plain(value: str) -> str:

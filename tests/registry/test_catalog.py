@@ -10,7 +10,7 @@ import pytest
 
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.core.errors import InputError
-from padim_zoo.features.reduction import REDUCTIONS
+from padim_zoo.features.features import REDUCTIONS
 from padim_zoo.registry import Registry
 from padim_zoo.registry import catalog as catalogs
 

@@ -86,6 +86,8 @@ class BoardTable:
         unbounded = options.update(max_width=_UNBOUNDED)
 
         def missing(table: Table) -> int:
+            if options.max_width >= _UNBOUNDED:  # a file: measuring takes as long as drawing
+                return 0
             return Measurement.get(console, unbounded, table).maximum - options.max_width
 
         table = self._table(rows, metrics, costs, None, shown)

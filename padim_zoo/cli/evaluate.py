@@ -37,6 +37,8 @@ def evaluate(
     alpha: float,
     colormap: str,
     roi: Path | None,
+    mask_resize: str,
+    mask_orientation: str | None,
     batch_size: int,
     device: str,
     cache: bool,
@@ -51,6 +53,7 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
+    from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.loading import masks
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder
@@ -67,7 +70,8 @@ def evaluate(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    truth = masks(samples, detector.transform)
+    refuse_equal_scores(samples, prediction.scores)
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     result = metrics.evaluate(
         labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks

@@ -117,8 +117,8 @@ def test_bench_refuses_unknown_names_without_torch(tmp_path: Path, names: tuple[
 
 
 def test_a_leaderboard_takes_twice_the_time_of_pandas(runs: Path) -> None:
-    """Of processor time, the least of three, in turn with pandas alone."""
-    board, pandas = zip(*((told_by(TELL, "leaderboard", runs), told_by(PANDAS)) for _ in range(3)), strict=True)
+    """Of processor time, the least of five, in turn with pandas alone."""
+    board, pandas = zip(*((told_by(TELL, "leaderboard", runs), told_by(PANDAS)) for _ in range(5)), strict=True)
     assert min(told["seconds"] for told in board) < 2 * min(told["seconds"] for told in pandas)
     assert min(told["megabytes"] for told in board) < min(told["megabytes"] for told in pandas) + 60
 

@@ -24,32 +24,44 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
+from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
-from padim_zoo.metrics.metric import confidence_intervals
+from padim_zoo.metrics.evaluation import EvaluationResult, evaluate, evaluate_decisions
+from padim_zoo.metrics.metric import confidence_intervals, per_image_array
+from padim_zoo.metrics.thresholds import pixel_threshold
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
+    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks and saturation."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
+    saturation: list[np.ndarray | None] | None
 
     @classmethod
     def of(cls, category: Category, transform: Transform) -> GroundTruth:
         """Read the ground truth of a category."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        return cls(labels, masks(category.test, transform))
+        truth = masks(category.test, transform)
+        return cls(labels, truth, saturation_shares(category.test, truth))
 
-    def judge(self, prediction: Prediction) -> EvaluationResult:
-        """Every metric of a prediction on the test images."""
-        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks, roi_masks=prediction.roi_masks)
+    def judge(self, prediction: Prediction, held_out: Prediction | None = None) -> EvaluationResult:
+        """Every metric of a prediction on the test images; normal images that were held out set the pixel threshold."""
+        return evaluate(
+            self.labels,
+            prediction.scores,
+            prediction.maps,
+            self.masks,
+            roi_masks=prediction.roi_masks,
+            saturation=self.saturation,
+            pixel_threshold=pixel_threshold(held_out.scored_pixels) if held_out is not None else None,
+        )
 
 
 @dataclass
@@ -69,18 +81,23 @@ class RunResult:
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
+    _per_image: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
+    def judge(self, truth: GroundTruth, prediction: Prediction, held_out: Prediction | None = None) -> None:
         """Add the metrics of one fold."""
-        result = truth.judge(prediction)
+        result = truth.judge(prediction, held_out)
         self.folds.append(result.values)
         self._curves.append(result.curves)
+        self._per_image.append(result.per_image)
         self.notes += [note for note in result.notes if note not in self.notes]
 
     def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the test scores of all folds (K, N), the folds' mean curves, and the intervals of their metrics."""
+        """Keep the test scores of all folds (K, N), what metrics have of each image, mean curves, and intervals."""
         curves = {f"{name}_curve": np.stack([fold[name] for fold in self._curves]).mean(0) for name in self._curves[0]}
-        self.scores = {"labels": labels, "scores": scores, **curves}
+        per_image = {
+            per_image_array(name): np.stack([fold[name] for fold in self._per_image]) for name in self._per_image[0]
+        }
+        self.scores = {"labels": labels, "scores": scores, **curves, **per_image}
         self.interval = confidence_intervals(labels, scores)
 
     def set_threshold(self, normal_scores: np.ndarray) -> None:
@@ -94,6 +111,8 @@ class RunResult:
             "false_alarms": _share(called[:, ~anomalous]),
             "detections": _share(called[:, anomalous]),
         }
+        for values, scores in zip(self.folds, self.scores["scores"], strict=True):
+            values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
 
 def _share(decisions: np.ndarray) -> float:
@@ -227,7 +246,7 @@ class GroupRunner:
         held_out_fold = np.full(n, -1, dtype=np.int64)
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
-            result.judge(truth, test)
+            result.judge(truth, test, held_out)
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number

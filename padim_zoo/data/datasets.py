@@ -50,8 +50,8 @@ def btad(*, root: str | Path | None = None) -> Dataset:
 def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     """MVTec LOCO AD: as MVTec AD, but an image has several masks, ``ground_truth/<kind>/<stem>/*.png``.
 
-    The masks of an image are united. The saturated sPRO of its paper, which weighs them by the kind of defect, is not
-    computed. ``validation/good`` is left out, so that the number of training images is that of the published figures.
+    ``defects_config.json`` beside these folders has the saturation areas of sPRO (:mod:`padim_zoo.data.saturation`).
+    ``validation/good`` is left out, so that the number of training images is that of the published figures.
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
     kinds = ("logical_anomalies", "structural_anomalies")

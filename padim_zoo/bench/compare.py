@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS
-from padim_zoo.bench.store import Document, RunStore, computed_precision
+from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import PairedDifference, paired_images, student_test
 from padim_zoo.metrics.metric import METRICS, Metric, main_metrics, per_image_array
@@ -237,7 +237,7 @@ def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dic
         )
     row: dict[str, Any] = {}
     for metric in METRICS.values():
-        value_a, value_b = (_mean_over_folds(document, metric.name) for document in (a, b))
+        value_a, value_b = (mean_over_folds(document, metric.name) for document in (a, b))
         if metric.per_image is not None:
             paired = _compare_images(metric, scores_a, scores_b)
             row |= {f"{metric.name}_{part}": value for part, value in asdict(paired).items()}
@@ -273,10 +273,6 @@ def _find(documents: Sequence[Document], run_id: str) -> Document:
     if matches[0]["status"] != "done":
         raise InputError(f"the run {matches[0]['id']} failed: only runs that are done have scores to compare")
     return matches[0]
-
-
-def _mean_over_folds(document: Document, name: str) -> float:
-    return float(np.mean([fold.get(name, math.nan) for fold in document["folds"]]))
 
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_no_interval_is_without_width(stores, with_overlaps):
 def test_mistakes_are_one_line(stores, tmp_path: Path):
     full = str(stores["full"].folder)
     for arguments, message in (
-        ([full, str(tmp_path / "none")], "is not a folder"),
+        ([full, str(tmp_path / "none")], "there is no run store"),
         ([full, str(tmp_path)], "holds no run"),
         ([full, full, "-o", str(tmp_path / "x")], "name one with --format"),
     ):

@@ -23,6 +23,13 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import (
+    Duplicates,
+    find_duplicates,
+    groups_by_pattern,
+    joined_groups,
+    refuse_two_labels,
+)
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -47,10 +54,10 @@ class GroundTruth:
     saturation: list[np.ndarray | None] | None
 
     @classmethod
-    def of(cls, category: Category, transform: Transform) -> GroundTruth:
-        """Read the ground truth of a category."""
+    def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
+        """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        truth = masks(category.test, transform)
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
         return cls(labels, truth, saturation_shares(category.test, truth))
 
 
@@ -103,10 +110,13 @@ class RunResult:
         self.scores = {"labels": labels, "scores": scores, **curves, **per_image}
         self.interval = confidence_intervals(labels, scores)
 
-    def set_threshold(self, normal_scores: np.ndarray) -> None:
-        """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""
-        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
-        threshold = conformal_threshold(normal_scores, rate)
+    def set_threshold(self, normal_scores: np.ndarray, groups: np.ndarray) -> None:
+        """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images.
+
+        Images of one group (n,) were held out together.
+        """
+        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(np.unique(groups))))
+        threshold = conformal_threshold(normal_scores, rate, groups)
         called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
         self.threshold = {
             "threshold": threshold,
@@ -200,7 +210,7 @@ class GroupRunner:
     def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
         if transform not in self._truths:
-            self._truths[transform] = GroundTruth.of(self.category, transform)
+            self._truths[transform] = GroundTruth.of(self.category, transform, self.suite)
         return self._truths[transform]
 
     @cached_property
@@ -229,8 +239,21 @@ class GroupRunner:
         assert self._extracted is not None
         return self._extracted
 
+    @property
+    def duplicates(self) -> Duplicates:
+        """Copies among the images to fit and to test, in this order."""
+        return find_duplicates((*self.category.train, *self.category.test))
+
+    def groups(self, pattern: str | None) -> np.ndarray:
+        """Groups (n,) of the normal images, which stay together in folds."""
+        copies = self.duplicates.groups[: len(self.category.train)]
+        if pattern is None:
+            return copies
+        return joined_groups(copies, groups_by_pattern([sample.path for sample in self.category.train], pattern))
+
     def do(self, run: Run) -> RunResult:
         """Fit and score every fold of a run."""
+        refuse_two_labels((*self.category.train, *self.category.test), self.duplicates)
         detector = self._create(run)
         extracted = _drawn(self.extract(detector), run)
         detector.cache = False  # whatever reads a file from here on is timed
@@ -238,7 +261,9 @@ class GroupRunner:
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
-        parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
+        images = _drawn_images(len(self.category.train), run)
+        groups = self.groups(run.config.groups)[images]
+        parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
         timed_fit = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
@@ -265,11 +290,12 @@ class GroupRunner:
         result.keep_scores(truth.labels, np.stack(test_scores))
         if run.config.folds > 1:
             result.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
-            result.set_threshold(held_out_scores)
-            images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
-            adapted = max(count_adapted(images_adapted_to(part.weights), images) for part in run.parts)
+            result.set_threshold(held_out_scores, groups)
+            paths = [self.category.train[index].path for index in images]
+            adapted = max(count_adapted(images_adapted_to(part.weights), paths) for part in run.parts)
             if adapted:
                 result.notes.append(not_out_of_sample(adapted, n))
+        result.notes += self.duplicates.notes(len(self.category.train))
         if self.suite.gallery:
             result.gallery = make_gallery(
                 self.category,
@@ -286,4 +312,5 @@ class GroupRunner:
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
+        detector.look_at([sample.path for sample in self.category.train])
         return detector

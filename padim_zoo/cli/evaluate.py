@@ -36,6 +36,8 @@ def evaluate(
     alpha: float,
     colormap: str,
     roi: Path | None,
+    mask_resize: str,
+    mask_orientation: str | None,
     batch_size: int,
     device: str,
     cache: bool,
@@ -52,6 +54,7 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
+    from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.loading import masks
     from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.metrics.metric import confidence_intervals
@@ -69,7 +72,8 @@ def evaluate(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    truth = masks(samples, detector.transform)
+    refuse_equal_scores(samples, prediction.scores)
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     calibration = detector.calibration_
     result = metrics.evaluate(

@@ -62,6 +62,7 @@ def finetune(
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.data.categories import load_categories
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import Transform
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
@@ -79,12 +80,14 @@ def finetune(
     kind = resolve_precision(precision, where)
     options = {name: value for name, value in settings.items() if value is not None}
     recipe = make_recipe(method, options, precision=kind, report=_show)
-    transform = Transform(resize, crop)
     if images:
         paths = normal_image_files(images)
     else:
         loaded = load_categories(datasets.create(dataset, root=data_root), categories)
+        for category in loaded:
+            category.warn()
         paths = [sample.path for category in loaded for sample in category.train]
+    transform = Transform(resize, crop, counts_of_images(paths).depth_or_full)
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
 
     started = time.perf_counter()

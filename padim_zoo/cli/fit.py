@@ -11,6 +11,8 @@ import click
 from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.options import (
     DATASET,
+    different_images,
+    groups_of_images,
     load_category,
     output_option,
     refuse_folder,
@@ -35,6 +37,7 @@ def fit(
     model_dtype: str | None,
     resumable: bool,
     detector: str,
+    groups: str | None,
     fpr: float | None,
     cache: bool,
     **settings: Any,
@@ -61,19 +64,21 @@ def fit(
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
     paths = normal_image_files(images) if images else [sample.path for sample in load_category(settings).train]
-    if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
-        conformal_threshold(np.zeros(len(paths)), fpr)
-
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    held_together = groups_of_images(model, paths, groups)
+    different = held_together.get("groups", np.arange(len(paths)))
+    if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
+        conformal_threshold(np.zeros(len(paths)), fpr, different)
     if cache:
         model.cache = Caches.usual()
     model.fit(paths)
-    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds)}"
+    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
         usual = fpr or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-        least = "" if usual else f" (the least that {len(paths)} images can promise)"
+        count = different_images(len(paths), calibration.n_groups)
+        least = "" if usual else f" (the least that {count} images can promise)"
         threshold = threshold_of(calibration) + least
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.

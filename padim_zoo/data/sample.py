@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """One category of a dataset: normal images to fit, and images to test."""
+    """One category of a dataset: normal images to fit, and images to test.
+
+    Attributes
+    ----------
+    dataset, name : str
+    train, test : tuple of Sample
+    notes : tuple of str
+        What a reader of its figures should know of how the files were taken, one line each.
+    """
 
     dataset: str
     name: str
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    def warn(self) -> None:
+        """Say the notes as warnings."""
+        for note in self.notes:
+            warnings.warn(f"{self.name}: {note}", stacklevel=3)
 
     def fingerprint(self) -> str:
         """Hex digest that changes when a file, a label or the split changes.
@@ -67,7 +82,8 @@ class Category:
             contents = pool.map(_content_hash, (path for _, _, path in files))
             digest = hashlib.sha256()
             for (split, label, path), content in zip(files, contents, strict=True):
-                digest.update(f"{split}\0{label}\0{'/'.join(path.parts[-3:])}\0{content}\n".encode())
+                name = "/".join(path.parts[-3:])
+                digest.update(f"{split}\0{label}\0{name}\0{content}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
 

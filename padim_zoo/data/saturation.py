@@ -28,13 +28,13 @@ def saturation_shares(samples: Sequence[Sample], masks: Sequence[np.ndarray | No
     ----------
     samples : sequence of N Sample
     masks : sequence of N (ndarray (H, W) or None)
-        Their masks, as :func:`padim_zoo.data.loading.masks` gives them. Region k of a mask of labels is the k-th mask
-        file of its sample.
+        Their masks, as :func:`padim_zoo.data.loading.masks` gives them: region k is the k-th mask file of its sample
+        that marks anything.
 
     Returns
     -------
     list of N (ndarray (K,), float64, or None), or None
-        None for an image whose mask is not one of labels. None for all if no sample has a ``defects_config.json``.
+        None for an image without such a file, or whose mask is not one of labels. None for all if there is none.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def saturation_shares(samples: Sequence[Sample], masks: Sequence[np.ndarray | No
 
 def _config_of(sample: Sample) -> Path | None:
     """The file in the folder of the category: masks are ``CATEGORY/ground_truth/KIND/STEM/*.png``."""
-    if not sample.masks or len(sample.masks[0].parents) < 4:
+    if not sample.masks or sample.masks[0].parent.name != sample.path.stem or len(sample.masks[0].parents) < 4:
         return None
     path = sample.masks[0].parents[3] / CONFIG_FILE
     return path if _exists(path) else None
@@ -70,12 +70,14 @@ def _shares(sample: Sample, config: Path) -> np.ndarray:
         with Image.open(path) as image:
             pixels = np.atleast_3d(np.asarray(image))[..., 0]
         value, area = int(pixels.max(initial=0)), int((pixels > 0).sum())
-        if value and value not in kinds:
+        if not area:
+            continue
+        if value not in kinds:
             raise InputError(f"{config} lists no defect with the pixel value {value} of {path}: expected one that does")
-        threshold, relative = kinds.get(value, (1.0, True))
+        threshold, relative = kinds[value]
         # As the authors' code has it: whole pixels, and no more than there are.
         saturated = int(threshold * area) if relative else min(int(threshold), area)
-        shares.append(max(saturated, 1) / max(area, 1))
+        shares.append(max(saturated, 1) / area)
     return np.array(shares)
 
 

@@ -55,6 +55,9 @@ class BackboneConfig:
         Length of the shorter side in pixels, or exact height and width, before the crop.
     crop : int, (int, int) or None
         Size of the center crop in pixels, or None for no crop.
+    bit_depth : str or int
+        Bits that samples of more than 8 bits use: 8, 10, 12, 14 or 16. ``"auto"`` looks at the normal images of the
+        fit alone, see :mod:`padim_zoo.data.training_depth`; the fitted detector keeps what they say.
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
     memory : int, optional
@@ -96,6 +99,7 @@ class BackboneConfig:
     seed: int = 0
     resize: Size = 256
     crop: Size = 224
+    bit_depth: str | int = "auto"
     batch_size: int = 32
     memory: int | None = None
     cache: bool | Caches = False

@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
@@ -138,6 +139,11 @@ class Ensemble(Detector, EnsembleConfig):
         """The features of all :meth:`sources`, in their order."""
         return parts[0].with_maps(tuple(layer for part in parts for layer in part.maps))
 
+    def look_at(self, images: Any) -> None:
+        """Let every member find out what only the normal images of a fit can tell."""
+        for member in self.members:
+            member.look_at(images)
+
     def fit(self, images: Any, y: Any = None) -> Self:
         """Fit every member on normal images, and calibrate it, for that gives its scale.
 
@@ -255,21 +261,29 @@ class Ensemble(Detector, EnsembleConfig):
         combined: np.ndarray = together.astype(np.float32)
         return combined
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from the members' out-of-fold scores of the normal images, combined.
 
         They have given the scales and learned weights too, so that the promise is a little less strict than that of a
-        single detector. ``folds`` are those of the members.
+        single detector. ``folds`` are those of the members, and so are ``groups``, beside those that are given.
         """
         calibrations = self._calibrations()
         scores = self._combined(calibrations, [one.scores for one in calibrations])
-        least = smallest_false_alarm_rate(len(scores))
+        of_members = [one.groups for one in calibrations if one.groups is not None]
+        of_members += [] if groups is None else [groups]
+        together = joined_groups(*of_members) if of_members else np.arange(len(scores))
+        least = smallest_false_alarm_rate(len(np.unique(together)))
         rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
-        threshold = float(conformal_threshold(scores, rate))
+        threshold = float(conformal_threshold(scores, rate, together))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)
         adapted = max(one.adapted for one in calibrations)
-        self.calibration_ = Calibration(threshold, float(rate), calibrations[0].folds, low, high, scores, adapted)
+        count = calibrations[0].folds
+        self.calibration_ = Calibration(
+            threshold, float(rate), count, low, high, scores, adapted, together if of_members else None
+        )
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{gear}"], "holds test images too"),
+        (["{gear}"], "holds test images"),
         ([], "neither images nor a data set"),
         (["{gear}/train/good", "--data-root", "{gear}"], "both images and a data set"),
         (["{gear}/nothing"], "does not exist"),

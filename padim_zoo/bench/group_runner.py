@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -36,16 +38,17 @@ from padim_zoo.metrics.metric import confidence_intervals
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
+    """What is known of the test images: labels (N,), masks in the size of the anomaly maps, and what that leaves."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
+    coverage: Coverage
 
     @classmethod
     def of(cls, category: Category, transform: Transform) -> GroundTruth:
         """Read the ground truth of a category."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        return cls(labels, masks(category.test, transform))
+        return cls(labels, masks(category.test, transform), coverage(transform, category.test))
 
     def judge(self, prediction: Prediction) -> EvaluationResult:
         """Every metric of a prediction on the test images."""
@@ -60,6 +63,7 @@ class RunResult:
     n_test: int
     cached_images: int = 0
     precision: str | None = None
+    coverage: dict[str, Any] = field(default_factory=dict)
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -219,6 +223,7 @@ class GroupRunner:
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
+        result.coverage = truth.coverage.to_dict()
         parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
         timed_fit = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)

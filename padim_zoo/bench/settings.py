@@ -11,7 +11,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, size, switch, text
+from padim_zoo.bench.readers import (
+    PROTOCOL,
+    at_least,
+    memory,
+    names,
+    number,
+    one_of,
+    operations,
+    path,
+    size_or_protocol,
+    switch,
+    text,
+)
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
 
@@ -68,10 +80,14 @@ _ROWS = (
     Setting("rule", one_of(*ENSEMBLE_RULES), "How members of an ensemble are combined: mean, max or rank.",
             default=EnsembleConfig.rule, commands=("bench", "combine")),
 
-    Setting("resize", size, "Resize images to N (shorter side), HxW or none.", "Images", PaDiMConfig.resize,
-            defaults=_AS_THE_PROGRAM,
+    Setting("resize", size_or_protocol,
+            "Resize images to N (shorter side), HxW or none; protocol: as the data set says, else "
+            f"{PaDiMConfig.resize}.",
+            "Images", PROTOCOL, defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
-    Setting("crop", size, "Crop the center: N, HxW or none.", "Images", PaDiMConfig.crop, defaults=_AS_THE_PROGRAM,
+    Setting("crop", size_or_protocol,
+            "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
+            defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
     Setting("sigma", number, "Sigma of the blur of the anomaly map, in pixels; 0 for none.", "Images",
             PaDiMConfig.sigma,

@@ -49,6 +49,8 @@ class Suite(Record):
     n_components: int | None
     ensemble: tuple[str, ...]
     rule: str
+    resize: Any
+    crop: Any
     augment: str | None
     passes: int | None
     roi: Path | None

@@ -72,6 +72,7 @@ def bench(
         ctx.exit(INTERRUPTED)
 
     if not quiet:
+        from padim_zoo.bench.coverages import coverage_lines
         from padim_zoo.bench.leaderboard import leaderboard
         from padim_zoo.bench.published import add_published
         from padim_zoo.bench.table import render
@@ -79,6 +80,8 @@ def bench(
 
         board = leaderboard(documents.values())
         print_table(render(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
+        for line in coverage_lines(documents.values()):
+            click.echo(line, err=True)
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:
         why = failed[0]["error"]["message"]

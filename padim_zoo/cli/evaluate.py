@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, load_category, picture_options, predict_in
+from padim_zoo.cli.options import PictureChoice, coverage_of, load_category, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -52,12 +52,13 @@ def evaluate(
     from padim_zoo import metrics
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
+    from padim_zoo.data.sample import protocol_of
     from padim_zoo.detectors.loading import load
     from padim_zoo.metrics.metric import confidence_intervals
 
     if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    category = load_category({"dataset": dataset, **source})
+    opened, category = load_category({"dataset": dataset, **source})
     if not category.test:
         raise InputError(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
@@ -85,7 +86,10 @@ def evaluate(
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
     caveat = None if detector.calibration_ is None else detector.calibration_.caveat
-    notes = [*result.notes, *([] if caveat is None else [caveat])]
+    seen, protocol = coverage_of(detector, samples), protocol_of(opened)
+    notes = [note for note in (*result.notes, caveat, seen.note) if note is not None]
+    if protocol not in (None, detector.transform):
+        notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
     title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
@@ -97,6 +101,7 @@ def evaluate(
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),
                 "aupro_limit": aupro_limit,
+                "coverage": seen.to_dict(),
                 **result.values,
                 **intervals,
                 "thresholds": thresholds,
@@ -104,7 +109,7 @@ def evaluate(
             }
         )
         return
-    click.echo(f"{title}\n")
+    click.echo(f"{title}\n{seen}\n")
     show_table(
         [
             {

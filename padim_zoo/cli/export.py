@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from padim_zoo.cli.options import pixels
+from padim_zoo.cli.options import coverage_of, pixels
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -67,5 +67,19 @@ def export(
         f"against {model} on {tried}: scores differ by at most {difference.scores:.1e}{maps}, "
         f"relative; {difference.decisions} decisions differ"
     )
+    click.echo(_seen(detector, paths or [], size))
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)
+
+
+def _seen(detector: Any, paths: list[Path], size: tuple[int, int] | None) -> str:
+    """The transform, and what it looks at: of the images given, or of those of the input size."""
+    if paths:
+        return str(coverage_of(detector, paths))
+    from padim_zoo.data.coverage import percent
+
+    transform = detector.transform
+    if size is None and transform.crop is not None:
+        return f"{transform}: the crop leaves out a part of each image; --images or --input-size tell how much"
+    share = 1.0 if size is None else transform.visible_share(*size)
+    return f"{transform}: looks at {percent(share)} of each image"

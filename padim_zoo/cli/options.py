@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
-    from padim_zoo.data.sample import Category
+    from padim_zoo.data.coverage import Coverage
+    from padim_zoo.data.sample import Category, Dataset, Sample
     from padim_zoo.detectors.prediction import Prediction
     from padim_zoo.report.picture_folder import PictureFolder
 
@@ -24,8 +25,8 @@ DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")
 """The settings that name one category of a data set."""
 
 
-def load_category(settings: dict[str, Any]) -> Category:
-    """List the category that settings name, which need not be named where there is only one.
+def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
+    """Open the data set and list the category that settings name, which need not be named where there is only one.
 
     Raises
     ------
@@ -38,13 +39,22 @@ def load_category(settings: dict[str, Any]) -> Category:
     folders = {kind: settings[kind] for kind in ("normal", "abnormal", "masks") if settings[kind] is not None}
     dataset = datasets.create(name, root=settings["data_root"], **folders)
     if settings["category"] is not None:
-        return dataset.load(settings["category"])
+        return dataset, dataset.load(settings["category"])
     categories = dataset.categories()
     if len(categories) != 1:
         raise InputError(
             f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
         )
-    return dataset.load(categories[0])
+    return dataset, dataset.load(categories[0])
+
+
+def coverage_of(detector: Any, images: Iterable[Path | Sample]) -> Coverage:
+    """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
+    from padim_zoo.data.coverage import coverage
+
+    leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
+    extractor = getattr(detector, "extractor", None)
+    return coverage(detector.transform, images, extractor.stride if leaves_grid and extractor is not None else None)
 
 
 def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:

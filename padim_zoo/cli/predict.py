@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, predict_in
+from padim_zoo.cli.options import PictureChoice, coverage_of, picture_options, predict_in
 from padim_zoo.cli.settings import PanelCommand, setting_options
 from padim_zoo.core.errors import InputError
 
@@ -90,6 +90,10 @@ def predict(
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
+    seen = coverage_of(detector, paths)
+    click.echo(str(seen), err=True)
+    if seen.note is not None:
+        click.echo(f"note: {seen.note}", err=True)
     predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = None if output is None else pictures.folder(detector, model, output, limit)

@@ -13,10 +13,13 @@ from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.files import images_below
+from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.image import image_mode, read_image, read_mask, size_text
 from padim_zoo.data.layout import dataset_root
-from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
+from padim_zoo.data.transform import Transform, choose_grid
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
@@ -61,6 +64,8 @@ class Report:
         Readable images by Pillow's mode: ``"RGB"``, ``"L"``, ``"I;16"`` …
     problems : tuple of Problem
         Errors first.
+    coverage : Coverage or None
+        What a fit with the data set's protocol, or by default, looks at.
     """
 
     dataset: str
@@ -69,6 +74,7 @@ class Report:
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     problems: tuple[Problem, ...]
+    coverage: Coverage | None = None
 
     @property
     def usable(self) -> bool:
@@ -77,7 +83,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON's types."""
-        return {**asdict(self), "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems]}
+        return {
+            **asdict(self),
+            "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems],
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -93,13 +103,19 @@ class _Finding:
     empty_mask: bool = False
 
 
-def check(source: str | Path | Category) -> list[Report]:
+STRIDE = 16
+"""The coarsest stride of the usual layers, by which a fit would round its grid."""
+
+
+def check(source: str | Path | Category, transform: Transform | None = None) -> list[Report]:
     """Read every image and mask of a category, or of every category below a folder.
 
     Parameters
     ----------
     source : path or Category
         A folder in the layout of any registered data set, e.g. one that has ``train/good``; or a loaded category.
+    transform : Transform, optional
+        What a fit would do, where the data set has no protocol. Without one nothing is said of what is looked at.
 
     Returns
     -------
@@ -112,7 +128,7 @@ def check(source: str | Path | Category) -> list[Report]:
         If the folder has no known layout.
     """
     if isinstance(source, Category):
-        return [_check_category(source)]
+        return [_check_category(source, transform)]
     expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
     folder = dataset_root("folder", source, expected)
     for layout in _LAYOUTS:
@@ -121,27 +137,27 @@ def check(source: str | Path | Category) -> list[Report]:
             break
     else:
         raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
-    return [_check_by_name(dataset, name) for name in dataset.categories()]
+    return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
 
 
-def _check_by_name(dataset: Dataset, name: str) -> Report:
+def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> Report:
     try:
         category = dataset.load(name)
     except InputError as error:  # a category that cannot even be listed must not hide the others
         return Report(dataset.name, name, {}, {}, {}, (Problem("error", str(error)),))
-    return _check_category(category)
+    return _check_category(category, transform)
 
 
-def _check_category(category: Category) -> Report:
+def _check_category(category: Category, transform: Transform | None) -> Report:
     with ThreadPoolExecutor() as executor:
         train, test = (list(executor.map(_examine, samples)) for samples in (category.train, category.test))
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
     problems = [*_file_problems(category, train, test), *_split_problems(category)]
-    if len(sizes) > 1:
+    seen = None if transform is None else _look(category, transform)
+    if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        warning = f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW"
-        problems.append(Problem("warning", warning))
+        problems.append(Problem("warning", f"{seen.note}; there are {len(sizes)} sizes, {largest}"))
     return Report(
         category.dataset,
         category.name,
@@ -149,7 +165,21 @@ def _check_category(category: Category) -> Report:
         dict(sizes.most_common()),
         dict(Counter(finding.mode for finding in readable).most_common()),
         tuple(sorted(problems, key=lambda problem: problem.severity)),
+        seen,
     )
+
+
+def _look(category: Category, transform: Transform) -> Coverage | None:
+    """What a fit on a category looks at; None where no image of it can be read."""
+    stride = None
+    if isinstance(transform.resize, int) and transform.crop is None:
+        try:
+            sizes, _ = look_ahead(category.train)
+        except InputError:
+            return None
+        stride = STRIDE
+        transform = transform.on_grid(choose_grid(sizes, transform.resize, stride))
+    return coverage(transform, (*category.train, *category.test), stride)
 
 
 def _examine(sample: Sample) -> _Finding:

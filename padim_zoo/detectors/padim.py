@@ -184,7 +184,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError("only fitted detectors can be merged: call fit first")
         for what, ours, others in (
             (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
-            ("backbone, weights or transform", self.features_key, other.features_key),
+            (f"transform ({self.transform}; {other.transform})", self.transform, other.transform),
+            ("backbone or weights", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),
         ):

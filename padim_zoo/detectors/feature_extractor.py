@@ -261,8 +261,10 @@ class FeatureExtractor:
     def cache_key(self, *, fit: bool) -> str | None:
         """What :meth:`features_key` tells apart, and the device and the code of the network.
 
-        None, so that nothing is kept, where masks of pixels go with the features.
+        None, so that nothing is kept, where masks of pixels go with the features, or the grid is not known yet.
         """
+        if self.transform.leaves_grid:
+            return None
         if self.config.roi is not None or any(view.resamples for view in self.views_of_score()):
             return None
         backbone = self.build_backbone()

@@ -105,6 +105,7 @@ def test_what_is_missing_is_computed_and_nothing_else(samples, cache, detector, 
         ("resnet18", {"resize": 36}),
         ("resnet18", {"crop": 24}),
         ("resnet18", {"crop": None}),
+        ("resnet18", {"resize": (40, 40), "crop": None}),
         ("resnet18", {"precision": "bfloat16"}),
     ],
 )
@@ -174,7 +175,7 @@ def test_times_are_those_of_the_computation(samples, cache, detector, computed):
 
 
 def test_sizes_that_differ_are_refused_as_without_a_cache(samples, cache):
-    detector = PaDiM("resnet18", **{**OPTIONS, "crop": None})
+    detector = PaDiM("resnet18", **{**OPTIONS, "resize": None, "crop": None})
     draw(samples[2].path, seed=2, size=(48, 80))
     with pytest.raises(InputError) as without:
         extract(detector, samples)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -84,19 +85,13 @@ def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Eve
     """
     before = len(missing.done)
     with heartbeat(store, BenchState(len(missing.plan) + before, before, before)) as sign:
-        for event in _execute(suite, missing, store):
+        runner = Runner(suite, store, describe_environment(suite.jobs))
+        in_groups = groups(missing.plan)
+        parallel = suite.jobs > 1 and len(in_groups) > 1
+        events = _in_workers(in_groups, runner) if parallel else chain.from_iterable(map(runner.run_group, in_groups))
+        for event in events:
             sign.take(event)
             yield event
-
-
-def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
-    runner = Runner(suite, store, describe_environment(suite.jobs))
-    in_groups = groups(missing.plan)
-    if suite.jobs > 1 and len(in_groups) > 1:
-        yield from _in_workers(in_groups, runner)
-    else:
-        for group in in_groups:
-            yield from runner.run_group(group)
 
 
 @dataclass

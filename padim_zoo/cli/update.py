@@ -8,18 +8,16 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.models import refuse_folder, show_rows, size_of, try_to_calibrate
-from padim_zoo.cli.options import coverage_of
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@setting_command("update")
+@click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: replace MODEL]")
+@click.option("-o", "--output", type=PATH, help="The new model.  [default: replace MODEL]")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
-@setting_options("update")
 def update(
     model: Path,
     images: tuple[str, ...],

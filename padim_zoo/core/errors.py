@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Something the caller gave cannot be used.
@@ -29,3 +32,12 @@ class MissingExtraError(InputError, ImportError):
             f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]', or in a "
             f"clone pip install -e '.[{extra}]'"
         )
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Within it a package that cannot be imported is a :class:`MissingExtraError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(error.name or extra, extra, purpose) from None

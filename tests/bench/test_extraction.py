@@ -53,15 +53,18 @@ def detector() -> PaDiM:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names of the files of every call of ``PaDiM.extract``."""
+    """The names of the files of every call of ``PaDiM.extract`` and ``extract_normal``."""
     calls: list[list[str]] = []
-    original = PaDiM.extract
 
-    def note(self: PaDiM, images: Sequence[Sample]) -> Any:
-        calls.append([sample.path.name for sample in images])
-        return original(self, images)
+    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def note(self: PaDiM, images: Sequence[Sample]) -> Any:
+            calls.append([sample.path.name for sample in images])
+            return original(self, images)
 
-    monkeypatch.setattr(PaDiM, "extract", note)
+        return note
+
+    for name in ("extract", "extract_normal"):
+        monkeypatch.setattr(PaDiM, name, noted(getattr(PaDiM, name)))
     return calls
 
 

@@ -90,10 +90,6 @@ def predict(
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
-    seen = coverage_of(detector, paths)
-    click.echo(str(seen), err=True)
-    if seen.note is not None:
-        click.echo(f"note: {seen.note}", err=True)
     predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, limit)
@@ -116,6 +112,10 @@ def predict(
     if target != "-":
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+    seen = coverage_of(detector, paths)
+    click.echo(str(seen), err=True)
+    if seen.note is not None:
+        click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
 

@@ -46,10 +46,11 @@ class GroundTruth:
     coverage: Coverage
 
     @classmethod
-    def of(cls, category: Category, transform: Transform) -> GroundTruth:
-        """Read the ground truth of a category."""
+    def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
+        """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        return cls(labels, masks(category.test, transform), coverage(transform, category.test))
+        regions = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
+        return cls(labels, regions, coverage(transform, category.test))
 
 
 @dataclass
@@ -183,7 +184,7 @@ class GroupRunner:
     def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
         if transform not in self._truths:
-            self._truths[transform] = GroundTruth.of(self.category, transform)
+            self._truths[transform] = GroundTruth.of(self.category, transform, self.suite)
         return self._truths[transform]
 
     @cached_property
@@ -270,4 +271,5 @@ class GroupRunner:
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
+        detector.look_at([sample.path for sample in self.category.train])
         return detector

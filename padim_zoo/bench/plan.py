@@ -213,7 +213,8 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
             f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
-    config = RunConfig(**{**options, "detector": model.detector, "seed": model.seed, "folds": suite.folds})
+    ground_truth = {"mask_resize": suite.mask_resize, "mask_orientation": suite.mask_orientation, "folds": suite.folds}
+    config = RunConfig(**{**options, **ground_truth, "detector": model.detector, "seed": model.seed})
     if "backbone" not in options:
         return Run(config)
     return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)

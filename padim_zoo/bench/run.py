@@ -11,7 +11,7 @@ from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.detectors.config import PaDiMConfig
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused.
 
 Where it changes features too, so is :attr:`padim_zoo.cache.features.FeatureCache.version`."""

@@ -34,6 +34,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
 
     Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
     """
+    from padim_zoo.bench.coverages import coverage_lines
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
@@ -58,13 +59,15 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
+            if not quiet:
+                for line in coverage_lines(documents.values()):
+                    report.note(line)
     except KeyboardInterrupt:
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
         sys.exit(INTERRUPTED)
 
     if not quiet:
-        from padim_zoo.bench.coverages import coverage_lines
         from padim_zoo.bench.leaderboard import leaderboard
         from padim_zoo.bench.published import add_published
         from padim_zoo.bench.table import BoardTable
@@ -72,8 +75,6 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
 
         board = leaderboard(documents.values())
         print_table(BoardTable(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
-        for line in coverage_lines(documents.values()):
-            click.echo(line, err=True)
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:
         why = failed[0]["error"]["message"]

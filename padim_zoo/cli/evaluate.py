@@ -37,6 +37,8 @@ def evaluate(
     alpha: float,
     colormap: str,
     roi: Path | None,
+    mask_resize: str,
+    mask_orientation: str | None,
     batch_size: int,
     device: str,
     cache: bool,
@@ -68,7 +70,7 @@ def evaluate(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    truth = masks(samples, detector.transform)
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     result = metrics.evaluate(
         labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks
@@ -86,7 +88,7 @@ def evaluate(
     caveat = None if detector.calibration_ is None else detector.calibration_.caveat
     seen, protocol = coverage_of(detector, samples), protocol_of(opened)
     notes = [note for note in (*result.notes, caveat, seen.note) if note is not None]
-    if protocol not in (None, detector.transform):
+    if protocol is not None and str(protocol) != str(detector.transform):
         notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
     title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def finetune(
     from padim_zoo.data.coverage import coverage
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.grid import look_ahead
+    from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import choose_grid
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
@@ -89,7 +91,7 @@ def finetune(
         opened = datasets.create(dataset, root=data_root)
         paths = [sample.path for category in load_categories(opened, categories) for sample in category.train]
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
-    transform = resolve_transform(resize, crop, opened)
+    transform = replace(resolve_transform(resize, crop, opened), bit_depth=counts_of_images(paths).depth_or_full)
     stride = None
     if isinstance(transform.resize, int) and transform.crop is None:
         stride = max(module.strides)

@@ -13,6 +13,7 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.file_notes import collecting
 
 COMMANDS = {
     "bench": ("padim_zoo.cli.bench:bench", "Run a benchmark: backbones × estimators × categories × folds."),
@@ -95,3 +96,4 @@ def main(ctx: click.Context) -> None:
     """Fit and compare image anomaly detectors that learn from normal images only."""
     ctx.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
+    ctx.with_resource(collecting())  # one warning for each kind of file, however many parts a command reads them in

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.image import image_size, read_mask
+from padim_zoo.data.image import image_size
+from padim_zoo.data.mask import read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform, count_other_aspects
 

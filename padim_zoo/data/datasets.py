@@ -13,7 +13,7 @@ from pathlib import Path
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import folders_in, images_below, images_in
-from padim_zoo.data.image import image_size, read_mask
+from padim_zoo.data.image import image_size
 from padim_zoo.data.layout import (
     PADIM_PAPER,
     SQUARE,
@@ -25,6 +25,7 @@ from padim_zoo.data.layout import (
     missing_mask,
     wrong_layout,
 )
+from padim_zoo.data.mask import read_mask
 from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.data.transform import Transform
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median_low
 from typing import Any
@@ -14,6 +14,10 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.region_resize import resize_regions
+
+MASK_RULES = ("area", "nearest")
+"""How masks are resized: any covered pixel counts, or the nearest one decides."""
 
 Size = int | tuple[int, int] | None
 
@@ -94,6 +98,8 @@ class Transform:
         image's size. Bilinear with antialiasing.
     crop : int, (int, int) or None
         Side of the square, or height and width, cut out of the center; None keeps all.
+    bit_depth : int, optional
+        Bits that samples of more than 8 bits use, as :func:`~padim_zoo.data.image.read_image` takes it.
 
     Raises
     ------
@@ -103,6 +109,7 @@ class Transform:
 
     resize: Size
     crop: Size
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -115,7 +122,7 @@ class Transform:
 
     def on_grid(self, grid: tuple[int, int] | None) -> Transform:
         """With the size that the images told, where it is left to them."""
-        return Transform(grid, None) if self.leaves_grid and grid is not None else self
+        return replace(self, resize=grid) if self.leaves_grid and grid is not None else self
 
     def visible_share(self, height: int, width: int) -> float:
         """The share of an image of the given size that the crop leaves."""
@@ -169,21 +176,34 @@ class Transform:
         -------
         ndarray (H', W', 3), uint8, contiguous
         """
-        return self._apply(image, Image.Resampling.BILINEAR)
+        self.output_size(*image.shape[:2])  # a crop that does not fit is refused before the work
+        return self.cropped(self.resized(image))
 
-    def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Transform a mask by nearest neighbor, so that it stays in register with its image.
+    def mask(self, mask: np.ndarray, rule: str = MASK_RULES[0]) -> np.ndarray:
+        """Transform a mask, or numbered regions, so that they stay in register with their image.
 
         Parameters
         ----------
-        mask : ndarray (H, W), bool
-            True where anomalous.
+        mask : ndarray (H, W), bool or int32
+            True where anomalous; or 0, and k in region k.
+        rule : str
+            ``"area"``: a pixel is marked if any of it is covered, see :mod:`padim_zoo.data.region_resize`;
+            ``"nearest"``: if its nearest neighbor is, as published figures have it.
 
         Returns
         -------
-        ndarray (H', W'), bool, contiguous
+        ndarray (H', W'), of the type of the mask, contiguous
         """
-        return self._apply(mask.astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+        height, width = self.resized_size(*mask.shape)
+        self.crop_box(height, width)  # as above
+        if (height, width) == mask.shape:
+            resized = mask
+        elif rule == "nearest":
+            picture = Image.fromarray(mask.astype(np.int32))
+            resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+        else:
+            resized = resize_regions(mask.astype(np.int32), (height, width))
+        return self.cropped(resized).astype(mask.dtype)
 
     def resized(self, array: np.ndarray, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
         """An image (H, W, 3) or mask (H, W), uint8, after the resize and before the crop."""
@@ -199,7 +219,7 @@ class Transform:
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters in JSON's types."""
-        sizes = {"resize": self.resize, "crop": self.crop}
+        sizes = {"resize": self.resize, "crop": self.crop, "bit_depth": self.bit_depth}
         return {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
 
     @classmethod
@@ -227,10 +247,6 @@ class Transform:
         # Python rounds halves to even, and so does torchvision's CenterCrop.
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         return top, left, top + crop_height, left + crop_width
-
-    def _apply(self, array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        self.output_size(*array.shape[:2])  # a crop that does not fit is refused before the work
-        return self.cropped(self.resized(array, resampling))
 
 
 def check_size(name: str, size: Any) -> Size:

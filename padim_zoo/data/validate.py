@@ -8,17 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
+from padim_zoo.data.file_notes import NOTES, FileNotes, note
 from padim_zoo.data.files import images_below
 from padim_zoo.data.grid import look_ahead
-from padim_zoo.data.image import image_mode, read_image, read_mask, size_text
+from padim_zoo.data.image import image_mode, read_image, size_text
 from padim_zoo.data.layout import dataset_root
+from padim_zoo.data.mask import looks_inverted, read_mask
 from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
+from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid
 
 FEW_NORMAL_IMAGES = 10
@@ -149,11 +154,20 @@ def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> 
 
 
 def _check_category(category: Category, transform: Transform | None) -> Report:
+    depth = counts_of_images([sample.path for sample in category.train]).depth_or_full
+    notes = FileNotes()
+    examine = partial(_examine, depth=depth, notes=notes)
     with ThreadPoolExecutor() as executor:
-        train, test = (list(executor.map(_examine, samples)) for samples in (category.train, category.test))
+        train, test = (list(executor.map(examine, samples)) for samples in (category.train, category.test))
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
     problems = [*_file_problems(category, train, test), *_split_problems(category)]
+    problems += [
+        Problem("warning", f"{len(files)} {NOTES[kind]}", tuple(files)) for kind, files in notes.by_kind().items()
+    ]
+    if depth < FULL_DEPTH:
+        hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
+        problems.append(Problem("warning", f"{hold}; --bit-depth says otherwise"))
     seen = None if transform is None else _look(category, transform)
     if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
@@ -182,9 +196,14 @@ def _look(category: Category, transform: Transform) -> Coverage | None:
     return coverage(transform, (*category.train, *category.test), stride)
 
 
-def _examine(sample: Sample) -> _Finding:
+def _examine(sample: Sample, depth: int, notes: FileNotes) -> _Finding:
+    with notes.listening():
+        return _read(sample, depth)
+
+
+def _read(sample: Sample, depth: int) -> _Finding:
     try:
-        image = read_image(sample.path)
+        image = read_image(sample.path, depth)
     except InputError as error:
         return _Finding(sample, broken_image=str(error))
     size = image.shape[0], image.shape[1]
@@ -198,7 +217,10 @@ def _examine(sample: Sample) -> _Finding:
 def _examine_mask(path: Path, size: tuple[int, int], image: Path) -> bool | str:
     """Whether a pixel is marked, or why the mask cannot be used."""
     try:
-        return bool(read_mask([path], size, image).any())
+        mask = read_mask([path], size, image)
+        if looks_inverted(mask):
+            note("inverted mask", str(path))
+        return bool(mask.any())
     except InputError as error:
         return str(error)
 

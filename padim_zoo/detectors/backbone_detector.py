@@ -187,7 +187,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A copy that scores by another form of the same backbone."""
         other = copy.copy(self)
         other._extractor = self.extractor_type(self.config)
-        other._extractor.backbone = backbone
+        other._extractor.backbone, other._extractor.assumed_depth = backbone, self.extractor.assumed_depth
         return other
 
     def reset_fit(self, changed: Collection[str]) -> None:
@@ -208,6 +208,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self._model = None
         if changed - self.scoring - self.modeling:
             self._model = self.statistics_ = self.fitted_in = None
+            self.extractor.assumed_depth = None
         if "roi" in changed:
             self.region_per_image = False
         if changed & _BACKBONE:
@@ -256,8 +257,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         extractor, images = self._on_grid(images)
         return extractor.extract(images, roi=roi)
 
+    def look_at(self, images: Any) -> None:
+        """Find out the bit depth of the normal images, unless it is known."""
+        if self.extractor.assumed_depth is None:
+            self.check_parameters()
+            self.extractor.look_at(images)
+
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring, on the grid of a fit on them."""
+        self.look_at(images)
         self.check_parameters()
         extractor, images = self._on_grid(images, anew=True)
         return extractor.extract(images, fit=True)
@@ -271,6 +279,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
+        self.extractor.look_at(images)
         extractor, ahead = self._on_grid(images, anew=True)
         self._accumulate(extractor.features(ahead, fit=True), None)
         self.adapted_images_ = count_adapted(self.adapted_to, images)
@@ -301,6 +310,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 "on the same on every machine",
                 stacklevel=2,
             )
+        if earlier is None:
+            self.look_at(images)
+        else:
+            self.extractor.refuse_other_depth(images)
         adapted = self.adapted_images_
         extractor, ahead = self._on_grid(images)
         self._accumulate(extractor.features(ahead, fit=True), earlier)
@@ -452,7 +465,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        return {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
+        fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
+        return {"fitted": fitted, **self.extractor.describe_depth()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

@@ -59,6 +59,9 @@ class BackboneConfig:
         ``partial_fit`` or ``predict``.
     crop : int, (int, int) or None
         Size of the center crop in pixels, or None for no crop, so that all of each image is looked at.
+    bit_depth : str or int
+        Bits that samples of more than 8 bits use: 8, 10, 12, 14 or 16. ``"auto"`` looks at the normal images of the
+        fit alone, see :mod:`padim_zoo.data.training_depth`; the fitted detector keeps what they say.
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
     memory : int, optional
@@ -100,6 +103,7 @@ class BackboneConfig:
     seed: int = 0
     resize: Size = 256
     crop: Size = None
+    bit_depth: str | int = "auto"
     batch_size: int = 32
     memory: int | None = None
     cache: bool | Caches = False

@@ -88,6 +88,9 @@ class Detector(ABC):
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""
 
+    def look_at(self, images: Any) -> None:  # noqa: B027
+        """Find out what only the normal images of a fit tell, before any feature is extracted; here nothing."""
+
     def extract_normal(self, images: Any) -> Features:
         """Features of normal images: all that a fit, and a prediction of them, need."""
         return self.extract(images)

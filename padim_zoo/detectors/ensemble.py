@@ -150,6 +150,11 @@ class Ensemble(Detector, EnsembleConfig):
         """The features of all :meth:`sources`, in their order."""
         return parts[0].with_maps(tuple(layer for part in parts for layer in part.maps))
 
+    def look_at(self, images: Any) -> None:
+        """Let every member find out what only the normal images of a fit can tell."""
+        for member in self.members:
+            member.look_at(images)
+
     def fit(self, images: Any, y: Any = None) -> Self:
         """Fit every member on normal images, and calibrate it, for that gives its scale.
 

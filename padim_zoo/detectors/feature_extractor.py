@@ -25,10 +25,12 @@ from padim_zoo.data.augmentation import (
     parse_operations,
     views_for_scoring,
 )
+from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth, largest_of
 from padim_zoo.data.coverage import other_aspects
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
@@ -58,6 +60,8 @@ class FeatureExtractor:
         the fit, or of :meth:`on_grid_of`.
     shared_stride : int or None
         The coarsest stride of all members of an ensemble, which have one grid.
+    assumed_depth : int or None
+        The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     """
 
     accepts_bfloat16: ClassVar[bool] = False
@@ -68,6 +72,7 @@ class FeatureExtractor:
         self.backbone: Backbone | None = None
         self.grid: tuple[int, int] | None = None
         self.shared_stride: int | None = None
+        self.assumed_depth: int | None = None
         self._region: tuple[Any, RegionOfInterest] | None = None
 
     @staticmethod
@@ -99,14 +104,15 @@ class FeatureExtractor:
             )
         if isinstance(config.layers, str):
             raise InputError(f"layers is {config.layers!r}: expected a sequence of names, e.g. ({config.layers!r},)")
-        self.transform  # noqa: B018  checks resize and crop
+        self.transform  # noqa: B018  checks resize, crop and bit depth
         self.views_of_fit()
         self.region_of_interest()
 
     @property
     def transform(self) -> Transform:
         """What happens to an image before the backbone."""
-        return Transform(resize=self.config.resize, crop=self.config.crop).on_grid(self.grid)
+        config = self.config
+        return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
 
     @property
     def stride(self) -> int:
@@ -128,6 +134,55 @@ class FeatureExtractor:
             if others:
                 warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=4)
         return extractor, images
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits that samples of more than 8 bits use."""
+        return check_depth(self.config.bit_depth) or self.assumed_depth or FULL_DEPTH
+
+    def look_at(self, images: Any) -> None:
+        """Find out what only the normal images of a fit can tell: here, the bit depth.
+
+        Raises
+        ------
+        InputError
+            If the bit depth that is asked for does not hold their samples.
+        """
+        counts = counts_of_images(images)
+        asked = check_depth(self.config.bit_depth)
+        if asked is None:
+            self.assumed_depth = counts.depth_or_full
+            if self.assumed_depth < FULL_DEPTH:
+                warnings.warn(
+                    f"the normal images hold {self.assumed_depth} bits in 16-bit samples: white is "
+                    f"{largest_of(self.assumed_depth)}; --bit-depth says otherwise",
+                    stacklevel=3,
+                )
+        elif counts.total and counts.depth > asked:
+            raise InputError(
+                f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
+                f"give --bit-depth {counts.depth}, or auto"
+            )
+
+    def describe_depth(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files."""
+        depth = self.bit_depth
+        return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+
+    def refuse_other_depth(self, images: Any) -> None:
+        """Refuse normal images that hold more bits than those of the fit.
+
+        Raises
+        ------
+        InputError
+            Naming both.
+        """
+        counts = counts_of_images(images)
+        if counts.total and counts.depth > self.bit_depth:
+            raise InputError(
+                f"the images hold {counts.depth} bits, but the detector was fitted on {self.bit_depth}: "
+                "fit again on all images"
+            )
 
     @property
     def budget(self) -> int:

@@ -51,6 +51,7 @@ def to_state(
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,
         "image_size": detector.image_size_,
+        "bit_depth": detector.extractor.bit_depth,
         "n_images": detector.n_images_,
         **own,
     }
@@ -123,11 +124,9 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
     backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
     height, width = header["image_size"]
-    detector.image_size_, detector.n_images_, detector.fitted_in = (
-        (height, width),
-        header["n_images"],
-        header["precision"],
-    )
+    detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
+    detector.fitted_in = header["precision"]
+    detector.extractor.assumed_depth = header["bit_depth"]
     detector._adapted_to = frozenset(header.get("adapted_to", ()))
     detector.adapted_images_ = header.get("adapted_images", 0)
     detector.region_per_image = header.get("region_per_image", False)

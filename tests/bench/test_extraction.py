@@ -282,9 +282,9 @@ def test_the_cache_can_be_off(padim, run_suite: Callable[..., Any], tmp_path, mo
 def test_another_backbone_decodes_nothing(padim, run_suite: Callable[..., Any], tmp_path, small_ones_too, monkeypatch):
     names: list[str] = []
 
-    def note(path: Path) -> np.ndarray:
+    def note(path: Path, bit_depth: int | None) -> np.ndarray:
         names.append(path.name)
-        return read_image(path)
+        return read_image(path, bit_depth)
 
     monkeypatch.setattr(image_cache, "read_image", note)
     other = padim.replace(backbones=("resnet18",), weights=("none",))

@@ -235,7 +235,9 @@ def test_kolektorsdd(tmp_path: Path) -> None:
     for item in range(1, 5):
         for part in range(2):
             write(tmp_path / f"kos{item:02}" / f"Part{part}.jpg", 100)
-            write(tmp_path / f"kos{item:02}" / f"Part{part}_label.bmp", int(part == 0 and item in (1, 2)))
+            label = np.zeros((4, 6), dtype=np.uint8)
+            label[1, 2] = part == 0 and item in (1, 2)
+            Image.fromarray(label).save(tmp_path / f"kos{item:02}" / f"Part{part}_label.bmp")
     dataset = create("kolektorsdd", root=tmp_path)
     assert dataset.categories() == ["kolektorsdd"]
     category = dataset.load("kolektorsdd")

@@ -72,6 +72,7 @@ def test_a_clean_category(category: Path) -> None:
         "coverage": {
             "resize": [256, 320],
             "crop": None,
+            "bit_depth": None,
             "image_share": 1,
             "least_image_share": 1,
             "annotated_share": 1,
@@ -143,7 +144,7 @@ def test_leaks_are_found_by_pixels(category: Path) -> None:
 
 def test_sizes_and_modes_are_counted(category: Path) -> None:
     write(category / "train/good/20.png", np.zeros((4, 5), dtype=np.uint8))
-    write(category / "train/good/21.png", np.ones((HEIGHT, WIDTH), dtype=np.uint16))
+    write(category / "train/good/21.png", np.full((HEIGHT, WIDTH), 65535, dtype=np.uint16))
     report = only(category)
     assert report.sizes == {"8x10": 20, "4x5": 1}
     assert sum(report.modes.values()) == 21

@@ -18,10 +18,8 @@ def coverage_lines(documents: Iterable[Document]) -> list[str]:
     for document in documents:
         seen = document.get("coverage")
         if seen and seen["image_share"] is not None:
-            sizes = {
-                name: tuple(seen[name]) if isinstance(seen[name], list) else seen[name] for name in ("resize", "crop")
-            }
-            of_categories[Transform(**sizes)][str(document["config"]["category"])] = seen
+            resize, crop = (tuple(size) if isinstance(size, list) else size for size in (seen["resize"], seen["crop"]))
+            of_categories[Transform(resize, crop)][str(document["config"]["category"])] = seen
     return [_line(transform, seen) for transform, seen in of_categories.items()]
 
 

@@ -23,6 +23,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import (
     Duplicates,
     find_duplicates,
@@ -47,18 +48,19 @@ from padim_zoo.metrics.thresholds import pixel_threshold
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks and saturation."""
+    """What is known of the test images: labels (N,); masks and saturation in the size of the maps; what that leaves."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
     saturation: list[np.ndarray | None] | None
+    coverage: Coverage
 
     @classmethod
     def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
         """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
         truth = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
-        return cls(labels, truth, saturation_shares(category.test, truth))
+        return cls(labels, truth, saturation_shares(category.test, truth), coverage(transform, category.test))
 
 
 @dataclass
@@ -69,6 +71,7 @@ class RunResult:
     n_train: int | None = None
     n_test: int | None = None
     cached_images: int = 0
+    coverage: dict[str, Any] = field(default_factory=dict)
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -261,6 +264,7 @@ class GroupRunner:
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
+        result.coverage = truth.coverage.to_dict()
         images = _drawn_images(len(self.category.train), run)
         groups = self.groups(run.config.groups)[images]
         parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, load_category, load_detector, predict_in
+from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -56,13 +56,14 @@ def evaluate(
     from padim_zoo import metrics
     from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.loading import masks
+    from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder
 
     if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    category = load_category({"dataset": dataset, **source})
+    opened, category = load_category({"dataset": dataset, **source})
     if not category.test:
         raise InputError(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
@@ -97,7 +98,10 @@ def evaluate(
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
     caveat = None if calibration is None else calibration.caveat
-    notes = [*result.notes, *([] if caveat is None else [caveat])]
+    seen, protocol = coverage_of(detector, samples), protocol_of(opened)
+    notes = [note for note in (*result.notes, caveat, seen.note) if note is not None]
+    if protocol is not None and str(protocol) != str(detector.transform):
+        notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
     title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
@@ -108,6 +112,7 @@ def evaluate(
                 "category": category.name,
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),
+                "coverage": seen.to_dict(),
                 **result.values,
                 **intervals,
                 "thresholds": thresholds,
@@ -115,7 +120,7 @@ def evaluate(
             }
         )
         return
-    click.echo(f"{title}\n")
+    click.echo(f"{title}\n{seen}\n")
     show_table(
         [
             {

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import LARGEST_SIDE, is_whole
 
 Size = int | tuple[int, int] | None
 
@@ -167,8 +168,10 @@ def check_size(name: str, size: Any) -> Size:
     if size is None:
         return None
     lengths = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(lengths) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths):
-        raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
+    if len(lengths) != 2 or not all(is_whole(n, 1, LARGEST_SIDE) for n in lengths):
+        raise InputError(
+            f"{name} is {size!r}: expected a positive integer up to {LARGEST_SIDE}, (height, width) or None"
+        )
     return size if isinstance(size, int) else (lengths[0], lengths[1])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -23,8 +22,9 @@ from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.export.metadata import FORMAT, to_text
 from padim_zoo.export.networks import exportable, in_float32
-from padim_zoo.export.runtimes import FORMAT, SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
 from padim_zoo.export.writers import write
 
 LIMITS = {"float32": 1e-3, "bfloat16": 5e-2}
@@ -126,7 +126,7 @@ def export(
             f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
         )
     document = describe(detector, hash_of(network.state_dict()), computes_in, size, input_size is not None)
-    metadata = json.dumps(document, sort_keys=True)
+    metadata = to_text(document)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

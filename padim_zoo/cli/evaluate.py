@@ -54,6 +54,7 @@ def evaluate(
     from padim_zoo.data.loading import masks
     from padim_zoo.detectors.loading import load
     from padim_zoo.metrics.metric import confidence_intervals
+    from padim_zoo.report.picture_folder import refuse_among_images
 
     if pictures.kinds and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
@@ -66,8 +67,10 @@ def evaluate(
     detector: Any = load(model, device=device, batch_size=batch_size)
     if cache:
         detector.cache = Caches.usual()
-    folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
     samples = category.test
+    folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
+    if output is not None and folder is not None:
+        refuse_among_images(output, pictures.kinds, {sample.path.parent for sample in samples}, [])
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])

@@ -79,7 +79,7 @@ def predict(
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.report.picture_folder import picture_names, write_map
+    from padim_zoo.report.picture_folder import picture_names, refuse_among_images, write_map
 
     if output is None and (maps or pictures.kinds):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -87,6 +87,8 @@ def predict(
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
+    if output is not None and pictures.kinds:
+        refuse_among_images(output, pictures.kinds, (Path(image) for image in images if Path(image).is_dir()), paths)
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")

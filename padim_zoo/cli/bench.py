@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
+from padim_zoo.core.signals import exit_code_of_signal
 
-INTERRUPTED = 130
 SOME_FAILED = 1
 
 
@@ -40,7 +40,8 @@ def bench(
     Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
     of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
 
-    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
+    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 3 a disk that cannot be written to,
+    130 interrupted.
     """
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
@@ -66,10 +67,10 @@ def bench(
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
-        ctx.exit(INTERRUPTED)
+        ctx.exit(exit_code_of_signal(error))
 
     if not quiet:
         from padim_zoo.bench.leaderboard import leaderboard

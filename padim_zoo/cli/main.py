@@ -12,7 +12,8 @@ from typing import Any, TextIO
 import click
 
 from padim_zoo import __version__
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, exit_code_of
+from padim_zoo.core.signals import ending_signals, exit_code_of_signal
 
 COMMANDS = {
     "bench": ("padim_zoo.cli.bench:bench", "Run a benchmark: backbones × estimators × categories × folds."),
@@ -37,14 +38,13 @@ COMMANDS = {
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
-
 
 class Mistake(click.ClickException):
-    """A user's mistake: shown without a traceback."""
+    """A user's mistake, or a disk that cannot be written to: shown without a traceback."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of a class, as click has it
 
 
 class LazyGroup(click.Group):
@@ -71,17 +71,18 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a user's mistake becomes one line on standard error."""
         try:
-            return super().invoke(ctx)
+            with ending_signals():
+                return super().invoke(ctx)
         except InputError as error:
-            raise Mistake(str(error)) from error
+            raise Mistake(str(error), error.exit_code) from error
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Mistake(f"{where}{error.strerror or error}") from error
-        except KeyboardInterrupt:
+            raise Mistake(f"{where}{error.strerror or error}", exit_code_of(error)) from error
+        except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(exit_code_of_signal(error))
 
 
 def _show_warning(

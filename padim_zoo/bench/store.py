@@ -26,8 +26,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from padim_zoo.bench.claims import remove_stale
 from padim_zoo.core.atomic_write import is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import is_whole
 from padim_zoo.core.jsonable import to_jsonable
 
 Document = dict[str, Any]
@@ -40,6 +42,10 @@ _REQUIRED = {"id": str, "config": dict, "status": str, "folds": list, "timings":
 
 class DamagedRunError(InputError):
     """A file in the run store is not a run document."""
+
+
+class NewerRunError(DamagedRunError):
+    """A run document was written by a later version."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ class RunStore:
             for path in self.folder.glob(f".*.{suffix}"):
                 if is_abandoned(path):
                     path.unlink(missing_ok=True)
+        remove_stale(self.folder)
 
     def _path(self, run_id: str, suffix: str) -> Path:
         return self.folder / f"{run_id}{suffix}"
@@ -174,6 +181,10 @@ def read_document(path: Path) -> Document:
     except (OSError, ValueError) as error:
         problem: str | None = str(error)
     else:
+        if isinstance(document, dict) and is_whole(document.get("format"), FORMAT + 1, 2**31):
+            raise NewerRunError(
+                f"{path} is a run of a later version: upgrade padim-zoo, or name another store by --output"
+            )
         problem = _find_problem(document)
     if problem is not None:
         raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")

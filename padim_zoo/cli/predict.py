@@ -165,11 +165,19 @@ def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
 
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n" if as_json else _csv(rows)
+    text = (
+        json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if as_json
+        else _csv(rows)
+    )
     if target == "-":
         click.echo(text, nl=False)
     else:
         write_text_whole(target, text)
+
+
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -256,6 +256,8 @@ class ExportedModel:
         scores, maps = outputs.get("scores"), outputs.get("maps")
         if scores is None or scores.shape != (len(batch),) or scores.dtype.kind != "f":
             raise InputError(f"{self.path} does not give one score for each image: export the model again")
+        if not np.isfinite(scores).all():
+            raise InputError(f"{self.path} gives scores that are not finite: export the model again")
         if self.makes_maps and (maps is None or maps.ndim != 3 or len(maps) != len(batch) or maps.dtype.kind != "f"):
             raise InputError(f"{self.path} does not give one map for each image: export the model again")
         return scores, maps if self.makes_maps else None

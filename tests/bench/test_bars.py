@@ -79,7 +79,7 @@ def document(category: str, backbone: str, auroc: float, **changes: Any) -> dict
         folds=1,
     )
     return {
-        "format": 1,
+        "format": FORMAT,
         "id": config.id,
         "status": "done",
         "config": config.to_dict(),

@@ -133,7 +133,7 @@ def test_an_export_that_fails_leaves_the_old_file(runs, tmp_path, monkeypatch, f
     (tmp_path / "board").write_text("old")
     monkeypatch.setattr(os, "fsync", fail)
     result = invoke(runs, "--format", form, "--output", tmp_path / "board")
-    assert (result.exit_code, "No space left" in result.stderr) == (2, True)
+    assert (result.exit_code, "No space left" in result.stderr) == (3, True)
     assert (tmp_path / "board").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"board", "runs"}
 

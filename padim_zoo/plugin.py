@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.calibration import Calibration as Calibration
     from padim_zoo.detectors.calibration import HeldOutScores as HeldOutScores
     from padim_zoo.detectors.calibration import folds_of as folds_of
+    from padim_zoo.detectors.config import LARGEST_SEED as LARGEST_SEED
     from padim_zoo.detectors.config import BackboneConfig as BackboneConfig
     from padim_zoo.detectors.config import MapConfig as MapConfig
+    from padim_zoo.detectors.config import check_share as check_share
+    from padim_zoo.detectors.config import check_whole_number as check_whole_number
     from padim_zoo.detectors.detector import Detector as Detector
     from padim_zoo.detectors.model_file import add_calibration as add_calibration
     from padim_zoo.detectors.model_file import calibration_in as calibration_in
     from padim_zoo.detectors.model_file import embeddings_of as embeddings_of
     from padim_zoo.detectors.model_file import numbered as numbered
     from padim_zoo.detectors.model_file import unfitted as unfitted
-    from padim_zoo.detectors.parameters import LARGEST_SEED as LARGEST_SEED
-    from padim_zoo.detectors.parameters import check_share as check_share
-    from padim_zoo.detectors.parameters import check_whole_number as check_whole_number
     from padim_zoo.detectors.prediction import Prediction as Prediction
     from padim_zoo.detectors.scoring_network import AnomalyMaps as AnomalyMaps
     from padim_zoo.detectors.storage import DetectorFile as DetectorFile
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from padim_zoo.registry import estimators as estimators
     from padim_zoo.statistics.moments import Moments as Moments
     from padim_zoo.statistics.samples import Samples as Samples
-    from padim_zoo.statistics.statistics import Statistics as Statistics
+    from padim_zoo.statistics.samples import Statistics as Statistics
     from padim_zoo.testing import ContractError as ContractError
     from padim_zoo.testing import check_backbone as check_backbone
     from padim_zoo.testing import check_dataset as check_dataset
@@ -84,12 +84,10 @@ _NAMES = {
     "padim_zoo.estimators.linear_shrinkage": ("LinearShrinkage",),
     "padim_zoo.gaussians.gaussian": ("Gaussian",),
     "padim_zoo.statistics.moments": ("Moments",),
-    "padim_zoo.statistics.samples": ("Samples",),
-    "padim_zoo.statistics.statistics": ("Statistics",),
+    "padim_zoo.statistics.samples": ("Samples", "Statistics"),
     "padim_zoo.detectors.backbone_detector": ("BackboneDetector",),
-    "padim_zoo.detectors.config": ("BackboneConfig", "MapConfig"),
+    "padim_zoo.detectors.config": ("LARGEST_SEED", "BackboneConfig", "MapConfig", "check_share", "check_whole_number"),
     "padim_zoo.detectors.detector": ("Detector",),
-    "padim_zoo.detectors.parameters": ("LARGEST_SEED", "check_share", "check_whole_number"),
     "padim_zoo.detectors.prediction": ("Prediction",),
     "padim_zoo.detectors.scoring_network": ("AnomalyMaps",),
     "padim_zoo.features.anomaly_map": ("anomaly_maps",),

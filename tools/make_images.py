@@ -23,7 +23,7 @@ from rich.terminal_theme import TerminalTheme
 from padim_zoo import registry
 from padim_zoo.bench.leaderboard import leaderboard, sort_rows
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.table import render
+from padim_zoo.bench.table import BoardTable
 from padim_zoo.data.image import read_image, read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
@@ -70,7 +70,7 @@ def main(runs: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     board = sort_rows(leaderboard(RunStore(runs).read_all().documents), "image_auroc")
     command = "padim-zoo leaderboard runs --sort image_auroc"
-    save_terminal(render(board, "image_auroc", bars=True), output / "leaderboard.svg", command)
+    save_terminal(BoardTable(board, "image_auroc", bars=True), output / "leaderboard.svg", command)
     plot(RunStore(runs), "roc", output / "roc.svg")
     draw_predictions(output)
     for path in sorted(output.iterdir()):

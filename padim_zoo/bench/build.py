@@ -11,7 +11,7 @@ from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.backbones.stages import default_layers
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import Run
-from padim_zoo.bench.settings import SETTINGS, settings_of
+from padim_zoo.bench.settings import settings_of
 from padim_zoo.bench.specs import check_leaves_settings, value_for
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
@@ -41,15 +41,11 @@ def create_detector(suite: Suite, run: Run, *backbones: Backbone | None) -> Dete
         if row.parameter and row.form != "by backbone"
     }
     values |= {"backbone": backbone, "roi": suite.roi}
-    optional = {row.one for row in SETTINGS.values() if row.optional}  # where None, the spec may have set it
-    names = detector_parameters(config.detector)
+    # Where an optional setting is None, the spec may have set it.
+    unset = {row.one for row in settings_of("bench") if row.optional and values.get(row.one) is None}
+    names = detector_parameters(config.detector) - unset
     return registry.detectors.create(
-        config.detector,
-        **{
-            name: value
-            for name, value in values.items()
-            if name in names and (value is not None or name not in optional)
-        },
+        config.detector, **{name: value for name, value in values.items() if name in names}
     )
 
 
@@ -79,7 +75,7 @@ def layers_for(suite: Suite, backbone: str, detector: str) -> tuple[str, ...] | 
     asked = value_for(backbone, suite.layers)
     if asked:
         return tuple(split(asked))
-    factory: Any = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
+    factory: Any = registry.detectors.entry_of(detector).factory
     wanted: tuple[str, ...] | None = factory.layers_wanted(backbone) if hasattr(factory, "layers_wanted") else None
     return None if wanted == default_layers(backbone) else wanted
 
@@ -91,5 +87,4 @@ def weights_for(suite: Suite, backbone: str) -> str:
 
 def detector_parameters(detector: str) -> set[str]:
     """The names of the parameters of a detector."""
-    factory = registry.detectors.entry(registry.parse_spec(detector)[0]).factory
-    return set(inspect.signature(factory).parameters)
+    return set(inspect.signature(registry.detectors.entry_of(detector).factory).parameters)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS
-from padim_zoo.bench.store import Document, RunStore, computed_precision
+from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import student_test
 from padim_zoo.metrics.metric import METRICS, Metric, main_metrics
@@ -213,7 +213,7 @@ def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dic
         )
     row: dict[str, Any] = {}
     for metric in METRICS.values():
-        value_a, value_b = (_mean_over_folds(document, metric.name) for document in (a, b))
+        value_a, value_b = (mean_over_folds(document, metric.name) for document in (a, b))
         if metric.paired is None:
             row[f"{metric.name}_difference"] = value_b - value_a
             continue
@@ -239,10 +239,6 @@ def _find(documents: Sequence[Document], run_id: str) -> Document:
     if matches[0]["status"] != "done":
         raise InputError(f"the run {matches[0]['id']} failed: only runs that are done have scores to compare")
     return matches[0]
-
-
-def _mean_over_folds(document: Document, name: str) -> float:
-    return float(np.mean([fold.get(name, math.nan) for fold in document["folds"]]))
 
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -15,11 +14,12 @@ import torch
 import padim_zoo
 from padim_zoo.bench.machine_speed import calibration_seconds, processor_share
 from padim_zoo.core.cpu import processor_name
+from padim_zoo.data.loading import usable_processors
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:
     """The machine, the versions, and the git commit of padim_zoo when it runs from a checkout."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_processors()
     return {
         "machine": platform.platform(),
         "cpu": processor_name(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
@@ -197,21 +197,11 @@ class FoldMaps:
         return low, high, source
 
 
-class Thumbnails:
-    """Test images as the backbone sees them, reduced and encoded once for all runs that show them."""
-
-    def __init__(self, category: Category) -> None:
-        self._category = category
-        self._encoded: dict[tuple[Transform, int], bytes] = {}
-
-    def of(self, index: int, transform: Transform) -> bytes:
-        """The encoded image of a number."""
-        key = transform, index
-        if key not in self._encoded:
-            picture = Image.fromarray(transform.image(read_image(self._category.test[index].path)))
-            picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-            self._encoded[key] = _encode(picture, _LOSSY, quality=_QUALITY)
-        return self._encoded[key]
+def thumbnail(category: Category, index: int, transform: Transform) -> bytes:
+    """The test image of a number as the backbone sees it, reduced and encoded."""
+    picture = Image.fromarray(transform.image(read_image(category.test[index].path)))
+    picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
+    return _encode(picture, _LOSSY, quality=_QUALITY)
 
 
 def make_gallery(
@@ -219,7 +209,7 @@ def make_gallery(
     scores: np.ndarray,
     masks: Sequence[np.ndarray | None],
     maps: FoldMaps,
-    thumbnails: Thumbnails,
+    encoded: Callable[[int, Transform], bytes],
     transform: Transform,
     data: str,
     *,
@@ -236,8 +226,8 @@ def make_gallery(
         In register with the maps.
     maps : FoldMaps
         With all folds counted in.
-    thumbnails : Thumbnails
-        Of the category.
+    encoded : callable
+        Gives the :func:`thumbnail` of a number, which several runs may show.
     transform : Transform
         The detector's.
     data : str
@@ -250,16 +240,16 @@ def make_gallery(
     for index, reasons in choose(labels, scores, data).items():
         sample, mask, name = category.test[index], masks[index], "/".join(category.test[index].path.parts[-2:])
         gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
-        gallery.images[index] = thumbnails.of(index, transform)
+        gallery.images[index] = encoded(index, transform)
         if mask is not None:
             gallery.masks[index] = _encode_mask(mask)
     shown = {} if maps.mean is None else {index: maps.mean[index] for index in gallery.images}
     if not np.isfinite(list(shown.values())).any():
         return gallery
     low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
-    encoded = {index: _encode_map(values, low, high) for index, values in shown.items()}
-    parts = gallery.items, gallery.images, gallery.masks, encoded
-    return Gallery(*parts, low, high, *maps.colors(labels), score_is_map_maximum)
+    gallery.maps.update((index, _encode_map(values, low, high)) for index, values in shown.items())
+    pictures = gallery.items, gallery.images, gallery.masks, gallery.maps
+    return Gallery(*pictures, low, high, *maps.colors(labels), score_is_map_maximum)
 
 
 def _reduce(maps: np.ndarray) -> np.ndarray:

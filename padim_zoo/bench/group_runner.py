@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
 from padim_zoo.bench.build import create_backbone, create_detector
 from padim_zoo.bench.extraction import extract
-from padim_zoo.bench.gallery import FoldMaps, Thumbnails, make_gallery
+from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
 from padim_zoo.bench.measure import BATCH_SIZES
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
@@ -30,7 +32,7 @@ from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.evaluation import EvaluationResult, evaluate
+from padim_zoo.metrics.evaluation import evaluate
 from padim_zoo.metrics.metric import confidence_intervals
 
 
@@ -47,19 +49,15 @@ class GroundTruth:
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
         return cls(labels, masks(category.test, transform))
 
-    def judge(self, prediction: Prediction) -> EvaluationResult:
-        """Every metric of a prediction on the test images."""
-        return evaluate(self.labels, prediction.scores, prediction.maps, self.masks, roi_masks=prediction.roi_masks)
-
 
 @dataclass
 class RunResult:
     """What a run finds, fold by fold."""
 
-    n_train: int
-    n_test: int
-    cached_images: int = 0
     precision: str | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    cached_images: int = 0
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -70,9 +68,13 @@ class RunResult:
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
 
+    def recorded(self) -> dict[str, Any]:
+        """What a run document holds: everything but arrays."""
+        return {name: value for name, value in vars(self).items() if name not in ("scores", "gallery", "_curves")}
+
     def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
         """Add the metrics of one fold."""
-        result = truth.judge(prediction)
+        result = evaluate(truth.labels, prediction.scores, prediction.maps, truth.masks, roi_masks=prediction.roi_masks)
         self.folds.append(result.values)
         self._curves.append(result.curves)
         self.notes += [note for note in result.notes if note not in self.notes]
@@ -171,8 +173,7 @@ class GroupRunner:
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, GroundTruth] = {}
-        self._thumbnails = Thumbnails(category)
-        self._images: Sequence[np.ndarray | Path] = []
+        self._thumbnail = cache(partial(thumbnail, category))
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
@@ -182,14 +183,12 @@ class GroupRunner:
             self._truths[transform] = GroundTruth.of(self.category, transform)
         return self._truths[transform]
 
-    @property
+    @cached_property
     def images(self) -> Sequence[np.ndarray | Path]:
         """Some test images to measure latency on: decoded, unless their masks are found by their names."""
-        if not self._images:
-            some = [sample.path for sample in self.category.test[: max(BATCH_SIZES)]]
-            by_name = self.suite.roi is not None and self.suite.roi.is_dir()
-            self._images = some if by_name else [read_image(path) for path in some]
-        return self._images
+        some = [sample.path for sample in self.category.test[: max(BATCH_SIZES)]]
+        by_name = self.suite.roi is not None and self.suite.roi.is_dir()
+        return some if by_name else [read_image(path) for path in some]
 
     def extract(self, detector: Detector) -> Extracted:
         """The features that ``detector`` needs; those of the last run if they are the same."""
@@ -218,7 +217,7 @@ class GroupRunner:
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
-        result = RunResult(n, len(extracted.test.features), cached_images=cached, precision=detector.precision_)
+        result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
         parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
         timed_fit = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)
@@ -237,7 +236,9 @@ class GroupRunner:
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
         if self.suite.time_exports:
-            times, notes = timed_fit.runtime_costs(self.images, self.suite.time_exports)
+            from padim_zoo.bench.runtimes import runtime_costs  # only here are exporters wanted
+
+            times, notes = runtime_costs(detector, self.images, self.suite.time_exports)
             result.timings |= times
             result.notes += notes
             result.runtimes = self.suite.time_exports
@@ -255,7 +256,7 @@ class GroupRunner:
                 result.scores["scores"].mean(0),
                 truth.masks,
                 small_maps,
-                self._thumbnails,
+                self._thumbnail,
                 detector.transform,
                 run.config.data,
                 score_is_map_maximum=detector.score_is_map_maximum,

@@ -14,7 +14,7 @@ import pandas as pd
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.setting import Kind
 from padim_zoo.bench.settings import SETTINGS
-from padim_zoo.bench.store import Document, computed_precision
+from padim_zoo.bench.store import Document, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
 from padim_zoo.metrics import METRICS, Metric
@@ -176,8 +176,7 @@ class _Entry:
                 self.keys[row.one] = row.written(self.keys[row.one])
         self.category = str(self.keys["category"])
         self.values: dict[str, float] = {
-            # A fold of an older version may lack a metric.
-            **{name: _mean([fold.get(name, math.nan) for fold in document["folds"]]) for name in METRICS},
+            **{name: mean_over_folds(document, name) for name in METRICS},
             **{name: threshold.get(name, math.nan) for name in RATES},
             **{name: timings.get(name, math.nan) for name in COSTS},
         }

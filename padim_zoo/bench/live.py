@@ -14,7 +14,7 @@ from padim_zoo.bench.bars import Axis, bar
 from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
-from padim_zoo.bench.table import render
+from padim_zoo.bench.table import BoardTable
 from padim_zoo.metrics.metric import METRICS, main_metrics
 
 _LEAST_LINES = 8
@@ -50,7 +50,7 @@ def draw_standings(documents: Sequence[Document], max_lines: int, *, bars: bool 
     if not documents:
         return Text("")
     board, metric = standings(documents)
-    return render(board, metric, bars=bars, podium=True, max_lines=max(max_lines, _LEAST_LINES))
+    return BoardTable(board, metric, bars=bars, podium=True, max_lines=max(max_lines, _LEAST_LINES))
 
 
 def draw_progress(state: BenchState, now: float | None = None) -> RenderableType:

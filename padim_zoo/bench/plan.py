@@ -203,14 +203,9 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
 
 def _plugins(suite: Suite, model: _Model, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Identity of the plugins' code that a run depends on."""
-    entries: list[registry.Entry[Any]] = [
-        registry.datasets.entry(suite.dataset_name),
-        registry.detectors.entry(registry.parse_spec(model.detector)[0]),
-    ]
-    if "backbone" in options:
-        entries.append(registry.backbones.entry(registry.parse_spec(model.backbone)[0]))
-    if "estimator" in options:
-        entries.append(registry.estimators.entry(registry.parse_spec(model.estimator)[0]))
+    specs = {"datasets": suite.dataset_name, "detectors": model.detector}
+    specs |= {f"{kind}s": getattr(model, kind) for kind in ("backbone", "estimator") if kind in options}
+    entries = [registry.REGISTRIES[kind].entry_of(spec) for kind, spec in specs.items()]
     return tuple(sorted({entry.code for entry in entries if entry.code is not None}))
 
 
@@ -231,8 +226,9 @@ def _combine(members: Sequence[Run], rule: str) -> Run:
             "plugins": tuple(sorted({code for config in configs for code in config["plugins"]})),
         }
     )
-    labels = dict.fromkeys(member.weights_label for member in members)
-    return Run(config, weights_label=_joined(labels), members=tuple(members))
+    labels = [member.weights_label for member in members]
+    label = _joined(labels) if len(set(labels)) > 1 else labels[0]
+    return Run(config, weights_label=label, members=tuple(members))
 
 
 def _joined(values: Iterable[Any]) -> str | None:
@@ -246,7 +242,7 @@ def _members(text: str) -> list[tuple[str, str | None]]:
     members: list[tuple[str, str | None]] = []
     for part in split(text, "+"):
         backbone, _, estimator = part.partition(":")
-        registry.backbones.entry(registry.parse_spec(backbone)[0])
+        registry.backbones.entry_of(backbone)
         members.append((backbone, canonical_estimator(estimator) if estimator else None))
     if len(set(members)) != len(members) or len(members) < 2:
         raise InputError(

@@ -46,6 +46,14 @@ def number(name: str, value: Any, *, least: float = 0.0) -> float:
     return result
 
 
+def share(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    result = number(name, value)
+    if result > 1:
+        raise InputError(f"{name} is {result:g}: expected a number from 0 to 1")
+    return result
+
+
 def integer(name: str, value: Any, *, least: int = 0, otherwise: str = "") -> int:
     """A whole number; ``otherwise`` says in messages what else is possible."""
     try:

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 class Record:
     """Attributes that do not change; two records are equal if all of them are.
 
-    A class lists those that code reads by name. What is not listed is there as well.
+    Their names are rows of a table, and stand nowhere else.
     """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """An attribute."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         vars(self).update(values)

@@ -54,24 +54,6 @@ class RunConfig(Record):
         as :attr:`padim_zoo.registry.Entry.code` gives it.
     """
 
-    dataset: str
-    category: str
-    data: str
-    detector: str
-    backbone: str | None
-    weights_hash: str | None
-    layers: tuple[str, ...] | None
-    estimator: str | None
-    augment: str | None
-    passes: int | None
-    tta: str | None
-    train_size: int | None
-    seed: int
-    folds: int
-    ensemble: str | None
-    members: tuple[dict[str, Any], ...]
-    plugins: tuple[str, ...]
-
     def __init__(self, **values: Any) -> None:
         names = [row.one for row in SETTINGS.values() if row.recorded]
         unknown = set(values) - {*names, *FACTS}

@@ -101,26 +101,16 @@ class Runner:
 
 def describe(run: Run, outcome: RunResult | Exception, environment: dict[str, Any]) -> Document:
     """The document of a run."""
-    failed = isinstance(outcome, Exception)
-    found = RunResult(0, 0) if isinstance(outcome, Exception) else outcome
+    error, result = (outcome, RunResult()) if isinstance(outcome, Exception) else (None, outcome)
     return {
         "format": FORMAT,
         "id": run.id,
-        "status": "failed" if failed else "done",
+        "status": "done" if error is None else "failed",
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": run.config.to_dict(),
         "weights": run.weights_label,
-        "precision": found.precision,
-        "n_train": None if failed else found.n_train,
-        "n_test": None if failed else found.n_test,
-        "cached_images": found.cached_images,
-        "folds": found.folds,
-        "interval": found.interval,
-        "threshold": found.threshold,
-        "timings": found.timings,
-        "runtimes": list(found.runtimes),
-        "notes": found.notes,
-        "error": _describe_error(outcome) if isinstance(outcome, Exception) else None,
+        **result.recorded(),
+        "error": None if error is None else _describe_error(error),
         "environment": environment,
     }
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -112,7 +113,8 @@ def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Ev
         in_groups = groups(plan)
         parallel = suite.jobs > 1 and len(in_groups) > 1
         elsewhere: list[Run] = []
-        for event in _in_workers(in_groups, runner) if parallel else _one_by_one(in_groups, runner):
+        events = _in_workers(in_groups, runner) if parallel else chain.from_iterable(map(runner.run_group, in_groups))
+        for event in events:
             if event.elsewhere:
                 elsewhere.append(event.run)
             else:
@@ -120,11 +122,6 @@ def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Ev
         waiting = _Waiting(elsewhere, runner)
         yield from waiting.recorded()
         plan = Plan(waiting.runs)
-
-
-def _one_by_one(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
-    for group in in_groups:
-        yield from runner.run_group(group)
 
 
 @dataclass

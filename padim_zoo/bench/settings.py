@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, size, switch, text
+from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, share, size, switch, text
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
+from padim_zoo.pictures.kinds import PICTURES, PictureChoice
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
+_PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
 _PLUGIN = (*_SCORE, "combine", "export", "finetune", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
@@ -59,7 +61,7 @@ _ROWS = (
     Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
             defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
             recorded=True, parameter=True, column="text"),
-    Setting("reduction", one_of(late="padim_zoo.features.reduction:REDUCTIONS"),
+    Setting("reduction", one_of(late="padim_zoo.features.features:REDUCTIONS"),
             "How channels are reduced: leading, random or orthogonal.",
             default=_BACKBONES, commands=_FIT, metavar="HOW", recorded=True, parameter=True, column="text"),
     Setting("n_components", at_least(1), "Dimensions of a patch embedding.", default=_BACKBONES, commands=_FIT,
@@ -98,6 +100,12 @@ _ROWS = (
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
     Setting("gallery", switch, "Keep pictures of a few test images for the report.", "Runs", True, form="switch"),
     Setting("output", path, "Run store.", "Runs", Path("runs"), metavar="DIR"),
+    Setting("pictures", one_of(*PICTURES), f"Pictures to write to --output: {', '.join(PICTURES)}.", "Pictures",
+            commands=_PICTURES, lists_in=_PICTURES, form="list", metavar="KIND"),
+    Setting("alpha", share, "Opacity of the hottest pixels of overlays.", "Pictures", PictureChoice.alpha,
+            commands=_PICTURES, metavar="SHARE"),
+    Setting("colormap", text, "Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.", "Pictures",
+            PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
             Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
             commands=("combine", "fit", "merge", "update"), metavar="RATE"),
@@ -112,6 +120,9 @@ _ROWS = (
             commands=(*_SCORE, "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that a fit may use.", "Computing", Unset("half of what is free"),
             commands=("fit", "finetune"), metavar="4GB", parameter=True),
+    Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",
+            "Computing", Unset("float16 where accurate enough"), defaults={"import": "float32"},
+            commands=("fit", "import"), metavar="TYPE"),
     Setting("cache", switch, "Use cached features and resized images; see padim-zoo cache info.", "Computing", True,
             commands=_SCORE, form="switch"),
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",

@@ -14,6 +14,7 @@ from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import default_budget
 
 SHARE_OF_BUDGET = 0.25
@@ -60,10 +61,15 @@ class SharedFolds:
                 self._distances = self._pass(timed_fit, folds)
             except Exception:  # whatever it is, the run that it comes from fails alone and tells
                 self._distances = {}
-        distances = self._distances.pop(run.id, None)
+        distances, detector = self._distances.pop(run.id, None), timed_fit.detector
         if distances is None:
             return None
-        return _predictions(timed_fit.detector, distances, folds)
+        assert isinstance(detector, PaDiM)
+        grid, predict = detector.gaussian_.mean.grid, detector.predict_distances
+        return (
+            Predictions(predict(distances.test[:, number], grid), predict(distances.held_out[:, fold], grid))
+            for number, fold in enumerate(folds)
+        )
 
     def _pass(self, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
         mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
@@ -71,7 +77,7 @@ class SharedFolds:
         estimators = {run_id: estimator for run_id, estimator in shrinkages if estimator is not None}
         assert isinstance(timed_fit.detector, PaDiM)
         reduction = timed_fit.detector.reduction_
-        normal, test = (reduction.apply(part.features) for part in timed_fit.extracted)
+        normal, test = (PatchEmbeddings.of(reduction.apply(part.features)) for part in timed_fit.extracted)
         needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
         if needed > SHARE_OF_BUDGET * default_budget():
             return {}
@@ -95,13 +101,3 @@ def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:
         return estimator
     return None
-
-
-def _predictions(detector: Detector, distances: _Distances, folds: Sequence[np.ndarray]) -> Iterator[Predictions]:
-    assert isinstance(detector, PaDiM)
-    grid = detector.gaussian_.mean.grid
-    for number, fold in enumerate(folds):
-        yield Predictions(
-            detector.predict_distances(distances.test[:, number], grid),
-            detector.predict_distances(distances.held_out[:, fold], grid),
-        )

@@ -14,9 +14,7 @@ from padim_zoo.core.errors import InputError
 def canonical_spec(spec: str) -> str:
     """One spelling for equal specs: ``shrinkage( .10,epsilon=0 )`` is ``shrinkage(0.1, epsilon=0)``."""
     name, positional, keywords = registry.parse_spec(spec)
-    arguments = [repr(value) for value in positional]
-    arguments += [f"{key}={value!r}" for key, value in sorted(keywords.items())]
-    return f"{name}({', '.join(arguments)})" if arguments else name
+    return registry.write_spec(name, *positional, **dict(sorted(keywords.items())))
 
 
 def canonical_estimator(spec: str) -> str:
@@ -36,8 +34,9 @@ def canonical_estimator(spec: str) -> str:
     values = estimator.get_params() if hasattr(estimator, "get_params") else {}
     if set(values) != set(parameters):
         return canonical_spec(spec)
-    arguments = [f"{key}={values[key]!r}" for key, entry in parameters.items() if values[key] != entry.default]
-    return f"{name}({', '.join(arguments)})" if arguments else name
+    return registry.write_spec(
+        name, **{key: values[key] for key, entry in parameters.items() if values[key] != entry.default}
+    )
 
 
 def check_leaves_settings(detector: str, options: Mapping[str, str]) -> None:

@@ -70,6 +70,12 @@ def computed_precision(document: Document) -> str | None:
     return precision
 
 
+def mean_over_folds(document: Document, metric: str) -> float:
+    """A metric of a run; NaN of one that failed, or of an older version that lacks the metric."""
+    values = [fold.get(metric, math.nan) for fold in document["folds"]]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 class RunStore:
     """A folder of runs.
 
@@ -120,6 +126,20 @@ class RunStore:
                 contents.documents.append(read_document(path))
             except DamagedRunError as error:  # noqa: PERF203
                 contents.problems.append(str(error))
+        return contents
+
+    def read_some(self) -> StoreContents:
+        """As :meth:`read_all`, of a store that has runs.
+
+        Raises
+        ------
+        InputError
+            If there is no run, or the folder does not exist.
+        """
+        contents = self.read_all()
+        if not contents.documents:
+            hint = f"fill it with padim-zoo bench --output {self.folder}"
+            raise InputError("; ".join([f"{self.folder} holds no run: {hint}", *contents.problems[:1]]))
         return contents
 
     def read_done(self) -> list[Document]:

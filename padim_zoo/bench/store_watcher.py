@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from padim_zoo.bench.running import BenchState, read_states
@@ -51,7 +52,10 @@ class StoreWatcher:
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             entry = self._read.get(path.name)
             if entry is None or entry[0] != version:
-                entry = version, _document(path)
+                document = None
+                with suppress(DamagedRunError):  # a file that is none is not this reader's to complain of
+                    document = read_document(path)
+                entry = version, document
             documents[path.name] = entry
         changed = documents != self._read
         self._read = documents
@@ -63,11 +67,3 @@ class StoreWatcher:
     def over(self) -> bool:
         """Whether the benchmarks that were seen at work have ended."""
         return bool(self._seen) and not self.benches
-
-
-def _document(path: Path) -> Document | None:
-    """A run document, or None for a file that is none, which is not this reader's to complain of."""
-    try:
-        return read_document(path)
-    except DamagedRunError:
-        return None

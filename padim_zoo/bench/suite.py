@@ -34,37 +34,6 @@ class Suite(Record):
         If a setting is unknown (the closest is named), its value does not fit, or two contradict each other.
     """
 
-    dataset: str | None
-    data_root: Path | None
-    categories: tuple[str, ...]
-    normal: Path | None
-    abnormal: Path | None
-    masks: Path | None
-    detectors: tuple[str, ...]
-    backbones: tuple[str, ...]
-    weights: tuple[str, ...]
-    estimators: tuple[str, ...]
-    layers: tuple[str, ...]
-    reduction: str | None
-    n_components: int | None
-    ensemble: tuple[str, ...]
-    rule: str
-    augment: str | None
-    passes: int | None
-    roi: Path | None
-    folds: int
-    seeds: tuple[int, ...]
-    train_sizes: tuple[int | None, ...]
-    time_exports: tuple[str, ...]
-    jobs: int
-    gallery: bool
-    output: Path
-    device: str
-    precision: str
-    batch_size: int
-    cache: bool
-    plugin: tuple[Path, ...]
-
     def __init__(self, **settings: Any) -> None:
         rows = {row.name: row for row in settings_of("bench")}
         for name in settings:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -29,20 +30,14 @@ _UNBOUNDED = 10_000
 Rows = list[dict[str, Any]]
 
 
-def render(
-    board: pd.DataFrame,
-    sorted_by: str | None = None,
-    *,
-    bars: bool = False,
-    podium: bool = False,
-    max_lines: int | None = None,
-) -> RenderableType:
+@dataclass(frozen=True)
+class BoardTable:
     """A table, with what all rows share above it, and errors and notes below.
 
     The best values among the rows of one category are marked with a star. Where the console is too narrow, costs are
     left out from the right, and a line says so.
 
-    Parameters
+    Attributes
     ----------
     board : DataFrame
     sorted_by : str, optional
@@ -54,16 +49,12 @@ def render(
     max_lines : int, optional
         Leave rows out from below, and errors and notes, so that no more lines are printed.
     """
-    return _View(board, sorted_by, bars, podium, max_lines)
 
-
-@dataclass(frozen=True)
-class _View:
     board: pd.DataFrame
-    sorted_by: str | None
-    bars: bool
-    podium: bool
-    max_lines: int | None
+    sorted_by: str | None = None
+    bars: bool = field(default=False, kw_only=True)
+    podium: bool = field(default=False, kw_only=True)
+    max_lines: int | None = field(default=None, kw_only=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows, limit = records(self.board), self.max_lines
@@ -190,13 +181,22 @@ def shared_settings(rows: Rows) -> dict[str, Any]:
     return shared
 
 
-def telling_columns(rows: Rows) -> list[str]:
-    """The columns that it takes to tell the rows apart: what follows from those before it is left out."""
-    telling = ["category"]
-    for name in _TELLING:
-        apart = {tuple(row[key] for key in telling) for row in rows}
-        if len({tuple(row[key] for key in (*telling, name)) for row in rows}) > len(apart):
+def tell_apart(rows: Rows, names: Iterable[str], telling: Iterable[str] = ("category",)) -> list[str]:
+    """Some columns, and of others those that tell more rows apart: what follows from those before it is left out."""
+    telling = list(telling)
+
+    def count(columns: Sequence[str]) -> int:
+        return len({tuple(row[name] for name in columns) for row in rows})
+
+    for name in names:
+        if count([*telling, name]) > count(telling):
             telling.append(name)
+    return telling
+
+
+def telling_columns(rows: Rows) -> list[str]:
+    """The columns that it takes to tell the rows of a board apart."""
+    telling = tell_apart(rows, _TELLING)
     # What auto came to is shown wherever it differs, though it tells no rows apart that were not apart already.
     if "precision" not in telling and len({row["precision"] for row in rows if row["precision"] is not None}) > 1:
         telling.append("precision")

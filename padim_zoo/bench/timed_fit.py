@@ -73,14 +73,6 @@ class TimedFit:
             own = self.predict(self.extracted.train.features.images(held_out)) if len(held_out) else None
             yield Predictions(test, own)
 
-    def runtime_costs(
-        self, images: Sequence[np.ndarray | Path], runtimes: Sequence[str]
-    ) -> tuple[dict[str, float], list[str]]:
-        """Latency of the last fit's exports, and notes; see :func:`padim_zoo.bench.runtimes.runtime_costs`."""
-        from padim_zoo.bench.runtimes import runtime_costs  # only here are exporters wanted
-
-        return runtime_costs(self.detector, images, runtimes)
-
     def costs(self, images: Sequence[np.ndarray | Path]) -> dict[str, float]:
         """All that is measured: of the fits so far, and latency on some decoded images now."""
         return {

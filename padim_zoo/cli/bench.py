@@ -8,27 +8,19 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
+from padim_zoo.cli.options import PATH
+from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.signals import exit_code_of_signal
 
 SOME_FAILED = 1
 
 
-@click.command(cls=PanelCommand)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Read settings from a YAML file; options override it.",
-)
+@setting_command("bench")
+@click.option("--config", type=PATH, metavar="FILE", help="Read settings from a YAML file; options override it.")
 @click.option("--suite", metavar="NAME", help="Use built-in settings: paper.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
 @click.option("--quiet", is_flag=True, help="Show only notes and errors.")
-@setting_options("bench")
-@click.pass_context
-def bench(
-    ctx: click.Context, /, config: Path | None, suite: str | None, published: bool, quiet: bool, **_: Any
-) -> None:
+def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, **_: Any) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
     Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
@@ -50,7 +42,7 @@ def bench(
     from padim_zoo.cli.progress import reporter
 
     preset = preset_settings(suite) if suite else {}
-    asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings(ctx))
+    asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
     asked.load_plugins()
     store = RunStore(asked.output)
     plan = make_plan(asked)
@@ -70,18 +62,18 @@ def bench(
     except KeyboardInterrupt as error:
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
-        ctx.exit(exit_code_of_signal(error))
+        sys.exit(exit_code_of_signal(error))
 
     if not quiet:
         from padim_zoo.bench.leaderboard import leaderboard
         from padim_zoo.bench.published import add_published
-        from padim_zoo.bench.table import render
+        from padim_zoo.bench.table import BoardTable
         from padim_zoo.cli.table import print_table
 
         board = leaderboard(documents.values())
-        print_table(render(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
+        print_table(BoardTable(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:
         why = failed[0]["error"]["message"]
         click.echo(f"{len(failed)} of {len(plan)} runs failed, the first with: {why}", err=True)
-        ctx.exit(SOME_FAILED)
+        sys.exit(SOME_FAILED)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from padim_zoo.cli.options import PATH, read_runs
 
 if TYPE_CHECKING:
     from padim_zoo.bench.check.microbenchmark import Microbenchmarks
@@ -16,13 +19,11 @@ REGRESSED = 1
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--baseline", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The baseline to compare with."
-)
+@click.argument("runs", type=PATH, required=False)
+@click.option("--baseline", type=PATH, required=True, metavar="FILE", help="The baseline to compare with.")
 @click.option(
     "--benchmarks",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     multiple=True,
     help="Output of pytest --benchmark-json; repeatable, the fastest times count.",
@@ -33,10 +34,7 @@ REGRESSED = 1
 )
 @click.option("--memory-growth", default=1.2, show_default=True, help="Largest ratio of memory and of model sizes.")
 @click.option("--update", is_flag=True, help="Update the baseline with RUNS, --benchmarks or both.")
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
     runs: Path | None,
     baseline: Path,
     benchmarks: tuple[Path, ...],
@@ -54,32 +52,21 @@ def command(
     from padim_zoo.bench.check.comparison import compare
     from padim_zoo.bench.check.finding import Limits
     from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
-    from padim_zoo.bench.check.table import render
+    from padim_zoo.bench.check.row import read_rows
     from padim_zoo.cli.table import print_table
 
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
     limits = Limits(accuracy_drop, slowdown, memory_growth)
-    rows = None if runs is None else _read_runs(runs)
+    rows = None if runs is None else read_rows(*read_runs(runs))
     stages = fastest([read_microbenchmarks(path) for path in benchmarks]) if benchmarks else None
     if update:
         _update(baseline, rows, stages)
         return
     findings = compare(rows, stages, read_baseline(baseline), limits)
-    print_table(render(findings))
+    print_table(findings)
     if findings.regressions:
-        ctx.exit(REGRESSED)
-
-
-def _read_runs(folder: Path) -> list[Row]:
-    from padim_zoo.bench.check.row import read_rows
-    from padim_zoo.bench.store import RunStore
-
-    store = RunStore(folder)
-    contents = store.read_all()
-    for problem in contents.problems:
-        click.echo(f"Warning: {problem}", err=True)
-    return read_rows(store, contents.documents)
+        sys.exit(REGRESSED)
 
 
 def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | None) -> None:
@@ -98,9 +85,7 @@ def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | No
         count = len(benchmarks.skipped)
         click.echo(f"Warning: {count} benchmarks that this machine cannot run are left out of the baseline", err=True)
     if any(row.machine.busy for row in rows or []):
-        click.echo(
-            "Warning: the machine was busy with other work: times of this baseline will not be compared", err=True
-        )
+        click.echo("Warning: the machine was busy with other work: its times will not be compared", err=True)
     new = Baseline(old.rows if rows is None else rows, old.benchmarks if benchmarks is None else benchmarks)
     write_baseline(path, new)
     count = 0 if new.benchmarks is None else len(new.benchmarks.timings)

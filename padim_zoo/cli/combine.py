@@ -6,20 +6,19 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import comma_separated
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, comma_separated, output_option, refuse_folder, show_rows, size_of, threshold_of
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ensemble, one file.")
+@setting_command("combine")
+@click.argument("models", nargs=-1, required=True, type=PATH)
+@output_option("The ensemble, one file.")
 @click.option(
     "--weights",
     callback=comma_separated,
     help="uniform, learned (from out-of-fold normal scores), or a number per model.  [default: uniform]",
 )
-@setting_options("combine")
 def combine(
     models: tuple[Path, ...], output: Path, rule: str, weights: tuple[str, ...] | None, fpr: float | None
 ) -> None:
@@ -32,8 +31,7 @@ def combine(
     from padim_zoo.detectors.ensemble import Ensemble, refuse_doubles
     from padim_zoo.detectors.loading import load
 
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'ensemble.safetensors'}")
+    refuse_folder(output, "ensemble.safetensors")
     members = []
     for model in models:
         member = load(model)
@@ -46,13 +44,10 @@ def combine(
     ensemble = Ensemble(members, rule=rule, weights=_weights(weights))
     calibration = ensemble.calibrate(false_alarm_rate=fpr)
     ensemble.save(output)
-    for title, text in ensemble.describe_fit().items():
-        click.echo(f"{title:<10} {text}")
-    rate = calibration.false_alarm_rate
-    click.echo(f"threshold  {calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}")
+    saved = {"threshold": threshold_of(calibration), "saved": size_of(output)}
+    show_rows(ensemble.describe_fit() | saved)
     if calibration.caveat is not None:
         click.echo(f"Warning: {calibration.caveat}", err=True)
-    click.echo(f"saved      {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 def _weights(texts: tuple[str, ...] | None) -> str | list[float]:

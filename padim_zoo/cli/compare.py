@@ -7,17 +7,16 @@ from pathlib import Path
 
 import click
 
+from padim_zoo.cli.options import PATH
 from padim_zoo.cli.table import show_table, write_content
 from padim_zoo.core.errors import InputError
 
 
 @click.command()
-@click.argument("runs_a", type=click.Path(path_type=Path))
-@click.argument("runs_b", type=click.Path(path_type=Path))
+@click.argument("runs_a", type=PATH)
+@click.argument("runs_b", type=PATH)
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file; needs --format."
-)
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file; needs --format.")
 def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
     """Compare the runs of two stores, pair by pair, on the same test images.
 
@@ -30,9 +29,6 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
     from padim_zoo.bench.store import RunStore
     from padim_zoo.metrics.metric import title_of
 
-    for folder in (runs_a, runs_b):
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder: expected a run store, the output of padim-zoo bench")
     if form == "table" and output is not None:
         raise InputError("--output writes csv, json or md: name one with --format")
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))

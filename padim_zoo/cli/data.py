@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import comma_separated
+from padim_zoo.cli.options import PATH, comma_separated
 from padim_zoo.cli.table import show_json, show_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
 @click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
 @click.option("--train", type=int, default=40, show_default=True, help="Normal training images per category.")
@@ -45,11 +46,10 @@ def synthetic(
 
 
 @data.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
-@click.pass_context
-def check(ctx: click.Context, /, folder: Path, as_json: bool, everything: bool) -> None:
+def check(folder: Path, as_json: bool, everything: bool) -> None:
     """Read every image and mask of the data set in FOLDER and report counts, sizes and problems.
 
     The exit code is 1 if there are errors; warnings alone leave it at 0.
@@ -70,7 +70,7 @@ def check(ctx: click.Context, /, folder: Path, as_json: bool, everything: bool) 
                 if len(shown) < len(problem.items):
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
     if not all(report.usable for report in reports):
-        ctx.exit(ERRORS_FOUND)
+        sys.exit(ERRORS_FOUND)
 
 
 def _counts(report: Report) -> dict[str, Any]:

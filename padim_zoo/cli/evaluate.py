@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, load_category, picture_options, predict_in
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, load_category, load_detector, predict_in
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
     from padim_zoo.report.picture_folder import PictureFolder
 
 
-@click.command(cls=PanelCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@setting_command("evaluate")
+@click.argument("model", type=PATH)
 @click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for pictures.")
-@picture_options
-@setting_options("evaluate")
+@click.option("-o", "--output", type=PATH, help="Folder for pictures.")
 def evaluate(
     model: Path,
     aupro_limit: float,
     as_json: bool,
     output: Path | None,
-    pictures: PictureChoice,
+    pictures: tuple[str, ...],
+    alpha: float,
+    colormap: str,
     roi: Path | None,
     batch_size: int,
     device: str,
@@ -50,13 +51,11 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.loading import masks
-    from padim_zoo.detectors.loading import load
     from padim_zoo.metrics.metric import confidence_intervals
-    from padim_zoo.report.picture_folder import refuse_among_images
+    from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
 
-    if pictures.kinds and output is None:
+    if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
     category = load_category({"dataset": dataset, **source})
     if not category.test:
@@ -64,13 +63,11 @@ def evaluate(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
-    detector: Any = load(model, device=device, batch_size=batch_size)
-    if cache:
-        detector.cache = Caches.usual()
+    detector = load_detector(model, device=device, batch_size=batch_size, cache=cache)
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
-    folder = None if output is None else pictures.folder(detector, model, output, detector.threshold_)
-    if output is not None and folder is not None:
-        refuse_among_images(output, pictures.kinds, {sample.path.parent for sample in samples}, [])
+    if output is not None and pictures:
+        refuse_among_images(output, pictures, {sample.path.parent for sample in samples}, [])
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     truth = masks(samples, detector.transform)
     labels = np.array([sample.label for sample in samples])

@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from padim_zoo.cli.options import pixels
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, refuse_folder
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+def _height_and_width(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    from padim_zoo.data.transform import parse_size
+
+    if value is None:
+        return None
+    size = parse_size(value)
+    if size is None:
+        raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")
+    return (size, size) if isinstance(size, int) else size
+
+
+@setting_command("export")
+@click.argument("model", type=PATH)
 @click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: MODEL with the suffix of the format]"
-)
+@click.option("-o", "--output", type=PATH, help="The file.  [default: MODEL with the suffix of the format]")
 @click.option(
     "--images", multiple=True, metavar="PATH", help="Images to test the file on; repeatable.  [default: synthetic]"
 )
 @click.option(
     "--input-size",
-    callback=pixels,
+    callback=_height_and_width,
     metavar="N|HxW",
     help="Include resize and crop, for images of this size.  [default: images are resized and cropped already]",
 )
-@setting_options("export")
-@click.pass_context
 def export(
-    ctx: click.Context,
-    /,
     model: Path,
     form: str,
     output: Path | None,
     images: tuple[str, ...],
     precision: str | None,
-    input_size: Any,
+    input_size: tuple[int, int] | None,
 ) -> None:
     """Export a saved detector to one network: uint8 RGB images in; scores, maps and decisions out.
 
@@ -50,15 +53,11 @@ def export(
     from padim_zoo.export.exporting import export as write
     from padim_zoo.export.runtimes import SUFFIXES
 
-    if input_size is None and ctx.get_parameter_source("input_size") is ParameterSource.COMMANDLINE:
-        raise InputError("--input-size none: expected N or HEIGHTxWIDTH; leave it out for images after the transform")
-    size = (input_size, input_size) if isinstance(input_size, int) else input_size
     target = output or model.with_suffix(SUFFIXES[form])
-    if target.is_dir():
-        raise InputError(f"{target} is a folder: expected a file name ending in {SUFFIXES[form]}")
+    refuse_folder(target, f"model{SUFFIXES[form]}")
     detector = load(model, device="cpu")
     paths = image_files(images) if images else None
-    done = write(detector, target, form, precision=precision, input_size=size, images=paths)
+    done = write(detector, target, form, precision=precision, input_size=input_size, images=paths)
     difference = done.difference
     maps = "" if difference.maps is None else f", maps by {difference.maps:.1e}"
     tried = f"{difference.images} {'' if images else 'drawn '}images"

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
-from padim_zoo.cli.options import comma_separated
-from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
+from padim_zoo.cli.options import PATH, comma_separated, output_option, refuse_folder, show_rows, size_of
+from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.finetune.adaptation import Adaptation
 
 
-@click.command(cls=PanelCommand)
+@setting_command("finetune")
 @click.argument("images", nargs=-1)
 @output_option("The weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
@@ -29,13 +28,9 @@ if TYPE_CHECKING:
 @click.option("--train-batch", type=int, help="3-way: normal images per step.  [default: 8]")
 @click.option("--patience", type=int, help="3-way: epochs without improvement before stopping.  [default: 5]")
 @click.option("--freeze", callback=comma_separated, help="3-way: parts to freeze, e.g. conv1,layer1.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="3-way: file to resume from.")
+@click.option("--checkpoint", type=PATH, help="3-way: file to resume from.")
 @click.option("--held-out", type=float, help="Share of the images to hold out.  [default: 0.2]")
-@setting_options("finetune")
-@click.pass_context
 def finetune(
-    ctx: click.Context,
-    /,
     images: tuple[str, ...],
     output: Path,
     overwrite: bool,
@@ -75,7 +70,7 @@ def finetune(
     from padim_zoo.metrics.metric import title_of
     from padim_zoo.registry import backbones, datasets
 
-    asked = asked_settings(ctx)
+    asked = asked_settings()
     if bool(images) == any(name in asked for name in ("dataset", "data_root", "categories")):
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to learn from: expected IMAGES of normal things, or --data-root DIR")

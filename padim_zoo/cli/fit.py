@@ -9,27 +9,26 @@ from typing import Any
 import click
 
 from padim_zoo.bench.settings import settings_of
-from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of, try_to_calibrate
-from padim_zoo.cli.options import DATASET, load_category
-from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
+from padim_zoo.cli.options import (
+    DATASET,
+    load_category,
+    output_option,
+    refuse_folder,
+    show_rows,
+    size_of,
+    threshold_of,
+    try_to_calibrate,
+)
+from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
+@setting_command("fit")
 @click.argument("images", nargs=-1)
 @output_option("The model, a safetensors file.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
-@click.option(
-    "--model-dtype",
-    type=click.Choice(("float16", "float32")),
-    help="Precision of the Gaussians in the file.  [default: float16 where accurate enough]",
-)
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
-@setting_options("fit")
-@click.pass_context
 def fit(
-    ctx: click.Context,
-    /,
     images: tuple[str, ...],
     output: Path,
     folds: int,
@@ -56,7 +55,7 @@ def fit(
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
-    asked = asked_settings(ctx)
+    asked = asked_settings()
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
@@ -73,9 +72,9 @@ def fit(
     model.fit(paths)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds)}"
     if (calibration := model.calibration_) is not None:
-        rate = calibration.false_alarm_rate
-        least = "" if fpr or rate <= FALSE_ALARM_RATE else f" (the least that {len(paths)} images can promise)"
-        threshold = f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
+        usual = fpr or calibration.false_alarm_rate <= FALSE_ALARM_RATE
+        least = "" if usual else f" (the least that {len(paths)} images can promise)"
+        threshold = threshold_of(calibration) + least
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}

@@ -7,32 +7,21 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of
-from padim_zoo.cli.settings import PanelCommand, asked_settings, setting_options
+from padim_zoo.cli.options import PATH, output_option, refuse_folder, show_rows, size_of
+from padim_zoo.cli.settings import asked_settings, setting_command
 
 
-@click.command("import", cls=PanelCommand)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@setting_command("import")
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @output_option("The model, a safetensors file.")
 @click.option(
     "--channels",
+    type=PATH,
     metavar="FILE",
-    type=click.Path(path_type=Path),
     help="Channel indices, in a .pt, .npy or .json file.  [default: the program's own draw]",
 )
 @click.option("--trust-pickle", is_flag=True, help="Allow a .pkl file; nothing in it is run.")
-@click.option(
-    "--model-dtype",
-    type=click.Choice(("float16", "float32")),
-    default="float32",
-    show_default=True,
-    help="Precision of the Gaussians in the file.",
-)
-@setting_options("import")
-@click.pass_context
 def import_model(
-    ctx: click.Context,
-    /,
     files: tuple[Path, ...],
     output: Path,
     channels: Path | None,
@@ -54,7 +43,8 @@ def import_model(
     from padim_zoo.importers import read_model
 
     refuse_folder(output)
-    model = read_model(files, channels=channels, trust_pickle=trust_pickle, **asked_settings(ctx))
+    asked = {name: value for name, value in asked_settings().items() if name != "model_dtype"}
+    model = read_model(files, channels=channels, trust_pickle=trust_pickle, **asked)
     detector: Any = model.detector()
     detector.save(output, dtype=model_dtype)
     show_rows({"read": f"a PaDiM of {model.source}", **detector.describe_fit()})

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.cli.options import PATH, read_runs
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from rich.console import RenderableType
 
     from padim_zoo.bench.store import Document
@@ -24,7 +26,7 @@ SOME_FAILED = 1
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("runs", type=PATH, default=Path("runs"))
 @click.option("--sort", metavar="COLUMN", help="Sort by a column, best first.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
@@ -36,7 +38,7 @@ SOME_FAILED = 1
     show_default=True,
     help="Format; parquet needs padim-zoo[parquet].",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write to a file.")
+@click.option("--output", "-o", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
 @click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
@@ -61,72 +63,65 @@ def leaderboard(
     """
     from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
-    from padim_zoo.bench.leaderboard import sort_rows, summarize
-    from padim_zoo.bench.published import add_published
-    from padim_zoo.bench.store import RunStore
-    from padim_zoo.bench.table import render
+    from padim_zoo.bench.table import BoardTable
 
-    store = RunStore(runs)
     died = False
     names = [name.strip() for name in by.split(",")] if by else []
     if watch:
         if compare or published or output is not None or form != "table":
             raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")
         died = _watch(runs, names, sort, bars)
-    contents = store.read_all()
-    for problem in contents.problems:
-        click.echo(f"Warning: {problem}", err=True)
-    if not contents.documents:
-        raise InputError(f"{runs} holds no run: fill it with padim-zoo bench --output {runs}")
+    store, documents = read_runs(runs)
     if compare is not None:
         if by or sort or published:
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
-        comparison = compare_runs(store, contents.documents, *compare)
+        comparison = compare_runs(store, documents, *compare)
         if form == "table":
             write_content(describe_comparison(comparison).encode(), output)
         else:
             _export(WRITERS[form](comparison), form, output)
         return
-    board = summarize(contents.documents, names) if names else make_leaderboard(contents.documents)
-    if published:
-        board = add_published(board)
-    if sort:
-        board = sort_rows(board, sort)
-
+    board = _make_board(documents, names, sort, published=published)
     if form == "table":
         on_terminal = output is None and sys.stdout.isatty()
-        print_table(render(board, sort, bars=on_terminal if bars is None else bars), output)
+        print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
         if died:
-            click.get_current_context().exit(SOME_FAILED)
+            sys.exit(SOME_FAILED)
         return
     _export(WRITERS[form](board), form, output)
 
 
+def _make_board(
+    documents: Sequence[Document], by: list[str], sort: str | None, published: bool = False
+) -> pd.DataFrame:
+    """The rows that are asked for, in order."""
+    from padim_zoo.bench.leaderboard import leaderboard as of_runs
+    from padim_zoo.bench.leaderboard import sort_rows, summarize
+    from padim_zoo.bench.published import add_published
+
+    board = summarize(documents, by) if by else of_runs(documents)
+    board = add_published(board) if published else board
+    return sort_rows(board, sort) if sort else board
+
+
 def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bool:
     """Watch until the end; whether a benchmark died."""
-    from padim_zoo.bench.leaderboard import check_column, sort_rows, summarize
-    from padim_zoo.bench.leaderboard import leaderboard as make_leaderboard
     from padim_zoo.bench.live import draw_standings
-    from padim_zoo.bench.table import render
+    from padim_zoo.bench.store import RunStore
+    from padim_zoo.bench.table import BoardTable
     from padim_zoo.cli.watching import watch
 
     if not sys.stdout.isatty():
         raise InputError("--watch redraws a terminal, and standard output is none: leave it out")
-    columns = [str(column) for column in make_leaderboard([]).columns]
-    if sort:
-        check_column(sort, columns)
-    summarize([], by)  # refuses unknown columns
+    _make_board([], by, sort)  # refuses unknown columns
 
     def draw(documents: Sequence[Document], max_lines: int) -> RenderableType:
         if not by and not sort:
             return draw_standings(documents, max_lines, bars=bars is not False)
-        board = summarize(documents, by) if by else make_leaderboard(documents)
-        return render(
-            sort_rows(board, sort) if sort else board, sort, bars=bars is not False, max_lines=max(max_lines, 1)
-        )
+        board = _make_board(documents, by, sort)
+        return BoardTable(board, sort, bars=bars is not False, max_lines=max(max_lines, 1))
 
-    watcher = watch(runs, draw)
+    watcher = watch(RunStore(runs).folder, draw)
     for state in watcher.died:
         click.echo(
             f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: the same command "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -19,11 +19,10 @@ DESCRIBED = 50
 """More matches are listed by name alone: what a model of a family gives is found by building it without its numbers."""
 
 
-@click.command("list", cls=PanelCommand)
+@setting_command("list")
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
 @click.argument("pattern", default="*")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@setting_options("list")
 def show(kind: str, pattern: str, as_json: bool) -> None:
     """List backbones, estimators, detectors or datasets.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -85,14 +85,7 @@ class LazyGroup(click.Group):
             ctx.exit(exit_code_of_signal(error))
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.models import output_option, refuse_folder, show_rows, size_of, try_to_calibrate
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, output_option, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@setting_command("merge")
+@click.argument("models", nargs=-1, required=True, type=PATH)
 @output_option("The merged model, one file.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
-@setting_options("merge")
 def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: bool) -> None:
     """Merge PaDiM models that were fitted on parts of the normal images, as if fitted on all of them.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
+from padim_zoo.cli.options import PATH
+
 
 @click.command("new-plugin")
 @click.argument("name")
 @click.option("--kind", required=True, type=click.Choice(["backbone", "estimator", "detector", "dataset"]))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=".", help="Where to create the folder.  [default: here]"
-)
+@click.option("-o", "--output", type=PATH, default=".", help="Where to create the folder.  [default: here]")
 def new_plugin(name: str, kind: str, output: Path) -> None:
     """Start a plugin of your own.
 

@@ -1,24 +1,24 @@
-"""What commands share beside settings: a category of a data set, pictures, a region of interest."""
+"""What commands share beside settings: images and runs that they read, pictures and models that they write."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.kinds import PICTURES
 
 if TYPE_CHECKING:
+    from padim_zoo.bench.store import Document, RunStore
     from padim_zoo.data.sample import Category
     from padim_zoo.detectors.prediction import Prediction
-    from padim_zoo.report.picture_folder import PictureFolder
 
+PATH = click.Path(path_type=Path)
+"""The type of arguments and options that are files or folders."""
 
 DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")
 """The settings that name one category of a data set."""
@@ -47,77 +47,37 @@ def load_category(settings: dict[str, Any]) -> Category:
     return dataset.load(categories[0])
 
 
-def _picture_kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    kinds = tuple(dict.fromkeys(comma_separated(ctx, parameter, value) or ()))
-    for kind in kinds:
-        if kind not in PICTURES:
-            raise click.BadParameter(f"{kind!r} is no kind of picture: expected some of {', '.join(PICTURES)}")
-    return kinds
+def read_runs(folder: Path) -> tuple[RunStore, list[Document]]:
+    """A run store and its documents; files that are none are told of.
 
+    Raises
+    ------
+    InputError
+        If there is no run.
+    """
+    from padim_zoo.bench.store import RunStore
 
-@dataclass(frozen=True)
-class PictureChoice:
-    """What the options of :func:`picture_options` say."""
-
-    kinds: tuple[str, ...] = ()
-    alpha: float = 0.9
-    colormap: str = "ember"
-
-    def folder(self, detector: Any, model: Path, output: Path, threshold: float | None) -> PictureFolder | None:
-        """Where the pictures go, if any are asked for; see :func:`padim_zoo.report.picture_folder.picture_folder`."""
-        if not self.kinds:
-            return None
-        from padim_zoo.report.picture_folder import picture_folder
-
-        return picture_folder(
-            detector, model, output, kinds=self.kinds, alpha=self.alpha, colormap=self.colormap, threshold=threshold
-        )
-
-
-def picture_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of the pictures to draw; the command gets them as one :class:`PictureChoice`."""
-
-    @functools.wraps(function)
-    def command(*arguments: Any, **options: Any) -> Any:
-        pictures = PictureChoice(options.pop("pictures"), options.pop("alpha"), options.pop("colormap"))
-        return function(*arguments, pictures=pictures, **options)
-
-    for option in (
-        click.option(
-            "--colormap",
-            metavar="NAME",
-            default=PictureChoice.colormap,
-            show_default=True,
-            help="Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.",
-        ),
-        click.option(
-            "--alpha",
-            type=click.FloatRange(0, 1),
-            default=PictureChoice.alpha,
-            show_default=True,
-            help="Opacity of the hottest pixels of overlays.",
-        ),
-        click.option(
-            "--pictures",
-            metavar="KINDS",
-            callback=_picture_kinds,
-            help=f"Pictures to write to --output, comma-separated: {', '.join(PICTURES)}.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def pixels(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """Callback of an option that takes a size: N, HEIGHTxWIDTH or ``none``."""
-    from padim_zoo.data.transform import parse_size
-
-    return None if value is None else parse_size(value)
+    store = RunStore(folder)
+    contents = store.read_some()
+    for problem in contents.problems:
+        click.echo(f"Warning: {problem}", err=True)
+    return store, contents.documents
 
 
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Callback of an option that takes several names."""
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def load_detector(model: Path, *, device: str, batch_size: int, cache: bool, writes: bool = True) -> Any:
+    """A saved detector that uses the cache, if it is to."""
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.detectors.loading import load
+
+    detector = load(model, device=device, batch_size=batch_size)
+    if cache:
+        detector.cache = Caches.usual(writes=writes)
+    return detector
 
 
 def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
@@ -162,3 +122,53 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
                 "again"
             ) from error
         raise
+
+
+def output_option(text: str) -> Callable[[Any], Any]:
+    """The option ``--output``, which has to be given."""
+    return click.option("-o", "--output", type=PATH, required=True, help=text)
+
+
+def refuse_folder(output: Path, example: str = "model.safetensors") -> None:
+    """Refuse a folder where a file is to be written.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / example}")
+
+
+def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = None, **options: Any) -> str:
+    """Set the threshold, and say why there is none, if so; for a false-alarm rate that was asked for there has to be.
+
+    Raises
+    ------
+    InputError
+        If there is no threshold for the rate that was asked for.
+    """
+    try:
+        detector.calibrate(false_alarm_rate=usual if asked is None else asked, **options)
+    except InputError as error:
+        if asked is not None:
+            raise
+        return str(error)
+    return ""
+
+
+def threshold_of(calibration: Any) -> str:
+    """A threshold and the rate that it promises."""
+    return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {calibration.false_alarm_rate:.3g}"
+
+
+def show_rows(rows: dict[str, str]) -> None:
+    """Print text behind titles of at most ten letters."""
+    for title, text in rows.items():
+        click.echo(f"{title:<10} {text}")
+
+
+def size_of(path: Path) -> str:
+    """A file and its size."""
+    return f"{path}, {path.stat().st_size / 1e6:.1f} MB"

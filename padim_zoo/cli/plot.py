@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.settings import PanelCommand, setting_options
-from padim_zoo.core.errors import InputError
+from padim_zoo.cli.options import PATH, output_option
+from padim_zoo.cli.settings import setting_command
 
 KINDS = (
     *("roc", "pr", "pro", "pixel-roc", "pixel-pr"),
@@ -15,18 +15,15 @@ KINDS = (
 )
 
 
-@click.command(cls=PanelCommand)
-@click.argument("runs", type=click.Path(path_type=Path))
+@setting_command("plot")
+@click.argument("runs", type=PATH)
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What to plot.")
 @click.option(
     "--metric",
     metavar="COLUMN",
     help="Metric, for all kinds but curves and histograms.  [default: the first]",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The plot, a .pdf, .png or .svg file."
-)
-@setting_options("plot")
+@output_option("The plot, a .pdf, .png or .svg file.")
 def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...], output: Path) -> None:
     """Plot a run store for papers and slides.
 
@@ -37,7 +34,5 @@ def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...],
     from padim_zoo.metrics.metric import DEFAULT_METRIC
     from padim_zoo.report.plots import plot as draw
 
-    if not runs.is_dir():
-        raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
     draw(RunStore(runs), kind, output, metric=metric or DEFAULT_METRIC, categories=categories)
     click.echo(f"{kind} in {output}")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PictureChoice, picture_options, predict_in
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, load_detector, predict_in
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,33 +39,31 @@ class Row:
     error: str | None = None
 
 
-@click.command(cls=PanelCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@setting_command("predict")
+@click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for scores, maps and pictures.")
+@click.option("-o", "--output", type=PATH, help="Folder for scores, maps and pictures.")
 @click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
 )
 @click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
-@picture_options
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
     help="Runtime of an exported MODEL.  [default: by its suffix]",
 )
-@setting_options("predict")
-@click.pass_context
 def predict(
-    ctx: click.Context,
     model: Path,
     images: tuple[str, ...],
     output: Path | None,
     scores: str | None,
     form: str | None,
     maps: str | None,
-    pictures: PictureChoice,
+    pictures: tuple[str, ...],
+    alpha: float,
+    colormap: str,
     roi: Path | None,
     threshold: float | None,
     batch_size: int,
@@ -79,22 +79,22 @@ def predict(
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.report.picture_folder import picture_names, refuse_among_images, write_map
+    from padim_zoo.report.picture_folder import picture_folder, picture_names, refuse_among_images, write_map
 
-    if output is None and (maps or pictures.kinds):
+    if output is None and (maps or pictures):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
-    if output is not None and pictures.kinds:
-        refuse_among_images(output, pictures.kinds, (Path(image) for image in images if Path(image).is_dir()), paths)
+    if output is not None and pictures:
+        refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
-    folder = None if output is None else pictures.folder(detector, model, output, limit)
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, limit)
 
     rows: list[Row] = []
     names = picture_names(paths)
@@ -115,7 +115,7 @@ def predict(
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
     if any(row.error for row in rows):
-        ctx.exit(SOME_FAILED)
+        sys.exit(SOME_FAILED)
 
 
 def _detector(model: Path, runtime: str | None, device: str, batch_size: int, cache: bool) -> Any:
@@ -124,13 +124,7 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int, ca
 
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
         return ExportedModel(model, runtime)
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.detectors.loading import load
-
-    detector = load(model, device=device, batch_size=batch_size)
-    if cache:
-        detector.cache = Caches.usual(writes=False)
-    return detector
+    return load_detector(model, device=device, batch_size=batch_size, cache=cache, writes=False)
 
 
 def _predictions(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
 
 import click
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.segment import Segment, Segments
@@ -18,7 +16,7 @@ from rich.text import Text
 from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState
-from padim_zoo.bench.store import Document
+from padim_zoo.bench.store import Document, mean_over_folds
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.metric import main_metrics
 
@@ -87,7 +85,7 @@ class _JsonLines(Reporter):
                 "id": document["id"],
                 **{name: config[name] for name in _NAMED},
                 "status": document["status"],
-                **{name: _mean_over_folds(document, name) for name in main_metrics()},
+                **{name: mean_over_folds(document, name) for name in main_metrics()},
                 "error": document["error"] and document["error"]["message"],
             }
         )
@@ -151,8 +149,3 @@ class _LiveTable(Reporter):
         )
         now = time.monotonic()
         self.due = now + _SHARE * (now - began)
-
-
-def _mean_over_folds(document: Document, name: str) -> float:
-    values = [fold.get(name, math.nan) for fold in document["folds"]]
-    return float(np.mean(values)) if values else math.nan

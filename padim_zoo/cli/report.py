@@ -6,19 +6,12 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.cli.options import PATH, refuse_folder, size_of
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    help="The HTML file.",
-)
+@click.argument("runs", type=PATH)
+@click.option("-o", "--output", type=PATH, default="report.html", show_default=True, help="The HTML file.")
 @click.option(
     "--images",
     type=click.IntRange(0, 4),
@@ -35,12 +28,9 @@ def report(runs: Path, output: Path, images: int) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.report.page import render_report
 
-    if not runs.is_dir():
-        raise InputError(f"{runs} is not a folder: expected a run store, the output of padim-zoo bench")
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / 'report.html'}")
+    refuse_folder(output, "report.html")
     made = render_report(RunStore(runs), images)
     for problem in made.problems:
         click.echo(problem, err=True)
     write_text_whole(output, made.page)
-    click.echo(f"report in {output}, {output.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"report in {size_of(output)}")

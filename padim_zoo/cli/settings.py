@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class PanelCommand(click.Command):
@@ -39,19 +37,20 @@ class SettingOption(click.Option):
         self.setting = setting
 
 
-def setting_options(command: str) -> Callable[[Function], Function]:
-    """Give a command the options of all settings that it takes, in the order of the table."""
+def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function, with the options of all settings that it takes, in the order of the table."""
 
-    def decorate(function: Function) -> Function:
-        for setting in reversed(settings_of(command)):
-            function = _option(setting, command)(function)
-        return function
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        for setting in reversed(settings_of(name)):
+            function = _option(setting, name)(function)
+        return click.command(name, cls=PanelCommand)(function)
 
     return decorate
 
 
-def asked_settings(ctx: click.Context) -> dict[str, Any]:
-    """The settings that were named on the command line, by what the command calls them."""
+def asked_settings() -> dict[str, Any]:
+    """The settings that were named on the command line, by what the command that runs calls them."""
+    ctx = click.get_current_context()
     return {
         str(option.name): ctx.params[str(option.name)]
         for option in ctx.command.params
@@ -61,7 +60,7 @@ def asked_settings(ctx: click.Context) -> dict[str, Any]:
     }
 
 
-def _option(setting: Setting, command: str) -> Callable[[Function], Function]:
+def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     form, flag = setting.form_in(command), setting.option_in(command)
     several = form in ("repeated", "by backbone")
     attributes: dict[str, Any] = {"setting": setting, "cls": SettingOption, "help": _help(setting, command, several)}

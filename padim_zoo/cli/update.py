@@ -8,20 +8,17 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.models import refuse_folder, show_rows, size_of, try_to_calibrate
-from padim_zoo.cli.settings import PanelCommand, setting_options
+from padim_zoo.cli.options import PATH, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
 
-@click.command(cls=PanelCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@setting_command("update")
+@click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The new model.  [default: replace MODEL]")
+@click.option("-o", "--output", type=PATH, help="The new model.  [default: replace MODEL]")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
-@setting_options("update")
-@click.pass_context
 def update(
-    ctx: click.Context,
     model: Path,
     images: tuple[str, ...],
     output: Path | None,
@@ -50,7 +47,7 @@ def update(
     lock = FileLock(target)
     if target.is_file() and not lock.take():
         raise InputError(f"{target} is being updated by another process: wait for it, and update again")
-    ctx.call_on_close(lock.release)
+    click.get_current_context().call_on_close(lock.release)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ class Checkpoint:
     numbers : dict
         Everything that is no tensor, in JSON's types.
     tensors : dict of str to (dict of str to Tensor)
-        Groups of tensors by name: of a network, of an optimizer (:func:`optimizer_tensors`) …
+        Groups of tensors by name: of a network, of an optimizer (the ``state`` of its ``state_dict``) …
     """
 
     numbers: dict[str, Any]
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: dict[str, dict[str, Any]]
 
 
 def write_checkpoint(path: str | Path, kind: str, key: str, checkpoint: Checkpoint) -> None:
@@ -47,11 +48,7 @@ def write_checkpoint(path: str | Path, kind: str, key: str, checkpoint: Checkpoi
         All that a training must agree in to be gone on with.
     checkpoint : Checkpoint
     """
-    arrays = {
-        f"{group}.{name}": tensor.detach().cpu().contiguous()
-        for group, tensors in checkpoint.tensors.items()
-        for name, tensor in tensors.items()
-    }
+    arrays = dict(_flat(checkpoint.tensors))
     metadata = {_HEADER: json.dumps({"kind": kind, "key": key, "numbers": checkpoint.numbers})}
     write_whole(path, lambda temporary: save_file(arrays, temporary, metadata=metadata))
 
@@ -79,26 +76,28 @@ def read_checkpoint(path: str | Path | None, kind: str, key: str) -> Checkpoint 
             f"{path} is the checkpoint of another training (backbone, images or settings differ): name another file, "
             "or remove it"
         )
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name, array in arrays.items():
-        group, _, rest = name.partition(".")
-        tensors.setdefault(group, {})[rest] = array
-    return Checkpoint(document["numbers"], tensors)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer: momenta and counts of steps, by the parameter's number."""
-    return {
-        f"{number}.{name}": torch.as_tensor(value)
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
+    return Checkpoint(document["numbers"], _grouped(arrays))
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take over what :func:`optimizer_tensors` gave."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, _, key = name.partition(".")
-        states.setdefault(int(number), {})[key] = tensor
+    """Take over the state that was written as a group: momenta and counts of steps, by the parameter's number."""
+    states = {int(number): state for number, state in _grouped(tensors).items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _flat(groups: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Groups of values, and groups within them, under names ``group.name``."""
+    for name, value in groups.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", torch.as_tensor(value).detach().cpu().contiguous()
+
+
+def _grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Values by group, the part of their names before the first dot."""
+    groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = tensor
+    return dict(groups)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 BAD_INPUT = 2
 """Exit code of the command line for what the caller can mend."""
@@ -63,3 +65,12 @@ class MissingExtraError(InputError, ImportError):
             f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]', or in a "
             f"clone pip install -e '.[{extra}]'"
         )
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str) -> Iterator[None]:
+    """Within it a package that cannot be imported is a :class:`MissingExtraError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(error.name or extra, extra, purpose) from None

@@ -12,18 +12,9 @@ from padim_zoo.core.errors import InputError
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
-UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
+UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    UNITS |= {f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
 FEWEST_BYTES = 10**6
 """A number of bytes below it, without a unit, was meant to have one."""
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from weakref import WeakSet
@@ -110,21 +110,10 @@ def release() -> None:
         _trim()
 
 
-def _c_function(name: str) -> Callable[[int], int] | None:
-    try:
-        function: Callable[[int], int] | None = getattr(ctypes.CDLL(None), name, None)
-    except (OSError, TypeError):  # no C library to be had by no name, as on Windows
-        return None
-    return function
-
-
-_malloc_trim = _c_function("malloc_trim")
-
-
 def _trim() -> None:
     """Give freed memory back: glibc keeps blocks of some megabytes, and with them a heap in pieces that only grows."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
+    with suppress(OSError, TypeError, AttributeError):  # another C library, or none by no name, as on Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _map(n_bytes: int) -> mmap.mmap:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -158,15 +158,16 @@ class ViewSet:
     augmentation : Augmentation
     others : tuple of View
         The same of every image.
+    count : int
+        Views of each image.
     """
 
     augmentation: Augmentation = Augmentation()
     others: tuple[View, ...] = ()
+    count: int = field(init=False)
 
-    @property
-    def count(self) -> int:
-        """Views of each image."""
-        return self.augmentation.passes + len(self.others)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", self.augmentation.passes + len(self.others))
 
     def of(
         self, resized: np.ndarray, transform: Transform, mask: np.ndarray | None = None, name: str = "image"
@@ -212,3 +213,7 @@ class ViewSet:
                 "it; check the mask, or use a larger crop (--crop none)"
             )
         return pixels, None if roi_masks.all() else roi_masks
+
+
+AS_IT_IS = ViewSet()
+"""The image as it is, and no other view."""

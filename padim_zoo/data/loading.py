@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import ViewSet
+from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.image import image_size, read_image, read_mask, size_text
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
@@ -61,7 +61,7 @@ def batches(images: Any, transform: Transform, batch_size: int) -> Iterator[Tens
     InputError
         If there is no image, one cannot be read, or two differ in size after the transform.
     """
-    for batch, _ in view_batches(images, transform, batch_size, ViewSet()):
+    for batch, _ in view_batches(images, transform, batch_size, AS_IT_IS):
         yield batch
 
 
@@ -173,6 +173,8 @@ def mixed_batches(
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:
+            if mask is None and view_set.count == 1:
+                return _Prepared(transform.cropped(resized)[None], None)
             return _Prepared(*view_set.of(resized, transform, mask, name))
         except CropError as error:
             raise InputError(f"{name}: {error}") from None

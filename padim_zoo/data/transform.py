@@ -120,6 +120,11 @@ class Transform:
             return array
         return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
 
+    def cropped(self, resized: np.ndarray) -> np.ndarray:
+        """The crop of what :meth:`resized` gave, contiguous."""
+        top, left, bottom, right = self.crop_box(*resized.shape[:2])
+        return np.ascontiguousarray(resized[top:bottom, left:right])
+
     def to_dict(self) -> dict[str, Any]:
         """The parameters in JSON's types."""
         sizes = {"resize": self.resize, "crop": self.crop}
@@ -152,9 +157,8 @@ class Transform:
         return top, left, top + crop_height, left + crop_width
 
     def _apply(self, array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        # A crop that does not fit is refused before the work.
-        top, left, bottom, right = self.crop_box(*self.resized_size(*array.shape[:2]))
-        return np.ascontiguousarray(self.resized(array, resampling)[top:bottom, left:right])
+        self.output_size(*array.shape[:2])  # a crop that does not fit is refused before the work
+        return self.cropped(self.resized(array, resampling))
 
 
 def check_size(name: str, size: Any) -> Size:

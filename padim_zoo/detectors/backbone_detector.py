@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
@@ -22,20 +21,19 @@ from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
-from padim_zoo.detectors.config import BackboneConfig, MapConfig
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
-from padim_zoo.detectors.parameters import check_sigma
+from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.detectors.training_embeddings import TrainingEmbeddings, pixels
-from padim_zoo.detectors.views import combine_views, interleave_views
-from padim_zoo.features.features import Features, rows_of
+from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -91,7 +89,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     _adapted_to: frozenset[str] | None = None
     _extractor: FeatureExtractor | None = None
     _model: Model | None = None
-    _other_views: PatchEmbeddings | None = None
+    other_views: PatchEmbeddings | None = None
 
     # -- what a subclass says ----------------------------------------------------------------------------------------
 
@@ -197,7 +195,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if changed:
             self.calibration_ = None
         if "tta" in changed:
-            self._other_views = None
+            self.other_views = None
             changed = changed - {"tta"}
         if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_there()
@@ -307,7 +305,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             fitted.fitted_in = None
         size = None if earlier is None else self.image_size_
         view_set, budget = self.extractor.views_of_fit(), self.extractor.budget
-        normal = TrainingEmbeddings(view_set, earlier, size, self._other_views, budget)
+        normal = TrainingEmbeddings(view_set, earlier, size, self.other_views, budget)
         for features in parts:
             normal.check(features)
             self._check_sigma(features.image_size)
@@ -336,7 +334,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         other_views : PatchEmbeddings, optional
             The same images in the views for scoring beyond the first.
         """
-        self.statistics_, self._other_views = statistics, other_views
+        self.statistics_, self.other_views = statistics, other_views
         self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
         self.adapted_images_, self.region_per_image = 0, False
         self._model = self.calibration_ = None
@@ -382,24 +380,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         InputError
             If there are fewer than two images, or too few for the rate asked for, or not all is known of them.
         """
-        statistics = self.require_statistics("make a threshold")
-        if not isinstance(statistics, Samples):
-            raise InputError(
-                "a threshold needs the samples, but there are only moments (or no fit): "
-                "allow more memory, or fit on fewer images"
-            )
-        self.check_parameters()
-        self._require_other_views()
-        embeddings, passes = statistics.embeddings, self.extractor.views_of_fit().augmentation.passes
-        n = statistics.n // passes
-        cut = folds_of(n, folds, self.seed)
-        scores = HeldOutScores(n, false_alarm_rate)
-        with spill_above(largest_array(self.extractor.budget)):
-            for rest, held_out in cut:
-                model = self.fit_model(Samples(embeddings.images(rows_of(rest, passes))))
-                for images in held_out:
-                    scores.add(images, self.score_normal(model, embeddings, images))
-        return self.set_calibration(scores.calibration(len(cut)))
+        return self.set_calibration(out_of_fold(self, false_alarm_rate, folds))
 
     def set_calibration(self, calibration: Calibration) -> Calibration:
         """Make it the detector's own, and say where its threshold may not keep its promise."""
@@ -407,32 +388,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_
-
-    def _require_other_views(self) -> None:
-        """Refuse to score normal images of which not all views are known."""
-        if len(self.extractor.views_of_score()) > 1 and self._other_views is None:
-            raise InputError(
-                "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
-                "this session only: fit again"
-            )
-
-    def score_normal(self, model: Model, embeddings: PatchEmbeddings, images: np.ndarray) -> Prediction:
-        """Scores of some of the normal images of the fit by a model of others.
-
-        Parameters
-        ----------
-        model
-        embeddings : PatchEmbeddings
-            Of all images in the views of the passes.
-        images : ndarray (m,)
-            Their indices.
-        """
-        views = embeddings.images(images * self.extractor.views_of_fit().augmentation.passes)
-        count = len(self.extractor.views_of_score())
-        if count > 1:
-            assert self._other_views is not None
-            views = interleave_views(views, self._other_views.images(rows_of(images, count - 1)))
-        return self.score_views(model, views)
 
     # -- predict -----------------------------------------------------------------------------------------------------
 
@@ -460,55 +415,26 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
-        embedded = self._embedded_batches(self.extractor.features(images, roi=roi, within_budget=False))
+        features = self.extractor.features(images, roi=roi, within_budget=False)
+        embedded = joined(map(self._embed_to_score, features), self.batch_size)
         return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         return self.score_views(self.model_, self._embed_to_score(features))
 
-    def _embedded_batches(self, parts: Iterable[Features]) -> Iterator[PatchEmbeddings]:
-        """Embeddings of about ``batch_size`` views at a time: features come in smaller parts, of far more channels."""
-        waiting: list[PatchEmbeddings] = []
-        for features in parts:
-            waiting.append(self._embed_to_score(features))
-            if sum(part.n for part in waiting) >= self.batch_size:
-                yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else waiting[0]
-                waiting = []
-        if waiting:
-            yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else waiting[0]
-
     def _embed_to_score(self, features: Features) -> PatchEmbeddings:
         """Embeddings of the views to score, of images whose size is that of the fit."""
-        if features.image_size != self.image_size_:
-            raise InputError(
-                f"an image of {pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
-                f"on {pixels(self.image_size_)}: use images of the same shape, or a crop"
-            )
         self._check_sigma(self.image_size_)
-        count, of_fit = len(self.extractor.views_of_score()), self.extractor.views_of_fit().count
-        if features.views not in (count, of_fit):
-            raise InputError(
-                f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "
-                "them by its extract"
-            )
-        if features.views > count:
-            features = features.of_views([0, *range(of_fit - count + 1, of_fit)])
-        return self.embed(features)
+        return self.embed(views_to_score(features, self.image_size_, self.extractor))
 
     def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.extractor.views_of_score()
         prediction = self.score(model, embeddings)
-        if len(views) > 1:
-            prediction = combine_views(prediction, views, score_is_map_maximum=self.score_is_map_maximum)
-        if prediction.roi_masks is not None:
-            scored: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
-            if not scored.all():
-                raise InputError(
-                    f"nothing of {(~scored).sum()} of {len(scored)} images is scored, the first at index "
-                    f"{scored.argmin()}: no patch of their regions of interest was among those of the fit"
-                )
+        if views.count > 1:
+            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.score_is_map_maximum)
+        refuse_unscored(prediction)
         return prediction
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -554,14 +480,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         with spill_above(largest_array(self.extractor.budget)):
             arrays, own = self.model_arrays(resumable=resumable, half=dtype == "float16")
         return to_state(self, arrays, own)
-
-    def set_fit_metadata(self, header: Mapping[str, Any]) -> None:
-        """What the header of a file says of the fit, beside the model."""
-        height, width = header["image_size"]
-        self.image_size_, self.n_images_, self.fitted_in = (height, width), header["n_images"], header["precision"]
-        self._adapted_to = frozenset(header.get("adapted_to", ()))
-        self.adapted_images_ = header.get("adapted_images", 0)
-        self.region_per_image = header.get("region_per_image", False)
 
     @classmethod
     def from_file(

@@ -10,8 +10,7 @@ import numpy as np
 
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.config import FALSE_ALARM_RATE
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
+from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 
 if TYPE_CHECKING:

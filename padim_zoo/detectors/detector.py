@@ -18,7 +18,6 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import FrozenConfig
-from padim_zoo.detectors.parameters import differ
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
 from padim_zoo.features.features import Features
@@ -256,7 +255,7 @@ class Detector(ABC):
                 nested.setdefault(outer, {})[inner] = value
         for outer, values in nested.items():  # first, for a part may refuse a value
             own.get(outer, before[outer]).set_params(**values)
-        changed = nested.keys() | {name for name, value in own.items() if differ(value, before[name])}
+        changed = nested.keys() | {name for name, value in own.items() if _differ(value, before[name])}
         for name, value in own.items():
             setattr(self, name, value)
         if changed:
@@ -289,3 +288,12 @@ class Detector(ABC):
 def parameter_names(kind: type[Detector]) -> tuple[str, ...]:
     """The names of the constructor's arguments, in order."""
     return tuple(inspect.signature(kind).parameters)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are not the same; masks may be arrays, whose comparison is no yes or no."""
+    if one is other:
+        return False
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return type(one) is not type(other) or not np.array_equal(one, other)
+    return bool(one != other)

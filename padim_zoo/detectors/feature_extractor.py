@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -12,10 +11,12 @@ from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.device import resolve_device, warn_if_slow
+from padim_zoo.backbones.device import resolve_device
+from padim_zoo.backbones.placement import placed
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import (
+    AS_IT_IS,
     Augmentation,
     ViewSet,
     canonical_operations,
@@ -25,10 +26,8 @@ from padim_zoo.data.augmentation import (
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
-from padim_zoo.data.view import View
 from padim_zoo.detectors.cached_features import CachedFeatures
-from padim_zoo.detectors.config import PASSES, BackboneConfig
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import default_budget
 
@@ -114,16 +113,18 @@ class FeatureExtractor:
         augment, passes = self.config.augment, self.config.passes
         if augment is None and passes is not None:
             raise InputError(f"passes is {passes!r} without augment: say what to change, e.g. flip,rotate(10)")
-        count = 1
-        if augment is not None:
-            count = PASSES if passes is None else passes
-            check_whole_number("passes", count, 2)
-        operations = () if augment is None else parse_operations("augment", augment)
-        return ViewSet(Augmentation(operations, count, self.config.seed), self.views_of_score()[1:])
+        if augment is None:
+            return self.views_of_score()
+        count = PASSES if passes is None else passes
+        check_whole_number("passes", count, 2)
+        augmentation = Augmentation(parse_operations("augment", augment), count, self.config.seed)
+        return ViewSet(augmentation, self.views_of_score().others)
 
-    def views_of_score(self) -> tuple[View, ...]:
-        """The views by which an image is scored; the first is the image as it is."""
-        return views_for_scoring(() if self.config.tta is None else parse_operations("tta", self.config.tta))
+    def views_of_score(self) -> ViewSet:
+        """The views by which an image is scored: as it is, and those of ``tta``."""
+        if self.config.tta is None:
+            return AS_IT_IS
+        return ViewSet(others=views_for_scoring(parse_operations("tta", self.config.tta))[1:])
 
     def region_of_interest(self) -> RegionOfInterest | None:
         """What ``roi`` stands for; opened once.
@@ -160,40 +161,8 @@ class FeatureExtractor:
         return self.use_backbone(made)
 
     def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
-        """Take a backbone that a factory made, on the device and in the precision that are asked for.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            In float32, unless it was given so.
-        fitted_in : str, optional
-            The precision of the fit, of a detector that is loaded: what ``"auto"`` means then, as far as it is fast
-            here.
-
-        Raises
-        ------
-        InputError
-            If it is none, or the device is not there or the precision unknown.
-        """
-        if not isinstance(backbone, Backbone):
-            raise InputError(
-                f"the backbone is a {type(backbone).__name__}: expected a padim_zoo.plugin.Backbone; wrap "
-                "a network by Backbone(network, name=…, layers=…, strides=…, state=network.state_dict(), "
-                "weights_source=…)"
-            )
-        device = resolve_device(self.config.device)
-        precision = self.config.precision
-        asked = "float32" if (precision, fitted_in) == ("auto", "float32") else precision
-        self.backbone = backbone.to(device).eval().in_precision(asked)
-        if asked == "auto" and fitted_in not in (None, self.backbone.precision):
-            warnings.warn(
-                f"the model was fitted in {fitted_in} and computes in {self.backbone.precision} here, where that is "
-                "faster: scores move by up to about 3 %, and the threshold does not; a model fitted with precision "
-                "float32 scores the same on every machine",
-                stacklevel=2,
-            )
-        else:
-            warn_if_slow(self.backbone.precision, device)
+        """Take a backbone that a factory made; arguments are those of :func:`~padim_zoo.backbones.placement.placed`."""
+        self.backbone = placed(backbone, self.config.device, self.config.precision, fitted_in)
         return self.backbone
 
     @property
@@ -232,7 +201,7 @@ class FeatureExtractor:
 
         None, so that nothing is kept, where masks of pixels go with the features.
         """
-        if self.config.roi is not None or any(view.resamples for view in self.views_of_score()):
+        if self.config.roi is not None or any(view.resamples for view in self.views_of_score().others):
             return None
         backbone = self.build_backbone()
         return f"{self.features_key(fit=fit)} {resolve_device(self.config.device).type} {backbone.response}"
@@ -261,7 +230,7 @@ class FeatureExtractor:
         """
         backbone = self.build_backbone()
         size = self._batch_within_budget(backbone) if within_budget else self.config.batch_size
-        view_set = self.views(fit)
+        view_set = self.views_of_fit() if fit else self.views_of_score()
         caches = Caches.of(self.config.cache)
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
         if caches.features is None or key is None:
@@ -316,10 +285,6 @@ class FeatureExtractor:
             The pixels that count.
         """
         return maps
-
-    def views(self, fit: bool) -> ViewSet:
-        """The views of images of a fit, or of others."""
-        return self.views_of_fit() if fit else ViewSet(others=self.views_of_score()[1:])
 
     @property
     def _decodes_ahead(self) -> bool:

@@ -162,7 +162,12 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     except InputError as error:
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
     backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
-    detector.set_fit_metadata(header)
+    height, width = header["image_size"]
+    detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
+    detector.fitted_in = header["precision"]
+    detector._adapted_to = frozenset(header.get("adapted_to", ()))
+    detector.adapted_images_ = header.get("adapted_images", 0)
+    detector.region_per_image = header.get("region_per_image", False)
     detector.extractor.use_backbone(backbone, header["precision"])
     if backbone.weights_hash != header["weights_hash"]:
         raise InputError(

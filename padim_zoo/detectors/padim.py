@@ -7,36 +7,33 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PaDiMConfig
+from padim_zoo.detectors.config import PaDiMConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
-from padim_zoo.detectors.padim_file import model_in, model_to_file, statistics_in, statistics_to_file
+from padim_zoo.detectors.padim_file import model_in, model_to_file, samples_in, statistics_in, statistics_to_file
 from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
-from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
-from padim_zoo.features.features import Features
+from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
-from padim_zoo.features.reduction import REDUCTIONS, Reduction, draw_reduction
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import Gaussian
-from padim_zoo.gaussians.grid_hierarchy import grids_do_not_nest
+from padim_zoo.gaussians.grid_hierarchy import advice_on_size
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import Accumulator
+from padim_zoo.statistics.masked_samples import MaskedSamples, valid_samples
 from padim_zoo.statistics.moments import Moments
-from padim_zoo.statistics.samples import MaskedSamples, Samples, valid_samples
+from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -106,7 +103,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """The channels that were drawn, of all layers."""
-        return self.reduction_.apply(features)
+        return PatchEmbeddings.of(self.reduction_.apply(features))
 
     def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """Of one mask for all images, the patches that count alone: nothing is estimated at the others."""
@@ -127,31 +124,18 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         estimator = self.build_estimator()  # one that does not exist is refused before any image is read
         super()._accumulate(parts, earlier)
         if isinstance(estimator, LinearShrinkage) and estimator.same_shrinkage_everywhere:
-            self._warn_of_grids()
-
-    def _warn_of_grids(self) -> None:
-        """Say where another size of images would give a smaller and faster model."""
-        statistics = self.statistics_
-        assert statistics is not None
-        embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
-        if statistics.n <= statistics.D or embeddings.subset is not None or embeddings.roi_masks is not None:
-            return
-        if not grids_do_not_nest(embeddings):
-            return
-        step = max(self.build_backbone().strides)
-        better = [str(side) for side in sorted({side // step * step for side in self.image_size_}) if side]
-        grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
-        warnings.warn(
-            f"images of {self.image_size_[0]}x{self.image_size_[1]} give grids that do not nest ({grids}), so that the "
-            f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
-            + (f", e.g. {' and '.join(better)}" if better else ""),
-            stacklevel=4,
-        )
+            statistics = self.statistics_
+            assert statistics is not None
+            embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
+            if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
+                advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
+                if advice is not None:
+                    warnings.warn(advice, stacklevel=3)
 
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""
         estimator = self.build_estimator()
-        if isinstance(statistics, Moments):
+        if isinstance(statistics, Moments) or statistics.embeddings.roi_masks is None:
             return estimator.fit(statistics)
         samples = valid_samples(statistics.embeddings)
         if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
@@ -230,24 +214,13 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 "not hold these; fit again"
             )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
-            embeddings = self._model.samples + self._model.mean
-            # A file holds the mask once, and not for each image: pixels beside it must not have part in a threshold.
-            self.statistics_ = Samples(replace(embeddings, roi_masks=self._common_pixels(embeddings.n)))
+            self.statistics_ = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
         if self.statistics_ is None and self._model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
                 "resumable=True (padim-zoo fit --resumable) before the next time"
             )
         return self.statistics_
-
-    def _common_pixels(self, n: int) -> Tensor | None:
-        """The pixels (n, H, W) of n images that count, where one mask serves all; None where all do."""
-        region = self.extractor.region_of_interest()
-        if region is None or region.mask is None:
-            return None
-        blank = np.zeros((*region.mask.shape, 3), dtype=np.uint8)
-        _, pixels = ViewSet().of(blank, self.transform, region.mask)
-        return None if pixels is None else torch.from_numpy(pixels).expand(n, -1, -1)
 
     @property
     def _differing(self) -> bool:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.augmentation import AS_IT_IS
+from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.storage import DetectorFile
+from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.features.reduction import REDUCTIONS, Reduction
+from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.statistics.moments import Moments
@@ -81,3 +87,15 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
         return None
     reference = replace(embeddings_of(file.arrays("reference."), file.header["grids"]), subset=mean.subset)
     return Moments.from_arrays(file.header["n_images"] * passes, reference, moments)
+
+
+def samples_in(gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform) -> Samples:
+    """The samples that a dual Gaussian holds.
+
+    A file holds one mask for all images, and not one for each: pixels beside it must not have part in a threshold.
+    """
+    embeddings, roi_masks = gaussian.samples + gaussian.mean, None
+    if region is not None and region.mask is not None:
+        _, pixels = AS_IT_IS.of(np.zeros((*region.mask.shape, 3), dtype=np.uint8), transform, region.mask)
+        roi_masks = None if pixels is None else torch.from_numpy(pixels).expand(embeddings.n, -1, -1)
+    return Samples(replace(embeddings, roi_masks=roi_masks))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
-from padim_zoo.features.reduction import RandomChannels, Reduction, SemiOrthogonal
+from padim_zoo.features.features import RandomChannels, Reduction, SemiOrthogonal, nearest_positions
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import Gaussian
 
 

@@ -13,9 +13,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PatchCoreConfig
+from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
-from padim_zoo.detectors.parameters import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile

@@ -13,10 +13,9 @@ from torch import Tensor
 from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SPADEConfig
+from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.parameters import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps

@@ -15,9 +15,9 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores
-from padim_zoo.detectors.config import STFPMConfig
+from padim_zoo.detectors.config import STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
-from padim_zoo.detectors.parameters import check_share, check_whole_number
+from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -47,7 +47,7 @@ class PixelExtractor(FeatureExtractor):
         self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
-        view_set = self.views(fit)
+        view_set = self.views_of_fit() if fit else self.views_of_score()
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
             yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
 
@@ -119,10 +119,10 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         statistics = self.require_statistics("make a threshold")
         if not isinstance(statistics, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
-        self._require_other_views()
+        require_other_views(self)
         held_out = self.model_.held_out.numpy()
         scores = HeldOutScores(len(held_out), false_alarm_rate)
-        scores.add(np.arange(len(held_out)), self.score_normal(self.model_, statistics.embeddings, held_out))
+        scores.add(np.arange(len(held_out)), score_normal(self, self.model_, statistics.embeddings, held_out))
         return self.set_calibration(scores.calibration(folds=1))
 
     # -- score -------------------------------------------------------------------------------------------------------

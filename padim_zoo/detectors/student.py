@@ -14,13 +14,7 @@ from torch.nn.functional import normalize
 
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.trainable import frozen, trainable_network
-from padim_zoo.core.checkpoint import (
-    Checkpoint,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
+from padim_zoo.core.checkpoint import Checkpoint, read_checkpoint, restore_optimizer, write_checkpoint
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import STFPMConfig
 from padim_zoo.features.features import rows_of
@@ -216,7 +210,7 @@ def _write_checkpoint(
     tensors = {
         "network": dict(network.state_dict()),
         "best": progress.best_state,
-        "optimizer": optimizer_tensors(optimizer),
+        "optimizer": optimizer.state_dict()["state"],
     }
     write_checkpoint(path, "student", key, Checkpoint(numbers, tensors))
 

@@ -3,9 +3,8 @@
 What folds and estimators have in common is made once per block of patches, and what differs is made of it:
 
 * With no more images than channels, the inner products of all images about one point, the mean of all. A
-  fold is a part of them. Its contrasts, n − 1 orthonormal combinations of its images whose weights add up to nothing,
-  take its own mean out (what kernel centring does, but of full rank), and Woodbury's identity gives the distances, as
-  in :class:`~padim_zoo.gaussians.dual.DualGaussian`.
+  fold is a part of them, its own mean is taken out, and Woodbury's identity gives the distances, as in
+  :class:`~padim_zoo.gaussians.dual.DualGaussian`.
 * With more images, the sums of products of all of them, less those of the images held out.
 
 Everything is float64 and no factor is kept. Each estimator pays a Cholesky factorization and a triangular solve per
@@ -14,7 +13,6 @@ fold and patch; one eigendecomposition for all of them would cost as much as fiv
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +23,7 @@ from torch import Tensor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import CovarianceStats, LinearShrinkage
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.dual import dual_kernel
 
 
 @dataclass(frozen=True)
@@ -126,16 +125,18 @@ def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solv
         with_mean = own.mean(2)  # inner products of the images and their mean
         mean_norm = with_mean.mean(1, keepdim=True)
         squares = gram_norms[:, split.fit] - 2 * with_mean + mean_norm
-        kernel = _contrasts(_contrasts(own).mT) / divisor
-        spread = CovarianceStats.of(m, y.D, kernel, squares.square().sum(1))
+        own = own - with_mean[:, :, None] - with_mean[:, None] + mean_norm[:, :, None]
+        spread = CovarianceStats.of(m, y.D, own / divisor, squares.square().sum(1))
         products = torch.cat([cross[:, split.fit], rows[:, :, split.held_out]], 2)
         norms = torch.cat([test_norms, gram_norms[:, split.held_out]], 1) - 2 * products.mean(1) + mean_norm
-        products = _contrasts(products - with_mean[:, :, None])
+        products = products - with_mean[:, :, None]
+        products -= products.mean(1, keepdim=True)
 
         def distances(estimator: LinearShrinkage) -> Tensor:
             a, b = estimator.regularized(spread)
-            white = _whitened(kernel, a, b, products)
-            return (norms - white.square().sum(1) * (a / divisor)[:, None]) / b[:, None]
+            s = a / divisor
+            white = _whitened(dual_kernel(own.clone(), s, b, centered=True), products)
+            return (norms - white.square().sum(1) * s[:, None]) / b[:, None]
 
         return [distances(estimator) for estimator in estimators]
 
@@ -156,25 +157,19 @@ def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _So
         squares = norms - 2 * (normal @ mean[:, :, None]).squeeze(2) + mean.square().sum(1, keepdim=True)
         spread = CovarianceStats.of(m, y.D, covariance, squares[:, split.fit].square().sum(1))
         deviations = (torch.cat([test, held_out], 1) - mean[:, None]).mT
-        coefficients = [estimator.regularized(spread) for estimator in estimators]
-        return [_whitened(covariance, a, b, deviations).square().sum(1) for a, b in coefficients]
+
+        def distances(estimator: LinearShrinkage) -> Tensor:
+            a, b = estimator.regularized(spread)
+            regularized = covariance * a[:, None, None]
+            regularized.diagonal(dim1=1, dim2=2).add_(b[:, None])
+            return _whitened(regularized, deviations).square().sum(1)
+
+        return [distances(estimator) for estimator in estimators]
 
     return solve
 
 
-def _whitened(matrix: Tensor, a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
-    """L⁻¹ columns, (p, k, N), with L Lᵀ = a·matrix + b·I."""
-    regularized = matrix * a[:, None, None]
-    regularized.diagonal(dim1=1, dim2=2).add_(b[:, None])
-    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(regularized), columns, upper=False)
+def _whitened(matrix: Tensor, columns: Tensor) -> Tensor:
+    """L⁻¹ columns, (p, k, N), with L Lᵀ the matrix."""
+    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), columns, upper=False)
     return white
-
-
-def _contrasts(values: Tensor) -> Tensor:
-    """Orthonormal combinations, (p, m − 1, …), of m rows that take out what is common to all rows.
-
-    The reflection that maps the diagonal (1, …, 1) to the first axis, without the first of its rows.
-    """
-    root = math.sqrt(values.shape[1])
-    along = (values.sum(1, keepdim=True) / root + values[:, :1]) / (root + 1)
-    return values[:, 1:] - along

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from padim_zoo.core.errors import InputError
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.statistics import Statistics
+from padim_zoo.statistics.samples import Statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian, dual_factor
-from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels
 from padim_zoo.gaussians.nested import fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
-from padim_zoo.statistics.samples import Samples
-from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
+from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
 
 DUAL_CONDITION = 5e3
 """Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond
@@ -126,8 +126,11 @@ class LinearShrinkage(Estimator):
         # Samples that are absent at a patch are rows of zeros there, which change no product.
         freedom = divisor(n)
         gram = centered.inner_products(centered, patches, torch.float64)
-        squares = gram.diagonal(dim1=1, dim2=2).square().sum(1)
-        a, b = self.regularized(CovarianceStats.of(n, centered.D, gram / per_patch(freedom, 3), squares))
+        # About the mean in float64: fourth powers feel to first order what rounding it to float32 has left.
+        with_mean = gram.sum(2) / per_patch(n, 2)
+        norms = gram.diagonal(dim1=1, dim2=2) - 2 * with_mean + with_mean.sum(1, keepdim=True) / per_patch(n, 2)
+        spread = CovarianceStats.of(n, centered.D, gram / per_patch(freedom, 3), norms.square().sum(1))
+        a, b = self.regularized(spread)
         s = a / freedom
         factor = dual_factor(gram, s, b, limit=limit, centered=not isinstance(n, Tensor))
         return factor * s.sqrt()[:, None, None], s, b

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.core.parallel import for_each_block, map_blocks
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.linear_shrinkage import TINY
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.packed_triangular import Triangles
-from padim_zoo.statistics.statistics import Statistics, divisor, per_patch
+from padim_zoo.statistics.samples import Statistics, divisor, per_patch
 
 
 class Diagonal(Estimator):

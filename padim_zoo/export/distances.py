@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, nested_numbers, plain_factor
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+from padim_zoo.features.features import nearest_positions
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, levels, used

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
-from padim_zoo.gaussians.gaussian import PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
 from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
 from padim_zoo.statistics.samples import Samples

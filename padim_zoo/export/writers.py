@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.export.digest import records_of, seal
 from padim_zoo.export.metadata import KEY
 from padim_zoo.export.networks import ExportableNetwork
@@ -27,11 +27,9 @@ LARGEST_ONNX = 2**31 - 1
 
 def write_onnx(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
     """One file ``path``."""
-    try:
+    with needs_extra("onnx", "writing ONNX"):
         import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
-    except ImportError as error:
-        raise MissingExtraError(error.name or "onnx", "onnx", "writing ONNX") from None
     size = sum(array.numel() * array.element_size() for array in network.state_dict().values())
     if size > LARGEST_ONNX:
         raise InputError(

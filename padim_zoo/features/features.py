@@ -1,16 +1,20 @@
-"""Feature maps of a set of images at the resolution of their layers: what detectors are fitted on.
+"""Feature maps of a set of images at the resolution of their layers, and their reduction to D channels.
 
-Detectors that ask for the same features share them: a benchmark extracts once and fits many.
+Detectors that ask for the same features share them: a benchmark extracts once and fits many. A reduction is a choice of
+channels, or a projection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from padim_zoo.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Features:
         """Height and width of each layer's grid."""
         return tuple((int(layer.shape[2]), int(layer.shape[3])) for layer in self.maps)
 
+    @property
+    def finest_grid(self) -> tuple[int, int]:
+        """The grid with the most positions, that of the patches."""
+        return max(self.grids, key=lambda grid: grid[0] * grid[1])
+
     def images(self, indices: Sequence[int] | np.ndarray | slice) -> Features:
         """The features of some of the images, all views of each, in the order of ``indices``."""
         if self.views == 1:
@@ -68,15 +77,6 @@ class Features:
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None
         return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, roi_masks)
-
-    def select(self, channels: Sequence[Sequence[int] | np.ndarray]) -> Features:
-        """The given channels of each layer."""
-        return self.with_maps(
-            tuple(
-                layer[:, torch.as_tensor(np.asarray(indices, dtype=np.int64))]
-                for layer, indices in zip(self.maps, channels, strict=True)
-            )
-        )
 
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
@@ -111,3 +111,143 @@ def concatenate_roi_masks(parts: Sequence[tuple[int, Tensor | None]]) -> Tensor 
     if size is None:
         return None
     return torch.cat([torch.ones(n, *size, dtype=torch.bool) if masks is None else masks for n, masks in parts])
+
+
+@lru_cache(maxsize=64)
+def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
+    """For each patch of the finest grid, the flat index of its nearest neighbor on ``grid``.
+
+    The rule is that of ``torch.nn.functional.interpolate(mode="nearest")``: ``floor(position * size / finest size)``.
+
+    Returns
+    -------
+    Tensor (P,), int64
+    """
+    rows = torch.arange(finest[0]) * grid[0] // finest[0]
+    columns = torch.arange(finest[1]) * grid[1] // finest[1]
+    return (rows[:, None] * grid[1] + columns[None, :]).flatten()
+
+
+@dataclass(frozen=True)
+class RandomChannels:
+    """Some channels of each layer, chosen at random (PaDiM, arXiv 2011.08785, section III-A, "Rd").
+
+    Attributes
+    ----------
+    channels : tuple of ndarray, int64
+        The kept channels of each layer, ascending. A layer may lose all of them.
+    """
+
+    channels: tuple[np.ndarray, ...]
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> RandomChannels:
+        """Draw ``n_components`` of all channels without repetition."""
+        drawn = np.sort(np.random.default_rng(seed).choice(sum(channels), size=n_components, replace=False))
+        starts = np.cumsum([0, *channels[:-1]])
+        layers = np.split(drawn, np.searchsorted(drawn, starts[1:]))
+        return cls(tuple(layer - start for layer, start in zip(layers, starts, strict=True)))
+
+    def apply(self, features: Features) -> Features:
+        """The chosen channels of features that have all of them."""
+        maps = (
+            layer[:, torch.from_numpy(indices)] for layer, indices in zip(features.maps, self.channels, strict=True)
+        )
+        return features.with_maps(tuple(maps))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """What was drawn, by name."""
+        return {str(number): torch.from_numpy(channels) for number, channels in enumerate(self.channels)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RandomChannels:
+        """The reduction that gave these arrays."""
+        return cls(tuple(arrays[str(number)].numpy() for number in range(len(arrays))))
+
+
+@dataclass(frozen=True)
+class SemiOrthogonal:
+    """Projection to a random subspace (Kim et al. 2021, arXiv 2105.14737, section 3.1).
+
+    Attributes
+    ----------
+    matrix : Tensor (C, D), float32
+        W with Wᵀ W = I, uniform among such matrices; C channels of all layers together.
+    """
+
+    matrix: Tensor
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> SemiOrthogonal:
+        """Draw a projection of all channels to ``n_components`` dimensions."""
+        q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((sum(channels), n_components)))
+        # The signs make the factorization unique, and with it the distribution uniform.
+        return cls(torch.from_numpy(q * np.sign(np.diagonal(r))).float())
+
+    def apply(self, features: Features) -> Features:
+        """One layer of D channels: all layers are projected on their own grids, and added on the finest."""
+        grid = features.finest_grid
+        total = torch.zeros(1)
+        matrices = torch.split(self.matrix, list(features.channels))
+        for layer, own_grid, matrix in zip(features.maps, features.grids, matrices, strict=True):
+            projected = layer.flatten(2).permute(2, 0, 1).float() @ matrix
+            total = total + projected[nearest_positions(own_grid, grid)]
+        return features.with_maps((total.permute(1, 2, 0).reshape(-1, total.shape[2], *grid),))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """What was drawn, by name."""
+        return {"matrix": self.matrix}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> SemiOrthogonal:
+        """The reduction that gave these arrays."""
+        return cls(arrays["matrix"])
+
+
+class LeadingChannels(RandomChannels):
+    """The first channels of each layer, for backbones whose channels come most informative first."""
+
+    @classmethod
+    def draw(cls, channels: Sequence[int], n_components: int, seed: int) -> LeadingChannels:
+        """Each layer gives its share of ``n_components``, to the nearest whole number; ``seed`` plays no part."""
+        stops = np.rint(np.cumsum(channels) * n_components / sum(channels)).astype(int)
+        return cls(tuple(np.arange(count) for count in np.diff(stops, prepend=0)))
+
+
+Reduction = RandomChannels | SemiOrthogonal
+"""Turns feature maps into embeddings of fewer dimensions."""
+
+REDUCTIONS: Mapping[str, type[RandomChannels] | type[SemiOrthogonal]] = {
+    "leading": LeadingChannels,
+    "random": RandomChannels,
+    "orthogonal": SemiOrthogonal,
+}
+"""The reductions by the names that ``reduction`` takes."""
+
+
+def draw_reduction(kind: str, channels: Sequence[int], n_components: int, seed: int) -> Reduction:
+    """Draw a reduction.
+
+    Parameters
+    ----------
+    kind : str
+        ``"leading"``, ``"random"`` or ``"orthogonal"``.
+    channels : sequence of int
+        Number of channels of each layer.
+    n_components : int
+        Dimensions to keep in all.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or ``n_components`` is less than 1 or more than there are channels.
+    """
+    if kind not in REDUCTIONS:
+        raise InputError(f"reduction is {kind!r}: expected {', '.join(REDUCTIONS)}")
+    if not 1 <= n_components <= sum(channels):
+        raise InputError(
+            f"n_components is {n_components}, but the layers have {sum(channels)} channels: expected 1 to that many"
+        )
+    return REDUCTIONS[kind].draw(channels, n_components, seed)

@@ -9,29 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo.core.spill import build_array
-from padim_zoo.features.features import Features, concatenate_roi_masks, widened
-
-
-@lru_cache(maxsize=64)
-def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
-    """For each patch of the finest grid, the flat index of its nearest neighbor on ``grid``.
-
-    The rule is that of ``torch.nn.functional.interpolate(mode="nearest")``: ``floor(position * size / finest size)``.
-
-    Returns
-    -------
-    Tensor (P,), int64
-    """
-    rows = torch.arange(finest[0]) * grid[0] // finest[0]
-    columns = torch.arange(finest[1]) * grid[1] // finest[1]
-    return (rows[:, None] * grid[1] + columns[None, :]).flatten()
+from padim_zoo.features.features import Features, concatenate_roi_masks, nearest_positions, widened
 
 
 def valid_patches(roi_masks: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -129,10 +113,9 @@ class PatchEmbeddings:
 
     @classmethod
     def of(cls, features: Features) -> PatchEmbeddings:
-        """The embeddings of images whose channels are already selected."""
+        """The embeddings of images whose channels are already reduced."""
         layers = tuple(widened(layer.flatten(2).permute(2, 0, 1).contiguous()) for layer in features.maps)
-        grid = max(features.grids, key=lambda grid: grid[0] * grid[1])
-        return cls(layers, features.grids, grid, roi_masks=features.roi_masks)
+        return cls(layers, features.grids, features.finest_grid, roi_masks=features.roi_masks)
 
     @property
     def n(self) -> int:

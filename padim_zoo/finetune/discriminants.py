@@ -21,7 +21,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import named, refuse_projections
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.cutpaste import ALTERED_SHARE, visibly_pasted
 

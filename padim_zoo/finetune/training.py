@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from padim_zoo.backbones.backbone import Backbone, hash_of
 from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.backbones.trainable import trainable_copy
-from padim_zoo.core.checkpoint import (
-    Checkpoint,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
+from padim_zoo.core.checkpoint import Checkpoint, read_checkpoint, restore_optimizer, write_checkpoint
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.parameters import LARGEST_SEED, check_share, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.three_way import CHANCE, ThreeWay
 
@@ -267,7 +261,7 @@ class _Training:
             "network": self._state(),
             "head": dict(self.task.state_dict()),
             "best": self.best,
-            "optimizer": optimizer_tensors(self.optimizer),
+            "optimizer": self.optimizer.state_dict()["state"],
         }
         write_checkpoint(path, "fine-tuning", self.key, Checkpoint(dict(vars(self.progress)), tensors))
 

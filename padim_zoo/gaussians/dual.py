@@ -15,9 +15,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.parallel import blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import Gaussian, IllConditionedError, PatchwiseGaussian, bytes_of, whitening_factor
+from padim_zoo.gaussians.gaussian import Gaussian, PatchwiseGaussian, bytes_of
 from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, packed_bytes, unpacked
 
 CANCELLATION = 1 / 128
@@ -103,6 +104,18 @@ class DualGaussian(PatchwiseGaussian):
         return cls(mean, samples, PackedTriangles.from_arrays("whitener", arrays), arrays["s"], arrays["b"])
 
 
+def dual_kernel(gram: Tensor, s: Tensor, b: Tensor, *, centered: bool) -> Tensor:
+    """s·AAᵀ + b·I (p, n, n), written over AAᵀ; parameters are those of :func:`dual_factor`."""
+    kernel = gram.mul_(s[:, None, None])
+    diagonal = kernel.diagonal(dim1=1, dim2=2)
+    diagonal += b[:, None]
+    if centered:
+        # Products with such rows add up to nothing too: of the factor along (1, …, 1) nothing is ever used but the
+        # rounding errors that it multiplies, by 1/√b. There the kernel may be anything.
+        kernel += (diagonal.mean(1) / kernel.shape[1])[:, None, None]
+    return kernel
+
+
 def dual_factor(gram: Tensor, s: Tensor, b: Tensor, *, limit: float | None = None, centered: bool = False) -> Tensor:
     """F with F Fᵀ = (s·AAᵀ + b·I)⁻¹.
 
@@ -121,14 +134,9 @@ def dual_factor(gram: Tensor, s: Tensor, b: Tensor, *, limit: float | None = Non
     IllConditionedError
         If a matrix is beyond the limit.
     """
-    kernel = gram.mul_(s[:, None, None])
-    diagonal = kernel.diagonal(dim1=1, dim2=2)
-    diagonal += b[:, None]
-    if centered:
-        # So do products with them: of the factor along (1, …, 1) nothing is ever used but the rounding errors that it
-        # multiplies, by 1/√b. There the kernel may be anything.
-        kernel += (diagonal.mean(1) / kernel.shape[1])[:, None, None]
+    kernel = dual_kernel(gram, s, b, centered=centered)
     factor = whitening_factor(kernel)
+    diagonal = kernel.diagonal(dim1=1, dim2=2)
     if limit is not None and float((diagonal.mean(1) * factor.square().sum((1, 2))).max()) > limit:
         raise IllConditionedError
     return factor

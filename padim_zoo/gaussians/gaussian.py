@@ -23,13 +23,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes, unpacked
@@ -39,6 +39,7 @@ FEW_IMAGES = 4
 threads at less cost than a pool."""
 
 
+@dataclass(eq=False, repr=False)
 class Gaussian(ABC):
     """P Gaussians in D dimensions.
 
@@ -49,9 +50,7 @@ class Gaussian(ABC):
     """
 
     form: ClassVar[str]
-
-    def __init__(self, mean: PatchEmbeddings) -> None:
-        self.mean = mean
+    mean: PatchEmbeddings
 
     @abstractmethod
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
@@ -186,6 +185,7 @@ class PrimalGaussian(PatchwiseGaussian):
         return cls(mean, PackedTriangles.from_arrays("factor", arrays))
 
 
+@dataclass(eq=False, repr=False)
 class DiagonalGaussian(PatchwiseGaussian):
     """Σ⁻¹ = diag(w²).
 
@@ -197,10 +197,7 @@ class DiagonalGaussian(PatchwiseGaussian):
     """
 
     form = "diagonal"
-
-    def __init__(self, mean: PatchEmbeddings, weight: Tensor) -> None:
-        super().__init__(mean)
-        self.weight = weight
+    weight: Tensor
 
     def _block(self, deviations: PatchEmbeddings, patches: slice) -> Tensor:
         return (deviations[patches] * self.weight[patches].unsqueeze(1)).square().sum(2)
@@ -216,68 +213,5 @@ class DiagonalGaussian(PatchwiseGaussian):
         return cls(mean, arrays["weight"])
 
 
-class IllConditionedError(ArithmeticError):
-    """Float32 would not keep the distances at some patch."""
-
-
 def bytes_of(arrays: Iterable[Tensor]) -> int:
     return sum(array.numel() * array.element_size() for array in arrays)
-
-
-def whitening_factor(covariance: Tensor) -> Tensor:
-    """F with F Fᵀ = Σ⁻¹ by Cholesky factorization.
-
-    Batched LU (``torch.linalg.inv``, ``solve``) is avoided throughout: with two or more threads it can hang on matrices
-    larger than about 200×200 (pytorch issues 141358 and 142815).
-
-    Parameters
-    ----------
-    covariance : Tensor
-        (p, D, D), float64, positive definite.
-
-    Returns
-    -------
-    Tensor (p, D, D), float64, upper triangular
-
-    Raises
-    ------
-    InputError
-        If a matrix is not positive definite, even in float64.
-    """
-    try:
-        lower = torch.linalg.cholesky(covariance)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        raise InputError(
-            "a covariance is not positive definite in float64: the features are not finite, or so large that epsilon "
-            "is lost beside them; use trained weights, another backbone or precision, or a shrinkage estimator"
-        ) from None
-    return _inverse_of_lower(lower).mT
-
-
-def _inverse_of_lower(lower: Tensor) -> Tensor:
-    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
-    inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
-    return inverse
-
-
-def upper_factor(matrix: Tensor, is_inverse: bool) -> tuple[Tensor, Tensor]:
-    """F with F Fᵀ = Σ⁻¹ of a covariance, or of its inverse.
-
-    Parameters
-    ----------
-    matrix : Tensor
-        (p, D, D), float64, symmetric: Σ⁻¹ if ``is_inverse``, else Σ.
-
-    Returns
-    -------
-    factor : Tensor (p, D, D), float64, upper triangular
-    failed : Tensor (p,), bool
-        Matrices that are not positive definite, whose factors mean nothing.
-    """
-    # Cholesky gives lower triangles; with rows and columns in reverse an upper one comes out.
-    lower, info = torch.linalg.cholesky_ex(matrix.flip((1, 2)) if is_inverse else matrix)
-    failed = info != 0
-    if is_inverse:
-        return lower.flip((1, 2)), failed
-    lower[failed] = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
-    return _inverse_of_lower(lower).mT, failed

@@ -9,19 +9,20 @@ million in all F, and each is read once for an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian, IllConditionedError, whitening_factor
-from padim_zoo.gaussians.grid_hierarchy import Level, levels
-from padim_zoo.gaussians.nested_columns import IMAGES_AT_ONCE, Cells, split_columns, stack_columns
+from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian
+from padim_zoo.gaussians.grid_hierarchy import IMAGES_AT_ONCE, Cells, Level, levels, split_columns, stack_columns
 from padim_zoo.gaussians.packed_triangular import distance_error
-from padim_zoo.statistics.statistics import Statistics
+from padim_zoo.statistics.samples import Statistics
 
 _AT_ONCE_BYTES = 64 * 2**20
 """Of cells that are scored together. Products of whole batches share their work among threads better than a pool of
@@ -44,7 +45,7 @@ class NestedGaussian(Gaussian):
     scales : sequence of Tensor, optional
         What the columns of float16 factors are multiplied by: (positions, channels of this level), float32.
     weights : list of Tensor, optional
-        Instead of factors, these as :class:`~padim_zoo.gaussians.nested_columns.Cells` arranges them.
+        Instead of factors, these as :class:`~padim_zoo.gaussians.grid_hierarchy.Cells` arranges them.
     """
 
     form = "nested"
@@ -72,7 +73,7 @@ class NestedGaussian(Gaussian):
         Float32 factors are not kept beside them; those in 16 bit are, since they lie in a file.
         """
         if self._weights is None:
-            self._weights = self._cells.arrange(self._columns_of_cells)
+            self._weights = _arranged(self._cells, self._columns_of_cells)
             if not self._scales:
                 self._factors = ()
         return self._weights
@@ -114,7 +115,7 @@ class NestedGaussian(Gaussian):
         return bool(self._scales)
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
-        weights, count = self.weights, len(self._cells.positions[0])
+        weights, count = self.weights, self._cells.count
         cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
         parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
         squares = torch.cat([self._cells.squared_norms(weights, embeddings, self.mean, part) for part in parts])
@@ -220,10 +221,23 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
     if working > _LARGEST_CELL_BYTES:
         return None
     try:
-        weights = cells.arrange(columns, working)
+        weights = _arranged(cells, columns, working)
     except IllConditionedError:
         return None
     return NestedGaussian(statistics.mean, weights=weights)
+
+
+def _arranged(cells: Cells, columns: Callable[[slice], Sequence[Tensor]], bytes_per_cell: int = 0) -> list[Tensor]:
+    """The weights of each level, of the columns of F at slices of cells; made cell by cell.
+
+    ``bytes_per_cell`` is the memory that the columns are made in, beside the results.
+    """
+    whole = map_blocks(
+        lambda block: cells.weights(columns(block), block),
+        cells.count,
+        bytes_per_cell + 8 * cells.numbers_of_cell(0),
+    )
+    return [each.flatten(0, 1) for each in whole]
 
 
 def _halved(factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.backbones.weights import Weights
+from padim_zoo.core.cholesky import upper_factor
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.data.transform import Size, Transform
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.scoring_network import grids_of
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
-from padim_zoo.features.reduction import RandomChannels
-from padim_zoo.gaussians.gaussian import PrimalGaussian, upper_factor
+from padim_zoo.features.features import RandomChannels, nearest_positions
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.core.suggest import suggest
+from padim_zoo.pictures.kinds import PictureChoice
 
 Picture = npt.NDArray[np.uint8]
 Scale = tuple[float, float]
 
-OWN = "ember"
+OWN = PictureChoice.colormap
 """The name of the color map that is drawn here; all others are matplotlib's."""
 
 # From cold to hot. Oklab lightness rises by equal steps along the table (see `color_table`), so the map also reads
@@ -119,10 +120,8 @@ def color_table(name: str = OWN) -> Picture:
         lightness = np.linspace(anchors[0, 0], anchors[-1, 0], 256)
         table = from_oklab(np.stack([np.interp(lightness, anchors[:, 0], axis) for axis in anchors.T], axis=1))
     else:
-        try:
+        with needs_extra("report", f"the color map {name!r}"):
             from matplotlib import colormaps
-        except ImportError:
-            raise MissingExtraError("matplotlib", "report", f"the color map {name!r}") from None
         if name not in colormaps:
             hint = suggest(name, [OWN, *colormaps], f"expected {OWN} or one of matplotlib's")
             raise InputError(f"unknown color map {name!r}: {hint}")

@@ -14,10 +14,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import OWN, Picture, Scale, heat_map, place_on_scale
-
-OPACITY = 0.9
-"""Of the last color of an overlay, unless said otherwise."""
+from padim_zoo.pictures.colormap import Picture, Scale, heat_map, place_on_scale
+from padim_zoo.pictures.kinds import PictureChoice
 
 _LINE = (255, 40, 90)
 _HALO = (255, 255, 255)
@@ -29,8 +27,8 @@ def overlay(
     image: npt.ArrayLike,
     anomaly_map: npt.NDArray[np.floating],
     scale: Scale,
-    alpha: float = OPACITY,
-    colors: str = OWN,
+    alpha: float = PictureChoice.alpha,
+    colors: str = PictureChoice.colormap,
 ) -> Picture:
     """The heat map over the image, the more opaque the more anomalous.
 

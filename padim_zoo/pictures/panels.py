@@ -7,8 +7,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.pictures.colormap import OWN, Picture, Scale, heat_map
-from padim_zoo.pictures.overlays import OPACITY, as_picture, boundary, overlay, size_of
+from padim_zoo.pictures.colormap import Picture, Scale, heat_map
+from padim_zoo.pictures.kinds import PictureChoice
+from padim_zoo.pictures.overlays import as_picture, boundary, overlay, size_of
 
 # Decisions differ in lightness and in words too, for those who do not tell red from green.
 _ANOMALOUS, _NORMAL = (200, 30, 40), (110, 205, 130)
@@ -58,8 +59,8 @@ def panels(
     anomaly_map: npt.NDArray[np.floating],
     scale: Scale,
     threshold: float,
-    alpha: float = OPACITY,
-    colors: str = OWN,
+    alpha: float = PictureChoice.alpha,
+    colors: str = PictureChoice.colormap,
 ) -> Picture:
     """Five captioned pictures side by side: image, ground truth, anomaly map, overlay, boundary.
 

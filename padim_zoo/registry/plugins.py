@@ -32,25 +32,14 @@ LOADING = threading.RLock()
 
 
 @contextmanager
-def loading(source: str, code: str) -> Iterator[None]:
-    """Registrations inside come from ``source`` in the version ``code``; if it fails, all registries drop them."""
-    plugin = Plugin(source, code)
+def loading(plugin: Plugin | None) -> Iterator[None]:
+    """Registrations inside are those of a plugin, or the package's own; if a plugin fails, all registries drop them."""
     token = CURRENT.set(plugin)
     try:
         yield
     except BaseException:
-        for undo in reversed(plugin.undo):
+        for undo in reversed(plugin.undo if plugin is not None else []):
             undo()
         raise
-    finally:
-        CURRENT.reset(token)
-
-
-@contextmanager
-def of_the_package() -> Iterator[None]:
-    """Registrations inside are the package's own and not a plugin's, whoever asked for them first."""
-    token = CURRENT.set(None)
-    try:
-        yield
     finally:
         CURRENT.reset(token)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
-from padim_zoo.registry.plugins import CURRENT, LOADING, loading, of_the_package
-from padim_zoo.registry.spec import parse_spec
+from padim_zoo.registry.plugins import CURRENT, LOADING, Plugin, loading
+from padim_zoo.registry.spec import parse_spec, write_spec
 
 if TYPE_CHECKING:
     from padim_zoo.backbones.backbone import Backbone
@@ -93,7 +93,7 @@ class Registry(Generic[T]):
         self._modules = tuple(modules)
         self._entries: dict[str, Entry[T]] = {}
         self._families: dict[str, Family[T]] = {}
-        self._own_loaded = self._loaded = self._is_loading = False
+        self._loaded = self._is_loading = False
 
     def register(
         self,
@@ -205,17 +205,12 @@ class Registry(Generic[T]):
         factory = entry.factory
         try:
             return factory(*positional, *args, **{**options, **keywords})
-        except InputError:
-            raise
-        except TypeError as error:
-            # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise InputError(f"{self.kind} {spec!r}: {error}") from None
-            if entry.code is None:
-                raise
-            raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
         except Exception as error:
-            if entry.code is None:
+            # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
+            of_the_call = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            if isinstance(error, TypeError) and of_the_call:
+                raise InputError(f"{self.kind} {spec!r}: {error}") from None
+            if isinstance(error, InputError) or entry.code is None:
                 raise
             raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
 
@@ -230,7 +225,7 @@ class Registry(Generic[T]):
         self._load()
         for name, entry in self._entries.items():
             if entry.factory is type(made):
-                return f"{name}({', '.join(f'{key}={value!r}' for key, value in made.get_params().items())})"
+                return write_spec(name, **made.get_params())
         raise InputError(
             f"the {self.kind} {type(made).__name__} is not registered, so a file could not name it: register its class"
         )
@@ -253,6 +248,10 @@ class Registry(Generic[T]):
                 factory, describe = partial(family.factory, rest), partial(family.describe, rest)
                 return Entry(name, factory, prefix.rstrip("/"), family.summary, describe, family.code)
         raise InputError(self._unknown(name))
+
+    def entry_of(self, spec: str) -> Entry[T]:
+        """Look the name in a spec up."""
+        return self.entry(parse_spec(spec)[0])
 
     def families(self) -> list[Family[T]]:
         """The registered families, by prefix."""
@@ -284,7 +283,7 @@ class Registry(Generic[T]):
                     raise InputError(f"no {self.kind} matches {pattern!r}: padim-zoo list {self.kind}s shows them all")
                 specs.update(dict.fromkeys(matches))
             else:
-                self.entry(parse_spec(pattern)[0])
+                self.entry_of(pattern)
                 specs[pattern] = None
         return list(specs)
 
@@ -312,12 +311,9 @@ class Registry(Generic[T]):
                 self._is_loading = False
 
     def _load_own_modules(self) -> None:
-        if self._own_loaded:
-            return
-        with of_the_package():
+        with loading(None):
             for module in self._modules:
                 importlib.import_module(module)
-        self._own_loaded = True
 
     def _load_entry_points(self) -> None:
         points = importlib.metadata.entry_points(group=self.group)
@@ -327,7 +323,7 @@ class Registry(Generic[T]):
             distribution = point.dist.name if point.dist is not None else point.value
             code = f"{distribution} {point.dist.version}" if point.dist is not None else point.value
             try:
-                with loading(f"plugin {distribution}", code):
+                with loading(Plugin(f"plugin {distribution}", code)):
                     loaded = point.load()
                     if point.name not in self._entries and callable(loaded):
                         self.register(point.name)(loaded)
@@ -360,32 +356,17 @@ def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:
 
 
 backbones: Registry[Backbone] = Registry(
-    "backbone",
-    [
-        "padim_zoo.backbones.builtin",
-        "padim_zoo.backbones.scattering",
-        "padim_zoo.backbones.torchvision",
-        "padim_zoo.backbones.timm",
-    ],
+    "backbone", [f"padim_zoo.backbones.{name}" for name in ("builtin", "scattering", "torchvision", "timm")]
 )
 estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
 detectors: Registry[Detector] = Registry(
     "detector",
-    [
-        "padim_zoo.detectors.mahalanobis_ad",
-        "padim_zoo.detectors.padim",
-        "padim_zoo.detectors.patchcore",
-        "padim_zoo.detectors.spade",
-        "padim_zoo.detectors.stfpm",
-    ],
+    [f"padim_zoo.detectors.{name}" for name in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm")],
 )
 datasets: Registry[Dataset] = Registry("dataset", ["padim_zoo.data.datasets", "padim_zoo.data.synthetic"])
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    "backbones": backbones,
-    "estimators": estimators,
-    "detectors": detectors,
-    "datasets": datasets,
+    f"{registry.kind}s": registry for registry in (backbones, estimators, detectors, datasets)
 }
 
 
@@ -417,7 +398,7 @@ def load_plugin(path: str | Path) -> None:
             registry._load()
         sys.modules[name] = module
         try:
-            with loading(f"plugin {path.name}", code):
+            with loading(Plugin(f"plugin {path.name}", code)):
                 specification.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]

@@ -11,6 +11,12 @@ from padim_zoo.core.errors import InputError
 _SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
 
 
+def write_spec(name: str, *positional: Any, **keywords: Any) -> str:
+    """The inverse of :func:`parse_spec`."""
+    arguments = [*map(repr, positional), *(f"{key}={value!r}" for key, value in keywords.items())]
+    return f"{name}({', '.join(arguments)})" if arguments else name
+
+
 def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
     """Split ``"shrinkage(0.2, epsilon=0)"`` into its name, positional and keyword arguments.
 

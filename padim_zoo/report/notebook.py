@@ -15,7 +15,7 @@ from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import better_values, leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, MissingExtraError, needs_extra
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -58,9 +58,7 @@ class Leaderboard:
                 raise InputError("by needs the runs themselves: give the folder of the run store")
             board = runs
         else:
-            documents = RunStore(runs).read_all().documents
-            if not documents:
-                raise InputError(f"{runs} holds no run: fill it with padim-zoo bench --output {runs}")
+            documents = RunStore(runs).read_some().documents
             board = summarize(documents, [by] if isinstance(by, str) else by) if by else leaderboard(documents)
         self.sort = sort
         self.frame: pd.DataFrame = sort_rows(board, sort) if sort else board.reset_index(drop=True)
@@ -73,7 +71,7 @@ class Leaderboard:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=160).print(table.render(self.frame, self.sort))
+        Console(file=text, width=160).print(table.BoardTable(self.frame, self.sort))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
@@ -94,10 +92,8 @@ class Leaderboard:
         MissingExtraError
             Without jinja2.
         """
-        try:
+        with needs_extra("report", "a leaderboard with bars in a notebook"):
             import jinja2  # noqa: F401
-        except ImportError:
-            raise MissingExtraError("jinja2", "report", "a leaderboard with bars in a notebook") from None
         shown = self._shown()
         better = better_values()
         numbers = [name for name in shown.columns if name in better]

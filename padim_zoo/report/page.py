@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,9 @@ from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
 from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, is_mean, leaderboard, metric_columns
 from padim_zoo.bench.published import add_published, published_column, published_metrics
-from padim_zoo.bench.store import DamagedRunError, Document, RunStore
-from padim_zoo.bench.table import shared_settings
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
+from padim_zoo.bench.table import shared_settings, tell_apart
+from padim_zoo.core.errors import needs_extra
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.curves import image_curves
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric
@@ -57,18 +56,18 @@ def render_report(store: RunStore, images: int = PER_REASON) -> Report:
     InputError
         If the store has no runs, or the packages of ``padim-zoo[report]`` are not installed.
     """
-    try:
+    with needs_extra("report", "a report"):
         from jinja2 import Environment, StrictUndefined
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "report", "a report") from None
-    contents = store.read_all()
+    contents = store.read_some()
     documents = contents.documents
-    if not documents:
-        raise InputError(f"{store.folder} has no runs: expected the output of padim-zoo bench")
     web = Path(__file__).with_name("web")
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_read(web / "page.html.j2"))
-    pictures = collect(store, sorted(documents, key=_mean_over_folds, reverse=True), images)
+
+    def figure(document: Document) -> float:
+        return float(np.nan_to_num(mean_over_folds(document, DEFAULT_METRIC), nan=-np.inf))
+
+    pictures = collect(store, sorted(documents, key=figure, reverse=True), images)
     data = report_data(store, documents, pictures)
     packed = gzip.compress(get_plotlyjs().encode(), mtime=0)
     page = template.render(
@@ -131,14 +130,10 @@ def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _telling(runs: Sequence[dict[str, Any]]) -> list[str]:
+def _telling(runs: list[dict[str, Any]]) -> list[str]:
     """The columns that it takes to tell the runs of a category apart: what all share, or follows, is left out."""
-    telling = [name for name in MODEL if len({row[name] for row in runs}) > 1]
-    for name in _TELLING:
-        apart = {tuple(str(row[key]) for key in ("category", *telling)) for row in runs}
-        if len({tuple(str(row[key]) for key in ("category", *telling, name)) for row in runs}) > len(apart):
-            telling.append(name)
-    return telling
+    models = [name for name in MODEL if len({row[name] for row in runs}) > 1]
+    return tell_apart(runs, _TELLING, ["category", *models])[1:]
 
 
 def _name(row: dict[str, Any], telling: Sequence[str]) -> str:
@@ -193,12 +188,6 @@ def run_curves(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     pixels = {name.removesuffix("_curve"): curve for name, curve in arrays.items() if name.endswith("_curve")}
     return {**image_curves(arrays["labels"], arrays["scores"]), **pixels}
-
-
-def _mean_over_folds(document: Document) -> float:
-    """The first metric, which says which runs are the most interesting."""
-    values = [fold.get(DEFAULT_METRIC, math.nan) for fold in document["folds"]]
-    return float(np.mean(values)) if values and np.isfinite(values).all() else -math.inf
 
 
 def _read(path: Path) -> str:

@@ -17,7 +17,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.pictures.colormap import Picture, Scale, color_table, heat_map
-from padim_zoo.pictures.kinds import MAPLESS
+from padim_zoo.pictures.kinds import MAPLESS, PictureChoice
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,7 @@ class PictureFolder:
     Attributes
     ----------
     folder : Path
-    kinds : tuple of str
-        Of :data:`~padim_zoo.pictures.kinds.PICTURES`.
-    alpha : float
-        Opacity of overlays where they are hottest.
-    colors : str
-        Name of a color map.
+    choice : PictureChoice
     transform : Transform
         What the detector did to the images; pictures show the images after it.
     threshold : float
@@ -44,9 +39,7 @@ class PictureFolder:
     """
 
     folder: Path
-    kinds: tuple[str, ...]
-    alpha: float
-    colors: str
+    choice: PictureChoice
     transform: Transform
     threshold: float
     scale: Scale | None
@@ -57,7 +50,7 @@ class PictureFolder:
     ) -> None:
         """Write the pictures of the image at ``path``; ``mask`` is its ground truth after the transform."""
         image = self.transform.image(read_image(path))
-        for kind in self.kinds:
+        for kind in self.choice.kinds:
             picture = Image.fromarray(self._draw(kind, image, score, anomaly_map, mask))
             target = self.folder / kind / name.with_name(f"{name.name}.png")
             write_whole(target, partial(picture.save, format="PNG"))
@@ -74,37 +67,30 @@ class PictureFolder:
         assert anomaly_map is not None
         assert self.scale is not None
         assert self.map_threshold is not None
+        alpha, colors = self.choice.alpha, self.choice.colormap
         if kind == "heatmap":
-            return heat_map(anomaly_map, self.scale, self.colors)
+            return heat_map(anomaly_map, self.scale, colors)
         if kind == "overlay":
-            return overlay(image, anomaly_map, self.scale, self.alpha, self.colors)
+            return overlay(image, anomaly_map, self.scale, alpha, colors)
         if kind == "boundary":
             return boundary(image, anomaly_map, self.map_threshold)
         if kind == "highlight":
             return highlight(image, anomaly_map, self.map_threshold)
-        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, self.alpha, self.colors)
+        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, alpha, colors)
 
 
 def picture_folder(
-    detector: Any,
-    model: Path,
-    folder: Path,
-    *,
-    kinds: Sequence[str],
-    alpha: float,
-    colormap: str,
-    threshold: float | None,
-) -> PictureFolder:
-    """Where the pictures of a detector's predictions go.
+    folder: Path | None, choice: PictureChoice, detector: Any, model: Path, threshold: float | None
+) -> PictureFolder | None:
+    """Where the pictures of a detector's predictions go; None without a folder, or if no kind is chosen.
 
     Parameters
     ----------
+    folder : Path or None
+    choice : PictureChoice
     detector : Detector or ExportedModel
     model : Path
         What errors call it.
-    folder : Path
-    kinds, alpha, colormap
-        As :class:`PictureFolder` has them.
     threshold : float or None
         Instead of the detector's own.
 
@@ -114,7 +100,9 @@ def picture_folder(
         If there is no threshold, the color map is unknown, or a kind of picture needs maps that the detector does not
         make.
     """
-    of_maps = [kind for kind in kinds if kind not in MAPLESS]
+    if folder is None or not choice.kinds:
+        return None
+    of_maps = [kind for kind in choice.kinds if kind not in MAPLESS]
     if of_maps and not detector.makes_maps:
         raise InputError(
             f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
@@ -123,8 +111,8 @@ def picture_folder(
     limit = detector.threshold_ if threshold is None else threshold
     if limit is None:
         raise InputError("the model has no threshold to decide by: give --threshold")
-    color_table(colormap)  # refused before any work is done
-    return PictureFolder(folder, tuple(kinds), alpha, colormap, detector.transform, limit, scale, map_threshold)
+    color_table(choice.colormap)  # refused before any work is done
+    return PictureFolder(folder, choice, detector.transform, limit, scale, map_threshold)
 
 
 def write_map(folder: Path, name: Path, anomaly_map: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_whole
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
 from padim_zoo.report.board_plots import draw_folds, draw_heat_table, draw_histogram, draw_learning_curve, draw_pareto
 from padim_zoo.report.curve_plots import CURVES, draw_curves
@@ -54,11 +54,9 @@ def plot(
         raise InputError(f"{output} ends in {output.suffix or 'nothing'}: expected {', '.join(SUFFIXES)}")
     if output.is_dir():
         raise InputError(f"{output} is a folder: expected the name of a file")
-    try:
+    with needs_extra("report", "a plot"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "report", "a plot") from None
     documents = store.read_done()
     all_categories = sorted({document["config"]["category"] for document in documents})
     for pattern in categories:

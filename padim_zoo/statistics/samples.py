@@ -1,16 +1,54 @@
-"""Statistics of samples that are all at hand, or of which some are absent at some patches."""
+"""Statistics of the normal images: what estimators can ask for, and the samples that answer it.
+
+Samples cost memory for every image, but little, since they stay on their layers' own grids. Moments
+(:mod:`padim_zoo.statistics.moments`) cost D² numbers per patch whatever the number of images. Both merge, so a fit can
+stream, continue and be spread over machines.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from padim_zoo.core.errors import InputError
-from padim_zoo.core.spill import build_array
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+
+
+class Statistics(Protocol):
+    """What every estimator can ask for; all in float64 and about the mean.
+
+    Attributes
+    ----------
+    n, P, D : int
+        Images, patches, channels.
+    mean : PatchEmbeddings
+        Mean over the images, as the embeddings of one image.
+    """
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def P(self) -> int: ...
+
+    @property
+    def D(self) -> int: ...
+
+    @property
+    def mean(self) -> PatchEmbeddings: ...
+
+    def count(self, patches: slice) -> int | Tensor:
+        """Images that have a sample at the patches: n, or where that differs, (p,), float64."""
+
+    def scatter(self, patches: slice | Tensor) -> Tensor:
+        """Σᵢ (xᵢ − x̄)(xᵢ − x̄)ᵀ, (p, D, D)."""
+
+    def squares(self, patches: slice) -> Tensor:
+        """The diagonal of :meth:`scatter`, (p, D)."""
+
+    def sum_fourth_powers(self, patches: slice) -> Tensor:
+        """Σᵢ ‖xᵢ − x̄‖⁴, (p,)."""
 
 
 class Samples:
@@ -64,7 +102,10 @@ class Samples:
 
     def sum_fourth_powers(self, patches: slice) -> Tensor:
         """Sums of fourth powers of the distance from the mean, (p,)."""
-        return self._deviations(patches).square().sum(2).square().sum(1)
+        deviations = self._deviations(patches)
+        # What rounding the mean to float32 has left: fourth powers feel it to first order, squares to second order.
+        deviations -= deviations.sum(1, keepdim=True) / per_patch(self.count(patches), 3)
+        return deviations.square_().sum(2).square_().sum(1)
 
     def _deviations(self, patches: slice | Tensor) -> Tensor:
         if isinstance(patches, slice):
@@ -72,86 +113,11 @@ class Samples:
         return (self.embeddings.at(patches) - self.mean.at(patches)).double()
 
 
-LEAST_SAMPLES = 2
-"""Images that a patch must be seen in for its Gaussian to be estimated, where not all images have a sample there."""
+def divisor(n: int | Tensor) -> float | Tensor:
+    """n − 1, which makes a covariance of a scatter, but at least 1."""
+    return (n - 1).clamp_min(1) if isinstance(n, Tensor) else max(n - 1, 1)
 
 
-class MaskedSamples(Samples):
-    """Samples of which some are absent at some patches: n differs from patch to patch.
-
-    Parameters
-    ----------
-    embeddings : PatchEmbeddings
-        On one grid.
-    present : Tensor (P, n), bool
-        At least one image at every patch.
-    """
-
-    def __init__(self, embeddings: PatchEmbeddings, present: Tensor) -> None:
-        (layer,) = embeddings.layers
-
-        def shown(rows: slice) -> Tensor:
-            return layer[rows] * present[rows].unsqueeze(2)
-
-        super().__init__(embeddings._like((build_array(tuple(layer.shape), layer.dtype, shown),)))
-        self.present = present
-
-    def count(self, patches: slice) -> int | Tensor:
-        """Images with a sample at each patch, (p,), float64."""
-        return self.present[patches].sum(1, dtype=torch.float64)
-
-    @cached_property
-    def mean(self) -> PatchEmbeddings:
-        """Mean at each patch over the images that have a sample there."""
-        (layer,) = self.embeddings.layers
-        counts = self.present.sum(1, dtype=torch.float64)[:, None, None]
-
-        def mean(rows: slice) -> Tensor:
-            return (layer[rows].sum(1, keepdim=True, dtype=torch.float64) / counts[rows]).float()
-
-        shape = (layer.shape[0], 1, layer.shape[2])
-        n_bytes = layer.shape[1] * layer.shape[2] * layer.element_size()
-        return self.embeddings._like((build_array(shape, torch.float32, mean, n_bytes),))
-
-    def centered(self) -> PatchEmbeddings:
-        """The samples about their mean; 0 where there is none."""
-        (layer,), (mean,) = self.embeddings.layers, self.mean.layers
-
-        def part(rows: slice) -> Tensor:
-            return (layer[rows] - mean[rows]) * self.present[rows].unsqueeze(2)
-
-        return self.embeddings._like((build_array(tuple(layer.shape), layer.dtype, part),))
-
-    def _deviations(self, patches: slice | Tensor) -> Tensor:
-        assert isinstance(patches, slice)
-        return super()._deviations(patches) * self.present[patches].unsqueeze(2)
-
-
-def valid_samples(embeddings: PatchEmbeddings) -> Samples:
-    """What is known at the patches that count in all images, or in some.
-
-    Patches that count in no image are left out. Where images differ, so are those that count in fewer than
-    :data:`LEAST_SAMPLES`: nothing is known of how they vary.
-
-    Raises
-    ------
-    InputError
-        If no patch is left.
-    """
-    if embeddings.roi_masks is None:
-        return Samples(embeddings)
-    present = valid_patches(embeddings.roi_masks, embeddings.grid)
-    if embeddings.subset is not None:
-        present = present[embeddings.subset.indices]
-    differs = bool((present.any(1) & ~present.all(1)).any())
-    counts = present.sum(1)
-    patches = (counts >= (LEAST_SAMPLES if differs else 1)).nonzero().flatten()
-    if not len(patches):
-        raise InputError(
-            f"no patch counts in {LEAST_SAMPLES} or more of the {embeddings.n} images: expected regions of interest "
-            "that overlap"
-        )
-    if embeddings.subset is None:
-        embeddings = embeddings.within(PatchSubset(embeddings.grid, patches))
-    embeddings = replace(embeddings, roi_masks=None)
-    return MaskedSamples(embeddings.on_one_grid(), present[patches]) if differs else Samples(embeddings)
+def per_patch(number: float | Tensor, dims: int) -> float | Tensor:
+    """A number of each patch, (p,), against arrays of so many dimensions; a number of all as it is."""
+    return number.view(-1, *[1] * (dims - 1)) if isinstance(number, Tensor) else number

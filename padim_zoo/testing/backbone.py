@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,8 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.testing.contract import create, in_one_line, refusal, run_checks
-from padim_zoo.testing.feature_maps import (
-    TOLERANCE,
-    Subject,
-    batch_invariance,
-    dependence_on_the_image,
-    difference,
-    image_sizes,
-    maps,
-    normalization,
-    position,
-    small_size,
-    strides,
-)
+from padim_zoo.testing.contract import checks_of, create, in_one_line, refusal, run_checks
+from padim_zoo.testing.feature_maps import MAP_CHECKS, TOLERANCE, Subject, difference, small_size
 from padim_zoo.testing.images import normal_images
 from padim_zoo.testing.model_file import same_after_loading
 
@@ -72,7 +60,7 @@ def check_backbone(
     sides = (size, size) if isinstance(size, int) else size
     options |= {"layers": backbone.layers, "weights": weights}
     subject = Subject(registry.backbones, name, backbone, options, sides or small_size(backbone))
-    run_checks(f"the backbone {name!r}", subject, CHECKS)
+    run_checks(f"the backbone {name!r}", subject, [*MAP_CHECKS, *checks_of(__name__)])
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -219,24 +207,6 @@ def model_file(subject: Subject) -> Iterator[str]:
         subject.backbone, "diagonal", n_components=n_components, resize=None, crop=None, sigma=0.0, precision="float32"
     )
     yield from same_after_loading(detector.fit(pixels), pixels, "a PaDiM on it", rtol=1e-3, atol=1e-8)
-
-
-CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
-    registration,
-    maps,
-    image_sizes,
-    strides,
-    position,
-    determinism,
-    batch_invariance,
-    dependence_on_the_image,
-    normalization,
-    frozen,
-    layers,
-    weights,
-    precision,
-    model_file,
-)
 
 
 def _equal(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:

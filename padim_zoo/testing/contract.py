@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -98,9 +100,18 @@ def run_checks(subject: str, made: Subject, checks: Sequence[Check[Subject]]) ->
         raise ContractError(subject, violations)
 
 
+def checks_of(module: str) -> list[Check[Any]]:
+    """The checks that are written in a module, in order: its public generators."""
+    return [
+        function
+        for name, function in vars(sys.modules[module]).items()
+        if isgeneratorfunction(function) and function.__module__ == module and not name.startswith("_")
+    ]
+
+
 def title_of(check: Callable[..., Any]) -> str:
     """What a check looks at, by the name of its function."""
-    return check.__name__.strip("_").replace("_", " ")
+    return check.__name__.replace("_", " ")
 
 
 def _lines(check: Check[Subject], made: Subject) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import image_size, read_image, read_mask
 from padim_zoo.data.sample import Category, Dataset, Sample
-from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, checks_of, create, in_one_line, refusal, run_checks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_dataset(name: str, **options: Any) -> None:
         If the name is not registered.
     """
     dataset = create(registry.datasets, name, None, **options)
-    run_checks(f"the dataset {name!r}", Subject(registry.datasets, name, dataset, options), CHECKS)
+    run_checks(f"the dataset {name!r}", Subject(registry.datasets, name, dataset, options), checks_of(__name__))
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -190,14 +190,3 @@ def _first_of(dataset: Any) -> Any:
     if not names:
         raise AssertionError("the data set has no categories and does not say why")
     return dataset.load(names[0])
-
-
-CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
-    names,
-    categories,
-    labels,
-    splits,
-    files,
-    determinism,
-    bad_input,
-)

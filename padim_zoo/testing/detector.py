@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, checks_of, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import anomalous_images, normal_images
 
 TOLERANCE = 1e-4
@@ -86,11 +86,11 @@ def check_detector(spec: str, **options: Any) -> None:
     InputError
         If the name is not registered.
     """
-    factory = registry.detectors.entry(registry.parse_spec(spec)[0]).factory
+    factory = registry.detectors.entry_of(spec).factory
     taken = inspect.signature(factory).parameters
     options = {name: value for name, value in _USUAL.items() if name in taken} | options
     detector = create(registry.detectors, spec, Detector, **options)
-    run_checks(f"the detector {spec!r}", Subject(registry.detectors, spec, detector, options), CHECKS)
+    run_checks(f"the detector {spec!r}", Subject(registry.detectors, spec, detector, options), checks_of(__name__))
 
 
 # -- the checks: what each yields is one line for each thing that is wrong -------------------------------------------
@@ -344,23 +344,6 @@ def description(subject: Subject) -> Iterator[str]:
     words = subject.fitted.describe_fit()
     if not words or not all(isinstance(text, str) and len(title) <= 10 for title, text in words.items()):
         yield f"describe_fit gives {words!r}: expected text by titles of at most ten letters"
-
-
-CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
-    registration,
-    parameters,
-    unfitted,
-    predictions,
-    anomalies,
-    determinism,
-    batch_invariance,
-    features,
-    kinds_of_images,
-    labeled_images,
-    calibration,
-    model_file,
-    description,
-)
 
 
 def _near(values: np.ndarray, expected: Any, tolerance: float = TOLERANCE) -> bool:

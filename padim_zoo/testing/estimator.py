@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import HALF_ERROR, Gaussian
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
-from padim_zoo.testing.contract import Registered, create, in_one_line, refusal, run_checks
+from padim_zoo.testing.contract import Registered, checks_of, create, in_one_line, refusal, run_checks
 from padim_zoo.testing.images import normal_images
 from padim_zoo.testing.model_file import same_after_loading
 
@@ -60,7 +60,7 @@ def check_estimator(spec: str, **options: Any) -> None:
         If the name is not registered.
     """
     estimator = create(registry.estimators, spec, Estimator, **options)
-    run_checks(f"the estimator {spec!r}", Subject(registry.estimators, spec, estimator, options), CHECKS)
+    run_checks(f"the estimator {spec!r}", Subject(registry.estimators, spec, estimator, options), checks_of(__name__))
 
 
 def _embeddings(count: int, seed: int = 0, scale: float = 1.0) -> PatchEmbeddings:
@@ -224,20 +224,6 @@ def model_file(subject: Subject) -> Iterator[str]:
     detector.fit(pixels)
     detector.calibrate()
     yield from same_after_loading(detector, pixels, "a PaDiM with it", rtol=5e-3, atol=1e-3)
-
-
-CHECKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
-    parameters,
-    gaussian,
-    squared_distances,
-    mahalanobis,
-    determinism,
-    batch_invariance,
-    moments,
-    constant_images,
-    arrays,
-    model_file,
-)
 
 
 def _difference(values: Tensor, expected: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
-from padim_zoo.testing.contract import Registered, refusal
+from padim_zoo.testing.contract import Registered, checks_of, refusal
 from padim_zoo.testing.images import normal_images
 
 TOLERANCE = 1e-4
@@ -217,3 +217,6 @@ def difference(values: Tensor, expected: Tensor) -> float:
 
 def _text(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
+
+
+MAP_CHECKS = checks_of(__name__)

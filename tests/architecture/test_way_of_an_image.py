@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.model_selection  # noqa: F401  its import takes a minute where every call is noted
+import torch
+from PIL import Image
 
 from padim_zoo import PaDiM
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians.gaussian import Gaussian
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 from tests.architecture.test_layering import PACKAGE, floors
+
+MOST_FILES = 15
+"""That the way of an image from a fit to its Gaussian may lead through."""
 
 FLOORS = floors()
 SERVANTS = {"core", "registry"}
@@ -26,6 +36,33 @@ SERVANTS = {"core", "registry"}
 def package_of(file: str) -> str | None:
     """The package of ours that a file is in."""
     return Path(file).relative_to(PACKAGE).parts[0] if file.startswith(str(PACKAGE)) else None
+
+
+NOT_COUNTED = {"core", "cache", "registry"}
+"""Packages that are no part of the way: what any floor uses, what is kept on disk, what makes things by name."""
+
+HELD = (Image.Image, np.ndarray, torch.Tensor, Features, PatchEmbeddings, Samples, Moments, Gaussian)
+"""The forms that an image takes on its way."""
+
+
+def files_that_an_image_meets(action: Callable[[], Any]) -> list[str]:
+    """Files of which a function is handed an image, or what has been made of it."""
+    files: set[str] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        package = package_of(frame.f_code.co_filename) if event == "call" else None
+        if package is None or package in NOT_COUNTED or frame.f_code.co_name == "<module>":
+            return
+        if any(holds_image(value) for value in frame.f_locals.values()):
+            files.add(str(Path(frame.f_code.co_filename).relative_to(PACKAGE)))
+
+    profile(note, action)
+    return sorted(files)
+
+
+def holds_image(value: Any) -> bool:
+    """Whether a value is one of :data:`HELD`, or a sequence of these."""
+    return isinstance(value, HELD) or (isinstance(value, (tuple, list)) and any(map(holds_image, value)))
 
 
 def upward_calls(action: Callable[[], Any]) -> set[str]:
@@ -43,6 +80,12 @@ def upward_calls(action: Callable[[], Any]) -> set[str]:
         if origin in FLOORS and origin not in SERVANTS and FLOORS[package] < FLOORS[origin]:
             calls.add(f"{origin}: {caller.f_code.co_name} -> {package}: {frame.f_code.co_name}")
 
+    profile(note, action)
+    return calls
+
+
+def profile(note: Callable[[FrameType, str, Any], None], action: Callable[[], Any]) -> None:
+    """Call ``note`` at each call in all threads that the action starts."""
     before = sys.getprofile()
     sys.setprofile(note)
     threading.setprofile(note)
@@ -51,7 +94,6 @@ def upward_calls(action: Callable[[], Any]) -> set[str]:
     finally:
         sys.setprofile(before)
         threading.setprofile(None)
-    return calls
 
 
 @pytest.fixture
@@ -61,6 +103,21 @@ def images() -> np.ndarray:
 
 def small() -> PaDiM:
     return PaDiM(n_components=6, resize=None, crop=None, precision="float32")
+
+
+@pytest.mark.parametrize(("count", "form"), [(6, "dual"), (70, "nested")])
+def test_the_way_to_the_gaussian_is_short(tmp_path: Path, count: int, form: str) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (72, 80, 3), dtype=np.uint8)).save(tmp_path / f"{number:03}.png")
+    detector = PaDiM(resize=64, crop=64)
+    detector.build_backbone()
+    files = files_that_an_image_meets(lambda: detector.fit(str(tmp_path)).gaussian_)
+    print(f"{len(files)} files on the way to {form} Gaussians:", *files, sep="\n")
+    assert detector.gaussian_.form == form
+    assert len(files) <= MOST_FILES
+    documented = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert [file for file in files if Path(file).name not in documented] == []
 
 
 def test_a_fit_goes_down(images: np.ndarray) -> None:
@@ -74,12 +131,12 @@ def test_a_prediction_and_a_threshold_go_down(images: np.ndarray) -> None:
 
 
 def test_a_call_upward_is_found(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    from padim_zoo.features.reduction import RandomChannels
+    from padim_zoo.features.features import RandomChannels
 
     detector = small().fit(images)
     apply = RandomChannels.apply
     source = "def applied(self, features):\n    detector.check_parameters()\n    return apply(self, features)"
     names: dict[str, Any] = {"detector": detector, "apply": apply}
-    exec(compile(source, str(PACKAGE / "features" / "reduction.py"), "exec"), names)
+    exec(compile(source, str(PACKAGE / "features" / "features.py"), "exec"), names)
     monkeypatch.setattr(RandomChannels, "apply", names["applied"])
     assert upward_calls(lambda: detector.predict(images)) == {"features: applied -> detectors: check_parameters"}

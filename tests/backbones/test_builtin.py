@@ -12,7 +12,7 @@ from padim_zoo.backbones import builtin as module
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.compact_resnet import CompactResNet, ProjectedResNet
 from padim_zoo.core.errors import InputError
-from padim_zoo.features.reduction import LeadingChannels, draw_reduction
+from padim_zoo.features.features import LeadingChannels, draw_reduction
 from padim_zoo.registry import backbones
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.leaderboard import leaderboard, sort_rows
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.table import render
+from padim_zoo.bench.store import FORMAT
+from padim_zoo.bench.table import BoardTable
 
 unit = st.floats(0, 1)
 
@@ -105,7 +106,7 @@ BOARD = leaderboard(
 
 def lines(width: int, **options: Any) -> list[str]:
     file = io.StringIO()
-    Console(file=file, width=width).print(render(sort_rows(BOARD, "image_auroc"), **options))
+    Console(file=file, width=width).print(BoardTable(sort_rows(BOARD, "image_auroc"), **options))
     return file.getvalue().splitlines()
 
 
@@ -134,7 +135,7 @@ def test_bars_are_beside_their_figures() -> None:
 def test_bars_of_what_the_board_is_sorted_by() -> None:
     file = io.StringIO()
     board = BOARD.assign(fit_seconds=[1.0, 2.0, 3.0, 4.0, 2.0, 2.0, 2.0])
-    Console(file=file, width=160).print(render(board, "fit_seconds", bars=True))
+    Console(file=file, width=160).print(BoardTable(board, "fit_seconds", bars=True))
     lengths = [line.count("━") + 0.5 * line.count("╸") for line in file.getvalue().splitlines()]
     assert [length for length in lengths if length] == [7.5, 15, 22.5, 30, 15, 15, 15]
 
@@ -153,5 +154,5 @@ def test_a_mean_over_fewer_categories_is_no_rival() -> None:
     few = document("toothbrush", "easy", 1.0)
     board = leaderboard([*[document(c, "resnet18", 0.9) for c in ("bottle", "cable")], few])
     file = io.StringIO()
-    Console(file=file, width=120).print(render(board[board["id"].isna()]))
+    Console(file=file, width=120).print(BoardTable(board[board["id"].isna()]))
     assert "*" not in file.getvalue().replace("* best", "")

@@ -101,7 +101,7 @@ def test_the_command_shows_it(stores, tmp_path, form):
 def test_mistakes_are_one_line(stores, tmp_path: Path):
     full = str(stores["full"].folder)
     for arguments, message in (
-        ([full, str(tmp_path / "none")], "is not a folder"),
+        ([full, str(tmp_path / "none")], "there is no run store"),
         ([full, str(tmp_path)], "holds no run"),
         ([full, full, "-o", str(tmp_path / "x")], "name one with --format"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ from padim_zoo import Ensemble, MahalanobisAD, PaDiM
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.suite import Suite
 from padim_zoo.cache.features import FeatureCache
+from padim_zoo.cli.bench import bench
 from padim_zoo.cli.main import main
+from padim_zoo.cli.settings import asked_settings
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import masks
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.estimators.linear_shrinkage import Full
 from padim_zoo.metrics.evaluation import evaluate
+from padim_zoo.report.commands import reproducing_command
 
 SIZE = {"resize": 24, "crop": None}
 SMALL = {"n_components": 6, "precision": "float32", **SIZE}
@@ -154,6 +159,27 @@ def test_ids_tell_rules_and_members_apart(suite):
         ids(n_components=5),
     ]
     assert len(set.union(*several)) == len(several)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rule": "max", "folds": 2, "seeds": (3,)},
+        {"ensemble": ("builtin:full+builtin:diagonal+scattering:shrinkage(0.2)",)},
+        {"layers": ("builtin=stage1,stage2",), "n_components": None},
+        {"weights": ("builtin=none",)},
+        {"detectors": ("mahalanobis-ad",)},
+        {"detectors": ("patchcore",), "n_components": None, "tta": "flip"},
+    ],
+)
+def test_its_command_plans_it_again(suite, changes):
+    run = next(run for run in make_plan(suite.replace(**changes)) if run.members)
+    words = shlex.split(reproducing_command({"config": run.config.to_dict(), "weights": run.weights_label}))
+    assert words[:2] == ["padim-zoo", "bench"]
+    with bench.make_context("bench", words[2:]):
+        asked = asked_settings() | {"data_root": suite.data_root}
+    assert run.id in {each.id for each in make_plan(Suite.from_settings(asked))}
 
 
 def test_an_ensemble_of_scores_has_no_maps(run_suite, suite):

@@ -17,7 +17,7 @@ from padim_zoo.bench.formats import to_csv, to_json, to_markdown, to_parquet
 from padim_zoo.bench.leaderboard import columns, leaderboard, sort_rows, summarize
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.table import render
+from padim_zoo.bench.table import BoardTable
 from padim_zoo.core.errors import InputError
 
 
@@ -247,7 +247,7 @@ def test_formats_hold_every_row_and_column():
 
 def text_of(board, width=100, sorted_by=None):
     console = Console(file=io.StringIO(), width=width)
-    console.print(render(board, sorted_by))
+    console.print(BoardTable(board, sorted_by))
     return console.file.getvalue()
 
 

@@ -12,8 +12,7 @@ from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.registry import estimators
-from padim_zoo.statistics.samples import Samples
-from padim_zoo.statistics.statistics import Statistics
+from padim_zoo.statistics.samples import Samples, Statistics
 
 
 class Blind(Estimator):

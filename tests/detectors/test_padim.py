@@ -258,7 +258,7 @@ def test_semi_orthogonal_embeddings_are_projections_of_all_channels(images):
     finest = features.grids[0]
     maps = torch.cat([interpolate(layer, finest) for layer in features.maps], 1).flatten(2)
     expected = torch.einsum("ncp,cd->pnd", maps, matrix)
-    found = detector.reduction_.apply(features)[slice(None)]
+    found = detector.embed(features)[slice(None)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

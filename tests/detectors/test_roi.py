@@ -410,7 +410,7 @@ def test_every_estimator_leaves_absent_samples_out(folder, estimator):
     masks = np.stack([np.asarray(Image.open(path)) > 0 for path in sorted((folder / "masks").iterdir())])
     everywhere = cells(masks[:N], (12, 16)).all(0).ravel()
     of_fit = np.flatnonzero(cells(masks[:N], (12, 16)).sum(0).ravel() >= 2)
-    embeddings = plain.reduction_.apply(plain.extract(paths(folder)))
+    embeddings = plain.embed(plain.extract(paths(folder)))
     masked = detector.gaussian_.squared_distances(embeddings.within(detector.gaussian_.mean.subset).on_one_grid())
     assert everywhere.sum() > 3
     assert torch.isfinite(masked).all()

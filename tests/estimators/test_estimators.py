@@ -109,10 +109,20 @@ def test_exact_for_any_shape_scale_and_nearly_constant_channels(n, D, scale, qui
     else:
         covariances = sklearn_covariances(name, train)
     expected = literal_distances(covariances + 0.01 * np.eye(D), train, test)
-    # Deviations are about a mean in float32, which the fourth powers of Ledoit and Wolf feel to first order where the
-    # mean is 10⁴ times the deviations.
-    rtol = 1e-3 if name == "ledoit-wolf" and scale == 1e3 else 1e-4
-    np.testing.assert_allclose(distances(estimators.create(name).fit(samples_of(train)), test), expected, rtol, 1e-9)
+    np.testing.assert_allclose(distances(estimators.create(name).fit(samples_of(train)), test), expected, 1e-4, 1e-9)
+
+
+@pytest.mark.parametrize(("n", "D", "seed"), [(5, 2, 1), (3, 3, 4)])
+def test_a_mean_far_off_moves_no_shrinkage(n, D, seed):
+    """Means of 10⁴ deviations, whose rounding to float32 fourth powers feel to first order."""
+    rng = np.random.default_rng(seed)
+    train = (rng.normal(size=(n, 3, D)) * 0.1 + rng.normal(size=(3, D)) * 1e3).astype(np.float32)
+    rng.normal(size=(5, 3, D))
+    test = (rng.normal(size=(5, 3, D)) * 0.2 + rng.normal(size=(3, D)) * 1e3).astype(np.float32)
+    covariances = sklearn_covariances("ledoit-wolf", train) + 0.01 * np.eye(D)
+    expected = literal_distances(covariances, train, test)
+    found = distances(estimators.create("ledoit-wolf").fit(samples_of(train)), test)
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
 def test_the_cheaper_form_is_chosen_and_both_agree(draw):

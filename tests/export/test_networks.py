@@ -14,7 +14,8 @@ from padim_zoo.detectors.stfpm import STFPM
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
 from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of
 from padim_zoo.export.networks import exportable
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+from padim_zoo.features.features import nearest_positions
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels

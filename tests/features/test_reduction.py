@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.features.reduction import RandomChannels, draw_reduction
+from padim_zoo.features.features import RandomChannels, draw_reduction
 
 
 def choose_channels(channels: list[int], n_components: int, seed: int) -> tuple[np.ndarray, ...]:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, nearest_positions
+from padim_zoo.features.features import nearest_positions
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.gaussians import grid_hierarchy as cells
 from padim_zoo.gaussians import nested
-from padim_zoo.gaussians import nested_columns as cells
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import HALF_ERROR, PrimalGaussian
 from padim_zoo.gaussians.nested import NestedGaussian

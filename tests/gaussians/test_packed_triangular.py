@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from padim_zoo.gaussians.gaussian import HALF_ERROR, whitening_factor
+from padim_zoo.core.cholesky import whitening_factor
+from padim_zoo.gaussians.gaussian import HALF_ERROR
 from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes
 
 

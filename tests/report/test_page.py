@@ -64,7 +64,7 @@ def test_no_curve_without_both_kinds_of_images() -> None:
 def test_the_command_of_a_row_plans_the_same_run(store: RunStore, suite: Suite) -> None:
     names = {option: parameter.name for parameter in bench.params for option in parameter.opts}
     for document in store.read_all().documents:
-        program, command, *words = shlex.split(str(reproducing_command(document)))
+        program, command, *words = shlex.split(reproducing_command(document))
         assert (program, command) == ("padim-zoo", "bench")
         asked: dict[str, Any] = {
             str(names[option]): value for option, value in zip(words[::2], words[1::2], strict=True)
@@ -88,8 +88,8 @@ def test_nothing_in_a_run_store_can_end_its_script(store: RunStore, tmp_path: Pa
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for arguments, message in (
-        (["report", str(tmp_path / "none")], "is not a folder: expected a run store"),
-        (["report", str(tmp_path), "-o", str(tmp_path / "report.html")], "has no runs"),
+        (["report", str(tmp_path / "none")], "there is no run store"),
+        (["report", str(tmp_path), "-o", str(tmp_path / "report.html")], "holds no run"),
     ):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from padim_zoo import InputError, registry
+from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, PrimalGaussian, whitening_factor
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, PrimalGaussian
 from padim_zoo.gaussians.packed_triangular import Triangles
 from padim_zoo.statistics.samples import Samples
 from padim_zoo.testing import ContractError, check_estimator

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from padim_zoo.core.errors import InputError
 
@@ -91,3 +96,22 @@ class Findings:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             text = f"{text}: {'; '.join(names[:3])}{more}"
         self.notes.append(text)
+
+    def __rich__(self) -> RenderableType:
+        """The verdict, a table of what regressed, and notes, for a terminal."""
+        compared = " and ".join(self.compared)
+        lines: list[RenderableType] = [Text(f"no regression in {compared}", style="bold green")]
+        if self.regressions:
+            table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+            for heading in ("where", "what"):
+                table.add_column(heading, overflow="fold")
+            for heading in ("baseline", "now", "change"):
+                table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column("why", overflow="fold")
+            for regression in self.regressions:
+                table.add_row(*map(Text, astuple(regression)))
+            lines = [Text(f"{len(self.regressions)} regressions in {compared}", style="bold red"), table]
+        if any(regression.change.startswith("×") for regression in self.regressions):
+            scaled = "baseline times are scaled to this machine, by the calibration workload or by a reference"
+            lines.append(Text(scaled, style="dim"))
+        return Group(*lines, *(Text(f"note: {note}") for note in self.notes))

@@ -158,10 +158,8 @@ def read_rows(store: RunStore, documents: Sequence[Document]) -> list[Row]:
     Raises
     ------
     InputError
-        If there is no run, or one that is incomplete or was not timed against the calibration workload.
+        If a run is incomplete or was not timed against the calibration workload.
     """
-    if not documents:
-        raise InputError(f"{store.folder} holds no run: fill it with padim-zoo bench --output {store.folder}")
     newest: dict[tuple[str, Any], Row] = {}
     for document in sorted(documents, key=lambda document: str(document.get("created"))):
         row = _read_row(store, document)

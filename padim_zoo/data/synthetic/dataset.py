@@ -33,7 +33,22 @@ _MODIFIED = 1_700_000_000 + VERSION
 
 @dataclass(frozen=True)
 class Parameters:
-    """What decides the pixels of a generated folder; written to its manifest."""
+    """What decides the pixels of a generated folder; written to its manifest.
+
+    Attributes
+    ----------
+    train, good : int
+        Normal images to fit and to test, per category.
+    defects_per_kind : int
+        Anomalous test images per kind of defect and category. Nine cover every combination of three
+        contrasts and three extents, three cover each of these once.
+    size : int
+        Height and width in pixels.
+    seed : int
+        Another seed gives other specimens of the same categories.
+    version : int
+        Of the code that draws them.
+    """
 
     train: int = 40
     good: int = 12
@@ -56,16 +71,7 @@ class Parameters:
         return [Picture(category, *folder, number) for folder, count in counts.items() for number in range(count)]
 
 
-def generate(
-    root: str | Path,
-    *,
-    categories: Iterable[str] | None = None,
-    train: int = 40,
-    good: int = 12,
-    defects_per_kind: int = 3,
-    size: int = 256,
-    seed: int = 0,
-) -> Path:
+def generate(root: str | Path, *, categories: Iterable[str] | None = None, **parameters: int) -> Path:
     """Write the synthetic data set: ``CATEGORY/{train/good, test/KIND, ground_truth/KIND}``.
 
     A category appears whole or not at all; one that is there already is kept. Several processes may
@@ -77,15 +83,8 @@ def generate(
         A new or empty folder, or one that an earlier call with the same parameters has made.
     categories : iterable of str, optional
         All by default.
-    train, good : int
-        Normal images to fit and to test, per category.
-    defects_per_kind : int
-        Anomalous test images per kind of defect and category. Nine cover every combination of three
-        contrasts and three extents, three cover each of these once.
-    size : int
-        Height and width in pixels.
-    seed : int
-        Another seed gives other specimens of the same categories.
+    **parameters
+        As :class:`Parameters` has them.
 
     Returns
     -------
@@ -98,15 +97,15 @@ def generate(
         If a parameter is out of range, a category is unknown, or ``root`` holds anything else.
     """
     root = Path(root)
-    parameters = Parameters(train, good, defects_per_kind, size, seed)
+    asked = Parameters(**parameters)
     wanted = list(CATEGORIES if categories is None else dict.fromkeys(categories))
     for category in wanted:
         if category not in CATEGORIES:
             raise InputError(f"synthetic has no category {category!r}: choose from {', '.join(sorted(CATEGORIES))}")
-    _claim(root, parameters)
+    _claim(root, asked)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for category in wanted:
-            _generate_category(root, category, parameters, pool)
+            _generate_category(root, category, asked, pool)
     return root
 
 
@@ -189,9 +188,7 @@ def _write(folder: Path, parameters: Parameters, picture: Picture) -> None:
 
 
 def _load(root: Path, parameters: Parameters, category: str) -> Category:
-    options = asdict(parameters)
-    del options["version"]
-    generate(root, categories=[category], **options)
+    generate(root, categories=[category], **asdict(parameters))
     return list_category("synthetic", root / category, expected_mask="{stem}_mask.png")
 
 

@@ -7,9 +7,11 @@ generator, so that the same ``rng`` gives the same specimen with and without a f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import yaml
 
 from padim_zoo.data.synthetic.canvas import (
     Array,
@@ -257,36 +259,9 @@ class _Component:
     height: float
 
 
-_COMPONENTS = [
-    _Component("chip", -38, -34, 52, 40),
-    _Component("chip", 50, 32, 34, 50),
-    _Component("can", 52, -62, 34, 34),
-    _Component("can", 84, -24, 24, 24),
-    *(_Component("resistor", x, 14, 9, 18) for x in (-84, -68, -52, -36)),
-    *(_Component("capacitor", x, 50, 11, 20) for x in (-84, -64)),
-    *(_Component("resistor", 6, y, 18, 9) for y in (-66, -50, -34)),
-    _Component("led", -88, -70, 12, 12),
-    _Component("led", -88, -46, 12, 12),
-    _Component("capacitor", -4, 14, 18, 10),
-    _Component("capacitor", -4, 34, 18, 10),
-]
-_TRACES: list[list[Point]] = [
-    [(-84, 26), (-84, 36), (-84, 40)],
-    [(-68, 26), (-68, 34), (-64, 38)],
-    [(-52, 26), (-52, 64), (-36, 80), (0, 80)],
-    [(-36, 26), (-36, 58), (-24, 70), (8, 70), (26, 52)],
-    [(-8, -66), (-26, -66), (-30, -62)],
-    [(18, -50), (28, -50), (36, -58)],
-    [(18, -34), (30, -34), (64, -34), (74, -26)],
-    [(8, 14), (20, 14), (26, 20)],
-    [(8, 34), (16, 34), (24, 34)],
-    [(-14, 14), (-22, 6), (-22, -8)],
-    [(-80, -70), (-66, -70), (-58, -62)],
-    [(-80, -46), (-70, -46)],
-    [(74, 20), (90, 4), (90, -8)],
-    [(74, 44), (92, 62), (92, 84)],
-    [(-94, 66), (-94, 88), (-60, 88)],
-]
+_BOARD = yaml.safe_load(Path(__file__).with_name("board.yaml").read_text(encoding="utf-8"))
+_COMPONENTS = [_Component(*values) for values in _BOARD["components"]]
+_TRACES: list[list[Point]] = _BOARD["traces"]
 _HEADER = [(x, 88.0) for x in range(-40, 50, 12)]
 
 

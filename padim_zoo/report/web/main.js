@@ -23,13 +23,12 @@ function drawBehind() {
   $("behind").replaceChildren(...runs.filter(row => passes(row) && (state.category === MEANS || inCategory(row))).map(row => {
     const run = data.runs[row.id], box = element("details"), content = element("div"), command = element("div", null, "command"), summary = element("summary", `${place(row)} · ${row.name}`);
     if (row.status === "failed") summary.append(element("span", " failed", "wrong"));
-    const text = run.command || "an ensemble: the command of its members, with --ensemble";
     const copy = element("button", "copy", "copy");
     copy.type = "button";
     copy.onclick = async () => {
-      await navigator.clipboard.writeText(text).then(() => { copy.textContent = "copied"; }, () => { getSelection().selectAllChildren(command.firstChild); });
+      await navigator.clipboard.writeText(run.command).then(() => { copy.textContent = "copied"; }, () => { getSelection().selectAllChildren(command.firstChild); });
     };
-    command.append(element("pre", text), copy);
+    command.append(element("pre", run.command), copy);
     content.append(command, element("p", `run ${row.id} · ${run.created || "no date"}${machines.length > 1 ? ` · environment ${run.environment + 1}` : ""}`, "faint"));
     if (row.notes) content.append(element("p", row.notes, "faint"));
     if (row.error) content.append(element("p", row.error, "wrong"));

@@ -1,0 +1,103 @@
+"""Scores of the normal images of a fit, each by a model of others: what thresholds are made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import spill_above
+from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.features.features import rows_of
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+def out_of_fold(detector: BackboneDetector[Any], false_alarm_rate: float | None, folds: int) -> Calibration:
+    """The threshold by folds of the fit; see :meth:`~padim_zoo.detectors.backbone_detector.BackboneDetector.calibrate`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two images, or too few for the rate asked for, or not all is known of them.
+    """
+    statistics = detector.require_statistics("make a threshold")
+    if not isinstance(statistics, Samples):
+        raise InputError(
+            "a threshold needs the samples, but there are only moments (or no fit): "
+            "allow more memory, or fit on fewer images"
+        )
+    detector.check_parameters()
+    require_other_views(detector)
+    embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
+    n = statistics.n // passes
+    cut = folds_of(n, folds, detector.seed)
+    scores = HeldOutScores(n, false_alarm_rate)
+    with spill_above(largest_array(detector.extractor.budget)):
+        for rest, held_out in cut:
+            model = detector.fit_model(Samples(embeddings.images(rows_of(rest, passes))))
+            for images in held_out:
+                scores.add(images, score_normal(detector, model, embeddings, images))
+    return scores.calibration(len(cut))
+
+
+def require_other_views(detector: BackboneDetector[Any]) -> None:
+    """Refuse to score normal images of which not all views are known.
+
+    Raises
+    ------
+    InputError
+        If some are not.
+    """
+    if detector.extractor.views_of_score().count > 1 and detector.other_views is None:
+        raise InputError(
+            "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
+            "this session only: fit again"
+        )
+
+
+def score_normal(
+    detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings, images: np.ndarray
+) -> Prediction:
+    """Scores of some of the normal images of the fit by a model of others.
+
+    Parameters
+    ----------
+    detector : BackboneDetector
+    model
+    embeddings : PatchEmbeddings
+        Of all images in the views of the passes.
+    images : ndarray (m,)
+        Their indices.
+    """
+    views = embeddings.images(images * detector.extractor.views_of_fit().augmentation.passes)
+    if detector.other_views is not None:
+        count = detector.extractor.views_of_score().count
+        views = interleaved(views, detector.other_views.images(rows_of(images, count - 1)))
+    return detector.score_views(model, views)
+
+
+def interleaved(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:
+    """Embeddings of N images as they are, and of V further views of each, with all views of one next to each other.
+
+    Parameters
+    ----------
+    first : PatchEmbeddings
+        Of N images.
+    others : PatchEmbeddings
+        Of N·V views, those of one image next to each other.
+
+    Returns
+    -------
+    PatchEmbeddings
+        Of N·(1 + V) views.
+    """
+    n, count = first.n, others.n // first.n
+    order = np.concatenate([np.arange(n)[:, None], n + np.arange(n * count).reshape(n, count)], 1)
+    return PatchEmbeddings.concatenate([first, others]).images(order.ravel())

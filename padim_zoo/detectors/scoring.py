@@ -1,0 +1,97 @@
+"""From features to a prediction: which views are scored, how many at a time, and how they become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.view import View, mean_of_views
+from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import pixels
+
+
+def views_to_score(features: Features, image_size: tuple[int, int], extractor: FeatureExtractor) -> Features:
+    """The views by which images are scored, of features in these views or in all of a fit.
+
+    Raises
+    ------
+    InputError
+        If the images are not of the size of the fit, or their views are others.
+    """
+    if features.image_size != image_size:
+        raise InputError(
+            f"an image of {pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
+            f"on {pixels(image_size)}: use images of the same shape, or a crop"
+        )
+    count, of_fit = extractor.views_of_score().count, extractor.views_of_fit().count
+    if features.views not in (count, of_fit):
+        raise InputError(
+            f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "
+            "them by its extract"
+        )
+    return features if features.views == count else features.of_views([0, *range(of_fit - count + 1, of_fit)])
+
+
+def joined(parts: Iterable[PatchEmbeddings], views: int) -> Iterator[PatchEmbeddings]:
+    """Embeddings of about so many views at a time: features come in smaller parts, of far more channels."""
+    waiting: list[PatchEmbeddings] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(each.n for each in waiting) >= views:
+            yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else part
+            waiting = []
+    if waiting:
+        yield PatchEmbeddings.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+
+
+def combine_views(prediction: Prediction, others: Sequence[View], *, score_is_map_maximum: bool) -> Prediction:
+    """One prediction of the predictions of all views; a view that shows nothing of what counts says nothing.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of N·V views, those of one image next to each other.
+    others : sequence of V − 1 View
+        Those after the image as it is.
+    score_is_map_maximum : bool
+        Whether scores are the maxima of the combined maps; the means of the scores of the views otherwise.
+    """
+    views = (View(), *others)
+    of_scores = prediction.scores.reshape(-1, len(views))
+    scores = np.nanmean(of_scores, 1) if np.isnan(of_scores).any() else of_scores.mean(1)
+    if prediction.maps is None:
+        return Prediction(scores, None, prediction.threshold)
+    of_views = torch.from_numpy(prediction.maps.reshape(-1, len(views), *prediction.maps.shape[1:]))
+    roi_masks = None
+    if prediction.roi_masks is not None:
+        roi_masks = torch.from_numpy(prediction.roi_masks.reshape(-1, len(views), *prediction.roi_masks.shape[1:]))
+    return Prediction.from_maps(
+        mean_of_views(of_views, views, roi_masks),
+        None if score_is_map_maximum else torch.from_numpy(scores),
+        threshold=prediction.threshold,
+        roi_masks=None if roi_masks is None else roi_masks[:, 0],
+    )
+
+
+def refuse_unscored(prediction: Prediction) -> None:
+    """Refuse images of which nothing is scored.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    if prediction.roi_masks is None:
+        return
+    scored: np.ndarray = np.any(prediction.roi_masks, axis=(1, 2))
+    if not scored.all():
+        raise InputError(
+            f"nothing of {(~scored).sum()} of {len(scored)} images is scored, the first at index "
+            f"{scored.argmin()}: no patch of their regions of interest was among those of the fit"
+        )

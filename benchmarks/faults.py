@@ -6,6 +6,7 @@ python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000]
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ from tests.faults.harness import ABOVE_BYTES, command, fork, scores_in
 
 COLUMNS = ("tried", "refused", "accepted", "other scores", "traceback", "crash", "hang", "memory", "touched")
 BAD = COLUMNS[3:]
+PRELOADED = ("detectors.loading", "export.runtimes", "importers", "bench.leaderboard", "report.page", "cli.predict")
 
 
 def attack(folder: Path, seed: int, most: int, minutes: float) -> dict[str, Counter[str]]:
@@ -76,7 +78,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=8.0)
     arguments = parser.parse_args()
-    import padim_zoo.detectors.loading  # noqa: F401  forks need not import torch again
+    for module in PRELOADED:  # which forks need not import again
+        importlib.import_module(f"padim_zoo.{module}")
 
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     counts = attack(folder, arguments.seed, arguments.cases, arguments.minutes)

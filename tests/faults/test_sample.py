@@ -1,4 +1,4 @@
-"""A sample of what ``benchmarks/faults.py`` tries: damaged files are refused in one line, and none gives other scores."""
+"""A sample of what ``benchmarks/faults.py`` tries: damaged files are one line each, and none gives other scores."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections import deque
@@ -24,7 +25,14 @@ from padim_zoo.bench.runner import Event, Runner
 from padim_zoo.bench.running import BenchState, heartbeat
 from padim_zoo.bench.store import DamagedRunError, Document, NewerRunError, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
-from padim_zoo.bench.worker_process import CHECK_SECONDS, HANG_SECONDS, Idleness, end_with_parent, safe_path
+from padim_zoo.bench.worker_process import (
+    CHECK_SECONDS,
+    HANG_SECONDS,
+    Idleness,
+    current_folder,
+    end_with_parent,
+    safe_path,
+)
 from padim_zoo.core.atomic_write import check_writable
 
 _POLL_SECONDS = 1.0
@@ -227,7 +235,7 @@ def _start(runner: Runner, group: list[Run]) -> _Worker:
     context = _context()
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // runner.suite.jobs)
-    arguments = (theirs, runner.suite, runner.store, runner.environment, threads)
+    arguments = (theirs, runner.suite, runner.store, runner.environment, threads, current_folder())
     process = context.Process(target=_work, args=arguments, daemon=True)
     with safe_path():
         process.start()
@@ -263,13 +271,22 @@ def _record_dead_worker(worker: _Worker, runner: Runner) -> Iterator[Event]:
     worker.group = [run for run in worker.group if run not in lost]
 
 
-def _work(connection: Connection, suite: Suite, store: RunStore, environment: dict[str, Any], threads: int) -> None:
+def _work(
+    connection: Connection,
+    suite: Suite,
+    store: RunStore,
+    environment: dict[str, Any],
+    threads: int,
+    folder: str | None,
+) -> None:
     """Life of a worker: groups in, events out, None after each group, until the pipe closes.
 
     An exception outside of a run, in the loading of a plugin say, is sent as text and ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     end_with_parent()
+    if folder is not None:
+        os.chdir(folder)  # it started in another, and paths may be relative
     with suppress(EOFError, ConnectionError):
         try:
             torch.set_num_threads(threads)

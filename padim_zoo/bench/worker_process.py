@@ -21,6 +21,14 @@ _IDLE_SHARE = 0.2
 """Of a processor. A worker that only waits takes a tenth: a thread of it measures memory."""
 
 
+def current_folder() -> str | None:
+    """The current folder; None if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
 @contextmanager
 def safe_path() -> Iterator[None]:
     """Start Python processes that import nothing from the current folder.

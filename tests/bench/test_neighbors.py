@@ -38,8 +38,10 @@ def test_nothing_is_imported_from_the_current_folder(command, suite, tmp_path) -
     here.mkdir()
     for name in ("selectors", "signal", "torch", "padim_zoo_shadow"):
         (here / f"{name}.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w').close()\nraise SystemExit\n")
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120)
+    relative = [*command, "--output", "runs"]
+    done = subprocess.run(relative, cwd=here, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+    assert list(here.glob("runs/*.json"))  # where it was asked for, though workers start elsewhere
     assert not (tmp_path / "trace").exists()
 
 

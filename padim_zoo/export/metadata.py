@@ -72,7 +72,7 @@ class Metadata:
             raise InputError(f"{path} has format {number}, this version reads {FORMAT}: export the model again")
         try:
             return cls._of(fields)
-        except (FieldError, InputError) as error:
+        except (FieldError, InputError, TypeError) as error:
             raise InputError(f"the metadata of {path} are damaged ({error}): export the model again") from None
 
     @classmethod
@@ -82,7 +82,7 @@ class Metadata:
             raise FieldError(f"map_scale is {str(scale)[:40]}: expected two finite numbers")
         return cls(
             dict(fields.values),
-            Transform.from_dict({name: transform.values.get(name) for name in ("resize", "crop")}),
+            Transform.from_dict(transform.values),
             fields.flag("includes_transform"),
             fields.sizes("input_size"),
             fields.or_none("threshold", fields.number),

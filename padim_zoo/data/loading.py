@@ -19,6 +19,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note
 from padim_zoo.data.image import image_size, read_image, size_text
+from padim_zoo.data.image_hashes import HashedImages, pixel_hash, remember
 from padim_zoo.data.mask import looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
@@ -179,6 +180,8 @@ def mixed_batches(
             resized, size = cache.resized(path, transform)
         else:
             pixels = read_image(image, transform.bit_depth) if isinstance(image, Path) else image
+            if path is not None and isinstance(images, HashedImages):
+                remember(path, transform.bit_depth, pixel_hash(pixels))
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:

@@ -277,6 +277,9 @@ class EnsembleConfig:
 PASSES = 4
 """Views of each normal image in a fit with ``augment`` that does not say how many."""
 
+SMALL_FIT = 20
+"""A fit on fewer images says what so few cannot do."""
+
 FALSE_ALARM_RATE = 0.01
 """The rate that a threshold aims at when none is asked for."""
 

@@ -208,6 +208,10 @@ class Detector(ABC):
         """What was fitted, in words, by titles of at most ten letters."""
         return {"fitted": type(self).__name__}
 
+    def notes_of_fit(self) -> list[str]:
+        """What a reader of figures should know of the fit; here nothing."""
+        return []
+
     def scoring_network(self) -> nn.Module:
         """The fitted detector as a module of plain tensor operations, after the backbone, for an export.
 

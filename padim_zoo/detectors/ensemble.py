@@ -288,6 +288,12 @@ class Ensemble(Detector, EnsembleConfig):
 
     # -- files -------------------------------------------------------------------------------------------------------
 
+    @property
+    def learned_images_(self) -> np.ndarray | None:
+        """The hashes of the images that any member was fitted on; None if one does not know them."""
+        hashes = [member.learned_images_ for member in self.members if member.learned_images_ is not None]
+        return np.unique(np.concatenate(hashes)) if len(hashes) == len(self.members) else None
+
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""
         parts = [f"{member.name} ({member.build_backbone().name})" for member in self.members]

@@ -27,6 +27,9 @@ Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 _LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
 
+LEARNED = "learned_images"
+"""The array of the hashes of the images of the fit."""
+
 MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
 
@@ -60,6 +63,8 @@ def to_state(
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
     if detector.region_per_image if region is None else not region.common:
         header["region_per_image"] = True
+    if detector.learned_images_ is not None:
+        written[LEARNED] = torch.from_numpy(detector.learned_images_)
     if detector.adapted_to:
         header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
@@ -140,6 +145,8 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
             f"{backbone.weights_hash}: the file is damaged"
         )
     detector.model_ = detector.restore(file)
+    learned = file.arrays(LEARNED)
+    detector.learned_images_ = learned[""].numpy() if learned else None
     detector.calibration_ = calibration_in(file)
     return detector
 

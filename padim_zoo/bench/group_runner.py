@@ -23,6 +23,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import (
     Duplicates,
     find_duplicates,
@@ -33,28 +34,33 @@ from padim_zoo.data.duplicates import (
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
+from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.config import FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.evaluation import evaluate
-from padim_zoo.metrics.metric import confidence_intervals
+from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
+from padim_zoo.metrics.metric import confidence_intervals, per_image_array
+from padim_zoo.metrics.thresholds import pixel_threshold
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
+    """What is known of the test images: labels (N,); masks and saturation in the size of the maps; what that leaves."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
+    saturation: list[np.ndarray | None] | None
+    coverage: Coverage
 
     @classmethod
     def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
         """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        return cls(labels, masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation))
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
+        return cls(labels, truth, saturation_shares(category.test, truth), coverage(transform, category.test))
 
 
 @dataclass
@@ -65,6 +71,7 @@ class RunResult:
     n_train: int | None = None
     n_test: int | None = None
     cached_images: int = 0
+    coverage: dict[str, Any] = field(default_factory=dict)
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -74,22 +81,36 @@ class RunResult:
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
+    _per_image: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def recorded(self) -> dict[str, Any]:
         """What a run document holds: everything but arrays."""
-        return {name: value for name, value in vars(self).items() if name not in ("scores", "gallery", "_curves")}
+        arrays = ("scores", "gallery", "_curves", "_per_image")
+        return {name: value for name, value in vars(self).items() if name not in arrays}
 
-    def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
-        """Add the metrics of one fold."""
-        result = evaluate(truth.labels, prediction.scores, prediction.maps, truth.masks, roi_masks=prediction.roi_masks)
+    def judge(self, truth: GroundTruth, prediction: Prediction, held_out: Prediction | None) -> None:
+        """Add the metrics of one fold; the normal images that it holds out, if any, set the pixel threshold."""
+        result = evaluate(
+            truth.labels,
+            prediction.scores,
+            prediction.maps,
+            truth.masks,
+            roi_masks=prediction.roi_masks,
+            saturation=truth.saturation,
+            pixel_threshold=None if held_out is None else pixel_threshold(held_out.scored_pixels),
+        )
         self.folds.append(result.values)
         self._curves.append(result.curves)
+        self._per_image.append(result.per_image)
         self.notes += [note for note in result.notes if note not in self.notes]
 
     def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the test scores of all folds (K, N), the folds' mean curves, and the intervals of their metrics."""
+        """Keep the test scores of all folds (K, N), what metrics have of each image, mean curves, and intervals."""
         curves = {f"{name}_curve": np.stack([fold[name] for fold in self._curves]).mean(0) for name in self._curves[0]}
-        self.scores = {"labels": labels, "scores": scores, **curves}
+        per_image = {
+            per_image_array(name): np.stack([fold[name] for fold in self._per_image]) for name in self._per_image[0]
+        }
+        self.scores = {"labels": labels, "scores": scores, **curves, **per_image}
         self.interval = confidence_intervals(labels, scores)
 
     def set_threshold(self, normal_scores: np.ndarray, groups: np.ndarray) -> None:
@@ -106,6 +127,8 @@ class RunResult:
             "false_alarms": _share(called[:, ~anomalous]),
             "detections": _share(called[:, anomalous]),
         }
+        for values, scores in zip(self.folds, self.scores["scores"], strict=True):
+            values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
 
 def _share(decisions: np.ndarray) -> float:
@@ -241,6 +264,7 @@ class GroupRunner:
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
+        result.coverage = truth.coverage.to_dict()
         images = _drawn_images(len(self.category.train), run)
         groups = self.groups(run.config.groups)[images]
         parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
@@ -251,7 +275,7 @@ class GroupRunner:
         held_out_fold = np.full(n, -1, dtype=np.int64)
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
-            result.judge(truth, test)
+            result.judge(truth, test, held_out)
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number

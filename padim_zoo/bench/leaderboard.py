@@ -186,6 +186,11 @@ class _Entry:
             for value in (*(self.keys[name] for name in _KEYS), document["id"])
         ]
 
+        self.asked = dict(self.keys)
+        """The same as they were asked for: a grid that was left to the images differs between categories."""
+        asked_resize = document.get("asked_resize")
+        if asked_resize is not None:
+            self.asked["resize"] = f"{asked_resize} by the images"
         self.left_out = 0
         """Runs of the same configuration and category on other, older data."""
 
@@ -195,7 +200,7 @@ def _newest(documents: Iterable[Document]) -> list[_Entry]:
     newest_entries: list[_Entry] = []
     for entries in _grouped(
         sorted(map(_Entry, documents), key=lambda entry: entry.order),
-        lambda entry: tuple(entry.keys[name] for name in ("category", *CONFIGURATION)),
+        lambda entry: tuple(entry.asked[name] for name in ("category", *CONFIGURATION)),
     ).values():
         data = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
         current = [entry for entry in entries if entry.keys["data"] == data]
@@ -232,7 +237,7 @@ def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = Tru
     """Mean rows by some columns; ``single`` keeps those that have one run because there is no more to average."""
     datasets = _grouped(entries, lambda entry: entry.keys["dataset"])
     rows = []
-    for group in _grouped(entries, lambda entry: tuple(entry.keys[name] for name in by)).values():
+    for group in _grouped(entries, lambda entry: tuple(entry.asked[name] for name in by)).values():
         first = group[0].keys
         wanted = {entry.category for entry in (group if "category" in by else datasets[first["dataset"]])}
         if single or len(group) > 1 or len(wanted) > 1:

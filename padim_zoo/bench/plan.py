@@ -20,6 +20,7 @@ from padim_zoo.bench.build import (
     layers_for,
     weights_for,
 )
+from padim_zoo.bench.protocol import STRIDE, CategoryGrid, resolve_transform
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import FACTS, Run, RunConfig
 from padim_zoo.bench.settings import SETTINGS, settings_of
@@ -29,6 +30,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
+from padim_zoo.data.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def make_plan(suite: Suite) -> Plan:
     region = None if suite.roi is None else RegionOfInterest(suite.roi).fingerprint()
     dataset = suite.open_dataset()
     categories = load_categories(dataset, suite.categories)
+    transform = resolve_transform(suite.resize, suite.crop, dataset)
 
     models: dict[_Model, Run] = {}
+    strides: dict[_Model, int] = {}
     for backbone in backbones:
         layers_of = {detector: layers_for(suite, backbone, detector) for detector in detectors}
         own_estimators = [estimator for name, estimator in pairs if name == backbone]
@@ -93,33 +97,45 @@ def make_plan(suite: Suite) -> Plan:
             module = registry.backbones.create(backbone, layers=layers, weights=weights_for(suite, backbone))
             own_detectors = [detector for detector in detectors if layers_of[detector] == layers]
             for model in starmap(partial(_Model, backbone), product(suite.seeds, own_detectors, own_estimators)):
-                models[model] = _describe(suite, module, model, region)
+                models[model] = _describe(suite, module, model, region, transform)
+                strides[model] = max(getattr(module, "strides", ()), default=STRIDE)
                 check_parameters(create_detector(suite, models[model], module))
 
-    combined = [
-        _combine([models[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members], suite.rule)
-        for members, seed, detector in product(ensembles, suite.seeds, detectors)
-    ]
-    for run in combined:
+    wanted = [(run, strides[model]) for model, run in models.items()]
+    for parts, seed, detector in product(ensembles, suite.seeds, detectors):
+        members = [_Model(backbone, seed, detector, estimator) for backbone, estimator in parts]
+        run = _combine([models[member] for member in members], suite.rule)
         check_parameters(create_detector(suite, run, *(None for _ in run.members)))
+        wanted.append((run, max(strides[member] for member in members)))
 
     runs: dict[str, Run] = {}
+    notes: list[str] = []
     for category in categories:
+        own_grid = CategoryGrid(category)
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
         # A number of images that is not less than there are is all of them.
         sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
         for size in dict.fromkeys(sizes):
             place["train_size"] = size
-            here = [replace(model, config=model.config.replace(**place)) for model in chain(models.values(), combined)]
+            here = [_place(run, place, own_grid, stride) for run, stride in wanted]
             runs |= {run.id: run for run in here}
+        notes += own_grid.notes()
     # Backbone by backbone, so that each is made once and few are held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
     order = sorted(
         runs.values(),
         key=lambda run: (bool(run.members), place_of.get(run.config.backbone, 0), run.config.layers or ()),
     )
-    notes = [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
+    notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
     return Plan(order, tuple(notes))
+
+
+def _place(run: Run, place: Mapping[str, Any], grid: CategoryGrid, stride: int) -> Run:
+    """A run on a category; where the grid is left to its images, also the members of an ensemble get theirs."""
+    config = grid.applied(run.config.replace(**place), stride)
+    members = tuple(replace(member, config=grid.applied(member.config, stride)) for member in run.members)
+    asked = run.config.resize if config.resize != run.config.resize else None
+    return replace(run, config=config, members=members, asked_resize=asked)
 
 
 def _notes_of_weights(suite: Suite, backbones: Iterable[str], categories: Sequence[Category]) -> Iterator[str]:
@@ -167,10 +183,10 @@ class _Model(NamedTuple):
     estimator: str
 
 
-def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None) -> Run:
+def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None, transform: Transform) -> Run:
     """The run of a model on no category yet; options that the detector does not take stay None.
 
-    ``region`` is the fingerprint of the region of interest.
+    ``region`` is the fingerprint of the region of interest; of the transform the grid may be open.
     """
     values = {
         row.one: getattr(suite, row.name)
@@ -184,6 +200,8 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
         "reduction": suite.reduction or backbone.default_reduction,
         "passes": suite.pass_count,
         "roi": region,
+        "resize": transform.resize,
+        "crop": transform.crop,
     }
     names = detector_parameters(model.detector)
     options: dict[str, Any] = {name: value for name, value in values.items() if name in names}

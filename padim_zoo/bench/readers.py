@@ -108,6 +108,15 @@ def size(name: str, value: Any) -> Any:
     return check_size(name, parse_size(value) if isinstance(value, str) else value)
 
 
+PROTOCOL = "protocol"
+"""Stands for the resize or the crop that a data set declares, else for a detector's own default."""
+
+
+def size_or_protocol(name: str, value: Any) -> Any:
+    """As :func:`size`, or :data:`PROTOCOL`."""
+    return value if value == PROTOCOL else size(name, value)
+
+
 def operations(name: str, value: Any) -> str:
     """Operations of :mod:`padim_zoo.data.augmentation`, as text or as a list of it, in one spelling."""
     from padim_zoo.data.augmentation import canonical_operations

@@ -91,12 +91,15 @@ class Run:
         Their source as a leaderboard shows it: a file by its name, without the folder.
     members : tuple of Run
         The runs of the same category that an ensemble has for members.
+    asked_resize : int, optional
+        The length of the shorter side, where the images of the category gave the other one.
     """
 
     config: RunConfig
     weights: str = PaDiMConfig.weights
     weights_label: str | None = None
     members: tuple[Run, ...] = ()
+    asked_resize: int | None = None
 
     @property
     def parts(self) -> tuple[Run, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from padim_zoo.bench.readers import (
+    PROTOCOL,
     at_least,
     memory,
     names,
@@ -21,7 +22,7 @@ from padim_zoo.bench.readers import (
     path,
     pattern,
     share,
-    size,
+    size_or_protocol,
     switch,
     text,
 )
@@ -83,10 +84,14 @@ _ROWS = (
     Setting("rule", one_of(*ENSEMBLE_RULES), "How members of an ensemble are combined: mean, max or rank.",
             default=EnsembleConfig.rule, commands=("bench", "combine")),
 
-    Setting("resize", size, "Resize images to N (shorter side), HxW or none.", "Images", PaDiMConfig.resize,
-            defaults=_AS_THE_PROGRAM,
+    Setting("resize", size_or_protocol,
+            "Resize images to N (shorter side), HxW or none; protocol: as the data set says, else "
+            f"{PaDiMConfig.resize}.",
+            "Images", PROTOCOL, defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
-    Setting("crop", size, "Crop the center: N, HxW or none.", "Images", PaDiMConfig.crop, defaults=_AS_THE_PROGRAM,
+    Setting("crop", size_or_protocol,
+            "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
+            defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
     Setting("bit_depth", one_of("auto", "8", "10", "12", "14", "16"),
             "Bits that 16-bit samples use: auto, 8, 10, 12, 14 or 16.", "Images", PaDiMConfig.bit_depth,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
-    from padim_zoo.data.sample import Category
+    from padim_zoo.data.coverage import Coverage
+    from padim_zoo.data.sample import Category, Dataset, Sample
     from padim_zoo.detectors.prediction import Prediction
 
 PATH = click.Path(path_type=Path)
@@ -24,8 +25,8 @@ DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")
 """The settings that name one category of a data set."""
 
 
-def load_category(settings: dict[str, Any]) -> Category:
-    """List the category that settings name, which need not be named where there is only one.
+def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
+    """Open the data set and list the category that settings name, which need not be named where there is only one.
 
     Raises
     ------
@@ -44,7 +45,16 @@ def load_category(settings: dict[str, Any]) -> Category:
         )
     category = dataset.load(categories[0])
     category.warn()
-    return category
+    return dataset, category
+
+
+def coverage_of(detector: Any, images: Iterable[Path | Sample]) -> Coverage:
+    """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
+    from padim_zoo.data.coverage import coverage
+
+    leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
+    extractor = getattr(detector, "extractor", None)
+    return coverage(detector.transform, images, extractor.stride if leaves_grid and extractor is not None else None)
 
 
 def read_runs(folder: Path) -> tuple[RunStore, list[Document]]:

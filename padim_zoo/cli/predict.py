@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, load_detector, predict_in
+from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.printable import printable
@@ -118,6 +118,10 @@ def predict(
     if target != "-":
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+    seen = coverage_of(detector, paths)
+    click.echo(str(seen), err=True)
+    if seen.note is not None:
+        click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
 

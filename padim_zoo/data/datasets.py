@@ -15,6 +15,8 @@ from padim_zoo.data.files import describe_passed_over, folders_in, images_in, li
 from padim_zoo.data.image import image_size
 from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import (
+    PADIM_PAPER,
+    SQUARE,
     ListedDataset,
     dataset_root,
     is_category,
@@ -27,6 +29,7 @@ from padim_zoo.data.mask_files import masks_of_kind, split_masks
 from padim_zoo.data.normal_folder import refuse_defects
 from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.data.table_file import read_table
+from padim_zoo.data.transform import Transform
 
 HOLD_OUT_EVERY = 5
 """Of a bare folder of normal images every fifth, in sorted order, is kept for the test."""
@@ -38,13 +41,15 @@ def mvtec(*, root: str | Path | None = None) -> Dataset:
 
     Any folder with ``train/good`` is a category, whatever its name.
     """
-    return _in_subfolders("mvtec", root, "folders CATEGORY/train/good and CATEGORY/test/KIND", "{stem}_mask.png")
+    expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
+    return _in_subfolders("mvtec", root, expected, "{stem}_mask.png", protocol=PADIM_PAPER)
 
 
 @registry.datasets.register("btad", summary="BTAD (Mishra et al. 2021): 3 industrial products, pixel masks")
 def btad(*, root: str | Path | None = None) -> Dataset:
     """BTAD: ``<01|02|03>/{train/ok, test/{ok, ko}, ground_truth/ko/<stem>.{png, bmp}}``."""
-    return _in_subfolders("btad", root, "folders CATEGORY/train/ok and CATEGORY/test/ko", "{stem}.png", normal="ok")
+    expected = "folders CATEGORY/train/ok and CATEGORY/test/ko"
+    return _in_subfolders("btad", root, expected, "{stem}.png", normal="ok", protocol=SQUARE)
 
 
 @registry.datasets.register(
@@ -53,12 +58,12 @@ def btad(*, root: str | Path | None = None) -> Dataset:
 def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     """MVTec LOCO AD: as MVTec AD, but an image has several masks, ``ground_truth/<kind>/<stem>/*.png``.
 
-    The masks of an image are united. The saturated sPRO of its paper, which weighs them by the kind of defect, is not
-    computed. ``validation/good`` is left out, so that the number of training images is that of the published figures.
+    ``defects_config.json`` beside these folders has the saturation areas of sPRO (:mod:`padim_zoo.data.saturation`).
+    ``validation/good`` is left out, so that the number of training images is that of the published figures.
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
     kinds = ("logical_anomalies", "structural_anomalies")
-    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds)
+    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds, protocol=SQUARE)
 
 
 def _in_subfolders(
@@ -69,6 +74,7 @@ def _in_subfolders(
     *,
     normal: str | None = "good",
     kinds: Sequence[str] = (),
+    protocol: Transform | None = None,
 ) -> ListedDataset:
     """Every folder in the root that is a category and, where kinds are named, has ``test/<kind>`` of one."""
     top = dataset_root(dataset, root, expected)
@@ -79,7 +85,7 @@ def _in_subfolders(
     }
     if not listings:
         raise wrong_layout(dataset, top, expected)
-    return ListedDataset(dataset, listings)
+    return ListedDataset(dataset, listings, protocol)
 
 
 @registry.datasets.register("visa", summary="VisA (Zou et al. 2022): 12 categories, the official one-class split")
@@ -95,7 +101,7 @@ def visa(*, root: str | Path | None = None) -> Dataset:
         rows.setdefault(row["object"], []).append(row)
     if not rows:
         raise InputError(f"{table} has no rows: expected one for each image")
-    return ListedDataset("visa", {name: partial(_visa_category, folder, name, rows[name]) for name in rows})
+    return ListedDataset("visa", {name: partial(_visa_category, folder, name, rows[name]) for name in rows}, SQUARE)
 
 
 def _visa_category(root: Path, name: str, rows: list[dict[str, str]]) -> Category:

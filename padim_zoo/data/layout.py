@@ -14,6 +14,12 @@ from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.mask_files import masks_of_kind, refuse_marked, split_masks
 from padim_zoo.data.normal_folder import refuse_defects
 from padim_zoo.data.sample import Category, Sample
+from padim_zoo.data.transform import Transform
+
+PADIM_PAPER = Transform(resize=256, crop=224)
+"""The protocol of MVTec AD: the PaDiM paper's, and that of its rivals until today."""
+SQUARE = Transform(resize=(256, 256), crop=None)
+"""That of most figures on other data sets: all of an image, whatever its aspect (anomalib, DRAEM, EfficientAD)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,13 @@ class ListedDataset:
         The registered name.
     listings : mapping of str to callable
         For each category the function that lists it.
+    protocol : Transform, optional
+        What published figures on it rest on.
     """
 
     name: str
     listings: Mapping[str, Callable[[], Category]]
+    protocol: Transform | None = None
 
     def categories(self) -> list[str]:
         """The names of the categories, sorted."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
+from padim_zoo.data.transform import Transform
 
 _READERS = 8
 
@@ -95,7 +96,10 @@ def _content_hash(path: Path) -> str:
 
 
 class Dataset(Protocol):
-    """A data set: categories by name, each loaded when asked for."""
+    """A data set: categories by name, each loaded when asked for.
+
+    It may have an attribute ``protocol``, see :func:`protocol_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -106,3 +110,21 @@ class Dataset(Protocol):
 
     def load(self, category: str) -> Category:
         """List the files of one category; no image is decoded."""
+
+
+def protocol_of(dataset: Dataset) -> Transform | None:
+    """The transform that published figures on a data set rest on, if it declares one.
+
+    ``bench``, ``fit`` and ``finetune`` apply it unless they are told otherwise.
+
+    Raises
+    ------
+    InputError
+        If it is no Transform.
+    """
+    protocol = getattr(dataset, "protocol", None)
+    if protocol is not None and not isinstance(protocol, Transform):
+        raise InputError(
+            f"the protocol of the data set {dataset.name} is {protocol!r}: expected a Transform(resize, crop) or None"
+        )
+    return protocol

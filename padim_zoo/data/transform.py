@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,49 @@ def parse_size(text: str) -> Size:
         raise InputError(f"cannot read the size {text!r}: expected N, HEIGHTxWIDTH (e.g. 256x320) or none")
     height, width = match.groups()
     return int(height) if width is None else (int(height), int(width))
+
+
+def choose_grid(sizes: Iterable[tuple[int, int]], resize: int, stride: int) -> tuple[int, int]:
+    """The size in pixels that all images of a data set are resized to, where no crop makes them equal.
+
+    The shorter side is ``resize``, the longer one follows from the median aspect. Both are rounded to the nearest
+    multiple of the stride, so that the grids of all layers nest.
+
+    Parameters
+    ----------
+    sizes : iterable of (int, int)
+        Height and width of every image, upright. Of a data set in parts, those of all parts.
+    resize : int
+        Length of the shorter side in pixels.
+    stride : int
+        The coarsest one of the layers that are used, in pixels.
+
+    Returns
+    -------
+    height, width : int
+
+    Raises
+    ------
+    InputError
+        If there are no sizes.
+    """
+    # Of an even number the lower median is taken: an aspect that an image has, and no average of two kinds.
+    aspects = [Fraction(width, height) for height, width in sizes]
+    if not aspects:
+        raise InputError("no images were given: expected at least one")
+    aspect: Fraction = median_low(aspects)
+    height, width = resize * max(Fraction(1), 1 / aspect), resize * max(Fraction(1), aspect)
+    return _nearest_multiple(height, stride), _nearest_multiple(width, stride)
+
+
+def _nearest_multiple(length: Fraction, stride: int) -> int:
+    """At least one stride; a half is rounded up."""
+    return max(1, math.floor(length / stride + Fraction(1, 2))) * stride
+
+
+def count_other_aspects(sizes: Iterable[tuple[int, int]], grid: tuple[int, int], stride: int) -> int:
+    """How many images would have another grid by themselves: those that the resize to this one distorts."""
+    return sum(choose_grid([size], min(grid), stride) != grid for size in sizes)
 
 
 class CropError(InputError):
@@ -68,6 +114,33 @@ class Transform:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
+
+    @property
+    def leaves_grid(self) -> bool:
+        """Whether only images tell the size that all of them are resized to: see :func:`choose_grid`."""
+        return isinstance(self.resize, int) and self.crop is None
+
+    def on_grid(self, grid: tuple[int, int] | None) -> Transform:
+        """With the size that the images told, where it is left to them."""
+        return replace(self, resize=grid) if self.leaves_grid and grid is not None else self
+
+    def visible_share(self, height: int, width: int) -> float:
+        """The share of an image of the given size that the crop leaves."""
+        resized = self.resized_size(height, width)
+        top, left, bottom, right = self.crop_box(*resized)
+        return (bottom - top) * (right - left) / (resized[0] * resized[1])
+
+    def visible(self, array: np.ndarray) -> np.ndarray:
+        """The part (h, w) of an image or mask (H, W) that the crop leaves, in the image's own pixels."""
+        height, width = array.shape[:2]
+        resized = self.resized_size(height, width)
+        top, left, bottom, right = self.crop_box(*resized)
+        rows = slice(round(top * height / resized[0]), round(bottom * height / resized[0]))
+        columns = slice(round(left * width / resized[1]), round(right * width / resized[1]))
+        return array[rows, columns]
+
+    def __str__(self) -> str:
+        return f"resize {_text(self.resize)}, crop {_text(self.crop)}"
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after the resize, before the crop."""

@@ -14,16 +14,19 @@ from typing import Any, Literal
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
+from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import Fingerprint, duplicates_of, fingerprint
 from padim_zoo.data.file_notes import NOTES, FileNotes, note
 from padim_zoo.data.files import images_below
+from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.image import image_mode, read_image, size_text
 from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.mask import looks_inverted, read_mask
 from padim_zoo.data.mask_files import name_of_owner
-from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
 from padim_zoo.data.training_depth import counts_of_images
+from padim_zoo.data.transform import Transform, choose_grid
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
@@ -69,6 +72,8 @@ class Report:
         Readable images by Pillow's mode: ``"RGB"``, ``"L"``, ``"I;16"`` …
     problems : tuple of Problem
         Errors first.
+    coverage : Coverage or None
+        What a fit with the data set's protocol, or by default, looks at.
     """
 
     dataset: str
@@ -77,6 +82,7 @@ class Report:
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     problems: tuple[Problem, ...]
+    coverage: Coverage | None = None
 
     @property
     def usable(self) -> bool:
@@ -85,7 +91,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON's types."""
-        return {**asdict(self), "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems]}
+        return {
+            **asdict(self),
+            "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems],
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -101,13 +111,19 @@ class _Finding:
     empty_mask: bool = False
 
 
-def check(source: str | Path | Category) -> list[Report]:
+STRIDE = 16
+"""The coarsest stride of the usual layers, by which a fit would round its grid."""
+
+
+def check(source: str | Path | Category, transform: Transform | None = None) -> list[Report]:
     """Read every image and mask of a category, or of every category below a folder.
 
     Parameters
     ----------
     source : path or Category
         A folder in the layout of any registered data set, e.g. one that has ``train/good``; or a loaded category.
+    transform : Transform, optional
+        What a fit would do, where the data set has no protocol. Without one nothing is said of what is looked at.
 
     Returns
     -------
@@ -120,7 +136,7 @@ def check(source: str | Path | Category) -> list[Report]:
         If the folder has no known layout.
     """
     if isinstance(source, Category):
-        return [_check_category(source)]
+        return [_check_category(source, transform)]
     expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
     folder = dataset_root("folder", source, expected)
     for layout in _LAYOUTS:
@@ -129,18 +145,18 @@ def check(source: str | Path | Category) -> list[Report]:
             break
     else:
         raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
-    return [_check_by_name(dataset, name) for name in dataset.categories()]
+    return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
 
 
-def _check_by_name(dataset: Dataset, name: str) -> Report:
+def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> Report:
     try:
         category = dataset.load(name)
     except InputError as error:  # a category that cannot even be listed must not hide the others
         return Report(dataset.name, name, {}, {}, {}, (Problem("error", str(error)),))
-    return _check_category(category)
+    return _check_category(category, transform)
 
 
-def _check_category(category: Category) -> Report:
+def _check_category(category: Category, transform: Transform | None) -> Report:
     depth = counts_of_images([sample.path for sample in category.train]).depth_or_full
     notes = FileNotes()
     examine = partial(_examine, depth=depth, notes=notes)
@@ -156,10 +172,10 @@ def _check_category(category: Category) -> Report:
     if depth < FULL_DEPTH:
         hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
         problems.append(Problem("warning", f"{hold}; --bit-depth says otherwise"))
-    if len(sizes) > 1:
+    seen = None if transform is None else _look(category, transform)
+    if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        warning = f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW"
-        problems.append(Problem("warning", warning))
+        problems.append(Problem("warning", f"{seen.note}; there are {len(sizes)} sizes, {largest}"))
     return Report(
         category.dataset,
         category.name,
@@ -167,7 +183,21 @@ def _check_category(category: Category) -> Report:
         dict(sizes.most_common()),
         dict(Counter(finding.mode for finding in readable).most_common()),
         tuple(sorted(problems, key=lambda problem: problem.severity)),
+        seen,
     )
+
+
+def _look(category: Category, transform: Transform) -> Coverage | None:
+    """What a fit on a category looks at; None where no image of it can be read."""
+    stride = None
+    if isinstance(transform.resize, int) and transform.crop is None:
+        try:
+            sizes, _ = look_ahead(category.train)
+        except InputError:
+            return None
+        stride = STRIDE
+        transform = transform.on_grid(choose_grid(sizes, transform.resize, stride))
+    return coverage(transform, (*category.train, *category.test), stride)
 
 
 def _examine(sample: Sample, depth: int, notes: FileNotes) -> _Finding:

@@ -151,7 +151,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if self._extractor is None:
             self._extractor = self.extractor_type(self.config)
         self._extractor.config = self.config
+        self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         return self._extractor
+
+    def _on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
+        """The extractor on the grid of the fit, or on that of these images, and the images."""
+        extractor = self.extractor
+        return extractor.on_grid_of(images) if anew or extractor.grid is None else (extractor, images)
 
     @classmethod
     def layers_wanted(cls, backbone: str) -> tuple[str, ...] | None:
@@ -254,7 +260,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def extract(self, images: Any, *, roi: Any = None) -> Features:
         """Features of ``images``, in all views by which they are scored; ``roi`` is as of :meth:`predict`."""
         self.check_parameters()
-        return self.extractor.extract(images, roi=roi)
+        extractor, images = self._on_grid(images)
+        return extractor.extract(images, roi=roi)
 
     def look_at(self, images: Any) -> None:
         """Find out the bit depth of the normal images, unless it is known."""
@@ -263,12 +270,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.extractor.look_at(images)
 
     def extract_normal(self, images: Any) -> Features:
-        """The same of normal images, in all views of a fit and for scoring."""
+        """The same of normal images, in all views of a fit and for scoring, on the grid of a fit on them."""
         self.look_at(images)
-        if self.augment is None:
-            return self.extract(images)
         self.check_parameters()
-        return self.extractor.extract(images, fit=True)
+        extractor, images = self._on_grid(images, anew=True)
+        return extractor.extract(images, fit=True)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -280,8 +286,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         images = normal_images(images, y)
         self.check_parameters()
         self.extractor.look_at(images)
-        hashed = HashedImages(images, self.extractor.bit_depth)
-        self._accumulate(self.extractor.features(hashed, fit=True), None)
+        extractor, ahead = self._on_grid(images, anew=True)
+        hashed = HashedImages(ahead, extractor.bit_depth)
+        self._accumulate(extractor.features(hashed, fit=True), None)
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
         return self
@@ -295,7 +302,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
-        Images that are known by their pixels are passed over, with a warning. Where all are, nothing changes.
+        Where no crop and no exact resize is given, the first batch decides the grid. Images that are known by their
+        pixels are passed over, with a warning. Where all are, nothing changes.
 
         Raises
         ------
@@ -316,10 +324,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         else:
             self.extractor.refuse_other_depth(images)
         learned = None if earlier is None else self.learned_images_
-        hashed = HashedImages(images, self.extractor.bit_depth, learned)
+        extractor, ahead = self._on_grid(images)
+        hashed = HashedImages(ahead, extractor.bit_depth, learned)
         if not hashed.all_learned():
             adapted = self.adapted_images_
-            self._accumulate(self.extractor.features(hashed, fit=True), earlier)
+            self._accumulate(extractor.features(hashed, fit=True), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:

@@ -12,6 +12,7 @@ from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
 from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.prediction import Prediction
@@ -39,8 +40,8 @@ class Calibration:
     folds : int
         Parts that the normal images were cut into.
     map_low, map_high : float or None
-        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a color scale for pictures. None of a
-        detector that makes no maps.
+        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a color scale for pictures. The latter
+        is the pixel threshold too. None of a detector that makes no maps.
     scores : ndarray (n,), float32
         Out-of-fold score of each normal image, in the order of the fit.
     adapted : int
@@ -208,6 +209,8 @@ class HeldOutScores:
 
     def calibration(self, folds: int) -> Calibration:
         """The threshold of all images, which were cut into ``folds``."""
-        low, high = np.quantile(np.concatenate(self._pixels), [0.5, 0.999]).tolist() if self._pixels else (None, None)
+        low, high = None, None
+        if self._pixels:
+            low, high = np.quantile(np.concatenate(self._pixels), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
         threshold = float(conformal_threshold(self._scores, self._rate, self._groups))
         return Calibration(threshold, float(self._rate), folds, low, high, self._scores, groups=self._groups)

@@ -80,9 +80,12 @@ class Ensemble(Detector, EnsembleConfig):
         if len(self.members) < 2 or not all(isinstance(member, BackboneDetector) for member in self.members):
             kinds = ", ".join(type(member).__name__ for member in self.members) or "none"
             raise InputError(f"the members of the ensemble are {kinds}: expected two or more, each on a backbone")
-        transforms = {str(member.transform.to_dict()) for member in self.members}
+        fitted = all(member.__sklearn_is_fitted__() for member in self.members)
+        # Before a fit of all, one that was fitted may have a grid already.
+        transforms = {member.transform if fitted else Transform(member.resize, member.crop) for member in self.members}
         if len(transforms) > 1:
-            raise InputError(f"the members differ in their transforms ({'; '.join(sorted(transforms))}): use one")
+            listed = "; ".join(sorted(map(str, transforms)))
+            raise InputError(f"the members differ in their transforms ({listed}): use one")
         regions = [(member.extractor.region_of_interest(), member.region_per_image) for member in self.members]
         if any(region != regions[0] for region in regions):
             raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
@@ -127,12 +130,21 @@ class Ensemble(Detector, EnsembleConfig):
     def extract(self, images: Any) -> Features:
         """Features of all members, one kind after the other; images that can be read only once are kept."""
         images = images if hasattr(images, "__len__") else list(images)
+        self._share_grid()
         return self.join([source.extract(images) for source in self.sources().values()])
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
         images = images if hasattr(images, "__len__") else list(images)
+        self._share_grid()
         return self.join([source.extract_normal(images) for source in self.sources().values()])
+
+    def _share_grid(self) -> None:
+        """Have all members choose the grid by the coarsest stride of any."""
+        extractors = [member.extractor for member in self.members]
+        stride = max(max(extractor.build_backbone().strides) for extractor in extractors)
+        for extractor in extractors:
+            extractor.shared_stride = stride
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -151,6 +163,7 @@ class Ensemble(Detector, EnsembleConfig):
         """
         self.check_parameters()
         images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
+        self._share_grid()
         for member in self.members:
             member.fit(images)
         return self._calibrate_members()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -25,10 +26,12 @@ from padim_zoo.data.augmentation import (
     views_for_scoring,
 )
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth, largest_of
+from padim_zoo.data.coverage import other_aspects
+from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.training_depth import counts_of_images
-from padim_zoo.data.transform import Transform
+from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
 from padim_zoo.features.features import Features
@@ -52,6 +55,11 @@ class FeatureExtractor:
     ----------
     backbone : Backbone or None
         Made at first use, see :meth:`build_backbone`.
+    grid : (int, int) or None
+        Height and width in pixels that images are resized to, where the parameters leave that to the images: those of
+        the fit, or of :meth:`on_grid_of`.
+    shared_stride : int or None
+        The coarsest stride of all members of an ensemble, which have one grid.
     assumed_depth : int or None
         The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     """
@@ -62,6 +70,8 @@ class FeatureExtractor:
     def __init__(self, config: BackboneConfig) -> None:
         self.config = config
         self.backbone: Backbone | None = None
+        self.grid: tuple[int, int] | None = None
+        self.shared_stride: int | None = None
         self.assumed_depth: int | None = None
         self._region: tuple[Any, RegionOfInterest] | None = None
 
@@ -101,7 +111,29 @@ class FeatureExtractor:
     @property
     def transform(self) -> Transform:
         """What happens to an image before the backbone."""
-        return Transform(resize=self.config.resize, crop=self.config.crop, bit_depth=self.bit_depth)
+        config = self.config
+        return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
+
+    @property
+    def stride(self) -> int:
+        """The coarsest stride of the layers in pixels, or that of the ensemble."""
+        return self.shared_stride or max(self.build_backbone().strides)
+
+    def on_grid_of(self, images: Any) -> tuple[FeatureExtractor, Any]:
+        """One that resizes to the grid of some images, where the parameters leave it to them; and the images."""
+        asked = Transform(resize=self.config.resize, crop=self.config.crop)
+        if not asked.leaves_grid:
+            return self, images
+        stride = self.stride  # makes the backbone, which both share
+        sizes, images = look_ahead(images)
+        extractor = copy.copy(self)
+        if sizes:
+            assert isinstance(asked.resize, int)
+            extractor.grid = choose_grid(sizes, asked.resize, stride)
+            others = count_other_aspects(sizes, extractor.grid, stride)
+            if others:
+                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=4)
+        return extractor, images
 
     @property
     def bit_depth(self) -> int:
@@ -254,8 +286,10 @@ class FeatureExtractor:
     def cache_key(self, *, fit: bool) -> str | None:
         """What :meth:`features_key` tells apart, and the device and the code of the network.
 
-        None, so that nothing is kept, where masks of pixels go with the features.
+        None, so that nothing is kept, where masks of pixels go with the features, or the grid is not known yet.
         """
+        if self.transform.leaves_grid:
+            return None
         if self.config.roi is not None or any(view.resamples for view in self.views_of_score().others):
             return None
         backbone = self.build_backbone()
@@ -348,7 +382,7 @@ class FeatureExtractor:
 
     def _batch_within_budget(self, backbone: Backbone) -> int:
         """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
-        size = self.config.crop or self.config.resize
+        size = self.transform.crop or self.transform.resize
         if size is None:
             return self.config.batch_size
         height, width = (size, size) if isinstance(size, int) else size

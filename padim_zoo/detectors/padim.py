@@ -177,7 +177,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 self.extractor.bit_depth,
                 other.extractor.bit_depth,
             ),
-            ("backbone, weights or transform", self.features_key, other.features_key),
+            (f"transform ({self.transform}; {other.transform})", self.transform, other.transform),
+            ("backbone or weights", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),
         ):

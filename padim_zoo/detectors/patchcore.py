@@ -114,11 +114,14 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         if self._model is None or self.statistics_ is not None:
             return super().partial_fit(images)
         memory_bank = self._model
+        self.check_parameters()
+        self.extractor.refuse_other_depth(images)
         hashed = HashedImages(images, self.extractor.bit_depth, self.learned_images_)
         if hashed.all_learned():
             hashed.tell()
             return self
-        added = copy.copy(self).fit(hashed)
+        added = copy.copy(self)
+        added._accumulate(self.extractor.features(hashed, fit=True), None)
         if added.image_size_ != self.image_size_:
             raise InputError(
                 f"images of {added.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
@@ -131,7 +134,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
         self.n_images_ += added.n_images_
         if self.learned_images_ is not None:
-            self.learned_images_ = np.concatenate([self.learned_images_, added.learned_images_])
+            self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
         self.calibration_ = None
         hashed.tell()
         return self

@@ -11,6 +11,7 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.transform import Transform
 from padim_zoo.data.validate import Report, check
 
 HEIGHT, WIDTH = 8, 10
@@ -44,7 +45,7 @@ def category(tmp_path: Path) -> Path:
 
 
 def only(source: Path) -> Report:
-    (report,) = check(source)
+    (report,) = check(source, Transform(256, None))
     return report
 
 
@@ -55,7 +56,11 @@ def problems(report: Report) -> dict[str, list[str]]:
 def test_a_clean_category(category: Path) -> None:
     report = only(category)
     assert report == only(category.parent)
-    assert report == check(registry.datasets.create("folder", root=category).load("widget"))[0]
+    assert str(report.coverage) == (
+        "resize 256x320, crop none: looks at all of each image and all of the annotated area"
+    )
+    loaded = registry.datasets.create("folder", root=category).load("widget")
+    assert report == check(loaded, Transform(256, None))[0]
     assert report.usable
     assert report.to_dict() == {
         "dataset": "folder",
@@ -64,6 +69,15 @@ def test_a_clean_category(category: Path) -> None:
         "sizes": {"8x10": 19},
         "modes": {"RGB": 19},
         "problems": [],
+        "coverage": {
+            "resize": [256, 320],
+            "crop": None,
+            "bit_depth": None,
+            "image_share": 1,
+            "least_image_share": 1,
+            "annotated_share": 1,
+            "other_aspect": 0,
+        },
     }
 
 
@@ -136,8 +150,11 @@ def test_sizes_and_modes_are_counted(category: Path) -> None:
     assert sum(report.modes.values()) == 21
     assert report.modes["RGB"] == 19
     assert report.modes["L"] == 1
-    assert list(problems(report)) == [
-        "warning: images have 2 sizes, 8x10 (20), 4x5 (1): use a crop or an exact resize HxW"
+    assert list(problems(report)) == []  # of one aspect, so that a resize makes them equal
+    write(category / "train/good/22.png", np.zeros((5, 5), dtype=np.uint8))
+    assert list(problems(only(category))) == [
+        "warning: 1 of 22 images have another aspect than 256x320: they are resized to it all the same; there are 3 "
+        "sizes, 8x10 (20), 4x5 (1), 5x5 (1)"
     ]
 
 

@@ -183,7 +183,7 @@ def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
         (lambda: PaDiM("resnet18", **SMALL, device="abacus").fit(images), "abacus"),
         (lambda: load(tmp_path / "none.safetensors"), "not a file"),
     ]
-    uncropped = PaDiM("resnet18", **{**SMALL, "crop": None}).fit(images)
+    uncropped = PaDiM("resnet18", **{**SMALL, "resize": None, "crop": None}).fit(images)
     cases.append((lambda: uncropped.predict(images[:, :40, :30]), "cannot be scored"))
     cases.append((lambda: uncropped.partial_fit(images[:, :40, :30]), "cannot join"))
     for action, words in cases:

@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
@@ -29,6 +30,10 @@ _LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
 
 LEARNED = "learned_images"
 """The array of the hashes of the images of the fit."""
+
+PRECISIONS = ("float32", "bfloat16")
+"""Types that a backbone may have computed in."""
+MOST_PASSES = 1000
 
 MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
@@ -96,7 +101,16 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     if file.header["calibration"] is None:
         return None
     arrays: dict[str, Any] = {name: array.numpy() for name, array in file.arrays("calibration.").items()}
-    return Calibration(**file.header["calibration"], **arrays)
+    calibration = Calibration(**file.header["calibration"], **arrays)
+    fields = Fields(file.header["calibration"], "calibration.")
+    fields.number("threshold")
+    fields.number("false_alarm_rate", 0, 1)
+    fields.whole("folds")
+    fields.or_none("map_low", fields.number)
+    fields.or_none("map_high", fields.number)
+    if calibration.scores.ndim != 1 or not np.isfinite(calibration.scores).all():
+        raise FieldError("calibration.scores are not one finite number for each image")
+    return calibration
 
 
 def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: str, batch_size: int) -> Made:
@@ -109,6 +123,31 @@ def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: st
     return detector
 
 
+def check_header(header: Mapping[str, Any]) -> None:
+    """Refuse fields that are absent, or not of their type and range.
+
+    Raises
+    ------
+    FieldError
+        Naming the first.
+    """
+    fields = Fields(header)
+    fields.sizes("image_size")
+    fields.whole("n_images")
+    fields.text("precision", PRECISIONS)
+    fields.text("weights_hash")
+    parameters = fields.fields("parameters")
+    parameters.text("backbone")
+    if "passes" in parameters.values:
+        parameters.or_none("passes", lambda name: parameters.whole(name, 1, MOST_PASSES))
+    if "roi" in header:
+        fields.sizes("roi")
+    if "grids" in header:
+        for grid in fields.array("grids"):
+            if not is_size(grid):
+                raise FieldError(f"grids has {str(grid)[:40]}: expected height and width")
+
+
 def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_size: int) -> Fitted:
     """The detector that a file holds.
 
@@ -118,6 +157,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         If the backbone is not registered here, or its weights are not those of the fit.
     """
     header = file.header
+    check_header(header)
     detector = unfitted(kind, header, device=device, batch_size=batch_size)
     if "roi" in header:
         height, width = header["roi"]
@@ -145,10 +185,19 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
             f"{backbone.weights_hash}: the file is damaged"
         )
     detector.model_ = detector.restore(file)
-    learned = file.arrays(LEARNED)
-    detector.learned_images_ = learned[""].numpy() if learned else None
+    detector.learned_images_ = _learned_in(file)
     detector.calibration_ = calibration_in(file)
     return detector
+
+
+def _learned_in(file: DetectorFile) -> np.ndarray | None:
+    """The hashes of the images of the fit, if the file holds them."""
+    hashes = file.arrays(LEARNED).get("")
+    if hashes is None:
+        return None
+    if hashes.dtype != torch.int64 or list(hashes.shape) != [file.header["n_images"]]:
+        raise FieldError(f"{LEARNED} are not one hash for each of {file.header['n_images']} images")
+    return hashes.numpy()
 
 
 def numbered(prefix: str, embeddings: PatchEmbeddings) -> dict[str, Tensor]:

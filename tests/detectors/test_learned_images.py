@@ -130,7 +130,10 @@ def test_a_merge_of_what_is_known():
     assert (whole.n_images_, whole.threshold_) == (12, threshold)
     with pytest.warns(UserWarning, match="6 new of 12"):
         assert part.merge(of_moments(IMAGES)).n_images_ == 12
-    with pytest.warns(UserWarning, match=KNOWN), pytest.raises(InputError, match="4 of 8 images were fitted on in both"):
+    with (
+        pytest.warns(UserWarning, match=KNOWN),
+        pytest.raises(InputError, match="4 of 8 images were fitted on in both"),
+    ):
         of_moments(IMAGES[:8]).merge(of_moments(IMAGES[4:]))
 
 

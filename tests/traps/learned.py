@@ -70,9 +70,7 @@ def known_update(world: World) -> Outcome:
     before = world.threshold(world.model)
     after = world.threshold(target) if ran.code == 0 else float("nan")
     told = f"0 new of {_count(world)}"
-    return Outcome(
-        f"threshold {after:.4g}", f"threshold {before:.4g}, says {told}", before == after and ran.says(told)
-    )
+    return Outcome(f"threshold {after:.4g}", f"threshold {before:.4g}, says {told}", before == after and ran.says(told))
 
 
 def _count(world: World) -> int:

@@ -95,7 +95,9 @@ def exif_upside_down(world: World) -> Outcome:
 def exif_on_its_side(world: World) -> Outcome:
     folder = _turned(world, "exif6", 6, lambda stored: np.ascontiguousarray(np.rot90(stored)))
     told = world.evaluate(world.model, folder)
-    square = read_image(world.base / "test/good/000.png").shape[0] == read_image(world.base / "test/good/000.png").shape[1]
+    square = (
+        read_image(world.base / "test/good/000.png").shape[0] == read_image(world.base / "test/good/000.png").shape[1]
+    )
     if square and not told.says("--mask-orientation"):
         return Outcome(told.line, "says --mask-orientation", False)
     options = ("--mask-orientation", "stored") if square else ()

@@ -52,7 +52,8 @@ def remember(path: Path, bit_depth: int | None, digest: str) -> None:
 
 def _version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
     status = path.stat()
-    return path.absolute(), status.st_size, status.st_mtime_ns, bit_depth
+    # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
+    return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, bit_depth
 
 
 def hash_of_file(path: Path, bit_depth: int | None = None) -> int:

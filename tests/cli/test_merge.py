@@ -71,7 +71,7 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
     assert "nowhere is not a file" in run("merge", one, tmp_path / "nowhere", "-o", target, code=2)
     for name, options, reason in (
         ("seed", ["--n-components", "20", "--reduction", "random"], "the detectors differ in reduction"),
-        ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),
+        ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in transform"),
         ("moments", ["--n-components", "4"], "save with resumable=True"),
         ("spade", ["--detector", "spade"], "is a SPADE: only PaDiM models can be merged"),
     ):

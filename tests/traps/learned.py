@@ -6,7 +6,7 @@ import re
 import shutil
 
 import numpy as np
-from traps.drawing import GOOD, KIND, TRAIN, damaged, save
+from traps.drawing import KIND, TRAIN, damaged, save
 from traps.trap import trap
 from traps.world import Outcome, World, is_refused, is_told
 
@@ -103,8 +103,8 @@ def some_learned(world: World) -> Outcome:
     ran = world.evaluate(world.model, folder)
     count = re.search(r'"normal_images": (\d+)', ran.stdout)
     printed = f"{count[1]} normal images" if count else ran.line
-    right = f"{GOOD} normal images, says 3 are left out"
-    return Outcome(printed, right, printed == f"{GOOD} normal images" and ran.says("3 of", "left out"))
+    right = f"{len(list((world.base / 'test' / 'good').iterdir()))} normal images"
+    return Outcome(printed, f"{right}, says 3 are left out", printed == right and ran.says("3 of", "left out"))
 
 
 @trap("a defect among the images of the fit")

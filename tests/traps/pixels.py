@@ -41,7 +41,6 @@ def bits10(world: World) -> Outcome:
 
 def _deep(image: np.ndarray) -> np.ndarray:
     deep: np.ndarray = (_gray(image).astype(np.float64) * 1023 / 255).round().astype(np.uint16)
-    deep.flat[:1] = 1023
     return deep
 
 

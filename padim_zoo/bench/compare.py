@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS
+from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS, one_draw_note
 from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import student_test
@@ -43,8 +43,8 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         stratified bootstrap of the test images) and the ``p_value`` of DeLong's test; ``significant``, at 0.05 over
         all pairs together (Holm); ``METRIC_difference`` of every other metric. Where there are several categories, a
         last row ``mean``: its interval and p-value are those of Student's t over the categories. ``attrs`` holds
-        ``differing``, the settings that the stores differ in, and ``unpaired``, how many runs of A and of B have no
-        partner.
+        ``differing``, the settings that the stores differ in, ``unpaired``, how many runs of A and of B have no
+        partner, and ``draw``, the draw that no interval covers, or None.
 
     Raises
     ------
@@ -85,6 +85,7 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     comparison.attrs = {
         "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
         "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
+        "draw": draw_not_covered([mine[key] for key in shared], [partners[key] for key in shared]),
     }
     return comparison
 
@@ -122,6 +123,7 @@ def compare_runs(store: RunStore, documents: Sequence[Document], first: str, sec
         "id_b": b["id"],
     }
     comparison: pd.DataFrame = pd.DataFrame([row | _compare(store, a, store, b)])
+    comparison.attrs = {"draw": draw_not_covered([a], [b])}
     return comparison
 
 
@@ -135,7 +137,14 @@ def describe_comparison(comparison: pd.DataFrame) -> str:
         f"B {row[f'{metric.name}_b']:.4f}  {row['b']}\n"
         f"B − A = {row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}, "
         f"p = {row['p_value']:.3g}; {', '.join(others)}\n"
+        + (f"{comparison.attrs['draw']}\n" if comparison.attrs["draw"] else "")
     )
+
+
+def draw_not_covered(*sides: Sequence[Document]) -> str | None:
+    """What intervals and p-values leave out where one seed alone has drawn; None where none has."""
+    notes = dict.fromkeys(note for note in map(one_draw_note, sides) if note is not None)
+    return None if not notes else f"intervals and p-values do not cover the draw; {'; '.join(notes)}"
 
 
 def paired_metric() -> Metric:

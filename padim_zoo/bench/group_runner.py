@@ -28,12 +28,15 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
-from padim_zoo.detectors.config import FALSE_ALARM_RATE
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import evaluate
 from padim_zoo.metrics.metric import confidence_intervals
+
+NO_THRESHOLD = "no threshold, so neither detections nor false alarms: this needs --folds"
+"""The note of a run whose estimator has no folds from one pass."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,18 @@ class RunResult:
         self.scores = {"labels": labels, "scores": scores, **curves}
         self.interval = confidence_intervals(labels, scores)
 
-    def set_threshold(self, normal_scores: np.ndarray) -> None:
-        """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images."""
-        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
-        threshold = conformal_threshold(normal_scores, rate)
+    def set_threshold(self, normal_scores: np.ndarray, false_alarm_rate: float | None) -> None:
+        """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images.
+
+        None stands for the usual rate, or the least possible. A rate that is too small for so few is noted.
+        """
+        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
+        rate = usual if false_alarm_rate is None else false_alarm_rate
+        try:
+            threshold = conformal_threshold(normal_scores, rate)
+        except InputError as error:
+            self.notes.append(f"no threshold: {error}")
+            return
         called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
         self.threshold = {
             "threshold": threshold,
@@ -232,6 +243,14 @@ class GroupRunner:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
+        if run.config.folds == 1 and n > 1:
+            parts = split_folds(n, min(CALIBRATION_FOLDS, n), run.config.seed)
+            held_out = self._shared_folds.held_out(run, timed_fit, parts)
+            if held_out is None:
+                result.notes.append(NO_THRESHOLD)
+            else:
+                held_out_scores = held_out.scores
+                held_out_fold[np.concatenate(parts)] = np.repeat(np.arange(len(parts)), list(map(len, parts)))
         result.timings = timed_fit.costs(self.images)
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
@@ -243,9 +262,9 @@ class GroupRunner:
             result.notes += notes
             result.runtimes = self.suite.time_exports
         result.keep_scores(truth.labels, np.stack(test_scores))
-        if run.config.folds > 1:
+        if (held_out_fold >= 0).all():
             result.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
-            result.set_threshold(held_out_scores)
+            result.set_threshold(held_out_scores, run.config.fpr)
             images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
             adapted = max(count_adapted(images_adapted_to(part.weights), images) for part in run.parts)
             if adapted:

@@ -17,7 +17,7 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, SHOWN_RATES, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
@@ -75,7 +75,8 @@ class BoardTable:
         """The main metrics, the column that the board is sorted by, and what is published."""
         names = published_metrics()
         published = [*map(published_column, names), *map(difference_column, names)]
-        return [*metrics_to_show(self.sorted_by), *(name for name in published if name in self.board.columns)]
+        rates = [name for name in SHOWN_RATES if self.board[name].notna().any() and name != self.sorted_by]
+        return [*metrics_to_show(self.sorted_by), *rates, *(name for name in published if name in self.board.columns)]
 
     def _costs(self) -> list[str]:
         """The costs, with those of runtimes where any was measured."""
@@ -258,7 +259,12 @@ def _number(row: dict[str, Any], name: str, best: bool) -> Text:
         return Text("–")
     if name in map(difference_column, METRICS):
         return Text(f"{value:+.3f} ")
-    if name in METRICS or better_values().get(name) == "high" or name in map(published_column, METRICS):
+    if (
+        name in METRICS
+        or name in RATES
+        or better_values().get(name) == "high"
+        or name in map(published_column, METRICS)
+    ):
         text = f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
     else:
         text = cost_text(value)

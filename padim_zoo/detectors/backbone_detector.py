@@ -137,6 +137,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         return self.statistics_
 
+    @property
+    def drawn_views(self) -> tuple[str, ...]:
+        """What :attr:`draws` says of augmentation."""
+        return ("augmented views",) if self.augment is not None else ()
+
     # -- parameters --------------------------------------------------------------------------------------------------
 
     @property

@@ -136,7 +136,8 @@ def test_a_broken_image_fails_the_runs_of_its_category_alone(run_suite, suite, t
     assert "003.png" in documents[0]["error"]["message"]
     board = leaderboard(documents)
     assert set(board[board["category"] == "mean"]["notes"]) == {
-        "mean over 1 of 2 categories, without alpha; 1 of 2 runs failed"
+        "mean over 1 of 2 categories, without alpha; 1 of 2 runs failed; one draw of what its seed decides: more "
+        "--seeds show how much it moves the metrics"
     }
 
 

@@ -24,7 +24,8 @@ from padim_zoo import registry
 from padim_zoo.bench.leaderboard import leaderboard, sort_rows
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import BoardTable
-from padim_zoo.data.image import read_image, read_mask
+from padim_zoo.data.image import read_image
+from padim_zoo.data.mask import read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.pictures.colormap import heat_map

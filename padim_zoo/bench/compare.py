@@ -17,8 +17,8 @@ import pandas as pd
 from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS, one_draw_note
 from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics.confidence import student_test
-from padim_zoo.metrics.metric import METRICS, Metric, main_metrics
+from padim_zoo.metrics.confidence import PairedDifference, paired_images, student_test
+from padim_zoo.metrics.metric import METRICS, Metric, main_metrics, per_image_array
 
 LEVEL = 0.05
 """Differences are significant at this level, over all pairs together."""
@@ -41,10 +41,12 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         One row per pair: ``category``; ``run``, what they share; ``METRIC_a`` and ``METRIC_b`` of the metric that has
         a paired comparison, image AUROC; its ``difference``, B − A, with the 95 % interval ``low`` to ``high`` (paired
         stratified bootstrap of the test images) and the ``p_value`` of DeLong's test; ``significant``, at 0.05 over
-        all pairs together (Holm); ``METRIC_difference`` of every other metric. Where there are several categories, a
-        last row ``mean``: its interval and p-value are those of Student's t over the categories. ``attrs`` holds
-        ``differing``, the settings that the stores differ in, ``unpaired``, how many runs of A and of B have no
-        partner, and ``draw``, the draw that no interval covers, or None.
+        all pairs together (Holm); ``METRIC_difference`` of every other metric. Of a metric that has a value of each
+        image, AUPIMO, ``METRIC_low``, ``METRIC_high``, ``METRIC_p_value`` and ``METRIC_significant`` too (bootstrap of
+        the images, Wilcoxon's signed-rank test). No interval is without width: where one is not defined, it is NaN.
+        Where there are several categories, a last row ``mean``: its intervals and p-values are those of Student's t
+        over the categories. ``attrs`` holds ``differing``, the settings that the stores differ in, ``unpaired``, how
+        many runs of A and of B have no partner, and ``draw``, the draw that no interval covers, or None.
 
     Raises
     ------
@@ -73,8 +75,9 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         }
         for key in shared
     ]
-    for row, significant in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
-        row["significant"] = significant
+    for prefix in _prefixes():
+        for row, significant in zip(rows, holm([row[f"{prefix}p_value"] for row in rows]), strict=True):
+            row[f"{prefix}significant"] = significant
     rows.sort(key=lambda row: (row["category"], row["run"]))
     if len({row["category"] for row in rows}) > 1:
         rows.append(_mean_row(rows))
@@ -129,14 +132,17 @@ def compare_runs(store: RunStore, documents: Sequence[Document], first: str, sec
 
 def describe_comparison(comparison: pd.DataFrame) -> str:
     """What :func:`compare_runs` found, for a reader."""
-    row, metric = comparison.iloc[0], paired_metric()
-    others = [f"{METRICS[name].title} {row[column]:+.4f}" for name, column in other_differences().items()]
+    row, metric = comparison.iloc[0].to_dict(), paired_metric()
+    others = [
+        f"{METRICS[name].title} {row[column]:+.4f}{_told_test(row, f'{name}_')}"
+        for name, column in other_differences().items()
+        if not math.isnan(row[column])
+    ]
     return (
         f"{row['category']}, {metric.title}\n"
         f"A {row[f'{metric.name}_a']:.4f}  {row['a']}\n"
         f"B {row[f'{metric.name}_b']:.4f}  {row['b']}\n"
-        f"B − A = {row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}, "
-        f"p = {row['p_value']:.3g}; {', '.join(others)}\n"
+        f"B − A = {row['difference']:+.4f}{_told_test(row, '')}{''.join(f'; {other}' for other in others)}\n"
         + (f"{comparison.attrs['draw']}\n" if comparison.attrs["draw"] else "")
     )
 
@@ -147,6 +153,13 @@ def draw_not_covered(*sides: Sequence[Document]) -> str | None:
     return None if not notes else f"intervals and p-values do not cover the draw; {'; '.join(notes)}"
 
 
+def _told_test(row: Mapping[Any, Any], prefix: str) -> str:
+    """Interval and p-value of a difference, as far as there are any."""
+    low, high, p_value = (row.get(f"{prefix}{name}", math.nan) for name in ("low", "high", "p_value"))
+    interval = "" if math.isnan(low) else f", 95 % interval {low:+.4f} to {high:+.4f}"
+    return interval + ("" if math.isnan(p_value) else f", p = {p_value:.3g}")
+
+
 def paired_metric() -> Metric:
     """The metric that has a paired comparison."""
     return next(metric for metric in METRICS.values() if metric.paired is not None)
@@ -155,6 +168,16 @@ def paired_metric() -> Metric:
 def other_differences() -> dict[str, str]:
     """The other main metrics, and the columns of their differences."""
     return {name: f"{name}_difference" for name in main_metrics() if METRICS[name].paired is None}
+
+
+def compared_by_image() -> list[str]:
+    """The metrics that have a value of each image, on which two runs are compared."""
+    return [metric.name for metric in METRICS.values() if metric.per_image is not None]
+
+
+def _prefixes() -> list[str]:
+    """What the columns of each paired comparison begin with."""
+    return ["", *(f"{name}_" for name in compared_by_image())]
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
@@ -223,12 +246,22 @@ def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dic
     row: dict[str, Any] = {}
     for metric in METRICS.values():
         value_a, value_b = (mean_over_folds(document, metric.name) for document in (a, b))
+        if metric.per_image is not None:
+            paired = _compare_images(metric, scores_a, scores_b)
+            row |= {f"{metric.name}_{part}": value for part, value in asdict(paired).items()}
         if metric.paired is None:
             row[f"{metric.name}_difference"] = value_b - value_a
             continue
         paired = metric.paired(scores_a["labels"], scores_a["scores"], scores_b["scores"])
         row |= {f"{metric.name}_a": value_a, f"{metric.name}_b": value_b, **asdict(paired)}
     return row
+
+
+def _compare_images(metric: Metric, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> PairedDifference:
+    """The paired comparison of the values of images, each the mean of its folds; all NaN where a run has none."""
+    array = per_image_array(metric.name)
+    absent = np.full((1, len(a["labels"])), math.nan)
+    return paired_images(*(arrays.get(array, absent).mean(axis=0) for arrays in (a, b)))
 
 
 def _describe(config: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -255,13 +288,8 @@ def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = [name for name in rows[0] if isinstance(rows[0][name], float)]
     by_category = pd.DataFrame(rows).groupby("category")[names].mean()
     mean: dict[str, Any] = by_category.mean(skipna=False).to_dict()
-    low, high, p_value = student_test(by_category["difference"].to_numpy(), 0.95)
-    return {
-        **mean,
-        "category": MEAN,
-        "run": f"over {len(by_category)} categories",
-        "low": low,
-        "high": high,
-        "p_value": p_value,
-        "significant": p_value <= LEVEL,
-    }
+    for prefix in _prefixes():
+        low, high, p_value = student_test(by_category[f"{prefix}difference"].to_numpy(), 0.95)
+        tested = {"low": low, "high": high, "p_value": p_value, "significant": p_value <= LEVEL}
+        mean |= {f"{prefix}{part}": value for part, value in tested.items()}
+    return {**mean, "category": MEAN, "run": f"over {len(by_category)} categories"}

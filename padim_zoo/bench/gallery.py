@@ -199,7 +199,7 @@ class FoldMaps:
 
 def thumbnail(category: Category, index: int, transform: Transform) -> bytes:
     """The test image of a number as the backbone sees it, reduced and encoded."""
-    picture = Image.fromarray(transform.image(read_image(category.test[index].path)))
+    picture = Image.fromarray(transform.image(read_image(category.test[index].path, transform.bit_depth)))
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     return _encode(picture, _LOSSY, quality=_QUALITY)
 
@@ -242,7 +242,7 @@ def make_gallery(
         gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
         gallery.images[index] = encoded(index, transform)
         if mask is not None:
-            gallery.masks[index] = _encode_mask(mask)
+            gallery.masks[index] = _encode_mask(mask > 0)
     shown = {} if maps.mean is None else {index: maps.mean[index] for index in gallery.images}
     if not np.isfinite(list(shown.values())).any():
         return gallery

@@ -23,17 +23,27 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import Coverage, coverage
+from padim_zoo.data.duplicates import (
+    Duplicates,
+    find_duplicates,
+    groups_by_pattern,
+    joined_groups,
+    refuse_two_labels,
+)
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
+from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.evaluation import evaluate
-from padim_zoo.metrics.metric import confidence_intervals
+from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
+from padim_zoo.metrics.metric import confidence_intervals, per_image_array
+from padim_zoo.metrics.thresholds import pixel_threshold
 
 NO_THRESHOLD = "no threshold, so neither detections nor false alarms: this needs --folds"
 """The note of a run whose estimator has no folds from one pass."""
@@ -41,16 +51,19 @@ NO_THRESHOLD = "no threshold, so neither detections nor false alarms: this needs
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What is known of the test images: labels (N,) and, in the size of the anomaly maps, masks."""
+    """What is known of the test images: labels (N,); masks and saturation in the size of the maps; what that leaves."""
 
     labels: np.ndarray
     masks: list[np.ndarray | None]
+    saturation: list[np.ndarray | None] | None
+    coverage: Coverage
 
     @classmethod
-    def of(cls, category: Category, transform: Transform) -> GroundTruth:
-        """Read the ground truth of a category."""
+    def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
+        """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        return cls(labels, masks(category.test, transform))
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
+        return cls(labels, truth, saturation_shares(category.test, truth), coverage(transform, category.test))
 
 
 @dataclass
@@ -61,6 +74,7 @@ class RunResult:
     n_train: int | None = None
     n_test: int | None = None
     cached_images: int = 0
+    coverage: dict[str, Any] = field(default_factory=dict)
     folds: list[dict[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
@@ -70,33 +84,48 @@ class RunResult:
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     gallery: dict[str, np.ndarray] | None = None
     _curves: list[dict[str, np.ndarray]] = field(default_factory=list)
+    _per_image: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def recorded(self) -> dict[str, Any]:
         """What a run document holds: everything but arrays."""
-        return {name: value for name, value in vars(self).items() if name not in ("scores", "gallery", "_curves")}
+        arrays = ("scores", "gallery", "_curves", "_per_image")
+        return {name: value for name, value in vars(self).items() if name not in arrays}
 
-    def judge(self, truth: GroundTruth, prediction: Prediction) -> None:
-        """Add the metrics of one fold."""
-        result = evaluate(truth.labels, prediction.scores, prediction.maps, truth.masks, roi_masks=prediction.roi_masks)
+    def judge(self, truth: GroundTruth, prediction: Prediction, held_out: Prediction | None) -> None:
+        """Add the metrics of one fold; the normal images that it holds out, if any, set the pixel threshold."""
+        result = evaluate(
+            truth.labels,
+            prediction.scores,
+            prediction.maps,
+            truth.masks,
+            roi_masks=prediction.roi_masks,
+            saturation=truth.saturation,
+            pixel_threshold=None if held_out is None else pixel_threshold(held_out.scored_pixels),
+        )
         self.folds.append(result.values)
         self._curves.append(result.curves)
+        self._per_image.append(result.per_image)
         self.notes += [note for note in result.notes if note not in self.notes]
 
     def keep_scores(self, labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep the test scores of all folds (K, N), the folds' mean curves, and the intervals of their metrics."""
+        """Keep the test scores of all folds (K, N), what metrics have of each image, mean curves, and intervals."""
         curves = {f"{name}_curve": np.stack([fold[name] for fold in self._curves]).mean(0) for name in self._curves[0]}
-        self.scores = {"labels": labels, "scores": scores, **curves}
+        per_image = {
+            per_image_array(name): np.stack([fold[name] for fold in self._per_image]) for name in self._per_image[0]
+        }
+        self.scores = {"labels": labels, "scores": scores, **curves, **per_image}
         self.interval = confidence_intervals(labels, scores)
 
-    def set_threshold(self, normal_scores: np.ndarray, false_alarm_rate: float | None) -> None:
+    def set_threshold(self, normal_scores: np.ndarray, groups: np.ndarray, false_alarm_rate: float | None) -> None:
         """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images.
 
-        None stands for the usual rate, or the least possible. A rate that is too small for so few is noted.
+        Images of one group (n,) were held out together. A rate of None stands for the usual one, or the least possible;
+        one that is too small for so few images is noted.
         """
-        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(normal_scores)))
+        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(np.unique(groups))))
         rate = usual if false_alarm_rate is None else false_alarm_rate
         try:
-            threshold = conformal_threshold(normal_scores, rate)
+            threshold = conformal_threshold(normal_scores, rate, groups)
         except InputError as error:
             self.notes.append(f"no threshold: {error}")
             return
@@ -107,6 +136,8 @@ class RunResult:
             "false_alarms": _share(called[:, ~anomalous]),
             "detections": _share(called[:, anomalous]),
         }
+        for values, scores in zip(self.folds, self.scores["scores"], strict=True):
+            values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
 
 def _share(decisions: np.ndarray) -> float:
@@ -148,6 +179,18 @@ class BackboneCache:
         return self._backbones[key]
 
 
+def _without_learned(category: Category) -> tuple[Category, list[str]]:
+    """A category without the normal test images that have the pixels of images to fit, and a note of how many."""
+    n = len(category.train)
+    copies = find_duplicates((*category.train, *category.test)).crossing(n)
+    learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
+    if not learned:
+        return category, []
+    test = tuple(sample for index, sample in enumerate(category.test) if index not in learned)
+    note = f"{len(learned)} of {len(category.test)} test images have the pixels of images to fit and are left out"
+    return replace(category, test=test), [note]
+
+
 def _backbone_key(run: Run) -> tuple[object, ...]:
     return run.config.backbone, run.config.layers, run.weights
 
@@ -178,20 +221,20 @@ class GroupRunner:
         caches: Caches,
     ) -> None:
         self.suite = suite
-        self.category = category
+        self.category, self._left_out = _without_learned(category)
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, GroundTruth] = {}
-        self._thumbnail = cache(partial(thumbnail, category))
+        self._thumbnail = cache(partial(thumbnail, self.category))
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
     def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
         if transform not in self._truths:
-            self._truths[transform] = GroundTruth.of(self.category, transform)
+            self._truths[transform] = GroundTruth.of(self.category, transform, self.suite)
         return self._truths[transform]
 
     @cached_property
@@ -220,8 +263,21 @@ class GroupRunner:
         assert self._extracted is not None
         return self._extracted
 
+    @property
+    def duplicates(self) -> Duplicates:
+        """Copies among the images to fit and to test, in this order."""
+        return find_duplicates((*self.category.train, *self.category.test))
+
+    def groups(self, pattern: str | None) -> np.ndarray:
+        """Groups (n,) of the normal images, which stay together in folds."""
+        copies = self.duplicates.groups[: len(self.category.train)]
+        if pattern is None:
+            return copies
+        return joined_groups(copies, groups_by_pattern([sample.path for sample in self.category.train], pattern))
+
     def do(self, run: Run) -> RunResult:
         """Fit and score every fold of a run."""
+        refuse_two_labels((*self.category.train, *self.category.test), self.duplicates)
         detector = self._create(run)
         extracted = _drawn(self.extract(detector), run)
         detector.cache = False  # whatever reads a file from here on is timed
@@ -229,7 +285,10 @@ class GroupRunner:
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
-        parts = split_folds(n, run.config.folds, run.config.seed) if run.config.folds > 1 else [np.arange(0)]
+        result.coverage = truth.coverage.to_dict()
+        images = _drawn_images(len(self.category.train), run)
+        groups = self.groups(run.config.groups)[images]
+        parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
         timed_fit = TimedFit(detector, extracted)
         predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
@@ -237,20 +296,17 @@ class GroupRunner:
         held_out_fold = np.full(n, -1, dtype=np.int64)
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
-            result.judge(truth, test)
+            calibrated = self._calibrate(run, timed_fit, groups) if run.config.folds == 1 else None
+            result.judge(truth, test, held_out if calibrated is None else calibrated[0])
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
+            elif calibrated is not None:
+                held_out_scores, held_out_fold = calibrated[0].scores, calibrated[1]
+            else:
+                result.notes.append(NO_THRESHOLD)
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
-        if run.config.folds == 1 and n > 1:
-            parts = split_folds(n, min(CALIBRATION_FOLDS, n), run.config.seed)
-            held_out = self._shared_folds.held_out(run, timed_fit, parts)
-            if held_out is None:
-                result.notes.append(NO_THRESHOLD)
-            else:
-                held_out_scores = held_out.scores
-                held_out_fold[np.concatenate(parts)] = np.repeat(np.arange(len(parts)), list(map(len, parts)))
         result.timings = timed_fit.costs(self.images)
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
@@ -264,11 +320,12 @@ class GroupRunner:
         result.keep_scores(truth.labels, np.stack(test_scores))
         if (held_out_fold >= 0).all():
             result.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
-            result.set_threshold(held_out_scores, run.config.fpr)
-            images = [self.category.train[index].path for index in _drawn_images(len(self.category.train), run)]
-            adapted = max(count_adapted(images_adapted_to(part.weights), images) for part in run.parts)
+            result.set_threshold(held_out_scores, groups, run.config.fpr)
+            paths = [self.category.train[index].path for index in images]
+            adapted = max(count_adapted(images_adapted_to(part.weights), paths) for part in run.parts)
             if adapted:
                 result.notes.append(not_out_of_sample(adapted, n))
+        result.notes += self._left_out + self.duplicates.notes(len(self.category.train))
         if self.suite.gallery:
             result.gallery = make_gallery(
                 self.category,
@@ -282,7 +339,25 @@ class GroupRunner:
             ).to_arrays()
         return result
 
+    def _calibrate(self, run: Run, timed_fit: TimedFit, groups: np.ndarray) -> tuple[Prediction, np.ndarray] | None:
+        """Every normal image by a fold that leaves it out, and that fold (n,), cut as ``fit`` does for a threshold.
+
+        None where this would take a fit of every fold, or there is but one group of images (n,).
+        """
+        folds = min(CALIBRATION_FOLDS, len(np.unique(groups)))
+        if folds < 2:
+            return None
+        parts = split_folds(len(groups), folds, run.config.seed, groups)
+        held_out = self._shared_folds.held_out(run, timed_fit, parts)
+        if held_out is None:
+            return None
+        fold_of = np.empty(len(groups), dtype=np.int64)
+        for number, part in enumerate(parts):
+            fold_of[part] = number
+        return held_out, fold_of
+
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
+        detector.look_at([sample.path for sample in self.category.train])
         return detector

@@ -192,13 +192,18 @@ class _Entry:
             for value in (*(self.keys[name] for name in _KEYS), document["id"])
         ]
 
+        self.asked = dict(self.keys)
+        """The same as they were asked for: a grid that was left to the images differs between categories."""
+        asked_resize = document.get("asked_resize")
+        if asked_resize is not None:
+            self.asked["resize"] = f"{asked_resize} by the images"
         self.left_out = 0
         """Runs of the same configuration and category on other, older data."""
 
 
 def _all_but_seed(entry: _Entry) -> tuple[Any, ...]:
     """What the runs of one configuration on one category share."""
-    return tuple(entry.keys[name] for name in ("category", *CONFIGURATION))
+    return tuple(entry.asked[name] for name in ("category", *CONFIGURATION))
 
 
 def _newest(documents: Iterable[Document]) -> list[_Entry]:
@@ -264,7 +269,7 @@ def _average(entries: Sequence[_Entry], by: Sequence[str], *, single: bool = Tru
     """Mean rows by some columns; ``single`` keeps those that have one run because there is no more to average."""
     datasets = _grouped(entries, lambda entry: entry.keys["dataset"])
     rows = []
-    for group in _grouped(entries, lambda entry: tuple(entry.keys[name] for name in by)).values():
+    for group in _grouped(entries, lambda entry: tuple(entry.asked[name] for name in by)).values():
         first = group[0].keys
         wanted = {entry.category for entry in (group if "category" in by else datasets[first["dataset"]])}
         if single or len(group) > 1 or len(wanted) > 1:

@@ -21,6 +21,7 @@ from padim_zoo.bench.build import (
     layers_for,
     weights_for,
 )
+from padim_zoo.bench.protocol import STRIDE, CategoryGrid, resolve_transform
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import FACTS, Run, RunConfig
 from padim_zoo.bench.settings import SETTINGS, settings_of
@@ -30,6 +31,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
+from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.ensemble import FOLDS_OF_MEMBERS
 
 
@@ -86,8 +88,10 @@ def make_plan(suite: Suite) -> Plan:
     region = None if suite.roi is None else RegionOfInterest(suite.roi).fingerprint()
     dataset = suite.open_dataset()
     categories = load_categories(dataset, suite.categories)
+    transform = resolve_transform(suite.resize, suite.crop, dataset)
 
     models: dict[_Model, Run] = {}
+    strides: dict[_Model, int] = {}
     notes: list[str] = []
     for backbone in backbones:
         layers_of = {detector: layers_for(suite, backbone, detector) for detector in detectors}
@@ -98,33 +102,36 @@ def make_plan(suite: Suite) -> Plan:
             if isinstance(module, InputError):
                 notes.append(f"the rows of {', '.join(own_detectors)} on {backbone} fail: {module}")
             for model in starmap(partial(_Model, backbone), product(suite.seeds, own_detectors, own_estimators)):
+                strides[model] = max(getattr(module, "strides", ()), default=STRIDE)
                 if isinstance(module, InputError):
-                    models[model] = _describe_failing(suite, model, layers, region)
+                    models[model] = _describe_failing(suite, model, layers, region, transform)
                     continue
-                run = _describe(suite, module, model, region)
+                run = _describe(suite, module, model, region, transform)
                 unfitted = create_detector(suite, run, module)
                 check_parameters(unfitted)
                 models[model] = replace(run, draws=unfitted.draws)
 
-    combined = [
-        _combine([models[_Model(backbone, seed, detector, estimator)] for backbone, estimator in members], suite.rule)
-        for members, seed, detector in product(ensembles, suite.seeds, detectors)
-    ]
-    for run in combined:
+    wanted = [(run, strides[model]) for model, run in models.items()]
+    for parts, seed, detector in product(ensembles, suite.seeds, detectors):
+        members = [_Model(backbone, seed, detector, estimator) for backbone, estimator in parts]
+        run = _combine([models[member] for member in members], suite.rule)
         check_parameters(create_detector(suite, run, *(None for _ in run.members)))
+        wanted.append((run, max(strides[member] for member in members)))
 
     runs: dict[str, Run] = {}
     undrawn: dict[str, None] = {}
     for category in categories:
+        own_grid = CategoryGrid(category)
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
         # A number of images that is not less than there are is all of them.
         sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
         for size in dict.fromkeys(sizes):
             place["train_size"] = size
-            here = [replace(model, config=model.config.replace(**place)) for model in chain(models.values(), combined)]
+            here = [_place(run, place, own_grid, stride) for run, stride in wanted]
             same = [run for run in here if run.config.seed != suite.seeds[0] and not run.drawn]
             undrawn |= {_called(run): None for run in same}
             runs |= {run.id: run for run in here if run not in same}
+        notes += own_grid.notes()
     # Backbone by backbone, so that each is made once and few are held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
     order = sorted(
@@ -133,7 +140,9 @@ def make_plan(suite: Suite) -> Plan:
     )
     if undrawn:
         names = _listed(list(undrawn))
-        notes.append(f"nothing is drawn by {names}: all seeds give the same, so seed {suite.seeds[0]} alone is run")
+        notes.append(
+            f"nothing is drawn by {names}: all seeds give the same scores, so seed {suite.seeds[0]} alone is run"
+        )
     notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
     return Plan(order, tuple(notes))
 
@@ -142,6 +151,14 @@ def _called(run: Run) -> str:
     """What a note calls a model."""
     config = run.config
     return config.detector if config.backbone is None else f"{config.detector} on {config.backbone}"
+
+
+def _place(run: Run, place: Mapping[str, Any], grid: CategoryGrid, stride: int) -> Run:
+    """A run on a category; where the grid is left to its images, also the members of an ensemble get theirs."""
+    config = grid.applied(run.config.replace(**place), stride)
+    members = tuple(replace(member, config=grid.applied(member.config, stride)) for member in run.members)
+    asked = run.config.resize if config.resize != run.config.resize else None
+    return replace(run, config=config, members=members, asked_resize=asked)
 
 
 def _notes_of_weights(suite: Suite, backbones: Iterable[str], categories: Sequence[Category]) -> Iterator[str]:
@@ -211,24 +228,23 @@ def _make_backbones(
     return modules
 
 
-def _describe_failing(suite: Suite, model: _Model, layers: tuple[str, ...] | None, region: str | None) -> Run:
+def _describe_failing(
+    suite: Suite, model: _Model, layers: tuple[str, ...] | None, region: str | None, transform: Transform
+) -> Run:
     """The run of a model whose backbone cannot be made: it fails when it is done, and its row says why."""
-    options = _options(suite, model, region)
-    plugins = _plugins(suite, model, options)
-    layers = layers or default_layers(model.backbone)
-    config = {
-        **options,
-        "layers": layers,
-        "detector": model.detector,
-        "seed": model.seed,
-        "folds": suite.folds,
-        "fpr": suite.fpr,
-    }
+    options = _options(suite, model, region, transform)
+    options |= {"plugins": _plugins(suite, model, options), "layers": layers or default_layers(model.backbone)}
     weights = weights_for(suite, model.backbone)
-    return Run(RunConfig(**{**config, "plugins": plugins}), weights, Path(weights).name)
+    return Run(RunConfig(**{**options, **_of_every_run(suite, model)}), weights, Path(weights).name)
 
 
-def _options(suite: Suite, model: _Model, region: str | None) -> dict[str, Any]:
+def _of_every_run(suite: Suite, model: _Model) -> dict[str, Any]:
+    """What is recorded of a run, whatever its detector takes."""
+    names = ("mask_resize", "mask_orientation", "folds", "groups", "fpr")
+    return {"detector": model.detector, "seed": model.seed, **{name: getattr(suite, name) for name in names}}
+
+
+def _options(suite: Suite, model: _Model, region: str | None, transform: Transform) -> dict[str, Any]:
     """What a suite asks for of the parameters of a detector; what it does not say stays None."""
     values = {
         row.one: getattr(suite, row.name)
@@ -240,17 +256,19 @@ def _options(suite: Suite, model: _Model, region: str | None) -> dict[str, Any]:
         "estimator": model.estimator,
         "passes": suite.pass_count,
         "roi": region,
+        "resize": transform.resize,
+        "crop": transform.crop,
     }
     names = detector_parameters(model.detector)
     return {name: value for name, value in values.items() if name in names}
 
 
-def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None) -> Run:
+def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None, transform: Transform) -> Run:
     """The run of a model on no category yet; options that the detector does not take stay None.
 
-    ``region`` is the fingerprint of the region of interest.
+    ``region`` is the fingerprint of the region of interest; of the transform the grid may be open.
     """
-    options = _options(suite, model, region)
+    options = _options(suite, model, region, transform)
     by_backbone = {
         "n_components": min(backbone.default_n_components, sum(backbone.channels)),
         "reduction": backbone.default_reduction,
@@ -264,9 +282,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
             f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
-    config = RunConfig(
-        **{**options, "detector": model.detector, "seed": model.seed, "folds": suite.folds, "fpr": suite.fpr}
-    )
+    config = RunConfig(**{**options, **_of_every_run(suite, model)})
     if "backbone" not in options:
         return Run(config)
     return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)

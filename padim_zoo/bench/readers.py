@@ -6,6 +6,7 @@ The name is for messages. A reader leaves a value that was read already as it is
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,15 @@ def text(name: str, value: Any) -> str:
     """Text that is not empty."""
     if not isinstance(value, (str, Path)) or not str(value):
         raise InputError(f"{name} is {value!r}: expected text")
+    return str(value)
+
+
+def pattern(name: str, value: Any) -> str:
+    """A regular expression, as text."""
+    try:
+        re.compile(text(name, value))
+    except re.error as error:
+        raise InputError(f"{name} is {value!r}: expected a regular expression ({error})") from None
     return str(value)
 
 
@@ -96,6 +106,15 @@ def size(name: str, value: Any) -> Any:
     from padim_zoo.data.transform import check_size, parse_size
 
     return check_size(name, parse_size(value) if isinstance(value, str) else value)
+
+
+PROTOCOL = "protocol"
+"""Stands for the resize or the crop that a data set declares, else for a detector's own default."""
+
+
+def size_or_protocol(name: str, value: Any) -> Any:
+    """As :func:`size`, or :data:`PROTOCOL`."""
+    return value if value == PROTOCOL else size(name, value)
 
 
 def operations(name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.detectors.config import PaDiMConfig
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused.
 
 Where it changes features too, so is :attr:`padim_zoo.cache.features.FeatureCache.version`."""
@@ -93,6 +93,8 @@ class Run:
         The runs of the same category that an ensemble has for members.
     draws : tuple of str
         What the seed decides in a fit, as :attr:`~padim_zoo.detectors.detector.Detector.draws` of its detector says.
+    asked_resize : int, optional
+        The length of the shorter side, where the images of the category gave the other one.
     """
 
     config: RunConfig
@@ -100,6 +102,7 @@ class Run:
     weights_label: str | None = None
     members: tuple[Run, ...] = ()
     draws: tuple[str, ...] = ()
+    asked_resize: int | None = None
 
     @property
     def drawn(self) -> list[str]:

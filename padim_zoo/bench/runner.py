@@ -84,6 +84,7 @@ def describe(run: Run, outcome: RunResult | Exception, environment: dict[str, An
         "config": run.config.to_dict(),
         "weights": run.weights_label,
         "drawn": run.drawn,
+        "asked_resize": run.asked_resize,
         **result.recorded(),
         "error": None if error is None else _describe_error(error),
         "environment": environment,

@@ -11,7 +11,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from padim_zoo.bench.readers import at_least, memory, names, number, one_of, operations, path, share, size, switch, text
+from padim_zoo.bench.readers import (
+    PROTOCOL,
+    at_least,
+    memory,
+    names,
+    number,
+    one_of,
+    operations,
+    path,
+    pattern,
+    share,
+    size_or_protocol,
+    switch,
+    text,
+)
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
@@ -70,11 +84,24 @@ _ROWS = (
     Setting("rule", one_of(*ENSEMBLE_RULES), "How members of an ensemble are combined: mean, max or rank.",
             default=EnsembleConfig.rule, commands=("bench", "combine")),
 
-    Setting("resize", size, "Resize images to N (shorter side), HxW or none.", "Images", PaDiMConfig.resize,
+    Setting("resize", size_or_protocol,
+            "Resize images to N (shorter side), HxW or none; protocol: as the data set says, else "
+            f"{PaDiMConfig.resize}.",
+            "Images", PROTOCOL, defaults=_AS_THE_PROGRAM,
+            commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("crop", size_or_protocol,
+            "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
             defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
-    Setting("crop", size, "Crop the center: N, HxW or none.", "Images", PaDiMConfig.crop, defaults=_AS_THE_PROGRAM,
-            commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("bit_depth", one_of("auto", "8", "10", "12", "14", "16"),
+            "Bits that 16-bit samples use: auto, 8, 10, 12, 14 or 16.", "Images", PaDiMConfig.bit_depth,
+            commands=_FIT, metavar="BITS", recorded=True, parameter=True, column="text"),
+    Setting("mask_resize", one_of("area", "nearest"), "How masks are resized: area (any pixel covered) or nearest.",
+            "Images", "area", commands=("bench", "evaluate"), metavar="RULE", recorded=True, column="text"),
+    Setting("mask_orientation", one_of("stored", "shown"),
+            "Whether masks were drawn on the stored or the shown (turned) image.", "Images",
+            Unset("by their size, else shown"), commands=("bench", "evaluate"), metavar="SIDE", recorded=True,
+            column="text"),
     Setting("sigma", number, "Sigma of the blur of the anomaly map, in pixels; 0 for none.", "Images",
             PaDiMConfig.sigma,
             commands=_FIT, metavar="PX", recorded=True, parameter=True, column="text"),
@@ -89,6 +116,8 @@ _ROWS = (
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
+    Setting("groups", pattern, "Regular expression on paths: equal matches (or first captures) stay in one fold.",
+            "Runs", Unset("copies and near copies"), commands=_FIT, metavar="REGEX", recorded=True, column="text"),
     Setting("seeds", at_least(0), "Seed of all random draws, folds included.", "Runs", (PaDiMConfig.seed,),
             commands=(*_FIT, "finetune"), form="list", one="seed", metavar="N", recorded=True, parameter=True,
             column="integer"),

@@ -76,7 +76,11 @@ class BoardTable:
         names = published_metrics()
         published = [*map(published_column, names), *map(difference_column, names)]
         rates = [name for name in SHOWN_RATES if self.board[name].notna().any() and name != self.sorted_by]
-        return [*metrics_to_show(self.sorted_by), *rates, *(name for name in published if name in self.board.columns)]
+        return [
+            *metrics_to_show(self.board, self.sorted_by),
+            *rates,
+            *(name for name in published if name in self.board.columns),
+        ]
 
     def _costs(self) -> list[str]:
         """The costs, with those of runtimes where any was measured."""
@@ -89,12 +93,16 @@ class BoardTable:
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
+        def measured(chart: _Chart | None = None) -> Measurement:
+            return Measurement.get(console, unbounded, self._table(rows, metrics, costs, chart, shown))
+
         def missing(chart: _Chart | None = None) -> int:
-            table = self._table(rows, metrics, costs, chart, shown)
-            return Measurement.get(console, unbounded, table).maximum - options.max_width
+            return measured(chart).maximum - options.max_width
 
         while costs and missing() > 0:
             dropped.insert(0, costs.pop())
+        while len(metrics) > 1 and measured().minimum > options.max_width:  # names fold, numbers do not
+            dropped.insert(0, metrics.pop())
         chart = self._chart(rows) if self.bars else None
         if chart is not None and (beyond := missing(chart)) > 0:
             width = chart.width - beyond
@@ -218,9 +226,13 @@ def title_in_line(name: str) -> str:
     return heading(name).replace("\n", " ")
 
 
-def metrics_to_show(sorted_by: str | None) -> list[str]:
-    """The main metrics, and what the rows are sorted by if that is another column with a best value."""
-    names = main_metrics()
+def metrics_to_show(board: pd.DataFrame, sorted_by: str | None) -> list[str]:
+    """The main metrics, and what the rows are sorted by if that is another column with a best value.
+
+    Of the main metrics but the first, those without a value in any row are left out.
+    """
+    first, *others = main_metrics()
+    names = [first, *(name for name in others if board[name].notna().any())]
     added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *MAIN_COSTS)
     return [*names, str(sorted_by)] if added else names
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.cache.content_addressed import ContentCache
-from padim_zoo.data.image import decoder
+from padim_zoo.data.decoding import decoder
 from padim_zoo.features.features import Features
 
 _PROBED_VALUES = 4096
@@ -54,7 +54,7 @@ class FeatureCache(ContentCache):
     """Features by the content of image files; parameters and manners are :class:`ContentCache`'s."""
 
     kind = "features"
-    version = 2
+    version = 3
 
     def key(self, path: Path, decisive: str) -> str:
         """The name of an entry; ``decisive`` is a :attr:`~padim_zoo.detectors.detector.Detector.cache_key`."""

@@ -18,7 +18,8 @@ import torch
 
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
-from padim_zoo.data.image import decoder, read_image, stored_size
+from padim_zoo.data.decoding import decoder, stored_size
+from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 
 LEAST_PIXELS = 2**18
@@ -56,7 +57,7 @@ class ImageCache(ContentCache):
     """Resized images by the content of image files; parameters and manners are :class:`ContentCache`'s."""
 
     kind = "images"
-    version = 1
+    version = 2
 
     def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
         super().__init__(root, limit, writes=writes)
@@ -68,7 +69,7 @@ class ImageCache(ContentCache):
         Returns
         -------
         pixels : ndarray (h, w, 3), uint8
-            What ``transform.resized(read_image(path))`` gives.
+            What ``transform.resized(read_image(path, transform.bit_depth))`` gives.
         size : tuple of int
             Height and width of the image in the file.
 
@@ -89,7 +90,7 @@ class ImageCache(ContentCache):
             self._note(about["seconds"], looked_up - start)
             height, width = about["size"]
             return pixels.numpy(), (height, width)
-        image = read_image(path)
+        image = read_image(path, transform.bit_depth)
         resized = transform.resized(image)
         decoded = time.thread_time()
         if key is not None:
@@ -119,4 +120,4 @@ class ImageCache(ContentCache):
         height, width = size
         if height * width < max(LEAST_PIXELS, LEAST_RATIO * math.prod(transform.resized_size(height, width))):
             return None
-        return self.key(path, f"resize {transform.resize} {decoder()} {processor_name()}")
+        return self.key(path, f"resize {transform.resize} depth {transform.bit_depth} {decoder()} {processor_name()}")

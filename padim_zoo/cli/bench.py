@@ -34,6 +34,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
 
     Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
     """
+    from padim_zoo.bench.coverages import coverage_lines
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
@@ -58,6 +59,9 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
+            if not quiet:
+                for line in coverage_lines(documents.values()):
+                    report.note(line)
     except KeyboardInterrupt:
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)

@@ -22,9 +22,9 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
 
     Two runs are a pair if they differ only in what the whole stores differ in, e.g. the backbone, or in nothing, to
     compare machines or versions. Differences are B − A. A star marks differences of image AUROC that are significant
-    at 0.05 over all pairs.
+    at 0.05 over all pairs; for AUPIMO, which has a value of each image, its own interval and star.
     """
-    from padim_zoo.bench.compare import compare_stores, other_differences, paired_metric
+    from padim_zoo.bench.compare import compare_stores, compared_by_image, other_differences, paired_metric
     from padim_zoo.bench.formats import FORMATS, records
     from padim_zoo.bench.store import RunStore
     from padim_zoo.metrics.metric import title_of
@@ -46,9 +46,16 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
                 "A": _number(row[f"{compared}_a"], ".3f"),
                 "B": _number(row[f"{compared}_b"], ".3f"),
                 "B − A": _number(row["difference"], "+.3f") + "*" * row["significant"],
-                "95 % interval": f"{_number(row['low'], '+.3f')} to {_number(row['high'], '+.3f')}",
+                "95 % interval": _interval(row["low"], row["high"]),
                 "p": _number(row["p_value"], ".3g"),
-                **{title_of(name): _number(row[column], "+.4f") for name, column in other_differences().items()},
+                **{
+                    title_of(name): _number(row[column], "+.4f") + "*" * bool(row.get(f"{name}_significant"))
+                    for name, column in other_differences().items()
+                },
+                **{
+                    f"{title_of(name)} 95 % interval": _interval(row[f"{name}_low"], row[f"{name}_high"])
+                    for name in compared_by_image()
+                },
             }
             for row in records(comparison)
         ]
@@ -63,6 +70,10 @@ def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
 def _plain(value: str) -> str:
     loaded = json.loads(value)
     return "–" if loaded is None else str(loaded)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "not defined" if low is None else f"{_number(low, '+.3f')} to {_number(high, '+.3f')}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -54,13 +54,18 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
 
     The exit code is 1 if there are errors; warnings alone leave it at 0.
     """
+    from padim_zoo.bench.protocol import resolve_transform
+    from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.validate import check as examine
 
-    reports = examine(folder)
+    reports = examine(folder, resolve_transform(PROTOCOL, PROTOCOL))
     if as_json:
         show_json([report.to_dict() for report in reports])
     else:
         show_table([_counts(report) for report in reports])
+        for report in reports:
+            if report.coverage is not None:
+                click.echo(f"\n{report.category}: {report.coverage}")
         for report in reports:
             for problem in report.problems:
                 click.echo(f"\n{report.category}: {problem.severity}: {problem.message}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, load_category, load_detector, predict_in
+from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -25,18 +26,18 @@ if TYPE_CHECKING:
 
 @setting_command("evaluate")
 @click.argument("model", type=PATH)
-@click.option("--aupro-limit", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", type=PATH, help="Folder for pictures.")
 def evaluate(
     model: Path,
-    aupro_limit: float,
     as_json: bool,
     output: Path | None,
     pictures: tuple[str, ...],
     alpha: float,
     colormap: str,
     roi: Path | None,
+    mask_resize: str,
+    mask_orientation: str | None,
     batch_size: int,
     device: str,
     cache: bool,
@@ -45,19 +46,24 @@ def evaluate(
 ) -> None:
     """Evaluate a saved detector on the test images of a data set.
 
-    Prints the metrics, and the decisions at two thresholds: the model's own, set from normal images only, and the one
-    with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
+    Prints the metrics, and the decisions on images at two thresholds: the model's own, set from normal images only, and
+    the one with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
+    ClassF1 is at the model's own. SegF1, pixel false alarms and detected regions are at the pixel threshold, the 99.9th
+    percentile of the pixels of normal images.
     """
     import numpy as np
 
     from padim_zoo import metrics
+    from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.loading import masks
+    from padim_zoo.data.sample import protocol_of
+    from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder
 
     if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
-    category = load_category({"dataset": dataset, **source})
+    opened, category = load_category({"dataset": dataset, **source})
     if not category.test:
         raise InputError(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
@@ -67,10 +73,19 @@ def evaluate(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    truth = masks(samples, detector.transform)
+    refuse_equal_scores(samples, prediction.scores)
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
+    calibration = detector.calibration_
     result = metrics.evaluate(
-        labels, prediction.scores, prediction.maps, truth, aupro_limit=aupro_limit, roi_masks=prediction.roi_masks
+        labels,
+        prediction.scores,
+        prediction.maps,
+        truth,
+        roi_masks=prediction.roi_masks,
+        saturation=saturation_shares(samples, truth),
+        image_threshold=prediction.threshold,
+        pixel_threshold=None if calibration is None else calibration.map_high,
     )
     intervals = confidence_intervals(labels, prediction.scores)
     thresholds = [
@@ -82,8 +97,11 @@ def evaluate(
     ]
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
-    caveat = None if detector.calibration_ is None else detector.calibration_.caveat
-    notes = [*result.notes, *([] if caveat is None else [caveat])]
+    caveat = None if calibration is None else calibration.caveat
+    seen, protocol = coverage_of(detector, samples), protocol_of(opened)
+    notes = [note for note in (*result.notes, caveat, seen.note) if note is not None]
+    if protocol is not None and str(protocol) != str(detector.transform):
+        notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
     title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
     if as_json:
@@ -94,7 +112,7 @@ def evaluate(
                 "category": category.name,
                 "normal_images": int((labels == 0).sum()),
                 "anomalous_images": int(labels.sum()),
-                "aupro_limit": aupro_limit,
+                "coverage": seen.to_dict(),
                 **result.values,
                 **intervals,
                 "thresholds": thresholds,
@@ -102,18 +120,23 @@ def evaluate(
             }
         )
         return
-    click.echo(f"{title}\n")
+    click.echo(f"{title}\n{seen}\n")
     show_table(
         [
             {
                 "metric": metric.title,
                 "value": result.values[name],
+                "decided by": metric.decided_by,
                 "95 % interval": _interval(intervals.get(f"{name}_low"), intervals.get(f"{name}_high")),
             }
             for name, metric in metrics.METRICS.items()
+            if metric.quarter is None
         ]
     )
     click.echo()
+    if not math.isnan(result.values["region_area_50"]):
+        show_table(_by_region_size(result.values))
+        click.echo()
     show_table(
         [
             {
@@ -125,8 +148,36 @@ def evaluate(
             for row in thresholds
         ]
     )
+    if not math.isnan(result.values["pixel_threshold"]):
+        click.echo(
+            "\nThe image threshold decides which images are alarms. The pixel threshold, "
+            f"{result.values['pixel_threshold']:.4g}, decides which pixels are marked."
+        )
     for note in notes:
         click.echo(f"note: {note}")
+
+
+def _by_region_size(values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The metrics of each quarter of the regions, one row a quarter."""
+    from padim_zoo.metrics import METRICS
+
+    ends = [0.0, *(values[f"region_area_{percent}"] for percent in (25, 50, 75)), math.inf]
+    return [
+        {
+            "regions by area": f"quarter {quarter}",
+            "pixels": f"over {low:.0f}"
+            if math.isinf(high)
+            else f"{low:.0f} to {high:.0f}"
+            if low
+            else f"up to {high:.0f}",
+            **{
+                metric.title.split(",")[0]: values[name]
+                for name, metric in METRICS.items()
+                if metric.quarter == quarter
+            },
+        }
+        for quarter, (low, high) in enumerate(pairwise(ends), 1)
+    ]
 
 
 def _rate(rate: dict[str, float] | None) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, refuse_folder
+from padim_zoo.cli.options import PATH, coverage_of, refuse_folder
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -66,5 +67,19 @@ def export(
         f"against {model} on {tried}: scores differ by at most {difference.scores:.1e}{maps}, "
         f"relative; {difference.decisions} decisions differ"
     )
+    click.echo(_seen(detector, paths or [], input_size))
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)
+
+
+def _seen(detector: Any, paths: list[Path], size: tuple[int, int] | None) -> str:
+    """The transform, and what it looks at: of the images given, or of those of the input size."""
+    if paths:
+        return str(coverage_of(detector, paths))
+    from padim_zoo.data.coverage import percent
+
+    transform = detector.transform
+    if size is None and transform.crop is not None:
+        return f"{transform}: the crop leaves out a part of each image; --images or --input-size tell how much"
+    share = 1.0 if size is None else transform.visible_share(*size)
+    return f"{transform}: looks at {percent(share)} of each image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,13 @@ def finetune(
     learned, no file is written and the exit status is 2.
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
+    from padim_zoo.bench.protocol import resolve_transform
     from padim_zoo.data.categories import load_categories
+    from padim_zoo.data.coverage import coverage
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.data.transform import Transform
+    from padim_zoo.data.grid import look_ahead
+    from padim_zoo.data.training_depth import counts_of_images
+    from padim_zoo.data.transform import choose_grid
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
@@ -79,13 +84,22 @@ def finetune(
     kind = resolve_precision(precision, where)
     options = {name: value for name, value in settings.items() if value is not None}
     recipe = make_recipe(method, options, precision=kind, report=_show)
-    transform = Transform(resize, crop)
+    opened = None
     if images:
         paths = normal_image_files(images)
     else:
-        loaded = load_categories(datasets.create(dataset, root=data_root), categories)
+        opened = datasets.create(dataset, root=data_root)
+        loaded = load_categories(opened, categories)
+        for category in loaded:
+            category.warn()
         paths = [sample.path for category in loaded for sample in category.train]
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
+    transform = replace(resolve_transform(resize, crop, opened), bit_depth=counts_of_images(paths).depth_or_full)
+    stride = None
+    if isinstance(transform.resize, int) and transform.crop is None:
+        stride = max(module.strides)
+        transform = transform.on_grid(choose_grid(look_ahead(paths)[0], transform.resize, stride))
+    seen = coverage(transform, paths, stride)
 
     started = time.perf_counter()
     pixels = load_images(paths, transform, memory)
@@ -102,6 +116,8 @@ def finetune(
         {
             "backbone": f"{backbone}, layers {','.join(module.layers)}, weights {document['source']}",
             "images": f"{len(adaptation.used)} to learn from, {len(adaptation.held_out)} held out",
+            "transform": str(transform),
+            "looks at": seen.shares.removeprefix("looks at "),
             "method": _summary(adaptation),
             "tried by": ("\n" + " " * 11).join([tried, *metrics]),
             "seconds": f"{time.perf_counter() - started:.1f}",
@@ -109,6 +125,8 @@ def finetune(
             "use it as": f"--backbone {backbone} --weights {output}",
         }
     )
+    if seen.note is not None:
+        click.echo(f"note: {seen.note}", err=True)
     if not comparison.helped:
         click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
 

@@ -11,6 +11,9 @@ import click
 from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.options import (
     DATASET,
+    coverage_of,
+    different_images,
+    groups_of_images,
     load_category,
     output_option,
     refuse_folder,
@@ -35,6 +38,7 @@ def fit(
     model_dtype: str | None,
     resumable: bool,
     detector: str,
+    groups: str | None,
     fpr: float | None,
     cache: bool,
     **settings: Any,
@@ -49,8 +53,11 @@ def fit(
     """
     import numpy as np
 
+    from padim_zoo.bench.build import detector_parameters
+    from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.data.sample import protocol_of
     from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
@@ -60,24 +67,38 @@ def fit(
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
-    paths = normal_image_files(images) if images else [sample.path for sample in load_category(settings).train]
-    if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
-        conformal_threshold(np.zeros(len(paths)), fpr)
-
+    dataset = None
+    if images:
+        paths = normal_image_files(images)
+    else:
+        dataset, category = load_category(settings)
+        paths = [sample.path for sample in category.train]
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
+    parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
+    protocol = None if dataset is None else protocol_of(dataset)
+    if protocol is not None and not {"resize", "crop"} & parameters.keys():
+        names = {"resize", "crop"} & detector_parameters(detector)
+        parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    held_together = groups_of_images(model, paths, groups)
+    different = held_together.get("groups", np.arange(len(paths)))
+    if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
+        conformal_threshold(np.zeros(len(paths)), fpr, different)
     if cache:
         model.cache = Caches.usual()
     model.fit(paths)
-    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds)}"
+    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
         usual = fpr or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-        least = "" if usual else f" (the least that {len(paths)} images can promise)"
+        count = different_images(len(paths), calibration.n_groups)
+        least = "" if usual else f" (the least that {count} images can promise)"
         threshold = threshold_of(calibration) + least
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
-    saved = {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    seen = coverage_of(model, paths)
+    saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
+    saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)

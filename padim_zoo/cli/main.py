@@ -13,6 +13,8 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.printable import printable
+from padim_zoo.data.file_notes import collecting
 
 COMMANDS = {
     "bench": ("padim_zoo.cli.bench:bench", "Run a benchmark: backbones × estimators × categories × folds."),
@@ -73,19 +75,19 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            raise Mistake(str(error)) from error
+            raise Mistake(printable(error)) from error
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Mistake(f"{where}{error.strerror or error}") from error
+            raise Mistake(printable(f"{where}{error.strerror or error}")) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+    click.echo(f"Warning: {printable(' '.join(str(message).split()))}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -95,3 +97,4 @@ def main(ctx: click.Context) -> None:
     """Fit and compare image anomaly detectors that learn from normal images only."""
     ctx.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
+    ctx.with_resource(collecting())  # one warning for each kind of file, however many parts a command reads them in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
-    from padim_zoo.data.sample import Category
+    from padim_zoo.data.coverage import Coverage
+    from padim_zoo.data.sample import Category, Dataset, Sample
     from padim_zoo.detectors.prediction import Prediction
 
 PATH = click.Path(path_type=Path)
@@ -24,8 +25,8 @@ DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")
 """The settings that name one category of a data set."""
 
 
-def load_category(settings: dict[str, Any]) -> Category:
-    """List the category that settings name, which need not be named where there is only one.
+def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
+    """Open the data set and list the category that settings name, which need not be named where there is only one.
 
     Raises
     ------
@@ -37,14 +38,23 @@ def load_category(settings: dict[str, Any]) -> Category:
     name = settings["dataset"]
     folders = {kind: settings[kind] for kind in ("normal", "abnormal", "masks") if settings[kind] is not None}
     dataset = datasets.create(name, root=settings["data_root"], **folders)
-    if settings["category"] is not None:
-        return dataset.load(settings["category"])
-    categories = dataset.categories()
+    categories = dataset.categories() if settings["category"] is None else [settings["category"]]
     if len(categories) != 1:
         raise InputError(
             f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
         )
-    return dataset.load(categories[0])
+    category = dataset.load(categories[0])
+    category.warn()
+    return dataset, category
+
+
+def coverage_of(detector: Any, images: Iterable[Path | Sample]) -> Coverage:
+    """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
+    from padim_zoo.data.coverage import coverage
+
+    leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
+    extractor = getattr(detector, "extractor", None)
+    return coverage(detector.transform, images, extractor.stride if leaves_grid and extractor is not None else None)
 
 
 def read_runs(folder: Path) -> tuple[RunStore, list[Document]]:
@@ -130,6 +140,28 @@ def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = N
             raise
         return str(error)
     return ""
+
+
+def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> dict[str, Any]:
+    """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+
+    Raises
+    ------
+    InputError
+        If a pattern is given to a detector that takes no groups, or does not match.
+    """
+    from padim_zoo.data.duplicates import groups_of
+
+    if "groups" not in inspect.signature(detector.calibrate).parameters:
+        if pattern is not None:
+            raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
+        return {}
+    return {"groups": groups_of(paths, pattern)}
+
+
+def different_images(n: int, n_groups: int) -> str:
+    """The number of images, and of different ones where some are copies."""
+    return f"{n}" if n == n_groups else f"{n_groups} different of {n}"
 
 
 def threshold_of(calibration: Any) -> str:

@@ -8,15 +8,16 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, load_detector, predict_in
+from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.printable import printable
 from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
@@ -98,20 +99,29 @@ def predict(
     names = picture_names(paths)
     for (path, result), name in zip(_predictions(predict_within, paths, batch_size), names, strict=True):
         if isinstance(result, InputError):
-            click.echo(f"Error: {result}", err=True)
-            rows.append(Row(str(path), error=str(result)))
+            click.echo(f"Error: {printable(result)}", err=True)
+            rows.append(Row(printable(path), error=printable(result)))
             continue
         score, anomaly_map, pictured = result
         anomalous = None if limit is None else score > limit
-        rows.append(Row(str(path), _shortest(score), None if limit is None else _shortest(limit), anomalous))
-        if maps and output is not None and anomaly_map is not None:
-            write_map(output, name, anomaly_map)
-        if folder is not None:
-            folder.write(name, path, score, pictured)
+        row = Row(printable(path), _shortest(score), None if limit is None else _shortest(limit), anomalous)
+        try:
+            if maps and output is not None and anomaly_map is not None:
+                write_map(output, name, anomaly_map)
+            if folder is not None:
+                folder.write(name, path, score, pictured)
+        except InputError as error:  # a name too long for a picture, say: the score is there all the same
+            click.echo(f"Error: {printable(error)}", err=True)
+            row = replace(row, error=printable(error))
+        rows.append(row)
     _write_scores(target, form, rows)
     if target != "-":
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+    seen = coverage_of(detector, paths)
+    click.echo(str(seen), err=True)
+    if seen.note is not None:
+        click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
 

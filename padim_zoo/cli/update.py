@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -59,5 +59,9 @@ def update(
     threshold = f"none: {why_none}"
     if detector.threshold_ is not None:
         threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
-    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "threshold": threshold}
+    seen = coverage_of(detector, paths)
+    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
+    rows |= {"looks at": seen.shares.removeprefix("looks at ")}
+    rows |= {"note": seen.note} if seen.note is not None else {}
+    rows |= {"threshold": threshold}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})

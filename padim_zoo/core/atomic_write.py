@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.printable import encodable
 
 
 def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
@@ -55,7 +56,8 @@ def _create_beside(path: Path) -> Path:
     process gives any of its files, and the umask, which can only be read by setting it, need not be known.
     """
     writer = f"{socket.gethostname()}.{os.getpid()}"
-    temporary = path.with_name(f".{path.name[:100]}.{writer}.{secrets.token_hex(8)}.tmp")
+    start = os.fsdecode(os.fsencode(path.name)[:100])  # a file system counts bytes
+    temporary = path.with_name(f".{start}.{writer}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return temporary
 
@@ -90,5 +92,5 @@ def write_bytes_whole(path: str | Path, content: bytes, *, durable: bool = True)
 
 
 def write_text_whole(path: str | Path, text: str) -> None:
-    """Write UTF-8 text to ``path``, whole or not at all."""
-    write_bytes_whole(path, text.encode())
+    """Write UTF-8 text to ``path``, whole or not at all; what UTF-8 does not take is escaped."""
+    write_bytes_whole(path, encodable(text).encode())

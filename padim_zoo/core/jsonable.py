@@ -6,13 +6,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from padim_zoo.core.printable import encodable
+
 
 def to_jsonable(value: Any) -> Any:
-    """The value with NaN and infinity, which JSON lacks, as None; numbers of NumPy are plain, keys are text."""
+    """The value with NaN and infinity, which JSON lacks, as None; numbers of NumPy are plain, keys are text.
+
+    Text is such that UTF-8 takes it, see :func:`~padim_zoo.core.printable.encodable`.
+    """
     if isinstance(value, Mapping):
-        return {str(name): to_jsonable(part) for name, part in value.items()}
+        return {encodable(str(name)): to_jsonable(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_jsonable(part) for part in value]
+    if isinstance(value, str):
+        return encodable(value)
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,25 +5,31 @@ None of them is downloaded: each factory takes the folder that the data set was 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.files import folders_in, images_below, images_in
-from padim_zoo.data.image import image_size, read_mask
+from padim_zoo.data.files import describe_passed_over, folders_in, images_in, list_images
+from padim_zoo.data.image import image_size
+from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import (
+    PADIM_PAPER,
+    SQUARE,
     ListedDataset,
     dataset_root,
     is_category,
     list_category,
-    masks_by_stem,
     missing_mask,
     wrong_layout,
 )
+from padim_zoo.data.mask import read_mask
+from padim_zoo.data.mask_files import masks_of_kind, split_masks
+from padim_zoo.data.normal_folder import refuse_defects
 from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.data.table_file import read_table
+from padim_zoo.data.transform import Transform
 
 HOLD_OUT_EVERY = 5
 """Of a bare folder of normal images every fifth, in sorted order, is kept for the test."""
@@ -35,13 +41,15 @@ def mvtec(*, root: str | Path | None = None) -> Dataset:
 
     Any folder with ``train/good`` is a category, whatever its name.
     """
-    return _in_subfolders("mvtec", root, "folders CATEGORY/train/good and CATEGORY/test/KIND", "{stem}_mask.png")
+    expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
+    return _in_subfolders("mvtec", root, expected, "{stem}_mask.png", protocol=PADIM_PAPER)
 
 
 @registry.datasets.register("btad", summary="BTAD (Mishra et al. 2021): 3 industrial products, pixel masks")
 def btad(*, root: str | Path | None = None) -> Dataset:
     """BTAD: ``<01|02|03>/{train/ok, test/{ok, ko}, ground_truth/ko/<stem>.{png, bmp}}``."""
-    return _in_subfolders("btad", root, "folders CATEGORY/train/ok and CATEGORY/test/ko", "{stem}.png", normal="ok")
+    expected = "folders CATEGORY/train/ok and CATEGORY/test/ko"
+    return _in_subfolders("btad", root, expected, "{stem}.png", normal="ok", protocol=SQUARE)
 
 
 @registry.datasets.register(
@@ -50,12 +58,12 @@ def btad(*, root: str | Path | None = None) -> Dataset:
 def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     """MVTec LOCO AD: as MVTec AD, but an image has several masks, ``ground_truth/<kind>/<stem>/*.png``.
 
-    The masks of an image are united. The saturated sPRO of its paper, which weighs them by the kind of defect, is not
-    computed. ``validation/good`` is left out, so that the number of training images is that of the published figures.
+    ``defects_config.json`` beside these folders has the saturation areas of sPRO (:mod:`padim_zoo.data.saturation`).
+    ``validation/good`` is left out, so that the number of training images is that of the published figures.
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
     kinds = ("logical_anomalies", "structural_anomalies")
-    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds)
+    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds, protocol=SQUARE)
 
 
 def _in_subfolders(
@@ -64,19 +72,20 @@ def _in_subfolders(
     expected: str,
     expected_mask: str | None,
     *,
-    normal: str = "good",
+    normal: str | None = "good",
     kinds: Sequence[str] = (),
+    protocol: Transform | None = None,
 ) -> ListedDataset:
-    """Every folder in the root that has ``train/<normal>`` and, where kinds are named, ``test/<kind>`` of one."""
+    """Every folder in the root that is a category and, where kinds are named, has ``test/<kind>`` of one."""
     top = dataset_root(dataset, root, expected)
     listings = {
-        path.name: partial(list_category, dataset, path, normal=normal, expected_mask=expected_mask)
+        path.name: partial(list_category, dataset, path, expected_mask=expected_mask)
         for path in folders_in(top)
         if is_category(path, normal) and (not kinds or any((path / "test" / kind).is_dir() for kind in kinds))
     }
     if not listings:
         raise wrong_layout(dataset, top, expected)
-    return ListedDataset(dataset, listings)
+    return ListedDataset(dataset, listings, protocol)
 
 
 @registry.datasets.register("visa", summary="VisA (Zou et al. 2022): 12 categories, the official one-class split")
@@ -88,16 +97,11 @@ def visa(*, root: str | Path | None = None) -> Dataset:
     if not table.is_file():
         raise wrong_layout("visa", folder, expected)
     rows: dict[str, list[dict[str, str]]] = {}
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"object", "split", "label", "image", "mask"}.difference(reader.fieldnames or ())
-        if missing:
-            raise InputError(f"{table} lacks the columns {', '.join(sorted(missing))}: expected {expected}")
-        for row in reader:
-            rows.setdefault(row["object"], []).append(row)
+    for row in read_table(table, ("object", "split", "label", "image", "mask")):
+        rows.setdefault(row["object"], []).append(row)
     if not rows:
         raise InputError(f"{table} has no rows: expected one for each image")
-    return ListedDataset("visa", {name: partial(_visa_category, folder, name, rows[name]) for name in rows})
+    return ListedDataset("visa", {name: partial(_visa_category, folder, name, rows[name]) for name in rows}, SQUARE)
 
 
 def _visa_category(root: Path, name: str, rows: list[dict[str, str]]) -> Category:
@@ -171,7 +175,8 @@ def folder(
     ----------
     root : path, optional
         A category (``train/good``, ``test/<kind>`` and, where there are masks, ``ground_truth/<kind>/<stem>.*`` or
-        ``<stem>_mask.*``), or a folder of such categories.
+        ``<stem>_mask.*``), or a folder of such categories. Images may lie deeper, with their masks at the same
+        relative path. Normal images may be called ``OK``, ``normal`` and the like, see :mod:`padim_zoo.data.kinds`.
     normal : path, optional
         Instead of ``root``: a folder of normal images, at any depth. Every fifth in sorted order, and at least one, is
         held out for the test.
@@ -198,11 +203,13 @@ def folder(
     top = dataset_root("folder", root, expected)
     if is_category(top):
         return ListedDataset("folder", {top.name: partial(list_category, "folder", top)})
-    return _in_subfolders("folder", top, expected, None)
+    return _in_subfolders("folder", top, expected, None, normal=None)
 
 
 def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path | None) -> Category:
-    good = images_below(normal)
+    listing = list_images(normal)
+    good, passed_over = listing.images, [listing]
+    refuse_defects(normal, good)
     if len(good) < 2:
         raise InputError(
             f"{normal} has {len(good)} images: expected at least 2 normal images, one to fit and one to test"
@@ -211,7 +218,9 @@ def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path 
     train = [Sample(path, 0) for path in good if path not in held_out]
     test = [Sample(path, 0) for path in good if path in held_out]
     if abnormal is not None:
-        bad = _abnormal_samples(dataset_root("folder", abnormal, "anomalous images"), masks)
+        folder = dataset_root("folder", abnormal, "anomalous images")
+        passed_over.append(list_images(folder))
+        bad = _abnormal_samples(folder, passed_over[-1].images, masks)
         shared = set(good).intersection(sample.path for sample in bad)
         if shared:
             raise InputError(
@@ -220,27 +229,24 @@ def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path 
         test += bad
     elif masks is not None:
         raise InputError(f"dataset folder has masks ({masks}) but no abnormal images: give --abnormal DIR too")
-    return Category("folder", normal.name, tuple(train), tuple(test))
+    line = describe_passed_over(passed_over)
+    return Category("folder", normal.name, tuple(train), tuple(test), (line,) if line else ())
 
 
-def _abnormal_samples(abnormal: Path, masks: str | Path | None) -> list[Sample]:
+def _abnormal_samples(abnormal: Path, files: list[Path], masks: str | Path | None) -> list[Sample]:
     truth = None if masks is None else dataset_root("folder", masks, "masks")
-    by_folder: dict[Path, dict[str, tuple[Path, ...]]] = {}
-    samples: list[Sample] = []
-    for path in images_below(abnormal):
-        below = path.parent.relative_to(abnormal)
-        kind = below.parts[0] if below.parts else "anomaly"
-        if kind == "good":
-            raise InputError(f"{abnormal} has a subfolder good: expected anomalous images only (is it --normal DIR?)")
-        if truth is not None and below not in by_folder:
-            by_folder[below] = masks_by_stem(truth / below)
-        samples.append(Sample(path, 1, kind, by_folder.get(below, {}).get(path.stem, ())))
-    if not samples:
+    images, _ = split_masks(files)
+    if not images:
         raise InputError(f"{abnormal} has no image in it: expected anomalous images")
-    if truth is not None and not any(sample.masks for sample in samples):
-        first = samples[0].path.relative_to(abnormal)
+    kinds = [(*path.parent.relative_to(abnormal).parts, "anomaly")[0] for path in images]
+    for kind in kinds:
+        if is_normal_kind(kind):
+            raise InputError(f"{abnormal} has a subfolder {kind}: expected anomalous images only (is it --normal DIR?)")
+    pairs = masks_of_kind(images, abnormal, truth)
+    if truth is not None and not pairs:
+        first = images[0].relative_to(abnormal)
         raise InputError(
             f"no file in {truth} is the mask of an image in {abnormal}: expected names such as "
             f"{first.with_name(first.stem + '_mask.png')} or {first.with_suffix('.png')}"
         )
-    return samples
+    return [Sample(path, 1, kind, pairs.get(path, ())) for path, kind in zip(images, kinds, strict=True)]

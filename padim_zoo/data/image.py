@@ -1,32 +1,24 @@
-"""Image files and in-memory images to one form: uint8 RGB arrays (H, W, 3); mask files to bool (H, W)."""
+"""Image files and in-memory images to one form: uint8 RGB arrays (H, W, 3)."""
 
 from __future__ import annotations
 
-import functools
-import io
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.bit_depth import FULL_DEPTH, OUTLIERS, counts_of_picture, largest_of, white_of
+from padim_zoo.data.decoding import Picture, geometry, is_animated, open_image, pages_of, picture_of
+from padim_zoo.data.file_notes import BACKGROUND, current, note
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+)
 
-MAX_PIXELS = 2**30
-"""Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
-
-_GRAY_LEVELS_16_BIT = 65535
-_ROTATED_ORIENTATIONS = (5, 6, 7, 8)
-_EXIF_ORIENTATION = 0x0112
-
-# Pillow's limit is a global that Image.open reads; it is lifted only while a header is parsed.
-_pillow_limit = threading.Lock()
+_THUMBNAIL = 2
 
 
 def is_image_file(path: Path) -> bool:
@@ -34,11 +26,18 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, bit_depth: int | None = None) -> np.ndarray:
     """Read an image file as 8-bit RGB.
 
-    Gray becomes three equal channels, alpha is dropped, 16-bit samples are scaled by their bit depth (never by the
-    image's own range) and the EXIF orientation is applied. Of several pages or frames the first is read.
+    Gray becomes three equal channels, transparent pixels are laid on black, samples of more than 8 bits are scaled by
+    the bit depth (never by the image's own range) and the EXIF orientation is applied. Of several pages or frames the
+    first is read. What docs/image-files.md says of such files is noted (:mod:`padim_zoo.data.file_notes`).
+
+    Parameters
+    ----------
+    path : str or Path
+    bit_depth : int, optional
+        Bits that samples of more than 8 bits use; by default as many as the file states, else 16.
 
     Returns
     -------
@@ -47,99 +46,75 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, truncated, not an image, or has more than :data:`MAX_PIXELS` pixels.
+        If the file is missing, truncated, not an image, or larger than :data:`~padim_zoo.data.decoding.MAX_PIXELS`; or
+        if its first page is a thumbnail of another.
     """
-    return _to_rgb(_decode(Path(path)), str(path))
+    name = str(path)
+    image = open_image(Path(path))
+    if pages_of(image) > 1:
+        _check_first_page(image, name)
+        note("frames" if is_animated(image) else "pages", name)
+    picture = picture_of(image, name)
+    if picture.mode == "CMYK":
+        note("cmyk", name)
+    if picture.alpha is not None:
+        note("transparent", name)
+    if picture.deep and bit_depth is not None:
+        _note_depth(picture, bit_depth, name)
+    return _to_rgb(picture, bit_depth, name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width that :func:`read_image` would give, from the header where that is enough."""
-    image = _open(Path(path))
-    width, height = image.size
-    if width == height:  # a PNG is decoded to its end for its EXIF data, which would tell nothing here
-        return height, width
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception as error:
-        raise _broken(str(path), error) from None
-    return (width, height) if orientation in _ROTATED_ORIENTATIONS else (height, width)
-
-
-def stored_size(path: str | Path) -> tuple[int, int] | None:
-    """Height and width before the EXIF orientation, from no more of a file than its header; None if that is broken.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
-    with Path(path).open("rb") as file:
-        try:
-            width, height = _header(file).size
-        except Exception:  # as of _open, but it is for whoever decodes the file to say so
-            return None
-    return height, width
-
-
-@functools.cache
-def decoder() -> str:
-    """What decides pixels besides the file: Pillow, and the libraries that it decodes with."""
-    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "libtiff", "webp")]
-    return "; ".join([f"Pillow {PIL.__version__}", *libraries])
+    return geometry(Path(path)).shown
 
 
 def image_mode(path: str | Path) -> str:
     """Pillow's name for how a file stores its samples, e.g. ``"L"``, ``"RGB"``, ``"P"`` or ``"I;16"``."""
-    return _open(Path(path)).mode
+    return open_image(Path(path)).mode
 
 
-def read_mask(paths: Sequence[Path], size: tuple[int, int], image: Path | None = None) -> np.ndarray:
-    """Read the union of ground-truth masks: a pixel is anomalous where any of them is not zero.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Mask files. Alpha is ignored.
-    size : tuple of int
-        Height and width of the image that the masks belong to.
-    image : Path, optional
-        That image, named by the error.
-
-    Returns
-    -------
-    ndarray (H, W), bool
-
-    Raises
-    ------
-    InputError
-        If a mask cannot be read or has another size.
-    """
-    union = np.zeros(size, dtype=bool)
-    for path in paths:
-        decoded = _decode(Path(path))
-        # Deep samples are not scaled: that would round a small mark to zero.
-        samples = np.asarray(decoded) if _is_deep(decoded) else _to_rgb(decoded, str(path))
-        mask = np.atleast_3d(samples).any(axis=2)
-        if mask.shape != tuple(size):
-            of_image = f"its image {image}" if image is not None else "its image"
+def _check_first_page(image: Image.Image, name: str) -> None:
+    """Refuse a file whose first page is a small picture of another one."""
+    sizes = [image.size]
+    try:
+        for page in range(1, pages_of(image)):
+            image.seek(page)
+            sizes.append(image.size)
+    except (EOFError, OSError, SyntaxError, ValueError):
+        pass  # a later page that is broken is none that is read
+    image.seek(0)
+    width, height = sizes[0]
+    for page, size in enumerate(sizes, start=1):
+        if size[0] >= _THUMBNAIL * width and size[1] >= _THUMBNAIL * height:
             raise InputError(
-                f"mask {path} is {size_text(mask.shape)} but {of_image} is {size_text(size)} (height x width): "
-                "a mask must have its image's size"
+                f"{name} has a first page of {height}x{width} pixels, a thumbnail of page {page} of "
+                f"{size[1]}x{size[0]}: save that page as a file of its own"
             )
-        union |= mask
-    return union
 
 
-def to_image(image: Any, name: str = "image") -> np.ndarray:
+def _note_depth(picture: Picture, bit_depth: int, name: str) -> None:
+    counts = counts_of_picture(picture)
+    if np.count_nonzero(picture.samples > largest_of(bit_depth)) > OUTLIERS * counts.total:
+        note("deeper", name)
+    elif counts.depth < bit_depth:
+        note("shallower", name)
+    elif (notes := current()) is not None:
+        notes.deep_enough()
+
+
+def to_image(image: Any, name: str = "image", bit_depth: int | None = None) -> np.ndarray:
     """Convert an in-memory image to 8-bit RGB.
 
     Parameters
     ----------
     image : PIL image, ndarray or Tensor
         Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensors (H, W), (1, H, W), (3, H, W) or (4, H, W). The
-        fourth channel, alpha, is dropped. Samples are uint8, uint16 (scaled by 65535) or float in [0, 1].
+        fourth channel is alpha: transparent pixels are laid on black. Samples are uint8, uint16 or float in [0, 1].
     name : str
         What errors call the image.
+    bit_depth : int, optional
+        Bits that uint16 samples use; 16 by default.
 
     Returns
     -------
@@ -151,7 +126,7 @@ def to_image(image: Any, name: str = "image") -> np.ndarray:
         If it is none of these.
     """
     if isinstance(image, Image.Image):
-        return _to_rgb(_upright(image, name), name)
+        return _to_rgb(picture_of(image, name), bit_depth, name)
     # Nothing can be a tensor unless torch is imported already, and reading files should not import it.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(image, torch.Tensor):
@@ -164,17 +139,49 @@ def to_image(image: Any, name: str = "image") -> np.ndarray:
         expected = "an array (H, W, 3), (H, W, 1) or (H, W)"
     else:
         raise InputError(f"{name} is a {type(image).__name__}: expected a path, a PIL image, an array or a tensor")
+    if array.dtype == np.int32:  # which files may have
+        raise InputError(f"{name} has samples of type int32: expected uint8, uint16 or float in [0, 1]")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
         raise InputError(f"{name} has shape {tuple(image.shape)}: expected {expected}")
-    pixels = _to_uint8(np.atleast_3d(array)[:, :, :3], name)
-    return np.array(np.broadcast_to(pixels, (*array.shape[:2], 3)))
+    array = np.atleast_3d(array)
+    alpha = array[:, :, 3] if array.shape[2] == 4 else None
+    if alpha is not None and (alpha == alpha.flat[0]).all():
+        alpha = None
+    if array.dtype == np.uint16 and bit_depth is not None:
+        _note_depth(Picture(array[:, :, :3]), bit_depth, name)
+    if alpha is not None:
+        note("transparent", name)
+    return _to_rgb(Picture(array[:, :, :3], alpha), bit_depth, name)
 
 
-def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
+def _to_rgb(picture: Picture, bit_depth: int | None, name: str) -> np.ndarray:
+    """The samples as 8-bit RGB, of their own memory."""
+    if bit_depth is None:
+        bit_depth = counts_of_picture(picture).depth if picture.bits else FULL_DEPTH
+    white = white_of(bit_depth)
+    pixels = np.atleast_3d(picture.samples)
+    if pixels.dtype != np.uint8:
+        pixels = _to_uint8(pixels, white, name, picture.white_is_zero)
+    if picture.alpha is not None:
+        # An opaque pixel has the largest value of its type, or white where the image keeps to its bit depth.
+        opaque: float = white if picture.alpha.max() <= largest_of(bit_depth) else largest_of(FULL_DEPTH)
+        alpha = _to_uint8(picture.alpha[:, :, None], opaque, f"the alpha of {name}").astype(np.float32) / 255
+        pixels = np.rint(BACKGROUND + (pixels - np.float32(BACKGROUND)) * alpha).astype(np.uint8)
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _to_uint8(array: np.ndarray, white: float, name: str, inverted: bool = False) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
-        return _scale(array, _GRAY_LEVELS_16_BIT)
+    if array.dtype == np.int32:
+        least, most = int(array.min()), int(array.max())
+        if least < 0 or most > largest_of(FULL_DEPTH):
+            raise InputError(
+                f"{name} has values from {least} to {most}: expected at most 16 bits, 0 to {largest_of(FULL_DEPTH)}"
+            )
+    if array.dtype in (np.uint16, np.int32):
+        cut = np.minimum(array, white)
+        return _scale(white - cut if inverted else cut, white)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{name} has samples of type {array.dtype}: expected uint8, uint16 or float in [0, 1]")
     low, high = float(array.min()), float(array.max())
@@ -191,78 +198,6 @@ def _scale(array: np.ndarray, white: float) -> np.ndarray:
     return np.rint(array.astype(np.float64) * (255 / white)).astype(np.uint8)
 
 
-def _decode(path: Path) -> Image.Image:
-    return _upright(_open(path), str(path))
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"image {path} does not exist") from None
-    except OSError as error:
-        raise InputError(f"image {path} cannot be read: {error.strerror}") from None
-    try:
-        image = _header(io.BytesIO(content))
-    except UnidentifiedImageError:
-        problem = "is not an image" if content else "is an empty file"
-        raise InputError(f"{path} {problem}: expected png, jpg, bmp, tif or webp") from None
-    except Exception as error:  # decoders raise whatever a broken header leads them to
-        raise _broken(str(path), error) from None
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{path} has {width * height:,} pixels: at most {MAX_PIXELS:,} are read; cut the image into tiles"
-        )
-    return image
-
-
-def _header(file: IO[bytes]) -> Image.Image:
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    """Decode the samples and apply the EXIF orientation."""
-    try:
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except Exception as error:  # as above, and truncated files
-        raise _broken(name, error) from None
-
-
-def _broken(name: str, error: Exception) -> InputError:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return InputError(f"{name} is broken and cannot be decoded ({reason}): replace or remove it")
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether samples have more than 8 bits: Pillow's ``convert`` would clip these."""
-    return image.mode in ("I", "F") or image.mode.startswith("I;")
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    if not _is_deep(image):
-        image.info.pop("transparency", None)  # alpha is dropped, and Pillow would warn of a palette's
-        try:
-            return np.array(image.convert("RGB"))
-        except ValueError:
-            raise InputError(f"{name} has colors of mode {image.mode}: expected gray, RGB, palette or CMYK") from None
-    samples = np.asarray(image)
-    if image.mode == "F":
-        return to_image(samples, name)
-    low, high = int(samples.min()), int(samples.max())
-    if low < 0 or high > _GRAY_LEVELS_16_BIT:
-        raise InputError(
-            f"{name} has values from {low} to {high}: expected at most 16 bits, 0 to {_GRAY_LEVELS_16_BIT}"
-        )
-    return to_image(samples.astype(np.uint16), name)
-
-
-def size_text(size: Sequence[int]) -> str:
+def size_text(size: Any) -> str:
     """Height and width as messages give them: ``256x320``."""
     return f"{size[0]}x{size[1]}"

@@ -9,8 +9,17 @@ from pathlib import Path
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
-from padim_zoo.data.files import folders_in, images_in
+from padim_zoo.data.files import Listing, describe_passed_over, folders_in, list_images
+from padim_zoo.data.kinds import is_normal_kind
+from padim_zoo.data.mask_files import masks_of_kind, refuse_marked, split_masks
+from padim_zoo.data.normal_folder import refuse_defects
 from padim_zoo.data.sample import Category, Sample
+from padim_zoo.data.transform import Transform
+
+PADIM_PAPER = Transform(resize=256, crop=224)
+"""The protocol of MVTec AD: the PaDiM paper's, and that of its rivals until today."""
+SQUARE = Transform(resize=(256, 256), crop=None)
+"""That of most figures on other data sets: all of an image, whatever its aspect (anomalib, DRAEM, EfficientAD)."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,13 @@ class ListedDataset:
         The registered name.
     listings : mapping of str to callable
         For each category the function that lists it.
+    protocol : Transform, optional
+        What published figures on it rest on.
     """
 
     name: str
     listings: Mapping[str, Callable[[], Category]]
+    protocol: Transform | None = None
 
     def categories(self) -> list[str]:
         """The names of the categories, sorted."""
@@ -76,13 +88,18 @@ def wrong_layout(dataset: str, root: Path, expected: str) -> InputError:
     return InputError(f"dataset {dataset} expects {expected}, but {root} holds {shown or 'nothing'}{hint}")
 
 
-def is_category(folder: Path, normal: str = "good") -> bool:
-    """Whether a folder has ``train/<normal>``."""
-    return (folder / "train" / normal).is_dir()
+def is_category(folder: Path, normal: str | None = None) -> bool:
+    """Whether a folder has ``train/<normal>``, or ``train`` with a folder of any name of normal images."""
+    if normal is not None:
+        return (folder / "train" / normal).is_dir()
+    return any(is_normal_kind(kind.name) for kind in folders_in(folder / "train"))
 
 
-def list_category(dataset: str, folder: Path, *, normal: str = "good", expected_mask: str | None = None) -> Category:
+def list_category(dataset: str, folder: Path, *, expected_mask: str | None = None) -> Category:
     """List ``train/<normal>`` and ``test/<kind>`` of a category's folder, with the masks in ``ground_truth/<kind>``.
+
+    Images may lie at any depth below these, with their masks at the same relative path; or masks lie beside the images
+    of a kind. Kinds are normal by their names, see :mod:`padim_zoo.data.kinds`; their samples' kind is ``"good"``.
 
     Parameters
     ----------
@@ -90,8 +107,6 @@ def list_category(dataset: str, folder: Path, *, normal: str = "good", expected_
         Name of the data set.
     folder : Path
         The category's folder; the category bears its name.
-    normal : str
-        Name of the folders of normal images; their samples' kind is ``"good"`` all the same.
     expected_mask : str, optional
         What the mask of an image ``{stem}`` is called, where every anomalous image must have one. A category without
         any ``ground_truth`` is taken as one of image labels only.
@@ -99,33 +114,49 @@ def list_category(dataset: str, folder: Path, *, normal: str = "good", expected_
     Raises
     ------
     InputError
-        If an anomalous image has no mask though it must.
+        If an anomalous image has no mask though it must, it is not clear whose a mask is, or a normal image has a mask
+        with a marked pixel.
     """
-    train = [Sample(path, 0) for path in images_in(folder / "train" / normal)]
+    notes: list[str] = []
+    listings: list[Listing] = []
+    train: list[Sample] = []
     test: list[Sample] = []
     truth = folder / "ground_truth"
-    for kind in folders_in(folder / "test"):
-        if kind.name == normal:
-            test += [Sample(path, 0) for path in images_in(kind)]
+
+    def images_of(kind: Path) -> list[Path]:
+        listing = list_images(kind)
+        listings.append(listing)
+        if not listing.images:
+            notes.append(f"{kind.relative_to(folder)} holds no image")
+        return listing.images
+
+    for kind in folders_in(folder / "train"):
+        if not is_normal_kind(kind.name):
+            notes.append(f"train/{kind.name} is left out: a fit takes normal images only")
             continue
-        masks = masks_by_stem(truth / kind.name)
-        for path in images_in(kind):
-            if expected_mask is not None and path.stem not in masks and truth.is_dir():
-                raise missing_mask(path, truth / kind.name / expected_mask.format(stem=path.stem))
-            test.append(Sample(path, 1, kind.name, masks.get(path.stem, ())))
-    return Category(dataset, folder.name, tuple(train), tuple(test))
-
-
-def masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Mask files in a folder by the stem of the image they belong to.
-
-    The masks of ``000.jpg`` are ``000_mask.*``, else ``000.*``, else all images in the folder ``000`` (MVTec LOCO).
-    """
-    files = images_in(folder)
-    several = {sub.name: masks for sub in folders_in(folder) if (masks := tuple(images_in(sub)))}
-    plain = {path.stem: (path,) for path in files}
-    marked = {path.stem.removesuffix("_mask"): (path,) for path in files if path.stem.endswith("_mask")}
-    return {**several, **plain, **marked}
+        images = images_of(kind)
+        refuse_defects(kind, images)
+        train += [Sample(path, 0) for path in images]
+    normal_kinds: list[str] = []
+    for kind in folders_in(folder / "test"):
+        images, _ = split_masks(images_of(kind))
+        if is_normal_kind(kind.name):
+            normal_kinds.append(kind.name)
+            refuse_marked(images, kind, truth / kind.name)
+            test += [Sample(path, 0) for path in images]
+            continue
+        masks = masks_of_kind(images, kind, truth / kind.name)
+        for path in images:
+            if expected_mask is not None and path not in masks and truth.is_dir():
+                expected = truth / kind.name / path.parent.relative_to(kind) / expected_mask.format(stem=path.stem)
+                raise missing_mask(path, expected)
+            test.append(Sample(path, 1, kind.name, masks.get(path, ())))
+    if len(normal_kinds) > 1:
+        shown = " and ".join(f"test/{name}" for name in normal_kinds)
+        notes.append(f"{shown} all count as normal, as their names say: rename a folder that holds defects")
+    if line := describe_passed_over(listings):
+        notes.append(line)
+    return Category(dataset, folder.name, tuple(train), tuple(test), tuple(notes))
 
 
 def missing_mask(image: Path, expected: Path) -> InputError:

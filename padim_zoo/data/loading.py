@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
-from padim_zoo.data.image import image_size, read_image, read_mask, size_text
+from padim_zoo.data.file_notes import FileNotes, collecting, current, note
+from padim_zoo.data.image import image_size, read_image, size_text
+from padim_zoo.data.mask import looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import named_images
-from padim_zoo.data.transform import CropError, Transform
+from padim_zoo.data.transform import MASK_RULES, CropError, Transform
 
 _BATCHES_AHEAD = 2
 
@@ -161,15 +164,21 @@ def mixed_batches(
     lookup : callable, optional
         What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
     """
+    notes = current() or FileNotes()
+    tells = current() is None
 
     def prepare(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
+        with notes.listening():
+            return prepared_or_cached(name, image)
+
+    def prepared_or_cached(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
         path = image if isinstance(image, Path) else None
         if path is not None and lookup is not None and (cached := lookup(path)) is not None:
             return cached
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
         else:
-            pixels = read_image(image) if isinstance(image, Path) else image
+            pixels = read_image(image, transform.bit_depth) if isinstance(image, Path) else image
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:
@@ -182,7 +191,8 @@ def mixed_batches(
     first: tuple[str, tuple[int, int]] | None = None
     batch: list[tuple[Path | None, _Prepared | Cached]] = []
     in_work = batch_size * (_BATCHES_AHEAD if ahead else 1)
-    for name, path, prepared in _in_threads(images, prepare, in_work, ahead=ahead):
+    sources = _heard(named_images(images, transform.bit_depth), notes)
+    for name, path, prepared in _in_threads(sources, prepare, in_work, ahead=ahead):
         size = prepared.image_size
         if first is None:
             first = name, size
@@ -199,15 +209,33 @@ def mixed_batches(
         raise InputError("no images were given: expected at least one")
     if batch:
         yield _batch(batch)
+    if tells:
+        notes.tell()
 
 
-def masks(samples: Sequence[Sample], transform: Transform) -> list[np.ndarray | None]:
+def masks(
+    samples: Sequence[Sample],
+    transform: Transform,
+    *,
+    rule: str = MASK_RULES[0],
+    orientation: str | None = None,
+) -> list[np.ndarray | None]:
     """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    transform : Transform
+    rule : str
+        How masks are resized, as of :meth:`Transform.mask`.
+    orientation : str, optional
+        What masks were drawn on, as of :func:`~padim_zoo.data.mask.read_mask`.
 
     Returns
     -------
-    list of ndarray (H, W), bool, or None
-        None for a sample without mask files.
+    list of ndarray (H, W), int32, or None
+        0 where nothing is marked, and k in region k, which is numbered on the mask before its resize; a number that is
+        missing lies outside of the crop. None for a sample without mask files.
 
     Raises
     ------
@@ -215,13 +243,30 @@ def masks(samples: Sequence[Sample], transform: Transform) -> list[np.ndarray | 
         If a mask cannot be read or has not the size of its image.
     """
 
-    def load(sample: Sample) -> np.ndarray | None:
+    def load(sample: Sample) -> tuple[np.ndarray | None, int, int]:
+        """The regions after the transform, and how many there were before, and are after it."""
         if not sample.masks:
-            return None
-        return transform.mask(read_mask(sample.masks, image_size(sample.path), sample.path))
+            return None, 0, 0
+        with notes.listening():
+            full = read_regions(sample.masks, image_size(sample.path), sample.path, orientation=orientation)
+            marked = full > 0
+            if looks_inverted(marked):
+                note("inverted mask", str(sample.masks[0]))
+            if sample.label and not marked.any():
+                note("unmarked", str(sample.masks[0]))
+        regions = transform.mask(full, rule)
+        return regions, len(np.unique(full[marked])), len(np.unique(regions[regions > 0]))
 
-    with ThreadPoolExecutor(usual_workers()) as executor:
-        return list(executor.map(load, samples))
+    with collecting() as notes, ThreadPoolExecutor(usual_workers()) as executor:
+        loaded = list(executor.map(load, samples))
+        before, after = sum(count for _, count, _ in loaded), sum(count for *_, count in loaded)
+        if after < before:
+            warnings.warn(
+                f"{before - after} of {before} marked regions lie outside of what is looked at: use a larger crop "
+                "(--crop none), or --mask-resize area where marks are narrow",
+                stacklevel=2,
+            )
+    return [regions for regions, _, _ in loaded]
 
 
 class _Prepared(NamedTuple):
@@ -236,14 +281,26 @@ class _Prepared(NamedTuple):
         return int(self.views.shape[1]), int(self.views.shape[2])
 
 
+Named = tuple[str, Path | np.ndarray]
+
+
+def _heard(sources: Iterator[Named], notes: FileNotes) -> Iterator[Named]:
+    """Named images, with what is noted of those that are converted in memory."""
+    while True:
+        with notes.listening():
+            source = next(sources, None)
+        if source is None:
+            return
+        yield source
+
+
 def _in_threads(
-    images: Any, prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, *, ahead: bool
+    sources: Iterator[Named], prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, *, ahead: bool
 ) -> Iterator[tuple[str, Path | None, Result]]:
     """Name and file of each image and what is prepared of it, in order, at most ``in_work`` of them at a time.
 
     If not ``ahead``, none is prepared while one is given out.
     """
-    sources = named_images(images)
     first_two = list(islice(sources, 2))
     if len(first_two) < 2:  # a single image is made sooner than a thread is started
         for name, image in first_two:

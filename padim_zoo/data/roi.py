@@ -11,7 +11,8 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.files import images_below
-from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, read_mask, size_text
+from padim_zoo.data.image import IMAGE_SUFFIXES, image_size, size_text
+from padim_zoo.data.mask import read_mask
 
 
 class RegionOfInterest:
@@ -20,7 +21,8 @@ class RegionOfInterest:
     Parameters
     ----------
     source : path, ndarray (H, W) or RegionOfInterest
-        A mask file, for all images; a folder with one mask for each image; or a mask. What is not zero counts. In a
+        A mask file, for all images; a folder with one mask for each image; or a mask, of which what is not zero counts.
+        Files are read as ground-truth masks are (:mod:`padim_zoo.data.mask`), but may mark all of an image. In a
         folder the mask of ``…/train/good/000.png`` is ``train/good/000.png``, ``good/000.png`` or ``000.png``, the
         first that is there, with the suffix of any image format and with or without ``_mask`` at the end of its name.
 
@@ -64,7 +66,7 @@ class RegionOfInterest:
                 self._masks[key] = mask
         elif path.is_file():
             self.name = f"the region of interest {path}"
-            self.mask = read_mask([path], image_size(path))
+            self.mask = read_mask([path], image_size(path), whole=True)
             self._refuse_empty(self.mask, f"roi {path}")
         else:
             raise InputError(f"roi {path} does not exist: expected a mask file, or a folder with a mask for each image")
@@ -116,7 +118,7 @@ class RegionOfInterest:
         if path is None:
             raise InputError(f"{name} has no file name to find its mask in {self.folder} by: give paths, or one mask")
         file = self._mask_file(path)
-        mask = read_mask([file], size, path)
+        mask = read_mask([file], size, path, whole=True)
         self._refuse_empty(mask, f"the region of interest {file} of {path}")
         return mask
 
@@ -149,7 +151,9 @@ class RegionOfInterest:
         if self.mask is not None:
             digest.update(f"{self.mask.shape}".encode() + np.packbits(self.mask).tobytes())
         for key, path in sorted(self._masks.items()):
-            digest.update("/".join(key).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(
+                "/".join(key).encode(errors="surrogateescape") + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+            )
         if self._intersected is not None:
             digest.update(b"within" + self._intersected.fingerprint().encode())
         return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
+from padim_zoo.data.transform import Transform
 
 _READERS = 8
 
@@ -39,12 +41,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """One category of a dataset: normal images to fit, and images to test."""
+    """One category of a dataset: normal images to fit, and images to test.
+
+    Attributes
+    ----------
+    dataset, name : str
+    train, test : tuple of Sample
+    notes : tuple of str
+        What a reader of its figures should know of how the files were taken, one line each.
+    """
 
     dataset: str
     name: str
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    def warn(self) -> None:
+        """Say the notes as warnings."""
+        for note in self.notes:
+            warnings.warn(f"{self.name}: {note}", stacklevel=3)
 
     def fingerprint(self) -> str:
         """Hex digest that changes when a file, a label or the split changes.
@@ -67,7 +83,8 @@ class Category:
             contents = pool.map(_content_hash, (path for _, _, path in files))
             digest = hashlib.sha256()
             for (split, label, path), content in zip(files, contents, strict=True):
-                digest.update(f"{split}\0{label}\0{'/'.join(path.parts[-3:])}\0{content}\n".encode())
+                name = "/".join(path.parts[-3:])
+                digest.update(f"{split}\0{label}\0{name}\0{content}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
 
@@ -79,7 +96,10 @@ def _content_hash(path: Path) -> str:
 
 
 class Dataset(Protocol):
-    """A data set: categories by name, each loaded when asked for."""
+    """A data set: categories by name, each loaded when asked for.
+
+    It may have an attribute ``protocol``, see :func:`protocol_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -90,3 +110,21 @@ class Dataset(Protocol):
 
     def load(self, category: str) -> Category:
         """List the files of one category; no image is decoded."""
+
+
+def protocol_of(dataset: Dataset) -> Transform | None:
+    """The transform that published figures on a data set rest on, if it declares one.
+
+    ``bench``, ``fit`` and ``finetune`` apply it unless they are told otherwise.
+
+    Raises
+    ------
+    InputError
+        If it is no Transform.
+    """
+    protocol = getattr(dataset, "protocol", None)
+    if protocol is not None and not isinstance(protocol, Transform):
+        raise InputError(
+            f"the protocol of the data set {dataset.name} is {protocol!r}: expected a Transform(resize, crop) or None"
+        )
+    return protocol

@@ -18,20 +18,20 @@ from padim_zoo.data.sample import Sample
 _IMAGE_KEY = "image"
 
 
-def named_images(images: Any) -> Iterator[tuple[str, Path | np.ndarray]]:
+def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[str, Path | np.ndarray]]:
     """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
 
     In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
     """
-    for position, item in enumerate(_items(images)):
+    for position, item in enumerate(image_items(images)):
         if isinstance(item, Path):
             yield str(item), item
         else:
             name = f"image {position}"
-            yield name, to_image(item, name)
+            yield name, to_image(item, name, bit_depth)
 
 
-def _items(images: Any) -> Iterator[Any]:
+def image_items(images: Any) -> Iterator[Any]:
     """Single images: paths, PIL images, arrays, tensors."""
     if isinstance(images, Sample):
         yield images.path
@@ -42,7 +42,7 @@ def _items(images: Any) -> Iterator[Any]:
     elif isinstance(images, Image.Image):
         yield images
     elif isinstance(images, Mapping):
-        yield from _items(_image_of(images))
+        yield from image_items(_image_of(images))
     else:
         try:
             elements = iter(images)
@@ -51,7 +51,7 @@ def _items(images: Any) -> Iterator[Any]:
                 f"images are a {type(images).__name__}: expected paths, PIL images, arrays, tensors or a data loader"
             ) from None
         for element in elements:
-            yield from _items(_image_of(element))
+            yield from image_items(_image_of(element))
 
 
 def _image_of(element: Any) -> Any:

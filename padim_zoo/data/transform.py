@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from statistics import median_low
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.region_resize import resize_regions
+
+MASK_RULES = ("area", "nearest")
+"""How masks are resized: any covered pixel counts, or the nearest one decides."""
 
 Size = int | tuple[int, int] | None
 
@@ -33,6 +40,49 @@ def parse_size(text: str) -> Size:
     return int(height) if width is None else (int(height), int(width))
 
 
+def choose_grid(sizes: Iterable[tuple[int, int]], resize: int, stride: int) -> tuple[int, int]:
+    """The size in pixels that all images of a data set are resized to, where no crop makes them equal.
+
+    The shorter side is ``resize``, the longer one follows from the median aspect. Both are rounded to the nearest
+    multiple of the stride, so that the grids of all layers nest.
+
+    Parameters
+    ----------
+    sizes : iterable of (int, int)
+        Height and width of every image, upright. Of a data set in parts, those of all parts.
+    resize : int
+        Length of the shorter side in pixels.
+    stride : int
+        The coarsest one of the layers that are used, in pixels.
+
+    Returns
+    -------
+    height, width : int
+
+    Raises
+    ------
+    InputError
+        If there are no sizes.
+    """
+    # Of an even number the lower median is taken: an aspect that an image has, and no average of two kinds.
+    aspects = [Fraction(width, height) for height, width in sizes]
+    if not aspects:
+        raise InputError("no images were given: expected at least one")
+    aspect: Fraction = median_low(aspects)
+    height, width = resize * max(Fraction(1), 1 / aspect), resize * max(Fraction(1), aspect)
+    return _nearest_multiple(height, stride), _nearest_multiple(width, stride)
+
+
+def _nearest_multiple(length: Fraction, stride: int) -> int:
+    """At least one stride; a half is rounded up."""
+    return max(1, math.floor(length / stride + Fraction(1, 2))) * stride
+
+
+def count_other_aspects(sizes: Iterable[tuple[int, int]], grid: tuple[int, int], stride: int) -> int:
+    """How many images would have another grid by themselves: those that the resize to this one distorts."""
+    return sum(choose_grid([size], min(grid), stride) != grid for size in sizes)
+
+
 class CropError(InputError):
     """A crop larger than the image that it is cut from."""
 
@@ -48,6 +98,8 @@ class Transform:
         image's size. Bilinear with antialiasing.
     crop : int, (int, int) or None
         Side of the square, or height and width, cut out of the center; None keeps all.
+    bit_depth : int, optional
+        Bits that samples of more than 8 bits use, as :func:`~padim_zoo.data.image.read_image` takes it.
 
     Raises
     ------
@@ -57,10 +109,38 @@ class Transform:
 
     resize: Size
     crop: Size
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
+
+    @property
+    def leaves_grid(self) -> bool:
+        """Whether only images tell the size that all of them are resized to: see :func:`choose_grid`."""
+        return isinstance(self.resize, int) and self.crop is None
+
+    def on_grid(self, grid: tuple[int, int] | None) -> Transform:
+        """With the size that the images told, where it is left to them."""
+        return replace(self, resize=grid) if self.leaves_grid and grid is not None else self
+
+    def visible_share(self, height: int, width: int) -> float:
+        """The share of an image of the given size that the crop leaves."""
+        resized = self.resized_size(height, width)
+        top, left, bottom, right = self.crop_box(*resized)
+        return (bottom - top) * (right - left) / (resized[0] * resized[1])
+
+    def visible(self, array: np.ndarray) -> np.ndarray:
+        """The part (h, w) of an image or mask (H, W) that the crop leaves, in the image's own pixels."""
+        height, width = array.shape[:2]
+        resized = self.resized_size(height, width)
+        top, left, bottom, right = self.crop_box(*resized)
+        rows = slice(round(top * height / resized[0]), round(bottom * height / resized[0]))
+        columns = slice(round(left * width / resized[1]), round(right * width / resized[1]))
+        return array[rows, columns]
+
+    def __str__(self) -> str:
+        return f"resize {_text(self.resize)}, crop {_text(self.crop)}"
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after the resize, before the crop."""
@@ -96,21 +176,34 @@ class Transform:
         -------
         ndarray (H', W', 3), uint8, contiguous
         """
-        return self._apply(image, Image.Resampling.BILINEAR)
+        self.output_size(*image.shape[:2])  # a crop that does not fit is refused before the work
+        return self.cropped(self.resized(image))
 
-    def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Transform a mask by nearest neighbor, so that it stays in register with its image.
+    def mask(self, mask: np.ndarray, rule: str = MASK_RULES[0]) -> np.ndarray:
+        """Transform a mask, or numbered regions, so that they stay in register with their image.
 
         Parameters
         ----------
-        mask : ndarray (H, W), bool
-            True where anomalous.
+        mask : ndarray (H, W), bool or int32
+            True where anomalous; or 0, and k in region k.
+        rule : str
+            ``"area"``: a pixel is marked if any of it is covered, see :mod:`padim_zoo.data.region_resize`;
+            ``"nearest"``: if its nearest neighbor is, as published figures have it.
 
         Returns
         -------
-        ndarray (H', W'), bool, contiguous
+        ndarray (H', W'), of the type of the mask, contiguous
         """
-        return self._apply(mask.astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+        height, width = self.resized_size(*mask.shape)
+        self.crop_box(height, width)  # as above
+        if (height, width) == mask.shape:
+            resized = mask
+        elif rule == "nearest":
+            picture = Image.fromarray(mask.astype(np.int32))
+            resized = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+        else:
+            resized = resize_regions(mask.astype(np.int32), (height, width))
+        return self.cropped(resized).astype(mask.dtype)
 
     def resized(self, array: np.ndarray, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
         """An image (H, W, 3) or mask (H, W), uint8, after the resize and before the crop."""
@@ -126,7 +219,7 @@ class Transform:
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters in JSON's types."""
-        sizes = {"resize": self.resize, "crop": self.crop}
+        sizes = {"resize": self.resize, "crop": self.crop, "bit_depth": self.bit_depth}
         return {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
 
     @classmethod
@@ -154,10 +247,6 @@ class Transform:
         # Python rounds halves to even, and so does torchvision's CenterCrop.
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         return top, left, top + crop_height, left + crop_width
-
-    def _apply(self, array: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        self.output_size(*array.shape[:2])  # a crop that does not fit is refused before the work
-        return self.cropped(self.resized(array, resampling))
 
 
 def check_size(name: str, size: Any) -> Size:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
+from padim_zoo.data.coverage import Coverage, coverage
+from padim_zoo.data.duplicates import Fingerprint, duplicates_of, fingerprint
+from padim_zoo.data.file_notes import NOTES, FileNotes, note
 from padim_zoo.data.files import images_below
-from padim_zoo.data.image import image_mode, read_image, read_mask, size_text
+from padim_zoo.data.grid import look_ahead
+from padim_zoo.data.image import image_mode, read_image, size_text
+from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import dataset_root
-from padim_zoo.data.sample import Category, Dataset, Sample
+from padim_zoo.data.mask import looks_inverted, read_mask
+from padim_zoo.data.mask_files import name_of_owner
+from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
+from padim_zoo.data.training_depth import counts_of_images
+from padim_zoo.data.transform import Transform, choose_grid
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
 
-_NORMAL_KINDS = ("good", "ok")
+Severity = Literal["error", "warning"]
+
 # Layouts are tried in this order; "folder" takes MVTec AD and MVTec LOCO too, and goes on where a mask is missing.
 _LAYOUTS = ("folder", "btad", "visa", "kolektorsdd")
 
@@ -40,7 +51,7 @@ class Problem:
         One line for each file or pair of files concerned; empty if it concerns the whole category.
     """
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     message: str
     items: tuple[str, ...] = ()
 
@@ -61,6 +72,8 @@ class Report:
         Readable images by Pillow's mode: ``"RGB"``, ``"L"``, ``"I;16"`` …
     problems : tuple of Problem
         Errors first.
+    coverage : Coverage or None
+        What a fit with the data set's protocol, or by default, looks at.
     """
 
     dataset: str
@@ -69,6 +82,7 @@ class Report:
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     problems: tuple[Problem, ...]
+    coverage: Coverage | None = None
 
     @property
     def usable(self) -> bool:
@@ -77,7 +91,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON's types."""
-        return {**asdict(self), "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems]}
+        return {
+            **asdict(self),
+            "problems": [{**asdict(p), "items": list(p.items)} for p in self.problems],
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,19 +105,25 @@ class _Finding:
     sample: Sample
     size: tuple[int, int] | None = None
     mode: str = ""
-    digest: str = ""
+    fingerprint: Fingerprint | None = None
     broken_image: str = ""
     broken_masks: tuple[str, ...] = ()
     empty_mask: bool = False
 
 
-def check(source: str | Path | Category) -> list[Report]:
+STRIDE = 16
+"""The coarsest stride of the usual layers, by which a fit would round its grid."""
+
+
+def check(source: str | Path | Category, transform: Transform | None = None) -> list[Report]:
     """Read every image and mask of a category, or of every category below a folder.
 
     Parameters
     ----------
     source : path or Category
         A folder in the layout of any registered data set, e.g. one that has ``train/good``; or a loaded category.
+    transform : Transform, optional
+        What a fit would do, where the data set has no protocol. Without one nothing is said of what is looked at.
 
     Returns
     -------
@@ -112,7 +136,7 @@ def check(source: str | Path | Category) -> list[Report]:
         If the folder has no known layout.
     """
     if isinstance(source, Category):
-        return [_check_category(source)]
+        return [_check_category(source, transform)]
     expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
     folder = dataset_root("folder", source, expected)
     for layout in _LAYOUTS:
@@ -121,27 +145,37 @@ def check(source: str | Path | Category) -> list[Report]:
             break
     else:
         raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
-    return [_check_by_name(dataset, name) for name in dataset.categories()]
+    return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
 
 
-def _check_by_name(dataset: Dataset, name: str) -> Report:
+def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> Report:
     try:
         category = dataset.load(name)
     except InputError as error:  # a category that cannot even be listed must not hide the others
         return Report(dataset.name, name, {}, {}, {}, (Problem("error", str(error)),))
-    return _check_category(category)
+    return _check_category(category, transform)
 
 
-def _check_category(category: Category) -> Report:
+def _check_category(category: Category, transform: Transform | None) -> Report:
+    depth = counts_of_images([sample.path for sample in category.train]).depth_or_full
+    notes = FileNotes()
+    examine = partial(_examine, depth=depth, notes=notes)
     with ThreadPoolExecutor() as executor:
-        train, test = (list(executor.map(_examine, samples)) for samples in (category.train, category.test))
+        train, test = (list(executor.map(examine, samples)) for samples in (category.train, category.test))
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
-    problems = [*_file_problems(category, train, test), *_split_problems(category)]
-    if len(sizes) > 1:
+    problems = [*_file_problems(category, train, test), *_split_problems(category), *_copies(train, test)]
+    problems += [Problem("warning", line) for line in category.notes]
+    problems += [
+        Problem("warning", f"{len(files)} {NOTES[kind]}", tuple(files)) for kind, files in notes.by_kind().items()
+    ]
+    if depth < FULL_DEPTH:
+        hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
+        problems.append(Problem("warning", f"{hold}; --bit-depth says otherwise"))
+    seen = None if transform is None else _look(category, transform)
+    if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        warning = f"images have {len(sizes)} sizes, {largest}: use a crop or an exact resize HxW"
-        problems.append(Problem("warning", warning))
+        problems.append(Problem("warning", f"{seen.note}; there are {len(sizes)} sizes, {largest}"))
     return Report(
         category.dataset,
         category.name,
@@ -149,33 +183,52 @@ def _check_category(category: Category) -> Report:
         dict(sizes.most_common()),
         dict(Counter(finding.mode for finding in readable).most_common()),
         tuple(sorted(problems, key=lambda problem: problem.severity)),
+        seen,
     )
 
 
-def _examine(sample: Sample) -> _Finding:
+def _look(category: Category, transform: Transform) -> Coverage | None:
+    """What a fit on a category looks at; None where no image of it can be read."""
+    stride = None
+    if isinstance(transform.resize, int) and transform.crop is None:
+        try:
+            sizes, _ = look_ahead(category.train)
+        except InputError:
+            return None
+        stride = STRIDE
+        transform = transform.on_grid(choose_grid(sizes, transform.resize, stride))
+    return coverage(transform, (*category.train, *category.test), stride)
+
+
+def _examine(sample: Sample, depth: int, notes: FileNotes) -> _Finding:
+    with notes.listening():
+        return _read(sample, depth)
+
+
+def _read(sample: Sample, depth: int) -> _Finding:
     try:
-        image = read_image(sample.path)
+        image = read_image(sample.path, depth)
     except InputError as error:
         return _Finding(sample, broken_image=str(error))
     size = image.shape[0], image.shape[1]
     masks = [_examine_mask(path, size, sample.path) for path in sample.masks]
     broken = tuple(mask for mask in masks if isinstance(mask, str))
-    digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
     empty = bool(masks) and not any(masks)
-    return _Finding(sample, size, image_mode(sample.path), digest, broken_masks=broken, empty_mask=empty)
+    return _Finding(sample, size, image_mode(sample.path), fingerprint(image), broken_masks=broken, empty_mask=empty)
 
 
 def _examine_mask(path: Path, size: tuple[int, int], image: Path) -> bool | str:
     """Whether a pixel is marked, or why the mask cannot be used."""
     try:
-        return bool(read_mask([path], size, image).any())
+        mask = read_mask([path], size, image)
+        if looks_inverted(mask):
+            note("inverted mask", str(path))
+        return bool(mask.any())
     except InputError as error:
         return str(error)
 
 
 def _file_problems(category: Category, train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
-    trained_on = {finding.digest: finding.sample.path for finding in train if finding.digest}
-    leaked = [f"{trained_on[f.digest]} = {f.sample.path}" for f in test if f.digest in trained_on]
     broken_images = [f.broken_image for f in (*train, *test) if f.broken_image]
     broken_masks = [message for f in (*train, *test) for message in f.broken_masks]
     empty_masks = [f.sample.path for f in test if f.empty_mask]
@@ -184,10 +237,9 @@ def _file_problems(category: Category, train: list[_Finding], test: list[_Findin
     if bare and len(bare) == len(anomalous):
         yield Problem("warning", "no anomalous image has a mask: only image-level figures can be computed")
         bare = []
-    affected: tuple[tuple[Literal["error", "warning"], str, Sequence[object]], ...] = (
+    affected: tuple[tuple[Severity, str, Sequence[object]], ...] = (
         ("error", "images cannot be read", broken_images),
         ("error", "masks cannot be read or have not the size of their image", broken_masks),
-        ("error", "test images are in the training set too, pixel for pixel", leaked),
         ("warning", "anomalous images have no mask and are left out of pixel figures", bare),
         ("warning", "anomalous images have a mask without a marked pixel", empty_masks),
         ("warning", "masks belong to no image", _stray_masks(category)),
@@ -195,6 +247,32 @@ def _file_problems(category: Category, train: list[_Finding], test: list[_Findin
     for severity, message, items in affected:
         if items:
             yield Problem(severity, f"{len(items)} {message}", tuple(map(str, items)))
+
+
+def _copies(train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
+    """Copies, by where the two images lie: those of two labels or across train and test spoil figures."""
+    findings = [*train, *test]
+    items: dict[tuple[Severity, str], list[str]] = {}
+    for pair in duplicates_of([finding.fingerprint for finding in findings]).pairs:
+        one, other = findings[pair.first].sample, findings[pair.second].sample
+        exact = pair.kind == "exact"
+        if exact and one.label != other.label:
+            place: tuple[Severity, str] = "error", "images are labeled normal and anomalous, pixel for pixel the same"
+        elif pair.first < len(train) <= pair.second:
+            place = (
+                ("error" if exact else "warning"),
+                (
+                    "test images are in the training set too, pixel for pixel"
+                    if exact
+                    else "test images are near copies of training images"
+                ),
+            )
+        else:
+            where = "training" if pair.second < len(train) else "test"
+            place = "warning", f"{where} images are {'copies' if exact else 'near copies'} of others, and count once"
+        items.setdefault(place, []).append(f"{one.path} = {other.path}")
+    for (severity, message), pairs in items.items():
+        yield Problem(severity, f"{len(pairs)} {message}", tuple(pairs))
 
 
 def _split_problems(category: Category) -> Iterable[Problem]:
@@ -207,16 +285,30 @@ def _split_problems(category: Category) -> Iterable[Problem]:
             yield Problem("warning", f"the test has no {name} image: AUROC and the like are undefined")
 
 
-def _stray_masks(category: Category) -> list[Path]:
+def _stray_masks(category: Category) -> list[str]:
     """Files in the ``ground_truth`` beside ``test`` that no sample uses, but for masks of normal images."""
     used = {mask for sample in category.test for mask in sample.masks}
-    folders = {s.path.parents[2] / "ground_truth" for s in category.test if s.path.parts[-3:-2] == ("test",)}
-    return sorted(
-        path
-        for folder in folders
+    folders = {
+        Path(*sample.path.parts[: -position - 1], "ground_truth")
+        for sample in category.test
+        for position, name in enumerate(reversed(sample.path.parts))
+        if name == "test"
+    }
+    bare: dict[str, set[str]] = {}
+    for sample in category.test:
+        if sample.label and not sample.masks:
+            bare.setdefault(sample.kind, set()).add(sample.path.stem)
+    return [
+        _stray(path, bare.get(path.relative_to(folder).parts[0], set()))
+        for folder in sorted(folders)
         for path in images_below(folder)
-        if path not in used and path.relative_to(folder).parts[0] not in _NORMAL_KINDS
-    )
+        if path not in used and not is_normal_kind(path.relative_to(folder).parts[0])
+    ]
+
+
+def _stray(mask: Path, stems: set[str]) -> str:
+    stem = name_of_owner(mask, stems)
+    return f"{mask} (call the mask of {stem} {stem}_mask{mask.suffix})" if stem is not None else str(mask)
 
 
 def _kinds(samples: Iterable[Sample]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
@@ -150,7 +151,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if self._extractor is None:
             self._extractor = self.extractor_type(self.config)
         self._extractor.config = self.config
+        self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         return self._extractor
+
+    def _on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
+        """The extractor on the grid of the fit, or on that of these images, and the images."""
+        extractor = self.extractor
+        return extractor.on_grid_of(images) if anew or extractor.grid is None else (extractor, images)
 
     @classmethod
     def layers_wanted(cls, backbone: str) -> tuple[str, ...] | None:
@@ -186,7 +193,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A copy that scores by another form of the same backbone."""
         other = copy.copy(self)
         other._extractor = self.extractor_type(self.config)
-        other._extractor.backbone = backbone
+        other._extractor.backbone, other._extractor.assumed_depth = backbone, self.extractor.assumed_depth
         return other
 
     def reset_fit(self, changed: Collection[str]) -> None:
@@ -207,6 +214,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self._model = None
         if changed - self.scoring - self.modeling:
             self._model = self.statistics_ = self.fitted_in = None
+            self.extractor.assumed_depth = None
         if "roi" in changed:
             self.region_per_image = False
         if changed & _BACKBONE:
@@ -252,14 +260,21 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def extract(self, images: Any, *, roi: Any = None) -> Features:
         """Features of ``images``, in all views by which they are scored; ``roi`` is as of :meth:`predict`."""
         self.check_parameters()
-        return self.extractor.extract(images, roi=roi)
+        extractor, images = self._on_grid(images)
+        return extractor.extract(images, roi=roi)
+
+    def look_at(self, images: Any) -> None:
+        """Find out the bit depth of the normal images, unless it is known."""
+        if self.extractor.assumed_depth is None:
+            self.check_parameters()
+            self.extractor.look_at(images)
 
     def extract_normal(self, images: Any) -> Features:
-        """The same of normal images, in all views of a fit and for scoring."""
-        if self.augment is None:
-            return self.extract(images)
+        """The same of normal images, in all views of a fit and for scoring, on the grid of a fit on them."""
+        self.look_at(images)
         self.check_parameters()
-        return self.extractor.extract(images, fit=True)
+        extractor, images = self._on_grid(images, anew=True)
+        return extractor.extract(images, fit=True)
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -270,7 +285,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
-        self._accumulate(self.extractor.features(images, fit=True), None)
+        self.extractor.look_at(images)
+        extractor, ahead = self._on_grid(images, anew=True)
+        self._accumulate(extractor.features(ahead, fit=True), None)
         self.adapted_images_ = count_adapted(self.adapted_to, images)
         return self
 
@@ -282,6 +299,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
+
+        Where no crop and no exact resize is given, the first batch decides the grid.
 
         Raises
         ------
@@ -297,8 +316,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 "on the same on every machine",
                 stacklevel=2,
             )
+        if earlier is None:
+            self.look_at(images)
+        else:
+            self.extractor.refuse_other_depth(images)
         adapted = self.adapted_images_
-        self._accumulate(self.extractor.features(images, fit=True), earlier)
+        extractor, ahead = self._on_grid(images)
+        self._accumulate(extractor.features(ahead, fit=True), earlier)
         self.adapted_images_ = adapted + count_adapted(self.adapted_to, images)
         return self
 
@@ -370,22 +394,29 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     # -- threshold ---------------------------------------------------------------------------------------------------
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images that the detector was fitted on.
+
+        Images of one group are held out together and count once. Equal images are a group by themselves.
 
         Parameters
         ----------
         false_alarm_rate : float, optional
             In (0, 1). By default 0.01, or the least that the number of images allows.
         folds : int
-            At least 2; lowered to the number of images when there are fewer.
+            At least 2; lowered to the number of groups when there are fewer.
+        groups : ndarray (n,), int, optional
+            Equal for images that show one thing, in the order of the fit; see
+            :func:`~padim_zoo.data.duplicates.groups_of`.
 
         Raises
         ------
         InputError
-            If there are fewer than two images, or too few for the rate asked for, or not all is known of them.
+            If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
         """
-        return self.set_calibration(out_of_fold(self, false_alarm_rate, folds))
+        return self.set_calibration(out_of_fold(self, false_alarm_rate, folds, groups))
 
     def set_calibration(self, calibration: Calibration) -> Calibration:
         """Make it the detector's own, and say where its threshold may not keep its promise."""
@@ -447,7 +478,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        return {"fitted": f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"}
+        fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
+        return {"fitted": fitted, **self.extractor.describe_depth()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

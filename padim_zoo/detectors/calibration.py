@@ -12,6 +12,7 @@ from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.prediction import Prediction
@@ -36,13 +37,16 @@ class Calibration:
     folds : int
         Parts that the normal images were cut into.
     map_low, map_high : float or None
-        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a color scale for pictures. None of a
-        detector that makes no maps.
+        Median and 99.9th percentile of the pixels of out-of-fold anomaly maps: a color scale for pictures. The latter
+        is the pixel threshold too. None of a detector that makes no maps.
     scores : ndarray (n,), float32
         Out-of-fold score of each normal image, in the order of the fit.
     adapted : int
         How many of these images the weights of the backbone were adapted to, so far as that is known; their scores
         are not those of new images.
+    groups : ndarray (n,), int64, or None
+        Equal for images that show one thing, as :func:`~padim_zoo.data.duplicates.groups_of` gives them: they were held
+        out together, and count once. None where all differ.
     """
 
     threshold: float
@@ -52,11 +56,17 @@ class Calibration:
     map_high: float | None
     scores: np.ndarray
     adapted: int = 0
+    groups: np.ndarray | None = None
+
+    @property
+    def n_groups(self) -> int:
+        """The number of different images that the threshold rests on."""
+        return len(self.scores if self.groups is None else np.unique(self.groups))
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the scores, for JSON."""
+        """All but the arrays, for JSON."""
         values = asdict(self)
-        del values["scores"]
+        del values["scores"], values["groups"]
         if not self.adapted:
             del values["adapted"]
         return values
@@ -67,8 +77,14 @@ class Calibration:
         return not_out_of_sample(self.adapted, len(self.scores)) if self.adapted else None
 
 
-def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
-    """Cut n images at random into folds whose sizes differ by at most one.
+def split_folds(n: int, folds: int, seed: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
+    """Cut n images at random into folds; images of one group stay together.
+
+    Parameters
+    ----------
+    n, folds, seed : int
+    groups : ndarray (n,), int, optional
+        By default each image is a group. The numbers of groups in the folds differ by at most one.
 
     Returns
     -------
@@ -78,19 +94,25 @@ def split_folds(n: int, folds: int, seed: int) -> list[np.ndarray]:
     Raises
     ------
     InputError
-        If there are fewer than two folds, or fewer images than folds, or the seed is none.
+        If there are fewer than two folds, or fewer groups than folds, or the seed is none.
     """
     check_whole_number("folds", folds, 2)
     check_whole_number("seed", seed, 0, LARGEST_SEED)
-    if n < folds:
-        raise InputError(f"{n} normal images cannot make {folds} folds: use at most {n} folds, or more images")
+    _, group_of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
+    m = int(group_of.max(initial=-1)) + 1
+    if m < folds:
+        copies = "" if m == n else f", of which {m} are different,"
+        raise InputError(f"{n} normal images{copies} cannot make {folds} folds: use at most {m} folds, or more images")
     from sklearn.model_selection import KFold  # half a second to import, and only folds need it
 
-    return [held_out for _, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.empty(n))]
+    cut = KFold(folds, shuffle=True, random_state=seed).split(np.empty(m))
+    return [np.flatnonzero(np.isin(group_of, held_out)) for _, held_out in cut]
 
 
-def folds_of(n: int, folds: int, seed: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """Cut n normal images into folds, at most n.
+def folds_of(
+    n: int, folds: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Cut n normal images into folds, at most as many as there are groups; see :func:`split_folds`.
 
     Returns
     -------
@@ -103,14 +125,19 @@ def folds_of(n: int, folds: int, seed: int) -> list[tuple[np.ndarray, list[np.nd
     Raises
     ------
     InputError
-        If there are fewer than two images, or folds.
+        If there are fewer than two groups, or folds.
     """
-    if n < 2:
-        raise InputError("a threshold needs at least 2 normal images, for one must be left out of the fit; found 1")
+    m = n if groups is None else len(np.unique(groups))
+    if m < 2:
+        copies = "" if m == n else f" among {n}"
+        raise InputError(
+            f"a threshold needs at least 2 different normal images, for one must be left out of the fit; "
+            f"found {m}{copies}"
+        )
     check_whole_number("folds", folds, 2)
     return [
         (np.setdiff1d(np.arange(n), fold), np.split(fold, range(SCORED_AT_ONCE, len(fold), SCORED_AT_ONCE)))
-        for fold in split_folds(n, min(folds, n), seed)
+        for fold in split_folds(n, min(folds, m), seed, groups)
     ]
 
 
@@ -125,18 +152,22 @@ class HeldOutScores:
     n : int
         Normal images.
     false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of images allows.
+        In (0, 1). By default 0.01, or the least that the number of groups allows.
+    groups : ndarray (n,), int, optional
+        Those that were held out together. By default each image is one.
 
     Raises
     ------
     InputError
-        If there are too few images for the rate asked for: before any work is done.
+        If there are too few groups for the rate asked for: before any work is done.
     """
 
-    def __init__(self, n: int, false_alarm_rate: float | None) -> None:
-        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(n))
+    def __init__(self, n: int, false_alarm_rate: float | None, groups: np.ndarray | None = None) -> None:
+        m = n if groups is None else len(np.unique(groups))
+        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(m))
         self._rate = usual if false_alarm_rate is None else false_alarm_rate
-        conformal_threshold(np.zeros(n), self._rate)  # refuses a rate that n cannot support
+        conformal_threshold(np.zeros(n), self._rate, groups)  # refuses a rate that so few cannot support
+        self._groups = None if m == n else groups
         self._scores = np.empty(n, dtype=np.float32)
         self._pixels: list[np.ndarray] = []
         self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
@@ -156,6 +187,8 @@ class HeldOutScores:
 
     def calibration(self, folds: int) -> Calibration:
         """The threshold of all images, which were cut into ``folds``."""
-        low, high = np.quantile(np.concatenate(self._pixels), [0.5, 0.999]).tolist() if self._pixels else (None, None)
-        threshold = float(conformal_threshold(self._scores, self._rate))
-        return Calibration(threshold, float(self._rate), folds, low, high, self._scores)
+        low, high = None, None
+        if self._pixels:
+            low, high = np.quantile(np.concatenate(self._pixels), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
+        threshold = float(conformal_threshold(self._scores, self._rate, self._groups))
+        return Calibration(threshold, float(self._rate), folds, low, high, self._scores, groups=self._groups)

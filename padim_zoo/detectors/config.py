@@ -52,9 +52,16 @@ class BackboneConfig:
     seed : int
         Seed of all that is drawn, and of the cut into folds; 0 to 2³² - 1.
     resize : int, (int, int) or None
-        Length of the shorter side in pixels, or exact height and width, before the crop.
+        Length of the shorter side in pixels, or exact height and width, before the crop. A length without a crop
+        leaves the other side to the images of the fit: their median aspect gives it, and both sides are rounded to a
+        multiple of the coarsest stride of the layers. Of image files all count; of arrays, iterators and data loaders
+        the first image. All images are resized to this grid, whatever their own aspect, and so are those of a later
+        ``partial_fit`` or ``predict``.
     crop : int, (int, int) or None
-        Size of the center crop in pixels, or None for no crop.
+        Size of the center crop in pixels, or None for no crop, so that all of each image is looked at.
+    bit_depth : str or int
+        Bits that samples of more than 8 bits use: 8, 10, 12, 14 or 16. ``"auto"`` looks at the normal images of the
+        fit alone, see :mod:`padim_zoo.data.training_depth`; the fitted detector keeps what they say.
     batch_size : int
         Images that pass through the backbone at once; changes speed and memory only.
     memory : int, optional
@@ -95,7 +102,8 @@ class BackboneConfig:
     layers: Sequence[str] | None = None
     seed: int = 0
     resize: Size = 256
-    crop: Size = 224
+    crop: Size = None
+    bit_depth: str | int = "auto"
     batch_size: int = 32
     memory: int | None = None
     cache: bool | Caches = False
@@ -218,7 +226,7 @@ class STFPMConfig(BackboneConfig):
     """The parameters of STFPM: those of :class:`BackboneConfig` and these.
 
     ``backbone`` is ``builtin``, or of torchvision or timm; the paper's is resnet18. The paper takes 256 × 256 pixels
-    without a crop; the default here is that of all detectors, so that they are compared on the same pixels.
+    without a crop; so does the default here with square images.
 
     Parameters
     ----------

@@ -88,6 +88,9 @@ class Detector(ABC):
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""
 
+    def look_at(self, images: Any) -> None:  # noqa: B027
+        """Find out what only the normal images of a fit tell, before any feature is extracted; here nothing."""
+
     def extract_normal(self, images: Any) -> Features:
         """Features of normal images: all that a fit, and a prediction of them, need."""
         return self.extract(images)
@@ -143,8 +146,12 @@ class Detector(ABC):
 
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
+
+        Images of one group (n,) are held out together and count once.
 
         Raises
         ------

@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
@@ -82,9 +83,12 @@ class Ensemble(Detector, EnsembleConfig):
         if len(self.members) < 2 or not all(isinstance(member, BackboneDetector) for member in self.members):
             kinds = ", ".join(type(member).__name__ for member in self.members) or "none"
             raise InputError(f"the members of the ensemble are {kinds}: expected two or more, each on a backbone")
-        transforms = {str(member.transform.to_dict()) for member in self.members}
+        fitted = all(member.__sklearn_is_fitted__() for member in self.members)
+        # Before a fit of all, one that was fitted may have a grid already.
+        transforms = {member.transform if fitted else Transform(member.resize, member.crop) for member in self.members}
         if len(transforms) > 1:
-            raise InputError(f"the members differ in their transforms ({'; '.join(sorted(transforms))}): use one")
+            listed = "; ".join(sorted(map(str, transforms)))
+            raise InputError(f"the members differ in their transforms ({listed}): use one")
         regions = [(member.extractor.region_of_interest(), member.region_per_image) for member in self.members]
         if any(region != regions[0] for region in regions):
             raise InputError("the members judge different pixels: fit all of them with one region of interest (--roi)")
@@ -134,17 +138,31 @@ class Ensemble(Detector, EnsembleConfig):
     def extract(self, images: Any) -> Features:
         """Features of all members, one kind after the other; images that can be read only once are kept."""
         images = images if hasattr(images, "__len__") else list(images)
+        self._share_grid()
         return self.join([source.extract(images) for source in self.sources().values()])
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
         images = images if hasattr(images, "__len__") else list(images)
+        self._share_grid()
         return self.join([source.extract_normal(images) for source in self.sources().values()])
+
+    def _share_grid(self) -> None:
+        """Have all members choose the grid by the coarsest stride of any."""
+        extractors = [member.extractor for member in self.members]
+        stride = max(max(extractor.build_backbone().strides) for extractor in extractors)
+        for extractor in extractors:
+            extractor.shared_stride = stride
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
         """The features of all :meth:`sources`, in their order."""
         return parts[0].with_maps(tuple(layer for part in parts for layer in part.maps))
+
+    def look_at(self, images: Any) -> None:
+        """Let every member find out what only the normal images of a fit can tell."""
+        for member in self.members:
+            member.look_at(images)
 
     def fit(self, images: Any, y: Any = None) -> Self:
         """Fit every member on normal images, and calibrate it, for that gives its scale.
@@ -153,6 +171,7 @@ class Ensemble(Detector, EnsembleConfig):
         """
         self.check_parameters()
         images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
+        self._share_grid()
         for member in self.members:
             member.fit(images)
         return self._calibrate_members()
@@ -263,21 +282,29 @@ class Ensemble(Detector, EnsembleConfig):
         combined: np.ndarray = together.astype(np.float32)
         return combined
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from the members' out-of-fold scores of the normal images, combined.
 
         They have given the scales and learned weights too, so that the promise is a little less strict than that of a
-        single detector. ``folds`` are those of the members.
+        single detector. ``folds`` are those of the members, and so are ``groups``, beside those that are given.
         """
         calibrations = self._calibrations()
         scores = self._combined(calibrations, [one.scores for one in calibrations])
-        least = smallest_false_alarm_rate(len(scores))
+        of_members = [one.groups for one in calibrations if one.groups is not None]
+        of_members += [] if groups is None else [groups]
+        together = joined_groups(*of_members) if of_members else np.arange(len(scores))
+        least = smallest_false_alarm_rate(len(np.unique(together)))
         rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
-        threshold = float(conformal_threshold(scores, rate))
+        threshold = float(conformal_threshold(scores, rate, together))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)
         adapted = max(one.adapted for one in calibrations)
-        self.calibration_ = Calibration(threshold, float(rate), calibrations[0].folds, low, high, scores, adapted)
+        count = calibrations[0].folds
+        self.calibration_ = Calibration(
+            threshold, float(rate), count, low, high, scores, adapted, together if of_members else None
+        )
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------

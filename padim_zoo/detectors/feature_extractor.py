@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -23,9 +25,13 @@ from padim_zoo.data.augmentation import (
     parse_operations,
     views_for_scoring,
 )
+from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth, largest_of
+from padim_zoo.data.coverage import other_aspects
+from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.data.transform import Transform
+from padim_zoo.data.training_depth import counts_of_images
+from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
 from padim_zoo.features.features import Features
@@ -49,6 +55,13 @@ class FeatureExtractor:
     ----------
     backbone : Backbone or None
         Made at first use, see :meth:`build_backbone`.
+    grid : (int, int) or None
+        Height and width in pixels that images are resized to, where the parameters leave that to the images: those of
+        the fit, or of :meth:`on_grid_of`.
+    shared_stride : int or None
+        The coarsest stride of all members of an ensemble, which have one grid.
+    assumed_depth : int or None
+        The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     """
 
     accepts_bfloat16: ClassVar[bool] = False
@@ -57,6 +70,9 @@ class FeatureExtractor:
     def __init__(self, config: BackboneConfig) -> None:
         self.config = config
         self.backbone: Backbone | None = None
+        self.grid: tuple[int, int] | None = None
+        self.shared_stride: int | None = None
+        self.assumed_depth: int | None = None
         self._region: tuple[Any, RegionOfInterest] | None = None
 
     @staticmethod
@@ -88,14 +104,85 @@ class FeatureExtractor:
             )
         if isinstance(config.layers, str):
             raise InputError(f"layers is {config.layers!r}: expected a sequence of names, e.g. ({config.layers!r},)")
-        self.transform  # noqa: B018  checks resize and crop
+        self.transform  # noqa: B018  checks resize, crop and bit depth
         self.views_of_fit()
         self.region_of_interest()
 
     @property
     def transform(self) -> Transform:
         """What happens to an image before the backbone."""
-        return Transform(resize=self.config.resize, crop=self.config.crop)
+        config = self.config
+        return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
+
+    @property
+    def stride(self) -> int:
+        """The coarsest stride of the layers in pixels, or that of the ensemble."""
+        return self.shared_stride or max(self.build_backbone().strides)
+
+    def on_grid_of(self, images: Any) -> tuple[FeatureExtractor, Any]:
+        """One that resizes to the grid of some images, where the parameters leave it to them; and the images."""
+        asked = Transform(resize=self.config.resize, crop=self.config.crop)
+        if not asked.leaves_grid:
+            return self, images
+        stride = self.stride  # makes the backbone, which both share
+        sizes, images = look_ahead(images)
+        extractor = copy.copy(self)
+        if sizes:
+            assert isinstance(asked.resize, int)
+            extractor.grid = choose_grid(sizes, asked.resize, stride)
+            others = count_other_aspects(sizes, extractor.grid, stride)
+            if others:
+                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=4)
+        return extractor, images
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits that samples of more than 8 bits use."""
+        return check_depth(self.config.bit_depth) or self.assumed_depth or FULL_DEPTH
+
+    def look_at(self, images: Any) -> None:
+        """Find out what only the normal images of a fit can tell: here, the bit depth.
+
+        Raises
+        ------
+        InputError
+            If the bit depth that is asked for does not hold their samples.
+        """
+        counts = counts_of_images(images)
+        asked = check_depth(self.config.bit_depth)
+        if asked is None:
+            self.assumed_depth = counts.depth_or_full
+            if self.assumed_depth < FULL_DEPTH:
+                warnings.warn(
+                    f"the normal images hold {self.assumed_depth} bits in 16-bit samples: white is "
+                    f"{largest_of(self.assumed_depth)}; --bit-depth says otherwise",
+                    stacklevel=3,
+                )
+        elif counts.total and counts.depth > asked:
+            raise InputError(
+                f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
+                f"give --bit-depth {counts.depth}, or auto"
+            )
+
+    def describe_depth(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files."""
+        depth = self.bit_depth
+        return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+
+    def refuse_other_depth(self, images: Any) -> None:
+        """Refuse normal images that hold more bits than those of the fit.
+
+        Raises
+        ------
+        InputError
+            Naming both.
+        """
+        counts = counts_of_images(images)
+        if counts.total and counts.depth > self.bit_depth:
+            raise InputError(
+                f"the images hold {counts.depth} bits, but the detector was fitted on {self.bit_depth}: "
+                "fit again on all images"
+            )
 
     @property
     def budget(self) -> int:
@@ -199,8 +286,10 @@ class FeatureExtractor:
     def cache_key(self, *, fit: bool) -> str | None:
         """What :meth:`features_key` tells apart, and the device and the code of the network.
 
-        None, so that nothing is kept, where masks of pixels go with the features.
+        None, so that nothing is kept, where masks of pixels go with the features, or the grid is not known yet.
         """
+        if self.transform.leaves_grid:
+            return None
         if self.config.roi is not None or any(view.resamples for view in self.views_of_score().others):
             return None
         backbone = self.build_backbone()
@@ -293,7 +382,7 @@ class FeatureExtractor:
 
     def _batch_within_budget(self, backbone: Backbone) -> int:
         """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
-        size = self.config.crop or self.config.resize
+        size = self.transform.crop or self.transform.resize
         if size is None:
             return self.config.batch_size
         height, width = (size, size) if isinstance(size, int) else size

@@ -170,14 +170,16 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             weights = torch.where(leading, 0, weights)
         return StageGaussian(mean, directions.contiguous(), weights.double(), rest.double())
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold, as ``threshold`` says: from out-of-fold scores, or from the χ² distribution.
 
         By χ² it is the sum over the layers of the square root of the quantile of as many degrees of freedom as
         dimensions count: what the sum exceeds with that probability if all layers go up and down together.
         """
         if self.threshold == "out-of-fold":
-            return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds)
+            return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds, groups=groups)
         from scipy.stats import chi2
 
         rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate

@@ -51,6 +51,7 @@ def to_state(
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,
         "image_size": detector.image_size_,
+        "bit_depth": detector.extractor.bit_depth,
         "n_images": detector.n_images_,
         **own,
     }
@@ -81,13 +82,16 @@ def add_calibration(calibration: Calibration | None, header: dict[str, Any], arr
     header["calibration"] = None if calibration is None else calibration.to_dict()
     if calibration is not None:
         arrays["calibration.scores"] = torch.from_numpy(calibration.scores)
+        if calibration.groups is not None:
+            arrays["calibration.groups"] = torch.from_numpy(calibration.groups)
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:
     """The calibration that :func:`add_calibration` put into a file."""
     if file.header["calibration"] is None:
         return None
-    return Calibration(**file.header["calibration"], scores=file.arrays("calibration.")["scores"].numpy())
+    arrays: dict[str, Any] = {name: array.numpy() for name, array in file.arrays("calibration.").items()}
+    return Calibration(**file.header["calibration"], **arrays)
 
 
 def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: str, batch_size: int) -> Made:
@@ -125,6 +129,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     height, width = header["image_size"]
     detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
     detector.fitted_in = header["precision"]
+    detector.extractor.assumed_depth = header["bit_depth"]
     detector._adapted_to = frozenset(header.get("adapted_to", ()))
     detector.adapted_images_ = header.get("adapted_images", 0)
     detector.region_per_image = header.get("region_per_image", False)

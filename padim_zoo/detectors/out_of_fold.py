@@ -9,6 +9,7 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
+from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
 
 
-def out_of_fold(detector: BackboneDetector[Any], false_alarm_rate: float | None, folds: int) -> Calibration:
+def out_of_fold(
+    detector: BackboneDetector[Any], false_alarm_rate: float | None, folds: int, groups: np.ndarray | None = None
+) -> Calibration:
     """The threshold by folds of the fit; see :meth:`~padim_zoo.detectors.backbone_detector.BackboneDetector.calibrate`.
 
     Raises
     ------
     InputError
-        If there are fewer than two images, or too few for the rate asked for, or not all is known of them.
+        If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
     """
     statistics = detector.require_statistics("make a threshold")
     if not isinstance(statistics, Samples):
@@ -37,8 +40,9 @@ def out_of_fold(detector: BackboneDetector[Any], false_alarm_rate: float | None,
     require_other_views(detector)
     embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
     n = statistics.n // passes
-    cut = folds_of(n, folds, detector.seed)
-    scores = HeldOutScores(n, false_alarm_rate)
+    groups = groups_with_copies(embeddings, passes, groups)
+    cut = folds_of(n, folds, detector.seed, groups)
+    scores = HeldOutScores(n, false_alarm_rate, groups)
     with spill_above(largest_array(detector.extractor.budget)):
         for rest, held_out in cut:
             model = detector.fit_model(Samples(embeddings.images(rows_of(rest, passes))))

@@ -177,7 +177,13 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError("only fitted detectors can be merged: call fit first")
         for what, ours, others in (
             (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
-            ("backbone, weights or transform", self.features_key, other.features_key),
+            (
+                f"bit depth ({self.extractor.bit_depth}, {other.extractor.bit_depth})",
+                self.extractor.bit_depth,
+                other.extractor.bit_depth,
+            ),
+            (f"transform ({self.transform}; {other.transform})", self.transform, other.transform),
+            ("backbone or weights", self.features_key, other.features_key),
             ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
             ("image size", self.image_size_, other.image_size_),
         ):
@@ -291,6 +297,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
+            **self.extractor.describe_depth(),
         }
 
     def size_in_bytes(self) -> int:

@@ -102,6 +102,12 @@ class Prediction:
         return None if self.threshold is None else self.scores > self.threshold
 
     @property
+    def scored_pixels(self) -> list[np.ndarray]:
+        """The scores of all pixels that were scored, one array an image; empty without maps."""
+        maps = [] if self.maps is None else list(self.maps)
+        return maps if self.roi_masks is None else [one[mask] for one, mask in zip(maps, self.roi_masks, strict=True)]
+
+    @property
     def pictured(self) -> np.ndarray | None:
         """The maps for pictures: NaN where nothing was scored."""
         return self.maps if self.maps is None or self.roi_masks is None else np.where(self.roi_masks, self.maps, np.nan)

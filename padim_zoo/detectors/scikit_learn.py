@@ -6,12 +6,15 @@ way round without anybody's notice.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.files import normal_image_files
 from padim_zoo.data.sample import Sample
 
 NORMAL, ANOMALOUS = 1, -1
@@ -58,8 +61,12 @@ def normal_images(images: Any, y: Any = None) -> Any:
     Raises
     ------
     InputError
-        If there is none, or the labels do not fit the images.
+        If there is none, the labels do not fit the images, or a folder of images holds others too.
     """
+    if _stands_for_files(images):
+        return normal_image_files([images])
+    if y is None and isinstance(images, (list, tuple)) and any(map(_stands_for_files, images)):
+        return normal_image_files(images)
     labels = labels_of(images, y)
     if labels is None or (labels == NORMAL).all():
         return images
@@ -67,3 +74,10 @@ def normal_images(images: Any, y: Any = None) -> Any:
     if not len(indices):
         raise InputError(f"all {len(labels)} images are labeled anomalous: expected normal images to fit on")
     return images[indices] if hasattr(images, "shape") else [images[index] for index in indices]
+
+
+def _stands_for_files(image: Any) -> bool:
+    """Whether it is a folder or a pattern; files that are named one by one are taken as they are."""
+    if not isinstance(image, (str, Path)):
+        return False
+    return Path(image).is_dir() or (glob.has_magic(str(image)) and not Path(image).exists())

@@ -16,6 +16,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores
 from padim_zoo.detectors.config import STFPMConfig, check_share, check_whole_number
+from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
 from padim_zoo.detectors.prediction import Prediction
@@ -110,8 +111,10 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
             raise InputError(f"cannot {purpose}: the model file holds a student and not the normal images; fit again")
         return self.statistics_
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
-        """Set the threshold from the scores of the held-out images.
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
+        """Set the threshold from the scores of the held-out images that are no copies of images trained on.
 
         A training for each fold would take ``folds`` times as long. The held-out images have chosen the epoch, so that
         their scores may be a little low; they are few, so that the least rate they can promise is high.
@@ -125,8 +128,13 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         if not isinstance(statistics, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
         require_other_views(self)
+        groups = groups_with_copies(statistics.embeddings, self.extractor.views_of_fit().augmentation.passes, groups)
         held_out = self.model_.held_out.numpy()
-        scores = HeldOutScores(len(held_out), false_alarm_rate)
+        trained_on = np.delete(groups, held_out)
+        held_out = held_out[~np.isin(groups[held_out], trained_on)]
+        if not len(held_out):
+            raise InputError("each held-out image is a copy of one that was trained on: expected different images")
+        scores = HeldOutScores(len(held_out), false_alarm_rate, groups[held_out])
         scores.add(np.arange(len(held_out)), score_normal(self, self.model_, statistics.embeddings, held_out))
         return self.set_calibration(scores.calibration(folds=1))
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.core.file_type import file_type
+from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
@@ -230,8 +231,13 @@ class ExportedModel:
         InputError
             If an image cannot be read, or its size is not that of the file.
         """
-        with ThreadPoolExecutor(THREADS) as pool:
-            batch = list(pool.map(self._prepared, images))
+        with collecting() as notes, ThreadPoolExecutor(THREADS) as pool:
+
+            def prepare(image: Any) -> np.ndarray:
+                with notes.listening():
+                    return self._prepared(image)
+
+            batch = list(pool.map(prepare, images))
         if not batch:
             raise InputError("there are no images to score: expected at least one")
         outputs = self.session.run(np.stack(batch))
@@ -243,7 +249,8 @@ class ExportedModel:
         return scale_of_maps(limit, tuple(self.metadata["map_scale"]), self.metadata["score_is_map_maximum"])
 
     def _prepared(self, image: Any) -> np.ndarray:
-        pixels = read_image(image) if isinstance(image, (str, Path)) else to_image(image)
+        depth = self.transform.bit_depth
+        pixels = read_image(image, depth) if isinstance(image, (str, Path)) else to_image(image, bit_depth=depth)
         if not self.includes_transform:
             pixels = self.transform.image(pixels)
         if pixels.shape[:2] != self.input_size:

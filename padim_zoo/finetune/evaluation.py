@@ -38,7 +38,8 @@ class Comparison:
     Attributes
     ----------
     before, after : dict of str to float
-        The main metrics of pixels and regions, by name; NaN where no defect could be seen.
+        The main metrics of pixels and regions, by name, so far as they are defined on images that all have a defect;
+        NaN where no defect could be seen.
     defects : int
         How many were drawn.
     """
@@ -79,7 +80,8 @@ def evaluate_adaptation(
         prediction = PaDiM(backbone, seed=seed, resize=None, crop=None, **where).fit(normal).predict(defective)
         labels = np.ones(len(defective), dtype=np.int64)
         result = evaluate(labels, prediction.scores, prediction.maps, masks)
-        values.append({name: result.values[name] for name in names})
+        # What needs normal images too is undefined: all images have a defect.
+        values.append({name: result.values[name] for name in names if not math.isnan(result.values[name])})
     return Comparison(values[0], values[1], len(masks))
 
 

@@ -1,4 +1,7 @@
-"""How sure an image AUROC is, and whether two of them differ: stratified bootstrap and DeLong's test."""
+"""How sure an image AUROC is, and whether two detectors differ: bootstrap, DeLong's and Wilcoxon's tests.
+
+No interval is without width: where resampling shows no spread, there is an exact one-sided bound, or none.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,12 @@ def bootstrap_interval(
     is ranked by all of them. The mean of their own intervals' bounds would be wider.
 
     Normal and anomalous images are resampled with replacement each among themselves, so that every replicate has as
-    many of both as the test set. Where the test set is ranked without an error, so is every replicate, and the
-    interval is the single point 1: it says nothing of the errors that more images would show.
+    many of both as the test set.
+
+    Where the test set is ranked without an error, so is every replicate: they say nothing of the errors that more
+    images would show. Then an exact one-sided bound takes their place. Of min(M, P) disjoint pairs all are in order, so
+    the AUROC is at least ``(1 - confidence) ** (1 / min(M, P))``. A test set that is all in the wrong order has the
+    mirrored bound. Where all replicates agree otherwise, as of scores that are all equal, there is no interval.
 
     Parameters
     ----------
@@ -43,7 +50,7 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float
-        NaN without normal or without anomalous images.
+        ``low < high``. NaN where there is no interval: without normal or without anomalous images too.
 
     Raises
     ------
@@ -54,21 +61,22 @@ def bootstrap_interval(
     detectors = _split(labels, scores)
     if detectors[0].lacks_a_kind:
         return math.nan, math.nan
-    return percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
+    interval = percentile_interval(_bootstrap_aurocs(detectors, replicates, seed).mean(axis=0), confidence)
+    return interval if _has_width(interval) else _exact_bounds(detectors, confidence)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Image AUROC of detector B less that of detector A, on the same images; of several folds, the mean AUROC.
+    """A metric of detector B less that of detector A, on the same images; of several folds, their means.
 
     Attributes
     ----------
     difference : float
         B − A: positive when B ranks better.
     low, high : float
-        Bootstrap confidence interval of the difference.
+        Bootstrap confidence interval of the difference, never without width: see :func:`bootstrap_interval`.
     p_value : float
-        Two-sided, of DeLong's test that both AUROCs are equal.
+        Two-sided, of no difference: DeLong's test of AUROCs, Wilcoxon's of values of images.
     """
 
     difference: float
@@ -117,8 +125,47 @@ def paired_difference(
         return PairedDifference(math.nan, math.nan, math.nan, math.nan)
     aurocs = _bootstrap_aurocs([*a, *b], replicates, seed)
     low, high = percentile_interval(aurocs[len(a) :].mean(axis=0) - aurocs[: len(a)].mean(axis=0), confidence)
+    if not _has_width((low, high)):
+        # Each of the two bounds may fail half as often, so that both hold with the confidence asked for.
+        bounds_a, bounds_b = (_exact_bounds(detectors, (1 + confidence) / 2) for detectors in (a, b))
+        low, high = bounds_b[0] - bounds_a[1], bounds_b[1] - bounds_a[0]
     difference, p_value = _delong_test(a, b)
     return PairedDifference(difference, low, high, p_value)
+
+
+def paired_images(
+    values_a: np.ndarray, values_b: np.ndarray, *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> PairedDifference:
+    """Compare a metric that has a value of each image: the mean of B less that of A over the same images.
+
+    The interval is a bootstrap of the images, the p-value that of Wilcoxon's signed-rank test.
+
+    Parameters
+    ----------
+    values_a, values_b : ndarray (N,)
+        NaN of images that have no value, which are left out.
+    replicates, seed, confidence
+        As for :func:`bootstrap_interval`.
+
+    Returns
+    -------
+    PairedDifference
+        All NaN without an image that has both values. The interval is NaN where all images differ by as much. The
+        p-value is 1 where none differs.
+    """
+    from scipy.stats import wilcoxon
+
+    _check_resampling(replicates, confidence)
+    differences = np.asarray(values_b, dtype=np.float64) - values_a
+    differences = differences[~np.isnan(differences)]
+    if not len(differences):
+        return PairedDifference(math.nan, math.nan, math.nan, math.nan)
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(differences), size=(replicates, len(differences)))
+    interval = percentile_interval(differences[draws].mean(axis=1), confidence)
+    low, high = interval if _has_width(interval) else (math.nan, math.nan)
+    p_value = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    return PairedDifference(float(differences.mean()), low, high, p_value)
 
 
 @dataclass(frozen=True)
@@ -175,6 +222,27 @@ def _weighted_auroc(groups: _Groups, normal_counts: np.ndarray, anomalous_counts
     return doubled / (2 * len(groups.normal) * len(groups.anomalous))
 
 
+def _has_width(interval: tuple[float, float]) -> bool:
+    """Whether an interval says more than its middle: rounding is no width."""
+    return interval[1] - interval[0] > 1e-12
+
+
+def _exact_bounds(detectors: Sequence[_Groups], confidence: float) -> tuple[float, float]:
+    """The one-sided interval of a mean AUROC that is exactly 1 or 0; NaN of any other.
+
+    The images make min(M, P) pairs that have none in common. If the AUROC of a fold is A, all of them are in order with
+    a probability of A to the power of their number, which is no less than 1 - confidence inside the interval. What
+    holds of the fold with the lowest AUROC holds of the mean.
+    """
+    normals, anomalies = len(detectors[0].normal), len(detectors[0].anomalous)
+    bound = (1 - confidence) ** (1 / min(normals, anomalies))
+    if all(groups.anomalous.min() > groups.normal.max() for groups in detectors):
+        return bound, 1.0
+    if all(groups.anomalous.max() < groups.normal.min() for groups in detectors):
+        return 0.0, 1 - bound
+    return math.nan, math.nan
+
+
 def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
     """The interval that holds the middle of replicates (R,)."""
     tail = (1 - confidence) / 2
@@ -185,15 +253,16 @@ def percentile_interval(replicates: np.ndarray, confidence: float) -> tuple[floa
 def student_test(differences: Sequence[float] | np.ndarray, confidence: float) -> tuple[float, float, float]:
     """Student's interval of the mean of two differences or more, and the two-sided p-value of a mean of 0.
 
-    The p-value is NaN where all differences are equal.
+    All are NaN where the differences are equal: they say nothing of how far others may lie.
     """
     from scipy import stats
 
     n, mean = len(differences), float(np.mean(differences))
     error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    if error < 1e-12:
+        return math.nan, math.nan, math.nan
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else math.nan
-    return mean - half, mean + half, p_value
+    return mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1))
 
 
 def _delong_test(a: Sequence[_Groups], b: Sequence[_Groups]) -> tuple[float, float]:

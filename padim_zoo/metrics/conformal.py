@@ -7,6 +7,10 @@ distribution of the scores, and it bounds what m images can promise: no rate bel
 Out-of-fold scores come from detectors fitted on slightly fewer images than the final one, and so tend to be a little
 higher than its scores: with them the rate is kept approximately, on the cautious side.
 
+Images that show one thing, such as frames of a burst, are a group. Groups take the places of images then: m counts
+groups, and each image weighs one over the size of its group. That promises the rate for an image of a new group (Lee,
+Barber and Willett, "Distribution-free inference with hierarchical data", 2023).
+
 Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World" (2005); Laxhammar and Falkman, "Conformal
 prediction for distribution-independent anomaly detection" (2010).
 """
@@ -24,17 +28,19 @@ from padim_zoo.metrics.checks import check_scores
 _ROUNDING = 1e-12
 
 
-def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float) -> float:
+def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, groups: np.ndarray | None = None) -> float:
     """The threshold that a new normal image exceeds with a chance of at most ``false_alarm_rate``.
 
     It is the ``ceil((m + 1) * (1 - false_alarm_rate))``-th lowest of the normal scores.
 
     Parameters
     ----------
-    normal_scores : ndarray (m,)
+    normal_scores : ndarray (n,)
         Scores of normal images by a detector that was not fitted on them, e.g. out of fold.
     false_alarm_rate : float
         Between 0 and 1.
+    groups : ndarray (n,), int, optional
+        Equal for images of one group, of which there are m. By default each image is one.
 
     Returns
     -------
@@ -44,24 +50,29 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float) -> f
     Raises
     ------
     InputError
-        If the rate is no rate or is smaller than m images can promise, or a score is NaN or infinite.
+        If the rate is no rate or is smaller than m groups can promise, or a score is NaN or infinite.
     """
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"{false_alarm_rate} is no false-alarm rate: expected a number between 0 and 1, e.g. 0.01")
-    count = len(normal_scores)
-    scores = np.sort(check_scores(normal_scores, count))
-    exceeding = math.floor((count + 1) * false_alarm_rate * (1 + _ROUNDING))
-    if not exceeding:
+    n = len(normal_scores)
+    scores = check_scores(normal_scores, n)
+    _, group_of, sizes = np.unique(np.arange(n) if groups is None else groups, return_inverse=True, return_counts=True)
+    m = len(sizes)
+    if math.floor((m + 1) * false_alarm_rate * (1 + _ROUNDING)) < 1:
         needed = math.ceil((1 - _ROUNDING) / false_alarm_rate) - 1
         # Rounded up, so that the rate works when typed back in.
-        lowest = math.ceil(1e4 * smallest_false_alarm_rate(count)) / 1e4
+        lowest = math.ceil(1e4 * smallest_false_alarm_rate(m)) / 1e4
+        copies = "" if m == n else f" different ones among {n}"
         raise InputError(
-            f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed} normal images, found {count}: "
-            + (f"use more images, or a rate of at least {lowest:g}" if count else "use more images")
+            f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed} normal images, found {m}{copies}: "
+            + (f"use more images, or a rate of at least {lowest:g}" if m else "use more images")
         )
-    return float(scores[-exceeding])
+    order = np.argsort(scores, kind="stable")[::-1]
+    exceeding = np.cumsum(1 / sizes[group_of[order]])  # groups at or above each score, highest first
+    allowed = (m + 1) * false_alarm_rate * (1 + _ROUNDING) - 1  # one place is for the new image
+    return float(scores[order[np.searchsorted(exceeding, allowed + 1e-9, side="right")]])
 
 
 def smallest_false_alarm_rate(count: int) -> float:
-    """The smallest false-alarm rate that ``count`` normal images can promise: 1 / (count + 1)."""
+    """The smallest false-alarm rate that ``count`` different normal images can promise: 1 / (count + 1)."""
     return 1 / (count + 1)

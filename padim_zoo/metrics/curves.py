@@ -11,7 +11,7 @@ import numpy as np
 
 from padim_zoo.metrics.ranked_test_set import RankedTestSet
 from padim_zoo.metrics.ranking import Ranking, detection_corners, detection_curve, precision_curve, rank
-from padim_zoo.metrics.region_overlap import pro_curve
+from padim_zoo.metrics.region_overlap import AUPRO_LIMIT, pro_curve
 
 _POINTS = 201
 """Points of a curve of pixels: enough for its area to be right to 1e-3."""
@@ -54,10 +54,10 @@ def pixel_curves(test_set: RankedTestSet) -> dict[str, np.ndarray]:
         return {}
     # All three change most at their beginning: half of the points lie in the first quarter.
     at = np.linspace(0, 1, _POINTS) ** 2
-    limited = test_set.aupro_limit * at
+    limited = AUPRO_LIMIT * at
     curves = {
         "pixel_roc": (at, detection_curve(pixels, at)),
-        "pro": (limited, pro_curve(pixels, test_set.region_ids, limited)),
+        "pro": (limited, pro_curve(pixels, test_set.regions, limited)),
         "pixel_pr": (at, precision_curve(pixels, at)),
     }
     return {name: np.stack(curve).astype(np.float32) for name, curve in curves.items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
+from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds, NormalTail, aupimo_of_images
 from padim_zoo.metrics.ranking import Ranking, f1_max, rank
-from padim_zoo.metrics.region_overlap import rank_pixels
+from padim_zoo.metrics.region_overlap import Regions, rank_pixels
+from padim_zoo.metrics.thresholds import pixel_threshold as threshold_of_pixels
 
 _NO_PIXELS, _NO_REGIONS = rank_pixels([], [])
 
@@ -26,18 +29,27 @@ class RankedTestSet:
         The anomalous images among the normal ones.
     pixels : Ranking
         The anomalous pixels of all images among the normal ones; empty without maps or masks.
-    region_ids : ndarray (P,), int
-        The defect of each anomalous pixel, in the order of the ranking.
-    aupro_limit : float
-        The false positive rate up to which per-region overlap counts.
+    regions : Regions
+        The regions of the anomalous pixels, which know their image.
+    tail : NormalTail
+        The highest scores among the pixels of normal images.
+    image_count : int
+        N, the images of the test set.
+    image_threshold : float
+        Images that score above it are alarms; NaN where there is none.
+    pixel_threshold : float
+        Pixels that score above it are marked; NaN where there is none.
     notes : list of str
         What is undefined, and which images the pixels leave out.
     """
 
     images: Ranking
     pixels: Ranking = _NO_PIXELS
-    region_ids: np.ndarray = field(default_factory=lambda: _NO_REGIONS)
-    aupro_limit: float = 0.3
+    regions: Regions = _NO_REGIONS
+    tail: NormalTail = field(default_factory=lambda: NormalTail.of([]))
+    image_count: int = 0
+    image_threshold: float = math.nan
+    pixel_threshold: float = math.nan
     notes: list[str] = field(default_factory=list)
 
     @cached_property
@@ -50,6 +62,11 @@ class RankedTestSet:
         """The highest F1 of all thresholds on maps, and that threshold."""
         return f1_max(self.pixels)
 
+    @cached_property
+    def aupimo_of_images(self) -> np.ndarray:
+        """AUPIMO of each image (N,), NaN where it is undefined."""
+        return aupimo_of_images(self.pixels, self.regions, self.tail, self.image_count)
+
 
 def rank_test_set(
     labels: np.ndarray,
@@ -57,8 +74,11 @@ def rank_test_set(
     maps: np.ndarray | None = None,
     masks: Sequence[np.ndarray | None] | None = None,
     *,
-    aupro_limit: float = 0.3,
     roi_masks: np.ndarray | None = None,
+    saturation: Sequence[np.ndarray | None] | None = None,
+    image_threshold: float | None = None,
+    pixel_threshold: float | None = None,
+    aupimo_bounds: Bounds = AUPIMO_BOUNDS,
 ) -> RankedTestSet:
     """Check and rank the scores and maps of N test images; parameters as of :func:`padim_zoo.metrics.evaluate`.
 
@@ -71,16 +91,33 @@ def rank_test_set(
     scores = check_scores(scores, len(labels))
     images = rank(scores[~labels], scores[labels])
     notes = _undefined("image", images)
+    of_images = math.nan if image_threshold is None else image_threshold
     if maps is None:
         notes.append("the pixel metrics are undefined: there are no anomaly maps")
-        return RankedTestSet(images, aupro_limit=aupro_limit, notes=notes)
+        return RankedTestSet(images, image_count=len(labels), image_threshold=of_images, notes=notes)
     maps = check_maps(maps, len(labels))
     truth = _pixel_truth(labels, masks, maps.shape[1:], notes)
     roi_masks = _check_roi_masks(roi_masks, maps.shape, labels, masks, notes)
     inside = None if roi_masks is None else [roi_masks[image] for image in truth]
-    pixels, region_ids = rank_pixels([maps[image] for image in truth], list(truth.values()), inside)
+    shares = None if saturation is None else [saturation[image] for image in truth]
+    pixels, regions = rank_pixels([maps[image] for image in truth], list(truth.values()), inside, shares)
+    regions = replace(regions, images=np.fromiter(truth, dtype=np.int64, count=len(truth))[regions.images])
     notes += _undefined("pixel", pixels)
-    return RankedTestSet(images, pixels, region_ids, aupro_limit, notes)
+    of_normal = [
+        maps[image] if roi_masks is None else maps[image][roi_masks[image]] for image in np.flatnonzero(~labels)
+    ]
+    tail = NormalTail.of(of_normal, aupimo_bounds)
+    of_pixels = math.nan if pixel_threshold is None else pixel_threshold
+    if pixels.defined:
+        if not tail.sufficient:
+            notes.append(
+                f"AUPIMO is undefined: normal test images have {tail.count:,} pixels, "
+                f"and a false positive rate of {aupimo_bounds[0]:g} takes {tail.least_count:,}"
+            )
+        if pixel_threshold is None and of_normal:
+            of_pixels = threshold_of_pixels(of_normal)
+            notes.append("no normal image was held out: the pixel threshold is that of the normal test images")
+    return RankedTestSet(images, pixels, regions, tail, len(labels), of_images, of_pixels, notes)
 
 
 def _check_roi_masks(
@@ -120,12 +157,14 @@ def _pixel_truth(
     for image, (anomalous, mask) in enumerate(zip(labels, masks, strict=True)):
         if mask is None and anomalous:
             continue
-        mask = np.zeros(size, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        mask = np.zeros(size, dtype=bool) if mask is None else _bool_or_labels(mask, image)
         if mask.shape != size:
             raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
         if mask.any() != anomalous:
             if not anomalous:
-                raise InputError(f"image {image} is labeled normal but its mask marks {mask.sum()} anomalous pixels")
+                raise InputError(
+                    f"image {image} is labeled normal but its mask marks {(mask != 0).sum()} anomalous pixels"
+                )
             empty += 1
         truth[image] = mask
     total, unknown = int(labels.sum()), len(labels) - len(truth)
@@ -134,6 +173,16 @@ def _pixel_truth(
     if empty:
         notes.append(f"the masks of {empty} of {total} anomalous images are empty: all their pixels count as normal")
     return truth
+
+
+def _bool_or_labels(mask: np.ndarray, image: int) -> np.ndarray:
+    """A mask as bool; one of a signed integer type as it is, for it numbers the regions."""
+    mask = np.asarray(mask)
+    if not np.issubdtype(mask.dtype, np.signedinteger):
+        return mask.astype(bool)
+    if mask.size and mask.min() < 0:
+        raise InputError(f"the mask of image {image} has the region {mask.min()}: expected 0 (normal) or 1, 2, …")
+    return mask
 
 
 def _undefined(level: str, ranking: Ranking) -> list[str]:

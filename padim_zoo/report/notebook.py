@@ -81,7 +81,11 @@ class Leaderboard:
             return f"{self._shown().to_html(index=False, na_rep='–', escape=True)}<p>{error}</p>"
 
     def _shown(self) -> Any:
-        columns = [*table.telling_columns(records(self.frame)), *table.metrics_to_show(self.sort), *MAIN_COSTS]
+        columns = [
+            *table.telling_columns(records(self.frame)),
+            *table.metrics_to_show(self.frame, self.sort),
+            *MAIN_COSTS,
+        ]
         return self.frame.head(MOST_ROWS)[columns]
 
     def styler(self) -> Styler:

@@ -49,7 +49,7 @@ class PictureFolder:
         self, name: Path, path: Path, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None = None
     ) -> None:
         """Write the pictures of the image at ``path``; ``mask`` is its ground truth after the transform."""
-        image = self.transform.image(read_image(path))
+        image = self.transform.image(read_image(path, self.transform.bit_depth))
         for kind in self.choice.kinds:
             picture = Image.fromarray(self._draw(kind, image, score, anomaly_map, mask))
             target = self.folder / kind / name.with_name(f"{name.name}.png")

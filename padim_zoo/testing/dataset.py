@@ -13,7 +13,8 @@ from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.image import image_size, read_image, read_mask
+from padim_zoo.data.image import image_size, read_image
+from padim_zoo.data.mask import read_mask
 from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.testing.contract import Registered, checks_of, create, in_one_line, refusal, run_checks
 

@@ -76,8 +76,8 @@ def create(
     weights: Any = "default",
     *,
     calibration: str | None = None,
-    resize: int = 256,
-    crop: int = 224,
+    resize: int | tuple[int, int] | None = (256, 256),
+    crop: int | tuple[int, int] | None = None,
 ) -> Backbone:
     """The backbone ``name``, computed by OpenVINO.
 
@@ -91,8 +91,8 @@ def create(
         As that backbone takes them; of a model in int8, also what its file holds.
     calibration : str, optional
         Normal images (file, folder or glob), by which the network is brought to int8.
-    resize, crop : int
-        Of these images.
+    resize, crop : int, (int, int) or None
+        Of these images; by default all of each is looked at.
 
     Raises
     ------

@@ -26,7 +26,7 @@ from padim_zoo.bench.check.row import Row, TestScores
 from padim_zoo.bench.costs import IN_RUNTIMES
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics import evaluate, paired_difference
+from padim_zoo.metrics import METRICS, evaluate, paired_difference
 
 MACHINE = Machine(calibration_seconds=0.01, threads=2, jobs=1, gpu=None)
 COSTS = {
@@ -51,7 +51,8 @@ def make_row(category="gear", seed=0, *, wrong=0, pixel=(0.9,), costs=None, mach
     folds = len(pixel)
     scores = make_scores(folds, wrong, labels)
     values = evaluate(labels, scores[0]).values
-    metrics = {name: [values[name]] * folds for name in image_metrics()}
+    metrics = {name: [math.nan] * folds for name in METRICS}
+    metrics |= {name: [values[name]] * folds for name in image_metrics()}
     metrics |= {name: list(pixel) for name in ("pixel_auroc", "pixel_ap", "pixel_f1", "aupro")}
     run = RunConfig(
         dataset="mvtec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_pairs_differ_in_what_the_stores_differ_in(stores):
             row = found[found["category"] == document["config"]["category"]].iloc[0]
             assert row[column] == pytest.approx(roc_auc_score(arrays["labels"], arrays["scores"][0]))
             assert row["difference"] == pytest.approx(row["image_auroc_b"] - row["image_auroc_a"])
-            assert row["low"] <= row["difference"] <= row["high"]
+            assert math.isnan(row["low"]) or row["low"] <= row["difference"] <= row["high"]
     mean = found.iloc[-1]
     assert mean["difference"] == pytest.approx(found["difference"][:2].mean())
     assert mean["pixel_auroc_difference"] == pytest.approx(found["pixel_auroc_difference"][:2].mean())
@@ -96,6 +97,48 @@ def test_the_command_shows_it(stores, tmp_path, form):
     assert result.exit_code == 0, result.output
     assert "fabric" in result.output
     assert form != "table" or "estimator: A full; B diagonal" in result.output
+
+
+@pytest.fixture
+def with_overlaps(stores, tmp_path: Path) -> tuple[RunStore, RunStore]:
+    """Two stores of one run each, with AUPIMO of each image: B finds more of every defect, the more the later."""
+    [document] = [d for d in stores["full"].read_all().documents if d["config"]["category"] == "gear"]
+    arrays = stores["full"].scores(document["id"])
+    anomalous = arrays["labels"] == 1
+    pair = []
+    for name, gain in (("a", 0.0), ("b", 0.1)):
+        overlaps = np.where(anomalous, 0.2 + gain * (1 + np.arange(len(anomalous)) / 40), np.nan).astype(np.float32)
+        folds = [{**document["folds"][0], "aupimo": float(np.nanmean(overlaps))}]
+        pair.append(RunStore(tmp_path / name))
+        pair[-1].write({**document, "folds": folds}, {**arrays, "aupimo_per_image": overlaps[None]})
+    return pair[0], pair[1]
+
+
+def test_a_metric_of_images_is_compared_image_by_image(with_overlaps):
+    [row] = compare_stores(*with_overlaps).to_dict("records")
+    assert row["aupimo_low"] < row["aupimo_difference"] < row["aupimo_high"]
+    assert row["aupimo_difference"] > 0.1
+    assert row["aupimo_p_value"] < 0.01
+    assert row["aupimo_significant"]
+    assert not row["significant"]
+    result = CliRunner().invoke(main, ["compare", *(str(store.folder) for store in with_overlaps)])
+    assert "AUPIMO 95 % interval" in result.output
+    assert "*" in result.output
+    told = CliRunner().invoke(main, ["compare", *[str(with_overlaps[0].folder)] * 2])
+    assert "not defined" in told.output
+    assert "*" not in told.output
+
+
+def test_a_run_without_values_of_images_has_no_such_comparison(stores, with_overlaps):
+    found = compare_stores(stores["full"], stores["diagonal"])
+    assert found[["aupimo_difference", "aupimo_low", "aupimo_p_value"]].isna().all(axis=None)
+    assert not found["aupimo_significant"].any()
+
+
+def test_no_interval_is_without_width(stores, with_overlaps):
+    for found in (compare_stores(stores["full"], stores["full"]), compare_stores(*with_overlaps)):
+        for low, high in ((found["low"], found["high"]), (found["aupimo_low"], found["aupimo_high"])):
+            assert ((low < high) | (low.isna() & high.isna())).all()
 
 
 def test_mistakes_are_one_line(stores, tmp_path: Path):

@@ -53,15 +53,18 @@ def detector() -> PaDiM:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names of the files of every call of ``PaDiM.extract``."""
+    """The names of the files of every call of ``PaDiM.extract`` and ``extract_normal``."""
     calls: list[list[str]] = []
-    original = PaDiM.extract
 
-    def note(self: PaDiM, images: Sequence[Sample]) -> Any:
-        calls.append([sample.path.name for sample in images])
-        return original(self, images)
+    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def note(self: PaDiM, images: Sequence[Sample]) -> Any:
+            calls.append([sample.path.name for sample in images])
+            return original(self, images)
 
-    monkeypatch.setattr(PaDiM, "extract", note)
+        return note
+
+    for name in ("extract", "extract_normal"):
+        monkeypatch.setattr(PaDiM, name, noted(getattr(PaDiM, name)))
     return calls
 
 
@@ -105,6 +108,7 @@ def test_what_is_missing_is_computed_and_nothing_else(samples, cache, detector, 
         ("resnet18", {"resize": 36}),
         ("resnet18", {"crop": 24}),
         ("resnet18", {"crop": None}),
+        ("resnet18", {"resize": (40, 40), "crop": None}),
         ("resnet18", {"precision": "bfloat16"}),
     ],
 )
@@ -174,7 +178,7 @@ def test_times_are_those_of_the_computation(samples, cache, detector, computed):
 
 
 def test_sizes_that_differ_are_refused_as_without_a_cache(samples, cache):
-    detector = PaDiM("resnet18", **{**OPTIONS, "crop": None})
+    detector = PaDiM("resnet18", **{**OPTIONS, "resize": None, "crop": None})
     draw(samples[2].path, seed=2, size=(48, 80))
     with pytest.raises(InputError) as without:
         extract(detector, samples)
@@ -278,9 +282,9 @@ def test_the_cache_can_be_off(padim, run_suite: Callable[..., Any], tmp_path, mo
 def test_another_backbone_decodes_nothing(padim, run_suite: Callable[..., Any], tmp_path, small_ones_too, monkeypatch):
     names: list[str] = []
 
-    def note(path: Path) -> np.ndarray:
+    def note(path: Path, bit_depth: int | None) -> np.ndarray:
         names.append(path.name)
-        return read_image(path)
+        return read_image(path, bit_depth)
 
     monkeypatch.setattr(image_cache, "read_image", note)
     other = padim.replace(backbones=("resnet18",), weights=("none",))

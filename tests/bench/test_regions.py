@@ -56,7 +56,7 @@ def test_figures_are_of_the_pixels_inside(suite, images, run_suite, roi):
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in masks(category.test, detector.transform)]
     inside = np.stack([detector.extractor.region_of_interest().mask_of(s.path, "", (64, 64)) for s in category.test])
     np.testing.assert_array_equal(prediction.roi_masks, inside)
-    normal, anomalous = (prediction.maps[inside & (np.stack(truth) == kind)] for kind in (False, True))
+    normal, anomalous = (prediction.maps[inside & ((np.stack(truth) > 0) == kind)] for kind in (False, True))
     assert document["folds"][0]["pixel_auroc"] == pytest.approx(auroc(rank(normal, anomalous)), rel=1e-3)
 
 
@@ -73,7 +73,7 @@ def test_ensembles_combine_what_is_inside(suite, images, run_suite, roi):
     inside = prediction.roi_masks
     region = ensemble.members[0].extractor.region_of_interest()
     assert not (inside & ~np.stack([region.mask_of(s.path, "", (64, 64)) for s in category.test])).any()
-    normal, anomalous = (prediction.maps[inside & (np.stack(truth) == kind)] for kind in (False, True))
+    normal, anomalous = (prediction.maps[inside & ((np.stack(truth) > 0) == kind)] for kind in (False, True))
     assert document["folds"][0]["pixel_auroc"] == pytest.approx(auroc(rank(normal, anomalous)), rel=1e-3)
     [scores] = RunStore(suite.output).scores(document["id"])["scores"]
     np.testing.assert_allclose(scores, prediction.scores, rtol=1e-4, atol=1e-4)

@@ -15,6 +15,7 @@ def test_the_suite_of_the_papers_is_that_of_the_published_tables():
     assert suite.dataset_name == "mvtec"
     assert suite.backbones == ("resnet18", "wide_resnet50_2")
     assert suite.detectors == ("padim", "patchcore", "spade")
+    assert (suite.mask_resize, Suite().mask_resize) == ("nearest", "area")
     assert (suite.resize, suite.crop, suite.sigma, suite.reduction) == (256, 224, 4.0, "random")
 
 

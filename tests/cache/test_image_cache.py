@@ -51,9 +51,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that the cache has decoded."""
     names: list[str] = []
 
-    def note(path: Path) -> np.ndarray:
+    def note(path: Path, bit_depth: int | None) -> np.ndarray:
         names.append(path.name)
-        return read_image(path)
+        return read_image(path, bit_depth)
 
     monkeypatch.setattr(image_cache, "read_image", note)
     return names

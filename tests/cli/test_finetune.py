@@ -139,7 +139,7 @@ def test_bad_input_is_one_line_and_writes_nothing(root, tmp_path):
     refused("neither images nor a data set")
     refused("both images and a data set", good, "--data-root", root)
     refused("unknown category 'strips': did you mean stripes?", "--data-root", root, "--categories", "strips")
-    refused("holds test images too", root / "stripes")
+    refused("holds test images", root / "stripes")
     refused("1 normal images are too few", good / "00.png")
     refused("expected a name that ends in .safetensors", good, target=tmp_path / "my.pth")
     refused("is a folder", good, target=tmp_path)

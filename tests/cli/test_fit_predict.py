@@ -31,6 +31,13 @@ def succeed(*arguments: object) -> str:
     return result.output
 
 
+def printed(*arguments: object) -> str:
+    """What a command writes to standard output alone."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 def refuse(*arguments: object) -> str:
     """Run a command that has to fail with exit code 2 and one line; returns that line."""
     result = run(*arguments)
@@ -142,7 +149,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{gear}"], "holds test images too"),
+        (["{gear}"], "holds test images"),
         ([], "neither images nor a data set"),
         (["{gear}/train/good", "--data-root", "{gear}"], "both images and a data set"),
         (["{gear}/nothing"], "does not exist"),
@@ -187,14 +194,14 @@ def test_scores_are_those_of_the_model(gear: Path, model: Path, tmp_path: Path) 
 
 def test_batch_size_changes_no_score(gear: Path, model: Path) -> None:
     first, second = (
-        json.loads(succeed("predict", model, gear / "test", "--format", "json", "--batch-size", size))
+        json.loads(printed("predict", model, gear / "test", "--format", "json", "--batch-size", size))
         for size in (1, 8)
     )
     np.testing.assert_allclose([row["score"] for row in first], [row["score"] for row in second], rtol=1e-4)
 
 
 def test_threshold_can_be_given(gear: Path, model: Path) -> None:
-    rows = json.loads(succeed("predict", model, gear / "test" / "good", "--format", "json", "--threshold", "0"))
+    rows = json.loads(printed("predict", model, gear / "test" / "good", "--format", "json", "--threshold", "0"))
     assert all(row["anomalous"] and row["threshold"] == 0 for row in rows)
 
 

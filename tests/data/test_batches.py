@@ -154,9 +154,9 @@ def test_without_look_ahead_nothing_is_made_while_a_batch_is_worked_on(
 ) -> None:
     made: list[Path] = []
 
-    def note(path: Path) -> np.ndarray:
+    def note(path: Path, bit_depth: int | None) -> np.ndarray:
         made.append(path)
-        return read_image(path)
+        return read_image(path, bit_depth)
 
     monkeypatch.setattr(loading, "read_image", note)
     monkeypatch.setattr(loading, "usual_workers", lambda ahead: workers)
@@ -269,13 +269,13 @@ def test_masks_stay_in_register_with_their_images(tmp_path: Path) -> None:
     assert nothing is None
     assert marked is not None
     image = next(batches(samples, transform, 1))[0, 0].numpy()
-    np.testing.assert_array_equal(marked[image == 255], True)
-    np.testing.assert_array_equal(marked[image == 0], False)
+    np.testing.assert_array_equal(marked[image == 255], 1)
+    np.testing.assert_array_equal(marked[image == 0], 0)
 
 
 def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
     Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
-    Image.fromarray(PIXELS[0, :5, :, 0]).save(tmp_path / "m.png")
+    Image.fromarray(np.uint8(255) * (PIXELS[0, :5, :, 0] > 99)).save(tmp_path / "m.png")
     with pytest.raises(InputError, match=r"m\.png is 5x12 but its image .*x\.png is 12x12"):
         masks([Sample(tmp_path / "x.png", 1, "spot", (tmp_path / "m.png",))], AS_IS)
 

@@ -45,7 +45,7 @@ def test_equal_to_torchvision(height: int, width: int, resize: object, crop: obj
     assert result.flags.c_contiguous
     np.testing.assert_array_equal(result, torchvision_transform(Image.fromarray(image), transform, nearest=False))
 
-    result = transform.mask(mask)
+    result = transform.mask(mask, "nearest")
     assert result.dtype == bool
     expected = torchvision_transform(Image.fromarray(mask.astype(np.uint8)), transform, nearest=True)
     np.testing.assert_array_equal(result, expected.astype(bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data import image as image_module
-from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, read_mask, to_image
+from padim_zoo.data import decoding
+from padim_zoo.data.file_notes import NOTES, collecting
+from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
+from padim_zoo.data.loading import batches
+from padim_zoo.data.transform import Transform
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -25,17 +29,18 @@ def three(gray: np.ndarray) -> np.ndarray:
     return np.stack([gray, gray, gray], axis=-1)
 
 
-def write_png_48_bit(path: Path, samples: np.ndarray) -> None:
+def write_png_deep(path: Path, samples: np.ndarray, *more: tuple[bytes, bytes]) -> None:
+    """A PNG of 16 bits in 1 to 4 channels, with other chunks before its pixels."""
+
     def chunk(name: bytes, content: bytes) -> bytes:
         checked = name + content
         return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
 
-    height, width, _ = samples.shape
+    height, width, channels = samples.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
 
 
 def write_tif_48_bit(path: Path, samples: np.ndarray) -> None:
@@ -91,7 +96,7 @@ def test_grey_and_alpha(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), three(GREY))
     np.testing.assert_array_equal(read_image(tmp_path / "gray_alpha.png"), three(GREY))
-    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # dropped, not composited
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), RGB)  # the same everywhere: it says nothing
 
 
 def test_bilevel_and_palette(tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_bilevel_and_palette(tmp_path: Path) -> None:
     colors = np.array([[255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
     palette = Image.fromarray(indices)
     palette.putpalette(colors.tobytes())
-    palette.save(tmp_path / "palette.png", transparency=1)
+    palette.save(tmp_path / "palette.png")
     assert image_mode(tmp_path / "palette.png") == "P"
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), colors[indices])
 
@@ -131,12 +136,11 @@ def test_16_bit_white_is_white(tmp_path: Path) -> None:
     assert (read_image(tmp_path / "x.png") == 255).all()
 
 
-def test_16_bit_color_keeps_the_high_byte(tmp_path: Path) -> None:
-    write_png_48_bit(tmp_path / "x.png", DEEP)
+def test_16_bit_color_is_read_in_full_depth(tmp_path: Path) -> None:
+    write_png_deep(tmp_path / "x.png", DEEP)
     write_tif_48_bit(tmp_path / "x.tif", DEEP)
     for name in ("x.png", "x.tif"):
-        difference = read_image(tmp_path / name).astype(float) - DEEP / 257
-        assert np.abs(difference).max() <= 1
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.round(DEEP / 257).astype(np.uint8))
 
 
 def test_32_bit_integers_within_16_bits(tmp_path: Path) -> None:
@@ -191,16 +195,6 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_size_whose_exif_is_broken_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(RGB).save(tmp_path / "x.png")
-    content = (tmp_path / "x.png").read_bytes()
-    data = content.index(b"IDAT") + 4
-    (tmp_path / "x.png").write_bytes(content[:data] + b"\xff\xff" + content[data + 2 :])
-    for read in (read_image, image_size):
-        with pytest.raises(InputError, match=r"x\.png is broken and cannot be decoded"):
-            read(tmp_path / "x.png")
-
-
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
@@ -220,7 +214,7 @@ def test_images_beyond_pillows_limit_are_read_up_to_our_own(tmp_path: Path, monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
     assert Image.MAX_IMAGE_PIXELS == 3
-    monkeypatch.setattr(image_module, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(InputError, match=r"x\.png has 35 pixels: at most 34"):
         read_image(tmp_path / "x.png")
 
@@ -232,42 +226,11 @@ def test_image_files_are_told_by_their_suffix(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir()) if is_image_file(path)] == ["a.PNG", "b.jpeg"]
 
 
-def test_masks_are_united_where_not_zero(tmp_path: Path) -> None:
-    first = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    second = first.copy()
-    first[0, 0], second[4, 6] = 1, 255  # VisA marks with small numbers
-    Image.fromarray(first).save(tmp_path / "a.png")
-    Image.fromarray(three(second)).save(tmp_path / "b.bmp")
-    union = read_mask([tmp_path / "a.png", tmp_path / "b.bmp"], (HEIGHT, WIDTH))
-    assert union.dtype == bool
-    assert sorted(zip(*np.nonzero(union), strict=True)) == [(0, 0), (4, 6)]
-
-
-def test_a_mask_of_another_depth_or_with_alpha(tmp_path: Path) -> None:
-    deep = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
-    deep[1, 2] = 1  # would be lost if scaled to 8 bits
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    opaque = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
-    opaque[:, :, 3] = 255
-    opaque[1, 2, 1] = 7
-    Image.fromarray(opaque).save(tmp_path / "alpha.png")
-    for name in ("deep.png", "alpha.png"):
-        assert np.argwhere(read_mask([tmp_path / name], (HEIGHT, WIDTH))).tolist() == [[1, 2]]
-
-
-def test_a_mask_of_another_size_names_both_files(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image .*photo\.png is 7x5"):
-        read_mask([tmp_path / "mask.png"], (WIDTH, HEIGHT), tmp_path / "photo.png")
-    with pytest.raises(InputError, match=r"mask\.png is 5x7 but its image is 5x8"):
-        read_mask([tmp_path / "mask.png"], (5, 8))
-
-
 @pytest.mark.parametrize(
     "given",
     [
         RGB,
-        np.dstack([RGB, GREY]),
+        np.dstack([RGB, np.full_like(GREY, 7)]),
         RGB / 255,
         (RGB / 255).astype(np.float32),
         RGB.astype(np.uint16) * 257,
@@ -318,3 +281,125 @@ def test_an_overshoot_below_half_a_grey_level_is_rounded_back() -> None:
 def test_in_memory_images_that_are_refused(given: object, message: str) -> None:
     with pytest.raises(InputError, match=f"image 3 .*{message}"):
         to_image(given, "image 3")
+
+
+# -- what files hold beside plain samples -----------------------------------------------------------------------------
+
+
+ALPHA = np.where(GREY > 127, 255, 0).astype(np.uint8)
+ON_BLACK = np.where(ALPHA[..., None] > 0, RGB, 0)
+
+
+def indexed(colors: int) -> Image.Image:
+    return Image.fromarray(RGB).quantize(colors)
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("kind", ["rgba", "la", "rgb key", "palette", "pil", "array", "tensor", "deep", "deep gray"])
+def test_what_lies_under_transparent_pixels_does_not_count(tmp_path: Path, kind: str, hidden: int) -> None:
+    color = np.where(ALPHA[..., None] > 0, RGB, hidden).astype(np.uint8)
+    gray = color[:, :, 0]
+    expected, given = ON_BLACK, tmp_path / "x.png"
+    rgba = np.dstack([color, ALPHA])
+    if kind in ("rgba", "pil"):
+        Image.fromarray(rgba).save(given)
+    elif kind == "la":
+        Image.merge("LA", [Image.fromarray(gray), Image.fromarray(ALPHA)]).save(given)
+        expected = three(ON_BLACK[:, :, 0])
+    elif kind == "rgb key":
+        key = (hidden, 254, 7)
+        Image.fromarray(np.where(ALPHA[..., None] > 0, RGB, key).astype(np.uint8)).save(given, transparency=key)
+    elif kind == "palette":
+        indices = np.where(ALPHA > 0, 1 + GREY % 3, 0).astype(np.uint8)
+        colors = np.array([[hidden] * 3, [255, 0, 0], [0, 200, 9], [1, 2, 3]], dtype=np.uint8)
+        image = Image.fromarray(indices)
+        image.putpalette(colors.tobytes())
+        image.save(given, transparency=0)
+        expected = np.where(ALPHA[..., None] > 0, colors[indices], 0)
+    elif kind == "deep":
+        write_png_deep(given, rgba.astype(np.uint16) * 257)
+    elif kind == "deep gray":
+        write_png_deep(given, np.dstack([gray, ALPHA]).astype(np.uint16) * 257)
+        expected = three(ON_BLACK[:, :, 0])
+    in_memory = {
+        "pil": lambda: Image.open(given),
+        "array": lambda: rgba,
+        "tensor": lambda: torch.tensor(rgba).movedim(2, 0),
+    }
+    with collecting() as notes:
+        read = to_image(in_memory[kind]()) if kind in in_memory else read_image(given)
+        np.testing.assert_array_equal(read, expected)
+        assert list(notes.by_kind()) == ([] if kind == "pil" else ["transparent"])
+        notes.files.clear()
+
+
+def test_half_transparent_pixels_are_half_black(tmp_path: Path) -> None:
+    alpha = np.where(GREY > 127, 128, 255).astype(np.uint8)
+    Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "x.png")
+    expected = np.rint(RGB * (alpha[..., None] / 255))
+    assert np.abs(read_image(tmp_path / "x.png") - expected).max() <= 1
+
+
+def test_deep_color_of_any_kind_is_read_in_full_depth(tmp_path: Path) -> None:
+    expected = np.round(DEEP / 257).astype(np.uint8)
+    opaque = np.full((HEIGHT, WIDTH), 65535, dtype=np.uint16)
+    write_png_deep(tmp_path / "rgba.png", np.dstack([DEEP, opaque]))
+    write_png_deep(tmp_path / "la.png", np.dstack([DEEP[:, :, 0], opaque]))
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), three(expected[:, :, 0]))
+
+
+def test_white_as_zero_is_the_same_picture(tmp_path: Path) -> None:
+    Image.fromarray(DEEP[:, :, 0]).save(tmp_path / "black.tif")
+    Image.fromarray(65535 - DEEP[:, :, 0]).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif"), read_image(tmp_path / "black.tif"))
+
+
+def test_long_text_and_profiles_break_no_png(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("notes", "x" * 2_000_000, zip=True)
+    text.add_itxt("more", "y" * 2_000_000, zip=True)
+    profile = np.random.default_rng(0).bytes(3_000_000)
+    Image.fromarray(RGB).save(tmp_path / "x.png", pnginfo=text, icc_profile=profile)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
+    assert image_size(tmp_path / "x.png") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_orientation_of_a_tif_counts_once(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "x.tif", exif=exif)
+    expected = UPRIGHT[orientation](RGB)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), expected)
+    assert image_size(tmp_path / "x.tif") == expected.shape[:2]
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".tif", "pages"), (".webp", "frames"), (".png", "frames")])
+def test_the_first_of_several_pages_is_read_and_told(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    other = Image.fromarray(255 - RGB)
+    Image.fromarray(RGB).save(path, save_all=True, append_images=[other], lossless=True)
+    with pytest.warns(UserWarning, match=re.escape(f"1 {NOTES[kind]}")), collecting():
+        np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_a_thumbnail_before_the_picture_is_refused(tmp_path: Path) -> None:
+    small = Image.fromarray(RGB[::2, ::2])
+    small.save(tmp_path / "x.tif", save_all=True, append_images=[Image.fromarray(np.tile(RGB, (2, 2, 1)))])
+    with pytest.raises(InputError, match=r"x\.tif has a first page of 3x4 pixels, a thumbnail of page 2 of 10x14"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_cmyk_is_told(tmp_path: Path) -> None:
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "x.jpg")
+    with pytest.warns(UserWarning, match="1 images are CMYK"), collecting():
+        read_image(tmp_path / "x.jpg")
+
+
+def test_one_warning_for_all_files_of_a_kind(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.fromarray(np.dstack([RGB, ALPHA])).save(tmp_path / f"{number}.png")
+    with pytest.warns(UserWarning, match=r"^5 images are partly transparent.*0\.png\)$") as warned:
+        assert len(list(batches(tmp_path, Transform(None, None), 2))) == 3
+    assert len(warned) == 1

@@ -11,6 +11,7 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.transform import Transform
 from padim_zoo.data.validate import Report, check
 
 HEIGHT, WIDTH = 8, 10
@@ -44,7 +45,7 @@ def category(tmp_path: Path) -> Path:
 
 
 def only(source: Path) -> Report:
-    (report,) = check(source)
+    (report,) = check(source, Transform(256, None))
     return report
 
 
@@ -55,7 +56,11 @@ def problems(report: Report) -> dict[str, list[str]]:
 def test_a_clean_category(category: Path) -> None:
     report = only(category)
     assert report == only(category.parent)
-    assert report == check(registry.datasets.create("folder", root=category).load("widget"))[0]
+    assert str(report.coverage) == (
+        "resize 256x320, crop none: looks at all of each image and all of the annotated area"
+    )
+    loaded = registry.datasets.create("folder", root=category).load("widget")
+    assert report == check(loaded, Transform(256, None))[0]
     assert report.usable
     assert report.to_dict() == {
         "dataset": "folder",
@@ -64,6 +69,15 @@ def test_a_clean_category(category: Path) -> None:
         "sizes": {"8x10": 19},
         "modes": {"RGB": 19},
         "problems": [],
+        "coverage": {
+            "resize": [256, 320],
+            "crop": None,
+            "bit_depth": None,
+            "image_share": 1,
+            "least_image_share": 1,
+            "annotated_share": 1,
+            "other_aspect": 0,
+        },
     }
 
 
@@ -88,7 +102,7 @@ def test_masks(category: Path) -> None:
     (category / "ground_truth" / "dent" / "0_mask.png").unlink()
     write(category / "ground_truth" / "dent" / "1_mask.png", np.ones((HEIGHT, WIDTH + 1), dtype=np.uint8))
     write(category / "ground_truth" / "hole" / "0_mask.png", np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
-    for stray in ("dent/9_mask.png", "scratch/0_mask.png", "good/0_mask.png"):
+    for stray in ("dent/9_mask.png", "scratch/0_mask.png"):
         write(category / "ground_truth" / stray, np.ones((HEIGHT, WIDTH), dtype=np.uint8))
     report = only(category)
     found = problems(report)
@@ -130,14 +144,17 @@ def test_leaks_are_found_by_pixels(category: Path) -> None:
 
 def test_sizes_and_modes_are_counted(category: Path) -> None:
     write(category / "train/good/20.png", np.zeros((4, 5), dtype=np.uint8))
-    write(category / "train/good/21.png", np.ones((HEIGHT, WIDTH), dtype=np.uint16))
+    write(category / "train/good/21.png", np.full((HEIGHT, WIDTH), 65535, dtype=np.uint16))
     report = only(category)
     assert report.sizes == {"8x10": 20, "4x5": 1}
     assert sum(report.modes.values()) == 21
     assert report.modes["RGB"] == 19
     assert report.modes["L"] == 1
-    assert list(problems(report)) == [
-        "warning: images have 2 sizes, 8x10 (20), 4x5 (1): use a crop or an exact resize HxW"
+    assert list(problems(report)) == []  # of one aspect, so that a resize makes them equal
+    write(category / "train/good/22.png", np.zeros((5, 5), dtype=np.uint8))
+    assert list(problems(only(category))) == [
+        "warning: 1 of 22 images have another aspect than 256x320: they are resized to it all the same; there are 3 "
+        "sizes, 8x10 (20), 4x5 (1), 5x5 (1)"
     ]
 
 
@@ -149,6 +166,7 @@ def test_too_few_images(category: Path) -> None:
     assert list(problems(only(category))) == [
         "warning: only 3 normal images to fit: expected 10 or more",
         "warning: the test has no normal image: AUROC and the like are undefined",
+        "warning: test/good holds no image",
     ]
 
 
@@ -162,14 +180,14 @@ def test_a_category_that_cannot_be_listed_does_not_hide_the_others(category: Pat
     assert widget.usable
 
 
-def test_other_layouts_are_recognized(category: Path, tmp_path: Path) -> None:
+def test_any_name_of_normal_images_will_do(category: Path, tmp_path: Path) -> None:
     top = tmp_path / "btad" / "01"
-    (category / "train" / "good").rename(category / "train" / "ok")
-    (category / "test" / "good").rename(category / "test" / "ok")
+    (category / "train" / "good").rename(category / "train" / "i.O.")
+    (category / "test" / "good").rename(category / "test" / "OK")
     top.parent.mkdir()
     category.rename(top)
     (report,) = check(top.parent)
-    assert (report.dataset, report.category) == ("btad", "01")
+    assert (report.dataset, report.category) == ("folder", "01")
     assert report.counts["test"]["good"] == 3
 
 

@@ -200,7 +200,7 @@ def test_batches_are_read_as_they_are_wanted(paths, caches, monkeypatch):
 
 
 def test_sizes_that_differ_and_bad_files_are_told_as_without_a_cache(paths, caches, tmp_path):
-    options = {**SMALL, "crop": None}
+    options = {**SMALL, "resize": None, "crop": None}
     wide = draw(tmp_path / "wide.png", 1, (48, 80))
     (tmp_path / "bad.png").write_text("text")
     PaDiM(network(), **options, cache=caches).extract(paths[:3])

@@ -183,7 +183,7 @@ def test_bad_input_is_one_clear_line(images, fitted, tmp_path):
         (lambda: PaDiM("resnet18", **SMALL, device="abacus").fit(images), "abacus"),
         (lambda: load(tmp_path / "none.safetensors"), "not a file"),
     ]
-    uncropped = PaDiM("resnet18", **{**SMALL, "crop": None}).fit(images)
+    uncropped = PaDiM("resnet18", **{**SMALL, "resize": None, "crop": None}).fit(images)
     cases.append((lambda: uncropped.predict(images[:, :40, :30]), "cannot be scored"))
     cases.append((lambda: uncropped.partial_fit(images[:, :40, :30]), "cannot join"))
     for action, words in cases:
@@ -274,7 +274,7 @@ def test_an_estimator_object_is_saved_by_its_registered_name(images, tmp_path):
     ("category", "pixel_auroc", "aupro"), [("hazelnut_reduced", 0.988, 0.958), ("transistor_reduced", 0.893, 0.736)]
 )
 def test_real_images_give_the_figures_of_a_literal_padim(shared: Path, category, pixel_auroc, aupro):
-    from padim_zoo.data.image import read_mask
+    from padim_zoo.data.mask import read_mask
     from padim_zoo.metrics import evaluate
     from padim_zoo.registry import datasets
 

@@ -398,7 +398,7 @@ def test_regions_within_others_are_equal_if_these_are(common):
 def test_masks_go_through_the_transform(images, common):
     """A mask is resized by nearest neighbor and cropped as its image."""
     detector = PaDiM(network(PaDiM), n_components=30, roi=common, weights="none", resize=40, crop=32).fit(images[:N])
-    expected = detector.transform.mask(common)
+    expected = detector.transform.mask(common, "nearest")
     np.testing.assert_array_equal(detector.predict(images).roi_masks[0], expected)
 
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import wilcoxon
 from sklearn.metrics import roc_auc_score
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics import PairedDifference, bootstrap_interval, confidence, paired_difference
+from padim_zoo.metrics import bootstrap_interval, confidence, paired_difference, paired_images
 
 LABELS = np.array([1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1])
 
@@ -83,15 +84,48 @@ def test_memory_is_bounded_for_large_test_sets(monkeypatch: pytest.MonkeyPatch) 
 @given(tied_scores())
 def test_interval_lies_within_the_unit_interval(scores: np.ndarray) -> None:
     low, high = bootstrap_interval(LABELS, scores, replicates=40)
-    assert 0 <= low <= high <= 1
+    assert 0 <= low < high <= 1 or (math.isnan(low) and math.isnan(high))
 
 
-def test_interval_of_a_perfect_ranking_is_one() -> None:
-    assert bootstrap_interval(LABELS, LABELS * 2.5) == (1, 1)
+# -- no interval is without width -------------------------------------------------------------------------------------
 
 
-def test_interval_of_two_images() -> None:
-    assert bootstrap_interval(np.array([0, 1]), np.array([3.0, 3.0])) == (0.5, 0.5)
+@pytest.mark.parametrize(("normals", "anomalies"), [(4, 4), (1, 1), (3, 50), (200, 100)])
+def test_without_an_inversion_there_is_an_exact_one_sided_bound(normals: int, anomalies: int) -> None:
+    labels = np.repeat([0, 1], [normals, anomalies])
+    bound = 0.05 ** (1 / min(normals, anomalies))
+    assert bootstrap_interval(labels, labels * 2.5) == pytest.approx((bound, 1))
+    assert bootstrap_interval(labels, -labels) == pytest.approx((0, 1 - bound))
+    assert bootstrap_interval(labels, np.stack([labels, 3 * labels])) == pytest.approx((bound, 1))
+
+
+def test_the_bound_of_a_perfect_ranking_fails_at_most_as_often_as_stated() -> None:
+    """Of an AUROC just below the bound, no inversion is seen in at most 5 % of test sets."""
+    generator = np.random.default_rng(0)
+    size, bound = 4, 0.05 ** (1 / 4)
+    # A share of anomalous images scores above all normal ones, the rest below: the AUROC is that share.
+    perfect = np.mean([(generator.random(size) < bound - 1e-3).all() for _ in range(20000)])
+    assert perfect <= 0.055
+
+
+def test_scores_that_are_all_equal_have_no_interval() -> None:
+    assert all(map(math.isnan, bootstrap_interval(np.array([0, 1]), np.array([3.0, 3.0]))))
+    assert all(map(math.isnan, bootstrap_interval(LABELS, np.ones(len(LABELS)))))
+
+
+def test_two_perfect_detectors_may_differ_by_what_their_bounds_leave_open() -> None:
+    labels = np.repeat([0, 1], 4)
+    comparison = paired_difference(labels, labels, 2 * labels)
+    open_below = 1 - 0.025 ** (1 / 4)
+    assert (comparison.difference, comparison.p_value) == (0, 1)
+    assert (comparison.low, comparison.high) == pytest.approx((-open_below, open_below))
+
+
+def test_student_has_no_interval_without_spread() -> None:
+    assert all(map(math.isnan, confidence.student_test([0.1, 0.1, 0.1], 0.95)))
+    low, high, p_value = confidence.student_test([0.1, 0.2, 0.3], 0.95)
+    assert low < 0.2 < high
+    assert 0 < p_value < 0.1
 
 
 def test_same_seed_same_interval_and_wider_with_more_confidence() -> None:
@@ -154,7 +188,10 @@ def test_exchanging_the_detectors_mirrors_the_comparison(a: np.ndarray, b: np.nd
 
 def test_detectors_that_rank_alike_do_not_differ() -> None:
     scores = np.random.default_rng(5).normal(size=len(LABELS))
-    assert paired_difference(LABELS, scores, np.exp(scores)) == PairedDifference(0, 0, 0, 1)
+    comparison = paired_difference(LABELS, scores, np.exp(scores))
+    assert (comparison.difference, comparison.p_value) == (0, 1)
+    assert math.isnan(comparison.low)
+    assert math.isnan(comparison.high)
 
 
 def test_p_values_are_uniform_when_detectors_are_equally_good() -> None:
@@ -174,7 +211,9 @@ def test_p_value_is_undefined_where_its_variance_is() -> None:
     assert math.isnan(paired_difference(one_anomalous, values, -values).p_value)
     # Two of each, one detector all right and the other all wrong: no image contradicts the difference.
     comparison = paired_difference(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([2.0, 2, 1, 1]))
-    assert (comparison.difference, comparison.low, comparison.high) == (-1, -1, -1)
+    bound = 0.025 ** (1 / 2)
+    assert (comparison.difference, comparison.low) == (-1, -1)
+    assert comparison.high == pytest.approx(1 - 2 * bound)
     assert math.isnan(comparison.p_value)
 
 
@@ -211,3 +250,39 @@ def test_equal_folds_are_as_one(a: np.ndarray, b: np.ndarray) -> None:
     once = paired_difference(LABELS, a, b, replicates=5)
     thrice = paired_difference(LABELS, np.tile(a, (3, 1)), np.tile(b, (2, 1)), replicates=5)
     assert (thrice.difference, thrice.p_value) == pytest.approx((once.difference, once.p_value), nan_ok=True)
+
+
+# -- metrics that have a value of each image --------------------------------------------------------------------------
+
+
+def test_values_of_images_are_compared_as_scipy_does() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.random(40)
+    b = np.clip(a + generator.normal(0.05, 0.1, 40), 0, 1)
+    a[3] = b[7] = math.nan
+    both = np.delete(np.arange(40), [3, 7])
+    comparison = paired_images(a, b, replicates=500, seed=3, confidence=0.9)
+    assert comparison.difference == pytest.approx((b - a)[both].mean())
+    assert comparison.p_value == pytest.approx(wilcoxon(b[both], a[both]).pvalue)
+    draws = np.random.default_rng(3).integers(38, size=(500, 38))
+    means = [(b - a)[both][draw].mean() for draw in draws]
+    assert (comparison.low, comparison.high) == pytest.approx(np.quantile(means, (0.05, 0.95)))
+    mirrored = paired_images(b, a, replicates=500, seed=3, confidence=0.9)
+    assert mirrored.difference == pytest.approx(-comparison.difference)
+    assert mirrored.p_value == comparison.p_value
+
+
+def test_values_of_images_that_do_not_differ() -> None:
+    comparison = paired_images(np.full(5, 0.3), np.full(5, 0.3))
+    assert (comparison.difference, comparison.p_value) == (0, 1)
+    assert math.isnan(comparison.low)
+    shifted = paired_images(np.full(5, 0.25), np.full(5, 0.5))
+    assert shifted.difference == 0.25
+    assert math.isnan(shifted.high)
+    assert shifted.p_value > 0.05
+
+
+def test_no_image_with_both_values_gives_nan() -> None:
+    comparison = paired_images(np.array([math.nan, 1]), np.array([1, math.nan]))
+    assert math.isnan(comparison.difference)
+    assert math.isnan(comparison.p_value)

@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.metrics import aupro, auroc, precision_curve, pro_curve, rank_pixels
+from padim_zoo.metrics import aupro, auroc, precision_curve, pro_curve, rank_pixels, spro
 
 LIMITS = st.sampled_from([0.01, 0.05, 0.3, 0.5, 1.0]) | st.floats(0.01, 1)
 
@@ -65,6 +65,7 @@ def labeled_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return maps, masks
 
 
+@settings(deadline=None)
 @given(labeled_maps(), LIMITS)
 def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
     maps, masks = test_set
@@ -73,16 +74,18 @@ def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], 
     assert 0 <= found <= 1
 
 
+@settings(deadline=None)
 @given(labeled_maps())
 def test_pixels_are_counted_as_by_boolean_indexing(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, masks = test_set
-    ranking, region_ids = rank_pixels(maps, masks)
+    ranking, regions = rank_pixels(maps, masks)
     np.testing.assert_array_equal(ranking.normal, np.sort(maps[~masks]))
     np.testing.assert_array_equal(ranking.anomalous, np.sort(maps[masks]))
-    sizes = sorted(int(defect.sum()) for mask in masks for defect in defects(mask))
-    assert sorted(np.bincount(region_ids).tolist()) == sizes
+    sizes = sorted((image, int(defect.sum())) for image, mask in enumerate(masks) for defect in defects(mask))
+    assert sorted(zip(regions.images.tolist(), regions.areas.tolist(), strict=True)) == sizes
 
 
+@settings(deadline=None)
 @given(labeled_maps(), LIMITS)
 def test_only_the_order_of_scores_counts(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
     maps, masks = test_set
@@ -90,14 +93,15 @@ def test_only_the_order_of_scores_counts(test_set: tuple[np.ndarray, np.ndarray]
     assert aupro(*rank_pixels(maps, masks), limit=limit) == aupro(*rank_pixels(places**3 - 5, masks), limit=limit)
 
 
+@settings(deadline=None)
 @given(labeled_maps())
 def test_with_defects_of_one_pixel_the_whole_area_is_pixel_auroc(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, _ = test_set
     masks = np.zeros(maps.shape, dtype=bool)
     masks[:, ::2, ::2] = True
-    ranking, region_ids = rank_pixels(maps, masks)
-    assert len(np.unique(region_ids)) == masks.sum()
-    assert aupro(ranking, region_ids, limit=1) == pytest.approx(auroc(ranking), abs=1e-12)
+    ranking, regions = rank_pixels(maps, masks)
+    assert len(regions.images) == masks.sum()
+    assert aupro(ranking, regions, limit=1) == pytest.approx(auroc(ranking), abs=1e-12)
 
 
 def test_every_defect_weighs_the_same() -> None:
@@ -112,8 +116,8 @@ def test_every_defect_weighs_the_same() -> None:
 
 def test_diagonal_neighbors_are_one_defect() -> None:
     mask = np.eye(4, dtype=bool)[None]
-    _, region_ids = rank_pixels(np.zeros((1, 4, 4), dtype=np.float32), mask)
-    assert region_ids.tolist() == [0, 0, 0, 0]
+    _, regions = rank_pixels(np.zeros((1, 4, 4), dtype=np.float32), mask)
+    assert regions.ids.tolist() == [0, 0, 0, 0]
 
 
 def test_a_constant_map_climbs_linearly() -> None:
@@ -158,20 +162,22 @@ def literal_curve(maps: np.ndarray, masks: np.ndarray, rate: float) -> float:
     return y0 + (y1 - y0) * (rate - x0) / (x1 - x0)
 
 
+@settings(deadline=None)
 @given(
     labeled_maps(),
     st.lists(st.integers(0, 16).map(lambda share: share / 16), min_size=1, max_size=4),
 )
 def test_the_curve_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], rates: list[float]) -> None:
     maps, masks = test_set
-    ranking, region_ids = rank_pixels(maps, masks)
+    ranking, regions = rank_pixels(maps, masks)
     # In the middle between counts too, where rounding cannot move a rate over a step.
     asked = [*rates, *((np.arange(len(ranking.normal)) + 0.5) / len(ranking.normal))]
-    found = pro_curve(ranking, region_ids, np.array(asked))
+    found = pro_curve(ranking, regions, np.array(asked))
     for rate, share in zip(asked, found, strict=True):
         assert share == pytest.approx(literal_curve(maps, masks, rate), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(labeled_maps())
 def test_precision_at_a_recall_is_that_of_a_threshold(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, masks = test_set
@@ -183,3 +189,88 @@ def test_precision_at_a_recall_is_that_of_a_threshold(test_set: tuple[np.ndarray
             if masks[maps >= threshold].sum() >= max(1, math.ceil(recall * masks.sum()))
         ]
         assert precision_curve(ranking, np.array([recall]))[0] == pytest.approx(reached[0])
+
+
+# -- regions that the mask numbers ------------------------------------------------------------------------------------
+
+
+def numbered(masks: np.ndarray) -> np.ndarray:
+    """The masks with their components as labels, in an order of its own and with gaps."""
+    labels = np.zeros(masks.shape, dtype=np.int32)
+    for image, mask in enumerate(masks):
+        for number, defect in enumerate(defects(mask)):
+            labels[image][defect] = 7 - number if number < 7 else number + 1
+    return labels
+
+
+@settings(deadline=None)
+@given(labeled_maps(), LIMITS)
+def test_labels_of_components_are_as_the_mask(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
+    maps, masks = test_set
+    expected = aupro(*rank_pixels(maps, masks), limit=limit)
+    assert aupro(*rank_pixels(maps, numbered(masks)), limit=limit) == pytest.approx(expected, abs=1e-12)
+
+
+def test_touching_regions_differ_and_one_may_have_several_parts() -> None:
+    scores = np.array([[[3, 2, 1, 0, 0, 0]]], dtype=np.float32)
+    labels = np.array([[[1, 2, 2, 0, 0, 1]]], dtype=np.int32)
+    ranking, regions = rank_pixels(scores, labels)
+    assert sorted(regions.areas.tolist()) == [2, 2]
+    # Region 2 is found before any normal pixel; half of region 1 is level with all of them.
+    assert aupro(ranking, regions, limit=1) == pytest.approx((1 + (1 + 0.5) / 2) / 2)
+
+
+def test_labels_outside_the_region_of_interest_are_left_out() -> None:
+    scores = np.arange(6, dtype=np.float32).reshape(1, 1, 6)
+    labels = np.array([[[1, 1, 0, 0, 3, 3]]], dtype=np.int32)
+    _, regions = rank_pixels(scores, labels, [np.array([[True, False, True, True, False, False]])])
+    assert regions.areas.tolist() == [1]
+    assert regions.images.tolist() == [0]
+
+
+# -- saturation -------------------------------------------------------------------------------------------------------
+
+
+def literal_spro(maps: np.ndarray, labels: np.ndarray, shares: list[np.ndarray], limit: float) -> float:
+    """One point per distinct score: the mean of min(found pixels / saturation area, 1); then trapezoids."""
+    curve = [(0.0, 0.0)]
+    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
+        called = maps >= threshold
+        overlaps = []
+        for image, of_image in enumerate(labels):
+            for number in np.unique(of_image[of_image > 0]):
+                area = (of_image == number).sum()
+                found = called[image][of_image == number].sum()
+                overlaps.append(min(found / (shares[image][number - 1] * area), 1.0))
+        curve.append((float(called[labels == 0].mean()), float(np.mean(overlaps))))
+    area = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(curve):
+        if x1 <= limit:
+            area += (x1 - x0) * (y0 + y1) / 2
+        elif x0 < limit:
+            area += (limit - x0) * (2 * y0 + (y1 - y0) * (limit - x0) / (x1 - x0)) / 2
+    return area / limit
+
+
+@settings(deadline=None)
+@given(labeled_maps(), LIMITS, st.integers(0, 1000))
+def test_spro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], limit: float, seed: int) -> None:
+    maps, masks = test_set
+    labels = numbered(masks)
+    shares = [np.random.default_rng(seed).uniform(0.05, 1, labels.max()) for _ in labels]
+    found = spro(*rank_pixels(maps, labels, None, shares), limit=limit)
+    assert found == pytest.approx(literal_spro(maps, labels, shares, limit), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(labeled_maps(), LIMITS)
+def test_spro_that_needs_all_pixels_is_aupro(test_set: tuple[np.ndarray, np.ndarray], limit: float) -> None:
+    maps, masks = test_set
+    labels = numbered(masks)
+    ranked = rank_pixels(maps, labels, None, [np.ones(labels.max())] * len(labels))
+    assert spro(*ranked, limit=limit) == pytest.approx(aupro(*ranked, limit=limit), abs=1e-12)
+
+
+def test_spro_without_saturation_thresholds_is_undefined() -> None:
+    ranked = rank_pixels(np.zeros((1, 2, 2), dtype=np.float32), np.eye(2, dtype=np.int32)[None])
+    assert math.isnan(spro(*ranked, limit=0.05))

@@ -57,7 +57,7 @@ def _compare_metric(name: str, metric: Metric, pairs: Sequence[Pair], limit: flo
 
 def _interval(metric: Metric, pairs: Sequence[Pair]) -> Interval | None:
     """The interval of the difference, now less before."""
-    if metric.level == "image":
+    if metric.of_image_order:
         return resampling_interval(np.mean([pair.replicates[metric.name] for pair in pairs], axis=0))
     if len(pairs) == 1:
         return repetition_interval(np.subtract(pairs[0].now.metrics[metric.name], pairs[0].before.metrics[metric.name]))

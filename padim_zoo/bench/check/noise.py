@@ -7,6 +7,7 @@ clear.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ Interval = tuple[float, float]
 
 def image_metrics() -> list[str]:
     """The metrics that the order of the test scores decides."""
-    return [metric.name for metric in METRICS.values() if metric.level == "image"]
+    return [metric.name for metric in METRICS.values() if metric.of_image_order]
 
 
 def bootstrap_differences(now: TestScores, before: TestScores, seed: int) -> dict[str, np.ndarray]:
@@ -63,14 +64,17 @@ def resampling_interval(replicates: np.ndarray) -> Interval | None:
 
 
 def repetition_interval(differences: Sequence[float] | np.ndarray) -> Interval | None:
-    """Student's interval of the mean of differences between repetitions; None for fewer than three.
+    """Student's interval of the mean of differences between repetitions; None for fewer than three, or all equal.
 
     Parameters
     ----------
     differences : sequence of float
         Of one metric, now less before, each between two repetitions that differ in nothing but the code.
     """
-    return None if len(differences) < 3 else student_test(differences, CONFIDENCE)[:2]
+    if len(differences) < 3:
+        return None
+    low, high, _ = student_test(differences, CONFIDENCE)
+    return None if math.isnan(low) else (low, high)
 
 
 def _draw(labels: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

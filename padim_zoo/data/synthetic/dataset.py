@@ -18,7 +18,7 @@ from padim_zoo import registry
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.layout import ListedDataset, list_category
+from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
 
@@ -208,6 +208,5 @@ def synthetic(root: str | Path | None = None, size: int = 256, seed: int = 0) ->
     else:
         folder = Path(root)
         parameters = read_manifest(folder) or Parameters(size=size, seed=seed)
-    return ListedDataset(
-        "synthetic", {category: partial(_load, folder, parameters, category) for category in CATEGORIES}
-    )
+    listings = {category: partial(_load, folder, parameters, category) for category in CATEGORIES}
+    return ListedDataset("synthetic", listings, PADIM_PAPER)

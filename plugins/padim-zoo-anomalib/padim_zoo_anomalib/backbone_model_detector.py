@@ -38,8 +38,8 @@ class AnomalibBackboneDetector(AnomalibDetector):
         max_epochs: int | None = None,
         options: dict[str, Any] | None = None,
         seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
+        resize: Size = (256, 256),
+        crop: Size = None,
         batch_size: int = 32,
         device: str = "auto",
     ) -> None:
@@ -136,8 +136,8 @@ class AnomalibPadim(AnomalibBackboneDetector):
         layers: tuple[str, ...] | list[str] | None = None,
         options: dict[str, Any] | None = None,
         seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
+        resize: Size = (256, 256),
+        crop: Size = None,
         batch_size: int = 32,
         device: str = "auto",
     ) -> None:

@@ -52,8 +52,8 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
         layers: list[str] | None = None,
         estimator: str | None = None,
         n_components: int | None = None,
-        resize: int | tuple[int, int] | None = 256,
-        crop: int | tuple[int, int] | None = 224,
+        resize: int | tuple[int, int] | None = (256, 256),
+        crop: int | tuple[int, int] | None = None,
         seed: int = 0,
         options: dict[str, Any] | None = None,
         pre_processor: nn.Module | bool = True,
@@ -81,7 +81,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> ZooPreProcessor:
-        """Resize to a height and width without a crop, or the default of padim-zoo's detectors."""
+        """Resize to a height and width without a crop; 256 × 256 by default, as anomalib's own models."""
         return ZooPreProcessor() if image_size is None else ZooPreProcessor(tuple(image_size), None)
 
     @staticmethod

@@ -78,8 +78,8 @@ class AnomalibDetector(Detector):
         max_epochs: int | None = None,
         options: dict[str, Any] | None = None,
         seed: int = 0,
-        resize: Size = 256,
-        crop: Size = 224,
+        resize: Size = (256, 256),
+        crop: Size = None,
         batch_size: int = 32,
         device: str = "auto",
     ) -> None:

@@ -83,7 +83,7 @@ class ZooPreProcessor(PreProcessor):
         As of :class:`padim_zoo.Transform`.
     """
 
-    def __init__(self, resize: Size = 256, crop: Size = 224) -> None:
+    def __init__(self, resize: Size = (256, 256), crop: Size = None) -> None:
         geometry = Transform(resize=resize, crop=crop)
         steps: list[Any] = []
         if geometry.resize is not None:

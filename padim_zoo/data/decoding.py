@@ -1,0 +1,317 @@
+"""Image files to the samples that they hold: opened, decoded and upright, with nothing scaled yet."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import PIL
+from PIL import Image, UnidentifiedImageError, features
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data import png
+from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn, valid_orientation
+
+MAX_PIXELS = 2**30
+"""Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
+_WHITE_IS_ZERO = 0
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_WEBP_HEADER = 64
+_ANIMATED = ("GIF", "PNG", "WEBP")
+
+# Pillow's limit is a global that Image.open reads; it is lifted only while a header is parsed.
+_pillow_limit = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a file, upright.
+
+    Attributes
+    ----------
+    samples : ndarray (H, W) or (H, W, 3)
+        uint8, uint16, int32 or float32, as the file has them.
+    alpha : ndarray (H, W), optional
+        Opacity, in the type of the samples; None where the file has none, or the same everywhere.
+    palette : ndarray (H, W), uint8, optional
+        The indices of a palette, whose colors are the samples.
+    white_is_zero : bool
+        Whether samples count from white; 8-bit ones never do here.
+    bits : int, optional
+        How many bits of a deep sample are used, by the file's own word.
+    mode : str
+        Pillow's name for how the file stores its samples.
+    """
+
+    samples: np.ndarray
+    alpha: np.ndarray | None = None
+    palette: np.ndarray | None = None
+    white_is_zero: bool = False
+    bits: int | None = None
+    mode: str = ""
+
+    @property
+    def deep(self) -> bool:
+        """Whether samples are integers of more than 8 bits."""
+        return self.samples.dtype in (np.uint16, np.int32)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open a file without decoding its pixels.
+
+    Raises
+    ------
+    InputError
+        If it is missing, no image, or too large.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"image {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"image {path} cannot be read: {error.strerror}") from None
+    try:
+        image = _header(io.BytesIO(png.without_text(content)))
+    except UnidentifiedImageError:
+        problem = "is not an image" if content else "is an empty file"
+        raise InputError(f"{path} {problem}: expected png, jpg, bmp, tif or webp") from None
+    except Exception as error:  # decoders raise whatever a broken header leads them to
+        raise _broken(str(path), error) from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{path} has {width * height:,} pixels: at most {MAX_PIXELS:,} are read; cut the image into tiles"
+        )
+    return image
+
+
+def geometry(path: Path) -> Geometry:
+    """Stored size and orientation of a file, from its header where that is enough."""
+    return _geometry(open_image(path), str(path))
+
+
+def _geometry(image: Image.Image, name: str) -> Geometry:
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:  # Pillow gives the size of a TIFF as shown, and forgets its orientation when it is decoded
+        return Geometry((int(tags[257]), int(tags[256])), valid_orientation(tags.get(ORIENTATION_TAG)))
+    width, height = image.size
+    if image.format == "PNG" and not png.may_have_exif(_content(image)):  # else a PNG is decoded to its end for it
+        return Geometry((height, width))
+    return Geometry((height, width), _orientation(image, name))
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    try:
+        return valid_orientation(image.getexif().get(ORIENTATION_TAG))
+    except Exception as error:
+        raise _broken(name, error) from None
+
+
+def stored_size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width before the EXIF orientation, from no more of a file than its header; None if that is broken.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            width, height = _header(file).size
+        except Exception:  # as of open_image, but it is for whoever decodes the file to say so
+            return None
+    return height, width
+
+
+@functools.cache
+def decoder() -> str:
+    """What decides pixels besides the file: Pillow, and the libraries that it decodes with."""
+    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "libtiff", "webp")]
+    return "; ".join([f"Pillow {PIL.__version__}", *libraries])
+
+
+def picture_of(image: Image.Image, name: str) -> Picture:
+    """Decode the page that an image is at.
+
+    Raises
+    ------
+    InputError
+        If it is broken, or stores 16 bits in a way that only the high byte of could be had.
+    """
+    mode, bits = image.mode, _stated_bits(image)
+    white_is_zero = image.mode.startswith("I") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
+    deep = _deep_color(image, name)
+    try:
+        image.load()
+    except Exception as error:  # decoders raise whatever broken and truncated files lead them to
+        raise _broken(name, error) from None
+    orientation = _orientation(image, name)
+    if deep is not None:
+        samples, alpha = deep
+        palette = None
+    else:
+        samples, alpha, palette = _samples(image, name)
+    alpha = _varying(alpha)
+    if orientation != UPRIGHT:
+        samples = turn(samples, orientation)
+        alpha, palette = (None if part is None else turn(part, orientation) for part in (alpha, palette))
+    return Picture(samples, alpha, palette, white_is_zero, bits, mode)
+
+
+def pages_of(image: Image.Image) -> int:
+    """Pages or frames of a file; 1 of a photo whose further pictures are previews."""
+    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Whether the pages of a file are frames of an animation."""
+    return image.format in _ANIMATED
+
+
+def is_lossy(image: Image.Image) -> bool:
+    """Whether samples are not quite those that were saved."""
+    if image.format == "WEBP":
+        return b"VP8L" not in _content(image)[:_WEBP_HEADER]
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
+
+
+def _samples(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Samples, alpha and palette indices of what Pillow keeps in full."""
+    palette = np.asarray(image) if image.mode == "P" else None
+    if image.mode == "F" or is_deep_mode(image.mode):
+        samples = np.asarray(image)
+        samples = samples.astype(samples.dtype.newbyteorder("="))
+        key = image.info.get("transparency")
+        alpha = None if key is None else np.where(samples == key, 0, 65535).astype(np.uint16)
+        return samples, alpha, None
+    try:
+        if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+            rgba = np.array(image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA"))
+            return rgba[:, :, :3], rgba[:, :, 3], palette
+        samples = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    except ValueError:
+        raise InputError(f"{name} has colors of mode {image.mode}: expected gray, RGB, palette or CMYK") from None
+    return samples, None, palette
+
+
+def is_deep_mode(mode: str) -> bool:
+    """Whether samples of a mode of Pillow have more than 8 bits: its ``convert`` would clip these."""
+    return mode == "I" or mode.startswith("I;")
+
+
+def may_be_deep(image: Image.Image) -> bool:
+    """Whether a file may have more than 8 bits, by its header."""
+    several = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in _tiles(image))
+    return is_deep_mode(image.mode) or several
+
+
+def _deep_color(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Samples (H, W, 3) and alpha of an image with 16 bits in each of several channels; None of any other.
+
+    Pillow keeps the high byte alone. It is made to decode the low one by saying that the bytes are the other way round.
+    """
+    rawmodes = {tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in _tiles(image) if tile[3]}
+    rawmode = rawmodes.pop() if len(rawmodes) == 1 else ""
+    per_sample = _tag(image, _BITS_PER_SAMPLE) or (16 if ";16" in str(rawmode) else 8)
+    several = not is_deep_mode(image.mode) and image.mode != "F"
+    if not several or not _tiles(image) or max(per_sample if isinstance(per_sample, tuple) else (per_sample,)) <= 8:
+        return None
+    if rawmode == "LA;16B":
+        pairs = _decoded(image, "RGBA", name).astype(np.uint16)
+        gray, alpha = (pairs[:, :, channel] << 8 | pairs[:, :, channel + 1] for channel in (0, 2))
+        return np.stack([gray] * 3, axis=2), alpha
+    kind, _, order = str(rawmode).partition(";16")
+    if kind not in ("RGB", "RGBX", "RGBA") or order not in _OTHER_BYTE:
+        raise InputError(
+            f"{name} stores {image.mode} with more than 8 bits in a form of which only the high byte could be read: "
+            "save it as a 16-bit gray or RGB PNG"
+        )
+    low = _decoded(image, f"{kind};16{_OTHER_BYTE[order]}", name).astype(np.uint16)
+    samples = _decoded(image, str(rawmode), name).astype(np.uint16) << 8 | low
+    key = image.info.get("transparency")
+    if samples.shape[2] == 4:
+        return samples[:, :, :3], samples[:, :, 3]
+    if isinstance(key, tuple):
+        return samples, np.where((samples == np.array(key)).all(2), 0, 65535).astype(np.uint16)
+    return samples, None
+
+
+def _decoded(image: Image.Image, rawmode: str, name: str) -> np.ndarray:
+    """The samples of a file as Pillow unpacks them by another raw mode, as it would show them."""
+    again = _header(io.BytesIO(_content(image)))
+    if image.tell():
+        again.seek(image.tell())
+    again.tile = [_tile_with(tile, rawmode) for tile in _tiles(again)]  # type: ignore[attr-defined]
+    try:
+        again.load()
+    except Exception as error:  # as of picture_of
+        raise _broken(name, error) from None
+    return np.asarray(again)
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """What is still to be decoded of an image, and how."""
+    return getattr(image, "tile", [])
+
+
+def _tile_with(tile: Any, rawmode: str) -> Any:
+    codec, extents, offset, arguments = tile
+    changed = (codec, extents, offset, rawmode if isinstance(arguments, str) else (rawmode, *arguments[1:]))
+    return tile._make(changed) if hasattr(tile, "_make") else changed
+
+
+def _content(image: Image.Image) -> bytes:
+    """The bytes of the file that an image is decoded from; none of one in memory."""
+    file: Any = getattr(image, "fp", None)
+    if file is None or isinstance(file, io.BytesIO):
+        return b"" if file is None else file.getvalue()
+    position = file.tell()
+    file.seek(0)
+    content: bytes = file.read()
+    file.seek(position)
+    return content
+
+
+def _varying(alpha: np.ndarray | None) -> np.ndarray | None:
+    """Alpha that differs between pixels; a constant one says nothing."""
+    return None if alpha is None or (alpha == alpha.flat[0]).all() else alpha
+
+
+def _stated_bits(image: Image.Image) -> int | None:
+    """How many bits of deep samples are used, by the file's own word."""
+    if image.format == "PNG":
+        return png.significant_bits(_content(image))
+    largest, per_sample = _tag(image, _LARGEST_SAMPLE), _tag(image, _BITS_PER_SAMPLE)
+    if largest is not None:
+        value = max(largest) if isinstance(largest, tuple) else largest
+        return int(value).bit_length() or None
+    bits = max(per_sample) if isinstance(per_sample, tuple) else per_sample
+    return bits if bits is not None and 8 < bits < 16 else None
+
+
+def _tag(image: Image.Image, number: int) -> Any:
+    """The value of a TIFF tag, or None."""
+    tags = getattr(image, "tag_v2", None)
+    return None if tags is None else tags.get(number)
+
+
+def _header(file: IO[bytes]) -> Image.Image:
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _broken(name: str, error: Exception) -> InputError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return InputError(f"{name} is broken and cannot be decoded ({reason}): replace or remove it")

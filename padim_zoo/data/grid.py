@@ -1,0 +1,100 @@
+"""The sizes of images before they are decoded: what the grid of a fit is chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.files import paths_of
+from padim_zoo.data.image import image_size
+from padim_zoo.data.sample import Sample
+from padim_zoo.data.sources import named_images
+
+Size = tuple[int, int]
+
+
+def look_ahead(images: Any) -> tuple[list[Size], Any]:
+    """Sizes of images, and the images, of which none is lost.
+
+    Of files all sizes are read, from their headers. Of images in memory and of data loaders the first image alone is
+    looked at: the others may not be there yet.
+
+    Parameters
+    ----------
+    images
+        As :func:`~padim_zoo.data.loading.batches` takes them.
+
+    Returns
+    -------
+    sizes : list of (int, int)
+        Height and width, upright; empty where there is no image.
+    images
+        What is to be read instead of ``images``: an iterator cannot be begun twice.
+
+    Raises
+    ------
+    InputError
+        If no file can be read, or what comes first is no image.
+    """
+    paths = _files(images)
+    if paths is not None:
+        return sizes_of(paths), images
+    if isinstance(images, (np.ndarray, Tensor, Image.Image, dict, Sequence)):
+        return _first_size(named_images(images)), images
+    try:
+        elements = iter(images)
+    except TypeError:
+        return _first_size(named_images(images)), images  # which refuses them
+    first = list(_take_one(elements))
+    return _first_size(named_images(first)), chain(first, elements)
+
+
+def sizes_of(paths: Sequence[Path]) -> list[Size]:
+    """Height and width of image files, upright, from their headers.
+
+    Files that cannot be read are left out, for the fit names them.
+
+    Raises
+    ------
+    InputError
+        If none of them can be read.
+    """
+    with ThreadPoolExecutor() as pool:
+        sizes = [size for size in pool.map(_size_or_none, paths) if size is not None]
+    return sizes or [image_size(path) for path in paths[:1]]
+
+
+def _files(images: Any) -> list[Path] | None:
+    """The files that images are, or None if they are something else."""
+    if isinstance(images, (str, Path, Sample)):
+        images = [images]
+    if not isinstance(images, (list, tuple)) or not all(isinstance(one, (str, Path, Sample)) for one in images):
+        return None
+    return [path for one in images for path in ([one.path] if isinstance(one, Sample) else paths_of(one))]
+
+
+def _size_or_none(path: Path) -> Size | None:
+    try:
+        return image_size(path)
+    except InputError:
+        return None
+
+
+def _take_one(elements: Iterator[Any]) -> Iterator[Any]:
+    for element in elements:
+        yield element
+        return
+
+
+def _first_size(images: Iterator[tuple[str, Path | np.ndarray]]) -> list[Size]:
+    for _, image in images:
+        return [image_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])]
+    return []

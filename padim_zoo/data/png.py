@@ -1,0 +1,60 @@
+"""The chunks of a PNG file that Pillow does not tell of, or stumbles over."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+_LARGEST_TEXT = 2**19
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each chunk, its length and checksum included; stops where the file is broken."""
+    start = len(_SIGNATURE) if content.startswith(_SIGNATURE) else len(content)
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, start)
+        end = start + 12 + length
+        if end > len(content):
+            return
+        yield content[start + 4 : start + 8], start, end
+        start = end
+
+
+def without_text(content: bytes) -> bytes:
+    """A file without what no pixel depends on, text and color profile: Pillow refuses a sound file with long ones.
+
+    Text that may hold the orientation stays, unless it is long.
+    """
+    dropped = [
+        (start, end)
+        for name, start, end in _chunks(content)
+        if name == b"iCCP"
+        or (
+            name in _TEXT
+            and (end - start > _LARGEST_TEXT or not content[start + 8 : end].startswith(_WITH_ORIENTATION))
+        )
+    ]
+    if not dropped:
+        return content
+    starts = [0, *(end for _, end in dropped)]
+    ends = [*(start for start, _ in dropped), len(content)]
+    return b"".join(content[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def may_have_exif(content: bytes) -> bool:
+    """Whether a chunk is there that can hold an orientation."""
+    return any(name == b"eXIf" or name in _TEXT for name, _, _ in _chunks(content))
+
+
+def significant_bits(content: bytes) -> int | None:
+    """The most bits of a channel that are significant, by the chunk ``sBIT``; None where it says no more than 8."""
+    for name, start, end in _chunks(content):
+        if name == b"sBIT":
+            bits = max(content[start + 8 : end - 4], default=0)
+            return bits if 8 < bits < 16 else None
+        if name == b"IDAT":
+            return None
+    return None

@@ -1,0 +1,56 @@
+"""What thresholds that normal images alone set do: two of them, which decide different things.
+
+The *image threshold* decides on images: a score above it is an alarm. It is the conformal threshold of a calibration.
+The *pixel threshold* decides on pixels: what scores above it is marked as a defect. It is the 99.9th percentile of
+the pixels of normal images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from padim_zoo.metrics.ranking import Ranking
+
+PIXEL_FALSE_ALARM_RATE = 0.001
+"""The share of pixels of normal images that exceed the pixel threshold."""
+
+
+def pixel_threshold(pixels: Sequence[np.ndarray]) -> float:
+    """The threshold that one in 1,000 pixels of normal images exceeds: their 99.9th percentile.
+
+    Parameters
+    ----------
+    pixels : sequence of ndarray
+        Scores of the pixels that count, of one normal image or several each. By a detector that has not learned from
+        these images.
+
+    Returns
+    -------
+    float
+        NaN without pixels.
+    """
+    scores = np.concatenate([part.ravel() for part in pixels]) if pixels else np.empty(0)
+    return float(np.quantile(scores, 1 - PIXEL_FALSE_ALARM_RATE)) if len(scores) else math.nan
+
+
+def f1_at(ranking: Ranking, threshold: float) -> float:
+    """F1 of calling items anomalous that score above a threshold; NaN without both kinds, or without a threshold."""
+    if not ranking.defined or math.isnan(threshold):
+        return math.nan
+    true_positives, false_positives = (_count_above(items, threshold) for items in (ranking.anomalous, ranking.normal))
+    return 2 * true_positives / (len(ranking.anomalous) + true_positives + false_positives)
+
+
+def false_positive_rate_at(ranking: Ranking, threshold: float) -> float:
+    """The share of normal items that score above a threshold; NaN without normal items, or without a threshold."""
+    if not len(ranking.normal) or math.isnan(threshold):
+        return math.nan
+    return _count_above(ranking.normal, threshold) / len(ranking.normal)
+
+
+def _count_above(ascending: np.ndarray, threshold: float) -> int:
+    # In the type of the scores, as ``scores > threshold`` compares.
+    return len(ascending) - int(np.searchsorted(ascending, ascending.dtype.type(threshold), side="right"))

@@ -1,0 +1,47 @@
+"""Names of files that no encoding takes are written in one escaped form, everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.core.printable import encodable, printable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"pr\xfcf.png", r"pr\xfcf.png"),
+        ("prüf 1.png".encode(), "prüf 1.png"),
+        (b"a\nb\x1b[31m.png", r"a\nb\x1b[31m.png"),
+        ("a\u202egnp.exe".encode(), r"a\u202egnp.exe"),
+        ("釘.png".encode(), "釘.png"),
+    ],
+)
+def test_printable(name: bytes, shown: str) -> None:
+    assert printable(os.fsdecode(name)) == shown
+    assert printable(Path(os.fsdecode(name))) == shown
+    printable(os.fsdecode(name)).encode()
+
+
+def test_only_surrogates_are_escaped_in_text() -> None:
+    assert encodable("a\nb\udcfc\ud800") == "a\nb\\xfc\\ud800"
+
+
+def test_writers_take_any_name(tmp_path: Path) -> None:
+    name = os.fsdecode(b"pr\xfcf.png")
+    write_text_whole(tmp_path / "o.txt", name)
+    assert (tmp_path / "o.txt").read_text(encoding="utf-8") == r"pr\xfcf.png"
+    plain = to_jsonable({name: [name, "a\nb"]})
+    assert json.loads(json.dumps(plain, ensure_ascii=False).encode()) == {r"pr\xfcf.png": [r"pr\xfcf.png", "a\nb"]}
+
+
+def test_a_long_name_of_wide_letters_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("釘" * 80 + ".txt")
+    write_text_whole(path, "text")
+    assert path.read_text() == "text"

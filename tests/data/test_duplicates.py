@@ -1,0 +1,169 @@
+"""Copies are found, equal and near ones; different parts in one fixture are not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import (
+    connected_groups,
+    find_duplicates,
+    groups_by_pattern,
+    joined_groups,
+    least_distances,
+    pixel_hash,
+    refuse_equal_scores,
+    refuse_two_labels,
+)
+from padim_zoo.data.sample import Sample
+from padim_zoo.data.validate import check
+
+SIZE = 320
+
+
+def part(seed: int) -> Image.Image:
+    """A part in a fixture: the same frame, screws and shading in each, surface marks of its own."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    picture = 90 + 60 * x + 20 * np.sin(9 * y)
+    picture[(np.abs(x - 0.5) > 0.42) | (np.abs(y - 0.5) > 0.42)] = 40
+    for center in ((0.2, 0.2), (0.8, 0.2), (0.5, 0.8)):
+        picture[(x - center[0]) ** 2 + (y - center[1]) ** 2 < 0.004] = 210
+    marks = Image.fromarray(random.normal(128, 90, (SIZE, SIZE)).clip(0, 255).astype(np.uint8))
+    blurred = np.asarray(marks.filter(ImageFilter.GaussianBlur(2)), dtype=np.float64) - 128
+    return Image.fromarray((picture + 1.5 * blurred).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def as_jpeg(image: Image.Image) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=60)
+    return Image.open(file)
+
+
+def noisy(image: Image.Image) -> Image.Image:
+    noise = np.random.default_rng(9).normal(0, 4, (SIZE, SIZE, 3))
+    return Image.fromarray((1.05 * np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg": as_jpeg,
+    "half": lambda image: image.resize((SIZE // 2, SIZE // 2), Image.Resampling.LANCZOS),
+    "noise": noisy,
+    "moved": lambda image: image.transform((SIZE, SIZE), Image.Transform.AFFINE, (1, 0, 1, 0, 1, -1), 2),
+}
+
+
+def save(folder: Path, images: list[Image.Image]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:02}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        image.save(path)
+    return paths
+
+
+def test_equal_pixels_in_other_files(tmp_path: Path) -> None:
+    paths = save(tmp_path, [part(0), part(1)])
+    part(0).save(tmp_path / "copy.bmp")
+    found = find_duplicates([*paths, tmp_path / "copy.bmp"])
+    assert [tuple(pair) for pair in found.pairs] == [(0, 2, "exact")]
+    assert found.groups.tolist() == [0, 1, 0]
+    assert found.n_groups == 2
+    assert found.notes(2) == ["1 exact copy of images to fit among the test images"]
+    assert found.notes(3) == ["1 exact copy among the images to fit"]
+    pixels = np.asarray(part(0))
+    assert pixel_hash(pixels) == pixel_hash(pixels[:, ::-1][:, ::-1]) != pixel_hash(pixels.reshape(SIZE // 2, -1, 3))
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_near_copies(tmp_path: Path, name: str) -> None:
+    parts = [part(seed) for seed in range(8)]
+    found = find_duplicates(save(tmp_path, [*parts, COPIES[name](parts[3])]))
+    assert [tuple(pair) for pair in found.pairs] == [(3, 8, "near")]
+    assert found.groups.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 3]
+
+
+def test_different_parts_in_one_fixture_are_no_copies(tmp_path: Path) -> None:
+    assert find_duplicates(save(tmp_path, [part(seed) for seed in range(12)])).pairs == ()
+
+
+@pytest.mark.parametrize("name", ["transistor", "hazelnut"])
+def test_real_parts_are_no_copies(shared: Path, name: str) -> None:
+    images = sorted((shared / "data" / "mvtec_reduced" / f"{name}_reduced").glob("t*/*/*.png"))
+    assert len(images) == 60
+    assert find_duplicates(images).pairs == ()
+
+
+def test_distances_are_those_of_literal_correlations() -> None:
+    random = np.random.default_rng(0)
+    some = random.normal(size=(2, 128, 128)).astype(np.float32)
+    others = np.stack([np.roll(some[0], (2, -3), (0, 1)), random.normal(size=(128, 128))]).astype(np.float32)
+    literal = np.full((2, 2), -1.0)
+    for i in range(2):
+        for j in range(2):
+            for down in range(9):
+                for right in range(9):
+                    one = some[i, 4:124:4, 4:124:4].ravel()
+                    other = others[j, down : down + 120 : 4, right : right + 120 : 4].ravel()
+                    literal[i, j] = max(literal[i, j], np.corrcoef(one, other)[0, 1])
+    distances = least_distances(some, others)
+    assert distances[0, 0] < 1e-5
+    # A parabola through the peak adds a little between whole pixels.
+    assert (distances <= 1 - literal + 1e-5).all()
+    assert distances[1, 1] > 0.5
+
+
+def test_unreadable_images_are_copies_of_none(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_text("x")
+    (tmp_path / "1.png").write_text("x")
+    assert find_duplicates([tmp_path / "0.png", tmp_path / "1.png", tmp_path / "2.png"]).groups.tolist() == [0, 1, 2]
+
+
+def test_groups_by_a_pattern() -> None:
+    paths = [Path(f"day{day}/part{number}_{shot}.png") for day in (1, 2) for number in (1, 2) for shot in "ab"]
+    assert groups_by_pattern(paths, r"part\d").tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert groups_by_pattern(paths, r"(day\d)/").tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert groups_by_pattern(paths, r".*part\d").tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    with pytest.raises(InputError, match=r"groups 'shot' matches nothing in day1/part1_a\.png"):
+        groups_by_pattern(paths, "shot")
+
+
+def test_groups_join() -> None:
+    assert connected_groups(5, [(3, 1), (4, 3)]).tolist() == [0, 1, 2, 1, 1]
+    assert joined_groups(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])).tolist() == [0, 0, 0, 1]
+
+
+def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
+    paths = save(tmp_path, [part(0), part(1), part(0)])
+    samples = [
+        Sample(path, label, kind) for path, label, kind in zip(paths, (0, 0, 1), ("good", "good", "dent"), strict=True)
+    ]
+    message = r"00\.png \(good\) and .*02\.png \(dent\) are one picture"
+    with pytest.raises(InputError, match=message):
+        refuse_two_labels(samples, find_duplicates(samples))
+    with pytest.raises(InputError, match=message):
+        refuse_equal_scores(samples, np.array([3.0, 1.0, 3.0]))
+    refuse_equal_scores(samples, np.array([3.0, 1.0, 4.0]))  # of other scores, no file is read
+    refuse_equal_scores(samples[:2], np.array([3.0, 3.0]))
+
+
+def test_the_check_tells_copies_by_where_they_lie(tmp_path: Path) -> None:
+    parts = [part(seed) for seed in range(16)]
+    save(tmp_path / "part/train/good", [*parts[:10], parts[0], as_jpeg(parts[1])])
+    save(tmp_path / "part/test/good", [parts[10], parts[11], parts[10], as_jpeg(parts[2]), parts[3]])
+    save(tmp_path / "part/test/dent", [parts[12], parts[11]])
+    (report,) = check(tmp_path / "part")
+    assert {f"{problem.severity}: {problem.message}" for problem in report.problems} == {
+        "error: 1 images are labeled normal and anomalous, pixel for pixel the same",
+        "error: 1 test images are in the training set too, pixel for pixel",
+        "warning: 1 test images are near copies of training images",
+        "warning: 1 training images are copies of others, and count once",
+        "warning: 1 training images are near copies of others, and count once",
+        "warning: 1 test images are copies of others, and count once",
+        "warning: no anomalous image has a mask: only image-level figures can be computed",
+    }

@@ -11,7 +11,8 @@ import numpy as np
 from padim_zoo.bench.measure import milliseconds_per_image, runtime_column
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.exporting import export
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 
 CHECKED_IMAGES = 4
 """Test images that an export is held to its detector on before it is timed."""

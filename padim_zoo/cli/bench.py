@@ -35,8 +35,6 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
     """
     from padim_zoo.bench.coverages import coverage_lines
-    from padim_zoo.bench.plan import make_plan
-    from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter
@@ -45,6 +43,9 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
     asked.load_plugins()
     store = RunStore(asked.output)
+    from padim_zoo.bench.plan import make_plan
+    from padim_zoo.bench.schedule import execute, find_missing
+
     plan = make_plan(asked)
     store.clean()
     missing = find_missing(plan, store, asked.time_exports)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from padim_zoo import __version__
+from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.printable import printable
 from padim_zoo.data.file_notes import collecting
@@ -32,12 +33,21 @@ COMMANDS = {
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector, and draw heat maps."),
     "export": ("padim_zoo.cli.export:export", "Export a saved detector to ONNX, OpenVINO or torch."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Evaluate a saved detector on the test images of a data set."),
+    "show": ("padim_zoo.cli.show:show", "Show what a model, an exported file, a run store or a baseline holds."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
+    "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
     "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
+
+GROUPS = {
+    "Benchmarks": ("bench", "leaderboard", "compare", "report", "plot", "check"),
+    "Models": ("fit", "predict", "evaluate", "export", "show", "update", "merge", "combine", "import", "finetune"),
+    "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
+}
+"""The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
@@ -49,7 +59,7 @@ class Mistake(click.ClickException):
     exit_code = 2
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,8 +77,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their summaries, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a user's mistake becomes one line on standard error."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
@@ -42,7 +43,7 @@ class Row:
 
 @setting_command("predict")
 @click.argument("model", type=PATH)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="Folder for scores, maps and pictures.")
 @click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
 @click.option(

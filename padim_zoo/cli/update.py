@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
@@ -15,7 +16,7 @@ from padim_zoo.core.errors import InputError
 
 @setting_command("update")
 @click.argument("model", type=PATH)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="The new model.  [default: replace MODEL]")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 def update(

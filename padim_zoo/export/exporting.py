@@ -24,7 +24,8 @@ from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.networks import exportable, in_float32
-from padim_zoo.export.runtimes import FORMAT, SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import FORMAT, ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.export.writers import write
 
 LIMITS = {"float32": 1e-3, "bfloat16": 5e-2}

@@ -21,16 +21,13 @@ from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
+from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
 FORMAT = 1
 KEY = "padim_zoo"
 """Under which a file holds its metadata, one JSON document."""
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-"""How the files of each format end."""
-RUNTIMES = tuple(SUFFIXES)
-"""The runtimes, by names that are those of the formats."""
 THREADS = 8
 """Images that are decoded at once, at most."""
 

@@ -22,7 +22,8 @@ from padim_zoo import InputError, PaDiM, load
 from padim_zoo.cli.main import main
 from padim_zoo.export import exporting
 from padim_zoo.export.networks import ExportableNetwork, exportable
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 from tests.export.conftest import SMALL
 
 

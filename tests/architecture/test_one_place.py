@@ -86,7 +86,7 @@ def test_a_benchmark_shows_a_new_metric_everywhere(toy: str, images: Path, tmp_p
     for document in documents:
         document["folds"][0][toy] -= 0.5
         document["folds"][0]["unknown"] = 1.0
-        store.write(document, store.scores(document["id"]))
+        store.write(document)
     # The baseline's images rank as before: it is the value that has fallen, and no resampled image explains it.
     assert toy in run("check", runs, "--baseline", baseline, "--memory-growth", "inf")
 

@@ -137,7 +137,7 @@ _ROWS = (
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
             Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
-            commands=("combine", "fit", "merge", "update"), metavar="RATE"),
+            commands=("bench", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True, column="number"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "update"), parameter=True),

@@ -174,7 +174,7 @@ class HeldOutScores:
     n : int
         Normal images.
     false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of groups allows.
+        In (0, 1). By default 0.05, or the least that the number of groups allows.
     groups : ndarray (n,), int, optional
         Those that were held out together. By default each image is one.
 

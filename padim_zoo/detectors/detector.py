@@ -135,6 +135,15 @@ class Detector(ABC):
         calibration = self.calibration_ or self.calibrate()
         return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """What the seed decides in a fit with these parameters, in words; empty where every seed gives the same.
+
+        The cut into folds that :meth:`calibrate` makes is not among it. Of a detector that takes a seed, nothing more
+        is known here.
+        """
+        return ("what its seed decides",) if "seed" in parameter_names(type(self)) else ()
+
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(

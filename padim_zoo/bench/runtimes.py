@@ -33,7 +33,7 @@ def runtime_costs(
         Fitted.
     images : sequence of ndarray (H, W, 3), uint8, or Path
     runtimes : sequence of str
-        Of :data:`padim_zoo.export.runtimes.RUNTIMES`.
+        Of :data:`padim_zoo.export.suffixes.RUNTIMES`.
 
     Returns
     -------

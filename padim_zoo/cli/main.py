@@ -13,8 +13,9 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, exit_code_of
 from padim_zoo.core.printable import printable
+from padim_zoo.core.signals import ending_signals, exit_code_of_signal
 from padim_zoo.data.file_notes import collecting
 
 COMMANDS = {
@@ -49,14 +50,13 @@ GROUPS = {
 }
 """The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
-
 
 class Mistake(click.ClickException):
-    """A user's mistake: shown without a traceback."""
+    """A user's mistake, or a disk that cannot be written to: shown without a traceback."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of a class, as click has it
 
 
 class LazyGroup(SuggestingGroup):
@@ -85,17 +85,18 @@ class LazyGroup(SuggestingGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a user's mistake becomes one line on standard error."""
         try:
-            return super().invoke(ctx)
+            with ending_signals():
+                return super().invoke(ctx)
         except InputError as error:
-            raise Mistake(printable(error)) from error
+            raise Mistake(printable(error), error.exit_code) from error
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Mistake(printable(f"{where}{error.strerror or error}")) from error
-        except KeyboardInterrupt:
+            raise Mistake(printable(f"{where}{error.strerror or error}"), exit_code_of(error)) from error
+        except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(exit_code_of_signal(error))
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -36,6 +36,7 @@ def update(
     The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
     scores of another model; --keep-threshold keeps it.
     """
+    from padim_zoo.core.file_lock import FileLock
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors.loading import load
 
@@ -44,6 +45,10 @@ def update(
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
+    lock = FileLock(target)
+    if target.is_file() and not lock.take():
+        raise InputError(f"{target} is being updated by another process: wait for it, and update again")
+    click.get_current_context().call_on_close(lock.release)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")

@@ -16,7 +16,8 @@ from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
 from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, SHOWN_RATES, is_mean, leaderboard, metric_columns
-from padim_zoo.bench.published import add_published, published_column, published_metrics
+from padim_zoo.bench.published import add_published
+from padim_zoo.bench.published_columns import published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
 from padim_zoo.bench.table import shared_settings, tell_apart
 from padim_zoo.core.errors import needs_extra

@@ -41,8 +41,14 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
-"""What the threshold from out-of-fold normal scores promises, and does on the test images."""
+RATES: dict[str, Literal["high", "low"]] = {
+    "promised_false_alarms": "low",
+    "false_alarms": "low",
+    "detections": "high",
+    "worst_false_alarms": "low",
+    "worst_detections": "high",
+}
+"""What the threshold from out-of-fold normal scores promises, does on test images, and at worst on corrupted ones."""
 CONFIGURED = {row.one: row.column for row in SETTINGS.values() if row.column is not None}
 """Columns of settings, and what they hold."""
 MODEL = tuple(row.one for row in SETTINGS.values() if row.panel == "Models" and row.form in ("list", "repeated"))

@@ -215,6 +215,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
     options["plugins"] = _plugins(suite, model, options)
     ground_truth = {"mask_resize": suite.mask_resize, "mask_orientation": suite.mask_orientation, "folds": suite.folds}
     options |= {"detector": model.detector, "seed": model.seed, "groups": suite.groups}
+    options["corruptions"] = suite.corruptions
     config = RunConfig(**{**options, **ground_truth})
     if "backbone" not in options:
         return Run(config)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
     from padim_zoo.registry import load_plugin as load_plugin
+    from padim_zoo.report.file_description import describe_file as describe_file
     from padim_zoo.report.notebook import Leaderboard as Leaderboard
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _HOME = {
     "Scorer": "padim_zoo.detectors.scorer",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",
+    "describe_file": "padim_zoo.report.file_description",
     "load": "padim_zoo.detectors.loading",
     "load_plugin": "padim_zoo.registry",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from padim_zoo.bench.measure import runtime_column
-from padim_zoo.export.runtimes import RUNTIMES
+from padim_zoo.export.suffixes import RUNTIMES
 
 
 @dataclass(frozen=True)

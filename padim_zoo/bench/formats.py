@@ -1,4 +1,4 @@
-"""A leaderboard as text or bytes: csv, json, md and parquet."""
+"""A table of numbers as bytes: csv, json and parquet."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ def to_json(board: pd.DataFrame) -> bytes:
     return (json.dumps(records(board), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def to_markdown(board: pd.DataFrame) -> bytes:
-    """A table as GitHub shows it."""
-    rows = [list(board.columns), ["---"] * len(board.columns)]
-    rows += [[cell(value).replace("|", "\\|") for value in record.values()] for record in records(board)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows).encode()
-
-
 def to_parquet(board: pd.DataFrame) -> bytes:
     """Apache Parquet.
 
@@ -40,7 +33,7 @@ def to_parquet(board: pd.DataFrame) -> bytes:
         Without pyarrow.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise MissingExtraError("pyarrow", "parquet", "a leaderboard in Parquet")
+        raise MissingExtraError("pyarrow", "parquet", "a table in Parquet")
     buffer = io.BytesIO()
     board.to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
@@ -49,7 +42,6 @@ def to_parquet(board: pd.DataFrame) -> bytes:
 FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": to_csv,
     "json": to_json,
-    "md": to_markdown,
     "parquet": to_parquet,
 }
 

@@ -13,9 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
 import numpy as np
-import torch
 from PIL import Image, features
-from torch.nn.functional import avg_pool2d
 
 from padim_zoo.data.image import read_image
 from padim_zoo.data.sample import Category
@@ -257,6 +255,9 @@ def _reduce(maps: np.ndarray) -> np.ndarray:
     factor = -(-max(maps.shape[1:]) // MAP_SIDE)
     if factor == 1:
         return np.asarray(maps, dtype=np.float32)
+    import torch  # a report reads galleries without it
+    from torch.nn.functional import avg_pool2d
+
     batch = torch.from_numpy(np.asarray(maps, dtype=np.float32))[:, None]
 
     def means(pixels: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.group_runner import BackboneCache, GroupRunner, RunResult
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore
@@ -18,10 +19,19 @@ from padim_zoo.data.sample import Dataset
 
 @dataclass(frozen=True)
 class Event:
-    """A run begins, or, with its document, is recorded, whether it worked or failed."""
+    """A run begins, or, with its document, is recorded, whether it worked or failed.
+
+    Attributes
+    ----------
+    run : Run
+    document : Document or None
+    elsewhere : bool
+        Another process is at this run, so it was left out.
+    """
 
     run: Run
     document: Document | None = None
+    elsewhere: bool = False
 
 
 class Runner:
@@ -46,11 +56,25 @@ class Runner:
 
     def run_group(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Do runs of one category that have the same backbones."""
+        claims = Claims(self.store.folder)
+        claims.take(run.id for run in runs if self._completed(run) is None)
+        try:
+            yield from self._run_claimed(runs, claims)
+        finally:
+            claims.release()
+
+    def _completed(self, run: Run) -> Document | None:
+        return self.store.completed(run.id, self.suite.time_exports)
+
+    def _run_claimed(self, runs: Sequence[Run], claims: Claims) -> Iterator[Event]:
         bench: GroupRunner | None = None
         for run in runs:
-            meanwhile = self.store.completed(run.id, self.suite.time_exports)
+            meanwhile = self._completed(run)
             if meanwhile is not None:  # by another process that works on the same store
                 yield Event(run, meanwhile)
+                continue
+            if run.id not in claims:
+                yield Event(run, elsewhere=True)
                 continue
             yield Event(run)
             outcome: RunResult | Exception
@@ -61,7 +85,9 @@ class Runner:
                 outcome = bench.do(run)
             except Exception as error:  # whatever goes wrong in one run is a row, and the others go on
                 outcome = error
-            yield Event(run, self.record(run, outcome))
+            document = self.record(run, outcome)
+            claims.release(run.id)
+            yield Event(run, document)
 
     def record(self, run: Run, outcome: RunResult | Exception) -> Document:
         """Write what came of a run."""

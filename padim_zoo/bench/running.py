@@ -15,13 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from padim_zoo.bench.runner import Event
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_bytes_whole
 from padim_zoo.core.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.bench.runner import Event
 
 SUFFIX = ".bench"
 

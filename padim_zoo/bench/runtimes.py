@@ -11,7 +11,8 @@ import numpy as np
 from padim_zoo.bench.measure import milliseconds_per_image, runtime_column
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.exporting import export
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 
 CHECKED_IMAGES = 4
 """Test images that an export is held to its detector on before it is timed."""
@@ -31,7 +32,7 @@ def runtime_costs(
         Fitted.
     images : sequence of ndarray (H, W, 3), uint8, or Path
     runtimes : sequence of str
-        Of :data:`padim_zoo.export.runtimes.RUNTIMES`.
+        Of :data:`padim_zoo.export.suffixes.RUNTIMES`.
 
     Returns
     -------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,13 +17,26 @@ from typing import Any
 
 import torch
 
+from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Event, Runner
 from padim_zoo.bench.running import BenchState, heartbeat
-from padim_zoo.bench.store import DamagedRunError, Document, RunStore, knows_runtimes
+from padim_zoo.bench.store import DamagedRunError, Document, NewerRunError, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
+from padim_zoo.bench.worker_process import (
+    CHECK_SECONDS,
+    HANG_SECONDS,
+    Idleness,
+    current_folder,
+    end_with_parent,
+    safe_path,
+)
+from padim_zoo.core.atomic_write import check_writable
+
+_POLL_SECONDS = 1.0
+_GOODBYE_SECONDS = 5.0
 
 
 class WorkerDiedError(RuntimeError):
@@ -51,6 +66,11 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
     """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not.
 
     A run is complete if it was timed in all the runtimes asked for.
+
+    Raises
+    ------
+    NewerRunError
+        If a run was recorded by a later version, whose document is not to be lost.
     """
     done: dict[str, Document] = {}
     notes: list[str] = []
@@ -58,6 +78,8 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
     for run in plan:
         try:
             document = store.read(run.id)
+        except NewerRunError:
+            raise
         except DamagedRunError as error:
             notes.append(f"{error}; it is done again")
             continue
@@ -84,14 +106,54 @@ def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Eve
     Meanwhile a file in the store tells other processes how far this one is.
     """
     before = len(missing.done)
+    if len(missing.plan):
+        check_writable(store.folder)
     with heartbeat(store, BenchState(len(missing.plan) + before, before, before)) as sign:
-        runner = Runner(suite, store, describe_environment(suite.jobs))
-        in_groups = groups(missing.plan)
-        parallel = suite.jobs > 1 and len(in_groups) > 1
-        events = _in_workers(in_groups, runner) if parallel else chain.from_iterable(map(runner.run_group, in_groups))
-        for event in events:
+        for event in _execute(suite, missing, store):
             sign.take(event)
             yield event
+
+
+def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
+    runner = Runner(suite, store, describe_environment(suite.jobs))
+    plan = missing.plan
+    while len(plan):
+        in_groups = groups(plan)
+        parallel = suite.jobs > 1 and len(in_groups) > 1
+        elsewhere: list[Run] = []
+        events = _in_workers(in_groups, runner) if parallel else chain.from_iterable(map(runner.run_group, in_groups))
+        for event in events:
+            if event.elsewhere:
+                elsewhere.append(event.run)
+            else:
+                yield event
+        waiting = _Waiting(elsewhere, runner)
+        yield from waiting.recorded()
+        plan = Plan(waiting.runs)
+
+
+@dataclass
+class _Waiting:
+    """Runs that other processes are at."""
+
+    runs: list[Run]
+    runner: Runner
+
+    def recorded(self) -> Iterator[Event]:
+        """Wait until the others have recorded all, or given one up: then those that are left are to be done here."""
+        while self.runs:
+            for run in list(self.runs):
+                document = self.runner.store.completed(run.id, self.runner.suite.time_exports)
+                if document is not None:
+                    self.runs.remove(run)
+                    yield Event(run, document)
+            claims = Claims(self.runner.store.folder)
+            claims.take(run.id for run in self.runs)
+            free = any(run.id in claims for run in self.runs)
+            claims.release()
+            if free:
+                return
+            time.sleep(_POLL_SECONDS)
 
 
 @dataclass
@@ -104,6 +166,16 @@ class _Worker:
     running: Run | None = None
     worker_error: str | None = None
     """The exception that it ends with, if it could tell."""
+
+    def __post_init__(self) -> None:
+        assert self.process.pid is not None
+        self.idleness = Idleness(self.process.pid)
+
+    def end_if_it_hangs(self) -> None:
+        """Kill a process that does nothing any more: its run fails, and the others of its group go on."""
+        if self.idleness.seconds() > HANG_SECONDS and self.worker_error is None:
+            self.worker_error = f"it did nothing for {HANG_SECONDS:.0f} seconds"
+            self.process.kill()
 
 
 def _in_workers(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
@@ -118,7 +190,9 @@ def _in_workers(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
         while waiting or workers:
             while waiting and len(workers) < runner.suite.jobs:
                 workers.append(_start(runner, waiting.popleft()))
-            ready = wait([worker.connection for worker in workers])
+            ready = wait([worker.connection for worker in workers], CHECK_SECONDS)
+            for worker in workers:
+                worker.end_if_it_hangs()
             for worker in [worker for worker in workers if worker.connection in ready]:
                 try:
                     event = worker.connection.recv()
@@ -141,7 +215,9 @@ def _in_workers(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
                         worker.process.join()
                         workers.remove(worker)
                     continue
-                if event.document is None:
+                if event.elsewhere:
+                    worker.group = [run for run in worker.group if run.id != event.run.id]
+                elif event.document is None:
                     worker.running = event.run
                 else:
                     worker.running = None
@@ -150,6 +226,8 @@ def _in_workers(in_groups: list[list[Run]], runner: Runner) -> Iterator[Event]:
     finally:
         for worker in workers:  # interrupted: what they are at is not recorded, and will be done next time
             worker.process.terminate()
+            worker.process.join(_GOODBYE_SECONDS)
+            worker.process.kill()
             worker.process.join()
 
 
@@ -157,9 +235,10 @@ def _start(runner: Runner, group: list[Run]) -> _Worker:
     context = _context()
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // runner.suite.jobs)
-    arguments = (theirs, runner.suite, runner.store, runner.environment, threads)
+    arguments = (theirs, runner.suite, runner.store, runner.environment, threads, current_folder())
     process = context.Process(target=_work, args=arguments, daemon=True)
-    process.start()
+    with safe_path():
+        process.start()
     theirs.close()  # so that the end of the worker is the end of the pipe
     ours.send(group)
     return _Worker(process, ours, group)
@@ -192,12 +271,22 @@ def _record_dead_worker(worker: _Worker, runner: Runner) -> Iterator[Event]:
     worker.group = [run for run in worker.group if run not in lost]
 
 
-def _work(connection: Connection, suite: Suite, store: RunStore, environment: dict[str, Any], threads: int) -> None:
+def _work(
+    connection: Connection,
+    suite: Suite,
+    store: RunStore,
+    environment: dict[str, Any],
+    threads: int,
+    folder: str | None,
+) -> None:
     """Life of a worker: groups in, events out, None after each group, until the pipe closes.
 
     An exception outside of a run, in the loading of a plugin say, is sent as text and ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    end_with_parent()
+    if folder is not None:
+        os.chdir(folder)  # it started in another, and paths may be relative
     with suppress(EOFError, ConnectionError):
         try:
             torch.set_num_threads(threads)

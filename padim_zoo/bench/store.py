@@ -2,7 +2,8 @@
 
 Of each run there is
 
-* ``<id>.json``: the document. It is written last: where it exists, the run is complete.
+* ``<id>.json``: the document. It is written last: where it exists, the run is complete. It carries the hashes of the
+  other files, and a digest of itself.
 * ``<id>.safetensors``: the labels, the test scores of each fold, the out-of-fold scores of the normal images, and,
   since they cannot be made of scores, the curves of the pixels: ``pro_curve``, ``pixel_roc_curve`` and
   ``pixel_pr_curve``, each (2, 201), abscissas over ordinates, the mean of the folds. Older stores have no curves.
@@ -14,6 +15,7 @@ Any number of processes may write to one folder: every file appears under its na
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -26,20 +28,27 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from padim_zoo.bench.claims import remove_stale
 from padim_zoo.core.atomic_write import is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import is_finite, is_whole, read_json
 from padim_zoo.core.jsonable import to_jsonable
 
 Document = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 """Format of the documents; one of another format is not read."""
 
-_REQUIRED = {"id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
+_REQUIRED = {"arrays": dict, "id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
+_SCORES, _GALLERY = ".safetensors", ".gallery.safetensors"
 
 
 class DamagedRunError(InputError):
     """A file in the run store is not a run document."""
+
+
+class NewerRunError(DamagedRunError):
+    """A run document was written by a later version."""
 
 
 @dataclass(frozen=True)
@@ -153,22 +162,39 @@ class RunStore:
         gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Write a run: its arrays first, its document last."""
-        run_id = document["id"]
-        if gallery is not None:
-            write_bytes_whole(self._path(run_id, ".gallery.safetensors"), _tensors(gallery))
-        if scores is not None:
-            write_bytes_whole(self._path(run_id, ".safetensors"), _tensors(scores))
-        text = json.dumps(to_jsonable(document), indent=1, allow_nan=False)
+        run_id, hashes = document["id"], {}
+        for suffix, arrays in ((_GALLERY, gallery), (_SCORES, scores)):
+            if arrays is not None:
+                content = _tensors(arrays)
+                hashes[suffix] = hashlib.sha256(content).hexdigest()
+                write_bytes_whole(self._path(run_id, suffix), content)
+        plain = {**to_jsonable(document), "arrays": hashes}
+        text = json.dumps({**plain, "digest": digest_of(plain)}, indent=1, allow_nan=False)
         write_bytes_whole(self._path(run_id, ".json"), text.encode())
 
     def scores(self, run_id: str) -> dict[str, np.ndarray]:
-        """The arrays that :meth:`write` was given as ``scores``."""
-        return _read_tensors(self._path(run_id, ".safetensors"))
+        """The arrays that :meth:`write` was given as ``scores``.
+
+        Raises
+        ------
+        DamagedRunError
+            If they cannot be read, or are not those of the run's document.
+        """
+        return self._arrays(run_id, _SCORES)
 
     def gallery(self, run_id: str) -> dict[str, np.ndarray] | None:
         """The arrays that :meth:`write` was given as ``gallery``, or None if there are none."""
-        path = self._path(run_id, ".gallery.safetensors")
-        return _read_tensors(path) if path.exists() else None
+        return self._arrays(run_id, _GALLERY) if self._path(run_id, _GALLERY).exists() else None
+
+    def _arrays(self, run_id: str, suffix: str) -> dict[str, np.ndarray]:
+        path, document = self._path(run_id, suffix), self.read(run_id)
+        try:
+            content = path.read_bytes()
+            if document is None or hashlib.sha256(content).hexdigest() != document["arrays"].get(suffix):
+                raise DamagedRunError(f"{path} is damaged: it is not what was recorded; do the run again")
+            return load_tensors(content)
+        except (OSError, SafetensorError) as error:
+            raise DamagedRunError(f"cannot read the arrays of a run, {path}: {error}") from None
 
     def clean(self) -> None:
         """Remove temporary files, and signs of life, whose writer, a process of this machine, is gone."""
@@ -176,6 +202,7 @@ class RunStore:
             for path in self.folder.glob(f".*.{suffix}"):
                 if is_abandoned(path):
                     path.unlink(missing_ok=True)
+        remove_stale(self.folder)
 
     def _path(self, run_id: str, suffix: str) -> Path:
         return self.folder / f"{run_id}{suffix}"
@@ -190,10 +217,14 @@ def read_document(path: Path) -> Document:
         If the file is not one: a single line that names it.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         problem: str | None = str(error)
     else:
+        if isinstance(document, dict) and is_whole(document.get("format"), FORMAT + 1, 2**31):
+            raise NewerRunError(
+                f"{path} is a run of a later version: upgrade padim-zoo, or name another store by --output"
+            )
         problem = _find_problem(document)
     if problem is not None:
         raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")
@@ -202,20 +233,52 @@ def read_document(path: Path) -> Document:
     return dict(document)
 
 
+def digest_of(document: Mapping[str, Any]) -> str:
+    """Digest of a document but for its digest."""
+    content = {name: value for name, value in document.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _find_problem(document: Any) -> str | None:
     if not isinstance(document, dict):
         return "no JSON object"
     if document.get("format") != FORMAT:
         return f"format {document.get('format')}, and this version reads format {FORMAT}"
+    if document.get("digest") != digest_of(document):
+        return "its digest differs: it was changed since it was recorded"
     for key, kind in _REQUIRED.items():
         if not isinstance(document.get(key), kind):
             return f"{key!r} is missing or of the wrong type"
     if document["status"] not in ("done", "failed"):
         return f"unknown status {document['status']!r}"
     for numbers in _numbers_of(document):
-        if not isinstance(numbers, dict) or not all(isinstance(v, (int, float, type(None))) for v in numbers.values()):
+        if not isinstance(numbers, dict) or not all(v is None or is_finite(v) for v in numbers.values()):
             return "metrics or times that are no numbers"
+    config, error = document["config"], document.get("error")
+    if not all(isinstance(config.get(name), str) for name in ("dataset", "category", "detector")):
+        return "'config' names no data set, category or detector"
+    if not all(is_whole(config.get(name), least, 2**32) for name, least in (("seed", 0), ("folds", 0))):
+        return "'config' has no seed or folds"
+    if not all(_is_setting(value) for value in config.values()):
+        return "'config' has values that no setting has"
+    if not all(isinstance(note, str) for note in document["notes"]):
+        return "'notes' are no text"
+    if document["status"] == "failed" and not _is_error(error):
+        return "'error' is missing or of the wrong type"
+    if document["status"] == "done" and not document["folds"]:
+        return "'folds' is empty"
     return None
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether a value is text, a number, a truth value or None, or a list or an object of such."""
+    if isinstance(value, (list, dict)):
+        return all(map(_is_setting, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, (str, bool)) or is_finite(value)
+
+
+def _is_error(error: Any) -> bool:
+    return isinstance(error, dict) and all(isinstance(error.get(name), str) for name in ("type", "message"))
 
 
 def _numbers_of(document: Document) -> list[Any]:
@@ -225,10 +288,3 @@ def _numbers_of(document: Document) -> list[Any]:
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
     return save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_tensors(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise DamagedRunError(f"cannot read the arrays of a run, {path}: {error}") from None

@@ -17,7 +17,7 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, better_values, is_mean
 from padim_zoo.bench.published import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
@@ -68,9 +68,6 @@ class BoardTable:
             parts = self._fitted(console, options, rows, shown)
         yield from parts
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement.get(console, options, self._table(records(self.board), self._metrics(), self._costs()))
-
     def _metrics(self) -> list[str]:
         """The main metrics, the column that the board is sorted by, and what is published."""
         names = published_metrics()
@@ -91,21 +88,28 @@ class BoardTable:
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
-        def measured(chart: _Chart | None = None) -> Measurement:
-            return Measurement.get(console, unbounded, self._table(rows, metrics, costs, chart, shown))
+        def measured(table: Table) -> Measurement:
+            return Measurement.get(console, unbounded, table)
 
-        def missing(chart: _Chart | None = None) -> int:
-            return measured(chart).maximum - options.max_width
+        def missing(table: Table) -> int:
+            if options.max_width >= _UNBOUNDED:  # a file: measuring takes as long as drawing
+                return 0
+            return measured(table).maximum - options.max_width
 
-        while costs and missing() > 0:
+        table = self._table(rows, metrics, costs, None, shown)
+        while costs and missing(table) > 0:
             dropped.insert(0, costs.pop())
-        while len(metrics) > 1 and measured().minimum > options.max_width:  # names fold, numbers do not
+            table = self._table(rows, metrics, costs, None, shown)
+        # names fold, numbers do not
+        while len(metrics) > 1 and missing(table) > 0 and measured(table).minimum > options.max_width:
             dropped.insert(0, metrics.pop())
+            table = self._table(rows, metrics, costs, None, shown)
         chart = self._chart(rows) if self.bars else None
-        if chart is not None and (beyond := missing(chart)) > 0:
+        if chart is not None and (beyond := missing(self._table(rows, metrics, costs, chart, shown))) > 0:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
-        table = self._table(rows, metrics, costs, chart, shown)
+        if chart is not None:
+            table = self._table(rows, metrics, costs, chart, shown)
         shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
@@ -264,16 +268,23 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
 
 
 def _number(row: dict[str, Any], name: str, best: bool) -> Text:
-    value = row[name]
-    if value is None:
+    if row[name] is None:
         return Text("–")
     if name in map(difference_column, METRICS):
-        return Text(f"{value:+.3f} ")
-    if name in METRICS or better_values().get(name) == "high" or name in map(published_column, METRICS):
-        text = f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
-    else:
-        text = cost_text(value)
-    return Text(text + ("*" if best else " "), style="bold" if best else "")
+        return Text(f"{value_text(row, name)} ")
+    return Text(value_text(row, name) + ("*" if best else " "), style="bold" if best else "")
+
+
+def value_text(row: dict[str, Any], name: str) -> str:
+    """A metric with its deviation, a rate, a difference or a cost as tables show it."""
+    value = row[name]
+    if value is None:
+        return "–"
+    if name in map(difference_column, METRICS):
+        return f"{value:+.3f}"
+    if name in METRICS or RATES.get(name) == "high" or name in map(published_column, METRICS):
+        return f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
+    return cost_text(value)
 
 
 def cost_text(value: float) -> str:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 import warnings
 import zlib
@@ -30,13 +31,14 @@ from torch import Tensor
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.data.content import content_hash
 
 _STALE_SECONDS = 3600.0
 _TRIMS_PER_LIMIT = 16
 
 _warned_folders: set[Path] = set()
-"""Folders of which this process has told that they cannot be written to."""
+"""Folders of which this process has told that they cannot be written to, or can be by others."""
 
 
 class ContentCache:
@@ -74,6 +76,7 @@ class ContentCache:
         self.limit = cache_limit() if limit is None else limit
         self.writes = writes
         self._written = 0
+        _warn_of_others(self.root)
 
     def key(self, path: Path, decisive: str) -> str:
         """The name of an entry, 64 hex digits.
@@ -99,12 +102,16 @@ class ContentCache:
         """
         path = self._path(key)
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for, and a link leads elsewhere
+                return None
             with safe_open(path, "pt") as file:
                 checksum, about = file.metadata()["checksum"], file.metadata()["about"]
                 tensors = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
             if checksum != _checksum(about, tensors):
                 return None
-            values: dict[str, Any] = json.loads(about)
+            values: dict[str, Any] = Fields(read_json(about)).values  # type: ignore[assignment]
+            if values.pop("key", None) != key:  # it was put in the place of another
+                return None
         except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError):
             return None  # a RuntimeError is torch's, of a file that vanished after its header was read
         with suppress(OSError):  # the folder may be one that can only be read
@@ -115,7 +122,7 @@ class ContentCache:
         """Keep an entry of JSON and contiguous tensors; where that is impossible, say so once and go on without."""
         if not self.writes:
             return
-        about = json.dumps(values, sort_keys=True)
+        about = json.dumps({**values, "key": key}, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
         metadata = {"about": about, "checksum": _checksum(about, tensors)}
         try:
@@ -162,6 +169,22 @@ class ContentCache:
                         with suppress(OSError):  # gone meanwhile
                             status = file.stat(follow_symlinks=False)
                             yield _File(status.st_mtime, Path(file.path), status.st_size)
+
+
+def _warn_of_others(root: Path) -> None:
+    """Say once that other users may write to a folder: what they put there is believed if its checksum is right."""
+    if root in _warned_folders or os.name != "posix":
+        return
+    try:
+        status = root.stat()
+    except OSError:
+        return
+    if status.st_mode & stat.S_IWOTH or status.st_uid not in (os.getuid(), 0):
+        _warned_folders.add(root)
+        warnings.warn(
+            f"others may write to the cache folder {root}, and so change scores: choose another by PADIM_ZOO_CACHE",
+            stacklevel=4,
+        )
 
 
 class _File(NamedTuple):

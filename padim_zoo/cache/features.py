@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.cache.content_addressed import ContentCache
+from padim_zoo.core.fields import FieldError, Fields
 from padim_zoo.data.decoding import decoder
 from padim_zoo.features.features import Features
 
@@ -66,8 +67,14 @@ class FeatureCache(ContentCache):
         if stored is None:
             return None
         about, maps = stored
-        height, width = about["image_size"]
-        return Entry(maps, (height, width), about["seconds"], about["conditions"])
+        fields = Fields(about)
+        try:
+            entry = Entry(maps, fields.sizes("image_size"), fields.number("seconds", 0), fields.text("conditions"))
+        except FieldError:
+            return None
+        types = {layer.dtype for layer in maps}
+        shaped = bool(maps) and len({layer.ndim for layer in maps}) == 1 and maps[0].ndim in (3, 4)
+        return entry if shaped and types <= {torch.float32, torch.bfloat16} else None
 
     def write(self, key: str, entry: Entry) -> None:
         """Keep an entry; where that is impossible, say so once and go on without."""

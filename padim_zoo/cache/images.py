@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
+from padim_zoo.core.fields import FieldError, Fields, is_whole
 from padim_zoo.data.decoding import decoder, stored_size
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
@@ -85,11 +87,11 @@ class ImageCache(ContentCache):
             key = None
         entry = None if key is None else self.read_tensors(key)
         looked_up = time.thread_time()
-        if entry is not None:
-            about, (pixels,) = entry
-            self._note(about["seconds"], looked_up - start)
-            height, width = about["size"]
-            return pixels.numpy(), (height, width)
+        found = None if entry is None else _pixels_in(entry, transform)
+        if found is not None:
+            pixels, size, seconds = found
+            self._note(seconds, looked_up - start)
+            return pixels, size
         image = read_image(path, transform.bit_depth)
         resized = transform.resized(image)
         decoded = time.thread_time()
@@ -121,3 +123,21 @@ class ImageCache(ContentCache):
         if height * width < max(LEAST_PIXELS, LEAST_RATIO * math.prod(transform.resized_size(height, width))):
             return None
         return self.key(path, f"resize {transform.resize} depth {transform.bit_depth} {decoder()} {processor_name()}")
+
+
+def _pixels_in(
+    entry: tuple[dict[str, Any], tuple[torch.Tensor, ...]], transform: Transform
+) -> tuple[np.ndarray, tuple[int, int], float] | None:
+    """Pixels, size of the image in the file and seconds of an entry; None unless they go together."""
+    about, tensors = entry
+    try:
+        size = Fields({"size": about.get("size")}).array("size")
+        seconds = Fields(about).number("seconds", 0)
+    except FieldError:
+        return None
+    if len(size) != 2 or not all(is_whole(n, 1, 2**31) for n in size) or len(tensors) != 1:
+        return None
+    shape = (*transform.resized_size(size[0], size[1]), 3)
+    if tensors[0].shape != shape or tensors[0].dtype != torch.uint8:
+        return None
+    return tensors[0].numpy(), (size[0], size[1]), seconds

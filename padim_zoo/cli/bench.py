@@ -10,8 +10,8 @@ import click
 
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.core.signals import exit_code_of_signal
 
-INTERRUPTED = 130
 SOME_FAILED = 1
 
 
@@ -32,11 +32,10 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
     of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
 
-    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 130 interrupted.
+    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 3 a disk that cannot be written to,
+    130 interrupted.
     """
     from padim_zoo.bench.coverages import coverage_lines
-    from padim_zoo.bench.plan import make_plan
-    from padim_zoo.bench.schedule import execute, find_missing
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter
@@ -45,6 +44,9 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
     asked.load_plugins()
     store = RunStore(asked.output)
+    from padim_zoo.bench.plan import make_plan
+    from padim_zoo.bench.schedule import execute, find_missing
+
     plan = make_plan(asked)
     store.clean()
     missing = find_missing(plan, store, asked.time_exports)
@@ -62,10 +64,10 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
             if not quiet:
                 for line in coverage_lines(documents.values()):
                     report.note(line)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_code_of_signal(error))
 
     if not quiet:
         from padim_zoo.bench.leaderboard import leaderboard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.table import show_json, show_table
 
 PURPOSES = {
@@ -13,7 +14,7 @@ PURPOSES = {
 }
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def cache() -> None:
     """Show or clear the caches on disk.
 

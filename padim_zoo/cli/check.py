@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.options import PATH, read_runs
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ REGRESSED = 1
     "--slowdown", default=1.3, show_default=True, help="Largest ratio of times, relative to the machine's speed."
 )
 @click.option("--memory-growth", default=1.2, show_default=True, help="Largest ratio of memory and of model sizes.")
+@format_option("csv", "parquet")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--update", is_flag=True, help="Update the baseline with RUNS, --benchmarks or both.")
 def command(
     runs: Path | None,
@@ -41,6 +46,8 @@ def command(
     accuracy_drop: float,
     slowdown: float,
     memory_growth: float,
+    form: str | None,
+    output: Path | None,
     update: bool,
 ) -> None:
     """Compare the run store RUNS, and benchmarks, with a baseline.
@@ -53,7 +60,9 @@ def command(
     from padim_zoo.bench.check.finding import Limits
     from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
     from padim_zoo.bench.check.row import read_rows
-    from padim_zoo.cli.table import print_table
+    from padim_zoo.cli.table import print_table, write_content
+
+    form = resolve_format(form, output, "csv", "parquet")
 
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
@@ -64,7 +73,13 @@ def command(
         _update(baseline, rows, stages)
         return
     findings = compare(rows, stages, read_baseline(baseline), limits)
-    print_table(findings)
+    if form == "table":
+        print_table(findings, output)
+    elif form == "json":
+        text = json.dumps(asdict(findings), indent=2, ensure_ascii=False)
+        write_content(f"{text}\n".encode(), output)
+    else:
+        write_tables([findings.to_text()], form, output)
     if findings.regressions:
         sys.exit(REGRESSED)
 

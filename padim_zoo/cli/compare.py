@@ -7,62 +7,75 @@ from pathlib import Path
 
 import click
 
+from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.table import show_table, write_content
-from padim_zoo.core.errors import InputError
+from padim_zoo.cli.table import print_table, show_table, table_of, write_content
 
 
 @click.command()
 @click.argument("runs_a", type=PATH)
 @click.argument("runs_b", type=PATH)
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "md"]), default="table", show_default=True)
-@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file; needs --format.")
-def compare(runs_a: Path, runs_b: Path, form: str, output: Path | None) -> None:
+@format_option()
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file.")
+def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -> None:
     """Compare the runs of two stores, pair by pair, on the same test images.
 
     Two runs are a pair if they differ only in what the whole stores differ in, e.g. the backbone, or in nothing, to
     compare machines or versions. Differences are B − A. A star marks differences of image AUROC that are significant
     at 0.05 over all pairs; for AUPIMO, which has a value of each image, its own interval and star.
     """
+    from rich.console import Group
+
     from padim_zoo.bench.compare import compare_stores, compared_by_image, other_differences, paired_metric
     from padim_zoo.bench.formats import FORMATS, records
     from padim_zoo.bench.store import RunStore
+    from padim_zoo.bench.text_table import TextTable
     from padim_zoo.metrics.metric import title_of
 
-    if form == "table" and output is not None:
-        raise InputError("--output writes csv, json or md: name one with --format")
+    form = resolve_format(form, output)
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
-    if form != "table":
+    if form in FORMATS:
         write_content(FORMATS[form](comparison), output)
         return
-    for name, (a, b) in comparison.attrs["differing"].items():
-        click.echo(f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}")
+    differing = [
+        f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}"
+        for name, (a, b) in comparison.attrs["differing"].items()
+    ]
     compared = paired_metric().name
-    show_table(
-        [
-            {
-                "category": row["category"],
-                "run": row["run"],
-                "A": _number(row[f"{compared}_a"], ".3f"),
-                "B": _number(row[f"{compared}_b"], ".3f"),
-                "B − A": _number(row["difference"], "+.3f") + "*" * row["significant"],
-                "95 % interval": _interval(row["low"], row["high"]),
-                "p": _number(row["p_value"], ".3g"),
-                **{
-                    title_of(name): _number(row[column], "+.4f") + "*" * bool(row.get(f"{name}_significant"))
-                    for name, column in other_differences().items()
-                },
-                **{
-                    f"{title_of(name)} 95 % interval": _interval(row[f"{name}_low"], row[f"{name}_high"])
-                    for name in compared_by_image()
-                },
-            }
-            for row in records(comparison)
-        ]
-    )
+    rows = [
+        {
+            "category": row["category"],
+            "run": row["run"],
+            "A": _number(row[f"{compared}_a"], ".3f"),
+            "B": _number(row[f"{compared}_b"], ".3f"),
+            "B − A": _number(row["difference"], "+.3f") + "*" * row["significant"],
+            "95 % interval": _interval(row["low"], row["high"]),
+            "p": _number(row["p_value"], ".3g"),
+            **{
+                title_of(name): _number(row[column], "+.4f") + "*" * bool(row.get(f"{name}_significant"))
+                for name, column in other_differences().items()
+            },
+            **{
+                f"{title_of(name)} 95 % interval": _interval(row[f"{name}_low"], row[f"{name}_high"])
+                for name in compared_by_image()
+            },
+        }
+        for row in records(comparison)
+    ]
     unpaired = comparison.attrs["unpaired"]
     if any(unpaired):
         click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)
+    if form != "table":
+        columns = list(rows[0])
+        numbers = set(range(2, len(columns)))
+        table = TextTable(columns, [list(row.values()) for row in rows], "; ".join(differing), numbers=numbers)
+        write_tables([table], form, output)
+    elif output is not None:
+        print_table(Group(*differing, table_of(rows)), output)
+    else:
+        for line in differing:
+            click.echo(line)
+        show_table(rows)
 
 
 def _plain(value: str) -> str:

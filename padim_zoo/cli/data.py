@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
 from padim_zoo.cli.table import show_json, show_table
 
@@ -22,7 +23,7 @@ SHOWN = 5
 """Files that are named for each problem."""
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def data() -> None:
     """Make the synthetic data set, or check a folder of images."""
 

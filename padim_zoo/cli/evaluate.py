@@ -59,7 +59,7 @@ def evaluate(
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.metrics.metric import confidence_intervals
-    from padim_zoo.report.picture_folder import picture_folder
+    from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
 
     if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
@@ -72,6 +72,8 @@ def evaluate(
     detector = load_detector(model, device=device, batch_size=batch_size, cache=cache)
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     samples = category.test
+    if output is not None and pictures:
+        refuse_among_images(output, pictures, {sample.path.parent for sample in samples}, [])
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     refuse_equal_scores(samples, prediction.scores)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)

@@ -52,7 +52,7 @@ def export(
     from padim_zoo.data.files import image_files
     from padim_zoo.detectors.loading import load
     from padim_zoo.export.exporting import export as write
-    from padim_zoo.export.runtimes import SUFFIXES
+    from padim_zoo.export.suffixes import SUFFIXES
 
     target = output or model.with_suffix(SUFFIXES[form])
     refuse_folder(target, f"model{SUFFIXES[form]}")

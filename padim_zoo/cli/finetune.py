@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, comma_separated, output_option, refuse_folder, show_rows, size_of
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.errors import InputError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @setting_command("finetune")
-@click.argument("images", nargs=-1)
+@click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The weights, a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace --output if it exists.")
 @click.option("--method", default="discriminants", show_default=True, help="How to adapt: discriminants or 3-way.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from padim_zoo.bench.settings import settings_of
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     coverage_of,
@@ -27,7 +28,7 @@ from padim_zoo.core.errors import InputError
 
 
 @setting_command("fit")
-@click.argument("images", nargs=-1)
+@click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The model, a safetensors file.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
@@ -55,7 +56,6 @@ def fit(
 
     from padim_zoo.bench.build import detector_parameters
     from padim_zoo.bench.readers import PROTOCOL
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.detectors.config import FALSE_ALARM_RATE
@@ -73,6 +73,8 @@ def fit(
     else:
         dataset, category = load_category(settings)
         paths = [sample.path for sample in category.train]
+    from padim_zoo.cache.caches import Caches
+
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
     protocol = None if dataset is None else protocol_of(dataset)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from padim_zoo.cli.candidates import complete_columns
+from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.options import PATH, read_runs
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
@@ -20,24 +22,16 @@ if TYPE_CHECKING:
 
     from padim_zoo.bench.store import Document
 
-FORMATS = ("table", "csv", "json", "md", "parquet")
 SOME_FAILED = 1
 """Exit code when a benchmark that was watched was killed."""
 
 
 @click.command()
 @click.argument("runs", type=PATH, default=Path("runs"))
-@click.option("--sort", metavar="COLUMN", help="Sort by a column, best first.")
+@click.option("--sort", metavar="COLUMN", shell_complete=complete_columns, help="Sort by a column, best first.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="Format; parquet needs padim-zoo[parquet].",
-)
+@format_option()
 @click.option("--output", "-o", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
@@ -47,7 +41,7 @@ def leaderboard(
     sort: str | None,
     by: str | None,
     compare: tuple[str, str] | None,
-    form: str,
+    form: str | None,
     output: Path | None,
     published: bool,
     watch: bool,
@@ -55,16 +49,23 @@ def leaderboard(
 ) -> None:
     """Show, sort and export the leaderboard of the run store RUNS.
 
+    The suffix of --output says the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
+    methods for each main metric, or for that of --sort. It needs the package booktabs.
+
     docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
     the first characters are enough.
 
     --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
+    from padim_zoo.bench.board_tables import method_tables, rows_table
     from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.formats import records
     from padim_zoo.bench.table import BoardTable
+    from padim_zoo.bench.text_table import of_records
 
+    form = resolve_format(form, output)
     died = False
     names = [name.strip() for name in by.split(",")] if by else []
     if watch:
@@ -78,8 +79,10 @@ def leaderboard(
         comparison = compare_runs(store, documents, *compare)
         if form == "table":
             write_content(describe_comparison(comparison).encode(), output)
-        else:
+        elif form in WRITERS:
             _export(WRITERS[form](comparison), form, output)
+        else:
+            write_tables([of_records(records(comparison))], form, output)
         return
     board = _make_board(documents, names, sort, published=published)
     if form == "table":
@@ -87,8 +90,10 @@ def leaderboard(
         print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
         if died:
             sys.exit(SOME_FAILED)
-        return
-    _export(WRITERS[form](board), form, output)
+    elif form in WRITERS:
+        _export(WRITERS[form](board), form, output)
+    else:
+        write_tables(method_tables(board, sort) if form == "latex" else [rows_table(board, sort)], form, output)
 
 
 def _make_board(

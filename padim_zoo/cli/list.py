@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_names
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -21,7 +23,7 @@ DESCRIBED = 50
 
 @setting_command("list")
 @click.argument("kind", type=click.Choice(["backbones", "estimators", "detectors", "datasets"]))
-@click.argument("pattern", default="*")
+@click.argument("pattern", default="*", shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(kind: str, pattern: str, as_json: bool) -> None:
     """List backbones, estimators, detectors or datasets.
@@ -32,13 +34,20 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
     from padim_zoo.registry import REGISTRIES
 
     registry = REGISTRIES[kind]
-    entries = [registry.entry(name) for name in registry.names(pattern)]
-    short = len(entries) > DESCRIBED
-    records = describe(entries, in_full=not short)
+    short = False
+    catalog = registry.catalog()
+    if catalog is not None and not any(pattern.startswith(prefix) for prefix in catalog.families):
+        records = [dict(record) for name, record in catalog.records.items() if fnmatch.fnmatchcase(name, pattern)]
+        families = dict(catalog.families)
+    else:
+        entries = [registry.entry(name) for name in registry.names(pattern)]
+        short = len(entries) > DESCRIBED
+        records = describe(entries, in_full=not short)
+        families = {family.prefix: family.summary for family in registry.families()}
     if pattern == "*":
         records += [
-            {"name": f"{family.prefix}*", "source": family.prefix.rstrip("/"), "summary": family.summary}
-            for family in registry.families()
+            {"name": f"{prefix}*", "source": prefix.rstrip("/"), "summary": summary}
+            for prefix, summary in families.items()
         ]
     if not records:
         raise InputError(f"no {registry.kind} matches {pattern!r}: padim-zoo list {kind} shows them all")

@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from padim_zoo import __version__
-from padim_zoo.core.errors import InputError
+from padim_zoo.cli.groups import SuggestingGroup
+from padim_zoo.core.errors import InputError, exit_code_of
 from padim_zoo.core.printable import printable
+from padim_zoo.core.signals import ending_signals, exit_code_of_signal
 from padim_zoo.data.file_notes import collecting
 
 COMMANDS = {
@@ -32,24 +34,32 @@ COMMANDS = {
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector, and draw heat maps."),
     "export": ("padim_zoo.cli.export:export", "Export a saved detector to ONNX, OpenVINO or torch."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Evaluate a saved detector on the test images of a data set."),
+    "show": ("padim_zoo.cli.show:show", "Show what a model, an exported file, a run store or a baseline holds."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
+    "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
     "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of the signal, as shells count."""
+GROUPS = {
+    "Benchmarks": ("bench", "leaderboard", "compare", "report", "plot", "check"),
+    "Models": ("fit", "predict", "evaluate", "export", "show", "update", "merge", "combine", "import", "finetune"),
+    "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
+}
+"""The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
 
 
 class Mistake(click.ClickException):
-    """A user's mistake: shown without a traceback."""
+    """A user's mistake, or a disk that cannot be written to: shown without a traceback."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of a class, as click has it
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,23 +77,26 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their summaries, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a user's mistake becomes one line on standard error."""
         try:
-            return super().invoke(ctx)
+            with ending_signals():
+                return super().invoke(ctx)
         except InputError as error:
-            raise Mistake(printable(error)) from error
+            raise Mistake(printable(error), error.exit_code) from error
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Mistake(printable(f"{where}{error.strerror or error}")) from error
-        except KeyboardInterrupt:
+            raise Mistake(printable(f"{where}{error.strerror or error}"), exit_code_of(error)) from error
+        except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(exit_code_of_signal(error))
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -98,14 +98,40 @@ def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
     InputError
         If there is no such mask or folder, or the detector takes none.
     """
-    predict: Callable[..., Prediction] = detector.predict
+    predict = functools.partial(_predict_or_say_why, detector)
     if roi is None:
         return predict
     from padim_zoo.data.roi import RegionOfInterest
 
-    if "roi" not in inspect.signature(predict).parameters:
+    if "roi" not in inspect.signature(detector.predict).parameters:
         raise InputError(f"{type(detector).__name__} takes no region of interest: leave out --roi")
     return functools.partial(predict, roi=RegionOfInterest(roi))
+
+
+def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Prediction:
+    """Score images; where that fails and a plain gray image fails too, the model is at fault."""
+    try:
+        prediction: Prediction = detector.predict(images, **options)
+        return prediction
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        size = getattr(detector, "image_size_", None)
+        if size is None:
+            raise
+        import numpy as np
+
+        try:
+            resize, crop = detector.transform.resize, detector.transform.crop
+            shape = size if resize is None and crop is None else (2 * max(size), 2 * max(size))
+            detector.predict([np.full((*shape, 3), 128, dtype=np.uint8)])
+        except Exception:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise InputError(
+                f"the model scores no image ({reason}): its file was changed, or written by another version; fit it "
+                "again"
+            ) from error
+        raise
 
 
 def output_option(text: str) -> Callable[[Any], Any]:

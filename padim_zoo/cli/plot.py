@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from padim_zoo.cli.candidates import complete_metrics
 from padim_zoo.cli.options import PATH, output_option
 from padim_zoo.cli.settings import setting_command
 
@@ -21,6 +22,7 @@ KINDS = (
 @click.option(
     "--metric",
     metavar="COLUMN",
+    shell_complete=complete_metrics,
     help="Metric, for all kinds but curves, histograms, corruptions.  [default: the first]",
 )
 @output_option("The plot, a .pdf, .png or .svg file.")

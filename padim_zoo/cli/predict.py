@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
@@ -42,7 +43,7 @@ class Row:
 
 @setting_command("predict")
 @click.argument("model", type=PATH)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="Folder for scores, maps and pictures.")
 @click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
 @click.option(
@@ -80,7 +81,7 @@ def predict(
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.report.picture_folder import picture_folder, picture_names, write_map
+    from padim_zoo.report.picture_folder import picture_folder, picture_names, refuse_among_images, write_map
 
     if output is None and (maps or pictures):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -88,6 +89,8 @@ def predict(
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     paths = image_files(images)
+    if output is not None and pictures:
+        refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     detector = _detector(model, runtime, device, batch_size, cache)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
@@ -167,11 +170,19 @@ def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
 
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n" if as_json else _csv(rows)
+    text = (
+        json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if as_json
+        else _csv(rows)
+    )
     if target == "-":
         click.echo(text, nl=False)
     else:
         write_text_whole(target, text)
+
+
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
@@ -28,13 +29,33 @@ class PanelCommand(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse names that nothing can know before anything heavy is imported, then run the command."""
+        _refuse_unknown_names(ctx)
+        return super().invoke(ctx)
+
 
 class SettingOption(click.Option):
     """The option that gives a setting."""
 
-    def __init__(self, *declarations: Any, setting: Setting, **attributes: Any) -> None:
+    def __init__(self, *declarations: Any, setting: Setting, hidden_name: str = "", **attributes: Any) -> None:
+        self.hidden_name = hidden_name
         super().__init__(*declarations, **attributes)
         self.setting = setting
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help of the option, without the other number of its noun, which it takes too."""
+        shown, self.opts = self.opts, [name for name in self.opts if name != self.hidden_name]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = shown
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What a shell offers after the option."""
+        from padim_zoo.cli.candidates import complete_setting
+
+        return complete_setting(self.setting, str(ctx.info_name), incomplete)
 
 
 def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -81,7 +102,19 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
         attributes |= {"is_eager": True, "expose_value": False}
         read = load
-    return click.option(flag, metavar=metavar, multiple=several, callback=read, **attributes)
+    names = [flag, *(["-o"] if setting.name == "output" else []), setting.name_in(command)]
+    other = _other_number(setting, command)
+    if other:
+        attributes["hidden_name"] = other
+        names.append(other)
+    return click.option(*names, metavar=metavar, multiple=several, callback=read, **attributes)
+
+
+def _other_number(setting: Setting, command: str) -> str:
+    """The option in the plural where a command has the singular, and the other way round; empty if that is taken."""
+    taken = {row.option_in(command) for row in settings_of(command)}
+    options = {f"--{name.replace('_', '-')}" for name in (setting.name, setting.one)} - taken
+    return options.pop() if setting.form == "list" and options else ""
 
 
 def _help(setting: Setting, command: str, several: bool) -> str:
@@ -91,6 +124,19 @@ def _help(setting: Setting, command: str, several: bool) -> str:
         words = ("" if default else "no-") + setting.name
     text = f"{setting.help.removesuffix('.')}{'; repeatable' * several}."
     return f"{text}  [default: {words}]" if words else text
+
+
+def _refuse_unknown_names(ctx: click.Context) -> None:
+    if ctx.params.get("plugin") or ctx.params.get("config"):  # either may bring more names
+        return
+    from padim_zoo.registry import REGISTRIES
+
+    for option in ctx.command.params:
+        registry = REGISTRIES.get(f"{option.setting.one}s") if isinstance(option, SettingOption) else None
+        value = ctx.params.get(str(option.name))
+        if registry is not None and value is not None:
+            for spec in (value,) if isinstance(value, str) else value:
+                registry.refuse_unknown(str(spec))
 
 
 def _load_plugins(paths: tuple[Path, ...]) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,35 +18,66 @@ from padim_zoo.core.jsonable import to_jsonable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_WIDTH_OF_A_FILE = 160
 _NO_WIDTH = 10_000
+_BETWEEN = 3
+"""Characters between two columns."""
 
 
 def show_table(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print records as a table; the columns are the keys of the records in order of appearance."""
+    """Print records as a table, or below each other where a terminal is too narrow for their longest words."""
+    from rich.console import Console
+
+    console = Console()
+    width = console.width if console.is_terminal else _NO_WIDTH
+    widths = column_widths(records, width)
+    if widths is None:
+        for record in records:
+            click.echo("".join(f"{name.replace('_', ' ')}: {cell(value)}\n" for name, value in record.items()))
+    else:
+        print_table(table_of(records, widths))
+
+
+def column_widths(records: Sequence[Mapping[str, Any]], width: int) -> list[int] | None:
+    """How wide each column may be, so that all fit and none is narrower than its longest word; None if that is wider.
+
+    The widest columns give way first.
+    """
+    columns = list(dict.fromkeys(key for record in records for key in record))
+    texts = [[name.replace("_", " "), *(cell(record.get(name)) for record in records)] for name in columns]
+    longest_word = [max((len(word) for text in column for word in text.split()), default=1) for column in texts]
+    widths = [max(len(line) for text in column for line in text.split("\n")) for column in texts]
+    room = width - _BETWEEN * (len(columns) - 1)
+    if sum(longest_word) > room:
+        return None
+    while sum(widths) > room:
+        number = max(range(len(widths)), key=lambda number: (widths[number] > longest_word[number], widths[number]))
+        widths[number] -= 1
+    return widths
+
+
+def table_of(records: Sequence[Mapping[str, Any]], widths: Sequence[int | None] = ()) -> RenderableType:
+    """Records as a table; the columns are the keys of the records in order of appearance."""
     from rich import box
     from rich.table import Table
 
     columns = list(dict.fromkeys(key for record in records for key in record))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
+    for column, width in zip_longest(columns, widths):
         numeric = all(isinstance(record.get(column), (int, float, type(None))) for record in records)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold", width=width)
     for record in records:
         table.add_row(*(cell(record.get(column)) for column in columns))
-    print_table(table)
+    return table
 
 
 def print_table(table: RenderableType, output: Path | None = None) -> None:
     """Print to standard output or a file; only a terminal has a width that a table must keep to."""
     from rich.console import Console
-    from rich.measure import Measurement
 
     text = io.StringIO()
-    console = Console() if output is None else Console(file=text, width=_WIDTH_OF_A_FILE)
+    console = Console() if output is None else Console(file=text)
     if output is not None or not console.is_terminal:
-        needed = Measurement.get(console, console.options.update(max_width=_NO_WIDTH), table).maximum
-        console.width = max(console.width, _WIDTH_OF_A_FILE, needed)
+        console.width = _NO_WIDTH
     console.print(table)
     if output is not None:
         write_text_whole(output, text.getvalue())

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
@@ -15,7 +16,7 @@ from padim_zoo.core.errors import InputError
 
 @setting_command("update")
 @click.argument("model", type=PATH)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="The new model.  [default: replace MODEL]")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 def update(
@@ -35,6 +36,7 @@ def update(
     The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
     scores of another model; --keep-threshold keeps it.
     """
+    from padim_zoo.core.file_lock import FileLock
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors.loading import load
 
@@ -43,6 +45,10 @@ def update(
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
+    lock = FileLock(target)
+    if target.is_file() and not lock.take():
+        raise InputError(f"{target} is being updated by another process: wait for it, and update again")
+    click.get_current_context().call_on_close(lock.release)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")

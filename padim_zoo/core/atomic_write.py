@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import socket
+import stat
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import WriteError
 from padim_zoo.core.printable import encodable
+
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]{16}\.tmp")
+_cleaned: set[str] = set()
+"""Folders from which this process has removed what others left."""
 
 
 def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
@@ -18,23 +26,36 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
 
     The data reach the disk before the rename, and the rename before the return. So a crash at any moment leaves the
     old file or the new one. Without ``durable`` nothing waits for the disk: the same holds of a process that is
-    killed, but not of a power failure. What a killed process leaves, :func:`is_abandoned` tells.
+    killed, but not of a power failure. What killed processes left in the folder is removed.
+
+    A link is followed. A pipe or a device is written to, not replaced.
 
     Raises
     ------
-    InputError
-        If the folder cannot be written to.
+    WriteError
+        If the folder or the disk cannot be written to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # the name that a link leads to, which need not exist
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _create_beside(path)
-        permissions = temporary.stat().st_mode
+        if _is_special(path):
+            _write_through(path, write)
+        else:
+            _replace(path, write, durable=durable)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; expected a folder that can be written to"
-        ) from None
+        raise WriteError(path, error.strerror or str(error), error.errno) from None
+    except Exception as error:
+        number = _number_of(error)
+        if number is None:
+            raise
+        raise WriteError(path, os.strerror(number), number) from None
+
+
+def _replace(path: Path, write: Callable[[Path], None], *, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    temporary = _create_beside(path)
     try:
+        permissions = temporary.stat().st_mode
         write(temporary)
         # safetensors puts a file of its own in place of the one that it is given, readable by its owner alone.
         temporary.chmod(permissions)
@@ -43,10 +64,69 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
         os.replace(temporary, path)
         if durable and os.name == "posix":
             _flush(path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something that is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _write_through(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a pipe or device what ``write`` makes; a pipe that nobody reads from is an error, not a wait."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, path.name)
+        temporary.touch()
+        write(temporary)
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(descriptor, True)
+        with temporary.open("rb") as made, open(descriptor, "wb") as target:
+            shutil.copyfileobj(made, target)
+
+
+def _number_of(error: Exception) -> int | None:
+    """The number of the system's error within one of safetensors', which has it in its text alone."""
+    found = re.search(r"\(os error ([0-9]+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and a file in it for a moment.
+
+    Raises
+    ------
+    WriteError
+        If that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _create_beside(folder / "writable")
+        try:
+            temporary.write_bytes(bytes(4096))
+            _flush(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(folder, error.strerror or str(error), error.errno) from None
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes of this machine left half written; once for each folder."""
+    key = os.path.abspath(folder)
+    if key in _cleaned:
+        return
+    _cleaned.add(key)
+    with suppress(OSError):
+        for path in folder.glob(".*.tmp"):
+            if _TEMPORARY.fullmatch(path.name) and is_abandoned(path):
+                path.unlink(missing_ok=True)
 
 
 def _create_beside(path: Path) -> Path:

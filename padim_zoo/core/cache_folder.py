@@ -33,10 +33,18 @@ def cache_folder() -> Path:
 
     The environment variable ``PADIM_ZOO_CACHE`` names it. Without that it is where the system keeps caches, e.g.
     ``~/.cache/padim-zoo`` on Linux.
+
+    Raises
+    ------
+    InputError
+        If the variable names the home of nobody.
     """
     folder = os.environ.get("PADIM_ZOO_CACHE")
     if folder:
-        return Path(folder).expanduser()
+        try:
+            return Path(folder).expanduser()
+        except RuntimeError:
+            raise InputError(f"PADIM_ZOO_CACHE is {folder!r}, which names no user's home: give a folder") from None
     from platformdirs import user_cache_path
 
     return user_cache_path("padim-zoo", appauthor=False)

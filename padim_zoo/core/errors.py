@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+BAD_INPUT = 2
+"""Exit code of the command line for what the caller can mend."""
+CANNOT_WRITE = 3
+"""Exit code for a disk that is full, read-only or broken, or a folder that may not be written to."""
+
+_NAMES = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EEXIST}
+_DISK = {errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EFBIG}
 
 
 class InputError(ValueError):
     """Something the caller gave cannot be used.
 
     The message is one line: what was found, what was expected and what to do. The command line
-    prints it without a traceback and exits with status 2.
+    prints it without a traceback and exits with :attr:`exit_code`.
     """
+
+    exit_code = BAD_INPUT
+
+
+class WriteError(InputError):
+    """A file cannot be written.
+
+    Parameters
+    ----------
+    what : path
+        What was to be written.
+    reason : str
+    number : int or None
+        Of the system's error, by which names that cannot be are told from disks that cannot be written to.
+    """
+
+    def __init__(self, what: object, reason: str, number: int | None = None) -> None:
+        super().__init__(f"cannot write {what}: {reason}; expected a folder that can be written to, with room")
+        self.exit_code = BAD_INPUT if number in _NAMES else CANNOT_WRITE
+
+
+def exit_code_of(error: OSError) -> int:
+    """The exit code for an error of the system."""
+    return CANNOT_WRITE if error.errno in _DISK else BAD_INPUT
 
 
 class MissingExtraError(InputError, ImportError):

@@ -47,7 +47,7 @@ def parse_bytes(name: str, text: str, least: int = 0) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
     number = float(match[1]) if match else 0.0
-    if match is None or match[2] not in UNITS or not least <= number < float("inf"):
+    if match is None or match[2] not in UNITS or not least <= number * UNITS[match[2]] < float("inf"):
         raise InputError(f"{name} is {text!r}: expected a size, e.g. 500MB or 4GB")
     if not match[2] and 0 < number < FEWEST_BYTES:
         raise InputError(f"{name} is {text}, which means bytes: write a unit, e.g. {text.strip()}GB")

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import LARGEST_SIDE, is_whole
 from padim_zoo.data.region_resize import resize_regions
 
 MASK_RULES = ("area", "nearest")
@@ -114,6 +115,8 @@ class Transform:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
+        if self.bit_depth is not None and not is_whole(self.bit_depth, 1, 16):
+            raise InputError(f"bit_depth is {self.bit_depth!r}: expected a whole number up to 16")
 
     @property
     def leaves_grid(self) -> bool:
@@ -260,8 +263,10 @@ def check_size(name: str, size: Any) -> Size:
     if size is None:
         return None
     lengths = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(lengths) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in lengths):
-        raise InputError(f"{name} is {size!r}: expected a positive integer, (height, width) or None")
+    if len(lengths) != 2 or not all(is_whole(n, 1, LARGEST_SIDE) for n in lengths):
+        raise InputError(
+            f"{name} is {size!r}: expected a positive integer up to {LARGEST_SIDE}, (height, width) or None"
+        )
     return size if isinstance(size, int) else (lengths[0], lengths[1])
 
 

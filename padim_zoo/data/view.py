@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import grid_sample
+
+if TYPE_CHECKING:  # operations that cannot be read are refused without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ class View:
         seen : Tensor (h, w), bool
             Where it does.
         """
+        import torch
+        from torch.nn.functional import grid_sample
+
         height, width = maps.shape[1:]
         if not self.resamples:
             dims = [dim for dim, mirrored in ((1, self.vflip), (2, self.flip)) if mirrored]
@@ -144,6 +148,8 @@ def mean_of_views(maps: Tensor, views: Sequence[View], roi_masks: Tensor | None 
     Tensor (N, h, w), float32
         0 where no view counts.
     """
+    import torch
+
     total, weight = torch.zeros(()), torch.zeros(())
     for number, view in enumerate(views):
         if roi_masks is None:

@@ -339,7 +339,7 @@ class Ensemble(Detector, EnsembleConfig):
         members = []
         for number, header in enumerate(file.header["members"]):
             kind: Any = registry.detectors.entry(header["detector"]).factory
-            part = DetectorFile(file.path, header, f"{file.within}member.{number}.")
+            part = file.part(header, f"member.{number}.")
             members.append(kind.from_file(part, device=device, batch_size=batch_size))
         ensemble = cls(members, **file.header["parameters"])
         if file.header["calibration"] is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
@@ -26,6 +27,10 @@ Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
 _LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
+
+PRECISIONS = ("float32", "bfloat16")
+"""Types that a backbone may have computed in."""
+MOST_PASSES = 1000
 
 MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
@@ -91,7 +96,16 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     if file.header["calibration"] is None:
         return None
     arrays: dict[str, Any] = {name: array.numpy() for name, array in file.arrays("calibration.").items()}
-    return Calibration(**file.header["calibration"], **arrays)
+    calibration = Calibration(**file.header["calibration"], **arrays)
+    fields = Fields(file.header["calibration"], "calibration.")
+    fields.number("threshold")
+    fields.number("false_alarm_rate", 0, 1)
+    fields.whole("folds")
+    fields.or_none("map_low", fields.number)
+    fields.or_none("map_high", fields.number)
+    if calibration.scores.ndim != 1 or not np.isfinite(calibration.scores).all():
+        raise FieldError("calibration.scores are not one finite number for each image")
+    return calibration
 
 
 def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: str, batch_size: int) -> Made:
@@ -104,6 +118,31 @@ def unfitted(kind: Callable[..., Made], header: Mapping[str, Any], *, device: st
     return detector
 
 
+def check_header(header: Mapping[str, Any]) -> None:
+    """Refuse fields that are absent, or not of their type and range.
+
+    Raises
+    ------
+    FieldError
+        Naming the first.
+    """
+    fields = Fields(header)
+    fields.sizes("image_size")
+    fields.whole("n_images")
+    fields.text("precision", PRECISIONS)
+    fields.text("weights_hash")
+    parameters = fields.fields("parameters")
+    parameters.text("backbone")
+    if "passes" in parameters.values:
+        parameters.or_none("passes", lambda name: parameters.whole(name, 1, MOST_PASSES))
+    if "roi" in header:
+        fields.sizes("roi")
+    if "grids" in header:
+        for grid in fields.array("grids"):
+            if not is_size(grid):
+                raise FieldError(f"grids has {str(grid)[:40]}: expected height and width")
+
+
 def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_size: int) -> Fitted:
     """The detector that a file holds.
 
@@ -113,6 +152,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         If the backbone is not registered here, or its weights are not those of the fit.
     """
     header = file.header
+    check_header(header)
     detector = unfitted(kind, header, device=device, batch_size=batch_size)
     if "roi" in header:
         height, width = header["roi"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.features.patch_embeddings import upsample_mask
 from padim_zoo.pictures.colormap import Scale
 
@@ -31,6 +33,11 @@ class Prediction:
         Pixels whose score exceeds it lie within the boundary of such a picture.
     roi_masks : ndarray (N, H, W), bool, or None
         The pixels that were scored, where there is a region of interest; elsewhere maps are 0. None where all were.
+
+    Raises
+    ------
+    InputError
+        If a score or the threshold is not finite: it would be neither above nor below.
     """
 
     scores: np.ndarray
@@ -39,6 +46,16 @@ class Prediction:
     scale: Scale | None = None
     map_threshold: float | None = None
     roi_masks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        amiss = np.flatnonzero(~np.isfinite(self.scores))
+        if len(amiss):
+            raise InputError(
+                f"the score of {len(amiss)} of {len(self.scores)} images is {self.scores[amiss[0]]}, which is neither "
+                "normal nor anomalous: the model or the image is damaged; fit the model again"
+            )
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise InputError(f"the threshold is {self.threshold}: expected a finite number; calibrate again")
 
     @staticmethod
     def from_maps(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -18,13 +17,15 @@ import torch
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.backbones.device import resolve_precision
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.export.metadata import FORMAT, to_text
 from padim_zoo.export.networks import exportable, in_float32
-from padim_zoo.export.runtimes import FORMAT, SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.export.writers import write
 
 LIMITS = {"float32": 1e-3, "bfloat16": 5e-2}
@@ -110,7 +111,9 @@ def export(
         If the detector or its backbone cannot be exported, what the format needs is not installed, or scores or maps
         differ by more than :data:`LIMITS`. No file is left then.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file: expected a name that is free, or a file to replace")
     if form not in SUFFIXES:
         raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[form]:
@@ -126,14 +129,12 @@ def export(
             f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
         )
     document = describe(detector, hash_of(network.state_dict()), computes_in, size, input_size is not None)
-    metadata = json.dumps(document, sort_keys=True)
+    metadata = to_text(document)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; expected a folder that can be written to"
-        ) from None
+        raise WriteError(path, error.strerror or str(error), error.errno) from None
     try:
         write(form, network, size, metadata, folder / path.name)
         del network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import os
 import re
@@ -21,16 +21,11 @@ from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
+from padim_zoo.export.digest import is_sealed, records_of
+from padim_zoo.export.metadata import KEY, Metadata
+from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
-FORMAT = 1
-KEY = "padim_zoo"
-"""Under which a file holds its metadata, one JSON document."""
-
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-"""How the files of each format end."""
-RUNTIMES = tuple(SUFFIXES)
-"""The runtimes, by names that are those of the formats."""
 THREADS = 8
 """Images that are decoded at once, at most."""
 
@@ -56,22 +51,27 @@ class Session(NamedTuple):
         uint8 images (N, H, W, 3) to outputs by name.
     text : str or None
         The metadata that the file holds.
+    sealed : bool
+        Whether the digest in the metadata is that of the file.
     """
 
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
     text: str | None
+    sealed: bool
 
 
 def open_onnx(path: Path) -> Session:
-    """ONNX Runtime, on the CPU."""
+    """ONNX Runtime, on the CPU; numbers in other files are refused."""
     try:
         import onnxruntime
     except ImportError:
         raise MissingExtraError("onnxruntime", "onnx", "running an ONNX file") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
+    content = path.read_bytes()
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no class of their own
         raise _refusal(path, "an ONNX", error) from None
     names, input_name = [output.name for output in session.get_outputs()], session.get_inputs()[0].name
@@ -79,7 +79,7 @@ def open_onnx(path: Path) -> Session:
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(None, {input_name: images}), strict=True))
 
-    return Session(run, session.get_modelmeta().custom_metadata_map.get(KEY))
+    return Session(run, session.get_modelmeta().custom_metadata_map.get(KEY), is_sealed(content))
 
 
 def open_openvino(path: Path) -> Session:
@@ -91,16 +91,18 @@ def open_openvino(path: Path) -> Session:
     openvino = import_openvino("running an OpenVINO file")
     core = openvino.Core()
     numbers = path.with_suffix(".bin")
+    content = path.read_bytes()
     try:  # of other files OpenVINO would try to guess the format, with remarks
-        network = ElementTree.parse(path).getroot().tag == "net"
+        network = ElementTree.fromstring(content).tag == "net"
     except ElementTree.ParseError as error:
         raise _refusal(path, "an OpenVINO", error) from None
     if not network:
         raise InputError(f"{path} is XML of something else: expected an OpenVINO file that padim-zoo export wrote")
     if not numbers.is_file():
         raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
+    weights = numbers.read_bytes()
     try:
-        model = core.read_model(path)
+        model = core.read_model(content, weights)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", hints)
     except RuntimeError as error:
@@ -110,25 +112,30 @@ def open_openvino(path: Path) -> Session:
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, request.infer({0: images}, share_inputs=True).to_tuple(), strict=True))
 
-    return Session(run, str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None)
+    text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+    return Session(run, text, is_sealed(content, [weights]))
 
 
 def open_torch(path: Path) -> Session:
     """``torch.export``, on the CPU.
 
-    An archive can hold pickles and compiled code too, which torch would run; padim-zoo writes neither, so neither is
-    read. It remains a program: torch evaluates the expressions of its shapes.
+    An archive can hold pickles, compiled code and expressions, all of which torch would run: see
+    :mod:`padim_zoo.export.torch_archive` for what is accepted.
     """
     import torch
+
+    from padim_zoo.export.torch_archive import checked_archive
 
     extra = {KEY: ""}
     logging.getLogger("torch.export").setLevel(logging.ERROR)  # it would log tracebacks of what is told below
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any("aotinductor" in name for name in archive.namelist()):
-                raise ValueError("it holds compiled code")
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as source:
+            archive = checked_archive(source)
+        with zipfile.ZipFile(archive) as checked:
+            sealed = is_sealed(*records_of(checked))
+        archive.seek(0)
         with _no_pickles():
-            module = torch.export.load(str(path), extra_files=extra).module()
+            module = torch.export.load(archive, extra_files=extra).module()
     except Exception as error:  # whatever an archive that is none makes torch raise
         pickled = "Weights only load failed" in str(error)
         raise _refusal(path, "a torch.export", "it holds a pickle" if pickled else error) from None
@@ -137,7 +144,7 @@ def open_torch(path: Path) -> Session:
         with torch.inference_mode():
             return {name: tensor.numpy() for name, tensor in module(torch.from_numpy(images)).items()}
 
-    return Session(run, extra[KEY] or None)
+    return Session(run, extra[KEY] or None, sealed)
 
 
 @contextmanager
@@ -216,12 +223,12 @@ class ExportedModel:
             )
         self.path = path
         self.session = OPENERS[runtime](path)
-        self.metadata = _checked(path, self.session.text)
-        self.transform = Transform.from_dict({n: _size(v) for n, v in self.metadata["transform"].items()})
-        self.includes_transform: bool = self.metadata["includes_transform"]
-        self.input_size: tuple[int, int] = tuple(self.metadata["input_size"])
-        self.threshold_: float | None = self.metadata["threshold"]
-        self.makes_maps: bool = self.metadata["makes_maps"]
+        self.metadata = Metadata.parse(path, self.session.text)
+        if not self.session.sealed:
+            raise InputError(f"{path} is not as padim-zoo export wrote it: its digest differs; export the model again")
+        self.transform: Transform = self.metadata.transform
+        self.threshold_ = self.metadata.threshold
+        self.makes_maps = self.metadata.makes_maps
 
     def predict(self, images: Iterable[Any]) -> Scored:
         """Score image files, or decoded images as arrays (H, W, 3), uint8.
@@ -240,24 +247,40 @@ class ExportedModel:
             batch = list(pool.map(prepare, images))
         if not batch:
             raise InputError("there are no images to score: expected at least one")
-        outputs = self.session.run(np.stack(batch))
-        return Scored(outputs["scores"], outputs.get("maps"))
+        return Scored(*self._outputs(np.stack(batch)))
+
+    def _outputs(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores (N,) and maps (N, H, W) of a batch, of the shapes that they are to have."""
+        try:
+            outputs = self.session.run(batch)
+        except Exception as error:  # runtimes raise whatever they like
+            reason = " ".join(_FROM_THE_RUNTIME.sub("", str(error)).split())[:160]
+            raise InputError(f"{self.path} cannot be run ({reason}): export the model again") from None
+        scores, maps = outputs.get("scores"), outputs.get("maps")
+        if scores is None or scores.shape != (len(batch),) or scores.dtype.kind != "f":
+            raise InputError(f"{self.path} does not give one score for each image: export the model again")
+        if not np.isfinite(scores).all():
+            raise InputError(f"{self.path} gives scores that are not finite: export the model again")
+        if self.makes_maps and (maps is None or maps.ndim != 3 or len(maps) != len(batch) or maps.dtype.kind != "f"):
+            raise InputError(f"{self.path} does not give one map for each image: export the model again")
+        return scores, maps if self.makes_maps else None
 
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """As of a detector: what the colors of pictures rest on."""
         limit = self.threshold_ if threshold is None else threshold
-        return scale_of_maps(limit, tuple(self.metadata["map_scale"]), self.metadata["score_is_map_maximum"])
+        return scale_of_maps(limit, self.metadata.map_scale, self.metadata.score_is_map_maximum)
 
     def _prepared(self, image: Any) -> np.ndarray:
         depth = self.transform.bit_depth
         pixels = read_image(image, depth) if isinstance(image, (str, Path)) else to_image(image, bit_depth=depth)
-        if not self.includes_transform:
+        if not self.metadata.includes_transform:
             pixels = self.transform.image(pixels)
-        if pixels.shape[:2] != self.input_size:
+        wanted = self.metadata.input_size
+        if pixels.shape[:2] != wanted:
             name = image if isinstance(image, (str, Path)) else "an image"
-            after = "" if self.includes_transform else " after the transform"
+            after = "" if self.metadata.includes_transform else " after the transform"
             raise InputError(
-                f"{name} has {_pixels(pixels.shape)}{after}, but {self.path} takes {_pixels(self.input_size)}: use "
+                f"{name} has {_pixels(pixels.shape)}{after}, but {self.path} takes {_pixels(wanted)}: use "
                 "images of the same shape, or export for this one (padim-zoo export --input-size)"
             )
         return pixels
@@ -266,24 +289,6 @@ class ExportedModel:
 def runtime_of(path: Path) -> str | None:
     """The runtime of files with this suffix, if there is one."""
     return next((name for name, suffix in SUFFIXES.items() if path.suffix.lower() == suffix), None)
-
-
-def _checked(path: Path, text: str | None) -> dict[str, Any]:
-    try:
-        metadata = json.loads(text or "")
-        number = metadata["format"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path} holds no metadata of padim-zoo: expected a file that padim-zoo export wrote"
-        ) from None
-    if number != FORMAT:
-        raise InputError(f"{path} has format {number}, this version reads {FORMAT}: export the model again")
-    checked: dict[str, Any] = metadata
-    return checked
-
-
-def _size(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _pixels(size: tuple[int, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +14,13 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError, needs_extra
+from padim_zoo.export.digest import records_of, seal
+from padim_zoo.export.metadata import KEY
 from padim_zoo.export.networks import ExportableNetwork
-from padim_zoo.export.runtimes import KEY, import_openvino
+from padim_zoo.export.runtimes import import_openvino
 
 INPUT = "images"
+_ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 LARGEST_ONNX = 2**31 - 1
 """Bytes of a protobuf message, and so of an ONNX file that is one file."""
 
@@ -44,7 +49,7 @@ def write_onnx(network: ExportableNetwork, example: Tensor, metadata: str, path:
     model = program.model_proto
     onnx.helper.set_model_props(model, {KEY: metadata})
     model.doc_string, model.producer_name = "An image anomaly detector of padim-zoo", "padim-zoo"
-    onnx.save_model(model, str(path))
+    path.write_bytes(seal(model.SerializeToString()))
 
 
 def write_openvino(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
@@ -55,13 +60,23 @@ def write_openvino(network: ExportableNetwork, example: Tensor, metadata: str, p
     model.inputs[0].get_tensor().set_names({INPUT})
     model.set_rt_info(metadata, [KEY])
     openvino.save_model(model, path, compress_to_fp16=False)
+    path.write_bytes(seal(path.read_bytes(), [path.with_suffix(".bin").read_bytes()]))
 
 
 def write_torch(network: ExportableNetwork, example: Tensor, metadata: str, path: Path) -> None:
     """One archive ``path`` of ``torch.export``."""
     shapes = {INPUT: {0: torch.export.Dim("n", min=1)}}
     program = torch.export.export(network, (example,), dynamic_shapes=shapes)
-    torch.export.save(program, str(path), extra_files={KEY: metadata})
+    for node in program.graph.nodes:  # where in our code each comes from, which is what a reader would not accept
+        for name in _ORIGIN:
+            node.meta.pop(name, None)
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={KEY: metadata})
+    with zipfile.ZipFile(archive) as unsealed, zipfile.ZipFile(path, "w") as sealed:
+        own, others = records_of(unsealed)
+        text = seal(own, others)
+        for name in unsealed.namelist():
+            sealed.writestr(name, text if name.endswith(f"/{KEY}") else unsealed.read(name))
 
 
 WRITERS: Mapping[str, Callable[[ExportableNetwork, Tensor, str, Path], None]] = {

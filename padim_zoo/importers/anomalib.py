@@ -19,6 +19,9 @@ EPSILON = 0.01001
 """What anomalib adds to the diagonal of a covariance: 0.01, and 1e-5 once more before it inverts it."""
 
 _NETWORK = "model.feature_extractor.feature_extractor."
+_DEEPEST = 4
+"""Transforms within transforms, at most."""
+_DEEPEST_MODULE = 40
 
 
 def is_anomalib(content: Any) -> bool:
@@ -120,14 +123,16 @@ def _geometry(transform: Any, path: Path) -> tuple[Any, Any, list[str]]:
     return resize, (crop, crop) if isinstance(crop, int) else crop, notes
 
 
-def _steps(transform: Any) -> list[tuple[str, Mapping[str, Any]]]:
+def _steps(transform: Any, depth: int = 0) -> list[tuple[str, Mapping[str, Any]]]:
     """Names and settings of the steps of a transform, a description or stand-ins of torchvision's objects."""
+    if depth > _DEEPEST:
+        raise ValueError("transforms within transforms")
     if isinstance(transform, Stub):
         kind, options = transform.global_name.rpartition(".")[2], _attributes(transform)
     else:
         kind, options = transform["class_path"].rpartition(".")[2], transform["init_args"]
     if kind == "Compose":
-        return [step for part in options["transforms"] for step in _steps(part)]
+        return [step for part in options["transforms"] for step in _steps(part, depth + 1)]
     return [(kind, options)]
 
 
@@ -157,12 +162,14 @@ def _attributes(thing: Any) -> dict[str, Any]:
     return {**state, **(modules if isinstance(modules, Mapping) else {})}
 
 
-def _tensors(module: Stub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(module: Stub, prefix: str = "", around: tuple[Stub, ...] = ()) -> Iterator[tuple[str, Tensor]]:
     """All parameters and buffers of a module's stand-in, named as ``state_dict`` names them."""
     if not isinstance(module, Stub) or not isinstance(module.state, dict):
         return
+    if module in around or len(around) > _DEEPEST_MODULE:
+        raise ValueError("modules within themselves")
     for group in ("_parameters", "_buffers"):
         tensors = module.state.get(group) or {}
         yield from ((prefix + name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor))
     for name, child in (module.state.get("_modules") or {}).items():
-        yield from _tensors(child, f"{prefix}{name}.")
+        yield from _tensors(child, f"{prefix}{name}.", (*around, module))

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.loading import detector_in
 from padim_zoo.detectors.storage import DetectorInMemory
 
 _HEADER = "model.header"
@@ -34,9 +34,7 @@ class WrappedDetector:
         absent = [name for name in ("detector", "parameters", "image_size", "n_images") if name not in self.header]
         if absent:
             raise InputError(f"{self.path} is damaged: its header has no {', '.join(absent)}; save it again")
-        factory: Any = registry.detectors.entry(self.header["detector"]).factory
-        made: Detector = factory.from_file(DetectorInMemory(self.path, self.header, tensors=self.arrays))
-        return made
+        return detector_in(DetectorInMemory(self.path, self.header, tensors=self.arrays))
 
 
 def is_wrapped(content: Any) -> bool:

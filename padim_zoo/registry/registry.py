@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
+from padim_zoo.registry.catalog import Catalog, are_plugins_installed, read_catalog
 from padim_zoo.registry.plugins import CURRENT, LOADING, Plugin, loading
 from padim_zoo.registry.spec import parse_spec, write_spec
 
@@ -287,12 +288,35 @@ class Registry(Generic[T]):
                 specs[pattern] = None
         return list(specs)
 
-    def _unknown(self, name: str) -> str:
-        candidates = list(self._entries)
+    def catalog(self) -> Catalog | None:
+        """What is registered, without importing it; None where that may be more than the package's own names."""
+        touched = self._loaded or self._entries or are_plugins_installed()
+        return None if touched else read_catalog(self.kind)
+
+    def registered(self) -> tuple[str, ...]:
+        """The names that are registered by now; none is imported for it."""
+        return tuple(self._entries)
+
+    def refuse_unknown(self, spec: str) -> None:
+        """Refuse a spec or a wildcard early, where that can be told without importing what is registered.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown.
+        """
+        catalog = self.catalog()
+        name = spec if any(sign in spec for sign in "*?[") else parse_spec(spec)[0]
+        if catalog is not None and not catalog.may_have(name):
+            raise InputError(self._unknown(name, list(catalog.records)))
+
+    def _unknown(self, name: str, own: Sequence[str] | None = None) -> str:
+        candidates = list(self._entries if own is None else own)
+        expected = f"expected one of {', '.join(sorted(candidates))}"
         for prefix, family in self._families.items():
             if name.startswith(prefix):
                 candidates += [prefix + rest for rest in family.names()]
-        hint = suggest(name, candidates, f"expected one of {', '.join(sorted(self._entries))}")
+        hint = suggest(name, candidates, expected)
         failed = "".join(f"; the plugin {plugin} failed to load ({why})" for plugin, why in self.problems.items())
         return f"unknown {self.kind} {name!r}: {hint} (padim-zoo list {self.kind}s shows all){failed}"
 

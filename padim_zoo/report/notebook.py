@@ -89,7 +89,9 @@ class Leaderboard:
         return self.frame.head(MOST_ROWS)[columns]
 
     def styler(self) -> Styler:
-        """The table with bars, to style further or to write with ``.to_html()`` or ``.to_latex()``.
+        """The table with bars, to style further or to write with ``.to_html()``.
+
+        For LaTeX take ``padim-zoo leaderboard --format latex``: bars are none that it knows.
 
         Raises
         ------

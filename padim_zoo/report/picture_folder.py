@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,12 +125,41 @@ def write_map(folder: Path, name: Path, anomaly_map: np.ndarray) -> None:
     write_whole(folder / "maps" / name.with_name(f"{name.name}.npy"), write)
 
 
+def refuse_among_images(output: Path, kinds: Iterable[str], folders: Iterable[Path], images: Iterable[Path]) -> None:
+    """Refuse to write pictures where they would be images of the next run.
+
+    Parameters
+    ----------
+    output : Path
+        The folder of the pictures.
+    kinds : iterable of str
+        Its subfolders.
+    folders : iterable of Path
+        Folders of which everything below is an image.
+    images : iterable of Path
+
+    Raises
+    ------
+    InputError
+        If ``output`` lies in one of ``folders``, or one of its subfolders holds one of ``images``.
+    """
+    target = output.resolve()
+    taken = [folder for folder in folders if target.is_relative_to(folder.resolve())]
+    of_images = {image.parent.resolve() for image in images}
+    taken += [target / kind for kind in kinds if target / kind in of_images]
+    if taken:
+        raise InputError(
+            f"--output {output} lies among the images in {taken[0]}: its pictures would be images of the next run; "
+            "name another folder"
+        )
+
+
 def picture_names(paths: Sequence[Path]) -> list[Path]:
     """Where each image's pictures go, below a folder, without suffix: no two agree, in any case of letters.
 
-    Images keep their folders below the folder that all of them share.
+    Images keep their folders below the folder that all of them share. ``..`` in a path leads nowhere else.
     """
-    absolute = [path.absolute() for path in paths]
+    absolute = [Path(os.path.abspath(path)) for path in paths]
     shared = os.path.commonpath([path.parent for path in absolute])
     taken: set[str] = set()
     names: list[Path] = []

@@ -13,6 +13,7 @@ from rich.console import Console
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.leaderboard import leaderboard, sort_rows
 from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.store import FORMAT
 from padim_zoo.bench.table import BoardTable
 
 unit = st.floats(0, 1)
@@ -79,7 +80,7 @@ def document(category: str, backbone: str, auroc: float, **changes: Any) -> dict
         folds=1,
     )
     return {
-        "format": 1,
+        "format": FORMAT,
         "id": config.id,
         "status": "done",
         "config": config.to_dict(),

@@ -20,7 +20,7 @@ from padim_zoo.bench.live import draw_progress, draw_standings, duration, standi
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState, heartbeat, read_states
-from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.bench.store_watcher import StoreWatcher
 from padim_zoo.cli import watching
 
@@ -47,7 +47,7 @@ def document(of: Run, auroc: float | None) -> dict[str, Any]:
     """Of a run that is done, or has failed without a figure."""
     failed = auroc is None
     return {
-        "format": 1,
+        "format": FORMAT,
         "id": of.id,
         "status": "failed" if failed else "done",
         "config": of.config.to_dict(),

@@ -9,16 +9,16 @@ import sys
 import numpy as np
 import pytest
 
-from padim_zoo.bench.store import DamagedRunError, RunStore
+from padim_zoo.bench.store import FORMAT, DamagedRunError, RunStore
 from padim_zoo.core.errors import InputError
 
 
 def document(run_id: str = "ab", **changes: object) -> dict[str, object]:
     return {
-        "format": 1,
+        "format": FORMAT,
         "id": run_id,
         "status": "done",
-        "config": {},
+        "config": {"dataset": "d", "category": "c", "detector": "padim", "seed": 0, "folds": 0},
         "folds": [{"image_auroc": 0.5, "aupro": math.nan}],
         "timings": {"fit_seconds": math.inf},
         "notes": [],
@@ -85,8 +85,8 @@ def test_a_document_of_wrong_types_is_damaged(tmp_path, changes):
 
 
 def test_another_format_is_refused(tmp_path):
-    RunStore(tmp_path).write(document(format=2))
-    with pytest.raises(DamagedRunError, match="format 2, and this version reads format 1"):
+    RunStore(tmp_path).write(document(format=1))
+    with pytest.raises(DamagedRunError, match="format 1, and this version reads format 2"):
         RunStore(tmp_path).read("ab")
 
 
@@ -114,3 +114,42 @@ def test_a_store_must_be_a_folder(tmp_path):
         RunStore(tmp_path / "file")
     with pytest.raises(InputError, match="there is no run store"):
         RunStore(tmp_path / "none").read_all()
+
+
+def test_a_flipped_bit_of_a_run_is_told(tmp_path):
+    store = RunStore(tmp_path)
+    store.write(document(), {"scores": np.arange(6.0)}, {"about": np.ones(3)})
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for position in np.random.default_rng(0).integers(0, len(whole), 30).tolist():
+            spoilt = bytearray(whole)
+            spoilt[position] ^= 4
+            path.write_bytes(spoilt)
+            if path.suffix == ".json":
+                try:  # a flip within white space, say, changes nothing
+                    found = store.read("ab")
+                except DamagedRunError:
+                    continue
+                path.write_bytes(whole)
+                assert str(found) == str(store.read("ab"))
+            else:
+                with pytest.raises(DamagedRunError):
+                    store.gallery("ab") if "gallery" in path.name else store.scores("ab")
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"config": {}}, {"config": {"dataset": 3}}, {"notes": [3]}, {"status": "failed"}, {"folds": []}),
+        *({"folds": [{"image_auroc": 10**400}]}, {"timings": {"fit_seconds": True}}),
+    ],
+)
+def test_documents_that_make_no_sense_are_named_and_left_out(tmp_path, change):
+    store = RunStore(tmp_path)
+    store.write(document("aa"))
+    store.write({**document(), **change})
+    contents = store.read_all()
+    assert [each["id"] for each in contents.documents] == ["aa"]
+    [problem] = contents.problems
+    assert "ab.json is not a run document" in problem

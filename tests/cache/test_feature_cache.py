@@ -28,7 +28,7 @@ KEYS = [f"{number:064x}" for number in range(16)]
 def entry_of(number: int, side: int = 4) -> Entry:
     generator = torch.Generator().manual_seed(number)
     maps = tuple(torch.randn(side // scale, side, 5, generator=generator) for scale in (1, 2))
-    return Entry(maps, (number, 3 * side), seconds=0.1 * number, conditions=f"threads {number}")
+    return Entry(maps, (number + 1, 3 * side), seconds=0.1 * number, conditions=f"threads {number}")
 
 
 def assert_same(found: Entry | None, expected: Entry) -> None:

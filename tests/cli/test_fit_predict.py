@@ -252,6 +252,32 @@ def test_pictures_of_equal_names_do_not_collide(gear: Path, model: Path, tmp_pat
     assert len(list((tmp_path / "out" / "maps").rglob("*.npy"))) == 4
 
 
+def test_nothing_is_written_outside_of_the_output(gear: Path, model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/b", "c/d"):
+        Path(folder).mkdir(parents=True)
+        Image.open(gear / "test" / "good" / "000.png").save(Path(folder) / "000.png")
+    before = Path("c/d/000.png").read_bytes()
+    options = ("--pictures", "overlay", "--maps", "npy", "-o", "out")
+    succeed("predict", model, "a/b/../../c/d/000.png", "a/b/000.png", *options)
+    assert {path.parts[0] for path in Path().rglob("*.npy")} == {"out"}
+    assert Path("c/d/000.png").read_bytes() == before
+    assert len(list(Path().rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(("images", "output"), [("in", "in"), ("in", "in/out"), ("in/overlay/000.png", "in")])
+def test_pictures_do_not_become_images_of_the_next_run(
+    images: str, output: str, gear: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in", "overlay").mkdir(parents=True)
+    Image.open(gear / "test" / "good" / "000.png").save("in/overlay/000.png")
+    result = CliRunner().invoke(main, ["predict", str(model), images, "--pictures", "overlay", "-o", output])
+    assert result.exit_code == 2, result.output
+    assert "would be images of the next run" in result.output
+    assert len(list(Path().rglob("*.png"))) == 1
+
+
 def test_picture_names_are_unique_in_any_case() -> None:
     paths = [Path(path) for path in ("x/A.png", "x/a.png", "x/a.jpg", "x/a-2.png", "y/a.png")]
     names = picture_names(paths)

@@ -45,7 +45,7 @@ def test_unknown_command_is_a_usage_error() -> None:
     [
         (InputError("found a, expected b"), 2, "Error: found a, expected b\n"),
         (PermissionError(13, "Permission denied", "x.csv"), 2, "Error: x.csv: Permission denied\n"),
-        (OSError(28, "No space left on device"), 2, "Error: No space left on device\n"),
+        (OSError(28, "No space left on device"), 3, "Error: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from padim_zoo.cli.main import main
+from padim_zoo.core.file_lock import FileLock
 from padim_zoo.detectors.loading import load
 
 
@@ -84,3 +85,15 @@ def test_refusals_leave_the_model_alone(folder, tmp_path):
     assert "exclude each other" in run("update", model, folder / "new", "--keep-threshold", "--fpr", "0.1", code=2)
     assert "is not a file" in run("update", tmp_path / "none", folder / "new", code=2)
     assert model.read_bytes() == content
+
+
+def test_two_updates_of_one_model_at_once_lose_none(folder, tmp_path):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"])
+    other = FileLock(model)
+    assert other.take()
+    told = run("update", model, folder / "new", code=2)
+    assert "is being updated by another process" in told
+    other.release()
+    run("update", model, folder / "new")
+    assert load(model).n_images_ == 14

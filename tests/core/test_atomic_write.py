@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from padim_zoo.core.atomic_write import is_abandoned, write_text_whole, write_whole
-from padim_zoo.core.errors import InputError
+from padim_zoo.core import atomic_write
+from padim_zoo.core.atomic_write import check_writable, is_abandoned, write_text_whole, write_whole
+from padim_zoo.core.errors import InputError, WriteError
 
 
 def test_the_new_file_or_the_old_one(tmp_path: Path) -> None:
@@ -80,3 +83,87 @@ def test_a_folder_that_cannot_be_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
         write_text_whole(tmp_path / "file" / "below.txt", "text")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are those of POSIX")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(WriteError, match="cannot write"):  # nobody reads
+        write_text_whole(pipe, "text")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text_whole(pipe, "text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere" / "file.txt")
+    for text in ("new", "newer"):
+        write_text_whole(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "elsewhere" / "file.txt").read_text() == text
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = f".model.{socket.gethostname()}.{dead.pid}.{16 * 'a'}.tmp"
+    (tmp_path / name).touch()
+    alive = tmp_path / name.replace(str(dead.pid), str(os.getpid()))
+    alive.touch()
+    write_text_whole(tmp_path / "other", "text")
+    assert sorted(tmp_path.iterdir()) == sorted([alive, tmp_path / "other"])
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "replace", "chmod"])
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 3), (errno.EIO, 3), (errno.EACCES, 3), (errno.ENOTDIR, 2)])
+def test_every_step_may_fail(
+    call: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_text_whole(path, "old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_write.os, call, fail)
+        with pytest.raises(WriteError, match=re.escape(os.strerror(number))) as caught:
+            write_text_whole(path, "new")
+    assert caught.value.exit_code == code
+    assert len(str(caught.value).splitlines()) == 1
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_under_a_library_is_told(tmp_path: Path) -> None:
+    class SafetensorError(Exception):
+        """As safetensors raises it."""
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(WriteError, match=r"cannot write .*: No space left on device"):
+        write_whole(tmp_path / "file", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(atomic_write.os, "open", fail)
+    with pytest.raises(WriteError, match="Read-only file system"):
+        check_writable(tmp_path / "new")

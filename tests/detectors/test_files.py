@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import storage
-from padim_zoo.detectors.loading import verify
+from padim_zoo.detectors.loading import detector_in, verify
 from padim_zoo.gaussians import gaussian, nested
 from padim_zoo.gaussians.gaussian import HALF_ERROR
 
@@ -39,8 +40,14 @@ def refuse(path: Path, words: str, action: Callable[[Path], Any] = load) -> None
 
 def header_of(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        header: dict[str, Any] = json.loads(file.metadata()["padim_zoo"])
+        header: dict[str, Any] = json.loads(file.metadata()["padim_zoo"])["content"]
     return header
+
+
+def signed(content: Any) -> dict[str, str]:
+    """Metadata of a file with this content."""
+    text = json.dumps({"content": content, "provenance": {}})
+    return {"padim_zoo": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
@@ -62,17 +69,17 @@ def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
         ({}, "without a format"),
         ({"format": "1"}, "without a format"),
         ({"format": 99}, "upgrade"),
-        ({"format": 2}, "older version"),
-        ({"format": 3}, "another version"),
-        ({"format": 3, "detector": "padim"}, "another version"),
-        ({"format": 3, "detector": ["padim"], "arrays": {}}, "another version"),
-        ({"format": 3, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
-        ({"format": 3, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+        ({"format": 3}, "older version"),
+        ({"format": 4}, "another version"),
+        ({"format": 4, "detector": "padim"}, "another version"),
+        ({"format": 4, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": 4, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": 4, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
     ],
 )
 def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:
     path = tmp_path / "model.safetensors"
-    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    save_file(load_file(model), path, metadata=signed(header))
     refuse(path, words)
 
 
@@ -81,11 +88,11 @@ def test_a_header_without_a_key(model: Path, tmp_path: Path, missing: str | None
     header = header_of(model)
     path = tmp_path / "model.safetensors"
     if missing is None:  # the copy is good but for what is taken out
-        save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+        save_file(load_file(model), path, metadata=signed(header))
         load(path)
         return
     del header[missing]
-    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    save_file(load_file(model), path, metadata=signed(header))
     refuse(path, "another version")
 
 
@@ -94,7 +101,7 @@ def test_a_header_without_a_key(model: Path, tmp_path: Path, missing: str | None
     [
         ({"detector": "padin"}, "unknown detector 'padin': did you mean padim"),
         ({"form": "cubic"}, "form 'cubic'"),
-        ({"parameters": {"color": "red"}}, "color"),
+        ({"parameters": {"backbone": "builtin", "color": "red"}}, "color"),
         ({"parameters": [1]}, "makes no padim"),
         ({"grids": 7}, "makes no padim"),
         ({"grids": [[8]]}, "makes no padim"),
@@ -106,7 +113,7 @@ def test_a_header_without_a_key(model: Path, tmp_path: Path, missing: str | None
 def test_headers_that_make_no_detector(model: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     header = {**header_of(model), **change}
     path = tmp_path / "model.safetensors"
-    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    save_file(load_file(model), path, metadata=signed(header))
     refuse(path, words)
 
 
@@ -115,12 +122,12 @@ def test_parameters_in_a_file_are_checked_as_any(model: Path, tmp_path: Path, pa
     header = header_of(model)
     header["parameters"] |= parameters
     path = tmp_path / "model.safetensors"
-    save_file(load_file(model), path, metadata={"padim_zoo": json.dumps(header)})
+    save_file(load_file(model), path, metadata=signed(header))
     refuse(path, f"{next(iter(parameters))} is ")
 
 
 def test_arrays_that_are_missing_left_over_or_of_another_form(model: Path, tmp_path: Path) -> None:
-    arrays, metadata = load_file(model), {"padim_zoo": json.dumps(header_of(model))}
+    arrays, metadata = load_file(model), signed(header_of(model))
     path = tmp_path / "model.safetensors"
     for name, array in list(arrays.items()):
         save_file({**arrays, name: array[..., None].contiguous()}, path, metadata=metadata)
@@ -133,6 +140,77 @@ def test_arrays_that_are_missing_left_over_or_of_another_form(model: Path, tmp_p
     refuse(path, r"its array mean\.0 is not as")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "more"),
+    [
+        ({"passes": 10**9}, {}),
+        ({"resize": 10**6}, {}),
+        ({"crop": [10**6, 3]}, {}),
+        ({}, {"n_images": -1}),
+        ({}, {"precision": "float8"}),
+        ({}, {"image_size": [10**6, 10**6]}),
+        ({}, {"grids": [[10**9, 10**9]] * 3}),
+        ({}, {"calibration": {"threshold": "high"}}),
+        ({}, {"calibration": {"threshold": 1e999}}),
+    ],
+)
+def test_numbers_are_in_their_ranges(model: Path, tmp_path: Path, parameters: Any, more: dict[str, Any]) -> None:
+    header = header_of(model)
+    header["parameters"] |= parameters
+    calibration = header["calibration"] | more.pop("calibration", {})
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(model), path, metadata=signed({**header, "calibration": calibration, **more}))
+    refuse(path, "makes no padim|resize is|crop is|without a format")
+
+
+def test_every_flip_of_a_header_is_noticed(model: Path, tmp_path: Path) -> None:
+    content = model.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    path = tmp_path / "model.safetensors"
+    expected = load(model).predict(IMAGES[:1]).scores
+    for position in np.random.default_rng(0).integers(0, length, 80).tolist():
+        spoilt = bytearray(content)
+        spoilt[position] ^= 4
+        path.write_bytes(spoilt)
+        try:  # a flip within white space, say, changes nothing
+            scores = load(path).predict(IMAGES[:1]).scores
+        except InputError:
+            continue
+        np.testing.assert_array_equal(scores, expected)
+
+
+def test_a_model_is_read_from_one_file_however_it_is_replaced(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(model.read_bytes())
+    expected = load(model).predict(IMAGES).scores
+    file = storage.open_detector(path)
+    PaDiM(n_components=10, resize=None, crop=None).fit(IMAGES[:3]).save(path)  # replaced
+    np.testing.assert_array_equal(detector_in(file).predict(IMAGES).scores, expected)
+    path.write_bytes(model.read_bytes())
+    detector = load(path)
+    with path.open("r+b") as overwritten:  # in place
+        overwritten.write(bytes(path.stat().st_size))
+    with path.open("wb"):  # cut off
+        pass
+    np.testing.assert_array_equal(detector.predict(IMAGES).scores, expected)
+
+
+def test_a_score_that_is_no_number_is_not_normal(model: Path) -> None:
+    detector = load(model)
+    detector.model_.mean.layers[0][:] = float("nan")
+    with pytest.raises(InputError, match="neither normal nor anomalous"):
+        detector.predict(IMAGES)
+
+
+def test_content_is_the_same_whenever_it_is_written(model: Path, tmp_path: Path) -> None:
+    detector = load(model)
+    for name in ("one", "other"):
+        detector.save(tmp_path / name)
+    assert header_of(tmp_path / "one") == header_of(tmp_path / "other")
+
+
 def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytearray(model.read_bytes())
     path = tmp_path / "model.safetensors"
@@ -143,7 +221,8 @@ def test_a_single_bit_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytes
         path.write_bytes(spoilt)
         refuse(path, "is not what was saved")
     monkeypatch.setattr(storage, "VERIFIED_AT_ONCE", 0)  # as if the file were large
-    load(path)
+    with pytest.warns(UserWarning, match="lies mapped on the disk"):
+        load(path)
     refuse(path, "is not what was saved", verify)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from padim_zoo import InputError, PaDiM, load
 from padim_zoo.cli.main import main
 from padim_zoo.export import exporting
 from padim_zoo.export.networks import ExportableNetwork, exportable
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 from tests.export.conftest import SMALL
 
 
@@ -68,7 +70,7 @@ def test_predictions_are_those_of_the_model(exported: Path, model: Path, files: 
 
 
 def test_a_file_says_what_it_is(exported: Path, model: Path) -> None:
-    detector, metadata = load(model), ExportedModel(exported).metadata
+    detector, metadata = load(model), ExportedModel(exported).metadata.document
     assert metadata["detector"] == "padim"
     assert metadata["threshold"] == detector.threshold_
     assert metadata["input_size"] == [64, 64]
@@ -100,7 +102,7 @@ def test_the_precision_of_a_file_is_told_where_it_matters(
     some = [f"--images={file}" for file in files[12:]]
     arguments = ["export", tmp_path / "fast.safetensors", "--format", form, *some]
     told = run(*arguments, "-o", tmp_path / f"fast{SUFFIXES[form]}")
-    precision = ExportedModel(tmp_path / f"fast{SUFFIXES[form]}").metadata["precision"]
+    precision = ExportedModel(tmp_path / f"fast{SUFFIXES[form]}").metadata.document["precision"]
     if form == "onnx":
         assert precision == "float32"
         assert re.search(r"Note: .* in bfloat16; the file computes in float32, and scores differ by up to \d", told)
@@ -109,7 +111,7 @@ def test_the_precision_of_a_file_is_told_where_it_matters(
         assert "Note: the file computes in bfloat16" in told
     fast_bfloat16(False)
     told = run(*arguments, "-o", tmp_path / f"slow{SUFFIXES[form]}")
-    assert ExportedModel(tmp_path / f"slow{SUFFIXES[form]}").metadata["precision"] == "float32"
+    assert ExportedModel(tmp_path / f"slow{SUFFIXES[form]}").metadata.document["precision"] == "float32"
     assert "in bfloat16; the file computes in float32, and scores differ by up to about 3 %" in told
 
 
@@ -238,6 +240,6 @@ def test_images_that_cannot_be_scored_are_rows_with_an_error(exported: Path, fil
 
 def test_images_of_another_size_are_told(exported: Path) -> None:
     whole = ExportedModel(exported)
-    whole.includes_transform = True
+    whole.metadata = replace(whole.metadata, includes_transform=True)
     with pytest.raises(InputError, match=r"an image has 20x30 pixels, but .* takes 64x64 pixels"):
         whole.predict([np.zeros((20, 30, 3), dtype=np.uint8)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import random
 import sys
+import tarfile
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -328,3 +330,85 @@ def test_a_checkpoint_without_its_parts_is_told_in_one_line(tmp_path: Path) -> N
     assert result.exit_code == 2, result.output
     assert result.output.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def pickled(*opcodes: bytes) -> bytes:
+    """A pickle of raw opcodes."""
+    return b"\x80\x02" + b"".join(opcodes) + b"."
+
+
+def short(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+FUNCTION = b"ctorch._utils\n_rebuild_tensor\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(
+            pickled(b"cnumpy\ndtype\n", short("O8"), b"\x85R(K\x03", short("|"), b"NNNJ\xff\xff\xff\xffK\x00K?tb"),
+            id="a type of objects",
+        ),
+        pytest.param(pickled(FUNCTION, b"N}", short("__defaults__"), b"K\x01\x85s\x86b"), id="defaults of a function"),
+        pytest.param(pickled(FUNCTION, b"}", short("patch"), b"K\x01sb"), id="an attribute of a function"),
+        pytest.param(pickled(b"cbuiltins\nbytearray\nJ\x00\x00\x00\x7f\x85R"), id="two gigabytes of zeros"),
+        pytest.param(pickled(b"]" + b"(K\x01" + 40 * b"q\x00h\x00h\x00\x86" + b"t"), id="twice itself, forty times"),
+        pytest.param(pickled(b"]q\x00h\x00a"), id="a list of itself"),
+    ],
+)
+def test_pickles_build_nothing_else(content: bytes, tmp_path: Path) -> None:
+    before = dict(vars(torch._utils._rebuild_tensor)), torch._utils._rebuild_tensor.__defaults__
+    (tmp_path / "train.pkl").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read as a pickle"):
+        read_pickle(tmp_path / "train.pkl")
+    assert (dict(vars(torch._utils._rebuild_tensor)), torch._utils._rebuild_tensor.__defaults__) == before
+
+
+def test_a_memo_takes_no_more_than_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "train.pkl").write_bytes(pickled(b"]r\xff\xff\xff\x7f"))
+    assert read_pickle(tmp_path / "train.pkl") == []
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_formats_of_old_are_refused_unread(legacy: bool, tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    if legacy:
+        torch.save({"state_dict": {}}, path, _use_new_zipfile_serialization=False)
+    else:  # a tar with a pipe for a member, on which a reader waits for ever
+        with tarfile.open(path, "w") as archive:
+            pipe = tarfile.TarInfo("storages")
+            pipe.type = tarfile.FIFOTYPE
+            archive.addfile(pipe)
+    with pytest.raises(InputError, match=r"before 1\.6|expected a file of torch\.save"):
+        read_model([path])
+
+
+def test_a_bomb_is_refused(checkpoint, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(checkpoint[0]) as good, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+    with pytest.raises(InputError, match="its records are compressed"):
+        read_model([bomb])
+
+
+@pytest.mark.parametrize(("offset", "size", "stride"), [(0, (10**9,), (0,)), (5, (3,), (2,)), (-1, (2,), (1,))])
+def test_tensors_lie_within_their_numbers(offset, size, stride, tmp_path: Path) -> None:
+    class Forged:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, (torch.zeros(6)._typed_storage(), offset, size, stride, False, {})
+
+    torch.save({"state_dict": {"model.idx": Forged()}}, tmp_path / "model.ckpt")
+    with pytest.raises(InputError, match=r"a tensor larger than its numbers|impossible shape"):
+        read_model([tmp_path / "model.ckpt"])
+
+
+def test_arrays_of_all_protocols_are_read(tmp_path: Path) -> None:
+    array = np.asfortranarray(np.arange(12.0).reshape(3, 4))
+    for protocol in range(2, 6):
+        (tmp_path / "train.pkl").write_bytes(pickle.dumps([array, np.float32(3)], protocol))
+        found, scalar = read_pickle(tmp_path / "train.pkl")
+        np.testing.assert_array_equal(found, array)
+        assert scalar == 3

@@ -19,7 +19,7 @@ from sklearn.metrics import auc
 
 from padim_zoo.bench.gallery import Gallery, Shown
 from padim_zoo.bench.plan import make_plan
-from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store import RunStore, digest_of
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.bench import bench
 from padim_zoo.cli.main import main
@@ -78,7 +78,7 @@ def test_nothing_in_a_run_store_can_end_its_script(store: RunStore, tmp_path: Pa
     path = next((tmp_path / "runs").glob("*.json"))
     document = json.loads(path.read_text())
     document["notes"] = [EVIL]
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document | {"digest": digest_of(document)}))
     copy = RunStore(tmp_path / "runs")
     write_run(copy, category=EVIL, estimator=EVIL, gallery=1)
     page = render_report(copy).page

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from padim_zoo.bench.text_table import TextTable
 from padim_zoo.core.errors import InputError
 
 
@@ -67,6 +68,9 @@ class Regression:
     why: str
 
 
+_HEADINGS = ("where", "what", "baseline", "now", "change", "why")
+
+
 @dataclass
 class Findings:
     """All that a comparison finds.
@@ -97,20 +101,30 @@ class Findings:
             text = f"{text}: {'; '.join(names[:3])}{more}"
         self.notes.append(text)
 
+    @property
+    def verdict(self) -> str:
+        """How many regressions there are, and in what."""
+        count = len(self.regressions) or "no"
+        return f"{count} regression{'' if count in ('no', 1) else 's'} in {' and '.join(self.compared)}"
+
+    def to_text(self) -> TextTable:
+        """The verdict, what regressed, and notes, as a job's summary shows them."""
+        rows: list[Sequence[str]] = [astuple(regression) for regression in self.regressions]
+        return TextTable(_HEADINGS if rows else (), rows, self.verdict, numbers={2, 3, 4}, notes=self.notes)
+
     def __rich__(self) -> RenderableType:
         """The verdict, a table of what regressed, and notes, for a terminal."""
-        compared = " and ".join(self.compared)
-        lines: list[RenderableType] = [Text(f"no regression in {compared}", style="bold green")]
+        lines: list[RenderableType] = [Text(self.verdict, style="bold green")]
         if self.regressions:
             table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-            for heading in ("where", "what"):
+            for heading in _HEADINGS[:2]:
                 table.add_column(heading, overflow="fold")
-            for heading in ("baseline", "now", "change"):
+            for heading in _HEADINGS[2:5]:
                 table.add_column(heading, justify="right", no_wrap=True)
-            table.add_column("why", overflow="fold")
+            table.add_column(_HEADINGS[5], overflow="fold")
             for regression in self.regressions:
                 table.add_row(*map(Text, astuple(regression)))
-            lines = [Text(f"{len(self.regressions)} regressions in {compared}", style="bold red"), table]
+            lines = [Text(self.verdict, style="bold red"), table]
         if any(regression.change.startswith("×") for regression in self.regressions):
             scaled = "baseline times are scaled to this machine, by the calibration workload or by a reference"
             lines.append(Text(scaled, style="dim"))

@@ -1,0 +1,106 @@
+"""How worker processes start, and when they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import psutil
+
+HANG_SECONDS = 600.0
+"""A worker that neither computes nor reads for so long hangs."""
+CHECK_SECONDS = 5.0
+_IDLE_SHARE = 0.2
+"""Of a processor. A worker that only waits takes a tenth: a thread of it measures memory."""
+
+
+def current_folder() -> str | None:
+    """The current folder; None if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Start Python processes that import nothing from the current folder.
+
+    Python 3.11 and later know a variable for that; earlier ones put the folder in which they start on their path, so
+    they start in another. Workers go to the folder of their parent before they do anything.
+    """
+    name = "PYTHONSAFEPATH"
+    before, folder = os.environ.get(name), None
+    with suppress(OSError):  # a folder that was removed, where there is nothing to import
+        folder = os.getcwd()
+    os.environ[name] = "1"
+    os.chdir(Path(os.sep).absolute())
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+        if folder is not None:
+            os.chdir(folder)
+
+
+def end_with_parent() -> None:
+    """End this process at once when its parent is gone, whatever it is at."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+@dataclass
+class Idleness:
+    """For how long a worker has neither computed nor read from a disk.
+
+    Attributes
+    ----------
+    pid : int
+    """
+
+    pid: int
+    _busy: float = -1.0
+    _transferred: int = -1
+    _idle: float = 0.0
+    _checked: float = 0.0
+
+    def seconds(self) -> float:
+        """Seconds since it last did something, looked at from time to time.
+
+        A long pause between two looks, as of a suspended machine, counts as one look.
+        """
+        now = time.monotonic()
+        since = now - self._checked
+        if since < CHECK_SECONDS / 2:
+            return self._idle
+        self._checked = now
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            times = process.cpu_times()
+            busy, transferred = times.user + times.system, _bytes_transferred(process)
+            moved = busy - self._busy > _IDLE_SHARE * since or transferred != self._transferred
+            self._idle = 0.0 if moved else self._idle + min(since, 2 * CHECK_SECONDS)
+            self._busy, self._transferred = busy, transferred
+        return self._idle
+
+
+def _bytes_transferred(process: psutil.Process) -> int:
+    """Read from disks and written to them; 0 where the system does not count them."""
+    try:
+        counters = process.io_counters()
+    except (AttributeError, psutil.AccessDenied):
+        return 0
+    return int(counters.read_bytes + counters.write_bytes)

@@ -1,0 +1,234 @@
+"""What a file or folder of padim-zoo is and what it holds: a model, an export, weights, a run store or a baseline.
+
+Headers are read without torch. An exported file is opened by its runtime, and ``verify`` reads everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.file_type import file_type
+
+_PROVENANCE = ("version", "date", "command", "data")
+"""What a header may say of how its file was made."""
+
+
+def describe_file(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
+    """Say what a file is.
+
+    Parameters
+    ----------
+    path : str or Path
+        A model, an exported file, weights of a backbone, a run document, a baseline, or the folder of a run store.
+    verify : bool
+        Read the whole file and compare it with every hash that it holds.
+
+    Returns
+    -------
+    dict
+        ``kind``, ``path`` and ``bytes``, then what the kind has, ready for JSON. After a verification also
+        ``verified``, the number of arrays or files that are as they were saved.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is nothing of padim-zoo, or it is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _describe_store(path, verify)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: expected a model, an exported file, a baseline or a run store")
+    from padim_zoo.export.suffixes import SUFFIXES
+
+    content = file_type(path)
+    describe: Callable[[Path, bool], dict[str, Any]]
+    if content == "a safetensors file":
+        describe = _describe_safetensors
+    elif path.suffix.lower() in SUFFIXES.values():
+        describe = _describe_export
+    elif content == "JSON":
+        describe = _describe_json
+    else:
+        raise InputError(f"{path} is {content}: expected a model, an exported file, a baseline or a run store")
+    try:
+        facts = describe(path, verify)
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} does not say what it is ({reason}): write it again with this version") from None
+    return {"kind": facts.pop("kind"), "path": str(path), "bytes": _size(path), **facts}
+
+
+def _describe_safetensors(path: Path, verify: bool) -> dict[str, Any]:
+    from padim_zoo.backbones.weight_provenance import HEADER
+
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            metadata = json.loads(file.read(size)).get("__metadata__", {})
+            model, weights = (json.loads(metadata.get(key, "null")) for key in ("padim_zoo", HEADER))
+        except (ValueError, AttributeError, TypeError):
+            raise InputError(f"{path} is not a whole safetensors file: write it again") from None
+    if isinstance(model, dict) and "detector" in model:
+        if verify:
+            from padim_zoo.detectors.loading import verify as verify_model
+
+            verify_model(path)
+        return _describe_model(model) | ({"verified": len(model["arrays"])} if verify else {})
+    if isinstance(weights, dict):
+        return _describe_weights(path, weights, verify)
+    raise InputError(f"{path} is a safetensors file, but not of padim-zoo: expected a model or weights that it wrote")
+
+
+def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The header of a model, members of an ensemble included."""
+    parameters, grids = header["parameters"], header.get("grids")
+    calibration = header.get("calibration") or {}
+    facts = {
+        "kind": "model",
+        "format": header.get("format"),
+        **_provenance(header.get("provenance") or {}),
+        "detector": header["detector"],
+        **{name: parameters.get(name) for name in ("backbone", "estimator", "layers", "resize", "crop", "rule")},
+        "weights_hash": header.get("weights_hash"),
+        "precision": header.get("precision"),
+        "n_images": header.get("n_images"),
+        "image_size": header.get("image_size"),
+        "grid": max(grids, key=lambda grid: grid[0] * grid[1]) if grids else None,
+        "threshold": calibration.get("threshold"),
+        "false_alarm_rate": calibration.get("false_alarm_rate"),
+        "folds": calibration.get("folds"),
+        "members": [_describe_model(member) for member in header.get("members", [])],
+        "parameters": parameters,
+    }
+    return {name: value for name, value in facts.items() if value not in (None, [])}
+
+
+def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> dict[str, Any]:
+    names = ("backbone", "layers", "source", "weights_hash", "precision", "images", "held_out_images")
+    facts = {
+        "kind": "weights of a backbone",
+        "version": document.get("padim_zoo"),
+        **{name: document.get(name) for name in names},
+    }
+    if verify:
+        from safetensors.torch import load_file
+
+        from padim_zoo.backbones.backbone import hash_of
+
+        state = load_file(path)
+        if hash_of(state) != document.get("weights_hash"):
+            raise InputError(f"{path} is damaged: its arrays are not what was saved; run padim-zoo finetune again")
+        facts["verified"] = len(state)
+    return facts
+
+
+def _describe_export(path: Path, verify: bool) -> dict[str, Any]:
+    from padim_zoo.export.runtimes import ExportedModel, runtime_of
+
+    metadata = json.loads(ExportedModel(path).session.text or "{}")
+    # The runtime has read all of it.
+    checked = {"verified": 1} if verify else {}
+    return {
+        "kind": "exported model",
+        "runtime": runtime_of(path),
+        "version": metadata.get("made_by"),
+        **metadata,
+    } | checked
+
+
+def _describe_json(path: Path, verify: bool) -> dict[str, Any]:
+    from padim_zoo.bench.check.baseline import KIND, read_baseline
+    from padim_zoo.bench.store import DamagedRunError, read_document
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is JSON that is cut off or damaged ({error}): restore it") from None
+    if isinstance(content, dict) and content.get("kind") == KIND:
+        baseline = read_baseline(path)
+        benchmarks = 0 if baseline.benchmarks is None else len(baseline.benchmarks.timings)
+        facts = {"kind": "baseline", "format": content["format"], "runs": len(baseline.rows), "benchmarks": benchmarks}
+        return facts | _configurations(row.config for row in baseline.rows)
+    try:
+        document = read_document(path)
+    except DamagedRunError:
+        raise InputError(f"{path} is JSON of something else: expected a baseline or a run document") from None
+    facts = {"kind": "run", **{name: document.get(name) for name in ("format", "id", "status", "created")}}
+    if verify:
+        _verify_run(path.parent, document)
+        facts["verified"] = 1
+    return {**facts, "version": document.get("environment", {}).get("padim_zoo"), "config": document["config"]}
+
+
+def _describe_store(folder: Path, verify: bool) -> dict[str, Any]:
+    from padim_zoo.bench.store import RunStore
+
+    contents = RunStore(folder).read_all()
+    if not contents.documents and not contents.problems:
+        raise InputError(f"{folder} is a folder without runs: expected a run store, the output of padim-zoo bench")
+    documents = contents.documents
+    if verify:
+        if contents.problems:
+            raise InputError(
+                f"{len(contents.problems)} files of {folder} are damaged, the first: {contents.problems[0]}"
+            )
+        for document in documents:
+            _verify_run(folder, document)
+    created = sorted(str(document["created"]) for document in documents if document.get("created"))
+    versions = {document.get("environment", {}).get("padim_zoo") for document in documents}
+    return {
+        "kind": "run store",
+        "path": str(folder),
+        "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+        "runs": len(documents),
+        "failed": sum(document["status"] == "failed" for document in documents),
+        "damaged": len(contents.problems),
+        "version": sorted(version for version in versions if version),
+        "date": [created[0], created[-1]] if created else [],
+        **_configurations(document["config"] for document in documents),
+    } | ({"verified": len(documents)} if verify else {})
+
+
+def _verify_run(folder: Path, document: Mapping[str, Any]) -> None:
+    """A run has the id of its configuration, and arrays that can be read.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    from padim_zoo.bench.run import RunConfig
+    from padim_zoo.bench.store import RunStore
+
+    run_id = document["id"]
+    if RunConfig(**document["config"]).id != run_id:
+        raise InputError(f"the run {run_id} in {folder} is damaged: its configuration has another id; run it again")
+    if document["status"] == "done":
+        RunStore(folder).scores(run_id)
+        RunStore(folder).gallery(run_id)
+
+
+def _configurations(configs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The distinct values of what tells runs apart."""
+    names = {"datasets": "dataset", "categories": "category", "detectors": "detector", "backbones": "backbone"}
+    listed = list(configs)
+    values = {
+        plural: {config.get(name) for config in listed}
+        for plural, name in (names | {"estimators": "estimator"}).items()
+    }
+    return {plural: sorted(str(value) for value in found if value is not None) for plural, found in values.items()}
+
+
+def _provenance(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: told[name] for name in _PROVENANCE if name in told}
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, and of the numbers beside it in OpenVINO's format."""
+    beside = path.with_suffix(".bin")
+    return path.stat().st_size + (beside.stat().st_size if path.suffix.lower() == ".xml" and beside.is_file() else 0)

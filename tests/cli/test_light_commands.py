@@ -1,0 +1,136 @@
+"""What reads JSON, or refuses an option, imports no torch: commands that take long for small things are not used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_documents import document
+
+from padim_zoo.bench.store import RunStore
+
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "onnx", "onnxruntime", "openvino"}
+TELL = """
+import json, resource, sys, time
+started = time.process_time()
+from padim_zoo.cli.main import main
+code = 0
+try:
+    main(sys.argv[1:], standalone_mode=True)
+except SystemExit as stop:
+    code = stop.code
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+told = {"code": code, "modules": sorted({name.split(".")[0] for name in sys.modules}),
+        "seconds": time.process_time() - started, "megabytes": peak / 1024}
+print(json.dumps(told), file=sys.stderr)
+"""
+PANDAS = """
+import json, resource, sys, time
+started = time.process_time()
+import pandas
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": time.process_time() - started, "megabytes": peak / 1024}), file=sys.stderr)
+"""
+
+
+def told_by(code: str, *arguments: object) -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    told: dict[str, Any] = json.loads(result.stderr.splitlines()[-1])
+    return {**told, "stdout": result.stdout, "stderr": result.stderr}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 100 runs."""
+    store = RunStore(tmp_path_factory.mktemp("store") / "runs")
+    for number in range(100):
+        names = {"category": f"c{number % 10}", "backbone": f"net{number // 50}", "estimator": f"e{number // 10 % 5}"}
+        store.write(document(number, **names))
+    return store.folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("leaderboard", "RUNS"),
+        ("leaderboard", "RUNS", "--format", "json"),
+        ("leaderboard", "RUNS", "--published", "--sort", "aupro"),
+        ("report", "RUNS", "-o", "OUT.html"),
+        ("plot", "RUNS", "--kind", "pareto", "-o", "OUT.png"),
+        ("check", "RUNS", "--baseline", "OUT.json"),
+        ("cache", "info"),
+        *(("list", kind) for kind in ("backbones", "datasets", "detectors", "estimators")),
+    ],
+    ids=" ".join,
+)
+def test_what_reads_json_imports_no_torch(runs: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    told = told_by(TELL, *(word.replace("RUNS", str(runs)).replace("OUT", str(tmp_path / "out")) for word in arguments))
+    assert told["code"] == (2 if arguments[0] == "check" else 0), told["stderr"]
+    assert not HEAVY & set(told["modules"])
+
+
+def test_comparing_stores_imports_no_torch(tmp_path: Path) -> None:
+    told = told_by(TELL, "compare", tmp_path, tmp_path)
+    assert told["code"] == 2
+    assert not HEAVY & set(told["modules"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("backbone", "resnet19"),
+        ("detector", "padin"),
+        ("estimator", "fulll"),
+        ("dataset", "nope"),
+        ("reduction", "x"),
+        ("augment", "x"),
+        ("tta", "flip,x"),
+        ("resize", "x"),
+        ("sigma", "x"),
+        ("n-components", "0"),
+        ("memory", "much"),
+        ("seed", "x"),
+        ("nope", "x"),
+    ],
+)
+def test_a_refused_option_imports_no_torch(tmp_path: Path, option: str, value: str) -> None:
+    told = told_by(TELL, "fit", tmp_path, "-o", tmp_path / "model.safetensors", f"--{option}", value)
+    assert told["code"] == 2
+    assert not HEAVY & set(told["modules"])
+    assert value in told["stderr"] or option in told["stderr"]
+
+
+@pytest.mark.parametrize("names", [("backbones", "nope"), ("estimators", "full,nope"), ("dataset", "nope")])
+def test_bench_refuses_unknown_names_without_torch(tmp_path: Path, names: tuple[str, str]) -> None:
+    told = told_by(TELL, "bench", "--output", tmp_path, f"--{names[0]}", names[1])
+    assert told["code"] == 2
+    assert "unknown" in told["stderr"]
+    assert not HEAVY & set(told["modules"])
+
+
+def test_a_leaderboard_takes_twice_the_time_of_pandas(runs: Path) -> None:
+    """Of processor time, the least of five, in turn with pandas alone."""
+    board, pandas = zip(*((told_by(TELL, "leaderboard", runs), told_by(PANDAS)) for _ in range(5)), strict=True)
+    assert min(told["seconds"] for told in board) < 2 * min(told["seconds"] for told in pandas)
+    assert min(told["megabytes"] for told in board) < min(told["megabytes"] for told in pandas) + 60
+
+
+@pytest.mark.parametrize("command", [(), ("bench",), ("fit",)])
+def test_help_comes_at_once(command: tuple[str, ...]) -> None:
+    """Of processor time: other work on the machine does not count."""
+
+    def seconds() -> float:
+        before = os.times()
+        code = "from padim_zoo.cli.main import main; main()"
+        subprocess.run([sys.executable, "-c", code, *command, "--help"], check=True, capture_output=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(seconds() for _ in range(3)) < 0.3

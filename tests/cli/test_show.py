@@ -1,0 +1,135 @@
+"""``padim-zoo show``: what each kind of file is, read without torch, and what is damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from padim_zoo import describe_file
+from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli.main import main
+
+BASELINE = Path(__file__).resolve().parents[2] / "benchmarks" / "baseline.json"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(8):
+        Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(folder / "images" / f"{number}.png")
+    path = folder / "model.safetensors"
+    run("fit", folder / "images", "-o", path, "--resize", "none", "--crop", "32x40", "--fpr", "0.25")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    config = RunConfig(dataset="mvtec", category="nut", data="0" * 16, detector="padim", backbone="builtin", seed=0)
+    document = {"format": 1, "id": config.id, "status": "done", "created": "2026-01-02T03:04:05+00:00"}
+    document |= {"config": config.to_dict(), "folds": [{}], "timings": {}, "notes": []}
+    store = RunStore(tmp_path / "runs")
+    store.write(document, {"labels": np.arange(4) % 2, "scores": np.zeros((1, 4), dtype=np.float32)})
+    return store
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def shown(*arguments: object) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(run("show", *arguments, "--json"))
+    return facts
+
+
+def test_a_model(model: Path) -> None:
+    facts = shown(model, "--verify")
+    assert facts == json.loads(json.dumps(describe_file(model, verify=True)))
+    assert facts["kind"] == "model"
+    assert facts["n_images"] == 8
+    assert (facts["detector"], facts["backbone"], facts["estimator"]) == ("padim", "builtin", "full")
+    assert facts["grid"] == [8, 10]
+    assert facts["false_alarm_rate"] == 0.25
+    assert facts["bytes"] == model.stat().st_size
+    assert facts["verified"] > 10
+    lines = run("show", model)
+    assert "padim (builtin, full) on 8 normal images" in lines
+    assert "8 × 10 patches" in lines
+    assert "for a false-alarm rate of at most 0.25" in lines
+    assert "verified" not in lines
+
+
+def test_a_damaged_model_is_found_by_its_hashes(model: Path, tmp_path: Path) -> None:
+    content = bytearray(model.read_bytes())
+    content[-100] ^= 1
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(content)
+    assert "8 normal images" in run("show", damaged)
+    assert "is damaged" in run("show", damaged, "--verify", code=2)
+    damaged.write_bytes(content[:60])
+    assert len(run("show", damaged, code=2).splitlines()) == 1
+
+
+def test_an_ensemble_shows_its_members(model: Path, tmp_path: Path) -> None:
+    other, both = tmp_path / "other.safetensors", tmp_path / "both.safetensors"
+    run("fit", model.parent / "images", "-o", other, "--resize", "none", "--crop", "32x40", "--estimator", "diagonal")
+    run("combine", model, other, "-o", both)
+    assert [member["detector"] for member in shown(both)["members"]] == ["padim", "padim"]
+    assert "member 2   padim (builtin, diagonal)" in run("show", both)
+
+
+def test_an_exported_model(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    run("export", model, "--format", "onnx", "-o", tmp_path / "model.onnx")
+    facts = shown(tmp_path / "model.onnx", "--verify")
+    assert (facts["kind"], facts["runtime"], facts["n_images"]) == ("exported model", "onnx", 8)
+    assert facts["threshold"] == describe_file(model)["threshold"]
+
+
+def test_a_run_store_and_a_run(store: RunStore) -> None:
+    facts = shown(store.folder, "--verify")
+    assert (facts["kind"], facts["runs"], facts["failed"], facts["verified"]) == ("run store", 1, 0, 1)
+    assert facts["categories"] == ["nut"]
+    [document] = store.folder.glob("*.json")
+    assert shown(document, "--verify")["config"]["backbone"] == "builtin"
+    (store.folder / f"{document.stem}.safetensors").write_bytes(b"cut off")
+    assert "cannot read the arrays" in run("show", store.folder, "--verify", code=2)
+    document.write_text(document.read_text().replace('"nut"', '"bolt"'))
+    assert "its configuration has another id" in run("show", document, "--verify", code=2)
+
+
+def test_a_baseline() -> None:
+    facts = shown(BASELINE)
+    assert facts["kind"] == "baseline"
+    assert facts["runs"] > 0
+    assert facts["benchmarks"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("nothing", None, "does not exist"),
+        ("text.txt", b"hello", "is text"),
+        ("other.json", b'{"a": 1}', "JSON of something else"),
+        ("cut.json", b'{"a": ', "cut off or damaged"),
+        ("list.json", b"[1]", "JSON of something else"),
+        ("other.safetensors", b"\x02\0\0\0\0\0\0\0{}", "not of padim-zoo"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path: Path, name: str, content: bytes | None, expected: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    output = run("show", tmp_path / name, code=2)
+    assert expected in output
+    assert len(output.splitlines()) == 1

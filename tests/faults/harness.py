@@ -1,0 +1,114 @@
+"""Runs one command after the other in forks of a process that has imported torch and computed nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 20.0
+ABOVE_BYTES = 1.5e9
+_ROOM_BYTES = 6 * 10**9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command.
+
+    Attributes
+    ----------
+    code : int or None
+        Exit code; None if a signal ended it.
+    output : str
+        Standard output and error.
+    seconds : float
+    peak : int
+        Bytes of memory.
+    """
+
+    code: int | None
+    output: str
+    seconds: float
+    peak: int
+
+    @property
+    def verdict(self) -> str:
+        """In a word: ``accepted``, ``refused``, ``traceback``, ``crash`` or ``hang``."""
+        if self.seconds >= SECONDS:
+            return "hang"
+        if self.code is None:
+            return "crash"
+        if "Traceback (most recent call last)" in self.output:
+            return "traceback"
+        if self.code == 0:
+            return "accepted"
+        lines = [line for line in self.output.splitlines() if line.startswith("Error: ")]
+        return "refused" if self.code in (1, 2, 3) and lines else "traceback"
+
+
+def fork(work: Callable[[], None], log: Path, seconds: float = SECONDS) -> Outcome:
+    """Do some work in a fork, its output in a file, for so many seconds at most."""
+    started = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        _live(work, log)
+    while True:
+        found, status, used = os.wait4(pid, os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() - started > seconds:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    code = os.waitstatus_to_exitcode(status)
+    output = log.read_text(errors="replace")
+    return Outcome(code if code >= 0 else None, output, time.monotonic() - started, used.ru_maxrss * 1024)
+
+
+def _live(work: Callable[[], None], log: Path) -> None:
+    """The life of a fork."""
+    code = 1
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(descriptor, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", errors="backslashreplace") for stream in (1, 2))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ROOM_BYTES,) * 2)
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def command(*arguments: object) -> Callable[[], None]:
+    """The command line with some arguments."""
+
+    def work() -> None:
+        from padim_zoo.cli.main import main
+
+        main([str(argument) for argument in arguments])
+
+    return work
+
+
+def scores_in(output: str) -> list[str]:
+    """The scores that ``predict`` printed."""
+    return [match[1] for line in output.splitlines() if (match := re.match(r"[^,]+,([-0-9.e+]+),", line))]
+
+
+def touched(folder: Path, known: Sequence[Path]) -> list[Path]:
+    """Files in a folder that were not there."""
+    return sorted(set(folder.rglob("*")) - set(known))

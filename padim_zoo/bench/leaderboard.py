@@ -40,8 +40,14 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
-"""What the threshold from out-of-fold normal scores promises, and does on the test images."""
+RATES: dict[str, Literal["high", "low"]] = {
+    "promised_false_alarms": "low",
+    "false_alarms": "low",
+    "detections": "high",
+    "worst_false_alarms": "low",
+    "worst_detections": "high",
+}
+"""What the threshold from out-of-fold normal scores promises, does on test images, and at worst on corrupted ones."""
 SHOWN_RATES = {
     "detections": "share of the anomalous test images above the threshold that normal images alone set",
     "false_alarms": "share of the normal test images above the threshold that normal images alone set",

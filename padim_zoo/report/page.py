@@ -89,8 +89,8 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     -------
     dict
         ``rows`` of the leaderboard, each with the name of its configuration; ``runs``, by id, what is behind a row:
-        metrics of its folds, curves, scores, environment and command; ``metrics``, the METRICS table; what all rows
-        share, and ``facets``, the settings by which they differ.
+        metrics of its folds, corruptions, curves, scores, environment and command; ``metrics``, the METRICS table; what
+        all rows share, and ``facets``, the settings by which they differ.
     """
     rows = records(add_published(leaderboard(documents)))
     runs = [row for row in rows if not is_mean(row)]
@@ -163,6 +163,7 @@ def _behind(
         environments.append(environment)
     behind: dict[str, Any] = {
         "folds": document["folds"],
+        "corruptions": document.get("corruptions", []),
         "environment": environments.index(environment),
         "command": reproducing_command(document),
         "created": document.get("created"),

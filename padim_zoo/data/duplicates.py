@@ -19,7 +19,6 @@ The ball screw of BSData has 768 images of 8 places. They have 1066 links, none 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +30,11 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.bit_depth import FULL_DEPTH
 from padim_zoo.data.content import content_hash
+from padim_zoo.data.decoding import may_be_deep, open_image
 from padim_zoo.data.image import read_image
+from padim_zoo.data.image_hashes import pixel_hash, remember
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
 
@@ -119,14 +121,9 @@ class Fingerprint(NamedTuple):
     """What tells one image from others."""
 
     pixels: str
-    """As :func:`pixel_hash` gives it."""
+    """As :func:`~padim_zoo.data.image_hashes.pixel_hash` gives it."""
     thumbnail: np.ndarray
     """Gray, (2·SIDE, 2·SIDE), uint8."""
-
-
-def pixel_hash(image: np.ndarray) -> str:
-    """SHA-256 of decoded pixels (H, W, 3), uint8, in hex: equal for the same picture in a PNG and in a BMP file."""
-    return hashlib.sha256(repr(image.shape[:2]).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint:
@@ -168,9 +165,12 @@ def _version(path: Path) -> str:
 
 def _fingerprint_of(path: Path, depth: int) -> Fingerprint | None:
     try:
-        return fingerprint(read_image(path, depth))
+        one = fingerprint(read_image(path, depth))
     except InputError:
         return None
+    if not may_be_deep(open_image(path)):  # whose pixels depend on the bit depth
+        remember(path, FULL_DEPTH, one.pixels)
+    return one
 
 
 def duplicates_of(fingerprints: Sequence[Fingerprint | None]) -> Duplicates:

@@ -87,6 +87,11 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         if self.checkpoint is not None and Path(self.checkpoint).is_dir():
             raise InputError(f"checkpoint {self.checkpoint} is a folder: expected a file name")
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The first weights of the student and the order of its images; and augmented views."""
+        return ("training of the student", *self.drawn_views)
+
     # -- embed and fit -----------------------------------------------------------------------------------------------
 
     def embed(self, features: Features) -> PatchEmbeddings:

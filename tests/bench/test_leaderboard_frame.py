@@ -19,6 +19,7 @@ from padim_zoo.bench.leaderboard import columns, leaderboard, sort_rows, summari
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.table import BoardTable
+from padim_zoo.bench.text_table import to_markdown
 from padim_zoo.core.errors import InputError
 
 
@@ -237,10 +238,14 @@ def test_formats_hold_every_row_and_column():
     assert rows[1]["error"] == "ValueError: no luck"
     csv = pd.read_csv(io.BytesIO(to_csv(board)))
     assert csv["image_auroc"].tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
-    assert [row[0] for row in rows_table(board).rows] == ["a|b", "b", "mean"]
     pytest.importorskip("pyarrow")
     parquet = pd.read_parquet(io.BytesIO(to_parquet(board)))
     assert parquet["image_auroc"].tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
+    table = rows_table(board)
+    lines = [line for line in to_markdown([table]).decode().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(board)
+    assert "a\\|b" in lines[2]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 1}
 
 
 def text_of(board, width=100, sorted_by=None):

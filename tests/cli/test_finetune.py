@@ -103,9 +103,9 @@ def test_a_threshold_on_images_that_the_weights_have_seen_is_told(root, tmp_path
             ImageOps.mirror(image).save(test / "cut" / path.name)
     told = run("evaluate", model, "--data-root", test.parents[1])
     assert "note: the weights were adapted to 6 of the 12 normal images of this fit" in told
-    told = run("update", model, *good[8:])
+    told = run("update", model, *good[8:], "--in-place")
     assert "adapted to 6 of the 16 normal images" in told
-    told = run("update", model, *good[:8])
+    told = run("update", model, *good[:8], "--in-place")
     assert "adapted to 12 of the 24 normal images" in told
 
     bench = ("bench", "--data-root", test.parents[1], "--estimators", "full", "--weights", weights, *SMALL)

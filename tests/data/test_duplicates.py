@@ -17,10 +17,10 @@ from padim_zoo.data.duplicates import (
     groups_by_pattern,
     joined_groups,
     least_distances,
-    pixel_hash,
     refuse_equal_scores,
     refuse_two_labels,
 )
+from padim_zoo.data.image_hashes import pixel_hash
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.validate import check
 

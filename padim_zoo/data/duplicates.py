@@ -23,12 +23,11 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.bit_depth import FULL_DEPTH
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.decoding import may_be_deep, open_image
 from padim_zoo.data.image import read_image
 from padim_zoo.data.image_hashes import pixel_hash, remember
 from padim_zoo.data.sample import Sample
+from padim_zoo.data.training_depth import counts_of_images
 
 SIDE = 128
 """Height and width of the thumbnails, whatever the shape of an image. Fine detail is seen at twice the size."""
@@ -126,7 +125,8 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
 def find_duplicates(images: Sequence[Path | Sample]) -> Duplicates:
     """Find images with equal pixels, and near copies.
 
-    Every image is decoded once. An image that cannot be read is a copy of none.
+    An image that cannot be read is a copy of none. 16-bit samples are read in the depth that all images together use:
+    else those of 10 bits would leave four levels of gray, which differ too little.
 
     Parameters
     ----------
@@ -139,8 +139,10 @@ def find_duplicates(images: Sequence[Path | Sample]) -> Duplicates:
 
 @functools.lru_cache(maxsize=64)
 def _find(paths: tuple[Path, ...], versions: tuple[str, ...]) -> Duplicates:
+    there = [path for path, version in zip(paths, versions, strict=True) if version]
+    depth = counts_of_images(there).depth_or_full
     with ThreadPoolExecutor() as executor:
-        return duplicates_of(list(executor.map(_fingerprint_of, paths)))
+        return duplicates_of(list(executor.map(functools.partial(_fingerprint_of, depth=depth), paths)))
 
 
 def _version(path: Path) -> str:
@@ -150,13 +152,12 @@ def _version(path: Path) -> str:
         return ""
 
 
-def _fingerprint_of(path: Path) -> Fingerprint | None:
+def _fingerprint_of(path: Path, depth: int) -> Fingerprint | None:
     try:
-        one = fingerprint(read_image(path))
+        one = fingerprint(read_image(path, depth))
     except InputError:
         return None
-    if not may_be_deep(open_image(path)):  # whose pixels depend on the bit depth
-        remember(path, FULL_DEPTH, one.pixels)
+    remember(path, depth, one.pixels)
     return one
 
 

@@ -118,6 +118,15 @@ def test_distances_are_those_of_literal_correlations() -> None:
     assert distances[1, 1] > 0.5
 
 
+def test_dark_samples_of_ten_bits_in_sixteen_are_told_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(3):  # all samples but the first are one of 255 where 65535 is white
+        pixels = random.integers(280, 370, (48, 48), dtype=np.uint16)
+        pixels[0, 0] = 1023
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    assert find_duplicates(sorted(tmp_path.iterdir())).pairs == ()
+
+
 def test_unreadable_images_are_copies_of_none(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_text("x")
     (tmp_path / "1.png").write_text("x")

@@ -99,6 +99,17 @@ def test_real_parts_are_no_copies(shared: Path, name: str) -> None:
     assert find_duplicates(images).pairs == ()
 
 
+def test_one_outline_on_black_makes_no_copies(tmp_path: Path) -> None:
+    """Cut-out parts share a strong outline; what tells them apart is faint."""
+    rows, columns = np.indices((64, 64))
+    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 24**2
+    surfaces = [np.random.default_rng(seed).normal(150, 6, (64, 64)).clip(0, 255) for seed in range(6)]
+    shifts = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0), (1, 0)]
+    pixels = [np.roll(disc, shift, (0, 1)) * surface for shift, surface in zip(shifts, surfaces, strict=True)]
+    paths = save(tmp_path, [Image.fromarray(part.astype(np.uint8)) for part in pixels])
+    assert find_duplicates(paths).pairs == ()
+
+
 def test_distances_are_those_of_literal_correlations() -> None:
     random = np.random.default_rng(0)
     some = random.normal(size=(2, 128, 128)).astype(np.float32)

@@ -62,7 +62,8 @@ class PeakMemory:
     Attributes
     ----------
     megabytes : float
-        In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share.
+        In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share. What it
+        takes while the context is closed does not: the process's own peak is higher.
     """
 
     def __enter__(self) -> PeakMemory:

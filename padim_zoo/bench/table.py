@@ -18,7 +18,7 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, better_values, is_mean
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, SHOWN_RATES, better_values, is_mean
 from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
@@ -242,11 +242,11 @@ def title_in_line(name: str) -> str:
 
 
 def metrics_to_show(board: pd.DataFrame, sorted_by: str | None) -> list[str]:
-    """The main metrics, and what the rows are sorted by if that is another column with a best value.
+    """The main metrics, what the threshold does, and what the rows are sorted by if that has a best value too.
 
-    Of the main metrics but the first, those without a value in any row are left out.
+    But for the first metric, those without a value in any row are left out.
     """
-    first, *others = main_metrics()
+    first, *others = [*main_metrics(), *SHOWN_RATES]
     names = [first, *(name for name in others if board[name].notna().any())]
     added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *MAIN_COSTS)
     return [*names, str(sorted_by)] if added else names
@@ -302,7 +302,7 @@ def value_text(row: dict[str, Any], name: str) -> str:
         return "–"
     if name in _DIFFERENCES:
         return f"{value:+.3f}"
-    if name in METRICS or RATES.get(name) == "high" or name in _PUBLISHED:
+    if name in METRICS or name in RATES or name in _PUBLISHED:
         return f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
     return cost_text(value)
 

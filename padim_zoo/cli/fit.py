@@ -17,13 +17,16 @@ from padim_zoo.cli.options import (
     groups_of_images,
     load_category,
     output_option,
+    price_rows,
     refuse_folder,
     show_rows,
     size_of,
     threshold_of,
     try_to_calibrate,
+    unpromised,
 )
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 
 
@@ -104,3 +107,11 @@ def fit(
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
+    if calibration is not None and (rows := price_rows(calibration)):
+        count = different_images(len(calibration.scores), calibration.n_groups)
+        click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
+        show_table(rows)
+        if (note := unpromised(calibration)) is not None:
+            click.echo(f"note: {note}")
+    for note in model.notes_of_fit():
+        click.echo(f"note: {note}")

@@ -232,6 +232,22 @@ def threshold_of(calibration: Any) -> str:
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {calibration.false_alarm_rate:.3g}"
 
 
+def price_rows(calibration: Any) -> list[dict[str, Any]]:
+    """The threshold that each false-alarm rate would give, for :func:`~padim_zoo.cli.table.show_table`."""
+    return [
+        {"false-alarm rate": f"{rate:.3g}", "threshold": threshold}
+        for rate, threshold in calibration.thresholds().items()
+    ]
+
+
+def unpromised(calibration: Any) -> str | None:
+    """Which of these rates the images cannot promise; None where they can promise all."""
+    least = calibration.least_rate
+    if None not in calibration.thresholds().values():
+        return None
+    return f"{calibration.n_groups} different images promise no false-alarm rate below {least:.3g}"
+
+
 def show_rows(rows: dict[str, str]) -> None:
     """Print text behind titles of at most ten letters."""
     for title, text in rows.items():

@@ -44,6 +44,8 @@ def update(
     IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
     padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
+    Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
+
     The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
     scores of another model; --keep-threshold keeps it.
 
@@ -62,8 +64,11 @@ def update(
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")
     before, resumable = detector.calibration_, detector.statistics_ is not None
+    images_before = detector.n_images_
     started = time.perf_counter()
     detector.partial_fit(paths)
+    added = detector.n_images_ - images_before
+    keep_threshold = keep_threshold or (not added and fpr is None)
     why_none = "the model had none" if before is None and fpr is None else ""
     if keep_threshold:
         detector.calibration_ = before
@@ -74,8 +79,9 @@ def update(
     threshold = f"none: {why_none}"
     if detector.threshold_ is not None:
         threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    new = f"{added}" if added == len(paths) else f"{added} new of {len(paths)}"
     seen = coverage_of(detector, paths)
-    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
+    rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold}

@@ -11,11 +11,14 @@ import numpy as np
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
-from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.prediction import Prediction
+
+RATES = (0.01, 0.02, 0.05, 0.10)
+"""False-alarm rates whose thresholds are shown side by side: what each costs in detections."""
 
 SCORED_AT_ONCE = 64
 """Images of a fold whose maps are in memory together."""
@@ -93,6 +96,25 @@ class Calibration:
     def n_groups(self) -> int:
         """The number of different images that the threshold rests on."""
         return len(self.scores if self.groups is None else np.unique(self.groups))
+
+    @property
+    def least_rate(self) -> float:
+        """The smallest false-alarm rate that these images can promise."""
+        return smallest_false_alarm_rate(self.n_groups)
+
+    def thresholds(self) -> dict[float, float | None]:
+        """The threshold of each of :data:`RATES`, and of the least rate where that is larger than the first.
+
+        None for a rate that so few images cannot promise. Empty where the threshold rests on no scores.
+        """
+        if not len(self.scores):
+            return {}
+        least = self.least_rate
+        rates = sorted({*RATES, least}) if least > RATES[0] else RATES
+        return {
+            rate: conformal_threshold(self.scores, rate, self.groups) if can_promise(rate, self.n_groups) else None
+            for rate in rates
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
@@ -188,7 +210,7 @@ class HeldOutScores:
     n : int
         Normal images.
     false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of groups allows.
+        In (0, 1). By default 0.05, or the least that the number of groups allows.
     groups : ndarray (n,), int, optional
         Those that were held out together. By default each image is one.
 

@@ -135,6 +135,15 @@ class Detector(ABC):
         calibration = self.calibration_ or self.calibrate()
         return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """What the seed decides in a fit with these parameters, in words; empty where every seed gives the same.
+
+        The cut into folds that :meth:`calibrate` makes is not among it. Of a detector that takes a seed, nothing more
+        is known here.
+        """
+        return ("what its seed decides",) if "seed" in parameter_names(type(self)) else ()
+
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(
@@ -232,6 +241,10 @@ class Detector(ABC):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words, by titles of at most ten letters."""
         return {"fitted": type(self).__name__}
+
+    def notes_of_fit(self) -> list[str]:
+        """What a reader of figures should know of the fit; here nothing."""
+        return []
 
     def scoring_network(self) -> nn.Module:
         """The fitted detector as a module of plain tensor operations, after the backbone, for an export.

@@ -33,6 +33,9 @@ WEIGHTS = ("uniform", "learned")
 RIDGE = 0.01
 """Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
 
+FOLDS_OF_MEMBERS = "folds of the members"
+"""What the seed decides in an ensemble, whatever its members are."""
+
 
 class Ensemble(Detector, EnsembleConfig):
     """Several detectors, fitted on the same normal images in the same order, that score together.
@@ -95,6 +98,11 @@ class Ensemble(Detector, EnsembleConfig):
                 raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
         elif len(self.weights) != len(self.members) or min(self.weights) < 0 or not sum(self.weights) > 0:
             raise InputError(f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative")
+
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """What those of the members are, and the folds that give their scales."""
+        return tuple(dict.fromkeys([*(part for member in self.members for part in member.draws), FOLDS_OF_MEMBERS]))
 
     @property
     def transform(self) -> Transform:
@@ -300,6 +308,12 @@ class Ensemble(Detector, EnsembleConfig):
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------
+
+    @property
+    def learned_images_(self) -> np.ndarray | None:
+        """The hashes of the images that any member was fitted on; None if one does not know them."""
+        hashes = [member.learned_images_ for member in self.members if member.learned_images_ is not None]
+        return np.unique(np.concatenate(hashes)) if len(hashes) == len(self.members) else None
 
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""

@@ -132,6 +132,11 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             )
         return estimator
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """Augmented views and nothing else."""
+        return self.drawn_views
+
     def embed(self, features: Features) -> PatchEmbeddings:
         """The averages of each layer, as layers (1, n, C_l) of a single position."""
         vectors = tuple(masked_mean(layer, None) for layer in features.maps)

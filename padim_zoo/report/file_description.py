@@ -157,6 +157,8 @@ def _describe_json(path: Path, verify: bool) -> dict[str, Any]:
     try:
         document = read_document(path)
     except DamagedRunError:
+        if isinstance(content, dict) and "config" in content:
+            raise
         raise InputError(f"{path} is JSON of something else: expected a baseline or a run document") from None
     facts = {"kind": "run", **{name: document.get(name) for name in ("format", "id", "status", "created")}}
     if verify:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from padim_zoo import describe_file
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.cli.main import main
 
 BASELINE = Path(__file__).resolve().parents[2] / "benchmarks" / "baseline.json"
@@ -33,8 +33,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
-    config = RunConfig(dataset="mvtec", category="nut", data="0" * 16, detector="padim", backbone="builtin", seed=0)
-    document = {"format": 1, "id": config.id, "status": "done", "created": "2026-01-02T03:04:05+00:00"}
+    config = RunConfig(
+        dataset="mvtec", category="nut", data="0" * 16, detector="padim", backbone="builtin", seed=0, folds=1
+    )
+    document = {"format": FORMAT, "id": config.id, "status": "done", "created": "2026-01-02T03:04:05+00:00"}
     document |= {"config": config.to_dict(), "folds": [{}], "timings": {}, "notes": []}
     store = RunStore(tmp_path / "runs")
     store.write(document, {"labels": np.arange(4) % 2, "scores": np.zeros((1, 4), dtype=np.float32)})
@@ -104,9 +106,9 @@ def test_a_run_store_and_a_run(store: RunStore) -> None:
     [document] = store.folder.glob("*.json")
     assert shown(document, "--verify")["config"]["backbone"] == "builtin"
     (store.folder / f"{document.stem}.safetensors").write_bytes(b"cut off")
-    assert "cannot read the arrays" in run("show", store.folder, "--verify", code=2)
+    assert "is damaged" in run("show", store.folder, "--verify", code=2)
     document.write_text(document.read_text().replace('"nut"', '"bolt"'))
-    assert "its configuration has another id" in run("show", document, "--verify", code=2)
+    assert "it was changed since it was recorded" in run("show", document, "--verify", code=2)
 
 
 def test_a_baseline() -> None:

@@ -95,7 +95,7 @@ def fit(
     model.fit(paths)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
-        usual = fpr or calibration.false_alarm_rate <= FALSE_ALARM_RATE
+        usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
         count = different_images(len(paths), calibration.n_groups)
         least = "" if usual else f" (the least that {count} images can promise)"
         threshold = threshold_of(calibration) + least

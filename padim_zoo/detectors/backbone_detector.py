@@ -143,6 +143,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         return self.statistics_
 
+    @property
+    def drawn_views(self) -> tuple[str, ...]:
+        """What :attr:`draws` says of augmentation."""
+        return ("augmented views",) if self.augment is not None else ()
+
     # -- parameters --------------------------------------------------------------------------------------------------
 
     @property
@@ -415,7 +420,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Parameters
         ----------
         false_alarm_rate : float, optional
-            In (0, 1). By default 0.01, or the least that the number of images allows.
+            In (0, 1). By default 0.05, or the least that the number of images allows.
         folds : int
             At least 2; lowered to the number of groups when there are fewer.
         groups : ndarray (n,), int, optional

@@ -104,7 +104,7 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     calibration = Calibration(**file.header["calibration"], **arrays)
     fields = Fields(file.header["calibration"], "calibration.")
     fields.number("threshold")
-    fields.number("false_alarm_rate", 0, 1)
+    fields.or_none("false_alarm_rate", lambda name: fields.number(name, 0, 1))
     fields.whole("folds")
     fields.or_none("map_low", fields.number)
     fields.or_none("map_high", fields.number)

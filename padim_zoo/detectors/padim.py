@@ -102,6 +102,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         kind = self.reduction or backbone.default_reduction
         self.reduction_ = draw_reduction(kind, backbone.channels, n_components, self.seed)
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The channels, unless the leading ones or all are taken; and augmented views."""
+        backbone = self.build_backbone() if isinstance(self.backbone, str) else self.backbone
+        kind, channels = self.reduction or backbone.default_reduction, sum(backbone.channels)
+        is_subset = (self.n_components or backbone.default_n_components) < channels
+        drawn = kind == "orthogonal" or (kind == "random" and is_subset)
+        return ("channels",) * drawn + self.drawn_views
+
     def embed(self, features: Features) -> PatchEmbeddings:
         """The channels that were drawn, of all layers."""
         return PatchEmbeddings.of(self.reduction_.apply(features))

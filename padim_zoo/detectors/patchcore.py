@@ -73,6 +73,11 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The coreset, unless all patches are kept; and augmented views."""
+        return ("coreset",) * (self.coreset_ratio < 1) + self.drawn_views
+
     # -- embed -------------------------------------------------------------------------------------------------------
 
     def embed(self, features: Features) -> PatchEmbeddings:

@@ -36,7 +36,7 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
-_PLUGIN = (*_SCORE, "combine", "export", "finetune", "import", "list", "merge", "update")
+_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -141,7 +141,8 @@ _ROWS = (
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
             Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
-            commands=("combine", "fit", "merge", "update"), metavar="RATE"),
+            commands=("bench", "calibrate", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True,
+            column="number"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "update"), parameter=True),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from padim_zoo.bench.measure import runtime_column
 from padim_zoo.export.suffixes import RUNTIMES
 
 
@@ -38,6 +37,11 @@ class Cost:
     def is_time(self) -> bool:
         """Whether it depends on the speed of the machine."""
         return self.unit != "MB"
+
+
+def runtime_column(runtime: str) -> str:
+    """The cost that is a runtime's latency at batch 1."""
+    return f"ms_per_image_b1_{runtime}"
 
 
 IN_RUNTIMES = tuple(map(runtime_column, RUNTIMES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -17,12 +16,14 @@ from padim_zoo.bench.build import create_backbone, create_detector
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
 from padim_zoo.bench.measure import BATCH_SIZES
+from padim_zoo.bench.robustness import NEEDS_THRESHOLD, FrozenFit, share, worst_rates
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.corruptions import parse_corruptions
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import (
     Duplicates,
@@ -79,6 +80,7 @@ class RunResult:
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
     threshold: dict[str, float] = field(default_factory=dict)
+    corruptions: list[dict[str, Any]] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ()
     scores: dict[str, np.ndarray] = field(default_factory=dict)
@@ -133,16 +135,19 @@ class RunResult:
         self.threshold = {
             "threshold": threshold,
             "promised_false_alarms": rate,
-            "false_alarms": _share(called[:, ~anomalous]),
-            "detections": _share(called[:, anomalous]),
+            "false_alarms": share(called[:, ~anomalous]),
+            "detections": share(called[:, anomalous]),
         }
         for values, scores in zip(self.folds, self.scores["scores"], strict=True):
             values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
-
-def _share(decisions: np.ndarray) -> float:
-    """The share that is true; NaN of none."""
-    return float(decisions.mean()) if decisions.size else math.nan
+    def keep_corruptions(self, frozen: FrozenFit) -> None:
+        """Keep what the threshold does on corrupted images, or note that there is none."""
+        if not self.threshold:
+            self.notes.append(NEEDS_THRESHOLD)
+            return
+        self.corruptions = frozen.rates(self.scores["labels"], self.threshold["threshold"])
+        self.threshold |= worst_rates(self.corruptions)
 
 
 def _drawn_images(count: int, run: Run) -> np.ndarray:
@@ -307,6 +312,7 @@ class GroupRunner:
                 result.notes.append(NO_THRESHOLD)
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
+        frozen = None if run.config.corruptions is None else self._corrupt(run, detector, test_scores[-1])
         result.timings = timed_fit.costs(self.images)
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
@@ -325,6 +331,8 @@ class GroupRunner:
             adapted = max(count_adapted(images_adapted_to(part.weights), paths) for part in run.parts)
             if adapted:
                 result.notes.append(not_out_of_sample(adapted, n))
+        if frozen is not None:
+            result.keep_corruptions(frozen)
         result.notes += self._left_out + self.duplicates.notes(len(self.category.train))
         if self.suite.gallery:
             result.gallery = make_gallery(
@@ -355,6 +363,11 @@ class GroupRunner:
         for number, part in enumerate(parts):
             fold_of[part] = number
         return held_out, fold_of
+
+    def _corrupt(self, run: Run, detector: Detector, clean: np.ndarray) -> FrozenFit:
+        """Scores of corrupted test images by the detector of the last fold, which scored the clean ones so."""
+        corruptions = parse_corruptions("corruptions", run.config.corruptions)
+        return FrozenFit.of(detector, clean, self.category.test, corruptions, self._caches, self.suite.batch_size)
 
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))

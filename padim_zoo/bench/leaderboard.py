@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.costs import COSTS
@@ -17,7 +16,7 @@ from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.store import Document, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
-from padim_zoo.metrics import METRICS, Metric
+from padim_zoo.metrics.metric import METRICS, Metric
 
 MEAN = "mean"
 """The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
@@ -41,8 +40,14 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
-"""What the threshold from out-of-fold normal scores promises, and does on the test images."""
+RATES: dict[str, Literal["high", "low"]] = {
+    "promised_false_alarms": "low",
+    "false_alarms": "low",
+    "detections": "high",
+    "worst_false_alarms": "low",
+    "worst_detections": "high",
+}
+"""What the threshold from out-of-fold normal scores promises, does on test images, and at worst on corrupted ones."""
 SHOWN_RATES = {
     "detections": "share of the anomalous test images above the threshold that normal images alone set",
     "false_alarms": "share of the normal test images above the threshold that normal images alone set",
@@ -324,7 +329,7 @@ def _means(entries: Sequence[_Entry]) -> dict[str, float]:
             for repetition in repetitions.values()
             if set(repetition) == set(by_category)
         ]
-        row[f"{name}_std"] = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+        row[f"{name}_std"] = _deviation(means)
     return row
 
 
@@ -356,6 +361,14 @@ def _precision_note(entries: Sequence[_Entry]) -> list[str]:
 def _mean(values: Sequence[float]) -> float:
     """NaN if there is no value, or if one of them is NaN: a metric that is undefined somewhere has no mean."""
     return math.fsum(values) / len(values) if values else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; NaN of fewer than two values. NumPy takes longer for so few."""
+    if len(values) < 2:
+        return math.nan
+    mean = _mean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -56,11 +56,6 @@ def milliseconds_per_image(detector: Scorer, images: Sequence[np.ndarray | Path]
     return 1000 * min(times) / batch_size
 
 
-def runtime_column(runtime: str) -> str:
-    """The cost that is a runtime's latency at batch 1."""
-    return f"ms_per_image_b1_{runtime}"
-
-
 class PeakMemory:
     """Highest resident memory of this process while the context is open, sampled every 10 ms.
 

@@ -191,6 +191,12 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
         )
         return self.calibration_
 
+    def recalibrate(self, *, false_alarm_rate: float | None = None) -> Calibration:
+        """Set the threshold for another false-alarm rate: by χ² no scores are needed."""
+        if self.threshold == "out-of-fold":
+            return super().recalibrate(false_alarm_rate=false_alarm_rate)
+        return self.calibrate(false_alarm_rate=false_alarm_rate)
+
     def score(self, model: Sequence[StageGaussian], embeddings: PatchEmbeddings) -> Prediction:
         """The sum of the distances of all layers."""
         distances = [

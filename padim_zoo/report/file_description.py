@@ -13,9 +13,6 @@ from typing import Any
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
 
-_PROVENANCE = ("version", "date", "command", "data")
-"""What a header may say of how its file was made."""
-
 
 def describe_file(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
     """Say what a file is.
@@ -73,12 +70,15 @@ def _describe_safetensors(path: Path, verify: bool) -> dict[str, Any]:
             model, weights = (json.loads(metadata.get(key, "null")) for key in ("padim_zoo", HEADER))
         except (ValueError, AttributeError, TypeError):
             raise InputError(f"{path} is not a whole safetensors file: write it again") from None
-    if isinstance(model, dict) and "detector" in model:
+    if isinstance(model, dict) and "content" in model:
         if verify:
             from padim_zoo.detectors.loading import verify as verify_model
 
             verify_model(path)
-        return _describe_model(model) | ({"verified": len(model["arrays"])} if verify else {})
+        content, provenance = model["content"], model["provenance"]
+        facts = _describe_model(content)
+        facts |= {"version": provenance.get("written_by"), "date": provenance.get("written_at")}
+        return facts | ({"verified": len(content["arrays"])} if verify else {})
     if isinstance(weights, dict):
         return _describe_weights(path, weights, verify)
     raise InputError(f"{path} is a safetensors file, but not of padim-zoo: expected a model or weights that it wrote")
@@ -91,7 +91,6 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         "kind": "model",
         "format": header.get("format"),
-        **_provenance(header.get("provenance") or {}),
         "detector": header["detector"],
         **{name: parameters.get(name) for name in ("backbone", "estimator", "layers", "resize", "crop", "rule")},
         "weights_hash": header.get("weights_hash"),
@@ -101,6 +100,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "grid": max(grids, key=lambda grid: grid[0] * grid[1]) if grids else None,
         "threshold": calibration.get("threshold"),
         "false_alarm_rate": calibration.get("false_alarm_rate"),
+        "set_by_hand": True if calibration and calibration.get("false_alarm_rate") is None else None,
         "folds": calibration.get("folds"),
         "members": [_describe_model(member) for member in header.get("members", [])],
         "parameters": parameters,
@@ -222,10 +222,6 @@ def _configurations(configs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]
         for plural, name in (names | {"estimators": "estimator"}).items()
     }
     return {plural: sorted(str(value) for value in found if value is not None) for plural, found in values.items()}
-
-
-def _provenance(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: told[name] for name in _PROVENANCE if name in told}
 
 
 def _size(path: Path) -> int:

@@ -19,6 +19,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.metrics.confidence import bootstrap_interval
 from padim_zoo.metrics.evaluation import evaluate
+from padim_zoo.metrics.thresholds import pixel_threshold
 
 FIGURES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro")
 
@@ -50,7 +51,13 @@ def literal_folds(toys, images, backbone, folds: int, seed: int = 0):
 def test_folds_are_those_of_a_literal_loop(run_suite, suite, images, toys):
     [document] = run_suite(suite, folds=3)
     labels, masks, results, held_out = literal_folds(toys, images, toys.toy_linear(), 3)
-    evaluations = [evaluate(labels, result.scores, result.maps, masks) for result in results]
+    order = np.arange(9)
+    np.random.RandomState(0).shuffle(order)
+    thresholds = [pixel_threshold(list(held_out[part])) for part in order.reshape(3, 3)]
+    evaluations = [
+        evaluate(labels, result.scores, result.maps, masks, pixel_threshold=threshold)
+        for result, threshold in zip(results, thresholds, strict=True)
+    ]
     expected = [evaluation.values for evaluation in evaluations]
     for found, values in zip(document["folds"], expected, strict=True):
         assert {name: found[name] for name in FIGURES} == pytest.approx({name: values[name] for name in FIGURES})

@@ -161,8 +161,8 @@ class RunStore:
         scores: Mapping[str, np.ndarray] | None = None,
         gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write a run: its arrays first, its document last."""
-        run_id, hashes = document["id"], {}
+        """Write a run: its arrays first, its document last. Arrays that are not given stay as they are."""
+        run_id, hashes = document["id"], dict(document.get("arrays", {}))
         for suffix, arrays in ((_GALLERY, gallery), (_SCORES, scores)):
             if arrays is not None:
                 content = _tensors(arrays)

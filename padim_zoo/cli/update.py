@@ -12,6 +12,7 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.provenance import tell_data
 
 
 @setting_command("update")
@@ -45,6 +46,7 @@ def update(
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
+    tell_data(paths)
     lock = FileLock(target)
     if target.is_file() and not lock.take():
         raise InputError(f"{target} is being updated by another process: wait for it, and update again")

@@ -21,7 +21,8 @@ def to_csv(board: pd.DataFrame) -> bytes:
     Text is on one line and computes nothing, see :func:`~padim_zoo.core.printable.without_formula`.
     """
     plain = board.map(lambda value: without_formula(printable(value)) if isinstance(value, str) else value)
-    return plain.to_csv(index=False).encode()
+    text: str = plain.to_csv(index=False)
+    return text.encode()
 
 
 def to_json(board: pd.DataFrame) -> bytes:

@@ -148,8 +148,9 @@ def _predictions(
             prediction = predict(batch)
         except (InputError, MemoryError) as error:
             if len(batch) == 1:
-                whole = isinstance(error, InputError)
-                yield batch[0], error if whole else InputError(f"{batch[0]} does not fit into memory: make it smaller")
+                if isinstance(error, MemoryError):
+                    error = InputError(f"{batch[0]} does not fit into memory: make it smaller")
+                yield batch[0], error
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue

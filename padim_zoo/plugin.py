@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.config import check_share as check_share
     from padim_zoo.detectors.config import check_whole_number as check_whole_number
     from padim_zoo.detectors.detector import Detector as Detector
+    from padim_zoo.detectors.equal_images import groups_with_copies as groups_with_copies
     from padim_zoo.detectors.model_file import add_calibration as add_calibration
     from padim_zoo.detectors.model_file import calibration_in as calibration_in
     from padim_zoo.detectors.model_file import embeddings_of as embeddings_of
@@ -88,6 +89,7 @@ _NAMES = {
     "padim_zoo.detectors.backbone_detector": ("BackboneDetector",),
     "padim_zoo.detectors.config": ("LARGEST_SEED", "BackboneConfig", "MapConfig", "check_share", "check_whole_number"),
     "padim_zoo.detectors.detector": ("Detector",),
+    "padim_zoo.detectors.equal_images": ("groups_with_copies",),
     "padim_zoo.detectors.prediction": ("Prediction",),
     "padim_zoo.detectors.scoring_network": ("AnomalyMaps",),
     "padim_zoo.features.anomaly_map": ("anomaly_maps",),

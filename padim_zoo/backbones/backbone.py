@@ -149,6 +149,8 @@ class Backbone(nn.Module):
         self.network = fuse_activations(network.to(memory_format=torch.channels_last), example)
         with torch.no_grad():
             maps = self.network(example)
+        if not all(bool(layer.isfinite().all()) for layer in maps):
+            raise InputError(f"{name} gives NaN or infinite values with the weights {weights_source}: take others")
         self.channels = tuple(int(layer.shape[1]) for layer in maps)
         self.response = " ".join(f"{_weighted_mean(layer):.4g}" for layer in maps)
         self.precision = "float32"

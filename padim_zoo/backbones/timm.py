@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.stages import check_layers
-from padim_zoo.backbones.weights import State, Weights, covers, find_state, install, require_connection
+from padim_zoo.backbones.state_dict import State
+from padim_zoo.backbones.weights import Weights, covers, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
 

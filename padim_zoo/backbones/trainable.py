@@ -10,7 +10,7 @@ from torch import nn
 from padim_zoo.backbones import builtin, timm, torchvision
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import refuse_projections
-from padim_zoo.backbones.weights import State
+from padim_zoo.backbones.state_dict import State
 from padim_zoo.core.errors import InputError
 
 

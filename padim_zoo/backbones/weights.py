@@ -7,9 +7,9 @@ import pickle
 import re
 import socket
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from padim_zoo.backbones.discriminants import projections_in
+from padim_zoo.backbones.state_dict import State, check_values, first_names, tensors_by_name, without_prefix
 from padim_zoo.core.errors import InputError
 
 # Batch norms count steps for training only, and not every file has these tensors.
 _COUNTER = "num_batches_tracked"
 
-State = Mapping[str, Tensor]
 Weights = str | Path | State
 """``"default"``, ``"none"``, the path of a file, or tensors by name."""
 
@@ -73,7 +73,9 @@ def find_state(
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name from a ``.safetensors`` file, or a ``.pth`` or ``.pt`` file without objects in it.
+    """Tensors by name from a ``.safetensors`` file, or a ``.pth``, ``.pt`` or ``.ckpt`` file without objects in it.
+
+    Where a training script put them into an entry such as ``state_dict``, they are taken out with a warning.
 
     Raises
     ------
@@ -89,28 +91,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read as safetensors: {_line(error)}") from None
-    if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"{path} is no weights file: expected .safetensors, .pth or .pt; convert it to .safetensors")
+    if path.suffix not in (".pth", ".pt", ".ckpt"):
+        expected = ".safetensors, .pth, .pt or .ckpt"
+        raise InputError(f"{path} is no weights file: expected {expected}; convert it to .safetensors")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of types of tensors that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         hint = "a file that holds more than tensors has to be converted to .safetensors"
         raise InputError(f"{path} cannot be read as tensors alone: {_line(error)}; {hint}") from None
-    return _unwrapped(content, path)
-
-
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict inside what a training script saved."""
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path} holds no tensors by name: expected a state dict")
-    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise InputError(f"{path} holds things that are no tensors ({_first_names(strangers)}): expected a state dict")
-    prefix = "module." if all(key.startswith("module.") for key in content) else ""
-    return {key.removeprefix(prefix): value for key, value in content.items()}
+    return tensors_by_name(content, path)
 
 
 def install(
@@ -138,22 +129,28 @@ def install(
     Raises
     ------
     InputError
-        If a tensor is missing, has another shape, or belongs to a part in use that has no such tensor.
+        If a tensor is missing, has another shape, or belongs to a part in use that has no such tensor; or if its values
+        are no weights.
     """
     used = _in_use(module)
+    origin = "the tensors given" if source == "embedded" else source
     if state is None:
         state = random_state(used)
+    state, prefix = without_prefix(state, used)
+    if prefix:
+        warnings.warn(f"{origin}: the weights are those whose names begin with {prefix}", stacklevel=2)
     problems = _mismatches(state, used, all_names)
     if problems:
-        origin = "the tensors given" if source == "embedded" else source
         raise InputError(f"{origin} does not fit {name}: {problems}")
+    check_values(state, used, origin)
     module.load_state_dict({key: state[key] for key in used}, strict=False)
     return {**_in_use(module), **projections_in(state)}
 
 
 def covers(module: nn.Module, state: State) -> bool:
     """Whether ``state`` has a tensor for every one that ``module`` uses."""
-    return _in_use(module).keys() <= state.keys()
+    used = _in_use(module)
+    return used.keys() <= without_prefix(state, used)[0].keys()
 
 
 def _in_use(module: nn.Module) -> dict[str, Tensor]:
@@ -173,7 +170,13 @@ def _mismatches(state: State, used: State, all_names: Collection[str]) -> str:
     extra = [key for key in state if key not in used and key not in all_names and not key.endswith(_COUNTER)]
     unexpected = [key for key in extra if key.split(".")[0] in parts]
     counts = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
-    return "; ".join(f"{len(keys)} {kind} ({_first_names(keys)})" for kind, keys in counts if keys)
+    problems = "; ".join(f"{len(keys)} {kind} ({first_names(keys)})" for kind, keys in counts if keys)
+    if missing and state and not set(used) & set(state):
+        return f"{problems}: its names are those of another architecture, such as {first_names(list(state)[:2])}"
+    absent = sorted(parts - {key.split(".")[0] for key in state})
+    if absent and set(absent) < parts and missing == [key for key in missing if key.split(".")[0] in absent]:
+        problems += f": take a file that holds {', '.join(absent)} too, or leave these out by --layers"
+    return problems
 
 
 def random_state(used: State) -> dict[str, Tensor]:
@@ -215,7 +218,3 @@ def _line(error: BaseException) -> str:
 
 def _size(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a scalar"
-
-
-def _first_names(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")

@@ -9,7 +9,7 @@ import pandas as pd
 from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
 from padim_zoo.bench.leaderboard import NUMBERS, is_mean
-from padim_zoo.bench.published import difference_column, published_column, published_metrics
+from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.bench.table import (
     Rows,
     best_values,

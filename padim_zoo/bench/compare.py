@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS
+from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS, one_draw_note
 from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import PairedDifference, paired_images, student_test
@@ -45,9 +45,8 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         image, AUPIMO, ``METRIC_low``, ``METRIC_high``, ``METRIC_p_value`` and ``METRIC_significant`` too (bootstrap of
         the images, Wilcoxon's signed-rank test). No interval is without width: where one is not defined, it is NaN.
         Where there are several categories, a last row ``mean``: its intervals and p-values are those of Student's t
-        over the categories. ``attrs`` holds
-        ``differing``, the settings that the stores differ in, and ``unpaired``, how many runs of A and of B have no
-        partner.
+        over the categories. ``attrs`` holds ``differing``, the settings that the stores differ in, ``unpaired``, how
+        many runs of A and of B have no partner, and ``draw``, the draw that no interval covers, or None.
 
     Raises
     ------
@@ -89,6 +88,7 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     comparison.attrs = {
         "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
         "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
+        "draw": draw_not_covered([mine[key] for key in shared], [partners[key] for key in shared]),
     }
     return comparison
 
@@ -126,6 +126,7 @@ def compare_runs(store: RunStore, documents: Sequence[Document], first: str, sec
         "id_b": b["id"],
     }
     comparison: pd.DataFrame = pd.DataFrame([row | _compare(store, a, store, b)])
+    comparison.attrs = {"draw": draw_not_covered([a], [b])}
     return comparison
 
 
@@ -142,7 +143,14 @@ def describe_comparison(comparison: pd.DataFrame) -> str:
         f"A {row[f'{metric.name}_a']:.4f}  {row['a']}\n"
         f"B {row[f'{metric.name}_b']:.4f}  {row['b']}\n"
         f"B − A = {row['difference']:+.4f}{_told_test(row, '')}{''.join(f'; {other}' for other in others)}\n"
+        + (f"{comparison.attrs['draw']}\n" if comparison.attrs["draw"] else "")
     )
+
+
+def draw_not_covered(*sides: Sequence[Document]) -> str | None:
+    """What intervals and p-values leave out where one seed alone has drawn; None where none has."""
+    notes = dict.fromkeys(note for note in map(one_draw_note, sides) if note is not None)
+    return None if not notes else f"intervals and p-values do not cover the draw; {'; '.join(notes)}"
 
 
 def _told_test(row: Mapping[Any, Any], prefix: str) -> str:

@@ -16,6 +16,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.features import FeatureCache, Stack, entries_of
 from padim_zoo.cache.images import DecodeLedger
 from padim_zoo.core.cpu import processor_name
+from padim_zoo.data.corruptions import CorruptedFile, Corruption
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.config import BackboneConfig
@@ -52,6 +53,7 @@ def extract(
     batch_size: int = BackboneConfig.batch_size,
     *,
     normal: bool = False,
+    corruption: Corruption | None = None,
 ) -> Extraction:
     """Features of samples; those that the cache lacks are computed and added to it.
 
@@ -71,10 +73,12 @@ def extract(
         The detector's.
     normal : bool
         Whether these are the images of a fit, which some detectors see in several views.
+    corruption : Corruption, optional
+        What happens to each image before it is looked at.
     """
     if isinstance(detector, Ensemble):
         parts = {
-            key: extract(source, samples, cache, batch_size, normal=normal)
+            key: extract(source, samples, cache, batch_size, normal=normal, corruption=corruption)
             for key, source in detector.sources().items()
         }
         return Extraction(
@@ -83,9 +87,11 @@ def extract(
             min(part.cached for part in parts.values()),
         )
     cache_key = detector.cache_key_of_normal if normal else detector.cache_key
+    if cache_key is not None and corruption is not None:
+        cache_key = f"{cache_key} {corruption}"
 
     def compute(uncached: Sequence[Sample]) -> Extraction:
-        return _compute(detector, uncached, normal)
+        return _compute(detector, uncached, normal, corruption)
 
     if cache is None or cache_key is None:
         return compute(samples)
@@ -130,11 +136,12 @@ def _conditions(batch_size: int) -> str:
     )
 
 
-def _compute(detector: Detector, samples: Sequence[Sample], normal: bool) -> Extraction:
+def _compute(detector: Detector, samples: Sequence[Sample], normal: bool, corruption: Corruption | None) -> Extraction:
+    files = samples if corruption is None else [CorruptedFile(sample.path, corruption) for sample in samples]
     images = detector.cache.images if isinstance(detector.cache, Caches) else None
     with nullcontext(DecodeLedger()) if images is None else images.accounting() as ledger:
         start = time.perf_counter()
-        features = detector.extract_normal(samples) if normal else detector.extract(samples)
+        features = detector.extract_normal(files) if normal else detector.extract(files)
         seconds = time.perf_counter() - start
     return Extraction(features, seconds_without(seconds, ledger) / len(samples))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -17,12 +16,14 @@ from padim_zoo.bench.build import create_backbone, create_detector
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
 from padim_zoo.bench.measure import BATCH_SIZES
+from padim_zoo.bench.robustness import NEEDS_THRESHOLD, FrozenFit, share, worst_rates
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.corruptions import parse_corruptions
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import (
     Duplicates,
@@ -37,13 +38,16 @@ from padim_zoo.data.sample import Category
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
-from padim_zoo.detectors.config import FALSE_ALARM_RATE
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.thresholds import pixel_threshold
+
+NO_THRESHOLD = "no threshold, so neither detections nor false alarms: this needs --folds"
+"""The note of a run whose estimator has no folds from one pass."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class RunResult:
     notes: list[str] = field(default_factory=list)
     interval: dict[str, float] = field(default_factory=dict)
     threshold: dict[str, float] = field(default_factory=dict)
+    corruptions: list[dict[str, Any]] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ()
     scores: dict[str, np.ndarray] = field(default_factory=dict)
@@ -113,27 +118,36 @@ class RunResult:
         self.scores = {"labels": labels, "scores": scores, **curves, **per_image}
         self.interval = confidence_intervals(labels, scores)
 
-    def set_threshold(self, normal_scores: np.ndarray, groups: np.ndarray) -> None:
+    def set_threshold(self, normal_scores: np.ndarray, groups: np.ndarray, false_alarm_rate: float | None) -> None:
         """Keep the conformal threshold of out-of-fold normal scores (n,), and what it does on the test images.
 
-        Images of one group (n,) were held out together.
+        Images of one group (n,) were held out together. A rate of None stands for the usual one, or the least possible;
+        one that is too small for so few images is noted.
         """
-        rate = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(np.unique(groups))))
-        threshold = conformal_threshold(normal_scores, rate, groups)
+        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(np.unique(groups))))
+        rate = usual if false_alarm_rate is None else false_alarm_rate
+        try:
+            threshold = conformal_threshold(normal_scores, rate, groups)
+        except InputError as error:
+            self.notes.append(f"no threshold: {error}")
+            return
         called, anomalous = self.scores["scores"] > threshold, self.scores["labels"] == 1
         self.threshold = {
             "threshold": threshold,
             "promised_false_alarms": rate,
-            "false_alarms": _share(called[:, ~anomalous]),
-            "detections": _share(called[:, anomalous]),
+            "false_alarms": share(called[:, ~anomalous]),
+            "detections": share(called[:, anomalous]),
         }
         for values, scores in zip(self.folds, self.scores["scores"], strict=True):
             values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
-
-def _share(decisions: np.ndarray) -> float:
-    """The share that is true; NaN of none."""
-    return float(decisions.mean()) if decisions.size else math.nan
+    def keep_corruptions(self, frozen: FrozenFit) -> None:
+        """Keep what the threshold does on corrupted images, or note that there is none."""
+        if not self.threshold:
+            self.notes.append(NEEDS_THRESHOLD)
+            return
+        self.corruptions = frozen.rates(self.scores["labels"], self.threshold["threshold"])
+        self.threshold |= worst_rates(self.corruptions)
 
 
 def _drawn_images(count: int, run: Run) -> np.ndarray:
@@ -170,6 +184,18 @@ class BackboneCache:
         return self._backbones[key]
 
 
+def _without_learned(category: Category) -> tuple[Category, list[str]]:
+    """A category without the normal test images that have the pixels of images to fit, and a note of how many."""
+    n = len(category.train)
+    copies = find_duplicates((*category.train, *category.test)).crossing(n)
+    learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
+    if not learned:
+        return category, []
+    test = tuple(sample for index, sample in enumerate(category.test) if index not in learned)
+    note = f"{len(learned)} of {len(category.test)} test images have the pixels of images to fit and are left out"
+    return replace(category, test=test), [note]
+
+
 def _backbone_key(run: Run) -> tuple[object, ...]:
     return run.config.backbone, run.config.layers, run.weights
 
@@ -200,13 +226,13 @@ class GroupRunner:
         caches: Caches,
     ) -> None:
         self.suite = suite
-        self.category = category
+        self.category, self._left_out = _without_learned(category)
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, GroundTruth] = {}
-        self._thumbnail = cache(partial(thumbnail, category))
+        self._thumbnail = cache(partial(thumbnail, self.category))
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
@@ -275,12 +301,18 @@ class GroupRunner:
         held_out_fold = np.full(n, -1, dtype=np.int64)
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
-            result.judge(truth, test, held_out)
+            calibrated = self._calibrate(run, timed_fit, groups) if run.config.folds == 1 else None
+            result.judge(truth, test, held_out if calibrated is None else calibrated[0])
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number
+            elif calibrated is not None:
+                held_out_scores, held_out_fold = calibrated[0].scores, calibrated[1]
+            else:
+                result.notes.append(NO_THRESHOLD)
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
+        frozen = None if run.config.corruptions is None else self._corrupt(run, detector, test_scores[-1])
         result.timings = timed_fit.costs(self.images)
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
@@ -292,14 +324,16 @@ class GroupRunner:
             result.notes += notes
             result.runtimes = self.suite.time_exports
         result.keep_scores(truth.labels, np.stack(test_scores))
-        if run.config.folds > 1:
+        if (held_out_fold >= 0).all():
             result.scores |= {"out_of_fold_scores": held_out_scores, "out_of_fold_fold": held_out_fold}
-            result.set_threshold(held_out_scores, groups)
+            result.set_threshold(held_out_scores, groups, run.config.fpr)
             paths = [self.category.train[index].path for index in images]
             adapted = max(count_adapted(images_adapted_to(part.weights), paths) for part in run.parts)
             if adapted:
                 result.notes.append(not_out_of_sample(adapted, n))
-        result.notes += self.duplicates.notes(len(self.category.train))
+        if frozen is not None:
+            result.keep_corruptions(frozen)
+        result.notes += self._left_out + self.duplicates.notes(len(self.category.train))
         if self.suite.gallery:
             result.gallery = make_gallery(
                 self.category,
@@ -312,6 +346,28 @@ class GroupRunner:
                 score_is_map_maximum=detector.score_is_map_maximum,
             ).to_arrays()
         return result
+
+    def _calibrate(self, run: Run, timed_fit: TimedFit, groups: np.ndarray) -> tuple[Prediction, np.ndarray] | None:
+        """Every normal image by a fold that leaves it out, and that fold (n,), cut as ``fit`` does for a threshold.
+
+        None where this would take a fit of every fold, or there is but one group of images (n,).
+        """
+        folds = min(CALIBRATION_FOLDS, len(np.unique(groups)))
+        if folds < 2:
+            return None
+        parts = split_folds(len(groups), folds, run.config.seed, groups)
+        held_out = self._shared_folds.held_out(run, timed_fit, parts)
+        if held_out is None:
+            return None
+        fold_of = np.empty(len(groups), dtype=np.int64)
+        for number, part in enumerate(parts):
+            fold_of[part] = number
+        return held_out, fold_of
+
+    def _corrupt(self, run: Run, detector: Detector, clean: np.ndarray) -> FrozenFit:
+        """Scores of corrupted test images by the detector of the last fold, which scored the clean ones so."""
+        corruptions = parse_corruptions("corruptions", run.config.corruptions)
+        return FrozenFit.of(detector, clean, self.category.test, corruptions, self._caches, self.suite.batch_size)
 
     def _create(self, run: Run) -> Detector:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))

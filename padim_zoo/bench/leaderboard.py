@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.costs import COSTS
@@ -17,7 +16,7 @@ from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.store import Document, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
-from padim_zoo.metrics import METRICS, Metric
+from padim_zoo.metrics.metric import METRICS, Metric
 
 MEAN = "mean"
 """The category of a row that averages over categories. A data set may have one of that name: see :func:`is_mean`."""
@@ -41,8 +40,19 @@ class Column:
     better: Literal["high", "low"] | None = None
 
 
-RATES: dict[str, Literal["high", "low"]] = {"promised_false_alarms": "low", "false_alarms": "low", "detections": "high"}
-"""What the threshold from out-of-fold normal scores promises, and does on the test images."""
+RATES: dict[str, Literal["high", "low"]] = {
+    "promised_false_alarms": "low",
+    "false_alarms": "low",
+    "detections": "high",
+    "worst_false_alarms": "low",
+    "worst_detections": "high",
+}
+"""What the threshold from out-of-fold normal scores promises, does on test images, and at worst on corrupted ones."""
+SHOWN_RATES = {
+    "detections": "share of the anomalous test images above the threshold that normal images alone set",
+    "false_alarms": "share of the normal test images above the threshold that normal images alone set",
+}
+"""Those that stand beside the main metrics, and what they are."""
 CONFIGURED = {row.one: row.column for row in SETTINGS.values() if row.column is not None}
 """Columns of settings, and what they hold."""
 MODEL = tuple(row.one for row in SETTINGS.values() if row.panel == "Models" and row.form in ("list", "repeated"))
@@ -99,7 +109,8 @@ def leaderboard(documents: Iterable[Document]) -> pd.DataFrame:
     those left out.
     """
     entries = _newest(documents)
-    rows = [_run_row(entry) for entry in entries]
+    mates = _grouped(entries, _all_but_seed)
+    rows = [_run_row(entry, mates[_all_but_seed(entry)]) for entry in entries]
     return _frame(rows + _average(entries, CONFIGURATION, single=False))
 
 
@@ -195,12 +206,17 @@ class _Entry:
         """Runs of the same configuration and category on other, older data."""
 
 
+def _all_but_seed(entry: _Entry) -> tuple[Any, ...]:
+    """What the runs of one configuration on one category share."""
+    return tuple(entry.asked[name] for name in ("category", *CONFIGURATION))
+
+
 def _newest(documents: Iterable[Document]) -> list[_Entry]:
     """The runs in order, without those of a configuration on data of a category that it has newer runs of."""
     newest_entries: list[_Entry] = []
     for entries in _grouped(
         sorted(map(_Entry, documents), key=lambda entry: entry.order),
-        lambda entry: tuple(entry.asked[name] for name in ("category", *CONFIGURATION)),
+        _all_but_seed,
     ).values():
         data = max(entries, key=lambda entry: str(entry.document.get("created"))).keys["data"]
         current = [entry for entry in entries if entry.keys["data"] == data]
@@ -214,7 +230,28 @@ def _left_out_note(entries: Sequence[_Entry]) -> list[str]:
     return [f"{count} older run{'s' * (count > 1)} on other data left out"] if count else []
 
 
-def _run_row(entry: _Entry) -> dict[str, Any]:
+ONE_DRAW = "one draw"
+"""How the note begins of a row that rests on one seed although the seed decides."""
+
+
+def one_draw_note(documents: Iterable[Document]) -> str | None:
+    """What is to be said of runs of one seed in which something is drawn; None where several seeds tell, or none does.
+
+    Folds of one seed share the draw of channels, and tell how much the normal images matter alone.
+    """
+    documents = list(documents)
+    drawn = dict.fromkeys(part for document in documents for part in document.get("drawn", ()))
+    if not drawn or len({document["config"].get("seed") for document in documents}) > 1:
+        return None
+    return f"{ONE_DRAW} of {', '.join(drawn)}: more --seeds show how much it moves the metrics"
+
+
+def _one_draw_notes(entries: Sequence[_Entry]) -> list[str]:
+    note = one_draw_note(entry.document for entry in entries if entry.done)
+    return [note] if note else []
+
+
+def _run_row(entry: _Entry, mates: Sequence[_Entry]) -> dict[str, Any]:
     document = entry.document
     error = document.get("error")
     return {
@@ -228,7 +265,7 @@ def _run_row(entry: _Entry) -> dict[str, Any]:
         "runs": 1,
         "status": document["status"],
         "error": None if error is None else f"{error['type']}: {error['message']}",
-        "notes": "; ".join([*document["notes"], *_left_out_note([entry])]) or None,
+        "notes": "; ".join([*document["notes"], *_one_draw_notes(mates), *_left_out_note([entry])]) or None,
         "id": document["id"],
     }
 
@@ -263,7 +300,10 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
         "categories": len(covered),
         "runs": len(done),
         "status": "partial" if notes else "done",
-        "notes": "; ".join([*notes, *_undefined_notes(done), *_precision_note(done), *_left_out_note(entries)]) or None,
+        "notes": "; ".join(
+            [*notes, *_undefined_notes(done), *_precision_note(done), *_one_draw_notes(done), *_left_out_note(entries)]
+        )
+        or None,
     }
 
 
@@ -289,7 +329,7 @@ def _means(entries: Sequence[_Entry]) -> dict[str, float]:
             for repetition in repetitions.values()
             if set(repetition) == set(by_category)
         ]
-        row[f"{name}_std"] = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+        row[f"{name}_std"] = _deviation(means)
     return row
 
 
@@ -321,6 +361,14 @@ def _precision_note(entries: Sequence[_Entry]) -> list[str]:
 def _mean(values: Sequence[float]) -> float:
     """NaN if there is no value, or if one of them is NaN: a metric that is undefined somewhere has no mean."""
     return math.fsum(values) / len(values) if values else math.nan
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; NaN of fewer than two values. NumPy takes longer for so few."""
+    if len(values) < 2:
+        return math.nan
+    mean = _mean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

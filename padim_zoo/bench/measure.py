@@ -56,18 +56,14 @@ def milliseconds_per_image(detector: Scorer, images: Sequence[np.ndarray | Path]
     return 1000 * min(times) / batch_size
 
 
-def runtime_column(runtime: str) -> str:
-    """The cost that is a runtime's latency at batch 1."""
-    return f"ms_per_image_b1_{runtime}"
-
-
 class PeakMemory:
     """Highest resident memory of this process while the context is open, sampled every 10 ms.
 
     Attributes
     ----------
     megabytes : float
-        In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share.
+        In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share. What it
+        takes while the context is closed does not: the process's own peak is higher.
     """
 
     def __enter__(self) -> PeakMemory:

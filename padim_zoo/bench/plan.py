@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.stages import default_layers
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.bench.build import (
     check_detector,
@@ -31,6 +32,7 @@ from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.ensemble import FOLDS_OF_MEMBERS
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,24 @@ def make_plan(suite: Suite) -> Plan:
 
     models: dict[_Model, Run] = {}
     strides: dict[_Model, int] = {}
+    notes: list[str] = []
     for backbone in backbones:
         layers_of = {detector: layers_for(suite, backbone, detector) for detector in detectors}
         own_estimators = [estimator for name, estimator in pairs if name == backbone]
-        for layers in dict.fromkeys(layers_of.values()):
-            module = registry.backbones.create(backbone, layers=layers, weights=weights_for(suite, backbone))
+        modules = _make_backbones(suite, backbone, list(dict.fromkeys(layers_of.values())))
+        for layers, module in modules.items():
             own_detectors = [detector for detector in detectors if layers_of[detector] == layers]
+            if isinstance(module, InputError):
+                notes.append(f"the rows of {', '.join(own_detectors)} on {backbone} fail: {module}")
             for model in starmap(partial(_Model, backbone), product(suite.seeds, own_detectors, own_estimators)):
-                models[model] = _describe(suite, module, model, region, transform)
                 strides[model] = max(getattr(module, "strides", ()), default=STRIDE)
-                check_parameters(create_detector(suite, models[model], module))
+                if isinstance(module, InputError):
+                    models[model] = _describe_failing(suite, model, layers, region, transform)
+                    continue
+                run = _describe(suite, module, model, region, transform)
+                unfitted = create_detector(suite, run, module)
+                check_parameters(unfitted)
+                models[model] = replace(run, draws=unfitted.draws)
 
     wanted = [(run, strides[model]) for model, run in models.items()]
     for parts, seed, detector in product(ensembles, suite.seeds, detectors):
@@ -109,7 +119,7 @@ def make_plan(suite: Suite) -> Plan:
         wanted.append((run, max(strides[member] for member in members)))
 
     runs: dict[str, Run] = {}
-    notes: list[str] = []
+    undrawn: dict[str, None] = {}
     for category in categories:
         own_grid = CategoryGrid(category)
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
@@ -118,7 +128,9 @@ def make_plan(suite: Suite) -> Plan:
         for size in dict.fromkeys(sizes):
             place["train_size"] = size
             here = [_place(run, place, own_grid, stride) for run, stride in wanted]
-            runs |= {run.id: run for run in here}
+            same = [run for run in here if run.config.seed != suite.seeds[0] and not run.drawn]
+            undrawn |= {_called(run): None for run in same}
+            runs |= {run.id: run for run in here if run not in same}
         notes += own_grid.notes()
     # Backbone by backbone, so that each is made once and few are held at a time; and by its layers.
     place_of = {name: number for number, name in enumerate([None, *backbones])}
@@ -126,8 +138,19 @@ def make_plan(suite: Suite) -> Plan:
         runs.values(),
         key=lambda run: (bool(run.members), place_of.get(run.config.backbone, 0), run.config.layers or ()),
     )
+    if undrawn:
+        names = _listed(list(undrawn))
+        notes.append(
+            f"nothing is drawn by {names}: all seeds give the same scores, so seed {suite.seeds[0]} alone is run"
+        )
     notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
     return Plan(order, tuple(notes))
+
+
+def _called(run: Run) -> str:
+    """What a note calls a model."""
+    config = run.config
+    return config.detector if config.backbone is None else f"{config.detector} on {config.backbone}"
 
 
 def _place(run: Run, place: Mapping[str, Any], grid: CategoryGrid, stride: int) -> Run:
@@ -183,11 +206,46 @@ class _Model(NamedTuple):
     estimator: str
 
 
-def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None, transform: Transform) -> Run:
-    """The run of a model on no category yet; options that the detector does not take stay None.
+def _make_backbones(
+    suite: Suite, backbone: str, selections: Sequence[tuple[str, ...] | None]
+) -> dict[tuple[str, ...] | None, Backbone | InputError]:
+    """A backbone cut after some selections of layers or others; why not, where the weights lack layers of one.
 
-    ``region`` is the fingerprint of the region of interest; of the transform the grid may be open.
+    Raises
+    ------
+    InputError
+        If it can be made with none of them.
     """
+    modules: dict[tuple[str, ...] | None, Backbone | InputError] = {}
+    for layers in selections:
+        try:
+            modules[layers] = registry.backbones.create(backbone, layers=layers, weights=weights_for(suite, backbone))
+        except InputError as error:  # noqa: PERF203  twice at most
+            modules[layers] = error
+    errors = [module for module in modules.values() if isinstance(module, InputError)]
+    if len(errors) == len(modules):
+        raise errors[0]
+    return modules
+
+
+def _describe_failing(
+    suite: Suite, model: _Model, layers: tuple[str, ...] | None, region: str | None, transform: Transform
+) -> Run:
+    """The run of a model whose backbone cannot be made: it fails when it is done, and its row says why."""
+    options = _options(suite, model, region, transform)
+    options |= {"plugins": _plugins(suite, model, options), "layers": layers or default_layers(model.backbone)}
+    weights = weights_for(suite, model.backbone)
+    return Run(RunConfig(**{**options, **_of_every_run(suite, model)}), weights, Path(weights).name)
+
+
+def _of_every_run(suite: Suite, model: _Model) -> dict[str, Any]:
+    """What is recorded of a run, whatever its detector takes."""
+    names = ("mask_resize", "mask_orientation", "folds", "groups", "fpr", "corruptions")
+    return {"detector": model.detector, "seed": model.seed, **{name: getattr(suite, name) for name in names}}
+
+
+def _options(suite: Suite, model: _Model, region: str | None, transform: Transform) -> dict[str, Any]:
+    """What a suite asks for of the parameters of a detector; what it does not say stays None."""
     values = {
         row.one: getattr(suite, row.name)
         for row in settings_of("bench")
@@ -196,15 +254,26 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
     values |= {
         "backbone": model.backbone,
         "estimator": model.estimator,
-        "n_components": suite.n_components or min(backbone.default_n_components, sum(backbone.channels)),
-        "reduction": suite.reduction or backbone.default_reduction,
         "passes": suite.pass_count,
         "roi": region,
         "resize": transform.resize,
         "crop": transform.crop,
     }
     names = detector_parameters(model.detector)
-    options: dict[str, Any] = {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | None, transform: Transform) -> Run:
+    """The run of a model on no category yet; options that the detector does not take stay None.
+
+    ``region`` is the fingerprint of the region of interest; of the transform the grid may be open.
+    """
+    options = _options(suite, model, region, transform)
+    by_backbone = {
+        "n_components": min(backbone.default_n_components, sum(backbone.channels)),
+        "reduction": backbone.default_reduction,
+    }
+    options |= {name: options[name] or value for name, value in by_backbone.items() if name in options}
     if "backbone" in options:
         options |= {"weights_hash": backbone.weights_hash, "layers": tuple(backbone.layers)}
     if options.get("n_components", 0) > sum(backbone.channels):
@@ -213,9 +282,7 @@ def _describe(suite: Suite, backbone: Backbone, model: _Model, region: str | Non
             f"have {sum(backbone.channels)} channels: expected 1 to that many"
         )
     options["plugins"] = _plugins(suite, model, options)
-    ground_truth = {"mask_resize": suite.mask_resize, "mask_orientation": suite.mask_orientation, "folds": suite.folds}
-    options |= {"detector": model.detector, "seed": model.seed, "groups": suite.groups}
-    config = RunConfig(**{**options, **ground_truth})
+    config = RunConfig(**{**options, **_of_every_run(suite, model)})
     if "backbone" not in options:
         return Run(config)
     return Run(config, weights_for(suite, model.backbone), Path(backbone.weights_source).name)
@@ -248,7 +315,8 @@ def _combine(members: Sequence[Run], rule: str) -> Run:
     )
     labels = [member.weights_label for member in members]
     label = _joined(labels) if len(set(labels)) > 1 else labels[0]
-    return Run(config, weights_label=label, members=tuple(members))
+    draws = dict.fromkeys([*(part for member in members for part in member.draws), FOLDS_OF_MEMBERS])
+    return Run(config, weights_label=label, members=tuple(members), draws=tuple(draws))
 
 
 def _joined(values: Iterable[Any]) -> str | None:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
+from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.bench.specs import canonical_estimator
-from padim_zoo.metrics import METRICS
 
 _DATASET = "mvtec"
 _CATEGORIES = 15
@@ -33,21 +33,6 @@ state: figures move by less through bfloat16 than between two publications."""
 
 _PADIM = {"sigma": "4", "layers": "layer1,layer2,layer3", "reduction": "random"}
 """The paper's settings, and those of its reimplementations."""
-
-
-def published_metrics() -> dict[str, str]:
-    """The metrics that are published, and what published.csv calls them."""
-    return {metric.name: metric.published for metric in METRICS.values() if metric.published is not None}
-
-
-def published_column(name: str) -> str:
-    """The column of the published value of a metric."""
-    return f"published_{name}"
-
-
-def difference_column(name: str) -> str:
-    """The column of the difference between the measured and the published value of a metric."""
-    return f"difference_{name}"
 
 
 @cache

@@ -124,6 +124,13 @@ def operations(name: str, value: Any) -> str:
     return canonical_operations(name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
 
 
+def corruptions(name: str, value: Any) -> str:
+    """Corruptions of :mod:`padim_zoo.data.corruptions`, as text or as a list of it, in one spelling."""
+    from padim_zoo.data.corruptions import canonical_corruptions
+
+    return canonical_corruptions(name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
+
+
 def memory(name: str, value: Any) -> int:
     """Bytes: ``4GB``, ``500MB``, ``4e9``."""
     return parse_bytes(name, str(value), least=1)

@@ -87,6 +87,8 @@ class Run:
         Their source as a leaderboard shows it: a file by its name, without the folder.
     members : tuple of Run
         The runs of the same category that an ensemble has for members.
+    draws : tuple of str
+        What the seed decides in a fit, as :attr:`~padim_zoo.detectors.detector.Detector.draws` of its detector says.
     asked_resize : int, optional
         The length of the shorter side, where the images of the category gave the other one.
     """
@@ -95,7 +97,18 @@ class Run:
     weights: str = PaDiMConfig.weights
     weights_label: str | None = None
     members: tuple[Run, ...] = ()
+    draws: tuple[str, ...] = ()
     asked_resize: int | None = None
+
+    @property
+    def drawn(self) -> list[str]:
+        """What the seed decides in the metrics of this run, in words; empty where every seed gives the same."""
+        drawn = [*self.draws]
+        if self.config.train_size is not None:
+            drawn.append("normal images")
+        if self.config.folds is not None and self.config.folds > 1:
+            drawn.append("folds")
+        return drawn
 
     @property
     def parts(self) -> tuple[Run, ...]:

@@ -109,6 +109,7 @@ def describe(run: Run, outcome: RunResult | Exception, environment: dict[str, An
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": run.config.to_dict(),
         "weights": run.weights_label,
+        "drawn": run.drawn,
         "asked_resize": run.asked_resize,
         **result.recorded(),
         "error": None if error is None else _describe_error(error),

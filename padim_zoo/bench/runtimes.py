@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from padim_zoo.bench.measure import milliseconds_per_image, runtime_column
+from padim_zoo.bench.costs import runtime_column
+from padim_zoo.bench.measure import milliseconds_per_image
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.exporting import export
 from padim_zoo.export.runtimes import ExportedModel

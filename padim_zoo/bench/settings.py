@@ -14,6 +14,7 @@ from pathlib import Path
 from padim_zoo.bench.readers import (
     PROTOCOL,
     at_least,
+    corruptions,
     memory,
     names,
     number,
@@ -35,7 +36,7 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
-_PLUGIN = (*_SCORE, "combine", "export", "finetune", "import", "list", "merge", "update")
+_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -124,6 +125,9 @@ _ROWS = (
     Setting("train_sizes", at_least(2, " or all"), "Numbers of normal images to fit on, for learning curves.", "Runs",
             (None,),
             form="list", one="train_size", metavar="N", none="all", recorded=True, column="integer"),
+    Setting("corruptions", corruptions,
+            "Also score corrupted test images at the threshold, e.g. blur(1,2),jpeg(30).", "Runs", metavar="A,B",
+            none="none", recorded=True, column="text"),
     Setting("time_exports", one_of(late="padim_zoo.export.suffixes:RUNTIMES"),
             "Also export to these runtimes (torch, onnx, openvino) and time them.", "Runs", form="list"),
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
@@ -137,7 +141,8 @@ _ROWS = (
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
             Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
-            commands=("combine", "fit", "merge", "update"), metavar="RATE"),
+            commands=("bench", "calibrate", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True,
+            column="number"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "update"), parameter=True),

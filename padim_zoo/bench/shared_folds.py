@@ -12,6 +12,7 @@ from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.timed_fit import Predictions, TimedFit
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -55,13 +56,7 @@ class SharedFolds:
             return None
         timed_fit.fit(folds[-1])
         timed_fit.predict(timed_fit.extracted.test.features)
-        if _but_the_estimator(run) != self._shared:
-            self._shared, self._distances = _but_the_estimator(run), {}
-            try:
-                self._distances = self._pass(timed_fit, folds)
-            except Exception:  # whatever it is, the run that it comes from fails alone and tells
-                self._distances = {}
-        distances, detector = self._distances.pop(run.id, None), timed_fit.detector
+        distances, detector = self._distances_of(run, timed_fit, folds), timed_fit.detector
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
@@ -71,13 +66,41 @@ class SharedFolds:
             for number, fold in enumerate(folds)
         )
 
-    def _pass(self, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> dict[str, _Distances]:
+    def held_out(self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray]) -> Prediction | None:
+        """Every normal image by the fold that leaves it out, or None if each fold must be fitted to know.
+
+        The detector has been fitted on all normal images, which gives the draw of channels.
+        """
+        detector = timed_fit.detector
+        if _linear_shrinkage(detector) is None:
+            return None
+        distances = self._distances_of(run, timed_fit, folds, of_test=False)
+        if distances is None:
+            return None
+        assert isinstance(detector, PaDiM)
+        return detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid)
+
+    def _distances_of(
+        self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray], *, of_test: bool = True
+    ) -> _Distances | None:
+        """What the pass of a run and its mates gives for it."""
+        if _but_the_estimator(run) != self._shared:
+            self._shared, self._distances = _but_the_estimator(run), {}
+            try:
+                self._distances = self._pass(timed_fit, folds, of_test)
+            except Exception:  # whatever it is, the run that it comes from fails alone and tells
+                self._distances = {}
+        return self._distances.pop(run.id, None)
+
+    def _pass(self, timed_fit: TimedFit, folds: Sequence[np.ndarray], of_test: bool) -> dict[str, _Distances]:
         mates = [run for run in self._runs if _but_the_estimator(run) == self._shared]
         shrinkages = ((run.id, _linear_shrinkage(self._create(run))) for run in mates)
         estimators = {run_id: estimator for run_id, estimator in shrinkages if estimator is not None}
         assert isinstance(timed_fit.detector, PaDiM)
         reduction = timed_fit.detector.reduction_
         normal, test = (PatchEmbeddings.of(reduction.apply(part.features)) for part in timed_fit.extracted)
+        if not of_test:
+            test = normal.images(np.arange(0))
         needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
         if needed > SHARE_OF_BUDGET * default_budget():
             return {}

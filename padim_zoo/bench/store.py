@@ -161,7 +161,7 @@ class RunStore:
         scores: Mapping[str, np.ndarray] | None = None,
         gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write a run: its arrays first, its document last. Arrays that are not given stay as they are."""
+        """Write a run: its arrays first, its document last. Arrays that are not given stay as they were recorded."""
         run_id, hashes = document["id"], dict(document.get("arrays", {}))
         for suffix, arrays in ((_GALLERY, gallery), (_SCORES, scores)):
             if arrays is not None:

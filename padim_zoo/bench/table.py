@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,13 +18,15 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, better_values, is_mean
-from padim_zoo.bench.published import difference_column, published_column, published_metrics
+from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, SHOWN_RATES, better_values, is_mean
+from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
 _TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
 """The columns that tell rows apart, the most telling first."""
 
+_PUBLISHED = frozenset(map(published_column, METRICS))
+_DIFFERENCES = frozenset(map(difference_column, METRICS))
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
 
@@ -84,7 +87,7 @@ class BoardTable:
 
     def _fitted(self, console: Console, options: ConsoleOptions, rows: Rows, shown: int) -> list[RenderableType]:
         """Heading, table and remarks as the width allows."""
-        metrics, costs = self._metrics(), self._costs()
+        metrics, costs, leading = self._metrics(), self._costs(), telling_columns(rows)
         dropped: list[str] = []
         unbounded = options.update(max_width=_UNBOUNDED)
 
@@ -96,24 +99,24 @@ class BoardTable:
                 return 0
             return measured(table).maximum - options.max_width
 
-        table = self._table(rows, metrics, costs, None, shown)
+        table = self._table(rows, leading, metrics, costs, None, shown)
         while costs and missing(table) > 0:
             dropped.insert(0, costs.pop())
-            table = self._table(rows, metrics, costs, None, shown)
+            table = self._table(rows, leading, metrics, costs, None, shown)
         # names fold, numbers do not
         while len(metrics) > 1 and missing(table) > 0 and measured(table).minimum > options.max_width:
             dropped.insert(0, metrics.pop())
-            table = self._table(rows, metrics, costs, None, shown)
+            table = self._table(rows, leading, metrics, costs, None, shown)
         chart = self._chart(rows) if self.bars else None
-        if chart is not None and (beyond := missing(self._table(rows, metrics, costs, chart, shown))) > 0:
+        if chart is not None and (beyond := missing(self._table(rows, leading, metrics, costs, chart, shown))) > 0:
             width = chart.width - beyond
             chart = replace(chart, width=width) if width >= _NARROWEST_BAR else None
         if chart is not None:
-            table = self._table(rows, metrics, costs, chart, shown)
+            table = self._table(rows, leading, metrics, costs, chart, shown)
         shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
-        lines = [] if self.max_lines is not None else _remarks(rows, telling_columns(rows))
+        lines = [] if self.max_lines is not None else _remarks(rows, leading)
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
         if dropped:
@@ -132,9 +135,14 @@ class BoardTable:
         return None if axis is None else _Chart(name, axis, _WIDEST_BAR, intervals)
 
     def _table(
-        self, rows: Rows, metrics: list[str], costs: list[str], chart: _Chart | None = None, shown: int | None = None
+        self,
+        rows: Rows,
+        leading: list[str],
+        metrics: list[str],
+        costs: list[str],
+        chart: _Chart | None = None,
+        shown: int | None = None,
     ) -> Table:
-        leading = telling_columns(rows)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for name in leading:
             # On a podium every row is a mean; over how many categories is what one has to know of it.
@@ -195,14 +203,19 @@ def shared_settings(rows: Rows) -> dict[str, Any]:
 def tell_apart(rows: Rows, names: Iterable[str], telling: Iterable[str] = ("category",)) -> list[str]:
     """Some columns, and of others those that tell more rows apart: what follows from those before it is left out."""
     telling = list(telling)
-
-    def count(columns: Sequence[str]) -> int:
-        return len({tuple(row[name] for name in columns) for row in rows})
-
+    groups = _numbered(tuple(row[name] for name in telling) for row in rows)
     for name in names:
-        if count([*telling, name]) > count(telling):
+        finer = _numbered(zip(groups, (row[name] for row in rows), strict=True))
+        if max(finer, default=0) > max(groups, default=0):
             telling.append(name)
+            groups = finer
     return telling
+
+
+def _numbered(keys: Iterable[Hashable]) -> list[int]:
+    """Equal numbers for equal keys, counted from 0."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
 
 
 def telling_columns(rows: Rows) -> list[str]:
@@ -229,11 +242,11 @@ def title_in_line(name: str) -> str:
 
 
 def metrics_to_show(board: pd.DataFrame, sorted_by: str | None) -> list[str]:
-    """The main metrics, and what the rows are sorted by if that is another column with a best value.
+    """The main metrics, what the threshold does, and what the rows are sorted by if that has a best value too.
 
-    Of the main metrics but the first, those without a value in any row are left out.
+    But for the first metric, those without a value in any row are left out.
     """
-    first, *others = main_metrics()
+    first, *others = [*main_metrics(), *SHOWN_RATES]
     names = [first, *(name for name in others if board[name].notna().any())]
     added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *MAIN_COSTS)
     return [*names, str(sorted_by)] if added else names
@@ -254,23 +267,30 @@ def axis_of(name: str, values: list[float]) -> Axis | None:
 def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Row number and column of every value that no other row of its category beats."""
     better = better_values()
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    # Plain values: pandas takes milliseconds for each group.
+    keys = (board[name].fillna("").tolist() for name in ("dataset", "category"))
+    for number, key in enumerate(zip(*keys, board["id"].isna(), strict=True)):
+        groups[key].append(number)
+    covered = board["categories"].tolist()
     best: set[tuple[int, str]] = set()
-    board = board.reset_index(drop=True)
-    for _, rows in board.groupby([board["dataset"], board["category"], board["id"].isna()], dropna=False):
-        # A mean over fewer categories is no rival of one over all: they may be the easy ones.
-        rivals = rows[rows["categories"] == rows["categories"].max()]
-        for name in names:
-            values = rivals[name].dropna()
-            if name in better and len(values) > 1:
-                winner = values.max() if better[name] == "high" else values.min()
-                best |= {(int(number), name) for number in values.index[values == winner]}
+    for name in (name for name in names if name in better):
+        column = board[name].tolist()
+        choose = max if better[name] == "high" else min
+        for numbers in groups.values():
+            # A mean over fewer categories is no rival of one over all: they may be the easy ones.
+            most = max(covered[number] for number in numbers)
+            values = {n: column[n] for n in numbers if covered[n] == most and not math.isnan(column[n])}
+            if len(values) > 1:
+                winner = choose(values.values())
+                best |= {(number, name) for number, value in values.items() if value == winner}
     return best
 
 
 def _number(row: dict[str, Any], name: str, best: bool) -> Text:
     if row[name] is None:
         return Text("–")
-    if name in map(difference_column, METRICS):
+    if name in _DIFFERENCES:
         return Text(f"{value_text(row, name)} ")
     return Text(value_text(row, name) + ("*" if best else " "), style="bold" if best else "")
 
@@ -280,9 +300,9 @@ def value_text(row: dict[str, Any], name: str) -> str:
     value = row[name]
     if value is None:
         return "–"
-    if name in map(difference_column, METRICS):
+    if name in _DIFFERENCES:
         return f"{value:+.3f}"
-    if name in METRICS or RATES.get(name) == "high" or name in map(published_column, METRICS):
+    if name in METRICS or name in RATES or name in _PUBLISHED:
         return f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
     return cost_text(value)
 

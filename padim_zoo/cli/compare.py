@@ -62,6 +62,8 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
         }
         for row in records(comparison)
     ]
+    if comparison.attrs["draw"] is not None:
+        click.echo(comparison.attrs["draw"], err=True)
     unpaired = comparison.attrs["unpaired"]
     if any(unpaired):
         click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)

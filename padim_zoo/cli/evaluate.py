@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in
+from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in, unpromised
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -46,10 +46,12 @@ def evaluate(
 ) -> None:
     """Evaluate a saved detector on the test images of a data set.
 
+    Images that the model was fitted on are left out, and counted.
+
     Prints the metrics, and the decisions on images at two thresholds: the model's own, set from normal images only, and
     the one with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
-    ClassF1 is at the model's own. SegF1, pixel false alarms and detected regions are at the pixel threshold, the 99.9th
-    percentile of the pixels of normal images.
+    Below stands what other false-alarm rates would cost. ClassF1 is at the model's own. SegF1, pixel false alarms and
+    detected regions are at the pixel threshold, the 99.9th percentile of the pixels of normal images.
     """
     import numpy as np
 
@@ -58,6 +60,7 @@ def evaluate(
     from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
+    from padim_zoo.detectors.overlap import new_samples
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
 
@@ -71,9 +74,9 @@ def evaluate(
         )
     detector = load_detector(model, device=device, batch_size=batch_size, cache=cache)
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
-    samples = category.test
     if output is not None and pictures:
-        refuse_among_images(output, pictures, {sample.path.parent for sample in samples}, [])
+        refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
+    samples, left_out, notes = new_samples(detector, category.test)
     prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
     refuse_equal_scores(samples, prediction.scores)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
@@ -90,6 +93,10 @@ def evaluate(
         pixel_threshold=None if calibration is None else calibration.map_high,
     )
     intervals = confidence_intervals(labels, prediction.scores)
+    rates = [
+        {"false_alarm_rate": rate, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
+        for rate, threshold in ({} if calibration is None else calibration.thresholds()).items()
+    ]
     thresholds = [
         {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
@@ -99,9 +106,11 @@ def evaluate(
     ]
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
-    caveat = None if calibration is None else calibration.caveat
+    notes += result.notes
+    if calibration is not None:
+        notes += [note for note in (calibration.caveat, unpromised(calibration)) if note is not None]
     seen, protocol = coverage_of(detector, samples), protocol_of(opened)
-    notes = [note for note in (*result.notes, caveat, seen.note) if note is not None]
+    notes += [] if seen.note is None else [seen.note]
     if protocol is not None and str(protocol) != str(detector.transform):
         notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
@@ -118,6 +127,8 @@ def evaluate(
                 **result.values,
                 **intervals,
                 "thresholds": thresholds,
+                "false_alarm_rates": rates,
+                "learned_images_left_out": left_out,
                 "notes": notes,
             }
         )
@@ -142,12 +153,12 @@ def evaluate(
     show_table(
         [
             {
-                "threshold for": row["threshold_for"],
+                "threshold for": row.get("threshold_for") or f"rate {row['false_alarm_rate']:.3g}",
                 "score": row["score"],
                 "false alarms": _rate(row["false_alarms"]),
                 "detections": _rate(row["detections"]),
             }
-            for row in thresholds
+            for row in [*thresholds, *rates]
         ]
     )
     if not math.isnan(result.values["pixel_threshold"]):

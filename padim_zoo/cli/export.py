@@ -36,11 +36,13 @@ def _height_and_width(ctx: click.Context, parameter: click.Parameter, value: str
     metavar="N|HxW",
     help="Include resize and crop, for images of this size.  [default: images are resized and cropped already]",
 )
+@click.option("--threshold", type=float, help="Threshold to export instead of the model's own.")
 def export(
     model: Path,
     form: str,
     output: Path | None,
     images: tuple[str, ...],
+    threshold: float | None,
     precision: str | None,
     input_size: tuple[int, int] | None,
 ) -> None:
@@ -57,6 +59,8 @@ def export(
     target = output or model.with_suffix(SUFFIXES[form])
     refuse_folder(target, f"model{SUFFIXES[form]}")
     detector = load(model, device="cpu")
+    if threshold is not None:
+        detector.threshold_ = threshold
     paths = image_files(images) if images else None
     done = write(detector, target, form, precision=precision, input_size=input_size, images=paths)
     difference = done.difference

@@ -17,13 +17,16 @@ from padim_zoo.cli.options import (
     groups_of_images,
     load_category,
     output_option,
+    price_rows,
     refuse_folder,
     show_rows,
     size_of,
     threshold_of,
     try_to_calibrate,
+    unpromised,
 )
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 
@@ -94,7 +97,7 @@ def fit(
     model.fit(paths)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
-        usual = fpr or calibration.false_alarm_rate <= FALSE_ALARM_RATE
+        usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
         count = different_images(len(paths), calibration.n_groups)
         least = "" if usual else f" (the least that {count} images can promise)"
         threshold = threshold_of(calibration) + least
@@ -106,3 +109,11 @@ def fit(
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
+    if calibration is not None and (rows := price_rows(calibration)):
+        count = different_images(len(calibration.scores), calibration.n_groups)
+        click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
+        show_table(rows)
+        if (note := unpromised(calibration)) is not None:
+            click.echo(f"note: {note}")
+    for note in model.notes_of_fit():
+        click.echo(f"note: {note}")

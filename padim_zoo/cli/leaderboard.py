@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-    from padim_zoo.bench.store import Document
+    from padim_zoo.bench.store import Document, RunStore
 
 SOME_FAILED = 1
 """Exit code when a benchmark that was watched was killed."""
@@ -58,12 +58,7 @@ def leaderboard(
     --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
-    from padim_zoo.bench.board_tables import method_tables, rows_table
-    from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.formats import records
-    from padim_zoo.bench.table import BoardTable
-    from padim_zoo.bench.text_table import of_records
 
     form = resolve_format(form, output)
     died = False
@@ -76,16 +71,12 @@ def leaderboard(
     if compare is not None:
         if by or sort or published:
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
-        comparison = compare_runs(store, documents, *compare)
-        if form == "table":
-            write_content(describe_comparison(comparison).encode(), output)
-        elif form in WRITERS:
-            _export(WRITERS[form](comparison), form, output)
-        else:
-            write_tables([of_records(records(comparison))], form, output)
+        _compare(store, documents, compare, form, output)
         return
     board = _make_board(documents, names, sort, published=published)
     if form == "table":
+        from padim_zoo.bench.table import BoardTable
+
         on_terminal = output is None and sys.stdout.isatty()
         print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
         if died:
@@ -93,7 +84,26 @@ def leaderboard(
     elif form in WRITERS:
         _export(WRITERS[form](board), form, output)
     else:
+        from padim_zoo.bench.board_tables import method_tables, rows_table
+
         write_tables(method_tables(board, sort) if form == "latex" else [rows_table(board, sort)], form, output)
+
+
+def _compare(
+    store: RunStore, documents: Sequence[Document], ids: tuple[str, str], form: str, output: Path | None
+) -> None:
+    from padim_zoo.bench.compare import compare_runs, describe_comparison
+    from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.formats import records
+    from padim_zoo.bench.text_table import of_records
+
+    comparison = compare_runs(store, documents, *ids)
+    if form == "table":
+        write_content(describe_comparison(comparison).encode(), output)
+    elif form in WRITERS:
+        _export(WRITERS[form](comparison), form, output)
+    else:
+        write_tables([of_records(records(comparison))], form, output)
 
 
 def _make_board(
@@ -102,10 +112,12 @@ def _make_board(
     """The rows that are asked for, in order."""
     from padim_zoo.bench.leaderboard import leaderboard as of_runs
     from padim_zoo.bench.leaderboard import sort_rows, summarize
-    from padim_zoo.bench.published import add_published
 
     board = summarize(documents, by) if by else of_runs(documents)
-    board = add_published(board) if published else board
+    if published:
+        from padim_zoo.bench.published import add_published
+
+        board = add_published(board)
     return sort_rows(board, sort) if sort else board
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images, for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Add normal images to a saved detector."),
+    "calibrate": ("padim_zoo.cli.calibrate:calibrate", "Set another threshold of a saved detector."),
     "merge": ("padim_zoo.cli.merge:merge", "Merge PaDiM models that were fitted on parts of the images."),
     "import": ("padim_zoo.cli.import_model:import_model", "Import a PaDiM model from another program."),
     "combine": ("padim_zoo.cli.combine:combine", "Combine saved detectors into an ensemble."),
@@ -48,7 +49,19 @@ COMMANDS = {
 
 GROUPS = {
     "Benchmarks": ("bench", "leaderboard", "compare", "report", "plot", "check"),
-    "Models": ("fit", "predict", "evaluate", "export", "show", "update", "merge", "combine", "import", "finetune"),
+    "Models": (
+        "fit",
+        "predict",
+        "evaluate",
+        "export",
+        "show",
+        "calibrate",
+        "update",
+        "merge",
+        "combine",
+        "import",
+        "finetune",
+    ),
     "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
 }
 """The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""

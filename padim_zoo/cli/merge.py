@@ -21,7 +21,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
 
     The MODELS must have the same backbone, weights, layers, transform and seed. Each must hold the statistics of its
     images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
-    is that of the first.
+    is that of the first. Images that several models know by their pixels count once.
 
     The merged model has a threshold if all models hold their samples, not moments.
     """

@@ -139,6 +139,41 @@ def output_option(text: str) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=PATH, required=True, help=text)
 
 
+def target_of(model: Path, output: Path | None, in_place: bool) -> Path:
+    """The file that a command writes which changes a model: another one, or with ``--in-place`` the same.
+
+    Raises
+    ------
+    InputError
+        If it is neither or both, or ``--output`` is the model.
+    """
+    if in_place and output is not None:
+        raise InputError("--output and --in-place exclude each other: give one of them")
+    if in_place:
+        return model
+    if output is None:
+        raise InputError(f"no file to write: give --output FILE, or --in-place to replace {model}")
+    if output.exists() and model.exists() and output.samefile(model):
+        raise InputError(f"--output {output} is the model itself: give another file, or --in-place to replace it")
+    return output
+
+
+def hold(target: Path) -> None:
+    """Lock a model that is replaced until the command ends.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    from padim_zoo.core.file_lock import FileLock
+
+    lock = FileLock(target)
+    if target.is_file() and not lock.take():
+        raise InputError(f"{target} is being updated by another process: wait for it, and update again")
+    click.get_current_context().call_on_close(lock.release)
+
+
 def refuse_folder(output: Path, example: str = "model.safetensors") -> None:
     """Refuse a folder where a file is to be written.
 
@@ -192,7 +227,25 @@ def different_images(n: int, n_groups: int) -> str:
 
 def threshold_of(calibration: Any) -> str:
     """A threshold and the rate that it promises."""
+    if calibration.false_alarm_rate is None:
+        return f"{calibration.threshold:.4g}, set by hand"
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {calibration.false_alarm_rate:.3g}"
+
+
+def price_rows(calibration: Any) -> list[dict[str, Any]]:
+    """The threshold that each false-alarm rate would give, for :func:`~padim_zoo.cli.table.show_table`."""
+    return [
+        {"false-alarm rate": f"{rate:.3g}", "threshold": threshold}
+        for rate, threshold in calibration.thresholds().items()
+    ]
+
+
+def unpromised(calibration: Any) -> str | None:
+    """Which of these rates the images cannot promise; None where they can promise all."""
+    least = calibration.least_rate
+    if None not in calibration.thresholds().values():
+        return None
+    return f"{calibration.n_groups} different images promise no false-alarm rate below {least:.3g}"
 
 
 def show_rows(rows: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from padim_zoo.cli.settings import setting_command
 
 KINDS = (
     *("roc", "pr", "pro", "pixel-roc", "pixel-pr"),
-    *("pareto", "folds", "histogram", "learning-curve", "heat-table"),
+    *("pareto", "folds", "histogram", "learning-curve", "heat-table", "corruptions"),
 )
 
 
@@ -23,14 +23,15 @@ KINDS = (
     "--metric",
     metavar="COLUMN",
     shell_complete=complete_metrics,
-    help="Metric, for all kinds but curves and histograms.  [default: the first]",
+    help="Metric, for all kinds but curves, histograms, corruptions.  [default: the first]",
 )
 @output_option("The plot, a .pdf, .png or .svg file.")
 def plot(runs: Path, kind: str, metric: str | None, categories: tuple[str, ...], output: Path) -> None:
     """Plot a run store for papers and slides.
 
     RUNS is the output of padim-zoo bench. Curves have a panel per configuration and a line per category. roc and pr are
-    those of images; pro, pixel-roc and pixel-pr those of pixels. Needs padim-zoo[report].
+    those of images; pro, pixel-roc and pixel-pr those of pixels. corruptions needs runs with --corruptions.
+    Needs padim-zoo[report].
     """
     from padim_zoo.bench.store import RunStore
     from padim_zoo.metrics.metric import DEFAULT_METRIC

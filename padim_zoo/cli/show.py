@@ -86,7 +86,7 @@ def _promise(facts: dict[str, Any]) -> str:
     if facts.get("threshold") is None:
         return "none"
     rate = facts.get("false_alarm_rate")
-    promise = "" if rate is None else f", for a false-alarm rate of at most {rate:.3g}"
+    promise = ", set by hand" if rate is None else f", for a false-alarm rate of at most {rate:.3g}"
     return f"{facts['threshold']:.4g}{promise}"
 
 

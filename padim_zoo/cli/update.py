@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, coverage_of, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.options import (
+    PATH,
+    coverage_of,
+    hold,
+    refuse_folder,
+    show_rows,
+    size_of,
+    target_of,
+    try_to_calibrate,
+)
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
@@ -18,12 +27,14 @@ from padim_zoo.core.provenance import tell_data
 @setting_command("update")
 @click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
-@click.option("-o", "--output", type=PATH, help="The new model.  [default: replace MODEL]")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="The new model.")
+@click.option("--in-place", is_flag=True, help="Replace MODEL.")
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 def update(
     model: Path,
     images: tuple[str, ...],
     output: Path | None,
+    in_place: bool,
     keep_threshold: bool,
     fpr: float | None,
     batch_size: int,
@@ -34,29 +45,32 @@ def update(
     IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
     padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
+    Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
+
     The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
     scores of another model; --keep-threshold keeps it.
+
+    The model is written to --output, or replaced with --in-place.
     """
-    from padim_zoo.core.file_lock import FileLock
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.detectors.loading import load
 
-    target = output or model
+    target = target_of(model, output, in_place)
     refuse_folder(target)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
     tell_data(paths)
-    lock = FileLock(target)
-    if target.is_file() and not lock.take():
-        raise InputError(f"{target} is being updated by another process: wait for it, and update again")
-    click.get_current_context().call_on_close(lock.release)
+    hold(target)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")
     before, resumable = detector.calibration_, detector.statistics_ is not None
+    images_before = detector.n_images_
     started = time.perf_counter()
     detector.partial_fit(paths)
+    added = detector.n_images_ - images_before
+    keep_threshold = keep_threshold or (not added and fpr is None)
     why_none = "the model had none" if before is None and fpr is None else ""
     if keep_threshold:
         detector.calibration_ = before
@@ -67,8 +81,9 @@ def update(
     threshold = f"none: {why_none}"
     if detector.threshold_ is not None:
         threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    new = f"{added}" if added == len(paths) else f"{added} new of {len(paths)}"
     seen = coverage_of(detector, paths)
-    rows = {"added": f"{len(paths)} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
+    rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold}

@@ -24,6 +24,10 @@ class InputError(ValueError):
 
     exit_code = BAD_INPUT
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback: the line."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class WriteError(InputError):
     """A file cannot be written.

@@ -14,12 +14,14 @@ def to_jsonable(value: Any) -> Any:
 
     Text is such that UTF-8 takes it, see :func:`~padim_zoo.core.printable.encodable`.
     """
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int)):
+        return value
     if isinstance(value, Mapping):
         return {encodable(str(name)): to_jsonable(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_jsonable(part) for part in value]
-    if isinstance(value, str):
-        return encodable(value)
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return to_jsonable(value.item()) if hasattr(value, "item") else value

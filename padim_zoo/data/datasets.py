@@ -1,4 +1,4 @@
-"""The registered data sets: MVTec AD, VisA, BTAD, MVTec LOCO, KolektorSDD, and any folder of one's own.
+"""The registered data sets: MVTec AD and AD 2, VisA, BTAD, MPDD, MVTec LOCO, KolektorSDD, and folders of one's own.
 
 None of them is downloaded: each factory takes the folder that the data set was unpacked to.
 """
@@ -6,6 +6,7 @@ None of them is downloaded: each factory takes the folder that the data set was 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,52 @@ def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
     kinds = ("logical_anomalies", "structural_anomalies")
     return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds, protocol=SQUARE)
+
+
+@registry.datasets.register("mpdd", summary="MPDD (Jezek et al. 2021): 6 kinds of painted metal parts, pixel masks")
+def mpdd(*, root: str | Path | None = None) -> Dataset:
+    """MPDD: the layout of MVTec AD, ``<category>/{train/good, test/<kind>, ground_truth/<kind>/<stem>_mask.png}``."""
+    expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
+    return _in_subfolders("mpdd", root, expected, "{stem}_mask.png", protocol=SQUARE)
+
+
+@registry.datasets.register(
+    "mvtec_ad_2",
+    summary="MVTec AD 2 (Heckler-Kram et al. 2025): 8 categories, changed light, small defects, pixel masks",
+)
+def mvtec_ad_2(*, root: str | Path | None = None) -> Dataset:
+    """MVTec AD 2: the public test set, with masks in ``test_public/ground_truth/bad/<stem>_mask.png``.
+
+    Labels of ``test_private`` and ``test_private_mixed`` are with the benchmark's server alone, so there is nothing to
+    compare their scores with here. A note counts their images and says how to score them. ``validation/good`` is left
+    out, as that of MVTec LOCO AD is.
+    """
+    expected = "folders CATEGORY/train/good and CATEGORY/test_public/{good,bad}"
+    top = dataset_root("mvtec_ad_2", root, expected)
+    listings = {
+        path.name: partial(_mvtec_ad_2_category, path)
+        for path in folders_in(top)
+        if is_category(path, "good") and (path / "test_public").is_dir()
+    }
+    if not listings:
+        raise wrong_layout("mvtec_ad_2", top, expected)
+    return ListedDataset("mvtec_ad_2", listings, SQUARE)
+
+
+def _mvtec_ad_2_category(folder: Path) -> Category:
+    public = list_category(
+        "mvtec_ad_2",
+        folder,
+        expected_mask="{stem}_mask.png",
+        test_folder="test_public",
+        truth_folder="test_public/ground_truth",
+    )
+    private = {path.name: len(list_images(path).images) for path in folders_in(folder) if "private" in path.name}
+    if not private:
+        return public
+    counts = " and ".join(f"{count} image{'s' * (count != 1)} of {name}" for name, count in private.items())
+    note = f"{counts} have no labels: padim-zoo predict scores them for the benchmark's server"
+    return replace(public, notes=(*public.notes, note))
 
 
 def _in_subfolders(

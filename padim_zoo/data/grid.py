@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import image_size
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.sources import named_images
+from padim_zoo.data.sources import Source, named_images
 
 Size = tuple[int, int]
 
@@ -94,7 +95,8 @@ def _take_one(elements: Iterator[Any]) -> Iterator[Any]:
         return
 
 
-def _first_size(images: Iterator[tuple[str, Path | np.ndarray]]) -> list[Size]:
+def _first_size(images: Iterator[tuple[str, Source]]) -> list[Size]:
     for _, image in images:
-        return [image_size(image) if isinstance(image, Path) else (image.shape[0], image.shape[1])]
+        file = image.path if isinstance(image, CorruptedFile) else image
+        return [image_size(file) if isinstance(file, Path) else (file.shape[0], file.shape[1])]
     return []

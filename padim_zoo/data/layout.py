@@ -95,7 +95,14 @@ def is_category(folder: Path, normal: str | None = None) -> bool:
     return any(is_normal_kind(kind.name) for kind in folders_in(folder / "train"))
 
 
-def list_category(dataset: str, folder: Path, *, expected_mask: str | None = None) -> Category:
+def list_category(
+    dataset: str,
+    folder: Path,
+    *,
+    expected_mask: str | None = None,
+    test_folder: str = "test",
+    truth_folder: str = "ground_truth",
+) -> Category:
     """List ``train/<normal>`` and ``test/<kind>`` of a category's folder, with the masks in ``ground_truth/<kind>``.
 
     Images may lie at any depth below these, with their masks at the same relative path; or masks lie beside the images
@@ -110,6 +117,8 @@ def list_category(dataset: str, folder: Path, *, expected_mask: str | None = Non
     expected_mask : str, optional
         What the mask of an image ``{stem}`` is called, where every anomalous image must have one. A category without
         any ``ground_truth`` is taken as one of image labels only.
+    test_folder, truth_folder : str
+        Other names for ``test`` and ``ground_truth``; the latter may lie in the former.
 
     Raises
     ------
@@ -121,7 +130,7 @@ def list_category(dataset: str, folder: Path, *, expected_mask: str | None = Non
     listings: list[Listing] = []
     train: list[Sample] = []
     test: list[Sample] = []
-    truth = folder / "ground_truth"
+    truth = folder / truth_folder
 
     def images_of(kind: Path) -> list[Path]:
         listing = list_images(kind)
@@ -138,7 +147,9 @@ def list_category(dataset: str, folder: Path, *, expected_mask: str | None = Non
         refuse_defects(kind, images)
         train += [Sample(path, 0) for path in images]
     normal_kinds: list[str] = []
-    for kind in folders_in(folder / "test"):
+    for kind in folders_in(folder / test_folder):
+        if kind == truth:
+            continue
         images, _ = split_masks(images_of(kind))
         if is_normal_kind(kind.name):
             normal_kinds.append(kind.name)
@@ -152,7 +163,7 @@ def list_category(dataset: str, folder: Path, *, expected_mask: str | None = Non
                 raise missing_mask(path, expected)
             test.append(Sample(path, 1, kind.name, masks.get(path, ())))
     if len(normal_kinds) > 1:
-        shown = " and ".join(f"test/{name}" for name in normal_kinds)
+        shown = " and ".join(f"{test_folder}/{name}" for name in normal_kinds)
         notes.append(f"{shown} all count as normal, as their names say: rename a folder that holds defects")
     if line := describe_passed_over(listings):
         notes.append(line)

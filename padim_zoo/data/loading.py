@@ -17,12 +17,14 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
+from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note
 from padim_zoo.data.image import image_size, read_image, size_text
+from padim_zoo.data.image_hashes import HashedImages, pixel_hash, remember
 from padim_zoo.data.mask import looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.sources import named_images
+from padim_zoo.data.sources import Source, named_images
 from padim_zoo.data.transform import MASK_RULES, CropError, Transform
 
 _BATCHES_AHEAD = 2
@@ -167,19 +169,24 @@ def mixed_batches(
     notes = current() or FileNotes()
     tells = current() is None
 
-    def prepare(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
+    def prepare(name: str, image: Source) -> _Prepared | Cached:
         with notes.listening():
             return prepared_or_cached(name, image)
 
-    def prepared_or_cached(name: str, image: Path | np.ndarray) -> _Prepared | Cached:
-        path = image if isinstance(image, Path) else None
-        if path is not None and lookup is not None and (cached := lookup(path)) is not None:
+    def prepared_or_cached(name: str, image: Source) -> _Prepared | Cached:
+        # What is cached is of the file as it is.
+        if isinstance(image, Path) and lookup is not None and (cached := lookup(image)) is not None:
             return cached
+        path = None if isinstance(image, np.ndarray) else _file(image)
         if path is not None and cache is not None:
             resized, size = cache.resized(path, transform)
         else:
-            pixels = read_image(image, transform.bit_depth) if isinstance(image, Path) else image
+            pixels = image if isinstance(image, np.ndarray) else read_image(_file(image), transform.bit_depth)
+            if isinstance(image, Path) and isinstance(images, HashedImages):
+                remember(image, transform.bit_depth, pixel_hash(pixels))
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
+        if isinstance(image, CorruptedFile):
+            resized = image.corruption.apply(resized)
         mask = None if roi is None else roi.mask_of(path, name, size)
         try:
             if mask is None and view_set.count == 1:
@@ -281,7 +288,7 @@ class _Prepared(NamedTuple):
         return int(self.views.shape[1]), int(self.views.shape[2])
 
 
-Named = tuple[str, Path | np.ndarray]
+Named = tuple[str, Source]
 
 
 def _heard(sources: Iterator[Named], notes: FileNotes) -> Iterator[Named]:
@@ -295,7 +302,7 @@ def _heard(sources: Iterator[Named], notes: FileNotes) -> Iterator[Named]:
 
 
 def _in_threads(
-    sources: Iterator[Named], prepare: Callable[[str, Path | np.ndarray], Result], in_work: int, *, ahead: bool
+    sources: Iterator[Named], prepare: Callable[[str, Source], Result], in_work: int, *, ahead: bool
 ) -> Iterator[tuple[str, Path | None, Result]]:
     """Name and file of each image and what is prepared of it, in order, at most ``in_work`` of them at a time.
 
@@ -331,7 +338,11 @@ def _in_threads(
         executor.shutdown(cancel_futures=True)
 
 
-def _path(image: Path | np.ndarray) -> Path | None:
+def _file(image: Path | CorruptedFile) -> Path:
+    return image if isinstance(image, Path) else image.path
+
+
+def _path(image: Source) -> Path | None:
     return image if isinstance(image, Path) else None
 
 

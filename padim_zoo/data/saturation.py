@@ -75,7 +75,8 @@ def _shares(sample: Sample, config: Path) -> np.ndarray:
         if value not in kinds:
             raise InputError(f"{config} lists no defect with the pixel value {value} of {path}: expected one that does")
         threshold, relative = kinds[value]
-        # As the authors' code has it: whole pixels, and no more than there are.
+        # As get_saturation_area of the authors' code: whole pixels, and no more than there are. Where it comes to none,
+        # any pixel is enough, as after their division by zero.
         saturated = int(threshold * area) if relative else min(int(threshold), area)
         shares.append(max(saturated, 1) / area)
     return np.array(shares)

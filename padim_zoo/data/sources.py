@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.image import to_image
 from padim_zoo.data.sample import Sample
@@ -18,23 +19,31 @@ from padim_zoo.data.sample import Sample
 _IMAGE_KEY = "image"
 
 
-def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[str, Path | np.ndarray]]:
-    """Each image as a path or a uint8 array (H, W, 3), with the name that errors call it.
+Source = Path | CorruptedFile | np.ndarray
+"""A file, to be corrupted or not, or a uint8 array (H, W, 3)."""
+
+
+def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[str, Source]]:
+    """Each image as a file or an array, with the name that errors call it.
 
     In-memory images are converted here and not in the threads: two threads must not decode one lazy PIL image.
     """
     for position, item in enumerate(image_items(images)):
         if isinstance(item, Path):
             yield str(item), item
+        elif isinstance(item, CorruptedFile):
+            yield str(item.path), item
         else:
             name = f"image {position}"
             yield name, to_image(item, name, bit_depth)
 
 
 def image_items(images: Any) -> Iterator[Any]:
-    """Single images: paths, PIL images, arrays, tensors."""
+    """Single images: paths, files to corrupt, PIL images, arrays, tensors."""
     if isinstance(images, Sample):
         yield images.path
+    elif isinstance(images, CorruptedFile):
+        yield images
     elif isinstance(images, (str, Path)):
         yield from paths_of(images)
     elif isinstance(images, (np.ndarray, Tensor)):

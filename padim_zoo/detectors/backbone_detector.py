@@ -21,6 +21,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
@@ -64,6 +65,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     n_images_ : int
     image_size_ : tuple of int
         Height and width of the transformed images and of anomaly maps, in pixels.
+    learned_images_ : ndarray (n,), int64, or None
+        The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
+        all that is known is an imported model.
     adapted_images_ : int
         How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
@@ -84,6 +88,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     image_size_: tuple[int, int]
     n_images_: int
     statistics_: Samples | Moments | None = None
+    learned_images_: np.ndarray | None = None
     adapted_images_: int = 0
     fitted_in: str | None = None
     region_per_image: bool = False
@@ -137,6 +142,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             If the detector was loaded from a file that does not hold them.
         """
         return self.statistics_
+
+    @property
+    def drawn_views(self) -> tuple[str, ...]:
+        """What :attr:`draws` says of augmentation."""
+        return ("augmented views",) if self.augment is not None else ()
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
@@ -282,8 +292,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.check_parameters()
         self.extractor.look_at(images)
         extractor, ahead = self._on_grid(images, anew=True)
-        self._accumulate(extractor.features(ahead, fit=True), None)
-        self.adapted_images_ = count_adapted(self.adapted_to, images)
+        hashed = HashedImages(ahead, extractor.bit_depth)
+        self._accumulate(extractor.features(hashed, fit=True), None)
+        self.learned_images_ = hashed.hashes()
+        self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
         return self
 
     def fit_features(self, features: Features) -> Self:
@@ -295,7 +307,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def partial_fit(self, images: Any) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
-        Where no crop and no exact resize is given, the first batch decides the grid.
+        Where no crop and no exact resize is given, the first batch decides the grid. Images that are known by their
+        pixels are passed over, with a warning. Where all are, nothing changes.
 
         Raises
         ------
@@ -315,10 +328,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.look_at(images)
         else:
             self.extractor.refuse_other_depth(images)
-        adapted = self.adapted_images_
+        learned = None if earlier is None else self.learned_images_
         extractor, ahead = self._on_grid(images)
-        self._accumulate(extractor.features(ahead, fit=True), earlier)
-        self.adapted_images_ = adapted + count_adapted(self.adapted_to, images)
+        hashed = HashedImages(ahead, extractor.bit_depth, learned)
+        if not hashed.all_learned():
+            adapted = self.adapted_images_
+            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            if earlier is None:
+                self.learned_images_ = hashed.hashes()
+            elif learned is not None:
+                self.learned_images_ = np.concatenate([learned, hashed.hashes()])
+            self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
+        hashed.tell()
         return self
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
@@ -360,7 +381,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.statistics_, self.other_views = statistics, other_views
         self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image = 0, False
+        self.adapted_images_, self.region_per_image, self.learned_images_ = 0, False, None
         self._model = self.calibration_ = None
 
     @property
@@ -399,7 +420,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Parameters
         ----------
         false_alarm_rate : float, optional
-            In (0, 1). By default 0.01, or the least that the number of images allows.
+            In (0, 1). By default 0.05, or the least that the number of images allows.
         folds : int
             At least 2; lowered to the number of groups when there are fewer.
         groups : ndarray (n,), int, optional

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,14 @@ import numpy as np
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
-from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.prediction import Prediction
+
+RATES = (0.01, 0.02, 0.05, 0.10)
+"""False-alarm rates whose thresholds are shown side by side: what each costs in detections."""
 
 SCORED_AT_ONCE = 64
 """Images of a fold whose maps are in memory together."""
@@ -32,8 +35,8 @@ class Calibration:
     ----------
     threshold : float
         Scores above it are called anomalous.
-    false_alarm_rate : float
-        Bound on the probability that a new normal image is called anomalous.
+    false_alarm_rate : float or None
+        Bound on the probability that a new normal image is called anomalous. None of a threshold that was set by hand.
     folds : int
         Parts that the normal images were cut into.
     map_low, map_high : float or None
@@ -50,7 +53,7 @@ class Calibration:
     """
 
     threshold: float
-    false_alarm_rate: float
+    false_alarm_rate: float | None
     folds: int
     map_low: float | None
     map_high: float | None
@@ -58,10 +61,60 @@ class Calibration:
     adapted: int = 0
     groups: np.ndarray | None = None
 
+    @staticmethod
+    def by_hand(threshold: float, before: Calibration | None = None) -> Calibration:
+        """A threshold that promises nothing, with the scores and colors of the calibration before it.
+
+        Raises
+        ------
+        InputError
+            If it is not a finite number.
+        """
+        if not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
+            raise InputError(f"{threshold} is no threshold: expected a finite number")
+        if before is None:
+            return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
+        return replace(before, threshold=float(threshold), false_alarm_rate=None)
+
+    def at_rate(self, false_alarm_rate: float | None = None) -> Calibration:
+        """The threshold of the same scores for another false-alarm rate; by default as :class:`HeldOutScores` says.
+
+        Raises
+        ------
+        InputError
+            If there are no scores, or too few for the rate.
+        """
+        if not len(self.scores):
+            raise InputError(
+                "there are no out-of-fold scores to make a threshold of: set one by hand, or fit again for a rate"
+            )
+        rate = usual_rate(self.n_groups) if false_alarm_rate is None else false_alarm_rate
+        threshold = conformal_threshold(self.scores, rate, self.groups)
+        return replace(self, threshold=threshold, false_alarm_rate=float(rate))
+
     @property
     def n_groups(self) -> int:
         """The number of different images that the threshold rests on."""
         return len(self.scores if self.groups is None else np.unique(self.groups))
+
+    @property
+    def least_rate(self) -> float:
+        """The smallest false-alarm rate that these images can promise."""
+        return smallest_false_alarm_rate(self.n_groups)
+
+    def thresholds(self) -> dict[float, float | None]:
+        """The threshold of each of :data:`RATES`, and of the least rate where that is larger than the first.
+
+        None for a rate that so few images cannot promise. Empty where the threshold rests on no scores.
+        """
+        if not len(self.scores):
+            return {}
+        least = self.least_rate
+        rates = sorted({*RATES, least}) if least > RATES[0] else RATES
+        return {
+            rate: conformal_threshold(self.scores, rate, self.groups) if can_promise(rate, self.n_groups) else None
+            for rate in rates
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
@@ -75,6 +128,11 @@ class Calibration:
     def caveat(self) -> str | None:
         """Why the threshold may not keep its promise."""
         return not_out_of_sample(self.adapted, len(self.scores)) if self.adapted else None
+
+
+def usual_rate(n_groups: int) -> float:
+    """The false-alarm rate that is promised where none is asked for."""
+    return max(FALSE_ALARM_RATE, smallest_false_alarm_rate(n_groups))
 
 
 def split_folds(n: int, folds: int, seed: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
@@ -152,7 +210,7 @@ class HeldOutScores:
     n : int
         Normal images.
     false_alarm_rate : float, optional
-        In (0, 1). By default 0.01, or the least that the number of groups allows.
+        In (0, 1). By default 0.05, or the least that the number of groups allows.
     groups : ndarray (n,), int, optional
         Those that were held out together. By default each image is one.
 
@@ -164,8 +222,7 @@ class HeldOutScores:
 
     def __init__(self, n: int, false_alarm_rate: float | None, groups: np.ndarray | None = None) -> None:
         m = n if groups is None else len(np.unique(groups))
-        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(m))
-        self._rate = usual if false_alarm_rate is None else false_alarm_rate
+        self._rate = usual_rate(m) if false_alarm_rate is None else false_alarm_rate
         conformal_threshold(np.zeros(n), self._rate, groups)  # refuses a rate that so few cannot support
         self._groups = None if m == n else groups
         self._scores = np.empty(n, dtype=np.float32)

@@ -281,8 +281,14 @@ class EnsembleConfig:
 PASSES = 4
 """Views of each normal image in a fit with ``augment`` that does not say how many."""
 
-FALSE_ALARM_RATE = 0.01
-"""The rate that a threshold aims at when none is asked for."""
+SMALL_FIT = 20
+"""A fit on fewer images says what so few cannot do."""
+
+FALSE_ALARM_RATE = 0.05
+"""The rate that a threshold aims at when none is asked for, where there are images enough: see docs/thresholds.md."""
+
+CALIBRATION_FOLDS = 5
+"""Folds of the normal images by which a threshold is set."""
 
 
 LARGEST_SEED = 2**32 - 1

@@ -135,6 +135,15 @@ class Detector(ABC):
         calibration = self.calibration_ or self.calibrate()
         return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """What the seed decides in a fit with these parameters, in words; empty where every seed gives the same.
+
+        The cut into folds that :meth:`calibrate` makes is not among it. Of a detector that takes a seed, nothing more
+        is known here.
+        """
+        return ("what its seed decides",) if "seed" in parameter_names(type(self)) else ()
+
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(
@@ -151,10 +160,35 @@ class Detector(ABC):
         """
         raise InputError(f"{type(self).__name__} makes no threshold: give one, e.g. padim-zoo predict --threshold")
 
+    def recalibrate(self, *, false_alarm_rate: float | None = None) -> Calibration:
+        """Set the threshold for another false-alarm rate, from the out-of-fold scores that are known: without a fit.
+
+        Parameters
+        ----------
+        false_alarm_rate : float, optional
+            In (0, 1). By default 0.01, or the least that the number of images allows.
+
+        Raises
+        ------
+        InputError
+            If there are no such scores, or too few for the rate.
+        """
+        if self.calibration_ is None:
+            raise InputError(f"this {type(self).__name__} holds no out-of-fold scores: set a threshold by hand")
+        self.calibration_ = self.calibration_.at_rate(false_alarm_rate)
+        return self.calibration_
+
     @property
     def threshold_(self) -> float | None:
-        """Scores above it are called anomalous; None until :meth:`calibrate`."""
+        """Scores above it are called anomalous; None until :meth:`calibrate`.
+
+        A number may be assigned. The file then says that it was set by hand, and promises no false-alarm rate.
+        """
         return None if self.calibration_ is None else self.calibration_.threshold
+
+    @threshold_.setter
+    def threshold_(self, threshold: float) -> None:
+        self.calibration_ = Calibration.by_hand(threshold, self.calibration_)
 
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """What the colors of all pictures of this detector's maps rest on.
@@ -207,6 +241,10 @@ class Detector(ABC):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words, by titles of at most ten letters."""
         return {"fitted": type(self).__name__}
+
+    def notes_of_fit(self) -> list[str]:
+        """What a reader of figures should know of the fit; here nothing."""
+        return []
 
     def scoring_network(self) -> nn.Module:
         """The fitted detector as a module of plain tensor operations, after the backbone, for an export.

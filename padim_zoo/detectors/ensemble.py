@@ -13,17 +13,18 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import Fields
 from padim_zoo.data.duplicates import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.calibration import Calibration, usual_rate
+from padim_zoo.detectors.config import ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
-from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import conformal_threshold
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 WEIGHTS = ("uniform", "learned")
 RIDGE = 0.01
 """Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
+
+FOLDS_OF_MEMBERS = "folds of the members"
+"""What the seed decides in an ensemble, whatever its members are."""
 
 
 class Ensemble(Detector, EnsembleConfig):
@@ -94,6 +98,11 @@ class Ensemble(Detector, EnsembleConfig):
                 raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
         elif len(self.weights) != len(self.members) or min(self.weights) < 0 or not sum(self.weights) > 0:
             raise InputError(f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative")
+
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """What those of the members are, and the folds that give their scales."""
+        return tuple(dict.fromkeys([*(part for member in self.members for part in member.draws), FOLDS_OF_MEMBERS]))
 
     @property
     def transform(self) -> Transform:
@@ -287,8 +296,7 @@ class Ensemble(Detector, EnsembleConfig):
         of_members = [one.groups for one in calibrations if one.groups is not None]
         of_members += [] if groups is None else [groups]
         together = joined_groups(*of_members) if of_members else np.arange(len(scores))
-        least = smallest_false_alarm_rate(len(np.unique(together)))
-        rate = max(FALSE_ALARM_RATE, least) if false_alarm_rate is None else false_alarm_rate
+        rate = usual_rate(len(np.unique(together))) if false_alarm_rate is None else false_alarm_rate
         threshold = float(conformal_threshold(scores, rate, together))
         has_maps = any(one.map_high is not None for one in calibrations)
         low, high = (0.0, 1.0) if has_maps else (None, None)
@@ -300,6 +308,12 @@ class Ensemble(Detector, EnsembleConfig):
         return self.calibration_
 
     # -- files -------------------------------------------------------------------------------------------------------
+
+    @property
+    def learned_images_(self) -> np.ndarray | None:
+        """The hashes of the images that any member was fitted on; None if one does not know them."""
+        hashes = [member.learned_images_ for member in self.members if member.learned_images_ is not None]
+        return np.unique(np.concatenate(hashes)) if len(hashes) == len(self.members) else None
 
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""
@@ -342,8 +356,11 @@ class Ensemble(Detector, EnsembleConfig):
             part = file.part(header, f"member.{number}.")
             members.append(kind.from_file(part, device=device, batch_size=batch_size))
         ensemble = cls(members, **file.header["parameters"])
-        if file.header["calibration"] is not None:
-            ensemble.calibrate(false_alarm_rate=file.header["calibration"]["false_alarm_rate"])
+        told = file.header["calibration"]
+        if told is not None:
+            ensemble.calibrate(false_alarm_rate=told["false_alarm_rate"])
+            if told["false_alarm_rate"] is None:
+                ensemble.threshold_ = Fields(told, "calibration.").number("threshold")
         return ensemble
 
 

@@ -132,6 +132,11 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             )
         return estimator
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """Augmented views and nothing else."""
+        return self.drawn_views
+
     def embed(self, features: Features) -> PatchEmbeddings:
         """The averages of each layer, as layers (1, n, C_l) of a single position."""
         vectors = tuple(masked_mean(layer, None) for layer in features.maps)
@@ -185,6 +190,12 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             float(np.sqrt(quantiles).sum()), rate, 0, None, None, np.empty(0, dtype=np.float32)
         )
         return self.calibration_
+
+    def recalibrate(self, *, false_alarm_rate: float | None = None) -> Calibration:
+        """Set the threshold for another false-alarm rate: by χ² no scores are needed."""
+        if self.threshold == "out-of-fold":
+            return super().recalibrate(false_alarm_rate=false_alarm_rate)
+        return self.calibrate(false_alarm_rate=false_alarm_rate)
 
     def score(self, model: Sequence[StageGaussian], embeddings: PatchEmbeddings) -> Prediction:
         """The sum of the distances of all layers."""

@@ -28,6 +28,9 @@ Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 _LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
 
+LEARNED = "learned_images"
+"""The array of the hashes of the images of the fit."""
+
 PRECISIONS = ("float32", "bfloat16")
 """Types that a backbone may have computed in."""
 MOST_PASSES = 1000
@@ -65,6 +68,8 @@ def to_state(
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
     if detector.region_per_image if region is None else not region.common:
         header["region_per_image"] = True
+    if detector.learned_images_ is not None:
+        written[LEARNED] = torch.from_numpy(detector.learned_images_)
     if detector.adapted_to:
         header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
@@ -99,7 +104,7 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     calibration = Calibration(**file.header["calibration"], **arrays)
     fields = Fields(file.header["calibration"], "calibration.")
     fields.number("threshold")
-    fields.number("false_alarm_rate", 0, 1)
+    fields.or_none("false_alarm_rate", lambda name: fields.number(name, 0, 1))
     fields.whole("folds")
     fields.or_none("map_low", fields.number)
     fields.or_none("map_high", fields.number)
@@ -180,8 +185,19 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
             f"{backbone.weights_hash}: the file is damaged"
         )
     detector.model_ = detector.restore(file)
+    detector.learned_images_ = _learned_in(file)
     detector.calibration_ = calibration_in(file)
     return detector
+
+
+def _learned_in(file: DetectorFile) -> np.ndarray | None:
+    """The hashes of the images of the fit, if the file holds them."""
+    hashes = file.arrays(LEARNED).get("")
+    if hashes is None:
+        return None
+    if hashes.dtype != torch.int64 or list(hashes.shape) != [file.header["n_images"]]:
+        raise FieldError(f"{LEARNED} are not one hash for each of {file.header['n_images']} images")
+    return hashes.numpy()
 
 
 def numbered(prefix: str, embeddings: PatchEmbeddings) -> dict[str, Tensor]:

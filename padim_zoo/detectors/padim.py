@@ -14,15 +14,16 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PaDiMConfig, check_whole_number
+from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
+from padim_zoo.detectors.overlap import without_overlap
 from padim_zoo.detectors.padim_file import model_in, model_to_file, samples_in, statistics_in, statistics_to_file
 from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
-from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
@@ -101,6 +102,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         kind = self.reduction or backbone.default_reduction
         self.reduction_ = draw_reduction(kind, backbone.channels, n_components, self.seed)
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The channels, unless the leading ones or all are taken; and augmented views."""
+        backbone = self.build_backbone() if isinstance(self.backbone, str) else self.backbone
+        kind, channels = self.reduction or backbone.default_reduction, sum(backbone.channels)
+        is_subset = (self.n_components or backbone.default_n_components) < channels
+        drawn = kind == "orthogonal" or (kind == "random" and is_subset)
+        return ("channels",) * drawn + self.drawn_views
+
     def embed(self, features: Features) -> PatchEmbeddings:
         """The channels that were drawn, of all layers."""
         return PatchEmbeddings.of(self.reduction_.apply(features))
@@ -153,6 +163,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     def merge(self, other: PaDiM) -> Self:
         """Add the images that another detector was fitted on, as if they had been fitted on here.
 
+        Images that both were fitted on count once: they are taken out of the samples of either, with a warning.
+
         Parameters
         ----------
         other : PaDiM
@@ -161,7 +173,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         Raises
         ------
         InputError
-            If the detectors differ in more than their images, or either does not know its statistics.
+            If the detectors differ in more than their images, or either does not know its statistics; or if both
+            hold moments, of which some images are the same.
         """
         mine, theirs = self.require_statistics("merge"), other.require_statistics("merge")
         if mine is None or theirs is None:
@@ -180,13 +193,20 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         ):
             if ours != others:
                 raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-        if isinstance(theirs, Samples):
-            accumulator = Accumulator(mine, self.extractor.budget)
-            accumulator.add(theirs.embeddings)
+        passes = self.extractor.views_of_fit().augmentation.passes
+        apart = without_overlap(mine, theirs, (self.learned_images_, other.learned_images_), passes)
+        if apart.theirs is None:
+            if apart.mine is not mine:
+                self.set_statistics(apart.mine)
+        elif isinstance(apart.theirs, Samples):
+            accumulator = Accumulator(apart.mine, self.extractor.budget)
+            accumulator.add(apart.theirs.embeddings)
             self.set_statistics(accumulator.result())
         else:
-            moments = mine if isinstance(mine, Moments) else Moments.of(mine.embeddings, theirs.reference)
-            self.set_statistics(moments + theirs)
+            reference = apart.theirs.reference
+            moments = apart.mine if isinstance(apart.mine, Moments) else Moments.of(apart.mine.embeddings, reference)
+            self.set_statistics(moments + apart.theirs)
+        self.learned_images_ = apart.learned
         return self
 
     def from_gaussian(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
@@ -290,6 +310,19 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
             **self.extractor.describe_depth(),
         }
+
+    def notes_of_fit(self) -> list[str]:
+        """That the ridge decides, where few images leave it the most directions."""
+        mean = self.gaussian_.mean
+        estimator = self.build_estimator()
+        if not isinstance(estimator, Full) or self.augment is not None:
+            return []
+        if not 0 < self.n_images_ < min(SMALL_FIT, mean.D + 1):
+            return []
+        return [
+            f"{self.n_images_} images vary in {self.n_images_ - 1} of {mean.D} directions: in the others the ridge "
+            f"{estimator.epsilon:g} decides, and not the data; use more images, or ledoit-wolf"
+        ]
 
     def size_in_bytes(self) -> int:
         """Size of the Gaussians as :meth:`save` writes them."""

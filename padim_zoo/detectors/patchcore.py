@@ -6,12 +6,14 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
@@ -71,6 +73,11 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The coreset, unless all patches are kept; and augmented views."""
+        return ("coreset",) * (self.coreset_ratio < 1) + self.drawn_views
+
     # -- embed -------------------------------------------------------------------------------------------------------
 
     def embed(self, features: Features) -> PatchEmbeddings:
@@ -112,7 +119,14 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         if self._model is None or self.statistics_ is not None:
             return super().partial_fit(images)
         memory_bank = self._model
-        added = copy.copy(self).fit(images)
+        self.check_parameters()
+        self.extractor.refuse_other_depth(images)
+        hashed = HashedImages(images, self.extractor.bit_depth, self.learned_images_)
+        if hashed.all_learned():
+            hashed.tell()
+            return self
+        added = copy.copy(self)
+        added._accumulate(self.extractor.features(hashed, fit=True), None)
         if added.image_size_ != self.image_size_:
             raise InputError(
                 f"images of {added.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
@@ -124,7 +138,10 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
         self.n_images_ += added.n_images_
+        if self.learned_images_ is not None:
+            self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
         self.calibration_ = None
+        hashed.tell()
         return self
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:

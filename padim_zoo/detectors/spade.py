@@ -62,6 +62,11 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """Augmented views and nothing else."""
+        return self.drawn_views
+
     def embed(self, features: Features) -> PatchEmbeddings:
         """The maps of the first layers, and the average of the last as a layer (1, n, C) of a single position."""
         image = masked_mean(features.maps[-1], features.roi_masks)

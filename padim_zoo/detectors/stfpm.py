@@ -87,6 +87,11 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         if self.checkpoint is not None and Path(self.checkpoint).is_dir():
             raise InputError(f"checkpoint {self.checkpoint} is a folder: expected a file name")
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The first weights of the student and the order of its images; and augmented views."""
+        return ("training of the student", *self.drawn_views)
+
     # -- embed and fit -----------------------------------------------------------------------------------------------
 
     def embed(self, features: Features) -> PatchEmbeddings:
@@ -96,9 +101,15 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     def fit_model(self, statistics: Samples | Moments) -> TrainedStudent:
         """Train a student."""
         assert isinstance(statistics, Samples)
-        images, roi_masks = _images(statistics.embeddings), statistics.embeddings.roi_masks
-        passes = self.extractor.views_of_fit().augmentation.passes
-        return train_student(self.build_backbone(), images, roi_masks, self, passes, self.progress)
+        return self._train(statistics.embeddings, self._groups_with_copies(statistics.embeddings))
+
+    def _train(self, embeddings: PatchEmbeddings, groups: np.ndarray) -> TrainedStudent:
+        return train_student(
+            self.build_backbone(), _images(embeddings), embeddings.roi_masks, self, groups, self.progress
+        )
+
+    def _groups_with_copies(self, embeddings: PatchEmbeddings, groups: np.ndarray | None = None) -> np.ndarray:
+        return groups_with_copies(embeddings, self.extractor.views_of_fit().augmentation.passes, groups)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""
@@ -109,10 +120,13 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     def calibrate(
         self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
     ) -> Calibration:
-        """Set the threshold from the scores of the held-out images that are no copies of images trained on.
+        """Set the threshold from the scores of the held-out images.
 
         A training for each fold would take ``folds`` times as long. The held-out images have chosen the epoch, so that
         their scores may be a little low; they are few, so that the least rate they can promise is high.
+
+        A student that is not trained yet holds out whole groups. Of one that is, those held-out images do not count
+        that are of one group with images trained on.
 
         Raises
         ------
@@ -123,7 +137,9 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         if not isinstance(statistics, Samples):
             raise InputError("the detector is not fitted: call fit with normal images first")
         require_other_views(self)
-        groups = groups_with_copies(statistics.embeddings, self.extractor.views_of_fit().augmentation.passes, groups)
+        groups = self._groups_with_copies(statistics.embeddings, groups)
+        if self._model is None:
+            self.model_ = self._train(statistics.embeddings, groups)
         held_out = self.model_.held_out.numpy()
         trained_on = np.delete(groups, held_out)
         held_out = held_out[~np.isin(groups[held_out], trained_on)]

@@ -82,7 +82,7 @@ def train_student(
     images: Tensor,
     roi_masks: Tensor | None,
     config: STFPMConfig,
-    passes: int,
+    groups: np.ndarray,
     report: Callable[[int, int, float], None] | None,
 ) -> TrainedStudent:
     """Train a student on normal images, and keep the one that matches held-out images best.
@@ -97,30 +97,27 @@ def train_student(
         The pixels that count. The losses are over these; the networks see whole images all the same, and the student's
         batch norms their statistics.
     config : STFPMConfig
-    passes : int
-        Views of each image.
+    groups : ndarray (n,), int
+        Equal for images that show one thing. A share ``held_out`` of the groups is held out, each as a whole.
     report : callable or None
         Told the epoch, of how many, and its held-out loss.
 
     Raises
     ------
     InputError
-        If there are fewer than two images, or the student has not learned to match the held-out ones.
+        If there are fewer than two groups, or the student has not learned to match the held-out ones.
     """
-    n = len(images) // passes
-    if n < 2:
-        raise InputError(f"a student needs at least 2 normal images, one of them to hold out; found {n}")
-    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(n))
-    count = min(n - 1, max(1, round(config.held_out * n)))
-    held_out, used = order[:count].sort().values, order[count:].sort().values
-    first, all_views = held_out * passes, torch.from_numpy(rows_of(used.numpy(), passes))
+    passes = len(images) // len(groups)
+    held_out = torch.from_numpy(_draw_held_out(groups, config))
+    used = np.setdiff1d(np.arange(len(groups)), held_out.numpy())
+    first, all_views = held_out * passes, torch.from_numpy(rows_of(used, passes))
     network = trainable_network(teacher, config.seed).to(teacher.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=_learning_rate(network, config), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
     to_train_on = images[all_views], None if roi_masks is None else roi_masks[all_views]
     to_match = images[first], None if roi_masks is None else roi_masks[first]
-    key = _key(teacher, images, config, roi_masks)
+    key = _key(teacher, images, held_out, config, roi_masks)
     progress = _resume(config.checkpoint, key, network, optimizer) or _Progress(
         initial=_held_out_loss(teacher, network, *to_match, config.train_batch)
     )
@@ -140,12 +137,26 @@ def train_student(
             break
     if not progress.best <= LEARNED * progress.initial:
         raise InputError(
-            f"the student has collapsed: its loss on {count} held-out images is {progress.best:.3g} at best, and was "
-            f"{progress.initial:.3g} before the training; try a lower learning_rate, more epochs or another seed"
+            f"the student has collapsed: its loss on {len(held_out)} held-out images is {progress.best:.3g} at best, "
+            f"and was {progress.initial:.3g} before the training; try a lower learning_rate, more epochs or another "
+            "seed"
         )
     network.load_state_dict(progress.best_state)
     student = frozen(copy.deepcopy(network).cpu(), teacher).to(teacher.device)
     return TrainedStudent(student, held_out, progress.losses)
+
+
+def _draw_held_out(groups: np.ndarray, config: STFPMConfig) -> np.ndarray:
+    """Indices of the images to hold out, ascending: whole groups, drawn by the seed."""
+    names, group_of = np.unique(groups, return_inverse=True)
+    m = len(names)
+    if m < 2:
+        copies = "" if m == len(groups) else f" among {len(groups)}"
+        raise InputError(
+            f"a student needs at least 2 different normal images, one of them to hold out; found {m}{copies}"
+        )
+    order = np.random.default_rng(config.seed).permutation(m)
+    return np.flatnonzero(np.isin(group_of, order[: min(m - 1, max(1, round(config.held_out * m)))]))
 
 
 def _learning_rate(network: nn.Module, config: STFPMConfig) -> float:
@@ -196,10 +207,10 @@ def _held_out_loss(teacher: Backbone, network: nn.Module, images: Tensor, roi_ma
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def _key(teacher: Backbone, images: Tensor, config: STFPMConfig, roi_masks: Tensor | None) -> str:
+def _key(teacher: Backbone, images: Tensor, held_out: Tensor, config: STFPMConfig, roi_masks: Tensor | None) -> str:
     """What a training must agree in to be gone on with; not the number of epochs, which may be raised."""
     settings = [config.learning_rate, config.train_batch, config.held_out, config.seed]
-    seen = hash_of({"": images} if roi_masks is None else {"": images, "regions": roi_masks})
+    seen = hash_of({"": images, "held_out": held_out} | ({} if roi_masks is None else {"regions": roi_masks}))
     return f"{teacher.name} {teacher.weights_hash} {','.join(teacher.layers)} {settings} {seen}"
 
 

@@ -58,7 +58,7 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
     scores = check_scores(normal_scores, n)
     _, group_of, sizes = np.unique(np.arange(n) if groups is None else groups, return_inverse=True, return_counts=True)
     m = len(sizes)
-    if math.floor((m + 1) * false_alarm_rate * (1 + _ROUNDING)) < 1:
+    if not can_promise(false_alarm_rate, m):
         needed = math.ceil((1 - _ROUNDING) / false_alarm_rate) - 1
         # Rounded up, so that the rate works when typed back in.
         lowest = math.ceil(1e4 * smallest_false_alarm_rate(m)) / 1e4
@@ -71,6 +71,11 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
     exceeding = np.cumsum(1 / sizes[group_of[order]])  # groups at or above each score, highest first
     allowed = (m + 1) * false_alarm_rate * (1 + _ROUNDING) - 1  # one place is for the new image
     return float(scores[order[np.searchsorted(exceeding, allowed + 1e-9, side="right")]])
+
+
+def can_promise(false_alarm_rate: float, count: int) -> bool:
+    """Whether ``count`` different normal images can promise a rate."""
+    return math.floor((count + 1) * false_alarm_rate * (1 + _ROUNDING)) >= 1
 
 
 def smallest_false_alarm_rate(count: int) -> float:

@@ -387,7 +387,9 @@ detectors: Registry[Detector] = Registry(
     "detector",
     [f"padim_zoo.detectors.{name}" for name in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm")],
 )
-datasets: Registry[Dataset] = Registry("dataset", ["padim_zoo.data.datasets", "padim_zoo.data.synthetic"])
+datasets: Registry[Dataset] = Registry(
+    "dataset", ["padim_zoo.data.datasets", "padim_zoo.data.real_iad", "padim_zoo.data.synthetic"]
+)
 
 REGISTRIES: dict[str, Registry[Any]] = {
     f"{registry.kind}s": registry for registry in (backbones, estimators, detectors, datasets)

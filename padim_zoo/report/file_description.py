@@ -100,6 +100,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "grid": max(grids, key=lambda grid: grid[0] * grid[1]) if grids else None,
         "threshold": calibration.get("threshold"),
         "false_alarm_rate": calibration.get("false_alarm_rate"),
+        "set_by_hand": True if calibration and calibration.get("false_alarm_rate") is None else None,
         "folds": calibration.get("folds"),
         "members": [_describe_model(member) for member in header.get("members", [])],
         "parameters": parameters,

@@ -15,8 +15,9 @@ from padim_zoo import __version__
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, is_mean, leaderboard, metric_columns
-from padim_zoo.bench.published import add_published, published_column, published_metrics
+from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, SHOWN_RATES, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.published import add_published
+from padim_zoo.bench.published_columns import published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
 from padim_zoo.bench.table import shared_settings, tell_apart
 from padim_zoo.core.errors import needs_extra
@@ -88,8 +89,8 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     -------
     dict
         ``rows`` of the leaderboard, each with the name of its configuration; ``runs``, by id, what is behind a row:
-        metrics of its folds, curves, scores, environment and command; ``metrics``, the METRICS table; what all rows
-        share, and ``facets``, the settings by which they differ.
+        metrics of its folds, corruptions, curves, scores, environment and command; ``metrics``, the METRICS table; what
+        all rows share, and ``facets``, the settings by which they differ.
     """
     rows = records(add_published(leaderboard(documents)))
     runs = [row for row in rows if not is_mean(row)]
@@ -101,7 +102,10 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
         "rows": [_row(row, telling) for row in rows],
         "runs": {document["id"]: _behind(store, document, pictures, environments, problems) for document in documents},
         "metrics": [_metric(metric) for metric in METRICS.values()],
-        "costs": [{"name": cost.name, "title": cost.heading.replace("\n", ", ")} for cost in COSTS.values()],
+        "rates": [{"name": name, "better": RATES[name], "help": text} for name, text in SHOWN_RATES.items()],
+        "costs": [
+            {"name": cost.name, "title": cost.heading.replace("\n", ", "), "help": cost.help} for cost in COSTS.values()
+        ],
         "facets": [name for name in telling if name != "seed"],
         "common": shared_settings(rows),
         "environments": environments,
@@ -159,6 +163,7 @@ def _behind(
         environments.append(environment)
     behind: dict[str, Any] = {
         "folds": document["folds"],
+        "corruptions": document.get("corruptions", []),
         "environment": environments.index(environment),
         "command": reproducing_command(document),
         "created": document.get("created"),

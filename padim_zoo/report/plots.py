@@ -13,6 +13,7 @@ from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
 from padim_zoo.report.board_plots import draw_folds, draw_heat_table, draw_histogram, draw_learning_curve, draw_pareto
+from padim_zoo.report.corruption_plots import draw_corruptions
 from padim_zoo.report.curve_plots import CURVES, draw_curves
 from padim_zoo.report.page import report_data
 from padim_zoo.report.plot_style import STYLE
@@ -36,7 +37,7 @@ def plot(
     output : Path
         ``.pdf``, ``.png`` or ``.svg``.
     metric : str
-        What all but curves and histograms show.
+        What all but curves, histograms and corruptions show.
     categories : sequence of str
         Categories to draw; ``*`` and ``?`` are wildcards. Empty for all.
 
@@ -66,13 +67,20 @@ def plot(
         shown = {name for pattern in categories for name in fnmatch.filter(all_categories, pattern)}
         documents = [document for document in documents if document["config"]["category"] in shown]
     data = report_data(store, documents)
-    rows = [{**row, "folds": [] if row["mean"] else data["runs"][row["id"]]["folds"]} for row in data["rows"]]
+    rows = rows_with_runs(data)
     with rc_context(STYLE):
         # A Figure of its own, and not pyplot's: that would need, or choose, a screen.
         fig = Figure(layout="constrained")
         KINDS[kind](fig, store, rows, metric)
         save = partial(fig.savefig, format=output.suffix[1:], dpi=_DPI, metadata=_UNDATED[output.suffix])
         write_whole(output, lambda temporary: save(temporary))
+
+
+def rows_with_runs(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of :func:`report_data`, each with the folds and the corruptions of its run; none of a mean row."""
+    empty: dict[str, Any] = {"folds": [], "corruptions": []}
+    behind = [empty if row["mean"] else data["runs"][row["id"]] for row in data["rows"]]
+    return [{**row, **{name: run[name] for name in empty}} for row, run in zip(data["rows"], behind, strict=True)]
 
 
 KINDS: dict[str, Callable[[Any, RunStore, list[dict[str, Any]], str], None]] = {
@@ -82,5 +90,6 @@ KINDS: dict[str, Callable[[Any, RunStore, list[dict[str, Any]], str], None]] = {
     "histogram": draw_histogram,
     "learning-curve": draw_learning_curve,
     "heat-table": draw_heat_table,
+    "corruptions": draw_corruptions,
 }
 """Kinds of plots, and what draws each."""

@@ -41,6 +41,9 @@ def package_of(file: str) -> str | None:
 NOT_COUNTED = {"core", "cache", "registry"}
 """Packages that are no part of the way: what any floor uses, what is kept on disk, what makes things by name."""
 
+ASIDE = {"data/image_hashes.py"}
+"""Files that are handed an image, but nothing that the Gaussian depends on comes of it."""
+
 HELD = (Image.Image, np.ndarray, torch.Tensor, Features, PatchEmbeddings, Samples, Moments, Gaussian)
 """The forms that an image takes on its way."""
 
@@ -57,7 +60,7 @@ def files_that_an_image_meets(action: Callable[[], Any]) -> list[str]:
             files.add(str(Path(frame.f_code.co_filename).relative_to(PACKAGE)))
 
     profile(note, action)
-    return sorted(files)
+    return sorted(files - ASIDE)
 
 
 def holds_image(value: Any) -> bool:

@@ -20,7 +20,7 @@ def network() -> nn.Module:
 
 
 def whole() -> dict[str, Tensor]:
-    return {name: torch.randn(tensor.shape) for name, tensor in network().state_dict().items()}
+    return {name: torch.rand(tensor.shape) for name, tensor in network().state_dict().items()}
 
 
 def load(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -73,22 +73,93 @@ def test_random_weights_are_he_normal_by_name() -> None:
     assert not torch.equal(random_state({"c.weight": torch.zeros(512, 32, 3, 3)})["c.weight"], state["a.weight"])
 
 
+def prefixed(state: dict[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for prefix in prefixes for name, tensor in state.items()}
+
+
 @pytest.mark.parametrize(
-    "wrap",
+    ("wrap", "says"),
     [
-        lambda state: state,
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        (lambda state: {"state_dict": state, "epoch": 3}, "those in state_dict$"),
+        (lambda state: {"model": state, "optimizer": {}}, "those in model$"),
+        (lambda state: {"model_state_dict": state}, "those in model_state_dict$"),
+        (lambda state: {"teacher": {"backbone": state}, "student": {}}, "those in teacher / backbone$"),
+        (lambda state: prefixed(state, "module."), "begin with module.$"),
+        (lambda state: prefixed(state, "_orig_mod."), "begin with _orig_mod.$"),
+        (lambda state: prefixed(state, "backbone.") | {"head.weight": torch.zeros(2)}, "begin with backbone.$"),
+        (lambda state: prefixed(state, "model.backbone.") | {"loss.scale": torch.ones(1)}, "model.backbone.$"),
+        (lambda state: prefixed(state, "student.", "teacher."), "begin with teacher.$"),
+        (lambda state: prefixed(state, "_orig_mod.module.encoder_k.", "_orig_mod.module.encoder_q."), "encoder_q.$"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
-def test_what_training_scripts_save(tmp_path: Path, wrap: Any, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
+def test_what_training_scripts_save_is_unwrapped_with_a_line(tmp_path: Path, wrap: Any, says: str, suffix: str) -> None:
     state = whole()
     path = tmp_path / f"weights{suffix}"
     torch.save(wrap(state), path)
-    found = read_weights(path)
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    with pytest.warns(UserWarning, match=says) as caught:  # noqa: PT031  either of the two may say it
+        content = read_weights(path)
+        in_use = load(content)
+    assert covers(network(), content)
+    assert len(caught) == 1
+    assert str(path) in str(caught[0].message) or "mine.pth" in str(caught[0].message)
+    assert all(torch.equal(in_use[name], state[name]) for name in in_use)
+
+
+def test_a_state_dict_is_read_without_a_word(tmp_path: Path) -> None:
+    state = whole()
+    torch.save(state, tmp_path / "weights.pth")
+    assert hash_of(read_weights(tmp_path / "weights.pth")) == hash_of(state)
+    load(prefixed(state, "", "teacher."))  # the network's own names come first
+
+
+def spoiled(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    return whole() | {name: tensor}
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (spoiled("stem.bias", torch.tensor([0, float("nan"), 0, 0])), r"1 with NaN or infinite values \(stem.bias\)"),
+        (spoiled("stem.bias", torch.tensor([0, 1e300, 0, 0], dtype=torch.float64)), "1 with NaN or infinite"),
+        (spoiled("norm.weight", torch.full((4,), float("inf"))), "1 with NaN or infinite"),
+        (spoiled("norm.running_var", -torch.ones(4)), r"1 with negative variances \(norm.running_var\)"),
+        (spoiled("stem.weight", torch.randn(4, 3, 3, 3, dtype=torch.complex64)), r"1 complex \(stem.weight\)"),
+        (spoiled("stem.weight", torch.ones(4, 3, 3, 3, dtype=torch.int8)), "1 of whole numbers, as of a quantized"),
+        (spoiled("stem.weight", torch.empty(4, 3, 3, 3, device="meta")), "1 without values"),
+        (spoiled("stem.weight", torch.randn(4, 3, 3, 3).to_sparse()), "1 sparse"),
+    ],
+)
+def test_tensors_that_cannot_be_weights_are_refused(tmp_path: Path, state: dict[str, Tensor], problem: str) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(state, path)
+    with pytest.raises(InputError, match=f"holds no weights of a trained network: {problem}") as caught:
+        load(read_weights(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor")
+def test_quantized_tensors_are_refused(tmp_path: Path) -> None:
+    quantized = torch.quantize_per_tensor(torch.randn(4, 3, 3, 3), 0.1, 0, torch.qint8)
+    torch.save(spoiled("stem.weight", quantized), tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"1 quantized \(stem.weight\)"):
+        load(read_weights(tmp_path / "weights.pt"))
+
+
+def test_a_network_that_was_not_wholly_loaded_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"1 tensors hold one value throughout \(stem.weight\)"):
+        load(whole() | {"stem.weight": torch.zeros(4, 3, 3, 3)})
+
+
+def test_another_architecture_is_told_by_its_names() -> None:
+    with pytest.raises(InputError, match=r"those of another architecture, such as blocks.0.qkv.weight, head.bias$"):
+        load({"blocks.0.qkv.weight": torch.zeros(3, 3), "head.bias": torch.zeros(3)})
+
+
+def test_a_layer_that_a_file_lacks_has_a_remedy() -> None:
+    state = {name: tensor for name, tensor in whole().items() if name.startswith("stem.")}
+    with pytest.raises(InputError, match=r"take a file that holds norm too, or leave these out by --layers$"):
+        load(state)
 
 
 def test_safetensors(tmp_path: Path) -> None:
@@ -112,8 +183,8 @@ class Stranger:
         ("numbers.pt", {"a": 1, "b": torch.zeros(1)}, r"holds things that are no tensors \(a\)"),
         ("list.pt", [torch.zeros(1)], "holds no tensors by name"),
         ("nothing.pt", {}, "holds no tensors by name"),
-        ("weights.ckpt", b"", "is no weights file: expected .safetensors, .pth or .pt; convert it"),
-        ("weights.bin", b"", "is no weights file"),
+        ("indices.pt", {0: torch.zeros(1), 1: torch.zeros(1)}, r"keys that are no names \(0, 1\)"),
+        ("weights.bin", b"", "is no weights file: expected .safetensors, .pth, .pt or .ckpt; convert it"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path: Path, name: str, content: object, message: str) -> None:

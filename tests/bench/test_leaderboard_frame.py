@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from padim_zoo.bench.formats import to_csv, to_json, to_markdown, to_parquet
+from padim_zoo.bench.board_tables import rows_table
+from padim_zoo.bench.formats import to_csv, to_json, to_parquet
 from padim_zoo.bench.leaderboard import columns, leaderboard, sort_rows, summarize
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.table import BoardTable
+from padim_zoo.bench.text_table import to_markdown
 from padim_zoo.core.errors import InputError
 
 
@@ -239,10 +241,11 @@ def test_formats_hold_every_row_and_column():
     pytest.importorskip("pyarrow")
     parquet = pd.read_parquet(io.BytesIO(to_parquet(board)))
     assert parquet["image_auroc"].tolist() == pytest.approx([0.8, math.nan, 0.8], nan_ok=True)
-    lines = to_markdown(board).decode().splitlines()
+    table = rows_table(board)
+    lines = [line for line in to_markdown([table]).decode().splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(board)
     assert "a\\|b" in lines[2]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(board.columns) + 1}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 1}
 
 
 def text_of(board, width=100, sorted_by=None):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from padim_zoo.bench.store import FORMAT
+
 
 def document(number: int, **config: Any) -> dict[str, Any]:
     """A run document with figures that depend on its number."""
     value = 0.9 + number % 10 / 100
     names = {"dataset": "mvtec", "data": "0" * 16, "detector": "padim", "seed": 0, "folds": 2}
     return {
-        "format": 1,
+        "format": FORMAT,
         "id": f"{number:016x}",
         "status": "done",
         "created": "2026-01-02T03:04:05+00:00",

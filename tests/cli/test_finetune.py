@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 
 import padim_zoo
@@ -97,12 +97,15 @@ def test_a_threshold_on_images_that_the_weights_have_seen_is_told(root, tmp_path
     test = tmp_path / "data" / "stripes" / "test"
     shutil.copytree(root / "stripes" / "test" / "good", test / "good")
     shutil.copytree(good[0].parent, test.parent / "train" / "good")
-    shutil.copytree(test / "good", test / "cut")
+    (test / "cut").mkdir()
+    for path in (test / "good").iterdir():
+        with Image.open(path) as image:
+            ImageOps.mirror(image).save(test / "cut" / path.name)
     told = run("evaluate", model, "--data-root", test.parents[1])
     assert "note: the weights were adapted to 6 of the 12 normal images of this fit" in told
-    told = run("update", model, *good[8:])
+    told = run("update", model, *good[8:], "--in-place")
     assert "adapted to 6 of the 16 normal images" in told
-    told = run("update", model, *good[:8])
+    told = run("update", model, *good[:8], "--in-place")
     assert "adapted to 12 of the 24 normal images" in told
 
     bench = ("bench", "--data-root", test.parents[1], "--estimators", "full", "--weights", weights, *SMALL)

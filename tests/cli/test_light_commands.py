@@ -26,7 +26,7 @@ except SystemExit as stop:
     code = stop.code
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 told = {"code": code, "modules": sorted({name.split(".")[0] for name in sys.modules}),
-        "seconds": time.process_time() - started, "megabytes": peak / 1024}
+        "files": sorted(sys.modules), "seconds": time.process_time() - started, "megabytes": peak / 1024}
 print(json.dumps(told), file=sys.stderr)
 """
 PANDAS = """
@@ -113,6 +113,13 @@ def test_bench_refuses_unknown_names_without_torch(tmp_path: Path, names: tuple[
     assert told["code"] == 2
     assert "unknown" in told["stderr"]
     assert not HEAVY & set(told["modules"])
+
+
+def test_a_plain_leaderboard_imports_only_what_it_shows(runs: Path) -> None:
+    told = told_by(TELL, "leaderboard", runs)
+    assert told["code"] == 0
+    unused = {"padim_zoo.bench." + name for name in ("measure", "published", "compare", "board_tables", "live")}
+    assert not (unused | {"psutil", "padim_zoo.registry.registry"}) & set(told["files"])
 
 
 def test_a_leaderboard_takes_twice_the_time_of_pandas(runs: Path) -> None:

@@ -55,7 +55,7 @@ def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts)
     np.testing.assert_allclose(merged.predict(images).scores, whole.predict(images).scores, rtol=1e-4)
     if "--resumable" in options:
         assert "threshold  none" in told
-        assert merged.partial_fit(images[:1]).n_images_ == 16
+        assert merged.partial_fit([np.full((40, 40, 3), 120, dtype=np.uint8)]).n_images_ == 16
     else:
         assert merged.threshold_ == pytest.approx(whole.threshold_, rel=0.2)
 
@@ -71,7 +71,7 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
     assert "nowhere is not a file" in run("merge", one, tmp_path / "nowhere", "-o", target, code=2)
     for name, options, reason in (
         ("seed", ["--n-components", "20", "--reduction", "random"], "the detectors differ in reduction"),
-        ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in backbone, weights or transform"),
+        ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in transform"),
         ("moments", ["--n-components", "4"], "save with resumable=True"),
         ("spade", ["--detector", "spade"], "is a SPADE: only PaDiM models can be merged"),
     ):

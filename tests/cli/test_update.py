@@ -18,7 +18,7 @@ from padim_zoo.detectors.loading import load
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    for part, count in (("old", 8), ("new", 6)):
+    for part, count in (("old", 8), ("new", 6), ("more", 4)):
         (root / part).mkdir()
         for number in range(count):
             Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(root / part / f"{number}.png")
@@ -53,19 +53,19 @@ def test_a_coreset_grows_in_place_and_keeps_its_threshold_only_if_told_to(folder
     model = tmp_path / "model.safetensors"
     fit(model, [folder / "old"], "--detector", "patchcore(coreset_ratio=0.2)")
     before = load(model)
-    assert "as before" in run("update", model, folder / "new", "--keep-threshold")
+    assert "as before" in run("update", model, folder / "new", "--in-place", "--keep-threshold")
     assert load(model).threshold_ == before.threshold_
     assert len(load(model).model_) > len(before.model_)
-    assert "threshold  none: cannot make a threshold" in run("update", model, folder / "new")
+    assert "threshold  none: cannot make a threshold" in run("update", model, folder / "more", "--in-place")
     assert load(model).threshold_ is None
 
 
 def test_a_resumable_model_stays_one(folder, tmp_path):
     model = tmp_path / "model.safetensors"
     fit(model, [folder / "old"], "--n-components", "4", "--resumable")
-    for _ in range(2):
-        run("update", model, folder / "new")
-    assert load(model).n_images_ == 20
+    for part in ("new", "more"):
+        run("update", model, folder / part, "--in-place")
+    assert load(model).n_images_ == 18
 
 
 def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):
@@ -80,10 +80,13 @@ def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):
 def test_refusals_leave_the_model_alone(folder, tmp_path):
     model = tmp_path / "model.safetensors"
     fit(model, [folder / "old"], "--n-components", "4")
-    content = model.read_bytes()
-    assert "save with resumable=True" in run("update", model, folder / "new", code=2)
-    assert "exclude each other" in run("update", model, folder / "new", "--keep-threshold", "--fpr", "0.1", code=2)
-    assert "is not a file" in run("update", tmp_path / "none", folder / "new", code=2)
+    content, update = model.read_bytes(), ("update", model, folder / "new")
+    assert "save with resumable=True" in run(*update, "--in-place", code=2)
+    assert "exclude each other" in run(*update, "--in-place", "--keep-threshold", "--fpr", "0.1", code=2)
+    assert "is not a file" in run("update", tmp_path / "none", folder / "new", "--in-place", code=2)
+    assert "--in-place to replace" in run(*update, code=2)
+    assert "is the model itself" in run(*update, "-o", model, code=2)
+    assert "exclude each other" in run(*update, "-o", tmp_path / "new", "--in-place", code=2)
     assert model.read_bytes() == content
 
 
@@ -92,8 +95,8 @@ def test_two_updates_of_one_model_at_once_lose_none(folder, tmp_path):
     fit(model, [folder / "old"])
     other = FileLock(model)
     assert other.take()
-    told = run("update", model, folder / "new", code=2)
+    told = run("update", model, folder / "new", "--in-place", code=2)
     assert "is being updated by another process" in told
     other.release()
-    run("update", model, folder / "new")
+    run("update", model, folder / "new", "--in-place")
     assert load(model).n_images_ == 14

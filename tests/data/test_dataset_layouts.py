@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,119 @@ def test_mvtec_loco(tmp_path: Path) -> None:
     write(box / "test" / "structural_anomalies" / "001.png")
     with pytest.raises(InputError, match=r"001\.png has no mask: expected .*structural_anomalies.001.000\.png"):
         dataset.load("breakfast_box")
+
+
+def test_mpdd(tmp_path: Path) -> None:
+    plate = tmp_path / "metal_plate"
+    write(plate / "train" / "good" / "000.png")
+    write(plate / "test" / "good" / "000.png")
+    write(plate / "test" / "scratches" / "007.png")
+    mask = write(plate / "ground_truth" / "scratches" / "007_mask.png", 255)
+    dataset = create("mpdd", root=tmp_path)
+    assert dataset.categories() == ["metal_plate"]
+    assert listed(dataset.load("metal_plate").test, plate) == [
+        ("test/good/000.png", 0, "good", []),
+        ("test/scratches/007.png", 1, "scratches", ["ground_truth/scratches/007_mask.png"]),
+    ]
+    mask.unlink()
+    with pytest.raises(InputError, match=r"007\.png has no mask: expected .*007_mask\.png"):
+        dataset.load("metal_plate")
+
+
+def test_mvtec_ad_2(tmp_path: Path) -> None:
+    can = tmp_path / "can"
+    for part in ("train/good", "validation/good", "test_public/good", "test_public/bad"):
+        write(can / part / "000_regular.png")
+    mask = write(can / "test_public" / "ground_truth" / "bad" / "000_regular_mask.png", 255)
+    write(tmp_path / "other" / "train" / "good" / "000.png")  # a category of another data set
+    dataset = create("mvtec_ad_2", root=tmp_path)
+    assert dataset.categories() == ["can"]
+    assert dataset.load("can").notes == ()
+    for index in range(2):
+        write(can / "test_private" / f"{index:03}_regular.png")
+    write(can / "test_private_mixed" / "000_mixed.png")
+    category = dataset.load("can")
+    assert listed(category.train, can) == [("train/good/000_regular.png", 0, "good", [])]
+    assert listed(category.test, can) == [
+        ("test_public/bad/000_regular.png", 1, "bad", ["test_public/ground_truth/bad/000_regular_mask.png"]),
+        ("test_public/good/000_regular.png", 0, "good", []),
+    ]
+    assert category.notes == (
+        "2 images of test_private and 1 image of test_private_mixed have no labels: padim-zoo predict scores them for "
+        "the benchmark's server",
+    )
+    mask.unlink()
+    with pytest.raises(InputError, match=r"000_regular\.png has no mask: expected .*bad.000_regular_mask\.png"):
+        dataset.load("can")
+    with pytest.raises(InputError, match="mvtec_ad_2 expects folders CATEGORY/train/good and CATEGORY/test_public"):
+        create("mvtec_ad_2", root=mvtec_tree(tmp_path / "mvtec"))
+
+
+def real_iad_tree(root: Path, splits: str = "realiad_jsons", images: str = "realiad_1024") -> Path:
+    """Two cameras look at one good and one bad switch; one of them does not see the defect."""
+
+    def entry(kind: str, item: str, camera: int, mask: bool = False) -> dict[str, object]:
+        stem = f"{'OK' if kind == 'OK' else f'NG/{kind}'}/{item}/switch_{item}_{kind}_C{camera}_2023"
+        write(root / images / "switch" / f"{stem}.jpg")
+        if mask:
+            write(root / images / "switch" / f"{stem}.png", 255)
+        paths = {"image_path": f"{stem}.jpg", "mask_path": f"{stem}.png" if mask else None}
+        return {"category": "switch", "anomaly_class": kind, **paths}
+
+    content = {
+        "meta": {"prefix": "switch/", "normal_class": "OK", "pre_transform": None},
+        "train": [entry("OK", "S0001", 1), entry("OK", "S0001", 2)],
+        "test": [entry("OK", "S0002", 1), entry("HS", "S0003", 1, mask=True), entry("HS", "S0003", 2)],
+    }
+    (root / splits).mkdir(parents=True)
+    (root / splits / "switch.json").write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("splits", ["realiad_jsons", "realiad_jsons/realiad_jsons"])
+def test_real_iad(tmp_path: Path, splits: str) -> None:
+    dataset = create("real_iad", root=real_iad_tree(tmp_path, splits))
+    assert (dataset.name, dataset.categories()) == ("real_iad", ["switch"])
+    category, images = dataset.load("switch"), tmp_path / "realiad_1024" / "switch"
+    assert listed(category.train, images) == [
+        (f"OK/S0001/switch_S0001_OK_C{camera}_2023.jpg", 0, "good", []) for camera in (1, 2)
+    ]
+    assert listed(category.test, images) == [
+        ("OK/S0002/switch_S0002_OK_C1_2023.jpg", 0, "good", []),
+        ("NG/HS/S0003/switch_S0003_HS_C1_2023.jpg", 1, "HS", ["NG/HS/S0003/switch_S0003_HS_C1_2023.png"]),
+        ("NG/HS/S0003/switch_S0003_HS_C2_2023.jpg", 0, "good", []),  # this camera does not see the defect
+    ]
+    (images / "NG" / "HS" / "S0003" / "switch_S0003_HS_C1_2023.png").unlink()
+    with pytest.raises(InputError, match=r"HS_C1_2023\.jpg has no mask"):
+        dataset.load("switch")
+
+
+def test_other_splits_of_real_iad_are_other_data_sets(tmp_path: Path) -> None:
+    root = real_iad_tree(tmp_path, "realiad_jsons_fuiad_0.1", "realiad_512")
+    file = root / "realiad_jsons_fuiad_0.1" / "switch.json"
+    content = json.loads(file.read_text())
+    content["train"].append(content["test"].pop(1))
+    file.write_text(json.dumps(content))
+    dataset = create("real_iad(splits='realiad_jsons_fuiad_0.1', images='realiad_512')", root=root)
+    category = dataset.load("switch")
+    assert category.dataset == dataset.name == "real_iad(realiad_jsons_fuiad_0.1)"
+    assert [sample.label for sample in category.train] == [0, 0, 0]  # the noise that the split is there for
+    assert category.notes == ("1 of 3 images to fit show defects, as realiad_jsons_fuiad_0.1 has it",)
+
+
+def test_real_iad_refusals(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"real_iad expects realiad_jsons/CATEGORY\.json and realiad_1024/CATEGORY"):
+        create("real_iad", root=tmp_path)
+    root = real_iad_tree(tmp_path)
+    file = root / "realiad_jsons" / "switch.json"
+    content = json.loads(file.read_text())
+    next((root / "realiad_1024" / "switch" / "OK" / "S0002").iterdir()).unlink()
+    with pytest.raises(InputError, match=r"S0002_OK_C1_2023\.jpg of .*switch\.json does not exist: restore it"):
+        create("real_iad", root=root).load("switch")
+    del content["test"][0]["anomaly_class"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"cannot read .*switch\.json \(KeyError: 'anomaly_class'\): expected"):
+        create("real_iad", root=root).load("switch")
 
 
 VISA_ROWS = [

@@ -17,10 +17,10 @@ from padim_zoo.data.duplicates import (
     groups_by_pattern,
     joined_groups,
     least_distances,
-    pixel_hash,
     refuse_equal_scores,
     refuse_two_labels,
 )
+from padim_zoo.data.image_hashes import pixel_hash
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.validate import check
 
@@ -99,6 +99,17 @@ def test_real_parts_are_no_copies(shared: Path, name: str) -> None:
     assert find_duplicates(images).pairs == ()
 
 
+def test_one_outline_on_black_makes_no_copies(tmp_path: Path) -> None:
+    """Cut-out parts share a strong outline; what tells them apart is faint."""
+    rows, columns = np.indices((64, 64))
+    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 24**2
+    surfaces = [np.random.default_rng(seed).normal(150, 6, (64, 64)).clip(0, 255) for seed in range(6)]
+    shifts = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0), (1, 0)]
+    pixels = [np.roll(disc, shift, (0, 1)) * surface for shift, surface in zip(shifts, surfaces, strict=True)]
+    paths = save(tmp_path, [Image.fromarray(part.astype(np.uint8)) for part in pixels])
+    assert find_duplicates(paths).pairs == ()
+
+
 def test_distances_are_those_of_literal_correlations() -> None:
     random = np.random.default_rng(0)
     some = random.normal(size=(2, 128, 128)).astype(np.float32)
@@ -116,6 +127,15 @@ def test_distances_are_those_of_literal_correlations() -> None:
     # A parabola through the peak adds a little between whole pixels.
     assert (distances <= 1 - literal + 1e-5).all()
     assert distances[1, 1] > 0.5
+
+
+def test_dark_samples_of_ten_bits_in_sixteen_are_told_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(3):  # all samples but the first are one of 255 where 65535 is white
+        pixels = random.integers(280, 370, (48, 48), dtype=np.uint16)
+        pixels[0, 0] = 1023
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    assert find_duplicates(sorted(tmp_path.iterdir())).pairs == ()
 
 
 def test_unreadable_images_are_copies_of_none(tmp_path: Path) -> None:

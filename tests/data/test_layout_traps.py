@@ -7,9 +7,9 @@ import shutil
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
+from traps.drawing import write, write_mask
 
 from padim_zoo import PaDiM, registry
 from padim_zoo.core.errors import InputError
@@ -20,21 +20,6 @@ from padim_zoo.data.validate import check
 
 NORMAL = ("good", "OK", "Ok", "i.O.", "IO", "Normal", "norm", "pass", "defect-free", "no_defect", "Defect Free")
 ABNORMAL = ("bad", "NG", "KO", "n.i.O.", "NOK", "Anomaly", "defects", "Defective", "rejected")
-
-
-def write(path: Path, value: int = 0, size: int = 8) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(value).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, format="PNG")
-    return path
-
-
-def write_mask(path: Path, marked: bool = True) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask = np.zeros((8, 8), dtype=np.uint8)
-    mask[2:4, 2:4] = 255 * marked
-    Image.fromarray(mask).save(path)
-    return path
 
 
 @pytest.fixture

@@ -90,6 +90,23 @@ def test_a_file_scores_like_the_detector(images, fitted, tmp_path):
         loaded.partial_fit(images)
 
 
+def test_whole_groups_are_held_out(images):
+    options = {**SMALL, "epochs": 2, "held_out": 0.4}
+    copied = np.concatenate([images[:5], images[:5]])
+    copies = STFPM("resnet18", **options).fit(copied)
+    held_out = copies.model_.held_out.tolist()
+    assert sorted(index % 5 for index in held_out[:2]) == sorted(index % 5 for index in held_out[2:])
+    assert copies.calibrate().n_groups == 2
+    groups = np.array([0, 1, 2, 3, 4, 4, 3, 2, 1, 0])
+    grouped = STFPM("resnet18", **options).fit(images[:10])
+    assert grouped.calibrate(groups=groups).n_groups == 2
+    held_out = grouped.model_.held_out.numpy()
+    assert len(held_out) == 4
+    assert not np.isin(groups[held_out], np.delete(groups, held_out)).any()
+    with pytest.raises(InputError, match="2 different normal images, one of them to hold out; found 1 among 3"):
+        STFPM("resnet18", **options).fit(np.stack([images[0]] * 3)).model_  # noqa: B018
+
+
 def test_a_training_that_was_cut_off_goes_on(images, fitted, tmp_path):
     path = str(tmp_path / "checkpoint.safetensors")
     options = {**SMALL, "epochs": 4, "checkpoint": path}
@@ -133,7 +150,7 @@ def test_students_of_other_sources(images, backbone):
 
 
 def test_refusals(images):
-    with pytest.raises(InputError, match="at least 2 normal images"):
+    with pytest.raises(InputError, match="at least 2 different normal images"):
         STFPM("resnet18", **SMALL).fit(images[:1]).model_  # noqa: B018
     with pytest.raises(InputError, match="no student can be built for the backbone scattering"):
         STFPM("scattering", resize=64, crop=None).fit(images[:4]).model_  # noqa: B018

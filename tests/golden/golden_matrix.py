@@ -572,7 +572,12 @@ FAULTS = {
     ),
     "merge of mismatching models": Fault(_mismatching_models, "odd.safetensors"),
     "update without moments": Fault(
-        lambda world: ["update", world.model(world.train(), "--dims", 20), world.images / "gear/test/good"],
+        lambda world: [
+            "update",
+            world.model(world.train(), "--dims", 20),
+            world.images / "gear/test/good",
+            "--in-place",
+        ],
         "--resumable",
     ),
     "unknown category": Fault(lambda world: ["bench", "--data-root", world.images, "--categories", "geer"], "geer"),

@@ -19,7 +19,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     root = tmp_path_factory.mktemp("data")
     generate(root / "images", categories=["gear", "fabric"], train=10, good=4, defects_per_kind=2, size=64)
     settings = {"data_root": str(root / "images"), "resize": "64", "crop": "none", "cache": False}
-    asked = {"estimators": "full,diagonal", "folds": "2", "train_sizes": "6,all", "output": str(root / "runs")}
+    asked = {"estimators": "full,diagonal", "folds": "2", "train_sizes": "6,all", "corruptions": "blur(1,3),jpeg(30)"}
+    asked["output"] = str(root / "runs")
     return Suite.from_settings(settings, asked)
 
 

@@ -28,9 +28,8 @@ from matplotlib.figure import Figure
 
 def drawn(store: RunStore, kind: str, metric: str = "image_auroc") -> Figure:
     data = report_data(store, store.read_all().documents)
-    rows = [{**row, "folds": [] if row["mean"] else data["runs"][row["id"]]["folds"]} for row in data["rows"]]
     fig = Figure()
-    plots.KINDS[kind](fig, store, rows, metric)
+    plots.KINDS[kind](fig, store, plots.rows_with_runs(data), metric)
     return fig
 
 
@@ -47,7 +46,7 @@ def test_every_kind_of_plot(store: RunStore, tmp_path: Path, kind: str, suffix: 
         assert content.startswith(b"\x89PNG")
     elif suffix == "svg":
         assert b"<text" in content  # letters, not outlines
-        assert ">mean" in content.decode() or kind in ("learning-curve", "histogram", "pareto")
+        assert ">mean" in content.decode() or kind in ("learning-curve", "histogram", "pareto", "corruptions")
     else:
         assert b"/CIDFontType2" in content
         assert b"/Type3" not in content
@@ -138,6 +137,29 @@ def test_learning_curves_go_from_few_to_all_images(store: RunStore) -> None:
         rows = means[means["estimator"] == name].sort_values("train_size", na_position="last")
         np.testing.assert_array_equal(container.lines[0].get_xdata(), [6, 10])
         np.testing.assert_allclose(container.lines[0].get_ydata(), rows["pixel_auroc"])
+
+
+def test_severity_curves_are_the_tables_of_the_runs(store: RunStore) -> None:
+    axes = [ax for ax in drawn(store, "corruptions").axes if ax.get_visible()]
+    assert [ax.get_xlabel() for ax in axes] == 2 * ["blur: sigma in pixels", "jpeg: quality"]
+    runs = [document for document in store.read_all().documents if document["config"]["train_size"] is None]
+    for ax, rate, name, clean in zip(
+        axes, [*2 * ["detections"], *2 * ["false_alarms"]], 2 * ["blur", "jpeg"], 2 * [0, 100], strict=True
+    ):
+        for line in ax.get_lines():
+            own = [
+                run["corruptions"]
+                for run in runs
+                if run["config"]["estimator"] == line.get_label().split(" · ")[0] and "6" not in line.get_label()
+            ]
+            if not own:
+                continue
+            points: dict[float, list[float]] = {}
+            for row in (row for rows in own for row in rows):
+                if row["corruption"] in (None, name):
+                    points.setdefault(clean if row["amount"] is None else row["amount"], []).append(row[rate])
+            np.testing.assert_array_equal(line.get_xdata(), sorted(points))
+            np.testing.assert_allclose(line.get_ydata(), [np.mean(points[x]) for x in sorted(points)])
 
 
 def test_folds_are_points_and_the_mean_a_stroke(store: RunStore) -> None:

@@ -1,6 +1,6 @@
 // Tables: the leaderboard, the categories, measured beside published.
 function columns() {
-  return [...new Set([...MAIN, state.metric]), ...COSTS, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
+  return [...new Set([...MAIN, state.metric]), ...Object.keys(RATES), ...COSTS, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
 }
 function sorted(rows) {
   if (!state.sort) return [...rows.filter(row => row.mean), ...rows.filter(row => !row.mean)];
@@ -15,12 +15,13 @@ function heading(key, range) {
   const th = element("th", null, key === "category" ? "text" : ""), [text, ...unit] = ({name: "configuration", n_train: "normal, images"}[key] || title(key)).split(", "), button = element("button", text);
   button.type = "button";
   th.scope = "col";
+  if (HELP[key]) th.title = HELP[key];
   if (state.sort === key) {
     button.append(state.down ? " ↓" : " ↑");
     th.setAttribute("aria-sort", state.down ? "descending" : "ascending");
   }
   button.onclick = () => {
-    state.down = state.sort === key ? !state.down : METRICS[key]?.better === "high";
+    state.down = state.sort === key ? !state.down : isHighBetter(key);
     state.sort = key;
     drawBoard();
     $("board").tHead.querySelectorAll("button")[["name", "category", ...columns()].indexOf(key)].focus();
@@ -95,7 +96,7 @@ function boardRow(row, keys, best, axes) {
     return line;
   }
   for (const key of keys) {
-    const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isMetric(key)));
+    const cell = element("td", key === "n_train" ? row[key] ?? "–" : number(row[key], isMetric(key) || key in RATES));
     if (best(row, key)) cell.className = "best";
     if (isMetric(key) && has(row[key])) {
       if (deviates(row[key + "_std"])) cell.append(element("span", ` ${plusMinus(row[key + "_std"])}`, "deviation"));

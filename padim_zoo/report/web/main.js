@@ -61,6 +61,7 @@ function drawCharts() {
   legend("cost-legend", configurations().map(row => row.name));
   if (!$("folds-section").hidden) drawFolds();
   if (!$("learning-section").hidden) drawLearning();
+  if (!$("corruptions-section").hidden) drawCorruptions();
   drawCurves();
 }
 function drawAll() {
@@ -136,6 +137,7 @@ function prepareSections() {
   $("heat-section").hidden = categories.length < 2;
   $("folds-section").hidden = !runs.some(row => (data.runs[row.id].folds.length > 1 || row.seed) && Object.keys(METRICS).some(key => has(row[key])));
   $("learning-section").hidden = !runs.some(row => has(row.train_size));
+  $("corruptions-section").hidden = !done.some(row => data.runs[row.id].corruptions.length);
   $("curves-section").hidden = !done.some(row => data.runs[row.id].roc || data.runs[row.id].pro);
   $("run-section").hidden = !done.length;
   $("published-section").hidden = !data.rows.some(row => row.published_source);

@@ -6,6 +6,9 @@ const data = JSON.parse($("data").textContent);
 const METRICS = Object.fromEntries(data.metrics.map(metric => [metric.name, metric]));
 const MAIN = data.metrics.filter(metric => metric.main).map(metric => metric.name);
 const COSTS = data.costs.map(cost => cost.name);
+// What the threshold from normal images does; columns beside the main metrics.
+const RATES = Object.fromEntries(data.rates.map(rate => [rate.name, rate]));
+const HELP = Object.fromEntries([...data.rates, ...data.costs].map(column => [column.name, column.help]));
 const TITLES = {
   ...Object.fromEntries(data.metrics.map(metric => [metric.name, metric.title])),
   ...Object.fromEntries(data.costs.map(cost => [cost.name, cost.title])),
@@ -24,8 +27,9 @@ const state = {metric: MAIN[0], category: "", words: "", facets: {}, sort: null,
 const title = key => TITLES[key] || key.replaceAll("_", " ");
 const capital = text => text[0].toUpperCase() + text.slice(1);
 const isMetric = key => key in METRICS;
-// Whether the first value is better: of a metric as its row says, of a cost the lower one.
-const beats = (key, a, b) => METRICS[key]?.better === "high" ? a > b : a < b;
+const isHighBetter = key => (METRICS[key] ?? RATES[key])?.better === "high";
+// Whether the first value is better: of a metric or a rate as its row says, of a cost the lower one.
+const beats = (key, a, b) => isHighBetter(key) ? a > b : a < b;
 const bestOf = (key, values) => values.reduce((a, b) => beats(key, b, a) ? b : a);
 const within = (key, value) => Math.max(METRICS[key].range[0] ?? -Infinity, Math.min(METRICS[key].range[1] ?? Infinity, value));
 const has = value => value !== null && value !== undefined;

@@ -22,6 +22,7 @@ from padim_zoo.plugin import (
     Features,
     HeldOutScores,
     InputError,
+    PatchEmbeddings,
     Prediction,
     Transform,
     add_calibration,
@@ -29,6 +30,7 @@ from padim_zoo.plugin import (
     calibration_in,
     check_whole_number,
     folds_of,
+    groups_with_copies,
     resolve_device,
     unfitted,
     write_detector,
@@ -228,8 +230,12 @@ class AnomalibDetector(Detector):
         self.makes_maps = maps is not None
         return Prediction(scores, maps, self.threshold_)
 
-    def calibrate(self, *, false_alarm_rate: float | None = None, folds: int = 5) -> Calibration:
+    def calibrate(
+        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+    ) -> Calibration:
         """Set the threshold from scores of the normal images by models fitted without them.
+
+        Images of one group (n,) are held out together and count once. Equal images are a group by themselves.
 
         Raises
         ------
@@ -237,12 +243,14 @@ class AnomalibDetector(Detector):
             If the model is trained for long, so that one more for each fold is too much, or was loaded.
         """
         if not self.known.one_pass:
-            return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds)
+            return super().calibrate(false_alarm_rate=false_alarm_rate, folds=folds, groups=groups)
         self.model_  # noqa: B018  says that there is none
         if self._images is None:
             raise InputError("cannot make a threshold: the model file does not hold the normal images; fit again")
-        cut = folds_of(len(self._images), folds, self.seed)
-        scores = HeldOutScores(len(self._images), false_alarm_rate)
+        pixels = PatchEmbeddings.of(Features((self._images,), self.image_size_))
+        groups = groups_with_copies(pixels, 1, groups)
+        cut = folds_of(len(self._images), folds, self.seed, groups)
+        scores = HeldOutScores(len(self._images), false_alarm_rate, groups)
         for rest, held_out in cut:
             model = self._train(self._images[rest])
             for indices in held_out:

@@ -113,6 +113,13 @@ def test_a_threshold_from_folds(good, test_files, tmp_path):
         loaded.calibrate()
 
 
+def test_groups_are_held_out_together(good):
+    detector = made("Padim", n_components=20).fit(good)
+    groups = np.arange(len(good)) // 2
+    calibration = detector.calibrate(folds=2, groups=groups)
+    assert calibration.n_groups == len(np.unique(groups))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -1,0 +1,128 @@
+"""Images that a detector has learned already: an evaluation leaves them out, and a merge counts them once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.image_hashes import are_learned
+from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.features.features import rows_of
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
+
+Statistics = Samples | Moments
+
+
+class Disjoint(NamedTuple):
+    """Statistics of two detectors that have no image in common.
+
+    Attributes
+    ----------
+    mine : Samples or Moments
+    theirs : Samples, Moments or None
+        None if all their images are among mine.
+    learned : ndarray (n,), int64, or None
+        The hashes of the images of both; None where either does not know its own.
+    """
+
+    mine: Statistics
+    theirs: Statistics | None
+    learned: np.ndarray | None
+
+
+def without_overlap(
+    mine: Statistics, theirs: Statistics, hashes: tuple[np.ndarray | None, np.ndarray | None], passes: int
+) -> Disjoint:
+    """Take the images of both out of the samples of either.
+
+    Parameters
+    ----------
+    mine, theirs : Samples or Moments
+    hashes : (ndarray (n,), ndarray (m,)), int64, or None
+        Of the images of each, in the order of its samples.
+    passes : int
+        How many samples an image has.
+
+    Raises
+    ------
+    InputError
+        If there are such images, and both are moments, of which none can be taken out.
+    """
+    own, others = hashes
+    if own is None or others is None:
+        return Disjoint(mine, theirs, None)
+    new = ~np.isin(others, own)
+    if new.all():
+        return Disjoint(mine, theirs, np.concatenate([own, others]))
+    count = len(others)
+    warnings.warn(f"{new.sum()} new of {count} normal images: the others count once", stacklevel=4)
+    if not new.any():
+        return Disjoint(mine, None, own)
+    if isinstance(theirs, Samples):
+        return Disjoint(mine, _some(theirs, new, passes), np.concatenate([own, others[new]]))
+    if isinstance(mine, Moments):
+        raise InputError(
+            f"{count - new.sum()} of {count} images were fitted on in both, and moments cannot be told apart: fit on "
+            "parts without common images"
+        )
+    rest = ~np.isin(own, others)
+    if not rest.any():
+        return Disjoint(theirs, None, others)
+    return Disjoint(_some(mine, rest, passes), theirs, np.concatenate([own[rest], others]))
+
+
+def _some(samples: Samples, images: np.ndarray, passes: int) -> Samples:
+    return Samples(samples.embeddings.images(rows_of(np.flatnonzero(images), passes)))
+
+
+class NewSamples(NamedTuple):
+    """The test images that a detector has not learned.
+
+    Attributes
+    ----------
+    samples : list of Sample
+    left_out : int
+        How many others there are.
+    notes : list of str
+        What a reader of figures should know.
+    """
+
+    samples: list[Sample]
+    left_out: int
+    notes: list[str]
+
+
+def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
+    """Leave out the test images that a detector has learned: it knows them by their pixels.
+
+    Raises
+    ------
+    InputError
+        If no normal image is left.
+    """
+    hashes = getattr(detector, "learned_images_", None)
+    if hashes is None:
+        note = "the model does not say which images it has learned: test images may be among them"
+        return NewSamples(list(samples), 0, [note])
+    learned = are_learned(samples, hashes, detector.transform.bit_depth)
+    new = [sample for sample, is_learned in zip(samples, learned, strict=True) if not is_learned]
+    left_out = len(samples) - len(new)
+    if not left_out:
+        return NewSamples(new, 0, [])
+    normal = [not sample.label for sample in samples]
+    if not new or (any(normal) and all(sample.label for sample in new)):
+        raise InputError(
+            f"the model has learned all {sum(normal)} normal test images: expected others, which it has not seen; "
+            "set some aside before the fit (test/good)"
+        )
+    notes = [f"{left_out} of {len(samples)} test images are left out: the model has learned them"]
+    defects = left_out - sum(normal) + sum(not sample.label for sample in new)
+    if defects:
+        notes.append(f"{defects} of these are labeled anomalous: the model has learned defects as normal")
+    return NewSamples(new, left_out, notes)

@@ -1,0 +1,58 @@
+"""Another threshold for a saved detector: its file with another calibration, and all else as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.loading import detector_in
+from padim_zoo.detectors.model_file import add_calibration
+from padim_zoo.detectors.storage import open_detector, write_detector
+
+
+def calibrate_file(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    false_alarm_rate: float | None = None,
+    threshold: float | None = None,
+) -> Calibration:
+    """Set the threshold of a saved detector from the out-of-fold scores that it holds, or by hand: without a fit.
+
+    Parameters
+    ----------
+    model : path
+    output : path, optional
+        The new file, which may be ``model``. Its arrays are those of the model, to the bit. By default none is written.
+    false_alarm_rate : float, optional
+        In (0, 1). By default 0.01, or the least that the number of images allows.
+    threshold : float, optional
+        Set by hand; it promises no false-alarm rate.
+
+    Raises
+    ------
+    InputError
+        If both are given, or the model holds no scores, or too few for the rate.
+    """
+    if threshold is not None and false_alarm_rate is not None:
+        raise InputError("a threshold and a false-alarm rate exclude each other: give one of them")
+    file = open_detector(model)
+    detector = detector_in(file)
+    if threshold is not None:
+        detector.threshold_ = threshold
+    else:
+        detector.recalibrate(false_alarm_rate=false_alarm_rate)
+    calibration = detector.calibration_
+    assert calibration is not None
+    if output is not None:
+        header = {name: value for name, value in file.header.items() if name not in ("format", "arrays")}
+        arrays: dict[str, Tensor] = dict(file.tensors)
+        if "members" in header:  # an ensemble combines the scores of its members anew
+            header["calibration"] = calibration.to_dict()
+        else:
+            add_calibration(calibration, header, arrays)
+        write_detector(output, header, arrays)
+    return calibration

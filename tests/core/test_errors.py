@@ -1,0 +1,19 @@
+"""What a user sees of an error that they can mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from padim_zoo.core.errors import InputError, MissingExtraError
+
+
+@pytest.mark.parametrize("error", [InputError("no image in x"), MissingExtraError("onnx", "onnx", "an export")])
+def test_a_notebook_shows_one_line(error: InputError) -> None:
+    """IPython asks an exception for the lines of its traceback."""
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell
+    shown: list[str] = []
+    tried = shell.instance()
+    tried._showtraceback = lambda kind, value, lines: shown.extend(lines)
+    tried.user_ns["error"] = error
+    tried.run_cell("raise error")
+    assert shown == [f"{type(error).__name__}: {error}"]

@@ -1,0 +1,163 @@
+"""Images that are learned though they should not be, or twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+from traps.drawing import KIND, TRAIN, damaged, save
+from traps.trap import trap
+from traps.world import Outcome, World, is_refused, is_told
+
+from padim_zoo.data.image import read_image
+from padim_zoo.detectors.loading import load
+
+
+@trap("defects beside good")
+def defects_beside_good(world: World) -> Outcome:
+    parts = world.folder / "parts"
+    shutil.copytree(world.base / "train" / "good", parts / "good")
+    shutil.copytree(world.base / "test" / KIND, parts / "bad")
+    return is_refused(world.try_fit(parts), "bad", "parts/good")
+
+
+@trap("a whole category to fit on")
+def whole_category(world: World) -> Outcome:
+    return is_refused(world.try_fit(world.base), "train/good")
+
+
+@trap("a whole category to update with")
+def whole_category_to_update(world: World) -> Outcome:
+    return is_refused(world.run("update", world.model, world.base, "-o", world.folder / "u.safetensors"), "train/good")
+
+
+def _with_copies(world: World, name: str) -> World:
+    folder = world.folder / name
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())[:5]):
+        for copy in range(4):
+            folder.mkdir(exist_ok=True)
+            shutil.copy(path, folder / f"{index}{copy}.png")
+    return world
+
+
+@trap("copies among the images of a fit, with a rate")
+def copies_with_a_rate(world: World) -> Outcome:
+    _with_copies(world, "copied")
+    return is_refused(world.try_fit(world.folder / "copied", "--fpr", 0.05), "at least 19 normal images, found 5")
+
+
+@trap("copies among the images of a fit")
+def copies(world: World) -> Outcome:
+    _with_copies(world, "copies")
+    return is_told(world.try_fit(world.folder / "copies"), "0.167", "5 different of 20")
+
+
+@trap("near copies among the images of a fit")
+def near_copies(world: World) -> Outcome:
+    folder = world.folder / "near"
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())[:5]):
+        image = read_image(path)
+        save(image, folder / f"{index}.png")
+        save(np.clip(image.astype(int) + 1, 0, 255).astype(np.uint8), folder / f"{index}_again.png")
+    return is_told(world.try_fit(folder), "5 different of 10")
+
+
+@trap("an update with images that the model knows")
+def known_update(world: World) -> Outcome:
+    target = world.folder / "u.safetensors"
+    ran = world.run("update", world.model, world.base / "train" / "good", "-o", target)
+    before = world.threshold(world.model)
+    after = world.threshold(target) if ran.code == 0 else float("nan")
+    told = f"0 new of {_count(world)}"
+    return Outcome(f"threshold {after:.4g}", f"threshold {before:.4g}, says {told}", before == after and ran.says(told))
+
+
+def _count(world: World) -> int:
+    return min(TRAIN, len(list((world.base / "train" / "good").iterdir())))
+
+
+@trap("models of overlapping images in a merge")
+def overlapping_merge(world: World) -> Outcome:
+    paths = sorted((world.base / "train" / "good").iterdir())
+    one, other = world.fit(*paths[:7]), world.fit(*paths[4:])
+    target = world.folder / "merged.safetensors"
+    ran = world.run("merge", one, other, "-o", target)
+    count = load(target).n_images_ if ran.code == 0 else 0
+    return Outcome(f"{count} images", f"{_count(world)} images, says 3 new of 6", count == _count(world))
+
+
+@trap("a test on images of the fit")
+def tested_on_learned(world: World) -> Outcome:
+    folder = world.copy("learned")
+    shutil.rmtree(folder / "test" / "good")
+    shutil.copytree(folder / "train" / "good", folder / "test" / "good")
+    return is_refused(world.evaluate(world.model, folder), "has learned all")
+
+
+@trap("some images of the fit among the test images")
+def some_learned(world: World) -> Outcome:
+    folder = world.copy("some_learned")
+    for path in sorted((folder / "train" / "good").iterdir())[:3]:
+        shutil.copy(path, folder / "test" / "good" / f"again_{path.name}")
+    ran = world.evaluate(world.model, folder)
+    count = re.search(r'"normal_images": (\d+)', ran.stdout)
+    printed = f"{count[1]} normal images" if count else ran.line
+    right = f"{len(list((world.base / 'test' / 'good').iterdir()))} normal images"
+    return Outcome(printed, f"{right}, says 3 are left out", printed == right and ran.says("3 of", "left out"))
+
+
+@trap("a defect among the images of the fit")
+def learned_defect(world: World) -> Outcome:
+    paths = [*sorted((world.base / "train" / "good").iterdir()), world.base / "test" / KIND / "000.png"]
+    folder = world.folder / "with_defect"
+    folder.mkdir()
+    for index, path in enumerate(paths):
+        shutil.copy(path, folder / f"{index}.png")
+    ran = world.evaluate(world.fit(folder), world.base)
+    return is_told(ran, "learned defects as normal")
+
+
+@trap("one picture that is normal and anomalous")
+def two_labels(world: World) -> Outcome:
+    folder = world.copy("two_labels")
+    shutil.copy(folder / "test" / KIND / "000.png", folder / "test" / "good" / "x.png")
+    return is_refused(world.evaluate(world.model, folder), "one picture")
+
+
+@trap("a fit on few images")
+def few_images(world: World) -> Outcome:
+    return is_told(world.try_fit(world.base / "train" / "good"), "promise no false-alarm rate below", "ridge")
+
+
+@trap("a test on few images")
+def few_test_images(world: World) -> Outcome:
+    folder = world.copy("few")
+    ran = world.evaluate(world.model, folder)
+    low, high = (re.search(rf'"image_auroc_{end}": ([\d.]+|null)', ran.stdout) for end in ("low", "high"))
+    printed = f"interval {low and low[1]} to {high and high[1]}"
+    zero_width = low is not None and high is not None and low[1] == high[1] != "null"
+    return Outcome(printed, "no interval of zero width", ran.code == 0 and not zero_width)
+
+
+@trap("a defect outside of the crop")
+def outside_of_the_crop(world: World) -> Outcome:
+    folder = world.folder / "strip"
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())):
+        save(_strip(read_image(path)), folder / f"train/good/{index}.png")
+    for index, path in enumerate(sorted((world.base / "test" / "good").iterdir())):
+        image = _strip(read_image(path))
+        marked = np.zeros(image.shape[:2], dtype=bool)
+        marked[16:32, 4:20] = True
+        save(image, folder / f"test/good/{index}.png")
+        save(damaged(image, marked), folder / f"test/{KIND}/{index}.png")
+        save(np.uint8(255) * marked, folder / f"ground_truth/{KIND}/{index}_mask.png")
+    ran = world.evaluate(world.fit(folder / "train" / "good"), folder)
+    covered = re.search(r'"annotated_share": ([\d.]+)', ran.stdout)
+    auroc = re.search(r'"image_auroc": ([\d.]+)', ran.stdout)
+    printed = f"image AUROC {auroc and auroc[1]}, {covered and covered[1]} of the annotated area"
+    return Outcome(printed, "all of each image is looked at", bool(covered) and float(covered[1]) == 1)
+
+
+def _strip(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image[:, :64], image[:, ::-1], image[:, :64], image[:, ::-1]], axis=1)

@@ -88,12 +88,12 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    if cache:
+        model.cache = Caches.usual()
     held_together = groups_of_images(model, paths, groups)
     different = held_together.get("groups", np.arange(len(paths)))
     if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
         conformal_threshold(np.zeros(len(paths)), fpr, different)
-    if cache:
-        model.cache = Caches.usual()
     model.fit(paths)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:

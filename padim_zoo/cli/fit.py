@@ -28,6 +28,7 @@ from padim_zoo.cli.options import (
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.provenance import tell_data
 
 
 @setting_command("fit")
@@ -76,6 +77,7 @@ def fit(
     else:
         dataset, category = load_category(settings)
         paths = [sample.path for sample in category.train]
+    tell_data(paths)
     from padim_zoo.cache.caches import Caches
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.files import paths_of
 from padim_zoo.data.sample import Sample
@@ -44,7 +44,7 @@ def images_adapted_to(weights: str | Path) -> frozenset[str]:
         return frozenset()
     try:
         with safe_open(path, framework="pt") as file:
-            document = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            document = read_json((file.metadata() or {}).get(HEADER, "{}"))
         return frozenset(map(str, document.get(ADAPTED_TO, ())))
     except (SafetensorError, OSError, ValueError, AttributeError, TypeError):
         return frozenset()  # what reads the tensors says what is wrong

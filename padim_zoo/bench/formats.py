@@ -12,11 +12,17 @@ import pandas as pd
 
 from padim_zoo.core.errors import MissingExtraError
 from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.core.printable import printable, without_formula
 
 
 def to_csv(board: pd.DataFrame) -> bytes:
-    """Comma-separated, with a header; an empty field for what is undefined."""
-    return board.to_csv(index=False).encode()
+    """Comma-separated, with a header; an empty field for what is undefined.
+
+    Text is on one line and computes nothing, see :func:`~padim_zoo.core.printable.without_formula`.
+    """
+    plain = board.map(lambda value: without_formula(printable(value)) if isinstance(value, str) else value)
+    text: str = plain.to_csv(index=False)
+    return text.encode()
 
 
 def to_json(board: pd.DataFrame) -> bytes:

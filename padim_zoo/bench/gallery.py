@@ -15,6 +15,7 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image, features
 
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.image import read_image
 from padim_zoo.data.sample import Category
 from padim_zoo.data.transform import Transform
@@ -114,7 +115,7 @@ class Gallery:
             If the arrays are none of a gallery.
         """
         contents = {name: array.tobytes() for name, array in arrays.items()}
-        about = json.loads(contents.pop("about"))
+        about = read_json(contents.pop("about"))
         about["items"] = [Shown(**{**item, "reasons": tuple(item["reasons"])}) for item in about["items"]]
         about |= {kind: {} for kind in PICTURES}
         for name, content in contents.items():

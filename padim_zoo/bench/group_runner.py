@@ -184,10 +184,10 @@ class BackboneCache:
         return self._backbones[key]
 
 
-def _without_learned(category: Category) -> tuple[Category, list[str]]:
+def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
     """A category without the normal test images that have the pixels of images to fit, and a note of how many."""
     n = len(category.train)
-    copies = find_duplicates((*category.train, *category.test)).crossing(n)
+    copies = find_duplicates((*category.train, *category.test), caches.fingerprints).crossing(n)
     learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
     if not learned:
         return category, []
@@ -226,7 +226,7 @@ class GroupRunner:
         caches: Caches,
     ) -> None:
         self.suite = suite
-        self.category, self._left_out = _without_learned(category)
+        self.category, self._left_out = _without_learned(category, caches)
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
@@ -271,7 +271,7 @@ class GroupRunner:
     @property
     def duplicates(self) -> Duplicates:
         """Copies among the images to fit and to test, in this order."""
-        return find_duplicates((*self.category.train, *self.category.test))
+        return find_duplicates((*self.category.train, *self.category.test), self._caches.fingerprints)
 
     def groups(self, pattern: str | None) -> np.ndarray:
         """Groups (n,) of the normal images, which stay together in folds."""

@@ -9,12 +9,8 @@ from typing import Any
 
 from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import SETTINGS
+from padim_zoo.core.results_version import RESULTS_VERSION
 from padim_zoo.detectors.config import PaDiMConfig
-
-RESULTS_VERSION = 2
-"""Part of every run's identity: raised when a change of this package changes figures, so that no old run is reused.
-
-Where it changes features too, so is :attr:`padim_zoo.cache.features.FeatureCache.version`."""
 
 FACTS: dict[str, Any] = {
     "data": None,

@@ -22,6 +22,7 @@ import psutil
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_bytes_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 
 if TYPE_CHECKING:
     from padim_zoo.bench.runner import Event
@@ -126,7 +127,7 @@ def read_states(folder: Path) -> list[BenchState]:
     states = []
     for path in folder.glob(f".*{SUFFIX}"):
         with suppress(OSError, ValueError, TypeError):
-            state = BenchState(**json.loads(path.read_text(encoding="utf-8")))
+            state = BenchState(**read_json(path.read_text(encoding="utf-8")))
             if state.is_sane():
                 states.append(state)
     return sorted(states, key=lambda state: state.started)

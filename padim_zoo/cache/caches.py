@@ -1,10 +1,11 @@
-"""What detectors keep on disk of image files: resized images, and features."""
+"""What detectors keep on disk of image files: resized images, features and fingerprints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from padim_zoo.cache.features import FeatureCache
+from padim_zoo.cache.fingerprints import FingerprintCache
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.core.cache_folder import cache_limit
 
@@ -17,10 +18,12 @@ class Caches:
     ----------
     images : ImageCache or None
     features : FeatureCache or None
+    fingerprints : FingerprintCache or None
     """
 
     images: ImageCache | None = None
     features: FeatureCache | None = None
+    fingerprints: FingerprintCache | None = None
 
     @classmethod
     def of(cls, cache: bool | Caches) -> Caches:
@@ -40,4 +43,4 @@ class Caches:
         """
         if cache_limit() == 0:
             return cls()
-        return cls(ImageCache(writes=writes), FeatureCache(writes=writes))
+        return cls(ImageCache(writes=writes), FeatureCache(writes=writes), FingerprintCache(writes=writes))

@@ -9,6 +9,7 @@ from padim_zoo.cli.table import show_json, show_table
 
 PURPOSES = {
     "features": "features of image files",
+    "fingerprints": "hashes and thumbnails, to find copies",
     "images": "resized images of large files",
     "synthetic": "the synthetic data set",
 }
@@ -36,7 +37,7 @@ def info(as_json: bool) -> None:
         show_json({"folder": str(cache_folder()), "kinds": kinds})
         return
     click.echo(f"folder  {cache_folder()}")
-    click.echo(f"limit   {cache_limit() / 1e6:.0f} MB, for {' and '.join(LIMITED)} together\n")
+    click.echo(f"limit   {cache_limit() / 1e6:.0f} MB, for {', '.join(LIMITED[:-1])} and {LIMITED[-1]} together\n")
     show_table(
         [
             {"kind": kind, "what": PURPOSES[kind], "entries": used.entries, "MB": used.bytes / 1e6}

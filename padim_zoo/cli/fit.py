@@ -28,6 +28,7 @@ from padim_zoo.cli.options import (
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.provenance import tell_data
 
 
 @setting_command("fit")
@@ -76,6 +77,7 @@ def fit(
     else:
         dataset, category = load_category(settings)
         paths = [sample.path for sample in category.train]
+    tell_data(paths)
     from padim_zoo.cache.caches import Caches
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
@@ -86,12 +88,12 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    if cache:
+        model.cache = Caches.usual()
     held_together = groups_of_images(model, paths, groups)
     different = held_together.get("groups", np.arange(len(paths)))
     if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
         conformal_threshold(np.zeros(len(paths)), fpr, different)
-    if cache:
-        model.cache = Caches.usual()
     model.fit(paths)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:

@@ -6,7 +6,9 @@ So ``padim-zoo --help`` imports neither torch nor pandas. Exit codes are those o
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.core.errors import InputError, exit_code_of
 from padim_zoo.core.printable import printable
+from padim_zoo.core.provenance import running
 from padim_zoo.core.signals import ending_signals, exit_code_of_signal
 from padim_zoo.data.file_notes import collecting
 
@@ -74,6 +77,12 @@ class Mistake(click.ClickException):
 
 class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **others: Any) -> Any:
+        """Run the command line; files that it writes say which it was."""
+        words = sys.argv[1:] if args is None else list(args)
+        with running(["padim-zoo", *words]):
+            return super().main(words, *rest, **others)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands, in the order of a first encounter."""

@@ -211,13 +211,14 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
     InputError
         If a pattern is given to a detector that takes no groups, or does not match.
     """
+    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.duplicates import groups_of
 
     if "groups" not in inspect.signature(detector.calibrate).parameters:
         if pattern is not None:
             raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
         return {}
-    return {"groups": groups_of(paths, pattern)}
+    return {"groups": groups_of(paths, pattern, Caches.of(detector.cache).fingerprints)}
 
 
 def different_images(n: int, n_groups: int) -> str:

@@ -18,7 +18,7 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.printable import printable
+from padim_zoo.core.printable import printable, without_formula
 from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
@@ -146,8 +146,10 @@ def _predictions(
         batch = paths[start : start + batch_size]
         try:
             prediction = predict(batch)
-        except InputError as error:
+        except (InputError, MemoryError) as error:
             if len(batch) == 1:
+                if isinstance(error, MemoryError):
+                    error = InputError(f"{batch[0]} does not fit into memory: make it smaller")
                 yield batch[0], error
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
@@ -191,5 +193,6 @@ def _csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     for row in rows:
         anomalous = None if row.anomalous is None else str(row.anomalous).lower()
-        writer.writerow({**asdict(row), "anomalous": anomalous})
+        text_cells = {"path": without_formula(row.path), "error": row.error and without_formula(row.error)}
+        writer.writerow({**asdict(row), **text_cells, "anomalous": anomalous})
     return text.getvalue()

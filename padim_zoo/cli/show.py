@@ -12,7 +12,7 @@ from padim_zoo.cli.table import cell, show_json
 
 _TITLES = {"exported model": "export", "weights of a backbone": "weights"}
 _VERIFIED = {
-    "exported model": "file, as its runtime reads it",
+    "exported model": "file, as it was exported",
     "run": "run, as recorded",
     "run store": "runs, as recorded",
 }

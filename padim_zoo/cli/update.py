@@ -21,6 +21,7 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.provenance import tell_data
 
 
 @setting_command("update")
@@ -59,6 +60,7 @@ def update(
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
+    tell_data(paths)
     hold(target)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "partial_fit"):

@@ -19,12 +19,13 @@ _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp")
 
 KINDS = {
     "features": _ENTRY,
+    "fingerprints": _ENTRY,
     "images": _ENTRY,
     "synthetic": re.compile(r"v[0-9]+-size[0-9]+-seed[0-9]+"),
 }
 """What the cache folder holds: the subfolder of each kind, and how the entries in it are named."""
 
-LIMITED = ("features", "images")
+LIMITED = ("features", "fingerprints", "images")
 """The kinds that share one limit, and of which the entries that were not used for longest go first."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 
 _HEADER = "padim_zoo_checkpoint"
 
@@ -65,7 +66,7 @@ def read_checkpoint(path: str | Path | None, kind: str, key: str) -> Checkpoint 
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            document: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
+            document: dict[str, Any] = read_json((file.metadata() or {})[_HEADER])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
     except (SafetensorError, OSError, ValueError, KeyError):
         document, arrays = {}, {}

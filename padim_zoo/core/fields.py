@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,10 @@ T = TypeVar("T")
 
 LARGEST_SIDE = 10_000
 """Pixels of a side of an image after the transform, at most."""
+
+
+DEEPEST = 100
+"""Levels of lists and objects within each other, at most: code that walks a document recurses as deep."""
 
 
 class FieldError(ValueError):
@@ -31,11 +35,21 @@ def read_json(text: str | bytes | None) -> Any:
         raise FieldError(f"it holds {constant}, which is no number")
 
     try:
-        return json.loads(text or "", parse_constant=refuse)
+        document = json.loads(text or "", parse_constant=refuse)
     except FieldError:
         raise
     except (ValueError, RecursionError) as error:
         raise FieldError(f"it is no JSON ({error})") from None
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [value for part in level if isinstance(part, (dict, list)) for value in _values(part)]
+        if not level:
+            return document
+    raise FieldError(f"it nests deeper than {DEEPEST} levels")
+
+
+def _values(part: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return part.values() if isinstance(part, dict) else part
 
 
 @dataclass(frozen=True)

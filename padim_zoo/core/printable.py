@@ -9,6 +9,7 @@ import re
 import unicodedata
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FORMULA = ("=", "+", "-", "@")
 _UNPRINTABLE = frozenset(("Cc", "Cf", "Zl", "Zp"))
 """Categories of Unicode that act on a terminal or hide: controls, formats (bidirectional too), line separators."""
 
@@ -27,6 +28,14 @@ def printable(text: object) -> str:
 def encodable(text: str) -> str:
     r"""Text in which only surrogates are escaped, ``\xfc`` for a byte of a name, so that UTF-8 takes it."""
     return _SURROGATE.sub(lambda match: _escaped(match[0]), text)
+
+
+def without_formula(text: str) -> str:
+    """Text of a table that a spreadsheet opens: an apostrophe before what it would compute, ``=``, ``+``, ``-``, ``@``.
+
+    It is for cells of text. Numbers stay as they are.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _escaped(character: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
+import os
+import stat
 import sys
 import threading
 from dataclasses import dataclass
@@ -20,6 +23,10 @@ from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn,
 
 MAX_PIXELS = 2**30
 """Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
+
+FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What is read, by Pillow's names; its JPEG has MPO too. The content of a file decides, never its suffix."""
+_EXPECTED = "png, jpg, jp2, bmp, gif, tif, webp, pgm or ppm"
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
 _WHITE_IS_ZERO = 0
@@ -73,24 +80,58 @@ def open_image(path: Path) -> Image.Image:
         If it is missing, no image, or too large.
     """
     try:
-        content = path.read_bytes()
+        with _regular(path) as file:
+            _refuse_by_header(path, file)
+            content = file.read()
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"image {path} does not exist") from None
-    except OSError as error:
-        raise InputError(f"image {path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError of a name that no file can have
+        raise InputError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
         image = _header(io.BytesIO(png.without_text(content)))
-    except UnidentifiedImageError:
-        problem = "is not an image" if content else "is an empty file"
-        raise InputError(f"{path} {problem}: expected png, jpg, bmp, tif or webp") from None
     except Exception as error:  # decoders raise whatever a broken header leads them to
         raise _broken(str(path), error) from None
+    _check_pixels(path, image)
+    return image
+
+
+def _regular(path: Path) -> IO[bytes]:
+    """A file that was opened for reading, without waiting for a writer.
+
+    Raises
+    ------
+    OSError
+        If it is a device, a pipe or a folder: reading these waits, or never ends.
+    """
+    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return file
+
+
+def _refuse_by_header(path: Path, file: IO[bytes]) -> None:
+    """Refuse a file of another format, or with too many pixels, before more of it is read than its header."""
+    try:
+        _check_pixels(path, _header(file))
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        problem = "is not an image" if os.fstat(file.fileno()).st_size else "is an empty file"
+        raise InputError(f"{path} {problem}: expected {_EXPECTED}") from None
+    except Exception:  # large texts before the pixels, say: who decodes the file leaves them out, or says so
+        pass
+    file.seek(0)
+
+
+def _check_pixels(path: Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(
             f"{path} has {width * height:,} pixels: at most {MAX_PIXELS:,} are read; cut the image into tiles"
         )
-    return image
 
 
 def geometry(path: Path) -> Geometry:
@@ -123,7 +164,7 @@ def stored_size(path: str | Path) -> tuple[int, int] | None:
     OSError
         If the file cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with _regular(Path(path)) as file:
         try:
             width, height = _header(file).size
         except Exception:  # as of open_image, but it is for whoever decodes the file to say so
@@ -307,11 +348,13 @@ def _header(file: IO[bytes]) -> Image.Image:
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file)
+            return Image.open(file, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
 def _broken(name: str, error: Exception) -> InputError:
+    if isinstance(error, MemoryError):
+        return InputError(f"{name} does not fit into memory: cut the image into tiles, or make it smaller")
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return InputError(f"{name} is broken and cannot be decoded ({reason}): replace or remove it")

@@ -27,19 +27,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.bit_depth import FULL_DEPTH
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.decoding import may_be_deep, open_image
-from padim_zoo.data.image import read_image
-from padim_zoo.data.image_hashes import pixel_hash, remember
+from padim_zoo.data.image_hashes import SIDE, Fingerprint, KeptFingerprints, fingerprint_of_file
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
 
-SIDE = 128
-"""Height and width of the thumbnails, whatever the shape of an image. Fine detail is seen at twice the size."""
 FINE, COARSE = 2.0, 8.0
 """Sigmas of the blurs between which detail is compared, in pixels of a thumbnail."""
 STEP = 4
@@ -117,23 +111,7 @@ def _counted(pairs: Sequence[Pair]) -> str:
     return f"{' and '.join(parts)} {'copy' if len(pairs) == 1 else 'copies'}"
 
 
-class Fingerprint(NamedTuple):
-    """What tells one image from others."""
-
-    pixels: str
-    """As :func:`~padim_zoo.data.image_hashes.pixel_hash` gives it."""
-    thumbnail: np.ndarray
-    """Gray, (2·SIDE, 2·SIDE), uint8."""
-
-
-def fingerprint(image: np.ndarray) -> Fingerprint:
-    """The fingerprint of decoded pixels (H, W, 3), uint8."""
-    picture = Image.fromarray(image)
-    gray = picture.reduce(max(1, min(picture.size) // (4 * SIDE))).convert("L")
-    return Fingerprint(pixel_hash(image), np.asarray(gray.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BOX)))
-
-
-def find_duplicates(images: Sequence[Path | Sample]) -> Duplicates:
+def find_duplicates(images: Sequence[Path | Sample], kept: KeptFingerprints | None = None) -> Duplicates:
     """Find images with equal pixels, and near copies.
 
     An image that cannot be read is a copy of none. 16-bit samples are read in the depth that all images together use:
@@ -143,17 +121,19 @@ def find_duplicates(images: Sequence[Path | Sample]) -> Duplicates:
     ----------
     images : sequence of Path or Sample
         Of one category, so that the typical distance between them means something.
+    kept : KeptFingerprints, optional
+        Where fingerprints are kept, so that images need not be decoded again.
     """
     paths = tuple(image.path if isinstance(image, Sample) else image for image in images)
-    return _find(paths, tuple(map(_version, paths)))
+    return _find(paths, tuple(map(_version, paths)), kept)
 
 
 @functools.lru_cache(maxsize=64)
-def _find(paths: tuple[Path, ...], versions: tuple[str, ...]) -> Duplicates:
+def _find(paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerprints | None) -> Duplicates:
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
     with ThreadPoolExecutor() as executor:
-        return duplicates_of(list(executor.map(functools.partial(_fingerprint_of, depth=depth), paths)))
+        return duplicates_of(list(executor.map(functools.partial(_fingerprint_of, depth=depth, kept=kept), paths)))
 
 
 def _version(path: Path) -> str:
@@ -163,14 +143,11 @@ def _version(path: Path) -> str:
         return ""
 
 
-def _fingerprint_of(path: Path, depth: int) -> Fingerprint | None:
+def _fingerprint_of(path: Path, depth: int, kept: KeptFingerprints | None) -> Fingerprint | None:
     try:
-        one = fingerprint(read_image(path, depth))
+        return fingerprint_of_file(path, depth, kept)
     except InputError:
         return None
-    if not may_be_deep(open_image(path)):  # whose pixels depend on the bit depth
-        remember(path, FULL_DEPTH, one.pixels)
-    return one
 
 
 def duplicates_of(fingerprints: Sequence[Fingerprint | None]) -> Duplicates:
@@ -376,9 +353,11 @@ def refuse_equal_scores(samples: Sequence[Sample], scores: np.ndarray) -> None:
         refuse_two_labels(some, find_duplicates(some))
 
 
-def groups_of(images: Sequence[Path | Sample], pattern: str | None = None) -> np.ndarray:
+def groups_of(
+    images: Sequence[Path | Sample], pattern: str | None = None, kept: KeptFingerprints | None = None
+) -> np.ndarray:
     """Groups (n,), int64, of images that must stay in one fold: copies, and what a pattern names alike."""
-    groups = find_duplicates(images).groups
+    groups = find_duplicates(images, kept).groups
     if pattern is None:
         return groups
     paths = [image.path if isinstance(image, Sample) else image for image in images]

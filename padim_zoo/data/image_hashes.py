@@ -1,4 +1,4 @@
-"""The images that a model has learned, told by hashes of their decoded pixels.
+"""What tells one image from others: hashes of decoded pixels, and thumbnails.
 
 The same picture in a PNG and in a BMP file has one hash, and so has an array of its pixels. A hash has 64 bits: of a
 million images, two that differ share one with a chance of 3e-8.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from PIL import Image
 
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import image_items
+
+SIDE = 128
+"""Half the height and width of thumbnails, whatever the shape of an image."""
 
 _MOST_REMEMBERED = 1_000_000
 _READERS = 8
@@ -40,7 +44,50 @@ def _short(digest: str) -> int:
     return int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
 
 
-def remember(path: Path, bit_depth: int | None, digest: str) -> None:
+class Fingerprint(NamedTuple):
+    """What tells one image from others, and what tells that two show the same."""
+
+    pixels: str
+    """As :func:`pixel_hash` gives it."""
+    thumbnail: np.ndarray
+    """Gray, (2·SIDE, 2·SIDE), uint8."""
+
+
+def fingerprint(image: np.ndarray) -> Fingerprint:
+    """The fingerprint of decoded pixels (H, W, 3), uint8."""
+    picture = Image.fromarray(image)
+    gray = picture.reduce(max(1, min(picture.size) // (4 * SIDE))).convert("L")
+    return Fingerprint(pixel_hash(image), np.asarray(gray.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BOX)))
+
+
+class KeptFingerprints(Hashable, Protocol):
+    """Where they are kept: :class:`padim_zoo.cache.fingerprints.FingerprintCache`, which is above this floor."""
+
+    def read(self, path: Path, bit_depth: int | None) -> Fingerprint | None:
+        """The fingerprint of a file that is read in a bit depth; None if it is not there."""
+
+    def write(self, path: Path, bit_depth: int | None, one: Fingerprint) -> None:
+        """Keep it."""
+
+
+def fingerprint_of_file(path: Path, bit_depth: int | None, kept: KeptFingerprints | None = None) -> Fingerprint:
+    """The fingerprint of an image file, read where it is kept, else from the file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    one = None if kept is None else kept.read(path, bit_depth)
+    if one is None:
+        one = fingerprint(read_image(path, bit_depth))
+        if kept is not None:
+            kept.write(path, bit_depth, one)
+    _remember(path, bit_depth, one.pixels)
+    return one
+
+
+def _remember(path: Path, bit_depth: int | None, digest: str) -> None:
     """Remember the :func:`pixel_hash` of a file that was decoded, so that it need not be decoded for that again."""
     if len(_remembered) >= _MOST_REMEMBERED:
         _remembered.clear()
@@ -56,7 +103,7 @@ def _version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
     return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, bit_depth
 
 
-def hash_of_file(path: Path, bit_depth: int | None = None) -> int:
+def hash_of_file(path: Path, bit_depth: int | None = None, kept: KeptFingerprints | None = None) -> int:
     """The :func:`short_hash` of an image file.
 
     Raises
@@ -67,15 +114,20 @@ def hash_of_file(path: Path, bit_depth: int | None = None) -> int:
     try:
         return _remembered[_version(path, bit_depth)]
     except (OSError, KeyError):
-        digest = pixel_hash(read_image(path, bit_depth))
-    remember(path, bit_depth, digest)
+        pass
+    if kept is not None:
+        return _short(fingerprint_of_file(path, bit_depth, kept).pixels)
+    digest = pixel_hash(read_image(path, bit_depth))
+    _remember(path, bit_depth, digest)
     return _short(digest)
 
 
-def hashes_of_files(paths: Iterable[Path], bit_depth: int | None = None) -> np.ndarray:
+def hashes_of_files(
+    paths: Iterable[Path], bit_depth: int | None = None, kept: KeptFingerprints | None = None
+) -> np.ndarray:
     """The hashes of image files (n,), int64; see :func:`hash_of_file`."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return np.array(list(pool.map(lambda path: hash_of_file(path, bit_depth), paths)), dtype=np.int64)
+        return np.array(list(pool.map(lambda path: hash_of_file(path, bit_depth, kept), paths)), dtype=np.int64)
 
 
 class HashedImages:
@@ -91,6 +143,8 @@ class HashedImages:
         As of :func:`~padim_zoo.data.image.read_image`.
     learned : ndarray (m,), int64, or None
         The hashes of images that are passed over.
+    kept : KeptFingerprints, optional
+        Where fingerprints of files are kept.
 
     Attributes
     ----------
@@ -99,22 +153,29 @@ class HashedImages:
     passed_over : int
     """
 
-    def __init__(self, images: Any, bit_depth: int | None, learned: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        images: Any,
+        bit_depth: int | None,
+        learned: np.ndarray | None = None,
+        kept: KeptFingerprints | None = None,
+    ) -> None:
         self.paths: list[Path] = []
         self.passed_over = 0
         self._bit_depth = bit_depth
+        self._kept = kept
         self._learned: Collection[int] = frozenset() if learned is None else frozenset(learned.tolist())
         self._taken: list[Path | int] = []
         if self._learned and isinstance(images, (str, Path, Sample, Sequence)):
             # In threads, and not one by one below; of an iterator no more images are drawn than are wanted.
-            hashes_of_files([item for item in image_items(images) if isinstance(item, Path)], bit_depth)
+            hashes_of_files([item for item in image_items(images) if isinstance(item, Path)], bit_depth, kept)
         self._items = self._new(images)
 
     def _new(self, images: Any) -> Iterator[Any]:
         for position, item in enumerate(image_items(images)):
             known_by: Path | int
             if isinstance(item, Path):
-                known_by = hash_of_file(item, self._bit_depth) if self._learned else item
+                known_by = hash_of_file(item, self._bit_depth, self._kept) if self._learned else item
             else:
                 known_by = short_hash(to_image(item, f"image {position}", self._bit_depth))
             if known_by in self._learned:
@@ -134,6 +195,15 @@ class HashedImages:
         self._items = chain(first, self._items)
         return not first and self.passed_over > 0
 
+    def decoded(self, path: Path, pixels: np.ndarray) -> None:
+        """Take the hash of a file from its pixels, so that it is not decoded once more."""
+        if self._kept is None:
+            _remember(path, self._bit_depth, pixel_hash(pixels))
+            return
+        one = fingerprint(pixels)
+        self._kept.write(path, self._bit_depth, one)
+        _remember(path, self._bit_depth, one.pixels)
+
     def tell(self) -> None:
         """Warn of images that were passed over."""
         if self.passed_over:
@@ -147,14 +217,16 @@ class HashedImages:
     def hashes(self) -> np.ndarray:
         """The hashes (n,), int64, of all images that were given out, in order."""
         files = [known_by for known_by in self._taken if isinstance(known_by, Path)]
-        of_files = iter(hashes_of_files(files, self._bit_depth).tolist())
+        of_files = iter(hashes_of_files(files, self._bit_depth, self._kept).tolist())
         taken = [next(of_files) if isinstance(known_by, Path) else known_by for known_by in self._taken]
         return np.array(taken, dtype=np.int64)
 
 
-def are_learned(images: Any, learned: np.ndarray, bit_depth: int | None) -> np.ndarray:
+def are_learned(
+    images: Any, learned: np.ndarray, bit_depth: int | None, kept: KeptFingerprints | None = None
+) -> np.ndarray:
     """Which of some images (n,), bool, are among the learned ones."""
-    hashed = HashedImages(images, bit_depth)
+    hashed = HashedImages(images, bit_depth, kept=kept)
     for _ in hashed:
         pass
     return np.isin(hashed.hashes(), learned)

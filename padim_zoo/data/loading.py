@@ -20,7 +20,7 @@ from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note
 from padim_zoo.data.image import image_size, read_image, size_text
-from padim_zoo.data.image_hashes import HashedImages, pixel_hash, remember
+from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.mask import looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
@@ -183,7 +183,7 @@ def mixed_batches(
         else:
             pixels = image if isinstance(image, np.ndarray) else read_image(_file(image), transform.bit_depth)
             if isinstance(image, Path) and isinstance(images, HashedImages):
-                remember(image, transform.bit_depth, pixel_hash(pixels))
+                images.decoded(image, pixels)
             resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
         if isinstance(image, CorruptedFile):
             resized = image.corruption.apply(resized)

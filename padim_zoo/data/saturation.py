@@ -7,7 +7,6 @@ way it becomes a share here, which holds after any resize.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.sample import Sample
 
 CONFIG_FILE = "defects_config.json"
@@ -93,7 +93,7 @@ def read_defects_config(path: Path) -> dict[int, tuple[float, bool]]:
     try:
         return {
             int(kind["pixel_value"]): (float(kind["saturation_threshold"]), bool(kind["relative_saturation"]))
-            for kind in json.loads(path.read_text(encoding="utf-8"))
+            for kind in read_json(path.read_text(encoding="utf-8"))
         }
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

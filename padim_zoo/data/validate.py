@@ -15,11 +15,12 @@ from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
-from padim_zoo.data.duplicates import Fingerprint, duplicates_of, fingerprint
+from padim_zoo.data.duplicates import duplicates_of
 from padim_zoo.data.file_notes import NOTES, FileNotes, note
 from padim_zoo.data.files import images_below
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.image import image_mode, read_image, size_text
+from padim_zoo.data.image_hashes import Fingerprint, fingerprint
 from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.mask import looks_inverted, read_mask

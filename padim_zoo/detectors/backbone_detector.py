@@ -19,6 +19,7 @@ from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
+from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
@@ -292,7 +293,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.check_parameters()
         self.extractor.look_at(images)
         extractor, ahead = self._on_grid(images, anew=True)
-        hashed = HashedImages(ahead, extractor.bit_depth)
+        hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
         self._accumulate(extractor.features(hashed, fit=True), None)
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
@@ -330,7 +331,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.extractor.refuse_other_depth(images)
         learned = None if earlier is None else self.learned_images_
         extractor, ahead = self._on_grid(images)
-        hashed = HashedImages(ahead, extractor.bit_depth, learned)
+        hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_
             self._accumulate(extractor.features(hashed, fit=True), earlier)

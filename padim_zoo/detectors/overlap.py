@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image_hashes import are_learned
 from padim_zoo.data.sample import Sample
@@ -110,7 +111,8 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     if hashes is None:
         note = "the model does not say which images it has learned: test images may be among them"
         return NewSamples(list(samples), 0, [note])
-    learned = are_learned(samples, hashes, detector.transform.bit_depth)
+    kept = Caches.of(getattr(detector, "cache", False)).fingerprints
+    learned = are_learned(samples, hashes, detector.transform.bit_depth, kept)
     new = [sample for sample, is_learned in zip(samples, learned, strict=True) if not is_learned]
     left_out = len(samples) - len(new)
     if not left_out:

@@ -1,8 +1,6 @@
 """Detector files: safetensors whose header holds one JSON document. Nothing is ever unpickled.
 
-The document has two blocks. *content* is all that scoring takes: detector, parameters, and every array with its type,
-shape and hash; it depends on nothing else, so its digest is the identity of the model. *provenance* says what wrote it,
-and when. A digest of both is compared at every load.
+See :mod:`padim_zoo.detectors.model_header` for the document.
 
 A file is opened once, so that one that is replaced meanwhile is read as it was. Small files are read into memory, and
 their hashes are compared then; a large one stays a memory map, of which only what is used is read, and is compared by
@@ -11,14 +9,11 @@ their hashes are compared then; a large one stays a memory map, of which only wh
 
 from __future__ import annotations
 
-import hashlib
-import json
 import mmap
 import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +21,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_whole, read_json
+from padim_zoo.detectors.model_header import KEY, read_header, to_metadata
 
-FORMAT = 4
 VERIFIED_AT_ONCE = 256 * 2**20
 """Bytes up to which a file is read, and its hashes compared, when it is opened: a third of a second, or less."""
-_KEY, _DIGEST = "padim_zoo", "digest"
 _LARGEST_HEADER = 100_000_000
 _DTYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
@@ -97,29 +90,12 @@ def _form(array: Tensor) -> list[Any]:
     return [str(array.dtype), list(array.shape)]
 
 
-def _plain(number: Any) -> Any:
-    """A parameter that is a number of NumPy's, as JSON knows it."""
-    return number.item()
-
-
 def write_detector(path: str | Path, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
     """Write a detector file, whole or not at all."""
     contiguous = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
     listed = {name: [*_form(array), hash_of({"": array})] for name, array in contiguous.items()}
-    content = {"format": FORMAT, "arrays": listed, **header}
-    provenance = {
-        "written_by": f"padim-zoo {padim_zoo.__version__}",
-        "written_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    document = json.dumps(
-        {"content": content, "provenance": provenance}, sort_keys=True, default=_plain, allow_nan=False
-    )
-    metadata = {_KEY: document, _DIGEST: _digest(document)}
+    metadata = to_metadata(header, listed)
     write_whole(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def open_detector(path: str | Path) -> DetectorFile:
@@ -138,9 +114,9 @@ def open_detector(path: str | Path) -> DetectorFile:
         arrays, metadata = _parse(buffer)
     except (FieldError, ValueError):
         raise InputError(f"{path} is not a whole safetensors file: expected a model that padim-zoo fit wrote") from None
-    if _KEY not in metadata:
+    if KEY not in metadata:
         raise InputError(f"{path} is a safetensors file but no padim-zoo model: expected one that padim-zoo fit wrote")
-    file = DetectorFile(path, _content(path, metadata), "", arrays)
+    file = DetectorFile(path, read_header(path, metadata)[0], "", arrays)
     listed = file.header["arrays"]
     for name in sorted({*arrays, *listed}):
         entry = listed.get(name)
@@ -209,23 +185,3 @@ def _parse(buffer: bytearray | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, 
     if [begin for begin, _ in sorted(spans)] != stops[:-1] or start + stops[-1] != len(buffer):
         raise FieldError("there are gaps between arrays")
     return arrays, metadata
-
-
-def _content(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The content block of a header, compared with its digest."""
-    try:
-        document = read_json(metadata[_KEY])
-        content = document["content"] if isinstance(document, dict) and "content" in document else document
-        number = Fields(content).whole("format")
-    except FieldError:
-        raise InputError(f"{path} has a header without a format: expected a model that padim-zoo fit wrote") from None
-    if number > FORMAT:
-        raise InputError(f"{path} has format {number}, this version reads up to {FORMAT}: upgrade padim-zoo")
-    if number < FORMAT:
-        raise InputError(f"{path} has format {number}, of an older version of padim-zoo: fit it again")
-    if metadata.get(_DIGEST) != _digest(metadata[_KEY]):
-        raise InputError(f"{path} is damaged: its header is not what was saved; fit it again")
-    if not isinstance(content.get("detector"), str) or not isinstance(content.get("arrays"), dict):
-        raise InputError(f"{path} does not say what it holds: it is of another version of padim-zoo; fit it again")
-    checked: dict[str, Any] = content
-    return checked

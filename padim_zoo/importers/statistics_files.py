@@ -8,7 +8,6 @@ is ``random.sample`` after ``random.seed(1024)``.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.core.file_type import file_type
 from padim_zoo.data.transform import Size
 from padim_zoo.importers.imported_model import ImportedModel
@@ -158,7 +158,7 @@ def read_channels(path: Path) -> Tensor:
     content: Any
     try:
         if path.suffix == ".json":
-            content = torch.tensor(json.loads(path.read_text(encoding="utf-8")))
+            content = torch.tensor(read_json(path.read_text(encoding="utf-8")))
         elif path.suffix == ".npy":
             content = torch.from_numpy(np.load(path, allow_pickle=False))
         else:

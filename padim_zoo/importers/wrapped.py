@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.loading import detector_in
 from padim_zoo.detectors.storage import DetectorInMemory
@@ -52,7 +52,7 @@ def read_wrapped(content: Mapping[str, Any], path: Path) -> WrappedDetector:
     """
     state, settings = content["state_dict"], content.get("hyper_parameters", {})
     try:
-        header = json.loads(bytes(state[_HEADER].tolist()))
+        header = read_json(bytes(state[_HEADER].tolist()))
         header["parameters"] |= {name: settings[name] for name in ("resize", "crop")}
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds a detector whose header cannot be read: {error}") from None

@@ -5,12 +5,12 @@ Headers are read without torch. An exported file is opened by its runtime, and `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.core.file_type import file_type
 
 
@@ -62,23 +62,22 @@ def describe_file(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
 
 def _describe_safetensors(path: Path, verify: bool) -> dict[str, Any]:
     from padim_zoo.backbones.weight_provenance import HEADER
+    from padim_zoo.detectors.model_header import KEY, read_header
 
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
-            metadata = json.loads(file.read(size)).get("__metadata__", {})
-            model, weights = (json.loads(metadata.get(key, "null")) for key in ("padim_zoo", HEADER))
-        except (ValueError, AttributeError, TypeError):
+            metadata = Fields(read_json(file.read(min(size, 100_000_000)))).values.get("__metadata__", {})
+            weights = read_json(Fields(metadata).values.get(HEADER, "null"))
+        except (ValueError, TypeError):
             raise InputError(f"{path} is not a whole safetensors file: write it again") from None
-    if isinstance(model, dict) and "content" in model:
+    if KEY in metadata:
+        content, provenance = read_header(path, metadata)
         if verify:
             from padim_zoo.detectors.loading import verify as verify_model
 
             verify_model(path)
-        content, provenance = model["content"], model["provenance"]
-        facts = _describe_model(content)
-        facts |= {"version": provenance.get("written_by"), "date": provenance.get("written_at")}
-        return facts | ({"verified": len(content["arrays"])} if verify else {})
+        return {**provenance, **_describe_model(content)} | ({"verified": len(content["arrays"])} if verify else {})
     if isinstance(weights, dict):
         return _describe_weights(path, weights, verify)
     raise InputError(f"{path} is a safetensors file, but not of padim-zoo: expected a model or weights that it wrote")
@@ -91,6 +90,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         "kind": "model",
         "format": header.get("format"),
+        "results_version": header.get("results_version"),
         "detector": header["detector"],
         **{name: parameters.get(name) for name in ("backbone", "estimator", "layers", "resize", "crop", "rule")},
         "weights_hash": header.get("weights_hash"),
@@ -130,8 +130,8 @@ def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> 
 def _describe_export(path: Path, verify: bool) -> dict[str, Any]:
     from padim_zoo.export.runtimes import ExportedModel, runtime_of
 
-    metadata = json.loads(ExportedModel(path).session.text or "{}")
-    # The runtime has read all of it.
+    metadata = ExportedModel(path).metadata.document
+    # All of it was read, and compared with the digest in it.
     checked = {"verified": 1} if verify else {}
     return {
         "kind": "exported model",
@@ -146,7 +146,7 @@ def _describe_json(path: Path, verify: bool) -> dict[str, Any]:
     from padim_zoo.bench.store import DamagedRunError, read_document
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path} is JSON that is cut off or damaged ({error}): restore it") from None
     if isinstance(content, dict) and content.get("kind") == KIND:
@@ -157,6 +157,8 @@ def _describe_json(path: Path, verify: bool) -> dict[str, Any]:
     try:
         document = read_document(path)
     except DamagedRunError:
+        if isinstance(content, dict) and "config" in content:
+            raise
         raise InputError(f"{path} is JSON of something else: expected a baseline or a run document") from None
     facts = {"kind": "run", **{name: document.get(name) for name in ("format", "id", "status", "created")}}
     if verify:

@@ -153,3 +153,11 @@ def test_documents_that_make_no_sense_are_named_and_left_out(tmp_path, change):
     assert [each["id"] for each in contents.documents] == ["aa"]
     [problem] = contents.problems
     assert "ab.json is not a run document" in problem
+
+
+def test_a_document_that_is_written_again_keeps_the_hashes_of_its_arrays(tmp_path):
+    store = RunStore(tmp_path)
+    store.write(document(), {"scores": np.zeros(2)})
+    store.write(store.read("ab") | {"notes": ["another"]})
+    assert store.read("ab")["notes"] == ["another"]
+    assert store.scores("ab")["scores"].shape == (2,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from padim_zoo import describe_file
+from padim_zoo import PaDiM, __version__, describe_file
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store import FORMAT, RunStore, digest_of
 from padim_zoo.cli.main import main
+from padim_zoo.core.results_version import RESULTS_VERSION
 
 BASELINE = Path(__file__).resolve().parents[2] / "benchmarks" / "baseline.json"
 
@@ -33,8 +36,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
-    config = RunConfig(dataset="mvtec", category="nut", data="0" * 16, detector="padim", backbone="builtin", seed=0)
-    document = {"format": 1, "id": config.id, "status": "done", "created": "2026-01-02T03:04:05+00:00"}
+    config = RunConfig(
+        dataset="mvtec", category="nut", data="0" * 16, detector="padim", backbone="builtin", seed=0, folds=0
+    )
+    document = {"format": FORMAT, "id": config.id, "status": "done", "created": "2026-01-02T03:04:05+00:00"}
     document |= {"config": config.to_dict(), "folds": [{}], "timings": {}, "notes": []}
     store = RunStore(tmp_path / "runs")
     store.write(document, {"labels": np.arange(4) % 2, "scores": np.zeros((1, 4), dtype=np.float32)})
@@ -69,6 +74,35 @@ def test_a_model(model: Path) -> None:
     assert "verified" not in lines
 
 
+def test_a_model_says_how_it_was_made(model: Path) -> None:
+    facts, lines = shown(model), run("show", model)
+    images = model.parent / "images"
+    assert facts["version"] == __version__
+    assert facts["results_version"] == RESULTS_VERSION
+    assert facts["data"] == f"8 images: 8 in {model.parent.name}/images"
+    expected = ["padim-zoo", "fit", str(images), "-o", str(model), "--resize", "none"]
+    assert shlex.split(facts["command"])[: len(expected)] == expected
+    assert datetime.fromisoformat(facts["date"]) <= datetime.now(timezone.utc)
+    assert facts["data"] in lines
+    assert "padim-zoo fit" in lines
+
+
+def test_a_model_that_was_fitted_in_python_names_no_command(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    PaDiM(resize=32, crop=32, device="cpu").fit(list(images)).save(tmp_path / "model.safetensors")
+    facts = describe_file(tmp_path / "model.safetensors")
+    assert facts["version"] == __version__
+    assert "command" not in facts
+
+
+def test_a_header_that_was_changed_is_refused(model: Path, tmp_path: Path) -> None:
+    content = model.read_bytes()
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(content.replace(b"8 images", b"9 images"))
+    assert content != changed.read_bytes()
+    assert "its header is not what was saved" in run("show", changed, code=2)
+
+
 def test_a_damaged_model_is_found_by_its_hashes(model: Path, tmp_path: Path) -> None:
     content = bytearray(model.read_bytes())
     content[-100] ^= 1
@@ -95,6 +129,10 @@ def test_an_exported_model(model: Path, tmp_path: Path) -> None:
     facts = shown(tmp_path / "model.onnx", "--verify")
     assert (facts["kind"], facts["runtime"], facts["n_images"]) == ("exported model", "onnx", 8)
     assert facts["threshold"] == describe_file(model)["threshold"]
+    content = bytearray((tmp_path / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert len(run("show", tmp_path / "model.onnx", code=2).splitlines()) == 1
 
 
 def test_a_run_store_and_a_run(store: RunStore) -> None:
@@ -104,8 +142,11 @@ def test_a_run_store_and_a_run(store: RunStore) -> None:
     [document] = store.folder.glob("*.json")
     assert shown(document, "--verify")["config"]["backbone"] == "builtin"
     (store.folder / f"{document.stem}.safetensors").write_bytes(b"cut off")
-    assert "cannot read the arrays" in run("show", store.folder, "--verify", code=2)
+    assert "it is not what was recorded" in run("show", store.folder, "--verify", code=2)
     document.write_text(document.read_text().replace('"nut"', '"bolt"'))
+    assert "its digest differs" in run("show", document, code=2)
+    changed = json.loads(document.read_text())
+    document.write_text(json.dumps(changed | {"digest": digest_of(changed)}))
     assert "its configuration has another id" in run("show", document, "--verify", code=2)
 
 
@@ -124,6 +165,7 @@ def test_a_baseline() -> None:
         ("other.json", b'{"a": 1}', "JSON of something else"),
         ("cut.json", b'{"a": ', "cut off or damaged"),
         ("list.json", b"[1]", "JSON of something else"),
+        ("deep.json", b"[" * 100_000, "cut off or damaged"),
         ("other.safetensors", b"\x02\0\0\0\0\0\0\0{}", "not of padim-zoo"),
     ],
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from padim_zoo.bench.formats import to_csv
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.jsonable import to_jsonable
-from padim_zoo.core.printable import encodable, printable
+from padim_zoo.core.printable import encodable, printable, without_formula
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,15 @@ def test_a_long_name_of_wide_letters_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("釘" * 80 + ".txt")
     write_text_whole(path, "text")
     assert path.read_text() == "text"
+
+
+def test_spreadsheets_compute_nothing() -> None:
+    assert [without_formula(text) for text in ("=1+1", "+a", "-a", "@a", "a=1", "")] == [
+        *("'=1+1", "'+a", "'-a", "'@a", "a=1", ""),
+    ]
+
+
+def test_text_of_a_csv_table_is_harmless_and_numbers_stay() -> None:
+    board = pd.DataFrame({"=x": [-1.5, None], "name": ["=1+1", "a\x1b[31m\nb"], "mixed": [-2, "-2"]})
+    rows = list(csv.reader(io.StringIO(to_csv(board).decode())))
+    assert rows[1:] == [["-1.5", "'=1+1", "-2"], ["", "a\\x1b[31m\\nb", "'-2"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import decoding
@@ -403,3 +404,48 @@ def test_one_warning_for_all_files_of_a_kind(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"^5 images are partly transparent.*0\.png\)$") as warned:
         assert len(list(batches(tmp_path, Transform(None, None), 2))) == 3
     assert len(warned) == 1
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_image, decoding.stored_size):
+        with pytest.raises((InputError, OSError), match="no regular file"):
+            read(tmp_path / "pipe.png")
+
+
+def test_a_name_that_no_file_can_have_is_one_line() -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image("a\0b.png")
+
+
+def test_the_header_decides_before_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((400, 500, 3), dtype=np.uint8)).save(tmp_path / "x.bmp")
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(10**12)  # of holes
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decoding.png, "without_text", lambda content: pytest.fail("all of it was read"))
+    for name, problem in [("x.bmp", "has 200,000 pixels"), ("large.png", "is not an image")]:
+        with pytest.raises(InputError, match=problem):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("form", "accepted"), [("JPEG2000", True), ("AVIF", False), ("TGA", False)])
+def test_the_content_decides_on_the_format(tmp_path: Path, form: str, accepted: bool) -> None:
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(tmp_path / "x.png", format=form)
+    if accepted:
+        assert read_image(tmp_path / "x.png").shape == (32, 32, 3)
+    else:
+        with pytest.raises(InputError, match="is not an image: expected png, jpg, jp2"):
+            read_image(tmp_path / "x.png")
+
+
+def test_an_image_that_does_not_fit_into_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(image: Image.Image) -> None:
+        raise MemoryError
+
+    Image.fromarray(RGB).save(tmp_path / "x.bmp")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(InputError, match="does not fit into memory"):
+        read_image(tmp_path / "x.bmp")

@@ -123,7 +123,8 @@ def white_is_zero(world: World) -> Outcome:
     Image.fromarray(65535 - gray).save(folder / "white_is_zero.tif", tiffinfo={262: 0})
     ran = world.run("predict", world.model, folder, "--no-cache")
     scores = re.findall(r"is_zero\.tif\"?,([\d.e+-]+)", ran.stdout)
-    return Outcome(" and ".join(scores), "equal scores", len(scores) == 2 and scores[0] == scores[1])
+    equal = len(scores) == 2 and bool(np.isclose(float(scores[0]), float(scores[1]), rtol=1e-5))
+    return Outcome(" and ".join(scores), "equal scores", equal)
 
 
 @trap("images of several pages")

@@ -12,6 +12,7 @@ from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.core.file_type import file_type
 
 KIND = "padim-zoo baseline"
@@ -51,7 +52,7 @@ def read_baseline(path: Path) -> Baseline:
         If the file is not there, is something else, or is of another format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"cannot read the baseline {path}: {error.strerror}; write one with padim-zoo check --update"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.core.file_type import file_type
 
 MACHINE_INFO = "padim_zoo"
@@ -143,7 +143,7 @@ def read_microbenchmarks(path: Path) -> Microbenchmarks:
         If the file is not there, is something else, or lacks the calibration time.
     """
     try:
-        session = json.loads(path.read_text(encoding="utf-8"))
+        session = read_json(path.read_text(encoding="utf-8"))
         timings = {benchmark["fullname"]: _timing(benchmark) for benchmark in session["benchmarks"]}
         skipped = {str(name): str(why) for name, why in session.get("skipped", {}).items()}
     except OSError as error:

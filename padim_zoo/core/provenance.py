@@ -1,0 +1,41 @@
+"""What a written file says of how it was made: the command and the data, as the command line tells them."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+_told: ContextVar[dict[str, str] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def running(words: Sequence[str]) -> Iterator[None]:
+    """Files that are written within were made by this command."""
+    token = _told.set({"command": shlex.join(words)})
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def tell_data(paths: Iterable[Path]) -> None:
+    """Files that the command writes were made from these images."""
+    told = _told.get()
+    if told is not None:
+        told["data"] = folders_of(paths)
+
+
+def folders_of(paths: Iterable[Path]) -> str:
+    """Folders of images and how many lie in each: ``"15 images: 12 in train/good, 3 in more"``."""
+    counts = Counter("/".join(path.absolute().parent.parts[-2:]).replace("//", "/") for path in paths)
+    parts = [f"{count} in {folder}" for folder, count in sorted(counts.items())]
+    return f"{counts.total()} images: {', '.join(parts)}"
+
+
+def provenance() -> dict[str, str]:
+    """The command and the data, so far as they are told; nothing outside of a command."""
+    return dict(_told.get() or {})

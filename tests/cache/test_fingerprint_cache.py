@@ -1,0 +1,46 @@
+"""Fingerprints of files are kept, so that images are not decoded again to find copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from padim_zoo.cache.fingerprints import FingerprintCache
+from padim_zoo.data import image_hashes
+from padim_zoo.data.image_hashes import fingerprint, fingerprint_of_file
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_a_kept_fingerprint_is_the_one_of_the_pixels(photo: Path, tmp_path: Path, monkeypatch) -> None:
+    kept = FingerprintCache(tmp_path / "cache")
+    made = fingerprint_of_file(photo, 8, kept)
+    monkeypatch.setattr(image_hashes, "read_image", lambda *_: pytest.fail("decoded again"))
+    again = fingerprint_of_file(photo, 8, FingerprintCache(tmp_path / "cache"))
+    literal = fingerprint(np.asarray(Image.open(photo)))
+    for one in (made, again):
+        assert one.pixels == literal.pixels
+        np.testing.assert_array_equal(one.thumbnail, literal.thumbnail)
+
+
+def test_another_depth_and_a_damaged_entry_are_absent(photo: Path, tmp_path: Path) -> None:
+    kept = FingerprintCache(tmp_path / "cache")
+    fingerprint_of_file(photo, 8, kept)
+    assert kept.read(photo, 16) is None
+    [entry] = kept.folder.glob("*.safetensors")
+    content = bytearray(entry.read_bytes())
+    content[-1] ^= 1
+    entry.write_bytes(content)
+    assert kept.read(photo, 8) is None
+
+
+def test_a_file_that_is_gone_has_none(tmp_path: Path) -> None:
+    assert FingerprintCache(tmp_path / "cache").read(tmp_path / "gone.png", 8) is None

@@ -25,7 +25,7 @@ from padim_zoo.estimators.linear_shrinkage import Full
 from padim_zoo.metrics.evaluation import evaluate
 from padim_zoo.report.commands import reproducing_command
 
-SIZE = {"resize": 24, "crop": None}
+SIZE = {"resize": (24, 24), "crop": None}
 SMALL = {"n_components": 6, "precision": "float32", **SIZE}
 
 
@@ -90,7 +90,7 @@ def test_one_fold_scores_as_fit_combine_and_predict(run_suite, suite, tmp_path):
     models = [tmp_path / f"{backbone}.safetensors" for backbone in ("builtin", "scattering")]
     folder = suite.data_root / "alpha"
     for model in models:
-        options = ["--resize", 24, "--crop", "none", "--n-components", 6, "--precision", "float32"]
+        options = ["--resize", "24x24", "--crop", "none", "--n-components", 6, "--precision", "float32"]
         options += ["--backbone", model.stem, "--estimator", "full", "--model-dtype", "float32"]
         run("fit", folder / "train" / "good", "--output", model, *options)
     run("combine", *models, "--output", tmp_path / "both.safetensors", "--rule", "mean")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -104,6 +105,8 @@ def test_a_claim_ends_with_its_owner(tmp_path: Path) -> None:
 
 def test_a_worker_that_hangs_fails_its_run(run_suite, suite, monkeypatch) -> None:
     monkeypatch.setenv("TOY_DELAY", "100")
+    # A fork server that earlier tests have started does not know this environment.
+    monkeypatch.setattr(schedule, "_context", lambda: multiprocessing.get_context("spawn"))
     monkeypatch.setattr(schedule, "HANG_SECONDS", 1.0)
     for module in (schedule, worker_process):
         monkeypatch.setattr(module, "CHECK_SECONDS", 0.5)

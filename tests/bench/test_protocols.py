@@ -167,7 +167,7 @@ def test_commands_say_what_they_look_at(root: Path, tmp_path: Path) -> None:
     assert "resize 32x128, crop none: looks at all of each image" in run("predict", model, strip / "test")
     square = root / "tile" / "test" / "good"
     assert "2 of 2 images have another aspect than 32x128" in run("predict", model, square)
-    told = run("update", model, strip / "test" / "good", "--in-place")
+    told = run("update", model, strip / "test" / "good", "--output", tmp_path / "more.safetensors")
     assert "transform  resize 32x128, crop none\nlooks at   all of each image" in told
     assert "looks at all of each image" in run("export", model, "--format", "torch")
     told = run("data", "check", strip)

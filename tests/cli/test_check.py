@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.cli.main import main
 
 ENVIRONMENT = {"calibration_seconds": 0.01, "threads": 2, "jobs": 1, "gpu": None}
@@ -40,7 +40,7 @@ def write_runs(folder: str, fit_seconds: float = 4.0, status: str = "done", cate
             folds=1,
         )
         document = {
-            "format": 1,
+            "format": FORMAT,
             "id": config.id,
             "status": status,
             "config": config.to_dict(),

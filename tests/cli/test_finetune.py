@@ -103,16 +103,21 @@ def test_a_threshold_on_images_that_the_weights_have_seen_is_told(root, tmp_path
             ImageOps.mirror(image).save(test / "cut" / path.name)
     told = run("evaluate", model, "--data-root", test.parents[1])
     assert "note: the weights were adapted to 6 of the 12 normal images of this fit" in told
-    told = run("update", model, *good[8:], "--in-place")
+    more = tmp_path / "more"
+    more.mkdir()
+    for path in good[8:]:
+        with Image.open(path) as image:
+            ImageOps.mirror(image).save(more / path.name)
+    told = run("update", model, more, "--in-place")
     assert "adapted to 6 of the 16 normal images" in told
-    told = run("update", model, *good[:8], "--in-place")
-    assert "adapted to 12 of the 24 normal images" in told
+    assert "0 new of 8" in run("update", model, *good[:8], "--in-place")
 
     bench = ("bench", "--data-root", test.parents[1], "--estimators", "full", "--weights", weights, *SMALL)
     told = run(*bench, "--folds", "2", "--output", tmp_path / "runs")
     assert "my.safetensors was adapted to normal images of stripes (6 of 12)" in told
     assert "adapted to 6 of the 12 normal images" in " ".join(told.split())
-    assert "adapted" not in run(*bench, "--output", tmp_path / "runs-without-thresholds")
+    told = run(*bench, "--output", tmp_path / "runs-of-one-fold")  # whose threshold is that of fit
+    assert "adapted to 6 of the 12 normal images" in " ".join(told.split())
     told = run("fit", *good[8:], "--weights", weights, "--output", model, *SMALL)
     assert "Warning" not in told
     assert padim_zoo.load(model).calibration_.caveat is None

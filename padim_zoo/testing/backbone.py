@@ -168,8 +168,9 @@ def weights(subject: Subject) -> Iterator[str]:
     yield from refusal(lambda: subject.make(weights=rest), f"weights without the tensor {first}")
     reshaped = {**state, first: torch.cat([state[first].flatten()] * 2)}
     yield from refusal(lambda: subject.make(weights=reshaped), f"weights with another shape of {first}")
+    # By little, for the layers of a deep network multiply it until maps overflow.
     others = {
-        name: tensor + 0.1 * tensor.abs().amax() + 0.01 if tensor.is_floating_point() and tensor.numel() else tensor
+        name: tensor + 1e-3 * tensor.abs().amax() + 1e-4 if tensor.is_floating_point() and tensor.numel() else tensor
         for name, tensor in state.items()
     }
     changed = subject.make(weights=others)

@@ -101,11 +101,11 @@ def test_defects_count_as_far_as_they_are_inside():
     inside = np.ones((12, 12), bool)
     inside[:, 5] = inside[7:, :3] = False
     scores = np.random.default_rng(0).normal(size=(12, 12)).astype(np.float32)
-    ranking, roi_masks = rank_pixels([scores, scores], [mask, mask & False], [inside, None])
+    ranking, regions = rank_pixels([scores, scores], [mask, mask & False], [inside, None])
     assert len(ranking.normal) == (inside & ~mask).sum() + 144
-    assert np.bincount(roi_masks).tolist() == [9]
-    labels, regions_of = ndimage.label(mask, np.ones((3, 3)))[0], np.array([1])
-    assert set(labels[inside & mask]) == set(regions_of)
+    assert regions.areas.tolist() == [9]
+    assert regions.images.tolist() == [0]
+    assert set(ndimage.label(mask, np.ones((3, 3)))[0][inside & mask]) == {1}
     figures = evaluate(
         np.array([1, 0]), np.array([1.0, 0]), np.stack([scores] * 2), [mask, None], roi_masks=np.stack([inside] * 2)
     )

@@ -220,7 +220,8 @@ class World:
         """A run store."""
         store = self.new("runs")
         whole = ("--resize", "none", "--crop", "none", "--precision", "float32", "--quiet", "--no-gallery")
-        self.succeed("bench", "--data-root", self.images, "--output", store, *whole, *options)
+        rate = ("--fpr", 0.04)  # the least that 24 images can promise, which was the default when it was recorded
+        self.succeed("bench", "--data-root", self.images, "--output", store, *whole, *rate, *options)
         return store
 
 

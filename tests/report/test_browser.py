@@ -15,7 +15,9 @@ from padim_zoo.bench.gallery import Gallery
 from padim_zoo.bench.store import RunStore
 from padim_zoo.report.page import render_report
 
-NAMES = "[...document.querySelectorAll('#board tbody tr')].map(row => row.cells[0].textContent)"
+NAMES = """[...document.querySelectorAll('#board tbody tr')].map(row =>
+    [...row.cells[0].childNodes].filter(e => e.className !== 'note').map(e => e.textContent).join(''))"""
+NOTES = "[...document.querySelectorAll('#board tbody .note')].map(e => e.textContent)"
 CATEGORIES = "[...document.querySelectorAll('#board tbody tr')].map(row => row.cells[1].textContent)"
 FIGURES = "[...document.querySelectorAll('#board tbody tr')].map(row => parseFloat(row.cells[3].textContent))"
 ITEMS = "document.querySelectorAll('#gallery .item').length"
@@ -39,7 +41,10 @@ def page(store: RunStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_leaderboard_sorts_and_filters(page: Path, browser: Chromium) -> None:
     browser.open(page)
     assert len(browser.run(NAMES)) == 8 + 4  # runs and means
-    assert browser.run("document.querySelectorAll('#board .whisker i').length") == 3 * 12
+    assert browser.run("document.querySelectorAll('#board .whisker i').length") == 4 * 12  # AUPIMO is undefined
+    notes = browser.run(NOTES)
+    assert len(notes) == 12
+    assert all("one draw of" in note for note in notes)
     browser.run(heading("pixel AUROC"))
     falling = browser.run(FIGURES)
     assert falling == sorted(falling, reverse=True)

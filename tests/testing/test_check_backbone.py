@@ -125,6 +125,13 @@ class Blind(Network):
 
 
 class Half(Network):
+    """Not finite where there are several images, which the making of a backbone does not try."""
+
+    def forward(self, images):
+        return [layer / (len(images) == 1) for layer in super().forward(images)]
+
+
+class NeverFinite(Network):
     def forward(self, images):
         return [layer / 0 for layer in super().forward(images)]
 
@@ -213,6 +220,9 @@ def test_what_is_wrong_is_told(changes: dict[str, Any], check: str, words: str) 
 def test_what_is_no_backbone_is_told_before_all_else() -> None:
     register(kind=lambda network, **_: network)
     assert violations() == {"creation": "is a Network: expected a padim_zoo.backbones.backbone.Backbone"}
+
+    register(NeverFinite)
+    assert "broken gives NaN or infinite values" in violations()["creation"]
 
     @registry.backbones.register("broken")
     def failing(layers=None, weights="default"):

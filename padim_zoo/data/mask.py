@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import counts_of_picture, largest_of
@@ -87,6 +86,8 @@ def read_regions(
     ndarray (H, W), int32
         0 where nothing is marked, and k in region k. A pixel that two files mark is of the first.
     """
+    from scipy import ndimage  # predict need not wait for it
+
     regions = np.zeros(size, dtype=np.int32)
     file_is_region = len(paths) > 1 or (image is not None and paths[0].parent.name == image.stem)
     number = 0

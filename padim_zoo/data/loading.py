@@ -21,11 +21,12 @@ from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note
 from padim_zoo.data.image import image_size, read_image, size_text
 from padim_zoo.data.image_hashes import HashedImages
-from padim_zoo.data.mask import looks_inverted, read_regions
+from padim_zoo.data.mask import file_is_region, looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import Source, named_images
 from padim_zoo.data.transform import MASK_RULES, CropError, Transform
+from padim_zoo.metrics.region_overlap import label_regions
 
 _BATCHES_AHEAD = 2
 
@@ -242,7 +243,8 @@ def masks(
     -------
     list of ndarray (H, W), int32, or None
         0 where nothing is marked, and k in region k, which is numbered on the mask before its resize; a number that is
-        missing lies outside of the crop. None for a sample without mask files.
+        missing lies outside of the crop. With ``"nearest"``, the regions of a single file are numbered after the resize
+        and the crop, as published figures count them. None for a sample without mask files.
 
     Raises
     ------
@@ -262,7 +264,10 @@ def masks(
             if sample.label and not marked.any():
                 note("unmarked", str(sample.masks[0]))
         regions = transform.mask(full, rule)
-        return regions, len(np.unique(full[marked])), len(np.unique(regions[regions > 0]))
+        before, after = len(np.unique(full[marked])), len(np.unique(regions[regions > 0]))
+        if rule == "nearest" and not file_is_region(sample.masks, sample.path):
+            regions = label_regions(regions > 0)
+        return regions, before, after
 
     with collecting() as notes, ThreadPoolExecutor(usual_workers()) as executor:
         loaded = list(executor.map(load, samples))

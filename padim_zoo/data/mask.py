@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import counts_of_picture, largest_of
@@ -87,17 +86,24 @@ def read_regions(
     ndarray (H, W), int32
         0 where nothing is marked, and k in region k. A pixel that two files mark is of the first.
     """
+    from scipy import ndimage  # predict need not wait for it
+
     regions = np.zeros(size, dtype=np.int32)
-    file_is_region = len(paths) > 1 or (image is not None and paths[0].parent.name == image.stem)
+    one_each = file_is_region(paths, image)
     number = 0
     for marked in _each(paths, size, image, orientation, False):
         if not marked.any():
             continue
-        components, count = (marked, 1) if file_is_region else ndimage.label(marked, structure=_EIGHT_NEIGHBORS)
+        components, count = (marked, 1) if one_each else ndimage.label(marked, structure=_EIGHT_NEIGHBORS)
         free = marked & (regions == 0)
         regions[free] = components[free].astype(np.int32) + number
         number += count
     return regions
+
+
+def file_is_region(paths: Sequence[Path], image: Path | None) -> bool:
+    """Whether each mask file of an image is one region: where there are several, or a folder of the image's name."""
+    return len(paths) > 1 or (image is not None and paths[0].parent.name == image.stem)
 
 
 def looks_inverted(mask: np.ndarray) -> bool:

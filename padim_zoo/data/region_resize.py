@@ -7,7 +7,6 @@ of its own. Here a region keeps its number, and a pixel that two regions cover i
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 
 def resize_regions(regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -25,6 +24,8 @@ def resize_regions(regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     ndarray (h, w), int32
         Of equal areas the lower number wins.
     """
+    from scipy import ndimage  # predict need not wait for it
+
     resized = np.zeros(size, dtype=np.int32)
     most = np.zeros(size, dtype=np.int64)
     for number, box in enumerate(ndimage.find_objects(regions), start=1):

@@ -41,7 +41,7 @@ def offered(*words: str) -> list[str]:
         (("bench", "--backbones", "builtin,scat"), ["plain,builtin,scattering"]),
         (("bench", "--estimators", "led"), ["plain,ledoit-wolf"]),
         (("fit", "--detector", "patch"), ["plain,patchcore"]),
-        (("bench", "--dataset", "mvtec_"), ["plain,mvtec_loco"]),
+        (("bench", "--dataset", "mvtec_"), ["plain,mvtec_ad_2", "plain,mvtec_loco"]),
         (("fit", "--backbone", "tim"), ["plain,timm/"]),
         (("list", "detectors", "sp"), ["plain,spade"]),
         (("plot", "--metric", ""), [f"plain,{name}" for name in METRICS]),

@@ -118,8 +118,16 @@ def test_a_png_with_long_text_is_fitted(cases: Path, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("case", "regions"), [("loco_touching", 2), ("thin_scratch", 1)])
-def test_regions_of_each_image(cases: Path, case: str, regions: int) -> None:
+@pytest.mark.parametrize(
+    ("case", "rule", "regions"),
+    [
+        ("loco_touching", "area", {2}),
+        ("loco_touching", "nearest", {2}),
+        ("thin_scratch", "area", {1}),
+        ("thin_scratch", "nearest", {1, 31, 41}),
+    ],
+)
+def test_regions_of_each_image(cases: Path, case: str, rule: str, regions: set[int]) -> None:
     (category,) = (
         dataset.load(name)
         for dataset in [datasets.create("folder", root=cases / case)]
@@ -127,5 +135,5 @@ def test_regions_of_each_image(cases: Path, case: str, regions: int) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        counts = {len(np.unique(mask)) - 1 for mask in masks(category.test, Transform(256, None)) if mask is not None}
-    assert counts == {regions}
+        loaded = masks(category.test, Transform(256, None), rule=rule)
+    assert {len(np.unique(mask)) - 1 for mask in loaded if mask is not None} == regions

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from padim_zoo.data.loading import masks
 from padim_zoo.data.region_resize import resize_regions
+from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
 
 
@@ -56,6 +60,28 @@ def test_a_thin_mark_stays_one_region() -> None:
     eight = np.ones((3, 3))
     assert ndimage.label(whole, eight)[1] == 1
     assert ndimage.label(torn, eight)[1] > 10
+
+
+def test_nearest_counts_each_speck_unless_each_file_is_a_region(tmp_path: Path) -> None:
+    from scipy import ndimage
+
+    marked = np.zeros((512, 512), dtype=np.uint8)
+    for step in range(300):
+        marked[100 + step, 50 + step // 3] = 255
+    Image.fromarray(marked).save(tmp_path / "000.png")
+    (tmp_path / "masks" / "000").mkdir(parents=True)
+    for mask in (tmp_path / "000_mask.png", tmp_path / "masks" / "000" / "000.png"):
+        Image.fromarray(marked).save(mask)
+    transform = Transform(256, 224)
+    (specks,), (one,) = (
+        masks([Sample(tmp_path / "000.png", 1, "crack", (mask,))], transform, rule="nearest")
+        for mask in (tmp_path / "000_mask.png", tmp_path / "masks" / "000" / "000.png")
+    )
+    assert specks is not None
+    assert one is not None
+    torn = transform.mask(marked > 0, "nearest")
+    np.testing.assert_array_equal(specks, ndimage.label(torn, np.ones((3, 3)))[0])
+    np.testing.assert_array_equal(one, torn)
 
 
 def test_numbers_outlive_the_crop() -> None:

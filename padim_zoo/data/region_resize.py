@@ -27,13 +27,14 @@ def resize_regions(regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from scipy import ndimage  # predict need not wait for it
 
     resized = np.zeros(size, dtype=np.int32)
-    most = np.zeros(size, dtype=np.int64)
+    most = np.zeros(size)
     for number, box in enumerate(ndimage.find_objects(regions), start=1):
         if box is None:
             continue
         first, rows = _overlaps(regions.shape[0], size[0], box[0])
         left, columns = _overlaps(regions.shape[1], size[1], box[1])
-        area = rows @ (regions[box] == number).astype(np.int64) @ columns.T
+        # Whole numbers of at most H·W, which float64 holds exactly, and has fast products for.
+        area = rows @ (regions[box] == number).astype(np.float64) @ columns.T
         place = slice(first, first + len(rows)), slice(left, left + len(columns))
         larger = area > most[place]
         resized[place][larger] = number
@@ -48,11 +49,12 @@ def _overlaps(length: int, target: int, part: slice) -> tuple[int, np.ndarray]:
     -------
     first : int
         The first resized pixel that shares anything.
-    overlaps : ndarray (m, n), int64
-        Of m resized pixels and the n of the part, in parts of ``1 / (length * target)`` of the axis.
+    overlaps : ndarray (m, n), float64
+        Of m resized pixels and the n of the part, in whole parts of ``1 / (length * target)`` of the
+        axis.
     """
     first, last = part.start * target // length, -(-part.stop * target // length)
     resized = np.arange(first, last)[:, None]
     pixels = np.arange(part.start, part.stop)
     upper = np.minimum((resized + 1) * length, (pixels + 1) * target)
-    return first, np.maximum(upper - np.maximum(resized * length, pixels * target), 0).astype(np.int64)
+    return first, np.maximum(upper - np.maximum(resized * length, pixels * target), 0).astype(np.float64)

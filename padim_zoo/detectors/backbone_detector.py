@@ -291,10 +291,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
-        self.extractor.look_at(images)
-        extractor, ahead = self._on_grid(images, anew=True)
-        hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
-        self._accumulate(extractor.features(hashed, fit=True), None)
+        depth_before = self.extractor.assumed_depth
+        try:
+            self.extractor.look_at(images)
+            extractor, ahead = self._on_grid(images, anew=True)
+            hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
+            self._accumulate(extractor.features(hashed, fit=True), None)
+        except BaseException:  # a fit that fails leaves the detector as it was
+            self.extractor.assumed_depth = depth_before
+            raise
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
         return self
@@ -317,6 +322,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file that does not hold their statistics. The detector is then as it was.
         """
+        images = normal_images(images)
         earlier = self.require_statistics("continue a fit")
         precision = self.build_backbone().precision
         if earlier is not None and self.precision_ != precision:

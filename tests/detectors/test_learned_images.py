@@ -209,3 +209,26 @@ def test_a_learned_defect_is_told(part, files, tmp_path):
     PaDiM(**OPTIONS).fit([*sorted(images[0].iterdir()), *images[1].iterdir()]).save(model)
     told = run("evaluate", model, "--data-root", part)
     assert "1 of these are labeled anomalous: the model has learned defects as normal" in told
+
+
+@pytest.mark.parametrize("kind", [PaDiM, PatchCore])
+def test_more_images_may_not_hold_defects_either(kind, files, tmp_path):
+    shutil.copytree(files[0].parent, tmp_path / "parts" / "good")
+    shutil.copytree(files[0].parent, tmp_path / "parts" / "bad")
+    detector = kind(**OPTIONS)
+    with pytest.raises(InputError, match="parts/good"):
+        detector.partial_fit(tmp_path / "parts")
+    detector.fit(files[:4])
+    with pytest.raises(InputError, match="parts/good"):
+        detector.partial_fit(tmp_path / "parts")
+    assert detector.n_images_ == 4
+
+
+def test_a_fit_that_fails_leaves_the_bit_depth(tmp_path):
+    deep = [(image[:, :, 0].astype(np.uint16) << 4) for image in IMAGES]  # 12 bits
+    detector = PaDiM(**OPTIONS).fit(deep[:6])
+    before = detector.predict(deep[6:]).scores
+    full = [image << 4 for image in deep[:3]]
+    with pytest.raises(InputError):
+        detector.fit([*full, np.zeros((3, 3, 3, 3, 3), dtype=np.uint16)])
+    np.testing.assert_array_equal(detector.predict(deep[6:]).scores, before)

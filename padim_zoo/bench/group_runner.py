@@ -29,9 +29,9 @@ from padim_zoo.data.duplicates import (
     Duplicates,
     find_duplicates,
     groups_by_pattern,
-    joined_groups,
     refuse_two_labels,
 )
+from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -187,7 +187,7 @@ class BackboneCache:
 def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
     """A category without the normal test images that have the pixels of images to fit, and a note of how many."""
     n = len(category.train)
-    copies = find_duplicates((*category.train, *category.test), caches.fingerprints).crossing(n)
+    copies = find_duplicates((*category.train, *category.test), caches.fingerprints, n).crossing(n)
     learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
     if not learned:
         return category, []
@@ -271,7 +271,8 @@ class GroupRunner:
     @property
     def duplicates(self) -> Duplicates:
         """Copies among the images to fit and to test, in this order."""
-        return find_duplicates((*self.category.train, *self.category.test), self._caches.fingerprints)
+        train, test = self.category.train, self.category.test
+        return find_duplicates((*train, *test), self._caches.fingerprints, len(train))
 
     def groups(self, pattern: str | None) -> np.ndarray:
         """Groups (n,) of the normal images, which stay together in folds."""

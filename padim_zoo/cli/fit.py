@@ -90,7 +90,7 @@ def fit(
     model: Any = detectors.create(detector, **parameters)
     if cache:
         model.cache = Caches.usual()
-    held_together = groups_of_images(model, paths, groups)
+    held_together, doubts = groups_of_images(model, paths, groups)
     different = held_together.get("groups", np.arange(len(paths)))
     if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
         conformal_threshold(np.zeros(len(paths)), fpr, different)
@@ -115,5 +115,5 @@ def fit(
         show_table(rows)
         if (note := unpromised(calibration)) is not None:
             click.echo(f"note: {note}")
-    for note in model.notes_of_fit():
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")

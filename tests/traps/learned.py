@@ -6,7 +6,7 @@ import re
 import shutil
 
 import numpy as np
-from traps.drawing import KIND, TRAIN, damaged, save
+from traps.drawing import KIND, TRAIN, damaged, disc, save
 from traps.trap import trap
 from traps.world import Outcome, World, is_refused, is_told
 
@@ -61,6 +61,20 @@ def near_copies(world: World) -> Outcome:
         save(image, folder / f"{index}.png")
         save(np.clip(image.astype(int) + 1, 0, 255).astype(np.uint8), folder / f"{index}_again.png")
     return is_told(world.try_fit(folder), "5 different of 10")
+
+
+@trap("a burst that is most of the images of a fit")
+def burst(world: World) -> Outcome:
+    folder = world.folder / "burst"
+    random = np.random.default_rng(0)
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())[:10]):
+        image = read_image(path)
+        part = damaged(image, disc(index, *image.shape[:2]))  # told apart by a mark, for parts are much alike
+        for frame in range(1 if index else 11):
+            moved = np.roll(part, random.integers(0, 2, 2), (0, 1))
+            pixels = random.uniform(0.95, 1.05) * moved + random.normal(0, 2, moved.shape)
+            save(np.clip(pixels, 0, 255).astype(np.uint8), folder / f"{index}_{frame}.png")
+    return is_told(world.try_fit(folder), "10 different of 20")
 
 
 @trap("an update with images that the model knows")

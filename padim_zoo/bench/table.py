@@ -327,13 +327,20 @@ def remarks_of(board: pd.DataFrame) -> list[str]:
 
 
 def _remarks(rows: Rows, leading: list[str]) -> list[str]:
-    remarks: dict[str, list[str]] = {}
+    """What is noted of rows: what the same rows have in common on one line."""
+    named: dict[str, list[str]] = {}
     for row in rows:
-        for remark in (row["error"] and f"failed: {row['error']}", row["notes"]):
+        failure = [f"failed: {row['error']}"] if row["error"] else []
+        for remark in dict.fromkeys([*failure, *(row["notes"] or "").split("; ")]):
             if remark:
-                remarks.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
+                named.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
+    together: dict[tuple[str, ...], list[str]] = {}
+    for remark, names in named.items():
+        together.setdefault(tuple(names), []).append(remark)
     lines = []
-    for remark, names in remarks.items():
-        rows_named = f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 3 else ", ".join(names)
-        lines.append(f"{rows_named}: {remark}")
+    runs = sum(not is_mean(row) for row in rows)
+    for names_of, remarks in together.items():
+        shown = f"{', '.join(names_of[:2])} and {len(names_of) - 2} more" if len(names_of) > 3 else ", ".join(names_of)
+        whose = "all" if len(names_of) >= runs > 1 else shown
+        lines.append(f"{whose}: {'; '.join(remarks)}")
     return lines

@@ -42,6 +42,7 @@ from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.doubts import promise_doubt
 from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.thresholds import pixel_threshold
@@ -143,6 +144,10 @@ class RunResult:
             "false_alarms": share(called[:, ~anomalous]),
             "detections": share(called[:, anomalous]),
         }
+        # Folds score the same images: their mean count, for they are no images more.
+        alarms = round(float(called[:, ~anomalous].sum(axis=1).mean()))
+        doubt = promise_doubt(alarms, int((~anomalous).sum()), rate, len(np.unique(groups)))
+        self.notes += [] if doubt is None else [doubt]
         for values, scores in zip(self.folds, self.scores["scores"], strict=True):
             values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 

@@ -135,6 +135,25 @@ def two_labels(world: World) -> Outcome:
     return is_refused(world.evaluate(world.model, folder), "one picture")
 
 
+@trap("normal and anomalous test images swapped")
+def swapped(world: World) -> Outcome:
+    folder = world.copy("swapped")
+    test = folder / "test"
+    (test / "good").rename(test / "was_good")
+    (test / KIND).rename(test / "good")
+    (test / "was_good").rename(test / KIND)
+    shutil.rmtree(folder / "ground_truth")
+    return is_told(world.evaluate(world.model, folder), "look whether the two are swapped")
+
+
+@trap("test images of another light than those of the fit")
+def another_light(world: World) -> Outcome:
+    folder = world.copy("another_light")
+    for path in sorted((folder / "test" / "good").iterdir()):
+        save((read_image(path) * 0.6).astype(np.uint8), path)
+    return is_told(world.evaluate(world.model, folder), "normal test images are alarms", "was promised")
+
+
 @trap("a fit on few images")
 def few_images(world: World) -> Outcome:
     return is_told(world.try_fit(world.base / "train" / "good"), "promise no false-alarm rate below", "ridge")

@@ -88,8 +88,8 @@ def near_copies(thumbnails: np.ndarray) -> NearCopies:
             linked.link(i, j)
             links.append((i, j))
     bar = UNCLEAR_CORRELATION if bursts.any() else ALIKE_CORRELATION
-    unclear = {i for pair in similar if details.correlation(*pair) >= bar and not linked.are_linked(*pair) for i in pair}
-    return NearCopies(sorted(links), len(unclear))
+    unclear = [pair for pair in similar if details.correlation(*pair) >= bar and not linked.are_linked(*pair)]
+    return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
 
 
 def _distances(thumbnails: np.ndarray) -> np.ndarray:

@@ -22,6 +22,16 @@ def defects_beside_good(world: World) -> Outcome:
     return is_refused(world.try_fit(parts), "bad", "parts/good")
 
 
+@trap("a folder of defects itself")
+def folder_of_defects(world: World) -> Outcome:
+    return is_refused(world.try_fit(world.base / "test" / KIND), "test images of a defect")
+
+
+@trap("a folder of masks itself")
+def folder_of_masks(world: World) -> Outcome:
+    return is_refused(world.try_fit(world.base / "ground_truth" / KIND), "masks")
+
+
 @trap("a whole category to fit on")
 def whole_category(world: World) -> Outcome:
     return is_refused(world.try_fit(world.base), "train/good")
@@ -137,6 +147,25 @@ def two_labels(world: World) -> Outcome:
     folder = world.copy("two_labels")
     shutil.copy(folder / "test" / KIND / "000.png", folder / "test" / "good" / "x.png")
     return is_refused(world.evaluate(world.model, folder), "one picture")
+
+
+@trap("normal and anomalous test images swapped")
+def swapped(world: World) -> Outcome:
+    folder = world.copy("swapped")
+    test = folder / "test"
+    (test / "good").rename(test / "was_good")
+    (test / KIND).rename(test / "good")
+    (test / "was_good").rename(test / KIND)
+    shutil.rmtree(folder / "ground_truth")
+    return is_told(world.evaluate(world.model, folder), "look whether the two are swapped")
+
+
+@trap("test images of another light than those of the fit")
+def another_light(world: World) -> Outcome:
+    folder = world.copy("another_light")
+    for path in sorted((folder / "test" / "good").iterdir()):
+        save((read_image(path) * 0.6).astype(np.uint8), path)
+    return is_told(world.evaluate(world.model, folder), "normal test images are alarms", "was promised")
 
 
 @trap("a fit on few images")

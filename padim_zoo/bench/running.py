@@ -25,7 +25,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
 
 if TYPE_CHECKING:
-    from padim_zoo.bench.runner import Event
+    from padim_zoo.bench.executors.executor import Event
 
 SUFFIX = ".bench"
 

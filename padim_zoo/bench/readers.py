@@ -136,6 +136,18 @@ def memory(name: str, value: Any) -> int:
     return parse_bytes(name, str(value), least=1)
 
 
+CLUSTER_ADDRESSES = ("local", "tcp://", "tls://", "file:")
+
+
+def cluster(name: str, value: Any) -> str:
+    """Where a Dask cluster is."""
+    address = text(name, value)
+    if address != "local" and not address.startswith(CLUSTER_ADDRESSES[1:]):
+        expected = "local, tcp://HOST:PORT, tls://HOST:PORT or file:scheduler.json"
+        raise InputError(f"{name} is {address!r}: expected the address of a Dask cluster, {expected}")
+    return address
+
+
 def names(name: str, value: Any) -> tuple[str, ...]:
     """Comma-separated names."""
     return tuple(split(",".join(texts(name, value))))

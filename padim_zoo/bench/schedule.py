@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.choice import make_executor
+from padim_zoo.bench.executors.cluster import Note
 from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.executors.recorder import Recorder
 from padim_zoo.bench.plan import Plan, groups
@@ -77,24 +79,39 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
     return PendingRuns(Plan(runs), list(done.values()), notes)
 
 
-def execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
+def execute(suite: Suite, missing: PendingRuns, store: RunStore, note: Note = warnings.warn) -> Iterator[Event]:
     """Do the missing runs; each is recorded in the store before it is reported.
 
     Meanwhile a file in the store tells other processes how far this one is.
+
+    Parameters
+    ----------
+    suite : Suite
+    missing : PendingRuns
+    store : RunStore
+    note : callable
+        Is told what there is to say of a cluster.
+
+    Raises
+    ------
+    ClusterLostError
+        If the scheduler of a cluster is gone.
     """
     before = len(missing.done)
     if len(missing.plan):
         check_writable(store.folder)
     with heartbeat(store, BenchState(len(missing.plan) + before, before, before)) as sign:
-        for event in _execute(suite, missing, store):
+        for event in _execute(suite, missing, store, note):
             sign.take(event)
             yield event
 
 
-def _execute(suite: Suite, missing: PendingRuns, store: RunStore) -> Iterator[Event]:
+def _execute(suite: Suite, missing: PendingRuns, store: RunStore, note: Note) -> Iterator[Event]:
     recorder = Recorder(store, describe_environment(suite.jobs), suite.time_exports)
     plan = missing.plan
-    with make_executor(suite, recorder) as executor:
+    if not len(plan):
+        return
+    with make_executor(suite, recorder, note) as executor:
         while len(plan):
             elsewhere: list[Run] = []
             for event in executor.run(groups(plan)):

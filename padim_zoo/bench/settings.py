@@ -14,6 +14,7 @@ from pathlib import Path
 from padim_zoo.bench.readers import (
     PROTOCOL,
     at_least,
+    cluster,
     corruptions,
     memory,
     names,
@@ -131,6 +132,10 @@ _ROWS = (
     Setting("time_exports", one_of(late="padim_zoo.export.suffixes:RUNTIMES"),
             "Also export to these runtimes (torch, onnx, openvino) and time them.", "Runs", form="list"),
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
+    Setting("cluster", cluster, "Dask cluster to run on: local, tcp://…, tls://… or file:scheduler.json.", "Runs",
+            metavar="ADDRESS"),
+    Setting("insecure", switch, "Allow a cluster that encrypts nothing beyond this machine.", "Runs", False,
+            form="switch"),
     Setting("gallery", switch, "Keep pictures of a few test images for the report.", "Runs", True, form="switch"),
     Setting("output", path, "Run store.", "Runs", Path("runs"), metavar="DIR"),
     Setting("pictures", one_of(*PICTURES), f"Pictures to write to --output: {', '.join(PICTURES)}.", "Pictures",

@@ -32,8 +32,10 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
     of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
 
-    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 3 a disk that cannot be written to,
-    130 interrupted.
+    --cluster hands the runs to the workers of a Dask cluster; see docs/clusters.md.
+
+    Exit status: 0 all runs done, 1 some failed (their rows say why) or the cluster is gone, 2 bad input, 3 a disk that
+    cannot be written to, 130 interrupted.
     """
     from padim_zoo.bench.coverages import coverage_lines
     from padim_zoo.bench.store import RunStore
@@ -44,6 +46,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
     asked.load_plugins()
     store = RunStore(asked.output)
+    from padim_zoo.bench.executors.cluster import ClusterLostError
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
 
@@ -57,7 +60,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     documents = {document["id"]: document for document in missing.done}
     try:
         with report:
-            for event in execute(asked, missing, store):
+            for event in execute(asked, missing, store, report.note):
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
@@ -68,6 +71,9 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
         sys.exit(exit_code_of_signal(error))
+    except ClusterLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(SOME_FAILED)
 
     from padim_zoo.bench.leaderboard import leaderboard
     from padim_zoo.bench.table import BoardTable, remarks_of

@@ -24,11 +24,14 @@ class Event:
     document : Document or None
     elsewhere : bool
         Another process is at this run, so it was left out.
+    cluster : str
+        How many workers there are and what they are at, of a run that begins on a cluster.
     """
 
     run: Run
     document: Document | None = None
     elsewhere: bool = False
+    cluster: str = ""
 
 
 class Executor(Protocol):

@@ -47,6 +47,13 @@ class Recorder:
         self.store.write_files(run.id, encode_run(document, *arrays_of(outcome)))
         return document
 
+    def write(self, run_id: str, files: Mapping[str, bytes]) -> Document:
+        """Write what a worker has made of a run, as :func:`~padim_zoo.bench.store.encode_run` gives it."""
+        self.store.write_files(run_id, files)
+        document = self.store.read(run_id)
+        assert document is not None
+        return document
+
 
 def arrays_of(outcome: RunResult | Exception) -> tuple[dict[str, np.ndarray] | None, dict[str, np.ndarray] | None]:
     """The scores and the gallery of a run; None of one that failed."""

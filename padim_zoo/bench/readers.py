@@ -136,6 +136,14 @@ def memory(name: str, value: Any) -> int:
     return parse_bytes(name, str(value), least=1)
 
 
+def shard(name: str, value: Any) -> str:
+    """One of several parts, such as 3/16."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text(name, value).strip(), re.ASCII)
+    if match is None or int(match[1]) > int(match[2]):
+        raise InputError(f"{name} is {value!r}: expected one of several parts, such as 3/16")
+    return match[0]
+
+
 CLUSTER_ADDRESSES = ("local", "tcp://", "tls://", "file:")
 
 

@@ -246,6 +246,12 @@ def read_document(path: Path) -> Document:
     return dict(document)
 
 
+def merged(documents: Sequence[Document]) -> list[Document]:
+    """One document of each run: of several a done one, and of these the newest."""
+    ordered = sorted(documents, key=lambda document: (document["status"] == "done", str(document.get("created"))))
+    return list({document["id"]: document for document in ordered}.values())
+
+
 def digest_of(document: Mapping[str, Any]) -> str:
     """Digest of a document but for its digest."""
     content = {name: value for name, value in document.items() if name != "digest"}

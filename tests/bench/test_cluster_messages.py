@@ -142,8 +142,8 @@ def test_plugins_of_two_clients_do_not_meet(suite: Suite, worker: None, tmp_path
 def test_groups_are_cut_where_there_are_few(suite: Suite) -> None:
     [group] = groups(make_plan(suite.replace(estimators=("full", "tied"), seeds=(0, 1, 2))))
     assert len(group) == 6
-    assert split_groups([group], 1) == [group[:2], group[2:]]
-    parts = split_groups([group], 8)
+    assert split_groups([group], 2) == [group[:2], group[2:]]
+    parts = split_groups([group], 16)
     assert [run for part in parts for run in part] == group
     assert [len(part) for part in parts] == [2, 2, 2]  # estimators share a pass
 

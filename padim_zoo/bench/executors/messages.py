@@ -16,7 +16,7 @@ from padim_zoo.bench.suite import Suite
 DATA_ROOT = "PADIM_ZOO_DATA_ROOT"
 """The environment variable by which a worker has its data elsewhere than the client."""
 
-_OF_CLIENT = {"output", "jobs", "cluster", "insecure", "plugin"}
+_OF_CLIENT = {"output", "jobs", "cluster", "insecure", "shard", "plugin"}
 """Settings that are no business of a worker."""
 
 Files = dict[str, bytes]

@@ -1,4 +1,4 @@
-"""Groups cut further, where there are fewer than a cluster has workers."""
+"""Groups cut further, where there are fewer than workers or shards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from itertools import groupby
 
 from padim_zoo.bench.run import Run
 
-_PER_WORKER = 2
-"""Groups that each worker should find, so that all end at about the same time."""
 
-
-def split_groups(in_groups: Sequence[list[Run]], workers: int) -> list[list[Run]]:
-    """Halve the largest groups until all workers are busy.
+def split_groups(in_groups: Sequence[list[Run]], wanted: int) -> list[list[Run]]:
+    """Halve the largest groups until there are so many, or none can be cut.
 
     Runs that differ in their estimator alone stay together, for they share a pass over the patches. Each part extracts
     the features of its group again, so groups are not cut where there are enough.
@@ -20,7 +17,7 @@ def split_groups(in_groups: Sequence[list[Run]], workers: int) -> list[list[Run]
     Parameters
     ----------
     in_groups : sequence of list of Run
-    workers : int
+    wanted : int
 
     Returns
     -------
@@ -28,7 +25,7 @@ def split_groups(in_groups: Sequence[list[Run]], workers: int) -> list[list[Run]
         The same runs in the same order.
     """
     parts = [[list(unit) for _, unit in groupby(group, key=_shared)] for group in in_groups]
-    while len(parts) < _PER_WORKER * workers:
+    while len(parts) < wanted:
         largest = max(range(len(parts)), key=lambda number: (len(parts[number]) > 1, sum(map(len, parts[number]))))
         units = parts[largest]
         if len(units) < 2:

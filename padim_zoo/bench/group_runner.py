@@ -190,8 +190,26 @@ class BackboneCache:
         """The backbone of a run, or None if its detector takes none."""
         key = _backbone_key(run)
         if key not in self._backbones:
-            self._backbones[key] = create_backbone(run)
+            self._backbones[key] = _create_planned(run)
         return self._backbones[key]
+
+
+def _create_planned(run: Run) -> Backbone | None:
+    """The backbone of a run, with the weights that were planned.
+
+    Raises
+    ------
+    InputError
+        If they have changed since, or another machine has others.
+    """
+    backbone = create_backbone(run)
+    planned = run.config.weights_hash
+    if backbone is not None and planned is not None and backbone.weights_hash != planned:
+        raise InputError(
+            f"the weights {run.weights} of {run.config.backbone} have the hash {backbone.weights_hash} here, and "
+            f"{planned} where the runs were planned: expected the same weights"
+        )
+    return backbone
 
 
 def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:

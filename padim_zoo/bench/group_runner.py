@@ -372,7 +372,7 @@ class GroupRunner:
                 self._thumbnail,
                 detector.transform,
                 run.config.data,
-                score_is_map_maximum=detector.score_is_map_maximum,
+                score_is_map_maximum=detector.threshold_serves_maps,
             ).to_arrays()
         return result
 

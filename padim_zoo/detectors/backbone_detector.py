@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -25,9 +25,10 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
+from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
@@ -53,9 +54,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """A detector on the features of a frozen backbone.
 
     Subclasses say how an image is embedded (:meth:`embed`), how a model is made of the normal embeddings
-    (:meth:`fit_model`), how others are scored by it (:meth:`score`), and how it is written (:meth:`model_arrays`,
-    :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class PaDiM(BackboneDetector,
-    PaDiMConfig)``. Detectors that blur a map take :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
+    (:meth:`fit_model`), how others are scored by it (:meth:`score_embeddings`), and how it is written
+    (:meth:`model_arrays`, :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class
+    PaDiM(BackboneDetector, PaDiMConfig)``. Detectors that blur a map take
+    :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
 
     Attributes
     ----------
@@ -109,7 +111,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A model of the normal images."""
 
     @abstractmethod
-    def score(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images by a model."""
 
     @abstractmethod
@@ -133,6 +135,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             What is kept of others already, if any.
         """
         return embeddings
+
+    def fold_models(self, samples: Samples, rests: Sequence[np.ndarray]) -> Iterator[Model]:
+        """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
+        for rest in rests:
+            yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
+        """What moments the detector makes of samples, about a point."""
+        return Moments.of(samples.embeddings, reference)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
@@ -180,10 +191,23 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.extractor.check_parameters()
         self._check_sigma()
+        self.map_score  # noqa: B018  checks score
 
     def _check_sigma(self, image_size: tuple[int, int] | None = None) -> None:
         if isinstance(self, MapConfig):
             check_sigma(self.sigma, image_size)
+
+    @property
+    def map_score(self) -> MapScore | None:
+        """How images are scored by their maps, where ``score`` says it."""
+        rule = self.score if isinstance(self, ScoreConfig) else None
+        return None if rule is None else MapScore.parse(rule)
+
+    @property
+    def threshold_serves_maps(self) -> bool:
+        """Whether scores are the maxima of maps: by the detector's paper, or as ``score`` says."""
+        rule = self.map_score
+        return self.score_is_map_maximum if rule is None else rule.share is None
 
     def build_backbone(self) -> Backbone:
         """The backbone, made at first use; see :meth:`FeatureExtractor.build_backbone`."""
@@ -205,9 +229,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters drop the threshold, and
-        those of :attr:`modeling` the model too, which is made anew from the statistics of the images. All others drop
-        the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in the file.
+        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters and ``score`` drop the
+        threshold, and those of :attr:`modeling` the model too, which is made anew from the statistics of the images.
+        All others drop the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in
+        the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -218,7 +243,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
-        if changed - self.scoring - self.modeling:
+        if changed - self.scoring - self.modeling - {"score"}:
             self._model = self.statistics_ = self.fitted_in = None
             self.extractor.assumed_depth = None
         if "roi" in changed:
@@ -490,11 +515,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.extractor.views_of_score()
-        prediction = self.score(model, embeddings)
+        prediction = self.score_embeddings(model, embeddings)
         if views.count > 1:
-            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.score_is_map_maximum)
+            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.threshold_serves_maps)
         refuse_unscored(prediction)
-        return prediction
+        return self.rescore(prediction)
+
+    def rescore(self, prediction: Prediction) -> Prediction:
+        """The same maps, and scores by them where ``score`` says how."""
+        rule = self.map_score
+        if rule is None or prediction.maps is None:
+            return prediction
+        return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
@@ -18,6 +17,7 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
+from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -33,18 +33,6 @@ if TYPE_CHECKING:
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
-
-
-def local_patches(maps: Sequence[Tensor]) -> Tensor:
-    """Each layer averaged over 3 × 3 positions, on the grid of the finest one, (N, C, h, w)."""
-    pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in maps]
-    grids = [(int(layer.shape[2]), int(layer.shape[3])) for layer in pooled]
-    finest = max(grids, key=lambda grid: grid[0] * grid[1])
-    layers = [
-        layer if grid == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
-        for layer, grid in zip(pooled, grids, strict=True)
-    ]
-    return torch.cat(layers, 1)
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
@@ -156,7 +144,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     # -- score -------------------------------------------------------------------------------------------------------
 
-    def score(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
         """Distance of each patch to the bank; the score is that of the worst patch, weighed (equations 6 and 7)."""
         (layer,) = embeddings.layers  # (P, N, D)
         nearest_distances, indices = nearest_neighbors(layer.flatten(0, 1), model)

@@ -28,6 +28,7 @@ from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.forgetting import find_learned, forget_images
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
@@ -372,6 +373,28 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 self.learned_images_ = np.concatenate([learned, hashed.hashes()])
             self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
         hashed.tell()
+        return self
+
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; its caches forget these files too.
+
+        Images are known by their pixels, and copies of one go together. The grid, the bit depth and what was drawn
+        stay. The threshold goes: :meth:`calibrate` makes another, where samples are kept.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+
+        Raises
+        ------
+        InputError
+            If the detector does not know its images or their statistics, or has not learned one of these, or would
+            keep none. The detector is then as it was.
+        """
+        found = find_learned(self, images)
+        forget_images(self, found)
+        Caches.of(self.cache).forget(found.paths)
         return self
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
+from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -30,6 +32,9 @@ from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+SAME_PATCH = 1e-4
+"""Patches of the bank this close to one of an image, as a share of their length, are that image's own."""
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
@@ -132,6 +137,32 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
             self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
         self.calibration_ = None
         hashed.tell()
+        return self
+
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; see :meth:`BackboneDetector.forget`.
+
+        Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
+        so that patches of other images that they stood for may be missed: a warning says so.
+        """
+        if self._model is None or self.statistics_ is not None:
+            return super().forget(images)
+        found, memory_bank = find_learned(self, images), self._model
+        gone = torch.zeros(len(memory_bank), dtype=torch.bool)
+        for embeddings in embeddings_again(self, found, None):
+            distances, _ = nearest_neighbors(memory_bank, _patches(embeddings))
+            gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank, dim=1)
+        if gone.all():
+            raise InputError("all patches of the memory bank are of these images: fit again without them")
+        n_images = int(found.stays.sum())
+        vars(self).update(remaining_of_fit(self, found), _model=memory_bank[~gone], n_images_=n_images)
+        self.calibration_ = None
+        Caches.of(self.cache).forget(found.paths)
+        warnings.warn(
+            f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
+            "present: what they stood for in other images may score higher; fit again to be exact",
+            stacklevel=2,
+        )
         return self
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:

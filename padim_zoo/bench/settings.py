@@ -140,7 +140,7 @@ _ROWS = (
     Setting("colormap", text, "Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.", "Pictures",
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
-            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
+            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("as asked of MODEL")},
             commands=("bench", "calibrate", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True,
             column="number"),
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -194,7 +195,14 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if ours != others:
                 raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
         passes = self.extractor.views_of_fit().augmentation.passes
-        apart = without_overlap(mine, theirs, (self.learned_images_, other.learned_images_), passes)
+        my_hashes, their_hashes = self.learned_images_, other.learned_images_
+        apart = without_overlap(mine, theirs, (my_hashes, their_hashes), passes)
+        groups = self._groups_so_far().followed_by(other._groups_so_far())
+        if my_hashes is not None and their_hashes is not None:
+            groups = groups.joined(np.concatenate([my_hashes, their_hashes]))
+        adapted = self.adapted_images_ + other.adapted_images_
+        if apart.theirs is None:
+            adapted = self.adapted_images_ if apart.mine is mine else other.adapted_images_
         if apart.theirs is None:
             if apart.mine is not mine:
                 self.set_statistics(apart.mine)
@@ -206,7 +214,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             reference = apart.theirs.reference
             moments = apart.mine if isinstance(apart.mine, Moments) else Moments.of(apart.mine.embeddings, reference)
             self.set_statistics(moments + apart.theirs)
-        self.learned_images_ = apart.learned
+        self.learned_images_, self.groups_ = apart.learned, groups.some(apart.images).told
+        # Which of the images that both know were adapted to is not told: these may count twice, but not beyond all.
+        self.adapted_images_ = min(adapted, self.n_images_)
         return self
 
     def from_gaussian(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
@@ -222,7 +232,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """
         self.build_backbone()
         self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self.fitted_in = None, None, None
+        self.statistics_, self.calibration_, self.groups_, self.fitted_in = None, None, None, None
         self.model_ = gaussian
         return self
 

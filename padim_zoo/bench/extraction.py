@@ -6,17 +6,18 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
 
 import padim_zoo
 from padim_zoo.cache.caches import Caches
-from padim_zoo.cache.features import FeatureCache, Stack, entries_of
+from padim_zoo.cache.features import Entry, FeatureCache, Stack, entries_of
 from padim_zoo.cache.images import DecodeLedger
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.corruptions import CorruptedFile, Corruption
+from padim_zoo.data.file_notes import collecting, note, overhearing
 from padim_zoo.data.loading import usual_workers
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.config import BackboneConfig
@@ -99,24 +100,30 @@ def extract(
     stack = Stack(len(samples))
     keys = [""] * len(samples)
 
-    def look_up(index: int) -> tuple[float, str] | None:
-        """Time and conditions of an image whose features are now in the stack."""
+    def look_up(index: int) -> Entry | None:
+        """The entry of an image whose features are now in the stack."""
         keys[index] = cache.key(samples[index].path, cache_key)
         entry = cache.read(keys[index])
-        return (entry.seconds, entry.conditions) if entry is not None and stack.put(index, entry) else None
+        # Without its maps: those of all images would not fit into memory twice.
+        return replace(entry, maps=()) if entry is not None and stack.put(index, entry) else None
 
     try:
         with ThreadPoolExecutor(_READERS) as pool:
             from_cache = list(pool.map(look_up, range(len(samples))))
     except OSError:  # a file is unreadable, which the detector tells better
         return compute(samples)
-    seconds = [entry[0] for entry in from_cache if entry is not None and entry[1] == conditions]
+    seconds = [entry.seconds for entry in from_cache if entry is not None and entry.conditions == conditions]
+    with collecting():
+        for sample, entry in zip(samples, from_cache, strict=True):
+            for kind in () if entry is None else entry.notes:
+                note(kind, str(sample.path))
     missing = [index for index, entry in enumerate(from_cache) if entry is None]
     if missing:
-        computed = compute([samples[index] for index in missing])
+        with collecting(), overhearing() as heard:
+            computed = compute([samples[index] for index in missing])
         entries = entries_of(computed.features, computed.seconds_per_image, conditions)
         for index, entry in zip(missing, entries, strict=True):
-            cache.write(keys[index], entry)
+            cache.write(keys[index], replace(entry, notes=heard.kinds_of(str(samples[index].path))))
         cache.trim()
         if len(missing) == len(samples):
             return computed

@@ -46,8 +46,11 @@ from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.thresholds import pixel_threshold
 
-NO_THRESHOLD = "no threshold, so neither detections nor false alarms: this needs --folds"
-"""The note of a run whose estimator has no folds from one pass."""
+NO_THRESHOLD = (
+    "no threshold, so neither detections nor false alarms: this needs --folds (one pass gives folds only of PaDiM with "
+    "a covariance a·S + b·I)"
+)
+"""The note of a run that has no folds from one pass."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class GroundTruth:
     def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
         """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
-        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=suite.mask_orientation)
-        return cls(labels, truth, saturation_shares(category.test, truth), coverage(transform, category.test))
+        orientation = suite.mask_orientation
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=orientation)
+        seen = coverage(transform, category.test, orientation=orientation)
+        return cls(labels, truth, saturation_shares(category.test, truth), seen)
 
 
 @dataclass

@@ -141,7 +141,8 @@ def make_plan(suite: Suite) -> Plan:
     if undrawn:
         names = _listed(list(undrawn))
         notes.append(
-            f"nothing is drawn by {names}: all seeds give the same scores, so seed {suite.seeds[0]} alone is run"
+            f"nothing is drawn by {names}: all seeds give the same scores, so seed {suite.seeds[0]} alone is run; "
+            "the folds of the threshold follow the seed"
         )
     notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
     return Plan(order, tuple(notes))

@@ -116,7 +116,8 @@ class BoardTable:
         shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
-        lines = [] if self.max_lines is not None else _remarks(rows, leading)
+        lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
+        lines = [] if self.max_lines is not None else [*lines, *map(Text, _remarks(rows, leading))]
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
         if dropped:
@@ -319,14 +320,27 @@ def _plus_minus(deviation: float | None) -> str:
     return "±<.001" if deviation < 5e-4 else f"±{deviation:.3f}".replace("0.", ".")
 
 
-def _remarks(rows: Rows, leading: list[str]) -> list[Text]:
-    remarks: dict[str, list[str]] = {}
+def remarks_of(board: pd.DataFrame) -> list[str]:
+    """The errors and notes of the rows, as they stand below a table."""
+    rows = records(board)
+    return _remarks(rows, telling_columns(rows))
+
+
+def _remarks(rows: Rows, leading: list[str]) -> list[str]:
+    """What is noted of rows: what the same rows have in common on one line."""
+    named: dict[str, list[str]] = {}
     for row in rows:
-        for remark in (row["error"] and f"failed: {row['error']}", row["notes"]):
+        failure = [f"failed: {row['error']}"] if row["error"] else []
+        for remark in dict.fromkeys([*failure, *(row["notes"] or "").split("; ")]):
             if remark:
-                remarks.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
-    lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
-    for remark, names in remarks.items():
-        rows_named = f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 3 else ", ".join(names)
-        lines.append(Text(f"{rows_named}: {remark}"))
+                named.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
+    together: dict[tuple[str, ...], list[str]] = {}
+    for remark, names in named.items():
+        together.setdefault(tuple(names), []).append(remark)
+    lines = []
+    runs = sum(not is_mean(row) for row in rows)
+    for names_of, remarks in together.items():
+        shown = f"{', '.join(names_of[:2])} and {len(names_of) - 2} more" if len(names_of) > 3 else ", ".join(names_of)
+        whose = "all" if len(names_of) >= runs > 1 else shown
+        lines.append(f"{whose}: {'; '.join(remarks)}")
     return lines

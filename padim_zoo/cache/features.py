@@ -19,6 +19,7 @@ from torch import Tensor
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.fields import FieldError, Fields
 from padim_zoo.data.decoding import decoder
+from padim_zoo.data.file_notes import stored_kinds
 from padim_zoo.features.features import Features
 
 _PROBED_VALUES = 4096
@@ -38,12 +39,15 @@ class Entry:
         Time that an image took to compute: decoding, transform and forward pass.
     conditions : str
         What that time depends on besides: processor, threads, batch size, versions.
+    notes : tuple of str
+        The kinds of note of the file (:mod:`padim_zoo.data.file_notes`), said again when the entry is read.
     """
 
     maps: tuple[Tensor, ...]
     image_size: tuple[int, int]
     seconds: float
     conditions: str
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +59,7 @@ class FeatureCache(ContentCache):
     """Features by the content of image files; parameters and manners are :class:`ContentCache`'s."""
 
     kind = "features"
-    version = 3
+    version = 4
 
     def key(self, path: Path, decisive: str) -> str:
         """The name of an entry; ``decisive`` is a :attr:`~padim_zoo.detectors.detector.Detector.cache_key`."""
@@ -69,7 +73,8 @@ class FeatureCache(ContentCache):
         about, maps = stored
         fields = Fields(about)
         try:
-            entry = Entry(maps, fields.sizes("image_size"), fields.number("seconds", 0), fields.text("conditions"))
+            seconds, conditions = fields.number("seconds", 0), fields.text("conditions")
+            entry = Entry(maps, fields.sizes("image_size"), seconds, conditions, stored_kinds(about))
         except FieldError:
             return None
         types = {layer.dtype for layer in maps}
@@ -78,7 +83,7 @@ class FeatureCache(ContentCache):
 
     def write(self, key: str, entry: Entry) -> None:
         """Keep an entry; where that is impossible, say so once and go on without."""
-        about = {"image_size": entry.image_size, "seconds": entry.seconds, "conditions": entry.conditions}
+        about = {name: getattr(entry, name) for name in ("image_size", "seconds", "conditions", "notes")}
         self.write_tensors(key, about, [_narrowed(layer.contiguous()) for layer in entry.maps])
 
 

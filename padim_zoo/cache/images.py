@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.fields import FieldError, Fields, is_whole
 from padim_zoo.data.decoding import decoder, stored_size
+from padim_zoo.data.file_notes import note, overhearing, stored_kinds
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
 
@@ -59,14 +60,25 @@ class ImageCache(ContentCache):
     """Resized images by the content of image files; parameters and manners are :class:`ContentCache`'s."""
 
     kind = "images"
-    version = 2
+    version = 3
 
     def __init__(self, root: Path | None = None, limit: int | None = None, *, writes: bool = True) -> None:
         super().__init__(root, limit, writes=writes)
         self._ledgers: list[DecodeLedger] = []
 
-    def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
+    def resized(
+        self, path: Path, transform: Transform, on_decode: Callable[[np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
         """An image after the resize, before the crop; read, or else made and kept where that pays.
+
+        What was noted of the file when it was decoded is noted again when its entry is read.
+
+        Parameters
+        ----------
+        path : Path
+        transform : Transform
+        on_decode : callable, optional
+            Called with the pixels of the file, (H, W, 3), uint8, if it has to be decoded.
 
         Returns
         -------
@@ -89,16 +101,22 @@ class ImageCache(ContentCache):
         looked_up = time.thread_time()
         found = None if entry is None else _pixels_in(entry, transform)
         if found is not None:
-            pixels, size, seconds = found
+            pixels, size, seconds, kinds = found
+            for kind in kinds:
+                note(kind, str(path))
             self._note(seconds, looked_up - start)
             return pixels, size
-        image = read_image(path, transform.bit_depth)
+        with overhearing() as heard:
+            image = read_image(path, transform.bit_depth)
         resized = transform.resized(image)
-        decoded = time.thread_time()
+        seconds = time.thread_time() - looked_up
+        if on_decode is not None:
+            on_decode(image)
+        handed_out = time.thread_time()
         if key is not None:
-            about = {"size": image.shape[:2], "seconds": decoded - looked_up}
+            about = {"size": image.shape[:2], "seconds": seconds, "notes": heard.kinds_of(str(path))}
             self.write_tensors(key, about, [torch.from_numpy(np.array(resized))])
-        self._note(0.0, looked_up - start + time.thread_time() - decoded)
+        self._note(0.0, looked_up - start + time.thread_time() - handed_out)
         return resized, (image.shape[0], image.shape[1])
 
     @contextmanager
@@ -127,12 +145,13 @@ class ImageCache(ContentCache):
 
 def _pixels_in(
     entry: tuple[dict[str, Any], tuple[torch.Tensor, ...]], transform: Transform
-) -> tuple[np.ndarray, tuple[int, int], float] | None:
-    """Pixels, size of the image in the file and seconds of an entry; None unless they go together."""
+) -> tuple[np.ndarray, tuple[int, int], float, tuple[str, ...]] | None:
+    """Pixels, size of the image in the file, seconds and kinds of note of an entry; None unless they go together."""
     about, tensors = entry
     try:
         size = Fields({"size": about.get("size")}).array("size")
         seconds = Fields(about).number("seconds", 0)
+        kinds = stored_kinds(about)
     except FieldError:
         return None
     if len(size) != 2 or not all(is_whole(n, 1, 2**31) for n in size) or len(tensors) != 1:
@@ -140,4 +159,4 @@ def _pixels_in(
     shape = (*transform.resized_size(size[0], size[1]), 3)
     if tensors[0].shape != shape or tensors[0].dtype != torch.uint8:
         return None
-    return tensors[0].numpy(), (size[0], size[1]), seconds
+    return tensors[0].numpy(), (size[0], size[1]), seconds, kinds

@@ -69,13 +69,17 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
         sys.exit(exit_code_of_signal(error))
 
-    if not quiet:
-        from padim_zoo.bench.leaderboard import leaderboard
+    from padim_zoo.bench.leaderboard import leaderboard
+    from padim_zoo.bench.table import BoardTable, remarks_of
+
+    board = leaderboard(documents.values())
+    if quiet:
+        for remark in remarks_of(board):
+            report.note(remark)
+    else:
         from padim_zoo.bench.published import add_published
-        from padim_zoo.bench.table import BoardTable
         from padim_zoo.cli.table import print_table
 
-        board = leaderboard(documents.values())
         print_table(BoardTable(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
     failed = [document for document in documents.values() if document["status"] == "failed"]
     if failed:

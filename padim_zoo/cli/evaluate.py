@@ -56,7 +56,9 @@ def evaluate(
     import numpy as np
 
     from padim_zoo import metrics
+    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.duplicates import refuse_equal_scores
+    from padim_zoo.data.image_hashes import HashedImages
     from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
@@ -76,9 +78,15 @@ def evaluate(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
-    samples, left_out, notes = new_samples(detector, category.test)
-    prediction: Prediction = predict_in(detector, roi)([sample.path for sample in samples])
-    refuse_equal_scores(samples, prediction.scores)
+    depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints
+    # All are scored, for what is decoded then gives the hashes by which learned images are left out.
+    images: Any = [sample.path for sample in category.test]
+    if getattr(detector, "learned_images_", None) is not None:
+        images = HashedImages(images, depth, kept=kept)
+    prediction: Prediction = predict_in(detector, roi)(images)
+    samples, positions, left_out, notes = new_samples(detector, category.test)
+    prediction = prediction.images(positions)
+    refuse_equal_scores(samples, prediction.scores, depth, kept)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     calibration = detector.calibration_
@@ -109,7 +117,7 @@ def evaluate(
     notes += result.notes
     if calibration is not None:
         notes += [note for note in (calibration.caveat, unpromised(calibration)) if note is not None]
-    seen, protocol = coverage_of(detector, samples), protocol_of(opened)
+    seen, protocol = coverage_of(detector, samples, mask_orientation), protocol_of(opened)
     notes += [] if seen.note is None else [seen.note]
     if protocol is not None and str(protocol) != str(detector.transform):
         notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")

@@ -87,11 +87,15 @@ def fit(
     model: Any = detectors.create(detector, **parameters)
     if cache:
         model.cache = Caches.usual()
-    held_together = groups_of_images(model, paths, groups)
-    different = held_together.get("groups", np.arange(len(paths)))
-    if fpr is not None:  # a rate that so few images cannot promise is refused before the work, not after it
-        conformal_threshold(np.zeros(len(paths)), fpr, different)
-    model.fit(paths)
+    # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
+    if fpr is not None or groups is not None:
+        held_together = groups_of_images(model, paths, groups)
+        if fpr is not None:
+            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
+        model.fit(paths)
+    else:
+        model.fit(paths)
+        held_together = groups_of_images(model, paths, groups)
     remember_names(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:

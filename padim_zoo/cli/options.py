@@ -48,13 +48,14 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
     return dataset, category
 
 
-def coverage_of(detector: Any, images: Iterable[Path | Sample]) -> Coverage:
+def coverage_of(detector: Any, images: Iterable[Path | Sample], orientation: str | None = None) -> Coverage:
     """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
     from padim_zoo.data.coverage import coverage
 
     leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
     extractor = getattr(detector, "extractor", None)
-    return coverage(detector.transform, images, extractor.stride if leaves_grid and extractor is not None else None)
+    stride = extractor.stride if leaves_grid and extractor is not None else None
+    return coverage(detector.transform, images, stride, orientation=orientation)
 
 
 def read_runs(folder: Path) -> tuple[RunStore, list[Document]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,13 @@ def other_aspects(count: int, images: int, transform: Transform) -> str:
     return f"{count} of {images} images have another aspect than {height}x{width}: they are resized to it all the same"
 
 
-def coverage(transform: Transform, images: Iterable[Path | Sample], stride: int | None = None) -> Coverage:
+def coverage(
+    transform: Transform,
+    images: Iterable[Path | Sample],
+    stride: int | None = None,
+    *,
+    orientation: str | None = None,
+) -> Coverage:
     """What a transform looks at of images, by their headers and masks; what cannot be read is left out.
 
     Parameters
@@ -98,10 +105,13 @@ def coverage(transform: Transform, images: Iterable[Path | Sample], stride: int 
         The masks of samples count.
     stride : int, optional
         The coarsest one of the layers, where images chose the grid: those of another aspect are counted.
+    orientation : str, optional
+        What masks were drawn on, as of :func:`~padim_zoo.data.mask.read_mask`.
     """
     items = list(images)
+    look = partial(_look, transform, orientation)
     with ThreadPoolExecutor() as pool:
-        looked_at = [one for one in pool.map(lambda item: _look(transform, item), items) if one is not None]
+        looked_at = [one for one in pool.map(look, items) if one is not None]
     shares = [share for _, share, _, _ in looked_at]
     marked = sum(total for _, _, _, total in looked_at)
     sizes, other_aspect = [size for size, _, _, _ in looked_at], None
@@ -117,7 +127,9 @@ def coverage(transform: Transform, images: Iterable[Path | Sample], stride: int 
     )
 
 
-def _look(transform: Transform, item: Path | Sample) -> tuple[tuple[int, int], float, int, int] | None:
+def _look(
+    transform: Transform, orientation: str | None, item: Path | Sample
+) -> tuple[tuple[int, int], float, int, int] | None:
     """Size and visible share of an image, and its marked pixels: those that are visible, and all."""
     path, masks = (item.path, item.masks) if isinstance(item, Sample) else (item, ())
     try:
@@ -125,7 +137,7 @@ def _look(transform: Transform, item: Path | Sample) -> tuple[tuple[int, int], f
         share = transform.visible_share(*size)
         if not masks:
             return size, share, 0, 0
-        mask = read_mask(masks, size, path).astype(bool)
+        mask = read_mask(masks, size, path, orientation=orientation).astype(bool)
     except InputError:  # the fit or the prediction says what is wrong
         return None
     return size, share, int(transform.visible(mask).sum()), int(mask.sum())

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.image_hashes import SIDE, Fingerprint, KeptFingerprints, fingerprint_of_file
+from padim_zoo.data.image_hashes import SIDE, Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
 
@@ -350,15 +351,26 @@ def refuse_two_labels(samples: Sequence[Sample], duplicates: Duplicates) -> None
             )
 
 
-def refuse_equal_scores(samples: Sequence[Sample], scores: np.ndarray) -> None:
-    """As :func:`refuse_two_labels`, where only images of about equal scores (n,) are read: equal pixels have these."""
+def refuse_equal_scores(
+    samples: Sequence[Sample],
+    scores: np.ndarray,
+    bit_depth: int | None = None,
+    kept: KeptFingerprints | None = None,
+) -> None:
+    """As :func:`refuse_two_labels`, where only images of about equal scores (n,) are read: equal pixels have these.
+
+    Of those that were decoded in this bit depth before, hashes are remembered: they are not decoded again.
+    """
     order = np.argsort(scores, kind="stable")
     close = np.isclose(scores[order[1:]], scores[order[:-1]], rtol=1e-4)
     labels = np.array([sample.label for sample in samples])[order]
     suspects = np.flatnonzero(close & (labels[1:] != labels[:-1]))
     some = [samples[order[index]] for index in sorted({*suspects.tolist(), *(suspects + 1).tolist()})]
-    if some:
-        refuse_two_labels(some, find_duplicates(some))
+    hashes = [hash_of_file(sample.path, bit_depth, kept) for sample in some]
+    counts = Counter(hashes)
+    copies = [sample for sample, digest in zip(some, hashes, strict=True) if counts[digest] > 1]
+    if copies:  # the model's bit depth may have made them equal
+        refuse_two_labels(copies, find_duplicates(copies, kept))
 
 
 def groups_of(

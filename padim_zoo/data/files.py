@@ -12,7 +12,7 @@ from pathlib import Path
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import IMAGE_SUFFIXES, is_image_file
-from padim_zoo.data.normal_folder import refuse_defects
+from padim_zoo.data.normal_folder import refuse_defects, refuse_folder_of_defects
 
 FOLDERS_OF_SYSTEMS = frozenset(("@eadir", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found"))
 """Folders that network drives and operating systems put among one's own, in lower case. Their images are no one's."""
@@ -127,7 +127,7 @@ def normal_image_files(sources: Sequence[str | Path]) -> list[Path]:
     ------
     InputError
         If there are masks, test images or folders of defects among them, which must not join a fit unnoticed; see
-        :func:`~padim_zoo.data.normal_folder.refuse_defects`.
+        :func:`~padim_zoo.data.normal_folder.refuse_defects`. Or if a source is itself such a folder, or lies in one.
     """
     folders = [_folder_of(source) for source in sources]
     several = len(set(folders)) > 1  # then their own names tell too, as in a folder that holds them all
@@ -136,6 +136,8 @@ def normal_image_files(sources: Sequence[str | Path]) -> list[Path]:
         below.setdefault(folder.parent if several else folder, []).extend(paths_of(source))
     for root, images in below.items():
         refuse_defects(root, [image.absolute() for image in images])
+    for folder in dict.fromkeys(folders):
+        refuse_folder_of_defects(folder)
     return list(dict.fromkeys(image for images in below.values() for image in images))
 
 

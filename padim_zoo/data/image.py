@@ -12,7 +12,7 @@ from PIL import Image
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import FULL_DEPTH, OUTLIERS, counts_of_picture, largest_of, white_of
 from padim_zoo.data.decoding import Picture, geometry, is_animated, open_image, pages_of, picture_of
-from padim_zoo.data.file_notes import BACKGROUND, current, note
+from padim_zoo.data.file_notes import BACKGROUND, DEEP_ENOUGH, note
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -99,8 +99,8 @@ def _note_depth(picture: Picture, bit_depth: int, name: str) -> None:
         note("deeper", name)
     elif counts.depth < bit_depth:
         note("shallower", name)
-    elif (notes := current()) is not None:
-        notes.deep_enough()
+    else:
+        note(DEEP_ENOUGH, name)
 
 
 def to_image(image: Any, name: str = "image", bit_depth: int | None = None) -> np.ndarray:

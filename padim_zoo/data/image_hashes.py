@@ -97,6 +97,13 @@ def _remember(path: Path, bit_depth: int | None, digest: str) -> None:
         return
 
 
+def _is_remembered(path: Path, bit_depth: int | None) -> bool:
+    try:
+        return _version(path, bit_depth) in _remembered
+    except OSError:  # removed meanwhile
+        return True
+
+
 def _version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
     status = path.stat()
     # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
@@ -201,11 +208,15 @@ class HashedImages:
 
     def decoded(self, path: Path, pixels: np.ndarray) -> None:
         """Take the hash of a file from its pixels, so that it is not decoded once more."""
+        if _is_remembered(path, self._bit_depth):
+            return
         if self._kept is None:
             _remember(path, self._bit_depth, pixel_hash(pixels))
             return
-        one = fingerprint(pixels)
-        self._kept.write(path, self._bit_depth, one)
+        one = self._kept.read(path, self._bit_depth)
+        if one is None:
+            one = fingerprint(pixels)
+            self._kept.write(path, self._bit_depth, one)
         _remember(path, self._bit_depth, one.pixels)
 
     def tell(self) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -18,7 +19,7 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.corruptions import CorruptedFile
-from padim_zoo.data.file_notes import FileNotes, collecting, current, note
+from padim_zoo.data.file_notes import FileNotes, collecting, current, note, overhearing
 from padim_zoo.data.image import image_size, read_image, size_text
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.mask import file_is_region, looks_inverted, read_regions
@@ -36,8 +37,13 @@ Result = TypeVar("Result")
 class ResizedImages(Protocol):
     """Where resized images of files are kept: :class:`padim_zoo.cache.images.ImageCache`, which is above this floor."""
 
-    def resized(self, path: Path, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
-        """The image after the resize and before the crop, uint8 (H, W, 3), and height and width of the file's."""
+    def resized(
+        self, path: Path, transform: Transform, on_decode: Callable[[np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """The image after the resize and before the crop, uint8 (H, W, 3), and height and width of the file's.
+
+        ``on_decode`` gets the pixels of a file that has to be decoded.
+        """
 
 
 def batches(images: Any, transform: Transform, batch_size: int) -> Iterator[Tensor]:
@@ -124,6 +130,10 @@ class CachedImage(Protocol):
     def image_size(self) -> tuple[int, int]:
         """Height and width after the transform."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The kinds of note of its file (:mod:`padim_zoo.data.file_notes`), said again when it is read."""
+
 
 Cached = TypeVar("Cached", bound=CachedImage)
 
@@ -137,12 +147,15 @@ class Batch(NamedTuple, Generic[Cached]):
         One for each image.
     paths : list of Path or None
         The files of those that are not in the cache; None for images in memory.
+    notes : list of tuple of str
+        The kinds of note of those files.
     pixels, roi_masks
         The views of those, as :func:`view_batches` gives them; None if there are none.
     """
 
     cached: list[Cached | None]
     paths: list[Path | None]
+    notes: list[tuple[str, ...]]
     pixels: Tensor | None
     roi_masks: Tensor | None
 
@@ -174,25 +187,33 @@ def mixed_batches(
         with notes.listening():
             return prepared_or_cached(name, image)
 
+    def resized_image(image: Source, path: Path | None) -> tuple[np.ndarray, tuple[int, int]]:
+        hashed = isinstance(images, HashedImages) and isinstance(image, Path)
+        on_decode = partial(images.decoded, image) if hashed else None
+        if path is not None and cache is not None:
+            return cache.resized(path, transform, on_decode)
+        pixels = image if isinstance(image, np.ndarray) else read_image(_file(image), transform.bit_depth)
+        if on_decode is not None:
+            on_decode(pixels)
+        return transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
+
     def prepared_or_cached(name: str, image: Source) -> _Prepared | Cached:
         # What is cached is of the file as it is.
         if isinstance(image, Path) and lookup is not None and (cached := lookup(image)) is not None:
+            for kind in cached.notes:
+                note(kind, name)
             return cached
         path = None if isinstance(image, np.ndarray) else _file(image)
-        if path is not None and cache is not None:
-            resized, size = cache.resized(path, transform)
-        else:
-            pixels = image if isinstance(image, np.ndarray) else read_image(_file(image), transform.bit_depth)
-            if isinstance(image, Path) and isinstance(images, HashedImages):
-                images.decoded(image, pixels)
-            resized, size = transform.resized(pixels), (pixels.shape[0], pixels.shape[1])
+        with overhearing() as heard:
+            resized, size = resized_image(image, path)
         if isinstance(image, CorruptedFile):
             resized = image.corruption.apply(resized)
         mask = None if roi is None else roi.mask_of(path, name, size)
+        kinds = () if path is None else heard.kinds_of(str(path))
         try:
             if mask is None and view_set.count == 1:
-                return _Prepared(transform.cropped(resized)[None], None)
-            return _Prepared(*view_set.of(resized, transform, mask, name))
+                return _Prepared(transform.cropped(resized)[None], None, kinds)
+            return _Prepared(*view_set.of(resized, transform, mask, name), kinds)
         except CropError as error:
             raise InputError(f"{name}: {error}") from None
 
@@ -282,10 +303,11 @@ def masks(
 
 
 class _Prepared(NamedTuple):
-    """The views (V, h, w, 3) of an image, and which of their pixels count, (V, h, w), or None for all."""
+    """The views (V, h, w, 3) of an image, which of their pixels count, (V, h, w), or None for all; kinds of note."""
 
     views: np.ndarray
     roi_masks: np.ndarray | None
+    notes: tuple[str, ...]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -355,15 +377,15 @@ def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]]) -> Batch[Ca
     cached = [None if isinstance(image, _Prepared) else image for _, image in images]
     prepared = [(path, image) for path, image in images if isinstance(image, _Prepared)]
     if not prepared:
-        return Batch(cached, [], None, None)
-    paths, views, roi_masks = zip(*((path, *image) for path, image in prepared), strict=True)
+        return Batch(cached, [], [], None, None)
+    paths, views, roi_masks, notes = zip(*((path, *image) for path, image in prepared), strict=True)
     # One image is not copied, unless torch would complain of memory that may not be written to.
     stacked = np.require(views[0] if len(views) == 1 else np.concatenate(views), requirements=["C", "W"])
     masks = None
     if any(mask is not None for mask in roi_masks):
         all_pixels = np.ones(views[0].shape[:3], dtype=bool)
         masks = torch.from_numpy(np.concatenate([all_pixels if mask is None else mask for mask in roi_masks]))
-    return Batch(cached, list(paths), torch.from_numpy(stacked).permute(0, 3, 1, 2), masks)
+    return Batch(cached, list(paths), list(notes), torch.from_numpy(stacked).permute(0, 3, 1, 2), masks)
 
 
 def usual_workers(ahead: bool = True) -> int:

@@ -45,6 +45,28 @@ def refuse_defects(root: Path, images: Sequence[Path]) -> None:
     raise InputError(f"{root} holds {problem} too: expected normal images only{remedy}")
 
 
+def refuse_folder_of_defects(folder: Path) -> None:
+    """Refuse a folder to fit on that is itself one of defects, masks or test images, by its name or that above it.
+
+    Raises
+    ------
+    InputError
+        Saying what the folder is named as.
+    """
+    name, above = folder.name, folder.parent.name
+    if is_normal_kind(name):
+        return
+    if is_mask_folder(name) or is_mask_folder(above):
+        what = "masks"
+    elif is_abnormal_kind(name):
+        what = "anomalous images"
+    elif is_test_folder(above):
+        what = "test images of a defect"
+    else:
+        return
+    raise InputError(f"{folder} is named as a folder of {what}: expected normal images only; rename it if they are")
+
+
 def _not_normal(folder: Path, normal: set[Path]) -> str:
     """What a folder of images holds, if these are not to be fitted on."""
     for position, name in enumerate(folder.parts):

@@ -16,7 +16,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import duplicates_of
-from padim_zoo.data.file_notes import NOTES, FileNotes, note
+from padim_zoo.data.file_notes import FileNotes, counted, note
 from padim_zoo.data.files import images_below
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.image import image_mode, read_image, size_text
@@ -167,9 +167,7 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
     problems = [*_file_problems(category, train, test), *_split_problems(category), *_copies(train, test)]
     problems += [Problem("warning", line) for line in category.notes]
-    problems += [
-        Problem("warning", f"{len(files)} {NOTES[kind]}", tuple(files)) for kind, files in notes.by_kind().items()
-    ]
+    problems += [Problem("warning", counted(kind, len(files)), tuple(files)) for kind, files in notes.by_kind().items()]
     if depth < FULL_DEPTH:
         hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
         problems.append(Problem("warning", f"{hold}; --bit-depth says otherwise"))

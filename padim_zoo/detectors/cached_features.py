@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ class CachedFeatures:
 
     def _write(self, batch: Batch[Entry], computed: Iterator[Features]) -> Iterator[Features]:
         """Parts as they are computed; the images that they are of are written as long as there is room."""
-        paths = iter(batch.paths)
+        files = zip(batch.paths, batch.notes, strict=True)
         for part in computed:
-            for path, entry in zip(islice(paths, len(part)), entries_of(part), strict=True):
+            for (path, notes), entry in zip(islice(files, len(part)), entries_of(part), strict=True):
                 if path is not None and self._cache.writes and self._passed * _SHARE < self._cache.limit:
-                    self._cache.write(self._cache.key(path, self._cache_key), entry)
+                    self._cache.write(self._cache.key(path, self._cache_key), replace(entry, notes=notes))
                     self._passed += entry.nbytes
             yield part

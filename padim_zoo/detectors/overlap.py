@@ -94,6 +94,8 @@ class NewSamples(NamedTuple):
     Attributes
     ----------
     samples : list of Sample
+    positions : ndarray (m,), int64
+        Where they stand among all.
     left_out : int
         How many others there are.
     notes : list of str
@@ -101,6 +103,7 @@ class NewSamples(NamedTuple):
     """
 
     samples: list[Sample]
+    positions: np.ndarray
     left_out: int
     notes: list[str]
 
@@ -116,13 +119,14 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     hashes = getattr(detector, "learned_images_", None)
     if hashes is None:
         note = "the model does not say which images it has learned: test images may be among them"
-        return NewSamples(list(samples), 0, [note])
+        return NewSamples(list(samples), np.arange(len(samples)), 0, [note])
     kept = Caches.of(getattr(detector, "cache", False)).fingerprints
     learned = are_learned(samples, hashes, detector.transform.bit_depth, kept)
-    new = [sample for sample, is_learned in zip(samples, learned, strict=True) if not is_learned]
+    positions = np.flatnonzero(~learned)
+    new = [samples[position] for position in positions.tolist()]
     left_out = len(samples) - len(new)
     if not left_out:
-        return NewSamples(new, 0, [])
+        return NewSamples(new, positions, 0, [])
     normal = [not sample.label for sample in samples]
     if not new or (any(normal) and all(sample.label for sample in new)):
         raise InputError(
@@ -133,4 +137,4 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     defects = left_out - sum(normal) + sum(not sample.label for sample in new)
     if defects:
         notes.append(f"{defects} of these are labeled anomalous: the model has learned defects as normal")
-    return NewSamples(new, left_out, notes)
+    return NewSamples(new, positions, left_out, notes)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.data.image_groups import ImageGroups
@@ -122,7 +123,8 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         memory_bank = self._model
         self.check_parameters()
         self.extractor.refuse_other_depth(images)
-        hashed = HashedImages(images, self.extractor.bit_depth, self.learned_images_)
+        kept = Caches.of(self.cache).fingerprints
+        hashed = HashedImages(images, self.extractor.bit_depth, self.learned_images_, kept)
         if hashed.all_learned():
             hashed.tell()
             return self

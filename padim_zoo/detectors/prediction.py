@@ -110,6 +110,15 @@ class Prediction:
             )
         return replace(parts[0], scores=scores, maps=np.concatenate(maps), roi_masks=roi_masks)
 
+    def images(self, positions: np.ndarray) -> Prediction:
+        """The prediction of some images (m,), int64."""
+        return replace(
+            self,
+            scores=self.scores[positions],
+            maps=None if self.maps is None else self.maps[positions],
+            roi_masks=None if self.roi_masks is None else self.roi_masks[positions],
+        )
+
     def __len__(self) -> int:
         return len(self.scores)
 

@@ -12,6 +12,7 @@ from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import Document, RunStore
 from padim_zoo.bench.suite import Suite
+from padim_zoo.data.synthetic import generate
 
 PLUGIN = Path(__file__).with_name("toy_zoo.py")
 
@@ -53,6 +54,27 @@ def suite(images: Path, tmp_path: Path) -> Suite:
         crop=None,
         plugin=(PLUGIN,),
         output=tmp_path / "runs",
+    )
+
+
+@pytest.fixture(scope="module")
+def gears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn category: 9 normal images to fit."""
+    root = tmp_path_factory.mktemp("images")
+    generate(root, categories=["gear"], train=9, good=3, defects_per_kind=1, size=64)
+    return root
+
+
+@pytest.fixture
+def gear_suite(gears: Path, tmp_path: Path) -> Suite:
+    return Suite(
+        data_root=gears,
+        estimators=("full",),
+        n_components=20,
+        folds=3,
+        output=tmp_path / "runs",
+        resize="56",
+        crop="48",
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,23 +9,15 @@ from padim_zoo import InputError, MahalanobisAD, PaDiM
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.data.synthetic import generate
 from padim_zoo.detectors.calibration import split_folds
 
 SMALL = {"resize": 56, "crop": 48}
 AUGMENT = "flip,rotate(10)"
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    generate(root, categories=["gear"], train=9, good=3, defects_per_kind=1, size=64)
-    return root
-
-
 @pytest.fixture
-def suite(images: Path, tmp_path: Path) -> Suite:
-    return Suite(data_root=images, estimators=("full",), n_components=20, folds=3, output=tmp_path / "runs", **SMALL)
+def suite(gear_suite: Suite) -> Suite:
+    return gear_suite
 
 
 def test_figures_are_those_of_a_fit_outside_of_a_benchmark(suite, run_suite):

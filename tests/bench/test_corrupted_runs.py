@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from padim_zoo.bench.robustness import NEEDS_THRESHOLD
 from padim_zoo.bench.suite import Suite
 from padim_zoo.data.corruptions import parse_corruptions
 from padim_zoo.data.image import read_image
-from padim_zoo.data.synthetic import generate
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.report.commands import reproducing_command
@@ -24,25 +22,9 @@ from padim_zoo.report.commands import reproducing_command
 CORRUPTIONS = "blur(1,3),brightness(0.3),rotate(5)"
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    generate(root, categories=["gear"], train=9, good=3, defects_per_kind=1, size=64)
-    return root
-
-
 @pytest.fixture
-def suite(images: Path, tmp_path: Path) -> Suite:
-    return Suite(
-        data_root=images,
-        estimators=("full",),
-        n_components=20,
-        folds=3,
-        output=tmp_path / "runs",
-        resize="56",
-        crop="48",
-        corruptions=CORRUPTIONS,
-    )
+def suite(gear_suite: Suite) -> Suite:
+    return gear_suite.replace(corruptions=CORRUPTIONS)
 
 
 @pytest.mark.parametrize("detector", ["padim", "mahalanobis-ad"])

@@ -58,7 +58,8 @@ def test_seeds_that_draw_nothing_are_one_run_and_a_line_says_so(run_suite, small
     plan = make_plan(small.replace(seeds=(3, 1)))
     assert [run.config.seed for run in plan] == [3]
     assert plan.notes == (
-        "nothing is drawn by padim on builtin: all seeds give the same scores, so seed 3 alone is run",
+        "nothing is drawn by padim on builtin: all seeds give the same scores, so seed 3 alone is run; "
+        "the folds of the threshold follow the seed",
     )
     one, other = run_suite(small, seeds=(3,)), run_suite(small, seeds=(1,))
     scores = [RunStore(small.output).scores(documents[0]["id"])["scores"] for documents in (one, other)]

@@ -66,9 +66,13 @@ def test_a_leaderboard_on_stdout_and_json_lines_on_stderr(arguments):
     assert again.stdout == result.stdout
 
 
-def test_quiet_says_nothing(arguments):
+def test_quiet_shows_the_notes_of_runs_and_nothing_else(arguments):
     result = invoke(*arguments, "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no threshold, so neither detections nor false alarms: this needs --folds (one pass" in result.stderr
+    assert all(line.startswith(("alpha ", "mean ")) for line in result.stderr.splitlines())
+    loud = invoke(*arguments)
+    assert result.stderr.splitlines() == loud.stdout.splitlines()[-2:]
     assert len(list(Path("runs").glob("*.json"))) == 2 * 3
 
 
@@ -79,7 +83,8 @@ def test_quiet_still_tells_notes(arguments):
     path.write_text("{")
     result = invoke(*arguments, *options)
     assert (result.exit_code, result.stdout) == (0, "")
-    [line] = result.stderr.splitlines()
+    line, *of_runs = result.stderr.splitlines()
+    assert len(of_runs) == 1
     assert path.name in line
     assert "it is done again" in line
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,8 @@ BOX = (6, 8, 46, 72)
 
 
 @pytest.fixture
-def resized() -> np.ndarray:
-    """A smooth image, (52, 80, 3)."""
-    y, x = np.mgrid[:52, :80]
-    waves = [128 + 100 * np.sin(y / 7 + number) * np.cos(x / 9) for number in range(3)]
-    return np.stack(waves, 2).round().astype(np.uint8)
+def resized(smooth_image: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    return smooth_image(52, 80)
 
 
 def literal_warp(resized: np.ndarray, view: View) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,8 @@ from padim_zoo.data.transform import Transform
 
 
 @pytest.fixture
-def image() -> np.ndarray:
-    """A smooth image, (40, 60, 3)."""
-    y, x = np.mgrid[:40, :60]
-    waves = [128 + 100 * np.sin(y / 7 + number) * np.cos(x / 9) for number in range(3)]
-    return np.stack(waves, 2).round().astype(np.uint8)
+def image(smooth_image: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    return smooth_image(40, 60)
 
 
 def literal_blur(image: np.ndarray, sigma: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.coverage import coverage
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.loading import masks
 from padim_zoo.data.mask import looks_inverted, read_mask, read_regions
@@ -135,7 +136,7 @@ def test_inverted_masks_are_told(tmp_path: Path) -> None:
     frame[1:-1, 1:-1] = False
     assert looks_inverted(frame)
     sample = Sample(saved(tmp_path / "x.png", NOISE), 1, "hole", (saved(tmp_path / "m.png", white(~MARK)),))
-    with pytest.warns(UserWarning, match=r"1 masks mark most of the image, or all of its border.*m\.png"):
+    with pytest.warns(UserWarning, match=r"1 mask marks most of the image, or all of its border.*m\.png"):
         masks([sample], Transform(None, None))
 
 
@@ -150,7 +151,7 @@ def test_what_no_pixel_is_left_of_is_told_apart_from_what_is_empty(tmp_path: Pat
         masks(samples, Transform(None, (30, 50)))
     texts = [str(warning.message) for warning in warned]
     assert any("1 of 3 marked regions lie outside of what is looked at" in text for text in texts)
-    assert any("1 masks of anomalous images mark no pixel" in text and "empty_mask.png" in text for text in texts)
+    assert any("1 mask of an anomalous image marks no pixel" in text and "empty_mask.png" in text for text in texts)
     assert len(texts) == 2
 
 
@@ -181,7 +182,7 @@ def test_a_mask_that_fits_both_ways_is_as_shown_unless_told(tmp_path: Path, orie
     image = turned_image(tmp_path / "x.jpg", white(), orientation)
     mask = saved(tmp_path / "m.png", white())
     sample = Sample(image, 1, "hole", (mask, mask))
-    with pytest.warns(UserWarning, match=r"1 masks fit their image both as stored and as turned.*--mask-orientation"):
+    with pytest.warns(UserWarning, match=r"1 mask fits its image both as stored and as turned.*--mask-orientation"):
         (regions,) = masks([sample], Transform(None, None))
     np.testing.assert_array_equal(regions, MARK)
     for told, expected in (("shown", MARK), ("stored", turn(MARK, orientation))):
@@ -239,3 +240,13 @@ def test_regions_of_interest_are_read_by_the_same_rule(tmp_path: Path) -> None:
     assert whole.mask.all()
     with pytest.raises(InputError, match="no unmarked pixel, only the values 1 and 2"):
         RegionOfInterest(saved(tmp_path / "classes.png", 1 + MARK.astype(np.uint8)))
+
+
+def test_coverage_is_that_of_the_orientation_in_use(tmp_path: Path) -> None:
+    at_the_top = np.zeros((40, 40), dtype=bool)
+    at_the_top[:10, 15:25] = True
+    image = turned_image(tmp_path / "x.jpg", white(at_the_top), 6)
+    sample = Sample(image, 1, "hole", (saved(tmp_path / "m.png", white(at_the_top)),))
+    middle_rows = Transform(None, (10, 40))
+    assert coverage(middle_rows, [sample], orientation="shown").annotated_share == 0
+    assert coverage(middle_rows, [sample], orientation="stored").annotated_share == 1

@@ -22,6 +22,16 @@ def defects_beside_good(world: World) -> Outcome:
     return is_refused(world.try_fit(parts), "bad", "parts/good")
 
 
+@trap("a folder of defects itself")
+def folder_of_defects(world: World) -> Outcome:
+    return is_refused(world.try_fit(world.base / "test" / KIND), "test images of a defect")
+
+
+@trap("a folder of masks itself")
+def folder_of_masks(world: World) -> Outcome:
+    return is_refused(world.try_fit(world.base / "ground_truth" / KIND), "masks")
+
+
 @trap("a whole category to fit on")
 def whole_category(world: World) -> Outcome:
     return is_refused(world.try_fit(world.base), "train/good")

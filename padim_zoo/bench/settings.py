@@ -152,7 +152,7 @@ _ROWS = (
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
             Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"),
-            defaults=dict.fromkeys(("forget", "update"), Unset("that of MODEL")),
+            defaults=dict.fromkeys(("forget", "update"), Unset("as asked of MODEL")),
             commands=("bench", "calibrate", "combine", "fit", "forget", "merge", "update"), metavar="RATE",
             recorded=True, column="number"),
 

@@ -22,6 +22,7 @@ from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
@@ -72,6 +73,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     learned_images_ : ndarray (n,), int64, or None
         The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
         all that is known is an imported model.
+    groups_ : ImageGroups or None
+        Which of the normal images show one thing, as far as that was told or found; None where nothing was.
     adapted_images_ : int
         How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
@@ -93,6 +96,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     n_images_: int
     statistics_: Samples | Moments | None = None
     learned_images_: np.ndarray | None = None
+    groups_: ImageGroups | None = None
     adapted_images_: int = 0
     fitted_in: str | None = None
     region_per_image: bool = False
@@ -336,11 +340,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._accumulate([features], None)
         return self
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
         Where no crop and no exact resize is given, the first batch decides the grid. Images that are known by their
         pixels are passed over, with a warning. Where all are, nothing changes.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+        groups : ndarray (n,), int, or ImageGroups, optional
+            Equal for images that show one thing, as of :meth:`calibrate`. Those of earlier images stay as they are.
 
         Raises
         ------
@@ -366,12 +377,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_
+            groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
             self._accumulate(extractor.features(hashed, fit=True), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
                 self.learned_images_ = np.concatenate([learned, hashed.hashes()])
             self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
+            self.groups_ = self._groups_with(groups_before, groups, hashed)
         hashed.tell()
         return self
 
@@ -396,6 +409,29 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         forget_images(self, found)
         Caches.of(self.cache).forget(found.paths)
         return self
+
+    def groups_so_far(self) -> ImageGroups:
+        """The groups of the normal images, which all differ where nothing else is known."""
+        return self.groups_ or ImageGroups.apart(self.n_images_)
+
+    def _groups_with(
+        self, before: ImageGroups, groups: ImageGroups | np.ndarray | None, hashed: HashedImages
+    ) -> ImageGroups | None:
+        """The groups of earlier images and of those that were added to them; None where all differ, and have no name.
+
+        Raises
+        ------
+        InputError
+            If there is not one for each image that was given.
+        """
+        n = len(hashed.positions) + hashed.passed_over
+        if groups is None:
+            groups = ImageGroups.apart(n)
+        elif not isinstance(groups, ImageGroups):
+            groups = ImageGroups.of_numbers(groups)
+        if len(groups.numbers) != n:
+            raise InputError(f"there are {len(groups.numbers)} groups of {n} images: expected one for each")
+        return before.followed_by(groups.some(np.array(hashed.positions, dtype=np.int64))).told
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
         """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
@@ -436,7 +472,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.statistics_, self.other_views = statistics, other_views
         self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image, self.learned_images_ = 0, False, None
+        self.adapted_images_, self.region_per_image, self.learned_images_, self.groups_ = 0, False, None, None
         self._model = self.calibration_ = None
 
     @property
@@ -480,7 +516,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             At least 2; lowered to the number of groups when there are fewer.
         groups : ndarray (n,), int, optional
             Equal for images that show one thing, in the order of the fit; see
-            :func:`~padim_zoo.data.duplicates.groups_of`.
+            :func:`~padim_zoo.data.duplicates.groups_of`. By default those of the calibration before, and of images
+            that were added to it.
 
         Raises
         ------

@@ -191,7 +191,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """
         self.build_backbone()
         self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self.fitted_in = None, None, None
+        self.statistics_, self.calibration_, self.groups_, self.fitted_in = None, None, None, None
         self.model_ = gaussian
         return self
 

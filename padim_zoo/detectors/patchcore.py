@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
@@ -104,14 +105,14 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         matrix = torch.from_numpy(projection.components_.toarray()).to(patches.dtype).T.contiguous()
         return patches @ matrix
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images.
 
         A detector that was loaded knows only its memory bank: the new one is a coreset of that and of the new patches.
         Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
         if self._model is None or self.statistics_ is not None:
-            return super().partial_fit(images)
+            return super().partial_fit(images, groups=groups)
         memory_bank = self._model
         self.check_parameters()
         self.extractor.refuse_other_depth(images)
@@ -132,6 +133,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
+        self.groups_ = self._groups_with(self.groups_so_far(), groups, hashed)
         self.n_images_ += added.n_images_
         if self.learned_images_ is not None:
             self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])

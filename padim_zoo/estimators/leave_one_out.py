@@ -89,8 +89,9 @@ def _diagonal(y: Tensor, estimator: Diagonal) -> Tensor:
     c, freedom = _constants(y.shape[1])
     squares = y.square()
     variance = (squares.sum(1, keepdim=True) - c * squares).clamp_min(0) / freedom
-    pooled = estimator._pool(variance.flatten(0, 1)).unflatten(0, variance.shape[:2])
-    return c**2 * (squares / (pooled + estimator.epsilon).clamp_min(TINY)).sum(2)
+    pooled = estimator._pool(variance.flatten(0, 1)).reshape(variance.shape)
+    distances: Tensor = c**2 * (squares / (pooled + estimator.epsilon).clamp_min(TINY)).sum(2)
+    return distances
 
 
 def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkage, exact: bool) -> Tensor:
@@ -118,7 +119,8 @@ def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkag
     a, b = _coefficients_without(estimator, norms, along_scatter, third, gram.square().sum((1, 2)), D)
     s = a / freedom
     weights = shares / (s[:, :, None] * values[:, None] + b[:, :, None])
-    return c * (weights * values[:, None]).sum(2) / (b * weights.sum(2))
+    distances: Tensor = c * (weights * values[:, None]).sum(2) / (b * weights.sum(2))
+    return distances
 
 
 def _primal(y: Tensor, estimator: LinearShrinkage, exact: bool) -> Tensor:

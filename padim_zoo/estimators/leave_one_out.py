@@ -168,7 +168,7 @@ def _coefficients_without(
     c, freedom = _constants(n)
     total = norms.sum(1, keepdim=True)
     moved = norms / (n - 1) ** 2  # the mean of the others lies δ/(n − 1) from that of all
-    fourth = (
+    quartic = (
         norms.square().sum(1, keepdim=True)
         + 4 * along_scatter / (n - 1) ** 2
         + n * moved.square()
@@ -182,7 +182,7 @@ def _coefficients_without(
         D,
         ((total - c * norms).clamp_min(0) / freedom).flatten(),
         (of_covariance.clamp_min(0) / freedom**2).flatten(),
-        fourth.clamp_min(0).flatten(),
+        quartic.clamp_min(0).flatten(),
     )
     a, b = estimator.regularized(spread)
     return a.view_as(norms), b.view_as(norms)

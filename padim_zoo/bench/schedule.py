@@ -34,6 +34,7 @@ from padim_zoo.bench.worker_process import (
     safe_path,
 )
 from padim_zoo.core.atomic_write import check_writable
+from padim_zoo.data.pixel_limit import pixels_limited
 
 _POLL_SECONDS = 1.0
 _GOODBYE_SECONDS = 5.0
@@ -287,7 +288,7 @@ def _work(
     end_with_parent()
     if folder is not None:
         os.chdir(folder)  # it started in another, and paths may be relative
-    with suppress(EOFError, ConnectionError):
+    with suppress(EOFError, ConnectionError), pixels_limited(suite.max_pixels):
         try:
             torch.set_num_threads(threads)
             suite.load_plugins()

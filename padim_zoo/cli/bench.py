@@ -11,6 +11,7 @@ import click
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.signals import exit_code_of_signal
+from padim_zoo.data.pixel_limit import pixels_limited
 
 SOME_FAILED = 1
 
@@ -42,6 +43,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
 
     preset = preset_settings(suite) if suite else {}
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
+    click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
     store = RunStore(asked.output)
     from padim_zoo.bench.plan import make_plan

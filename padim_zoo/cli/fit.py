@@ -92,13 +92,13 @@ def fit(
         model.cache = Caches.usual()
     # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
     if fpr is not None or groups is not None:
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
         if fpr is not None:
             conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
         model.fit(paths)
     else:
         model.fit(paths)
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
         usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
@@ -119,5 +119,5 @@ def fit(
         show_table(rows)
         if (note := unpromised(calibration)) is not None:
             click.echo(f"note: {note}")
-    for note in model.notes_of_fit():
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")

@@ -205,8 +205,10 @@ def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = N
     return ""
 
 
-def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> dict[str, Any]:
+def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> tuple[dict[str, Any], list[str]]:
     """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+
+    And notes of copies that may have been missed, where no pattern names them.
 
     Raises
     ------
@@ -214,13 +216,15 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
         If a pattern is given to a detector that takes no groups, or does not match.
     """
     from padim_zoo.cache.caches import Caches
-    from padim_zoo.data.duplicates import groups_of
+    from padim_zoo.data.duplicates import find_duplicates, groups_of
 
     if "groups" not in inspect.signature(detector.calibrate).parameters:
         if pattern is not None:
             raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
-        return {}
-    return {"groups": groups_of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+        return {}, []
+    kept = Caches.of(detector.cache).fingerprints
+    notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()
+    return {"groups": groups_of(paths, pattern, kept)}, notes
 
 
 def different_images(n: int, n_groups: int) -> str:

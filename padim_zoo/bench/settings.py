@@ -39,6 +39,7 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
+_READ = (*_SCORE, "data check", "export", "finetune", "update", "forget")
 _PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
@@ -120,6 +121,8 @@ _ROWS = (
             metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("roi", path, "Region of interest: one mask for all images, or a folder of masks.", "Images",
             commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
+    Setting("max_pixels", at_least(1), "Largest image that is read, in pixels: a small file may unpack to gigabytes.",
+            "Images", Unset("PADIM_ZOO_MAX_PIXELS, or 100 million"), commands=_READ, metavar="N"),
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
@@ -118,7 +119,7 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         raise
     except Exception as error:
         size = getattr(detector, "image_size_", None)
-        if size is None:
+        if size is None or is_out_of_memory(error):
             raise
         import numpy as np
 

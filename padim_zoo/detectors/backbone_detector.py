@@ -11,6 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -35,11 +36,11 @@ from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -378,7 +379,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if not hashed.all_learned():
             adapted = self.adapted_images_
             groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
-            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
@@ -559,7 +561,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
-        features = self.extractor.features(images, roi=roi, within_budget=False)
+        check_size = partial(refuse_other_size, self.image_size_)
+        features = self.extractor.features(images, roi=roi, within_budget=False, check_size=check_size)
         embedded = joined(map(self._embed_to_score, features), self.batch_size)
         return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
 

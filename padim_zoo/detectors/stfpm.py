@@ -36,6 +36,21 @@ class PixelExtractor(FeatureExtractor):
 
     map_count = 1
 
+    def check_parameters(self) -> None:
+        """Refuse what :class:`FeatureExtractor` refuses, and blocks: a student looks at whole images.
+
+        Raises
+        ------
+        InputError
+            Naming the parameter, what was found and what was expected.
+        """
+        super().check_parameters()
+        if self.config.stream != "auto":
+            raise InputError(
+                f"stream is {self.config.stream!r}, but stfpm passes whole images through backbone and student: leave "
+                "it out (auto), or take padim or patchcore"
+            )
+
     def features_key(self, *, fit: bool = True) -> str:
         """Transform and views."""
         return f"pixels {self.transform.to_dict()}{self.views_key(fit)}"
@@ -44,9 +59,7 @@ class PixelExtractor(FeatureExtractor):
         """Nothing is kept: images have a cache of their own."""
         return None
 
-    def features(
-        self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
-    ) -> Iterator[Features]:
+    def features(self, images: Any, *, fit: bool = False, roi: Any = None) -> Iterator[Features]:
         """The transformed images, uint8."""
         view_set = self.views_of_fit() if fit else self.views_of_score()
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):

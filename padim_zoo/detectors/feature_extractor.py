@@ -17,7 +17,7 @@ from padim_zoo.backbones.device import resolve_device
 from padim_zoo.backbones.placement import placed
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.spill import trim
+from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import (
     AS_IT_IS,
     Augmentation,
@@ -385,9 +385,8 @@ class FeatureExtractor:
         blocks = self._plan_blocks((int(batch.shape[2]), int(batch.shape[3])))
         if blocks is None:
             return forward(batch)
-        maps = block_maps(forward, batch, blocks.rows, blocks.columns, backbone.strides)
-        trim()
-        return maps
+        return_freed_memory()
+        return block_maps(forward, batch, blocks.rows, blocks.columns, backbone.strides)
 
     @property
     def blocks(self) -> Blocks | None:

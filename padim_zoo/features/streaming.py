@@ -19,7 +19,7 @@ from padim_zoo.features.receptive_field import ReceptiveField, receptive_field
 ACTIVATIONS = 6
 """How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
 
-FAST_BYTES = 360 * 10**6
+FAST_BYTES = 300 * 10**6
 """Activations of more are slower, since memory for them comes from the system anew: images are cut before that."""
 
 MOST_BLOCKS = 1024

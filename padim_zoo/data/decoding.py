@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -135,7 +136,14 @@ def _check_pixels(path: Path, image: Image.Image) -> None:
 
 
 def geometry(path: Path) -> Geometry:
-    """Stored size and orientation of a file, from its header where that is enough."""
+    """Stored size and orientation of a file, from no more of it than its header where that is enough."""
+    with suppress(Exception), _regular(path) as file:  # whatever is wrong is said by open_image
+        image = _header(file)
+        _check_pixels(path, image)
+        if image.format != "PNG":
+            return _geometry(image, str(path))
+        if not png.may_have_exif(file):  # else a PNG is decoded to its end for it
+            return Geometry((image.height, image.width))
     return _geometry(open_image(path), str(path))
 
 
@@ -144,7 +152,9 @@ def _geometry(image: Image.Image, name: str) -> Geometry:
     if tags is not None:  # Pillow gives the size of a TIFF as shown, and forgets its orientation when it is decoded
         return Geometry((int(tags[257]), int(tags[256])), valid_orientation(tags.get(ORIENTATION_TAG)))
     width, height = image.size
-    if image.format == "PNG" and not png.may_have_exif(_content(image)):  # else a PNG is decoded to its end for it
+    if image.format == "PNG" and not png.may_have_exif(
+        io.BytesIO(_content(image))
+    ):  # else a PNG is decoded to its end for it
         return Geometry((height, width))
     return Geometry((height, width), _orientation(image, name))
 

@@ -71,6 +71,13 @@ class FingerprintsInMemory:
         with suppress(OSError):
             self._held[file_version(path, bit_depth)] = one if self._thumbnails else without_thumbnail(one)
 
+    def remove(self, path: Path) -> int:
+        """Let go of all that is held of a file, and say how many fingerprints that were."""
+        versions = [version for version in self._held if version[0] == path.absolute()]
+        for version in versions:
+            del self._held[version]
+        return len(versions)
+
     def clear(self) -> None:
         """Let go of all."""
         self._held.clear()

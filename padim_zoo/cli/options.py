@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         raise
     except Exception as error:
         size = getattr(detector, "image_size_", None)
-        if size is None:
+        if size is None or is_out_of_memory(error):
             raise
         import numpy as np
 
@@ -244,16 +245,56 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
     return {"groups": groups_of(paths, pattern, kept)}, notes
 
 
+def remember_names(detector: Any, paths: Sequence[Path], pattern: str | None) -> None:
+    """Have a fitted detector keep which group a pattern names for each image, for ``update`` and ``merge``."""
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if pattern is not None and hasattr(detector, "groups_"):
+        detector.groups_ = ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)
+
+
+def groups_of_new_images(detector: Any, paths: Sequence[Path]) -> dict[str, Any]:
+    """The groups of more normal images as an option of ``partial_fit``, by the pattern that the detector keeps."""
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if "groups" not in inspect.signature(detector.partial_fit).parameters:
+        return {}
+    pattern = None if detector.groups_ is None else detector.groups_.pattern
+    return {"groups": ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+
+
 def different_images(n: int, n_groups: int) -> str:
     """The number of images, and of different ones where some are copies."""
     return f"{n}" if n == n_groups else f"{n_groups} different of {n}"
 
 
 def threshold_of(calibration: Any) -> str:
-    """A threshold and the rate that it promises."""
-    if calibration.false_alarm_rate is None:
+    """A threshold and the rate that it promises, and whether it is the least, which was not asked for."""
+    from padim_zoo.detectors.config import FALSE_ALARM_RATE
+
+    rate = calibration.false_alarm_rate
+    if rate is None:
         return f"{calibration.threshold:.4g}, set by hand"
-    return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {calibration.false_alarm_rate:.3g}"
+    least = ""
+    if not calibration.rate_asked and rate > FALSE_ALARM_RATE:
+        count = different_images(len(calibration.scores), calibration.n_groups)
+        least = f" (the least that {count} images can promise)"
+    return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
+
+
+def show_prices(calibration: Any) -> None:
+    """Print what other false-alarm rates would give, where the threshold rests on scores."""
+    from padim_zoo.cli.table import show_table
+
+    if not (rows := price_rows(calibration)):
+        return
+    count = different_images(len(calibration.scores), calibration.n_groups)
+    click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
+    show_table(rows)
+    if (note := unpromised(calibration)) is not None:
+        click.echo(f"note: {note}")
 
 
 def price_rows(calibration: Any) -> list[dict[str, Any]]:

@@ -62,3 +62,4 @@ def test_fingerprints_in_memory(tmp_path: Path, n: int, held: int) -> None:
     assert kept.read(path, 16) is None  # the file is another one
     path.unlink()
     assert kept.read(path, 16) is None
+    assert [kept.remove(path), kept.remove(path)] == [1, 0]

@@ -16,6 +16,7 @@ from padim_zoo.cli.options import (
     coverage_of,
     groups_of_images,
     load_category,
+    named_groups,
     output_option,
     refuse_folder,
     remember_names,
@@ -77,6 +78,7 @@ def fit(
         paths = [sample.path for sample in category.train]
     tell_data(paths)
     from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
@@ -86,18 +88,17 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
-    if cache:
-        model.cache = Caches.usual()
-    # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
-    if fpr is not None or groups is not None:
-        held_together, doubts = groups_of_images(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
-        model.fit(paths)
-    else:
-        model.fit(paths)
-        held_together, doubts = groups_of_images(model, paths, groups)
+    fingerprints = FingerprintsInMemory(len(paths))
+    caches = Caches.usual() if cache else Caches()
+    model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
+    # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints that it has taken.
+    named = named_groups(model, paths, groups)
+    if fpr is not None:
+        conformal_threshold(np.zeros(len(paths)), fpr, named)
+    model.fit(paths)
+    held_together, doubts = groups_of_images(model, paths, groups)
     remember_names(model, paths, groups)
+    fingerprints.clear()
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
         threshold = threshold_of(calibration)

@@ -113,7 +113,8 @@ def remaining_of_fit(detector: BackboneDetector[Any], found: LearnedImages) -> d
     learned = detector.learned_images_
     assert learned is not None
     adapted = detector.adapted_images_ - count_adapted(detector.adapted_to, found.paths)
-    return {"learned_images_": learned[found.stays], "adapted_images_": max(0, adapted)}
+    groups = detector.groups_so_far().some(np.flatnonzero(found.stays)).told
+    return {"learned_images_": learned[found.stays], "adapted_images_": max(0, adapted), "groups_": groups}
 
 
 def embeddings_again(

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
+from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -38,18 +39,6 @@ SAME_PATCH = 1e-4
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
-
-
-def local_patches(maps: Sequence[Tensor]) -> Tensor:
-    """Each layer averaged over 3 × 3 positions, on the grid of the finest one, (N, C, h, w)."""
-    pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in maps]
-    grids = [(int(layer.shape[2]), int(layer.shape[3])) for layer in pooled]
-    finest = max(grids, key=lambda grid: grid[0] * grid[1])
-    layers = [
-        layer if grid == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
-        for layer, grid in zip(pooled, grids, strict=True)
-    ]
-    return torch.cat(layers, 1)
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
@@ -116,14 +105,14 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         matrix = torch.from_numpy(projection.components_.toarray()).to(patches.dtype).T.contiguous()
         return patches @ matrix
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images.
 
         A detector that was loaded knows only its memory bank: the new one is a coreset of that and of the new patches.
         Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
         if self._model is None or self.statistics_ is not None:
-            return super().partial_fit(images)
+            return super().partial_fit(images, groups=groups)
         memory_bank = self._model
         self.check_parameters()
         self.extractor.refuse_other_depth(images)
@@ -144,6 +133,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
+        self.groups_ = self._groups_with(self.groups_so_far(), groups, hashed)
         self.n_images_ += added.n_images_
         if self.learned_images_ is not None:
             self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
@@ -187,7 +177,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     # -- score -------------------------------------------------------------------------------------------------------
 
-    def score(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
         """Distance of each patch to the bank; the score is that of the worst patch, weighed (equations 6 and 7)."""
         (layer,) = embeddings.layers  # (P, N, D)
         nearest_distances, indices = nearest_neighbors(layer.flatten(0, 1), model)

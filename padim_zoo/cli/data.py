@@ -1,4 +1,4 @@
-"""``padim-zoo data``: make the synthetic data set; check a folder of images."""
+"""``padim-zoo data``: make the synthetic data set; check a folder of images; find suspects in it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
 from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.suspects import suspects
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -27,7 +28,10 @@ SHOWN = 5
 
 @click.group(cls=SuggestingGroup)
 def data() -> None:
-    """Make the synthetic data set, or check a folder of images."""
+    """Make the synthetic data set, check a folder of images, or find suspects among normal ones."""
+
+
+data.add_command(suspects)
 
 
 @data.command()

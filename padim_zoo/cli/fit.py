@@ -12,6 +12,7 @@ from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
+    PATH,
     blocks_of,
     coverage_of,
     groups_of_images,
@@ -27,6 +28,7 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.suspects import write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 
@@ -35,11 +37,13 @@ from padim_zoo.core.provenance import tell_data
 @click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The model, a safetensors file.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
+@click.option("--report", type=PATH, metavar="FILE", help="Contact sheet of images that may not be normal.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def fit(
     images: tuple[str, ...],
     output: Path,
     folds: int,
+    report: Path | None,
     model_dtype: str | None,
     resumable: bool,
     detector: str,
@@ -70,6 +74,8 @@ def fit(
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
+    if report is not None:
+        refuse_folder(report, "suspects.html")
     dataset = None
     if images:
         paths = normal_image_files(images)
@@ -113,5 +119,7 @@ def fit(
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)
+    if report is not None:
+        click.echo(write_suspects(model, paths, report))
     for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")

@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, hold, refuse_folder, show_rows, size_of, target_of, try_to_calibrate
+from padim_zoo.cli.options import (
+    PATH,
+    hold,
+    refuse_folder,
+    show_rows,
+    size_of,
+    target_of,
+    threshold_of,
+    try_to_calibrate,
+)
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -53,12 +62,13 @@ def forget(
     started = time.perf_counter()
     detector.forget(paths)
     why_none = "the model had none" if before is None and fpr is None else ""
-    if not why_none and (error := try_to_calibrate(detector, fpr, before and before.false_alarm_rate)):
+    if not why_none and (error := try_to_calibrate(detector, fpr, before and before.asked_rate)):
         why_none = f"removed, for {error}"
     detector.save(target, resumable=resumable)
     removed = Caches.usual().forget(paths)
 
-    threshold = f"none: {why_none}" if why_none else f"{detector.threshold_:.4g}, made anew"
+    calibration = detector.calibration_
+    threshold = f"none: {why_none}" if calibration is None else f"{threshold_of(calibration)}, made anew"
     gone = n_before - detector.n_images_
     show_rows(
         {

@@ -45,7 +45,7 @@ COMMANDS = {
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
     "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
-    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
+    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, check a folder, find suspects in it."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 

@@ -89,7 +89,7 @@ def _diagonal(y: Tensor, estimator: Diagonal) -> Tensor:
     c, freedom = _constants(y.shape[1])
     squares = y.square()
     variance = (squares.sum(1, keepdim=True) - c * squares).clamp_min(0) / freedom
-    pooled = estimator._pool(variance.flatten(0, 1)).reshape(variance.shape)
+    pooled = estimator._pool(variance.flatten(0, 1)).view(*variance.shape[:2], -1)
     distances: Tensor = c**2 * (squares / (pooled + estimator.epsilon).clamp_min(TINY)).sum(2)
     return distances
 
@@ -111,7 +111,8 @@ def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkag
         inverse = dual_factor(gram, s, b, centered=True).square().sum(2) - along[:, None]  # without that direction
         inside = 1 - b[:, None] * (inverse + (1 / (n * b))[:, None])
         q = torch.where(s[:, None] > 0, inside / s.clamp_min(1e-300)[:, None], norms / b[:, None])
-        return c * q / (b[:, None] * inverse)
+        distances: Tensor = c * q / (b[:, None] * inverse)
+        return distances
     values, vectors = torch.linalg.eigh(gram)
     values, shares = values[:, 1:].clamp_min(0), vectors[:, :, 1:].square()  # the first belongs to (1, …, 1)
     along_scatter = (gram @ gram).diagonal(dim1=1, dim2=2)
@@ -119,7 +120,7 @@ def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkag
     a, b = _coefficients_without(estimator, norms, along_scatter, third, gram.square().sum((1, 2)), D)
     s = a / freedom
     weights = shares / (s[:, :, None] * values[:, None] + b[:, :, None])
-    distances: Tensor = c * (weights * values[:, None]).sum(2) / (b * weights.sum(2))
+    distances = c * (weights * values[:, None]).sum(2) / (b * weights.sum(2))
     return distances
 
 
@@ -168,7 +169,7 @@ def _coefficients_without(
     c, freedom = _constants(n)
     total = norms.sum(1, keepdim=True)
     moved = norms / (n - 1) ** 2  # the mean of the others lies δ/(n − 1) from that of all
-    quartic = (
+    sum_fourth_powers = (
         norms.square().sum(1, keepdim=True)
         + 4 * along_scatter / (n - 1) ** 2
         + n * moved.square()
@@ -182,7 +183,7 @@ def _coefficients_without(
         D,
         ((total - c * norms).clamp_min(0) / freedom).flatten(),
         (of_covariance.clamp_min(0) / freedom**2).flatten(),
-        quartic.clamp_min(0).flatten(),
+        sum_fourth_powers.clamp_min(0).flatten(),
     )
     a, b = estimator.regularized(spread)
     return a.view_as(norms), b.view_as(norms)

@@ -89,6 +89,14 @@ def test_copies_of_an_image_are_forgotten_together(tmp_path):
         agrees_with_a_refit(detector.forget(IMAGES[[2, 9]]), PaDiM, {"n_components": 6})
 
 
+def test_groups_of_forgotten_images_go():
+    groups = np.repeat(np.arange(7), 2)
+    detector = PaDiM(**OPTIONS, n_components=6).fit(IMAGES)
+    detector.calibrate(groups=groups)
+    detector.forget(IMAGES[[2, 9]])
+    assert detector.groups_.numbers.tolist() == np.unique(groups[REST], return_inverse=True)[1].tolist()
+
+
 def test_a_region_of_interest_stays(tmp_path):
     roi = np.zeros((64, 64), dtype=bool)
     roi[8:40, 16:56] = True

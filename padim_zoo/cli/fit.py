@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
     unpromised,
 )
-from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
 from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
+
+CLUSTER_LOST = 1
 
 
 @setting_command("fit")
@@ -46,6 +50,9 @@ def fit(
     groups: str | None,
     fpr: float | None,
     cache: bool,
+    cluster: str | None,
+    insecure: bool,
+    shard: str | None,
     **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -55,6 +62,9 @@ def fit(
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
     exceed it.
+
+    --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
+    of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
     """
     import numpy as np
 
@@ -71,6 +81,8 @@ def fit(
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
+    if shard is not None and (cluster is not None or fpr is not None):
+        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
     dataset = None
     if images:
         paths = normal_image_files(images)
@@ -90,21 +102,34 @@ def fit(
     model: Any = detectors.create(detector, **parameters)
     if cache:
         model.cache = Caches.usual()
-    # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
-    if fpr is not None or groups is not None:
-        held_together = groups_of_images(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
-        model.fit(paths)
+
+    def learn() -> None:
+        if cluster is not None:
+            _fit_on_cluster(model, paths, parameters, cluster, insecure)
+        else:
+            model.fit(paths)
+
+    calibration = None
+    if shard is not None:
+        paths = _fit_shard(model, paths, shard)
+        threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
-        model.fit(paths)
-        held_together = groups_of_images(model, paths, groups)
-    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
-    if (calibration := model.calibration_) is not None:
-        usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-        count = different_images(len(paths), calibration.n_groups)
-        least = "" if usual else f" (the least that {count} images can promise)"
-        threshold = threshold_of(calibration) + least
+        # What cannot be is refused before the work. Else copies are looked for after it, which has kept their
+        # fingerprints.
+        if fpr is not None or groups is not None:
+            held_together = groups_of_images(model, paths, groups)
+            if fpr is not None:
+                conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
+            learn()
+        else:
+            learn()
+            held_together = groups_of_images(model, paths, groups)
+        threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+        if (calibration := model.calibration_) is not None:
+            usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
+            count = different_images(len(paths), calibration.n_groups)
+            least = "" if usual else f" (the least that {count} images can promise)"
+            threshold = threshold_of(calibration) + least
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
@@ -121,3 +146,32 @@ def fit(
             click.echo(f"note: {note}")
     for note in model.notes_of_fit():
         click.echo(f"note: {note}")
+
+
+def _fit_on_cluster(
+    model: Any, paths: Sequence[Path], parameters: dict[str, Any], address: str, insecure: bool
+) -> None:
+    from padim_zoo.bench.cluster_fit import ClusterFit
+    from padim_zoo.bench.executors.cluster import ClusterLostError
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    plugins = click.get_current_context().meta[PLUGINS]
+    try:
+        ClusterFit(address, insecure, plugins, tell).fit(model, paths, parameters)
+    except ClusterLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(CLUSTER_LOST)
+
+
+def _fit_shard(model: Any, paths: Sequence[Path], shard: str) -> list[Path]:
+    """Fit on a shard of the images, on the grid of all; the images of the shard."""
+    from padim_zoo.bench.cluster_fit import part_of_shard
+    from padim_zoo.detectors.padim import PaDiM
+
+    if not isinstance(model, PaDiM):
+        raise InputError(f"--shard fits padim, whose models merge, and not {model.name}: leave it out")
+    part = part_of_shard(paths, shard)
+    model.fit(part, whole=paths)
+    return part

@@ -13,6 +13,9 @@ from click.shell_completion import CompletionItem
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
 
+PLUGINS = "padim_zoo.plugins"
+"""The plugin files of a command, in ``meta`` of its context."""
+
 
 class PanelCommand(click.Command):
     """A command whose help has a section for each panel of its settings, after its own options."""
@@ -97,7 +100,8 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
         return setting.value_in(command) if value is None else setting.parse(value, command, flag)
 
     def load(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        _load_plugins(setting.parse(value, command, flag))
+        ctx.meta[PLUGINS] = setting.parse(value, command, flag)
+        _load_plugins(ctx.meta[PLUGINS])
 
     if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
         attributes |= {"is_eager": True, "expose_value": False}

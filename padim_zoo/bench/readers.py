@@ -14,6 +14,7 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.detectors.map_score import MapScore
 
 Reader = Callable[[str, Any], Any]
 
@@ -129,6 +130,11 @@ def corruptions(name: str, value: Any) -> str:
     from padim_zoo.data.corruptions import canonical_corruptions
 
     return canonical_corruptions(name, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
+
+
+def map_score(name: str, value: Any) -> str:
+    """How a map gives a score, in one spelling."""
+    return str(MapScore.parse(text(name, value)))
 
 
 def memory(name: str, value: Any) -> int:

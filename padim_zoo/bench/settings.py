@@ -16,6 +16,7 @@ from padim_zoo.bench.readers import (
     at_least,
     cluster,
     corruptions,
+    map_score,
     memory,
     names,
     number,
@@ -38,7 +39,7 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
-_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "import", "list", "merge", "update")
+_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -108,6 +109,9 @@ _ROWS = (
     Setting("sigma", number, "Sigma of the blur of the anomaly map, in pixels; 0 for none.", "Images",
             PaDiMConfig.sigma,
             commands=_FIT, metavar="PX", recorded=True, parameter=True, column="text"),
+    Setting("score", map_score, "Score of an image by its map: max, or mean(0.01) for its highest 1%.", "Images",
+            Unset("as the detector's paper says"), commands=_FIT, metavar="RULE", recorded=True, parameter=True,
+            optional=True, column="text"),
     Setting("augment", operations, "Also fit on augmented views, e.g. flip,rotate(10),brightness(0.1).", "Images",
             commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("passes", at_least(2), "Views of each normal image with --augment.", "Images", Unset(f"{PASSES}"),
@@ -147,18 +151,19 @@ _ROWS = (
     Setting("colormap", text, "Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.", "Pictures",
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
-            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
-            commands=("bench", "calibrate", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True,
-            column="number"),
+            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"),
+            defaults=dict.fromkeys(("forget", "update"), Unset("as asked of MODEL")),
+            commands=("bench", "calibrate", "combine", "fit", "forget", "merge", "update"), metavar="RATE",
+            recorded=True, column="number"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
-            commands=(*_SCORE, "finetune", "update"), parameter=True),
+            commands=(*_SCORE, "finetune", "forget", "update"), parameter=True),
     Setting("precision", text, "Precision of the backbone: float32, bfloat16 or auto.", "Computing",
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
-            commands=(*_SCORE, "update"), metavar="N", parameter=True),
+            commands=(*_SCORE, "forget", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that a fit may use.", "Computing", Unset("half of what is free"),
             commands=("fit", "finetune"), metavar="4GB", parameter=True),
     Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",

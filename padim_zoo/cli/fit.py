@@ -15,20 +15,18 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     coverage_of,
-    different_images,
     groups_of_images,
     load_category,
     output_option,
-    price_rows,
     refuse_folder,
+    remember_names,
+    show_prices,
     show_rows,
     size_of,
     threshold_of,
     try_to_calibrate,
-    unpromised,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
-from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 
@@ -72,7 +70,6 @@ def fit(
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
-    from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -109,27 +106,25 @@ def fit(
         else:
             model.fit(paths)
 
-    calibration = None
+    doubts: Sequence[str] = ()
     if shard is not None:
-        paths = _fit_shard(model, paths, shard)
+        paths = _fit_shard(model, paths, shard, groups)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
         # What cannot be is refused before the work. Else copies are looked for after it, which has kept their
         # fingerprints.
         if fpr is not None or groups is not None:
-            held_together = groups_of_images(model, paths, groups)
+            held_together, doubts = groups_of_images(model, paths, groups)
             if fpr is not None:
                 conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
             learn()
         else:
             learn()
-            held_together = groups_of_images(model, paths, groups)
+            held_together, doubts = groups_of_images(model, paths, groups)
+        remember_names(model, paths, groups)
         threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
-        if (calibration := model.calibration_) is not None:
-            usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-            count = different_images(len(paths), calibration.n_groups)
-            least = "" if usual else f" (the least that {count} images can promise)"
-            threshold = threshold_of(calibration) + least
+    if (calibration := model.calibration_) is not None:
+        threshold = threshold_of(calibration)
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
@@ -138,13 +133,9 @@ def fit(
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
-    if calibration is not None and (rows := price_rows(calibration)):
-        count = different_images(len(calibration.scores), calibration.n_groups)
-        click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
-        show_table(rows)
-        if (note := unpromised(calibration)) is not None:
-            click.echo(f"note: {note}")
-    for note in model.notes_of_fit():
+    if calibration is not None:
+        show_prices(calibration)
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
 
 
@@ -165,13 +156,15 @@ def _fit_on_cluster(
         sys.exit(CLUSTER_LOST)
 
 
-def _fit_shard(model: Any, paths: Sequence[Path], shard: str) -> list[Path]:
+def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
     """Fit on a shard of the images, on the grid of all; the images of the shard."""
     from padim_zoo.bench.cluster_fit import part_of_shard
-    from padim_zoo.detectors.padim import PaDiM
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
 
-    if not isinstance(model, PaDiM):
-        raise InputError(f"--shard fits padim, whose models merge, and not {model.name}: leave it out")
+    if not hasattr(model, "merge"):
+        raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
     part = part_of_shard(paths, shard)
     model.fit(part, whole=paths)
+    model.groups_ = ImageGroups.of(part, pattern, Caches.of(model.cache).fingerprints).told
     return part

@@ -157,6 +157,8 @@ class HashedImages:
     ----------
     paths : list of Path
         The files among the images that were not passed over.
+    positions : list of int
+        Where the images that were not passed over stand among all.
     passed_over : int
     """
 
@@ -168,6 +170,7 @@ class HashedImages:
         kept: KeptFingerprints | None = None,
     ) -> None:
         self.paths: list[Path] = []
+        self.positions: list[int] = []
         self.passed_over = 0
         self._bit_depth = bit_depth
         self._kept = kept
@@ -189,6 +192,7 @@ class HashedImages:
                 self.passed_over += 1
                 continue
             self._taken.append(known_by)
+            self.positions.append(position)
             if isinstance(item, Path):
                 self.paths.append(item)
             yield item

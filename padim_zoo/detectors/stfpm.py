@@ -152,7 +152,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     # -- score -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of the product of the layers' distances (equations 2 and 4), and their maxima."""
         teacher, images = self.build_backbone(), _images(embeddings)
         maps, roi_masks = [], embeddings.roi_masks

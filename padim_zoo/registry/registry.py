@@ -385,7 +385,7 @@ backbones: Registry[Backbone] = Registry(
 estimators: Registry[Estimator] = Registry("estimator", ["padim_zoo.estimators"])
 detectors: Registry[Detector] = Registry(
     "detector",
-    [f"padim_zoo.detectors.{name}" for name in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm")],
+    [f"padim_zoo.detectors.{name}" for name in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm", "subspace")],
 )
 datasets: Registry[Dataset] = Registry(
     "dataset", ["padim_zoo.data.datasets", "padim_zoo.data.real_iad", "padim_zoo.data.synthetic"]

@@ -68,5 +68,7 @@ def test_what_cannot_be_spread_is_refused(images: Path, tmp_path: Path) -> None:
     folder, output = images / "gear" / "train" / "good", tmp_path / "model.safetensors"
     told = run("fit", folder, "--output", output, "--detector", "spade", "--cluster", "local", status=2)
     assert "--cluster fits padim, without --roi, --augment and --tta" in told
-    assert "--shard fits padim" in run("fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", status=2)
+    assert "--shard is for detectors whose models merge" in run(
+        "fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", status=2
+    )
     assert "cannot make 99 shards" in run("fit", folder, "-o", output, "--shard", "1/99", status=2)

@@ -17,7 +17,7 @@ import click
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable, without_formula
 from padim_zoo.pictures.kinds import PictureChoice
@@ -119,6 +119,8 @@ def predict(
             if folder is not None:
                 folder.write(name, path, score, pictured)
         except InputError as error:  # a name too long for a picture, say: the score is there all the same
+            if error.exit_code == CANNOT_WRITE:
+                raise
             click.echo(f"Error: {printable(error)}", err=True)
             row = replace(row, error=printable(error))
         rows.append(row)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.backbones.device import resolve_precision
+from padim_zoo.core.atomic_write import check_writable
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
@@ -136,7 +139,8 @@ def export(
     except OSError as error:
         raise WriteError(path, error.strerror or str(error), error.errno) from None
     try:
-        write(form, network, size, metadata, folder / path.name)
+        with _told_of_the_disk(path):
+            write(form, network, size, metadata, folder / path.name)
         del network
         exported = ExportedModel(folder / path.name, form)
         to_try = list(images) if images is not None else synthetic_images(detector, input_size)
@@ -153,13 +157,32 @@ def export(
         moved = None if reference is detector else compare(exported, detector, to_try).scores
         del exported
         written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
-        for file in written:
-            os.replace(file, path.parent / file.name)
+        with _told_of_the_disk(path):
+            for file in written:
+                os.replace(file, path.parent / file.name)
         files = tuple(path.parent / file.name for file in reversed(written))
         note = _note_on_precision(detector, computes_in, moved)
         return Exported(files, sum(file.stat().st_size for file in files), difference, note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _told_of_the_disk(path: Path) -> Iterator[None]:
+    """Within it an error that comes of the disk says so: exporters wrap it, or have it in their text alone."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError):
+                raise WriteError(path, cause.strerror or str(cause), cause.errno) from None
+            for number in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                if os.strerror(number) in str(cause):
+                    raise WriteError(path, os.strerror(number), number) from None
+            cause = cause.__cause__ or cause.__context__
+        check_writable(path.parent)
+        raise
 
 
 def precision_of_file(detector: Detector, form: str, precision: str | None) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from padim_zoo import registry
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.fields import read_json
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
@@ -192,7 +192,7 @@ def _generate_category(root: Path, category: str, parameters: Parameters, pool: 
     except OSError as error:
         # Another process that generates the same category may have been first; its files are the same.
         if not target.is_dir():
-            raise InputError(f"cannot write synthetic data to {target}: {error.strerror or error}") from None
+            raise WriteError(target, error.strerror or str(error), error.errno) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

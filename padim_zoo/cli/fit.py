@@ -17,7 +17,9 @@ from padim_zoo.cli.options import (
     load_category,
     output_option,
     refuse_folder,
+    regions_of,
     remember_names,
+    set_regions,
     show_prices,
     show_rows,
     size_of,
@@ -43,6 +45,9 @@ def fit(
     detector: str,
     groups: str | None,
     fpr: float | None,
+    region_fpr: float | None,
+    region_area: int | None,
+    decide_by: str | None,
     cache: bool,
     **settings: Any,
 ) -> None:
@@ -52,7 +57,7 @@ def fit(
     --data-root and --category, or --normal.
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
-    exceed it.
+    exceed it. --region-fpr promises the same of regions on their maps.
     """
     import numpy as np
 
@@ -88,25 +93,31 @@ def fit(
     if cache:
         model.cache = Caches.usual()
     # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
-    if fpr is not None or groups is not None:
+    if fpr is not None or region_fpr is not None or groups is not None:
         held_together = groups_of_images(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
+        for rate in (fpr, region_fpr):
+            if rate is not None:
+                conformal_threshold(np.zeros(len(paths)), rate, held_together.get("groups", np.arange(len(paths))))
         model.fit(paths)
     else:
         model.fit(paths)
         held_together = groups_of_images(model, paths, groups)
     remember_names(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
-    if (calibration := model.calibration_) is not None:
-        threshold = threshold_of(calibration)
+    regions = {}
+    if model.calibration_ is not None:
+        model.calibration_ = set_regions(model.calibration_, region_fpr, region_area, decide_by)
+        threshold, regions = threshold_of(model.calibration_), regions_of(model.calibration_)
+    elif region_fpr is not None or decide_by is not None:
+        raise InputError(f"there is no region threshold: {threshold.removeprefix('none: ')}")
+    calibration = model.calibration_
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
-    saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)

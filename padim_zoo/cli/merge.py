@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from filecmp import cmp
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,7 @@ from padim_zoo.cli.options import (
     PATH,
     output_option,
     refuse_folder,
+    regions_of,
     show_prices,
     show_rows,
     size_of,
@@ -19,6 +21,9 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.calibration import Calibration
 
 
 @setting_command("merge")
@@ -43,6 +48,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     refuse_folder(output)
     detector: PaDiM | None = None
     asked_rates: set[float | None] = set()
+    calibrations: list[Calibration] = []
     for number, model in enumerate(models):
         part = load(model)
         for earlier in models[:number]:
@@ -51,6 +57,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
         if not isinstance(part, PaDiM):
             raise InputError(f"{model} is a {type(part).__name__}: only PaDiM models can be merged")
         asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
+        calibrations += [] if part.calibration_ is None else [part.calibration_]
         resumable = resumable or part.statistics_ is not None
         try:
             detector = part if detector is None else detector.merge(part)
@@ -58,9 +65,19 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
             raise InputError(f"{model} cannot join {models[0]}: {error}") from None
     assert detector is not None
     why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
+    note = ""
+    if detector.calibration_ is not None and calibrations:
+        rules = {(one.region_rate, one.region_area, one.decides) for one in calibrations}
+        if len(rules) == 1:
+            detector.calibration_ = detector.calibration_.with_decisions_of(calibrations[0])
+        else:
+            note = "the models differ in their region thresholds, so this one has none: padim-zoo calibrate sets one"
     detector.save(output, resumable=resumable)
     calibration = detector.calibration_
     threshold = f"none: {why_none}" if calibration is None else threshold_of(calibration)
-    show_rows(detector.describe_fit() | {"threshold": threshold, "saved": size_of(output)})
+    regions = {} if calibration is None else regions_of(calibration)
+    show_rows(detector.describe_fit() | {"threshold": threshold, **regions, "saved": size_of(output)})
+    if note:
+        click.echo(f"note: {note}")
     if calibration is not None:
         show_prices(calibration)

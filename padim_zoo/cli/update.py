@@ -15,6 +15,7 @@ from padim_zoo.cli.options import (
     groups_of_new_images,
     hold,
     refuse_folder,
+    regions_of,
     show_prices,
     show_rows,
     size_of,
@@ -82,6 +83,8 @@ def update(
         detector.calibration_ = before
     elif not why_none:
         why_none = try_to_calibrate(detector, fpr, before and before.asked_rate)
+        if detector.calibration_ is not None:
+            detector.calibration_ = detector.calibration_.with_decisions_of(before)
     detector.save(target, resumable=resumable)
 
     calibration = detector.calibration_
@@ -95,7 +98,7 @@ def update(
     rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"note": seen.note} if seen.note is not None else {}
-    rows |= {"threshold": threshold}
+    rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
     if calibration is not None and not (keep_threshold and added):
         show_prices(calibration)

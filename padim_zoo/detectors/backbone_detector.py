@@ -24,6 +24,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
@@ -511,13 +512,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
-        features = self.extractor.features(images, roi=roi, within_budget=False)
+        passing = PassingImages(images, self.extractor.bit_depth)
+        features = self.extractor.features(passing.images, roi=roi, within_budget=False)
         embedded = joined(map(self._embed_to_score, features), self.batch_size)
-        return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
+        prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
+        return replace(self.with_scale(prediction), transform=self.transform, sources=passing.sources)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        return self.score_views(self.model_, self._embed_to_score(features))
+        return self.with_scale(self.score_views(self.model_, self._embed_to_score(features)))
 
     def _embed_to_score(self, features: Features) -> PatchEmbeddings:
         """Embeddings of the views to score, of images whose size is that of the fit."""

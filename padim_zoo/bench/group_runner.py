@@ -29,9 +29,9 @@ from padim_zoo.data.duplicates import (
     Duplicates,
     find_duplicates,
     groups_by_pattern,
-    joined_groups,
     refuse_two_labels,
 )
+from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
@@ -42,6 +42,7 @@ from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold
+from padim_zoo.metrics.doubts import promise_doubt
 from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.thresholds import pixel_threshold
@@ -142,6 +143,10 @@ class RunResult:
             "false_alarms": share(called[:, ~anomalous]),
             "detections": share(called[:, anomalous]),
         }
+        # Folds score the same images: their mean count, for they are no images more.
+        alarms = round(float(called[:, ~anomalous].sum(axis=1).mean()))
+        doubt = promise_doubt(alarms, int((~anomalous).sum()), rate, len(np.unique(groups)))
+        self.notes += [] if doubt is None else [doubt]
         for values, scores in zip(self.folds, self.scores["scores"], strict=True):
             values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
@@ -184,8 +189,26 @@ class BackboneCache:
         """The backbone of a run, or None if its detector takes none."""
         key = _backbone_key(run)
         if key not in self._backbones:
-            self._backbones[key] = create_backbone(run)
+            self._backbones[key] = _create_planned(run)
         return self._backbones[key]
+
+
+def _create_planned(run: Run) -> Backbone | None:
+    """The backbone of a run, with the weights that were planned.
+
+    Raises
+    ------
+    InputError
+        If they have changed since, or another machine has others.
+    """
+    backbone = create_backbone(run)
+    planned = run.config.weights_hash
+    if backbone is not None and planned is not None and backbone.weights_hash != planned:
+        raise InputError(
+            f"the weights {run.weights} of {run.config.backbone} have the hash {backbone.weights_hash} here, and "
+            f"{planned} where the runs were planned: expected the same weights"
+        )
+    return backbone
 
 
 def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
@@ -197,7 +220,7 @@ def _without_learned(category: Category, caches: Caches) -> tuple[Category, list
         If no normal test image is left.
     """
     n = len(category.train)
-    copies = find_duplicates((*category.train, *category.test), caches.fingerprints).crossing(n)
+    copies = find_duplicates((*category.train, *category.test), caches.fingerprints, n).crossing(n)
     learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
     if not learned:
         return category, []
@@ -298,7 +321,8 @@ class GroupRunner:
     @property
     def duplicates(self) -> Duplicates:
         """Copies among the images to fit and to test, in this order."""
-        return find_duplicates((*self.category.train, *self.category.test), self._caches.fingerprints)
+        train, test = self.category.train, self.category.test
+        return find_duplicates((*train, *test), self._caches.fingerprints, len(train))
 
     def groups(self, pattern: str | None) -> np.ndarray:
         """Groups (n,) of the normal images, which stay together in folds."""
@@ -370,7 +394,7 @@ class GroupRunner:
                 self._thumbnail,
                 detector.transform,
                 run.config.data,
-                score_is_map_maximum=detector.score_is_map_maximum,
+                score_is_map_maximum=detector.threshold_serves_maps,
             ).to_arrays()
         return result
 

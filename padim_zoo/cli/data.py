@@ -11,6 +11,7 @@ import click
 
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def synthetic(
     click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
 
 
-@data.command()
+@setting_command("data check")
 @click.argument("folder", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
@@ -77,6 +78,9 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
     if not all(report.usable for report in reports):
         sys.exit(ERRORS_FOUND)
+
+
+data.add_command(check)
 
 
 def _counts(report: Report) -> dict[str, Any]:

@@ -94,14 +94,14 @@ def fit(
         model.cache = Caches.usual()
     # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
     if fpr is not None or region_fpr is not None or groups is not None:
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
         for rate in (fpr, region_fpr):
             if rate is not None:
                 conformal_threshold(np.zeros(len(paths)), rate, held_together.get("groups", np.arange(len(paths))))
         model.fit(paths)
     else:
         model.fit(paths)
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
     remember_names(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     regions = {}
@@ -121,5 +121,5 @@ def fit(
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)
-    for note in model.notes_of_fit():
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
@@ -118,7 +119,7 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         raise
     except Exception as error:
         size = getattr(detector, "image_size_", None)
-        if size is None:
+        if size is None or is_out_of_memory(error):
             raise
         import numpy as np
 
@@ -204,8 +205,10 @@ def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = N
     return ""
 
 
-def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> dict[str, Any]:
+def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> tuple[dict[str, Any], list[str]]:
     """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+
+    And notes of copies that may have been missed, where no pattern names them.
 
     Raises
     ------
@@ -213,13 +216,15 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
         If a pattern is given to a detector that takes no groups, or does not match.
     """
     from padim_zoo.cache.caches import Caches
-    from padim_zoo.data.duplicates import groups_of
+    from padim_zoo.data.duplicates import find_duplicates, groups_of
 
     if "groups" not in inspect.signature(detector.calibrate).parameters:
         if pattern is not None:
             raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
-        return {}
-    return {"groups": groups_of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+        return {}, []
+    kept = Caches.of(detector.cache).fingerprints
+    notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()
+    return {"groups": groups_of(paths, pattern, kept)}, notes
 
 
 def remember_names(detector: Any, paths: Sequence[Path], pattern: str | None) -> None:

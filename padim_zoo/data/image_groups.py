@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from padim_zoo.data.duplicates import find_duplicates, joined_groups, names_by_pattern, numbered_groups
+from padim_zoo.data.duplicates import find_duplicates, names_by_pattern
+from padim_zoo.data.groups import joined_groups, numbered_groups
 from padim_zoo.data.image_hashes import KeptFingerprints
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -27,18 +28,20 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
+from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.forgetting import find_learned, forget_images
+from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -55,9 +58,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """A detector on the features of a frozen backbone.
 
     Subclasses say how an image is embedded (:meth:`embed`), how a model is made of the normal embeddings
-    (:meth:`fit_model`), how others are scored by it (:meth:`score`), and how it is written (:meth:`model_arrays`,
-    :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class PaDiM(BackboneDetector,
-    PaDiMConfig)``. Detectors that blur a map take :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
+    (:meth:`fit_model`), how others are scored by it (:meth:`score_embeddings`), and how it is written
+    (:meth:`model_arrays`, :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class
+    PaDiM(BackboneDetector, PaDiMConfig)``. Detectors that blur a map take
+    :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
 
     Attributes
     ----------
@@ -114,7 +118,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A model of the normal images."""
 
     @abstractmethod
-    def score(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images by a model."""
 
     @abstractmethod
@@ -138,6 +142,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             What is kept of others already, if any.
         """
         return embeddings
+
+    def fold_models(self, samples: Samples, rests: Sequence[np.ndarray]) -> Iterator[Model]:
+        """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
+        for rest in rests:
+            yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
+        """What moments the detector makes of samples, about a point."""
+        return Moments.of(samples.embeddings, reference)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
@@ -185,10 +198,23 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.extractor.check_parameters()
         self._check_sigma()
+        self.map_score  # noqa: B018  checks score
 
     def _check_sigma(self, image_size: tuple[int, int] | None = None) -> None:
         if isinstance(self, MapConfig):
             check_sigma(self.sigma, image_size)
+
+    @property
+    def map_score(self) -> MapScore | None:
+        """How images are scored by their maps, where ``score`` says it."""
+        rule = self.score if isinstance(self, ScoreConfig) else None
+        return None if rule is None else MapScore.parse(rule)
+
+    @property
+    def threshold_serves_maps(self) -> bool:
+        """Whether scores are the maxima of maps: by the detector's paper, or as ``score`` says."""
+        rule = self.map_score
+        return self.score_is_map_maximum if rule is None else rule.share is None
 
     def build_backbone(self) -> Backbone:
         """The backbone, made at first use; see :meth:`FeatureExtractor.build_backbone`."""
@@ -210,9 +236,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters drop the threshold, and
-        those of :attr:`modeling` the model too, which is made anew from the statistics of the images. All others drop
-        the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in the file.
+        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters and ``score`` drop the
+        threshold, and those of :attr:`modeling` the model too, which is made anew from the statistics of the images.
+        All others drop the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in
+        the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -223,7 +250,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
-        if changed - self.scoring - self.modeling:
+        if changed - self.scoring - self.modeling - {"score"}:
             self._model = self.statistics_ = self.fitted_in = None
             self.extractor.assumed_depth = None
         if "roi" in changed:
@@ -352,8 +379,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_
-            groups_before = ImageGroups.apart(0) if earlier is None else self._groups_so_far()
-            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
+            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
@@ -363,7 +391,29 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         hashed.tell()
         return self
 
-    def _groups_so_far(self) -> ImageGroups:
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; its caches forget these files too.
+
+        Images are known by their pixels, and copies of one go together. The grid, the bit depth and what was drawn
+        stay. The threshold goes: :meth:`calibrate` makes another, where samples are kept.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+
+        Raises
+        ------
+        InputError
+            If the detector does not know its images or their statistics, or has not learned one of these, or would
+            keep none. The detector is then as it was.
+        """
+        found = find_learned(self, images)
+        forget_images(self, found)
+        Caches.of(self.cache).forget(found.paths)
+        return self
+
+    def groups_so_far(self) -> ImageGroups:
         """The groups of the normal images, which all differ where nothing else is known."""
         return self.groups_ or ImageGroups.apart(self.n_images_)
 
@@ -512,8 +562,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
+        check_size = partial(refuse_other_size, self.image_size_)
         passing = PassingImages(images, self.extractor.bit_depth)
-        features = self.extractor.features(passing.images, roi=roi, within_budget=False)
+        features = self.extractor.features(passing.images, roi=roi, within_budget=False, check_size=check_size)
         embedded = joined(map(self._embed_to_score, features), self.batch_size)
         prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
         return replace(self.with_scale(prediction), transform=self.transform, sources=passing.sources)
@@ -530,11 +581,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.extractor.views_of_score()
-        prediction = self.score(model, embeddings)
+        prediction = self.score_embeddings(model, embeddings)
         if views.count > 1:
-            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.score_is_map_maximum)
+            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.threshold_serves_maps)
         refuse_unscored(prediction)
-        return prediction
+        return self.rescore(prediction)
+
+    def rescore(self, prediction: Prediction) -> Prediction:
+        """The same maps, and scores by them where ``score`` says how."""
+        rule = self.map_score
+        if rule is None or prediction.maps is None:
+            return prediction
+        return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from padim_zoo import registry
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields
-from padim_zoo.data.duplicates import joined_groups
+from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate

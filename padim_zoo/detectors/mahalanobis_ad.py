@@ -198,7 +198,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             return super().recalibrate(false_alarm_rate=false_alarm_rate)
         return self.calibrate(false_alarm_rate=false_alarm_rate)
 
-    def score(self, model: Sequence[StageGaussian], embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Sequence[StageGaussian], embeddings: PatchEmbeddings) -> Prediction:
         """The sum of the distances of all layers."""
         distances = [
             gaussian.squared_distances(layer[0]).clamp_min(0).sqrt()

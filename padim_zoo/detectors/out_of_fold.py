@@ -48,8 +48,8 @@ def out_of_fold(
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
     with spill_above(largest_array(detector.extractor.budget)):
-        for rest, held_out in cut:
-            model = detector.fit_model(Samples(embeddings.images(rows_of(rest, passes))))
+        models = detector.fold_models(statistics, [rows_of(rest, passes) for rest, _ in cut])
+        for model, (_, held_out) in zip(models, cut, strict=True):
             for images in held_out:
                 scores.add(images, score_normal(detector, model, embeddings, images))
     return scores.calibration(len(cut))

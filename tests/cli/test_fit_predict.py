@@ -223,6 +223,35 @@ def test_broken_image_is_a_row_and_the_others_go_on(gear: Path, model: Path, tmp
     assert [path.name for path in (tmp_path / "out" / "overlay").iterdir()] == ["000.png"]
 
 
+def test_an_image_that_is_too_large_is_a_row(gear: Path, model: Path, tmp_path: Path) -> None:
+    """One of few bytes and a thousand million pixels; in every command that reads images."""
+    shutil.copytree(gear / "test" / "good", tmp_path / "images")
+    Image.new("1", (32_000, 32_000)).save(tmp_path / "images" / "bomb.png")
+    result = run("predict", model, tmp_path / "images", "--format", "json")
+    assert result.exit_code == 1
+    errors = {row["path"]: row["error"] for row in json.loads(result.stdout) if row["error"]}
+    assert list(errors) == [str(tmp_path / "images" / "bomb.png")]
+    assert "has 1,024,000,000 pixels: at most 100,000,000 are read" in errors[str(tmp_path / "images" / "bomb.png")]
+    assert "--max-pixels" in result.stderr
+    side = Image.open(next((gear / "test" / "good").iterdir())).size[0]
+    least = ("--max-pixels", side**2)
+    most = ("--max-pixels", side**2 - 1)
+    succeed("predict", model, gear / "test" / "good", *least)
+    data = ("--data-root", gear.parent, "--category", gear.name)
+    for command in [
+        ("predict", model, gear / "test" / "good"),
+        ("evaluate", model, *data, "--no-cache"),
+        ("fit", gear / "train" / "good", "-o", tmp_path / "other.safetensors", "--no-cache"),
+        ("finetune", gear / "train" / "good", "-o", tmp_path / "weights.safetensors"),
+        ("update", model, gear / "test" / "good", "-o", tmp_path / "other.safetensors"),
+        ("data", "check", gear.parent),
+        ("bench", *data[:2], "--categories", gear.name, "-o", tmp_path / "runs", "--no-cache", "--estimators", "full"),
+    ]:
+        result = run(*command, *most)
+        assert result.exit_code in (1, 2), (command, result.output)
+        assert f"at most {side**2 - 1:,} are read" in result.output, (command, result.output)
+
+
 def test_pictures_of_all_kinds(gear: Path, model: Path, tmp_path: Path) -> None:
     kinds = ["heatmap", "overlay", "boundary", "highlight", "frame", "panel"]
     succeed("predict", model, gear / "test", "-o", tmp_path, "--pictures", ",".join(kinds))

@@ -169,3 +169,15 @@ def test_a_rate_may_be_one_of_an_hour(model):
     assert "fewer alarms than parts" in run("calibrate", model, "--alarms-per-hour", 6, "--parts-per-hour", 6, code=2)
     both = ("--alarms-per-hour", 6, "--parts-per-hour", 60, "--fpr", "0.1")
     assert "excludes --fpr" in run("calibrate", model, *both, code=2)
+
+
+def test_a_model_that_forgets_keeps_its_regions_if_it_can(images, tmp_path):
+    model = tmp_path / "m.safetensors"
+    run("fit", *images[:12], "-o", model, *OPTIONS, "--region-fpr", "0.09", "--decide-by", "region")
+    told = run("forget", model, images[0], "-o", tmp_path / "one.safetensors")
+    assert "for a rate of at most 0.09" in told
+    assert padim_zoo.load(tmp_path / "one.safetensors").calibration_.decides == "region"
+    told = run("forget", model, *images[:4], "-o", tmp_path / "four.safetensors")
+    assert "threshold removed, for a false-alarm rate of 0.09 needs at least 11" in told
+    calibration = padim_zoo.load(tmp_path / "four.safetensors").calibration_
+    assert (calibration.decides, calibration.region_threshold, calibration.rate_asked) == ("image", None, False)

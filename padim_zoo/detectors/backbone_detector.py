@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")
 
-_HARMLESS = {"batch_size", "memory", "cache"}
+_HARMLESS = {"batch_size", "memory", "stream", "cache"}
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
@@ -236,10 +236,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters and ``score`` drop the
-        threshold, and those of :attr:`modeling` the model too, which is made anew from the statistics of the images.
-        All others drop the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in
-        the file.
+        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
+        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
+        statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
+        that was loaded, the one in the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -538,6 +538,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     # -- predict -----------------------------------------------------------------------------------------------------
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
+        return self.extractor.batch_within_budget()
+
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
 
@@ -564,8 +569,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         model = self.model_  # an unfitted detector says so before any image is read
         check_size = partial(refuse_other_size, self.image_size_)
         passing = PassingImages(images, self.extractor.bit_depth)
-        features = self.extractor.features(passing.images, roi=roi, within_budget=False, check_size=check_size)
-        embedded = joined(map(self._embed_to_score, features), self.batch_size)
+        features = self.extractor.features(passing.images, roi=roi, check_size=check_size)
+        embedded = joined(map(self._embed_to_score, features), self.images_at_once)
         prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
         return replace(self.with_scale(prediction), transform=self.transform, sources=passing.sources)
 

@@ -32,7 +32,15 @@ from padim_zoo.bench.readers import (
     text,
 )
 from padim_zoo.bench.setting import Setting, Unset
-from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
+from padim_zoo.detectors.config import (
+    DECIDES,
+    ENSEMBLE_RULES,
+    FALSE_ALARM_RATE,
+    PASSES,
+    REGION_AREAS,
+    EnsembleConfig,
+    PaDiMConfig,
+)
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
 
 _FIT = ("bench", "fit")
@@ -164,6 +172,15 @@ _ROWS = (
             defaults=dict.fromkeys(("forget", "update"), Unset("as asked of MODEL")),
             commands=("bench", "calibrate", "combine", "fit", "forget", "merge", "update"), metavar="RATE",
             recorded=True, column="number"),
+    Setting("region_fpr", number, "Also set a region threshold: the rate of new normal images that show a region.",
+            "Threshold", Unset("none"), defaults={"calibrate": Unset("as of MODEL")}, commands=("calibrate", "fit"),
+            metavar="RATE"),
+    Setting("region_area", at_least(1), "Least area of a region in pixels of the map, with --region-fpr: "
+            f"{', '.join(map(str, REGION_AREAS))}.", "Threshold", Unset("1"), commands=("calibrate", "fit"),
+            metavar="PIXELS"),
+    Setting("decide_by", one_of(*DECIDES), "Threshold that decides which images are anomalous: image, pixel or region.",
+            "Threshold", Unset(DECIDES[0]), defaults={"calibrate": Unset("as of MODEL")}, commands=("calibrate", "fit"),
+            metavar="LEVEL"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "forget", "suspects", "update"), parameter=True),

@@ -77,7 +77,7 @@ def evaluate(
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, cache=cache)
-    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
     depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints

@@ -22,7 +22,9 @@ from padim_zoo.cli.options import (
     named_groups,
     output_option,
     refuse_folder,
+    regions_of,
     remember_names,
+    set_regions,
     show_prices,
     show_rows,
     size_of,
@@ -53,6 +55,9 @@ def fit(
     detector: str,
     groups: str | None,
     fpr: float | None,
+    region_fpr: float | None,
+    region_area: int | None,
+    decide_by: str | None,
     cache: bool,
     cluster: str | None,
     insecure: bool,
@@ -65,7 +70,7 @@ def fit(
     --data-root and --category, or --normal.
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
-    exceed it.
+    exceed it. --region-fpr promises the same of regions on their maps.
 
     --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
     of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
@@ -116,8 +121,9 @@ def fit(
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
         named = named_groups(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, named)
+        for rate in (fpr, region_fpr):
+            if rate is not None:
+                conformal_threshold(np.zeros(len(paths)), rate, named)
         if cluster is None:
             model.fit(paths)
         else:
@@ -126,8 +132,13 @@ def fit(
         remember_names(model, paths, groups)
         threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     fingerprints.clear()
-    if (calibration := model.calibration_) is not None:
-        threshold = threshold_of(calibration)
+    regions = {}
+    if model.calibration_ is not None:
+        model.calibration_ = set_regions(model.calibration_, region_fpr, region_area, decide_by)
+        threshold, regions = threshold_of(model.calibration_), regions_of(model.calibration_)
+    elif region_fpr is not None or decide_by is not None:
+        raise InputError(f"there is no region threshold: {threshold.removeprefix('none: ')}")
+    calibration = model.calibration_
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
@@ -135,7 +146,7 @@ def fit(
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
-    saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)

@@ -51,6 +51,9 @@ class Row:
     "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
 )
 @click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
+@click.option(
+    "--regions", type=PATH, metavar="FILE", help="Write the regions of each image: JSON, or COCO to FILE.coco.json."
+)
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
@@ -64,6 +67,7 @@ def predict(
     scores: str | None,
     form: str | None,
     maps: str | None,
+    regions: Path | None,
     pictures: tuple[str, ...],
     alpha: float,
     colormap: str,
@@ -81,10 +85,15 @@ def predict(
     IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
     the others are scored all the same. Nothing is added to the cache.
 
+    A region is at least so many connected pixels of the map that score above a threshold: that of fit --region-fpr,
+    or else the one that pictures are drawn by. --regions gives boxes and masks in the pixels of the image as it was
+    before resize and crop.
+
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
     from padim_zoo.report.picture_folder import picture_folder, picture_names, refuse_among_images, write_map
+    from padim_zoo.report.region_file import RegionFile
 
     if output is None and (maps or pictures):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -96,11 +105,13 @@ def predict(
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
-    if maps and not detector.makes_maps:
-        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
+    if (maps or regions) and not detector.makes_maps:
+        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
+    region_file = None if regions is None else RegionFile(regions, model, detector, threshold)
     predict_within = predict_in(detector, roi)
-    limit = detector.threshold_ if threshold is None else threshold
-    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, limit)
+    decides, own = detector.decision
+    limit = own if threshold is None else threshold
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
 
     rows: list[Row] = []
     names = picture_names(paths)
@@ -116,6 +127,8 @@ def predict(
         try:
             if maps and output is not None and anomaly_map is not None:
                 write_map(output, name, anomaly_map)
+            if region_file is not None and pictured is not None:
+                region_file.add(path, row.score, row.anomalous, pictured)
             if folder is not None:
                 folder.write(name, path, score, pictured)
         except InputError as error:  # a name too long for a picture, say: the score is there all the same
@@ -125,6 +138,10 @@ def predict(
             row = replace(row, error=printable(error))
         rows.append(row)
     _write_scores(target, form, rows)
+    if region_file is not None:
+        click.echo(region_file.write(), err=True)
+    if limit is not None:
+        click.echo(f"decided by the {decides} threshold, {limit:.4g}", err=True)
     if target != "-":
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
@@ -168,10 +185,10 @@ def _predictions(
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue
-        pictured = prediction.pictured
+        pictured, scores = prediction.pictured, prediction.deciding_scores
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
-            score = float(prediction.scores[position])
+            score = float(scores[position])
             yield path, (score, anomaly_map, None if pictured is None else pictured[position])
 
 

@@ -17,8 +17,9 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import FrozenConfig
+from padim_zoo.detectors.config import DECIDES, FrozenConfig
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
 from padim_zoo.features.features import Features
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
@@ -133,7 +134,8 @@ class Detector(ABC):
         only ranks, does not need one.
         """
         calibration = self.calibration_ or self.calibrate()
-        return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
+        scores = self.predict(images).deciding_scores
+        return np.asarray(calibration.deciding_threshold - scores.astype(np.float64))
 
     @property
     def draws(self) -> tuple[str, ...]:
@@ -195,6 +197,12 @@ class Detector(ABC):
     def threshold_(self, threshold: float) -> None:
         self.calibration_ = Calibration.by_hand(threshold, self.calibration_)
 
+    @property
+    def decision(self) -> tuple[str, float | None]:
+        """Which threshold decides, of :data:`~padim_zoo.detectors.config.DECIDES`, and where it is, if it is known."""
+        calibration = self.calibration_
+        return (DECIDES[0], None) if calibration is None else (calibration.decides, calibration.deciding_threshold)
+
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """What the colors of all pictures of this detector's maps rest on.
 
@@ -204,7 +212,7 @@ class Detector(ABC):
         Parameters
         ----------
         threshold : float, optional
-            Instead of the detector's own.
+            Instead of the one that decides.
 
         Returns
         -------
@@ -221,17 +229,47 @@ class Detector(ABC):
         if not self.makes_maps:
             raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to color")
         calibration = self.calibration_
+        if calibration is not None:
+            of_map = threshold if calibration.decides != DECIDES[0] else None
+            if threshold is None:
+                of_map = calibration.map_high if calibration.decides == "pixel" else calibration.region_threshold
+            if of_map is not None:
+                return scale_of_maps(of_map, (calibration.map_low, calibration.map_high), True)
         normal_pixels = (None, None) if calibration is None else (calibration.map_low, calibration.map_high)
         limit = self.threshold_ if threshold is None else threshold
         return scale_of_maps(limit, normal_pixels, self.threshold_serves_maps)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
-        """The prediction with the scale of its pictures, where there is one."""
+        """The prediction with the threshold that decides, what a region is, and the scale of its pictures."""
+        calibration = self.calibration_
+        if calibration is not None:
+            prediction = replace(prediction, threshold=calibration.deciding_threshold, decides=calibration.decides)
         try:
             scale, limit = self.color_scale()
         except InputError:
             return prediction
-        return replace(prediction, scale=scale, map_threshold=limit)
+        return replace(prediction, scale=scale, map_threshold=limit, region_rule=self.region_rule())
+
+    def region_rule(self, threshold: float | None = None) -> RegionRule:
+        """What a region of a map is: by the region threshold and its least area, or as pictures show it.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            Instead of the one that decides, as of :meth:`color_scale`.
+
+        Raises
+        ------
+        InputError
+            As of :meth:`color_scale`.
+        """
+        _, limit = self.color_scale(threshold)
+        calibration = self.calibration_
+        if calibration is None or calibration.region_peaks is None:
+            return RegionRule(limit)
+        decides = calibration.decides == "region" or (threshold is None and calibration.decides != "pixel")
+        area = calibration.region_area if decides else 1
+        return RegionRule(limit, area, calibration.peaks_of(area), calibration.groups)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
-from padim_zoo.detectors.config import ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.config import DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -187,7 +187,9 @@ class Ensemble(Detector, EnsembleConfig):
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
         self._calibrations()
         images = images if hasattr(images, "__len__") else list(images)
-        return self._together([member.predict(images, roi=roi) for member in self.members])
+        predictions = [member.predict(images, roi=roi) for member in self.members]
+        together = self.with_scale(self._together(predictions))
+        return replace(together, transform=self.transform, sources=predictions[0].sources)
 
     def _parts(self, features: Features) -> list[Features]:
         """The features of each member."""
@@ -369,6 +371,7 @@ class Ensemble(Detector, EnsembleConfig):
             ensemble.calibration_ = replace(calibration, rate_asked=told.get("rate_asked", False))
             if told["false_alarm_rate"] is None:
                 ensemble.threshold_ = Fields(told, "calibration.").number("threshold")
+            ensemble.calibration_ = ensemble.calibration_.deciding_by(told.get("decides", DECIDES[0]))
         return ensemble
 
 

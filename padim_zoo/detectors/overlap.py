@@ -41,7 +41,11 @@ class Disjoint(NamedTuple):
 
 
 def without_overlap(
-    mine: Statistics, theirs: Statistics, hashes: tuple[np.ndarray | None, np.ndarray | None], passes: int
+    mine: Statistics,
+    theirs: Statistics,
+    hashes: tuple[np.ndarray | None, np.ndarray | None],
+    counts: tuple[int, int],
+    passes: int,
 ) -> Disjoint:
     """Take the images of both out of the samples of either.
 
@@ -50,6 +54,8 @@ def without_overlap(
     mine, theirs : Samples or Moments
     hashes : (ndarray (n,), ndarray (m,)), int64, or None
         Of the images of each, in the order of its samples.
+    counts : (int, int)
+        Images of both, which pooled moments do not tell.
     passes : int
         How many samples an image has.
 
@@ -59,9 +65,9 @@ def without_overlap(
         If there are such images, and both are moments, of which none can be taken out.
     """
     own, others = hashes
-    n = mine.n // passes
+    n = counts[0]
     if own is None or others is None:
-        return Disjoint(mine, theirs, None, np.arange(n + theirs.n // passes))
+        return Disjoint(mine, theirs, None, np.arange(n + counts[1]))
     new = ~np.isin(others, own)
     if new.all():
         return Disjoint(mine, theirs, np.concatenate([own, others]), np.arange(n + len(others)))

@@ -24,6 +24,7 @@ from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.metadata import FORMAT, to_text
 from padim_zoo.export.networks import exportable, in_float32
@@ -121,6 +122,11 @@ def export(
         raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[form]:
         raise InputError(f"{path} does not end in {SUFFIXES[form]}, by which the format {form} is known: name it so")
+    if detector.calibration_ is not None and detector.calibration_.decides != DECIDES[0]:
+        raise InputError(
+            f"the model decides by {detector.calibration_.decides}, and a network by image: run padim-zoo calibrate "
+            "--decide-by image first, or give --threshold"
+        )
     computes_in = precision_of_file(detector, form, precision)
     network = exportable(detector, precision=computes_in, size=input_size)
     assert isinstance(detector, BackboneDetector)
@@ -225,6 +231,8 @@ def describe(
         "false_alarm_rate": None if calibration is None else calibration.false_alarm_rate,
         "makes_maps": detector.makes_maps,
         "score_is_map_maximum": detector.threshold_serves_maps,
+        "region_threshold": None if calibration is None else calibration.region_threshold,
+        "region_area": 1 if calibration is None else calibration.region_area,
         "map_scale": [None, None] if calibration is None else [calibration.map_low, calibration.map_high],
     }
 

@@ -108,7 +108,7 @@ def picture_folder(
             f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
         )
     scale, map_threshold = detector.color_scale(threshold) if of_maps else (None, None)
-    limit = detector.threshold_ if threshold is None else threshold
+    limit = detector.decision[1] if threshold is None else threshold
     if limit is None:
         raise InputError("the model has no threshold to decide by: give --threshold")
     color_table(choice.colormap)  # refused before any work is done

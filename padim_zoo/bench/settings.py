@@ -14,6 +14,7 @@ from pathlib import Path
 from padim_zoo.bench.readers import (
     PROTOCOL,
     at_least,
+    bands,
     cluster,
     corruptions,
     map_score,
@@ -39,6 +40,7 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
+_READ = (*_SCORE, "data check", "export", "finetune", "update", "forget")
 _PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "update")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
@@ -120,6 +122,8 @@ _ROWS = (
             metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("roi", path, "Region of interest: one mask for all images, or a folder of masks.", "Images",
             commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
+    Setting("max_pixels", at_least(1), "Largest image that is read, in pixels: a small file may unpack to gigabytes.",
+            "Images", Unset("PADIM_ZOO_MAX_PIXELS, or 100 million"), commands=_READ, metavar="N"),
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
@@ -164,8 +168,10 @@ _ROWS = (
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "update"), metavar="N", parameter=True),
-    Setting("memory", memory, "Memory that a fit may use.", "Computing", Unset("half of what is free"),
-            commands=("fit", "finetune"), metavar="4GB", parameter=True),
+    Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
+            commands=("evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
+    Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",
+            "Computing", PaDiMConfig.stream, commands=(*_SCORE, "update"), metavar="auto|N", parameter=True),
     Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",
             "Computing", Unset("float16 where accurate enough"), defaults={"import": "float32"},
             commands=("fit", "import"), metavar="TYPE"),

@@ -373,16 +373,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         extractor = copy.copy(self.extractor)
         extractor.grid = grid
         hashed = HashedImages(images, bit_depth, kept=Caches.of(self.cache).fingerprints)
-        parts, sizes = [], set()
+        parts: list[PatchEmbeddings] = []
+        image_size: tuple[int, int] | None = None
         for features in extractor.features(hashed, fit=True):
+            image_size = image_size or features.image_size
+            refuse_to_join(image_size, features.image_size)
             parts.append(self.embed(features))
-            sizes.add(features.image_size)
-        if len(sizes) != 1:
-            raise InputError(
-                f"images have {len(sizes)} sizes after the transform: one detector needs one; set an exact resize, or "
-                "a crop"
-            )
-        return PatchEmbeddings.concatenate(parts), sizes.pop(), hashed.hashes()
+        if image_size is None:
+            raise InputError("there are no images to fit on: expected at least one normal image")
+        return PatchEmbeddings.concatenate(parts), image_size, hashed.hashes()
 
     def fit_parts(
         self,
@@ -406,8 +405,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         fitted.fitted_in = None
         accumulator = Accumulator(None, self.extractor.budget)
         for embeddings, image_size, of_part in parts:
-            if hashes and image_size != fitted.image_size_:
-                raise InputError(f"images have the sizes {image_size} and {fitted.image_size_}: set an exact resize")
+            if hashes:
+                refuse_to_join(fitted.image_size_, image_size)
             fitted.image_size_ = image_size
             accumulator.add(embeddings)
             hashes.append(of_part)

@@ -83,6 +83,11 @@ def at_least(least: int, otherwise: str = "") -> Reader:
     return partial(integer, least=least, otherwise=otherwise)
 
 
+def bands(name: str, value: Any) -> str | int:
+    """``auto``, or a number of bands."""
+    return "auto" if value == "auto" else integer(name, value, least=1, otherwise=" or auto")
+
+
 def one_of(*choices: str, late: str | None = None) -> Reader:
     """Reads one of some words; ``late`` says where they are to be imported from."""
 

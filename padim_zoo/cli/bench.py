@@ -12,6 +12,7 @@ import click
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.signals import exit_code_of_signal
+from padim_zoo.data.pixel_limit import pixels_limited
 
 SOME_FAILED = 1
 
@@ -52,6 +53,7 @@ def bench(
     if print_sbatch is not None:
         click.echo(_sbatch_script(print_sbatch), nl=False)
         return
+    click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
     store = RunStore(asked.output)
     from padim_zoo.bench.executors.cluster import ClusterLostError

@@ -13,6 +13,7 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     PATH,
+    blocks_of,
     coverage_of,
     groups_of_images,
     load_category,
@@ -112,6 +113,7 @@ def fit(
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
+    saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:

@@ -15,7 +15,8 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup
-from padim_zoo.core.errors import InputError, exit_code_of
+from padim_zoo.core.errors import BAD_INPUT, InputError, exit_code_of
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.provenance import running
 from padim_zoo.core.signals import ending_signals, exit_code_of_signal
@@ -67,6 +68,11 @@ GROUPS = {
     "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
 }
 """The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
+
+
+_OUT_OF_MEMORY = (
+    "there is not enough memory: use smaller images (--resize), a smaller --batch-size, or fewer images at a time"
+)
 
 
 class Mistake(click.ClickException):
@@ -121,6 +127,10 @@ class LazyGroup(SuggestingGroup):
         except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
             ctx.exit(exit_code_of_signal(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise Mistake(_OUT_OF_MEMORY, BAD_INPUT) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

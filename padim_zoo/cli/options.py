@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
@@ -80,15 +81,39 @@ def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str |
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def load_detector(model: Path, *, device: str, batch_size: int, cache: bool, writes: bool = True) -> Any:
-    """A saved detector that uses the cache, if it is to."""
+def load_detector(
+    model: Path,
+    *,
+    device: str,
+    batch_size: int,
+    memory: int | None,
+    stream: str | int,
+    cache: bool = False,
+    writes: bool = True,
+) -> Any:
+    """A saved detector that works within a memory, and uses the cache, if it is to."""
     from padim_zoo.cache.caches import Caches
     from padim_zoo.detectors.loading import load
 
     detector = load(model, device=device, batch_size=batch_size)
+    for part in _parts(detector):
+        limits = {"memory": memory, "stream": stream}
+        part.set_params(**{name: value for name, value in limits.items() if name in part.get_params(deep=False)})
     if cache:
         detector.cache = Caches.usual(writes=writes)
     return detector
+
+
+def blocks_of(detector: Any) -> str:
+    """The bands or blocks in which images passed through the backbone, or those of all members; empty for none."""
+    extractors = (getattr(part, "extractor", None) for part in _parts(detector))
+    blocks = (getattr(extractor, "blocks", None) for extractor in extractors)
+    return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
+
+
+def _parts(detector: Any) -> Sequence[Any]:
+    """The members of an ensemble, or the detector itself."""
+    return getattr(detector, "members", (detector,))
 
 
 def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
@@ -118,7 +143,7 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         raise
     except Exception as error:
         size = getattr(detector, "image_size_", None)
-        if size is None:
+        if size is None or is_out_of_memory(error):
             raise
         import numpy as np
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
+    blocks_of,
     coverage_of,
     groups_of_new_images,
     hold,
+    load_detector,
     refuse_folder,
     show_prices,
     show_rows,
@@ -42,6 +43,8 @@ def update(
     fpr: float | None,
     batch_size: int,
     device: str,
+    memory: int | None,
+    stream: str | int,
 ) -> None:
     """Add normal images to a saved detector, without the old ones.
 
@@ -59,7 +62,6 @@ def update(
     The model is written to --output, or replaced with --in-place.
     """
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.detectors.loading import load
 
     target = target_of(model, output, in_place)
     refuse_folder(target)
@@ -68,7 +70,7 @@ def update(
     paths = normal_image_files(images)
     tell_data(paths)
     hold(target)
-    detector: Any = load(model, device=device, batch_size=batch_size)
+    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")
     before, resumable = detector.calibration_, detector.statistics_ is not None
@@ -94,6 +96,7 @@ def update(
     seen = coverage_of(detector, paths)
     rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
+    rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})

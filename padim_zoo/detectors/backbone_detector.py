@@ -11,6 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -35,11 +36,11 @@ from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")
 
-_HARMLESS = {"batch_size", "memory", "cache"}
+_HARMLESS = {"batch_size", "memory", "stream", "cache"}
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
@@ -234,10 +235,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters and ``score`` drop the
-        threshold, and those of :attr:`modeling` the model too, which is made anew from the statistics of the images.
-        All others drop the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in
-        the file.
+        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
+        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
+        statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
+        that was loaded, the one in the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -378,7 +379,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if not hashed.all_learned():
             adapted = self.adapted_images_
             groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
-            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
@@ -535,6 +537,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     # -- predict -----------------------------------------------------------------------------------------------------
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
+        return self.extractor.batch_within_budget()
+
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
 
@@ -559,8 +566,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
-        features = self.extractor.features(images, roi=roi, within_budget=False)
-        embedded = joined(map(self._embed_to_score, features), self.batch_size)
+        check_size = partial(refuse_other_size, self.image_size_)
+        features = self.extractor.features(images, roi=roi, check_size=check_size)
+        embedded = joined(map(self._embed_to_score, features), self.images_at_once)
         return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
 
     def predict_features(self, features: Features) -> Prediction:

@@ -72,6 +72,11 @@ class Ensemble(Detector, EnsembleConfig):
         for member in self.members:
             member.cache = cache
 
+    @property
+    def images_at_once(self) -> int:
+        """As many as every member takes together."""
+        return min(member.images_at_once for member in self.members)
+
     def check_parameters(self) -> None:
         """Refuse members that cannot score together.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
-_LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
+_LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
 
 LEARNED = "learned_images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.accumulator import refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -122,12 +124,8 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
             hashed.tell()
             return self
         added = copy.copy(self)
-        added._accumulate(self.extractor.features(hashed, fit=True), None)
-        if added.image_size_ != self.image_size_:
-            raise InputError(
-                f"images of {added.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
-                "one detector needs one size; set an exact resize, or a crop"
-            )
+        check_size = partial(refuse_to_join, self.image_size_)
+        added._accumulate(self.extractor.features(hashed, fit=True, check_size=check_size), None)
         assert isinstance(added.statistics_, Samples)
         patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.

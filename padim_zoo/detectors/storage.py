@@ -146,7 +146,8 @@ def _read(path: Path) -> bytearray | mmap.mmap:
         if size > VERIFIED_AT_ONCE:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         content = bytearray(size)
-        return content[: file.readinto(content)]
+        del content[file.readinto(content) :]  # shorter than it was said to be, but no copy
+        return content
 
 
 def _parse(buffer: bytearray | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:

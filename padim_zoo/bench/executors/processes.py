@@ -29,6 +29,7 @@ from padim_zoo.bench.executors.worker_process import (
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Runner
 from padim_zoo.bench.suite import Suite
+from padim_zoo.data.pixel_limit import pixels_limited
 
 _GOODBYE_SECONDS = 5.0
 
@@ -179,7 +180,7 @@ def _work(connection: Connection, suite: Suite, recorder: Recorder, threads: int
     end_with_parent()
     if folder is not None:
         os.chdir(folder)  # it started in another, and paths may be relative
-    with suppress(EOFError, ConnectionError):
+    with suppress(EOFError, ConnectionError), pixels_limited(suite.max_pixels):
         try:
             torch.set_num_threads(threads)
             suite.load_plugins()

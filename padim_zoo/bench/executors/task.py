@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from padim_zoo.bench.store import encode_run
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.loading import usable_processors
+from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
 
 _PRECISION = "PADIM_ZOO_PRECISION"
@@ -104,8 +105,9 @@ def reply_to(
     if not runs:
         return Reply()
     try:
-        with _precision(asked["precision"], asked["suite"]["device"]):
+        with _precision(asked["precision"], asked["suite"]["device"]), ExitStack() as stack:
             runner = _LOADED.runner_of(asked["suite"], asked["plugins"])
+            stack.enter_context(pixels_limited(runner.suite.max_pixels))
             category = runner.dataset.load(runs[0].config.category)
             if category.fingerprint() != runs[0].config.data:
                 return Reply("its copy of the data differs", [list(line) for line in category.manifest()])

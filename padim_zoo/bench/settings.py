@@ -47,10 +47,10 @@ _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
-_WEIGHTS = (*_FIT, "finetune", "import", "suspects")
-_READ = (*_SCORE, "data check", "export", "finetune", "forget", "suspects", "update")
+_WEIGHTS = (*_FIT, "finetune", "import", "data suspects")
+_READ = (*_SCORE, "data check", "export", "finetune", "update", "forget", "data suspects")
 _PLUGIN = (
-    *(*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "suspects"),
+    *(*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "data suspects"),
     "update",
 )
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
@@ -75,22 +75,23 @@ _ROWS = (
             metavar="DIR"),
 
     Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",),
-            commands=(*_FIT, "suspects"),
+            commands=(*_FIT, "data suspects"),
             form="list", one="detector", recorded=True, column="text"),
     Setting("backbones", text, "Backbone; see padim-zoo list backbones.",
             default=Unset("builtin, or those of --ensemble"),
-            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.backbone),
+            defaults={**dict.fromkeys(("fit", "finetune", "data suspects"), PaDiMConfig.backbone),
                       "import": Unset("by the number of dimensions")},
             commands=_WEIGHTS, form="list", one="backbone", recorded=True, parameter=True, column="text"),
     Setting("weights", text, "Weights of the backbone: default, none (random) or a file.",
             default=Unset(PaDiMConfig.weights),
-            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.weights),
+            defaults={**dict.fromkeys(("fit", "finetune", "data suspects"), PaDiMConfig.weights),
                       "import": Unset("the file's, or default")},
             commands=_WEIGHTS, form="by backbone", metavar="W", parameter=True, column="text"),
     Setting("estimators", text, "Covariance estimator; see padim-zoo list estimators.",
             default=("full", "ledoit-wolf", "diagonal"),
-            defaults=dict.fromkeys(("fit", "suspects"), PaDiMConfig.estimator),
-            commands=(*_FIT, "suspects"), form="list", one="estimator", recorded=True, parameter=True, column="text"),
+            defaults=dict.fromkeys(("fit", "data suspects"), PaDiMConfig.estimator),
+            commands=(*_FIT, "data suspects"), form="list", one="estimator", recorded=True, parameter=True,
+            column="text"),
     Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
             defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
             recorded=True, parameter=True, column="text"),
@@ -183,13 +184,13 @@ _ROWS = (
             metavar="LEVEL"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
-            commands=(*_SCORE, "finetune", "forget", "suspects", "update"), parameter=True),
+            commands=(*_SCORE, "finetune", "forget", "data suspects", "update"), parameter=True),
     Setting("precision", text, "Precision of the backbone: float32, bfloat16 or auto.", "Computing",
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
-            commands=(*_SCORE, "forget", "suspects", "update"), metavar="N", parameter=True),
+            commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
             commands=("evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
     Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",

@@ -32,6 +32,7 @@ COMMANDS = {
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images, for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Add normal images to a saved detector."),
+    "forget": ("padim_zoo.cli.forget:forget", "Take normal images out of a saved detector, exactly."),
     "calibrate": ("padim_zoo.cli.calibrate:calibrate", "Set another threshold of a saved detector."),
     "merge": ("padim_zoo.cli.merge:merge", "Merge PaDiM models that were fitted on parts of the images."),
     "import": ("padim_zoo.cli.import_model:import_model", "Import a PaDiM model from another program."),
@@ -44,7 +45,7 @@ COMMANDS = {
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
     "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
-    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
+    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, check a folder, find suspects in it."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 
@@ -58,6 +59,7 @@ GROUPS = {
         "show",
         "calibrate",
         "update",
+        "forget",
         "merge",
         "combine",
         "import",

@@ -191,14 +191,22 @@ def groups_by_pattern(paths: Sequence[Path], pattern: str) -> np.ndarray:
     InputError
         If a path has no match.
     """
-    expression = re.compile(pattern)
-    names: list[str] = []
-    for path in paths:
-        match = expression.search(path.as_posix())
-        if match is None:
+    names = names_by_pattern(paths, pattern)
+    for path, name in zip(paths, names, strict=True):
+        if name is None:
             raise InputError(f"groups {pattern!r} matches nothing in {path}: expected a name of a group in every path")
-        names.append(match[1] if expression.groups and match[1] is not None else match[0])
     return numbered_groups(names)
+
+
+def names_by_pattern(paths: Sequence[Path], pattern: str) -> list[str | None]:
+    """What :func:`groups_by_pattern` finds in each path; None where nothing matches."""
+    expression = re.compile(pattern)
+    matches = [expression.search(path.as_posix()) for path in paths]
+    return [None if match is None else _name_in(match) for match in matches]
+
+
+def _name_in(match: re.Match[str]) -> str:
+    return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 def refuse_two_labels(samples: Sequence[Sample], duplicates: Duplicates) -> None:

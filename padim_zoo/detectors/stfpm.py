@@ -36,6 +36,21 @@ class PixelExtractor(FeatureExtractor):
 
     map_count = 1
 
+    def check_parameters(self) -> None:
+        """Refuse what :class:`FeatureExtractor` refuses, and blocks: a student looks at whole images.
+
+        Raises
+        ------
+        InputError
+            Naming the parameter, what was found and what was expected.
+        """
+        super().check_parameters()
+        if self.config.stream != "auto":
+            raise InputError(
+                f"stream is {self.config.stream!r}, but stfpm passes whole images through backbone and student: leave "
+                "it out (auto), or take padim or patchcore"
+            )
+
     def features_key(self, *, fit: bool = True) -> str:
         """Transform and views."""
         return f"pixels {self.transform.to_dict()}{self.views_key(fit)}"
@@ -50,7 +65,6 @@ class PixelExtractor(FeatureExtractor):
         *,
         fit: bool = False,
         roi: Any = None,
-        within_budget: bool = True,
         check_size: Callable[[tuple[int, int]], None] | None = None,
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
@@ -161,7 +175,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     # -- score -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: TrainedStudent, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of the product of the layers' distances (equations 2 and 4), and their maxima."""
         teacher, images = self.build_backbone(), _images(embeddings)
         maps, roi_masks = [], embeddings.roi_masks

@@ -197,6 +197,22 @@ def test_summarize_is_the_mean_over_everything_else():
         summarize(documents, ["image_auroc"])
 
 
+def test_times_on_several_processors_have_no_mean():
+    here, there = run("bottle"), run("hazelnut")
+    for document, processor in ((here, "A"), (there, "B")):
+        document["environment"] = {"cpu": processor, "gpu": None}
+        document["timings"] = {"fit_seconds": 2.0, "model_mb": 4.0}
+    mean = leaderboard([here, there]).iloc[-1]
+    assert mean["notes"] == "no mean of times: 1 on A, 1 on B"
+    assert math.isnan(mean["fit_seconds"])
+    assert mean["model_mb"] == 4.0
+    there["environment"]["cpu"] = "A"
+    mean = leaderboard([here, there]).iloc[-1]
+    assert (mean["notes"], mean["fit_seconds"]) == (None, 2.0)
+    there["environment"]["gpu"] = "G"
+    assert leaderboard([here, there]).iloc[-1]["notes"] == "no mean of times: 1 on A, 1 on A with G"
+
+
 def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
     here, there, failed = run("bottle", precision="auto"), run("hazelnut", precision="auto"), run("cable", failed=True)
     here["precision"], there["precision"] = "bfloat16", "float32"

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from padim_zoo.bench import schedule, worker_process
 from padim_zoo.bench.claims import Claims
+from padim_zoo.bench.executors import processes, worker_process
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import FORMAT, NewerRunError, RunStore
@@ -106,9 +106,9 @@ def test_a_claim_ends_with_its_owner(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_fails_its_run(run_suite, suite, monkeypatch) -> None:
     monkeypatch.setenv("TOY_DELAY", "100")
     # A fork server that earlier tests have started does not know this environment.
-    monkeypatch.setattr(schedule, "_context", lambda: multiprocessing.get_context("spawn"))
-    monkeypatch.setattr(schedule, "HANG_SECONDS", 1.0)
-    for module in (schedule, worker_process):
+    monkeypatch.setattr(processes, "_context", lambda: multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(processes, "HANG_SECONDS", 1.0)
+    for module in (processes, worker_process):
         monkeypatch.setattr(module, "CHECK_SECONDS", 0.5)
     documents = run_suite(suite, categories=(), jobs=2)
     assert {document["error"]["message"] for document in documents} == {

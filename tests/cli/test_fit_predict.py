@@ -155,7 +155,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
         (["{gear}/nothing"], "does not exist"),
         (["{gear}/*.jpg"], "matches nothing"),
         (["{gear}/train/good", "--backbone", "resnet81"], "did you mean resnet18"),
-        (["{gear}/train/good", "--estimator", "fool"], "did you mean full"),
+        (["{gear}/train/good", "--estimator", "ful"], "did you mean full"),
         (["{gear}/train/good", "--detector", "padin"], "did you mean padim"),
         (["{gear}/train/good", "--weights", "nowhere.pth"], "nowhere.pth"),
         (["{gear}/train/good", "--resize", "huge"], "HEIGHTxWIDTH"),

@@ -24,7 +24,9 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.estimators, "_entries", dict(registry.estimators._entries))
 
 
-@pytest.mark.parametrize("spec", ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied"])
+@pytest.mark.parametrize(
+    "spec", ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied", "tied(cells=2)"]
+)
 def test_own_estimators_keep_the_contract(spec: str) -> None:
     check_estimator(spec)
 

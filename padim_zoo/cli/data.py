@@ -1,4 +1,4 @@
-"""``padim-zoo data``: make the synthetic data set; check a folder of images."""
+"""``padim-zoo data``: make the synthetic data set; check a folder of images; find suspects in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
+from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.suspects import suspects
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -26,7 +28,10 @@ SHOWN = 5
 
 @click.group(cls=SuggestingGroup)
 def data() -> None:
-    """Make the synthetic data set, or check a folder of images."""
+    """Make the synthetic data set, check a folder of images, or find suspects among normal ones."""
+
+
+data.add_command(suspects)
 
 
 @data.command()
@@ -59,7 +64,7 @@ def synthetic(
     click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
 
 
-@data.command()
+@setting_command("data check")
 @click.argument("folder", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
@@ -90,6 +95,9 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
     if not all(report.usable for report in reports):
         sys.exit(ERRORS_FOUND)
+
+
+data.add_command(check)
 
 
 def _range(name: str, text: str) -> tuple[int, int]:

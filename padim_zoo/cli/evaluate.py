@@ -118,7 +118,13 @@ def evaluate(
         _write_pictures(folder, samples, prediction, truth)
     notes += result.notes
     if calibration is not None:
-        notes += [note for note in (calibration.caveat, unpromised(calibration)) if note is not None]
+        alarms = thresholds[0]["false_alarms"]
+        doubt = None
+        if alarms is not None and calibration.false_alarm_rate is not None:
+            doubt = metrics.promise_doubt(
+                alarms["count"], alarms["of"], calibration.false_alarm_rate, calibration.n_groups
+            )
+        notes += [note for note in (doubt, calibration.caveat, unpromised(calibration)) if note is not None]
     seen, protocol = coverage_of(detector, samples, mask_orientation), protocol_of(opened)
     notes += [] if seen.note is None else [seen.note]
     if protocol is not None and str(protocol) != str(detector.transform):

@@ -18,6 +18,7 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable, without_formula
 from padim_zoo.pictures.kinds import PictureChoice
 
@@ -154,11 +155,14 @@ def _predictions(
         batch = paths[start : start + batch_size]
         try:
             prediction = predict(batch)
-        except (InputError, MemoryError) as error:
+        except Exception as error:
+            refusal = error
+            if is_out_of_memory(error):
+                refusal = InputError(f"{batch[0]} does not fit into memory: make it smaller")
+            if not isinstance(refusal, InputError):
+                raise
             if len(batch) == 1:
-                if isinstance(error, MemoryError):
-                    error = InputError(f"{batch[0]} does not fit into memory: make it smaller")
-                yield batch[0], error
+                yield batch[0], refusal
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue

@@ -12,12 +12,15 @@ from padim_zoo.cli.options import (
     PATH,
     blocks_of,
     coverage_of,
+    groups_of_new_images,
     hold,
     load_detector,
     refuse_folder,
+    show_prices,
     show_rows,
     size_of,
     target_of,
+    threshold_of,
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import setting_command
@@ -50,8 +53,11 @@ def update(
 
     Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
 
-    The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
-    scores of another model; --keep-threshold keeps it.
+    Copies among IMAGES count once, and the groups of the fit stay. Its --groups are applied to IMAGES too. Near
+    copies of images that the model has learned are not found without.
+
+    The threshold is set anew if the model holds all samples, for the rate that MODEL was asked for, or the usual one.
+    If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it.
 
     The model is written to --output, or replaced with --in-place.
     """
@@ -70,19 +76,22 @@ def update(
     before, resumable = detector.calibration_, detector.statistics_ is not None
     images_before = detector.n_images_
     started = time.perf_counter()
-    detector.partial_fit(paths)
+    detector.partial_fit(paths, **groups_of_new_images(detector, paths))
     added = detector.n_images_ - images_before
     keep_threshold = keep_threshold or (not added and fpr is None)
     why_none = "the model had none" if before is None and fpr is None else ""
     if keep_threshold:
         detector.calibration_ = before
     elif not why_none:
-        why_none = try_to_calibrate(detector, fpr, before and before.false_alarm_rate)
+        why_none = try_to_calibrate(detector, fpr, before and before.asked_rate)
     detector.save(target, resumable=resumable)
 
+    calibration = detector.calibration_
     threshold = f"none: {why_none}"
-    if detector.threshold_ is not None:
-        threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    if calibration is not None and keep_threshold and added:
+        threshold = f"{calibration.threshold:.4g}, as before; it promises nothing of the new model"
+    elif calibration is not None:
+        threshold = f"{threshold_of(calibration)}{', as before' if keep_threshold else ''}"
     new = f"{added}" if added == len(paths) else f"{added} new of {len(paths)}"
     seen = coverage_of(detector, paths)
     rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
@@ -91,3 +100,5 @@ def update(
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
+    if calibration is not None and not (keep_threshold and added):
+        show_prices(calibration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -315,7 +315,14 @@ class FeatureExtractor:
         """All features of ``images`` at once, in float32; arguments are those of :meth:`features`."""
         return Features.concatenate(list(self.features(images, fit=fit, roi=roi))).widened()
 
-    def features(self, images: Any, *, fit: bool = False, roi: Any = None) -> Iterator[Features]:
+    def features(
+        self,
+        images: Any,
+        *,
+        fit: bool = False,
+        roi: Any = None,
+        check_size: Callable[[tuple[int, int]], None] | None = None,
+    ) -> Iterator[Features]:
         """Features of images, in order, some images at a time.
 
         Parameters
@@ -326,6 +333,9 @@ class FeatureExtractor:
             In all views of a fit; otherwise in those for scoring.
         roi : path, ndarray or RegionOfInterest, optional
             The pixels of these images that count, as of :meth:`BackboneDetector.predict`.
+        check_size : callable, optional
+            Refuses images by their height and width after the transform. What the backbone would take for large ones
+            may be more than there is.
         """
         size = self.batch_within_budget()
         view_set = self.views_of_fit() if fit else self.views_of_score()
@@ -333,11 +343,15 @@ class FeatureExtractor:
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
         if caches.features is None or key is None:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
+                if check_size is not None:
+                    check_size((int(batch.shape[2]), int(batch.shape[3])))
                 yield from self._compute(batch, roi_masks, view_set.count, size)
             return
         stored = CachedFeatures(caches.features, key)
         at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
         for part in stored.batches(images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images):
+            if part.pixels is not None and check_size is not None:
+                check_size((int(part.pixels.shape[2]), int(part.pixels.shape[3])))
             missing = iter(()) if part.pixels is None else self._compute(part.pixels, None, view_set.count, size)
             yield from stored.complete(part, missing)
 

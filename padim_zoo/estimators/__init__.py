@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from padim_zoo.estimators.linear_shrinkage import OAS, Full, LedoitWolf, Shrinkage
-from padim_zoo.estimators.structured import Diagonal, Spherical, Tied
+from padim_zoo.estimators.structured import Diagonal, Pooled, Spherical, Tied
 from padim_zoo.registry import estimators
 
 _SOURCE = "padim_zoo"
@@ -21,3 +21,4 @@ estimators.register("spherical", source=_SOURCE, covariance="(tr(S)/D + ε)·I",
 estimators.register(
     "tied", source=_SOURCE, covariance="mean of S over patches + εI", default="epsilon=0.01, cells=None"
 )(Tied)
+estimators.register("pooled", source=_SOURCE, covariance="S of all patches + εI", default="epsilon=0.01")(Pooled)

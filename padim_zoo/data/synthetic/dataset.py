@@ -19,6 +19,7 @@ from padim_zoo import registry
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
@@ -147,7 +148,7 @@ def read_manifest(root: Path) -> Parameters | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return Parameters(**json.loads(text)["parameters"])
+        return Parameters(**read_json(text)["parameters"])
     except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{root / MANIFEST} is not a manifest of synthetic data: delete the folder to have it made again"

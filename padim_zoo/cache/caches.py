@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from padim_zoo.cache.features import FeatureCache
-from padim_zoo.cache.fingerprints import FingerprintCache
+from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.core.cache_folder import cache_limit
 
@@ -20,12 +20,12 @@ class Caches:
     ----------
     images : ImageCache or None
     features : FeatureCache or None
-    fingerprints : FingerprintCache or None
+    fingerprints : FingerprintCache, FingerprintsInMemory or None
     """
 
     images: ImageCache | None = None
     features: FeatureCache | None = None
-    fingerprints: FingerprintCache | None = None
+    fingerprints: FingerprintCache | FingerprintsInMemory | None = None
 
     @classmethod
     def of(cls, cache: bool | Caches) -> Caches:

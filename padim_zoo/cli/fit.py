@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from padim_zoo.cli.options import (
     coverage_of,
     groups_of_images,
     load_category,
+    named_groups,
     output_option,
     refuse_folder,
     remember_names,
@@ -26,10 +29,12 @@ from padim_zoo.cli.options import (
     threshold_of,
     try_to_calibrate,
 )
-from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
 from padim_zoo.cli.suspects import write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
+
+CLUSTER_LOST = 1
 
 
 @setting_command("fit")
@@ -49,6 +54,9 @@ def fit(
     groups: str | None,
     fpr: float | None,
     cache: bool,
+    cluster: str | None,
+    insecure: bool,
+    shard: str | None,
     **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -58,6 +66,9 @@ def fit(
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
     exceed it.
+
+    --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
+    of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
     """
     import numpy as np
 
@@ -75,6 +86,8 @@ def fit(
     refuse_folder(output)
     if report is not None:
         refuse_folder(report, "suspects.html")
+    if shard is not None and (cluster is not None or fpr is not None):
+        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
     dataset = None
     if images:
         paths = normal_image_files(images)
@@ -83,6 +96,7 @@ def fit(
         paths = [sample.path for sample in category.train]
     tell_data(paths)
     from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
@@ -92,19 +106,26 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
-    if cache:
-        model.cache = Caches.usual()
-    # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
-    if fpr is not None or groups is not None:
-        held_together, doubts = groups_of_images(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
-        model.fit(paths)
+    fingerprints = FingerprintsInMemory(len(paths))
+    caches = Caches.usual() if cache else Caches()
+    model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
+    doubts: Sequence[str] = ()
+    if shard is not None:
+        paths = _fit_shard(model, paths, shard, groups)
+        threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
-        model.fit(paths)
+        # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
+        named = named_groups(model, paths, groups)
+        if fpr is not None:
+            conformal_threshold(np.zeros(len(paths)), fpr, named)
+        if cluster is None:
+            model.fit(paths)
+        else:
+            _fit_on_cluster(model, paths, parameters, cluster, insecure)
         held_together, doubts = groups_of_images(model, paths, groups)
-    remember_names(model, paths, groups)
-    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+        remember_names(model, paths, groups)
+        threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+    fingerprints.clear()
     if (calibration := model.calibration_) is not None:
         threshold = threshold_of(calibration)
     seconds = time.perf_counter() - started
@@ -122,3 +143,34 @@ def fit(
         click.echo(write_suspects(model, paths, report))
     for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
+
+
+def _fit_on_cluster(
+    model: Any, paths: Sequence[Path], parameters: dict[str, Any], address: str, insecure: bool
+) -> None:
+    from padim_zoo.bench.cluster_fit import ClusterFit
+    from padim_zoo.bench.executors.cluster import ClusterLostError
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    plugins = click.get_current_context().meta[PLUGINS]
+    try:
+        ClusterFit(address, insecure, plugins, tell).fit(model, paths, parameters)
+    except ClusterLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(CLUSTER_LOST)
+
+
+def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
+    """Fit on a shard of the images, on the grid of all; the images of the shard."""
+    from padim_zoo.bench.cluster_fit import part_of_shard
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if not hasattr(model, "merge"):
+        raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
+    part = part_of_shard(paths, shard)
+    model.fit(part, whole=paths)
+    model.groups_ = ImageGroups.of(part, pattern, Caches.of(model.cache).fingerprints).told
+    return part

@@ -14,6 +14,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from padim_zoo.bench.store import Document, RunStore
     from padim_zoo.data.coverage import Coverage
     from padim_zoo.data.sample import Category, Dataset, Sample
@@ -229,22 +231,38 @@ def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = N
     return ""
 
 
-def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
-
-    And notes of copies that may have been missed, where no pattern names them.
+def named_groups(detector: Any, paths: Sequence[Path], pattern: str | None) -> np.ndarray:
+    """The groups (n,), int64, that a pattern names; without one, each image is one.
 
     Raises
     ------
     InputError
         If a pattern is given to a detector that takes no groups, or does not match.
     """
+    import numpy as np
+
+    from padim_zoo.data.duplicates import groups_by_pattern
+
+    if pattern is None:
+        return np.arange(len(paths))
+    if not _takes_groups(detector):
+        raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
+    return groups_by_pattern(paths, pattern)
+
+
+def _takes_groups(detector: Any) -> bool:
+    return "groups" in inspect.signature(detector.calibrate).parameters
+
+
+def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+
+    And notes of copies that may have been missed, where no pattern names them.
+    """
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.duplicates import find_duplicates, groups_of
 
-    if "groups" not in inspect.signature(detector.calibrate).parameters:
-        if pattern is not None:
-            raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
+    if not _takes_groups(detector):
         return {}, []
     kept = Caches.of(detector.cache).fingerprints
     notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()

@@ -14,6 +14,9 @@ from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
 from padim_zoo.data.pixel_limit import pixels_limited
 
+PLUGINS = "padim_zoo.plugins"
+"""The plugin files of a command, in ``meta`` of its context."""
+
 
 class PanelCommand(click.Command):
     """A command whose help has a section for each panel of its settings, after its own options."""
@@ -98,7 +101,8 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
         return setting.value_in(command) if value is None else setting.parse(value, command, flag)
 
     def load(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        _load_plugins(setting.parse(value, command, flag))
+        ctx.meta[PLUGINS] = setting.parse(value, command, flag)
+        _load_plugins(ctx.meta[PLUGINS])
 
     def limit(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         ctx.with_resource(pixels_limited(read(ctx, parameter, value)))

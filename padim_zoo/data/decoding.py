@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -137,7 +137,14 @@ def _refuse_by_header(path: Path, file: IO[bytes]) -> None:
 
 
 def geometry(path: Path) -> Geometry:
-    """Stored size and orientation of a file, from its header where that is enough."""
+    """Stored size and orientation of a file, from no more of it than its header where that is enough."""
+    with suppress(Exception), _regular(path) as file:  # whatever is wrong is said by open_image
+        image = _header(file)
+        refuse_many_pixels(path, image.size)
+        if image.format != "PNG":
+            return _geometry(image, str(path))
+        if not png.may_have_exif(file):
+            return Geometry((image.height, image.width))
     return _geometry(open_image(path), str(path))
 
 
@@ -153,7 +160,7 @@ def _geometry(image: Image.Image, name: str) -> Geometry:
 
 def _may_be_turned(image: Image.Image) -> bool:
     """Whether it takes a look for an orientation, for which Pillow decodes a PNG to its end."""
-    return image.format != "PNG" or png.may_have_exif(_content(image))
+    return image.format != "PNG" or png.may_have_exif(io.BytesIO(_content(image)))
 
 
 def _orientation(image: Image.Image, name: str) -> int:

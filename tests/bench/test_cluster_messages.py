@@ -34,7 +34,7 @@ from padim_zoo.core.errors import InputError
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A worker process that has done nothing yet, and nothing of it after the test."""
     loaded, threads = task._Loaded(), torch.get_num_threads()
-    monkeypatch.setattr(task, "_LOADED", loaded)
+    monkeypatch.setattr(task, "LOADED", loaded)
     yield
     for plugin in reversed(loaded.plugins):
         plugin.take_back()

@@ -274,7 +274,7 @@ def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
         ({"ensemble": ("toy-linear",)}, "expected two or more that differ"),
         ({"ensemble": ("toy-linear+toy-linear",)}, "expected two or more that differ"),
         ({"ensemble": ("toy-linear+toy-cube",)}, "unknown backbone 'toy-cube'"),
-        ({"ensemble": ("toy-linear+toy-square:fool",)}, "did you mean full"),
+        ({"ensemble": ("toy-linear+toy-square:ful",)}, "did you mean full"),
         ({"normal": Path("here")}, "belong to the dataset folder"),
     ],
 )

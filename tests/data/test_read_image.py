@@ -488,3 +488,19 @@ def test_an_image_that_does_not_fit_into_memory_is_one_line(tmp_path: Path, monk
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     with pytest.raises(InputError, match="does not fit into memory"):
         read_image(tmp_path / "x.bmp")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "jp2"])
+def test_the_size_takes_no_more_than_the_header(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"x.{suffix}"
+    exif = {} if suffix in ("png", "bmp", "jp2") else {"exif": turned_by_a_quarter()}
+    Image.fromarray(RGB).save(path, **exif)
+    expected = read_image(path).shape[:2]
+    monkeypatch.setattr(decoding, "open_image", None)
+    assert image_size(path) == expected
+
+
+def turned_by_a_quarter() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif

@@ -25,7 +25,7 @@ Note = Callable[[str], object]
 
 
 class ClusterLostError(RuntimeError):
-    """The scheduler of a cluster is gone, in the middle of the work."""
+    """The scheduler of a cluster is gone in the middle of the work, or worker after worker."""
 
 
 class Cluster:

@@ -32,32 +32,40 @@ from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
 
 _PRECISION = "PADIM_ZOO_PRECISION"
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass
 class _Loaded:
-    """What a worker process keeps from one group to the next: a suite, its plugins and its backbones."""
+    """What a worker process keeps from one task to the next: plugins, and a runner or a detector made with them."""
 
-    key: str = ""
-    runner: Runner | None = None
     plugins: tuple[Plugin, ...] = ()
+    texts: Sequence[Sequence[str]] = ()
+    made_of: str = ""
+    made: Any = None
 
-    def runner_of(self, suite: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> Runner:
-        """The runner of a suite with its plugins, and with those of no other client."""
-        key = json.dumps([suite, plugins])
-        if self.runner is None or key != self.key:
-            self.runner = None
+    def use_plugins(self, texts: Sequence[Sequence[str]]) -> None:
+        """Load the plugins of a client, and take back those of others."""
+        if texts != self.texts:
+            self.made_of, self.texts = "", ()
             for plugin in reversed(self.plugins):
                 plugin.take_back()
             self.plugins = ()
-            for name, text in plugins:
+            for name, text in texts:
                 self.plugins += (_load_text(name, text),)
-            self.key, self.runner = key, Runner(_own_suite(suite))
-        return self.runner
+            self.texts = texts
+
+    def get(self, settings: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> Any:
+        """What was made of settings, if it is the last that was made; else another."""
+        made_of = json.dumps([make.__qualname__, settings])
+        if made_of != self.made_of:
+            self.made_of, self.made = "", None  # before there are two
+            self.made = make(settings)
+            self.made_of = made_of
+        return self.made
 
 
-_LOADED = _Loaded()
+LOADED = _Loaded()
 
 
 def run_group(request: str, in_flight: str) -> tuple[str, list[tuple[str, Files]]]:
@@ -86,7 +94,7 @@ def run_group(request: str, in_flight: str) -> tuple[str, list[tuple[str, Files]
     def tell(run: Run) -> None:
         worker.log_event(in_flight, run.id)
 
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         host = get_address_host(worker.address)
         reply = reply_to(asked, asked["workers_by_host"].get(host, 1), is_wanted, tell)
     if reply.refusal is not None:
@@ -106,7 +114,8 @@ def reply_to(
         return Reply()
     try:
         with _precision(asked["precision"], asked["suite"]["device"]), ExitStack() as stack:
-            runner = _LOADED.runner_of(asked["suite"], asked["plugins"])
+            LOADED.use_plugins(asked["plugins"])
+            runner = LOADED.get(asked["suite"], _own_runner)
             stack.enter_context(pixels_limited(runner.suite.max_pixels))
             category = runner.dataset.load(runs[0].config.category)
             if category.fingerprint() != runs[0].config.data:
@@ -155,10 +164,10 @@ def _precision(resolved: str | None, device: str) -> Iterator[None]:
         os.environ.pop(_PRECISION) if before is None else os.environ.update({_PRECISION: before})
 
 
-def _own_suite(values: dict[str, Any]) -> Suite:
-    """The suite with this worker's own data folder."""
+def _own_runner(values: dict[str, Any]) -> Runner:
+    """The runner of a suite, with this worker's own data folder."""
     root = os.environ.get(DATA_ROOT)
-    return Suite(**{**values, "data_root": root} if root and values["data_root"] is not None else values)
+    return Runner(Suite(**{**values, "data_root": root} if root and values["data_root"] is not None else values))
 
 
 def _check_region(path: Path, run: Run) -> None:

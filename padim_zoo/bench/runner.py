@@ -19,7 +19,7 @@ from padim_zoo.data.sample import Dataset
 
 @dataclass(frozen=True)
 class Event:
-    """A run begins, or, with its document, is recorded, whether it worked or failed.
+    """A run begins, is at work, or, with its document, is recorded, whether it worked or failed.
 
     Attributes
     ----------
@@ -27,11 +27,14 @@ class Event:
     document : Document or None
     elsewhere : bool
         Another process is at this run, so it was left out.
+    doing : str
+        What it is at, such as images that are read.
     """
 
     run: Run
     document: Document | None = None
     elsewhere: bool = False
+    doing: str = ""
 
 
 class Runner:

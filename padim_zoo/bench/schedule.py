@@ -29,6 +29,7 @@ from padim_zoo.bench.worker_process import (
     CHECK_SECONDS,
     HANG_SECONDS,
     Idleness,
+    StageSender,
     current_folder,
     end_with_parent,
     safe_path,
@@ -287,6 +288,7 @@ def _work(
     end_with_parent()
     if folder is not None:
         os.chdir(folder)  # it started in another, and paths may be relative
+    sender = StageSender(connection)
     with suppress(EOFError, ConnectionError):
         try:
             torch.set_num_threads(threads)
@@ -294,9 +296,9 @@ def _work(
             runner = Runner(suite.replace(jobs=1), store, {**environment, "threads": threads})
             while True:
                 for event in runner.run_group(connection.recv()):
-                    connection.send(event)
-                connection.send(None)
+                    sender.send(event)
+                sender.send(None)
         except (EOFError, ConnectionError):
             raise
         except Exception as error:
-            connection.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            sender.send(f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -36,7 +36,8 @@ _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import")
-_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "import", "list", "merge", "update")
+_CHANGE = ("calibrate", "combine", "export", "finetune", "import", "merge", "update")
+_PLUGIN = (*_SCORE, *_CHANGE, "list")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -162,6 +163,8 @@ _ROWS = (
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",
             commands=_PLUGIN, form="repeated",
             metavar="FILE"),
+    Setting("quiet", switch, "Show no progress; of bench, no leaderboard either.", "Computing", False,
+            commands=(*_SCORE, *_CHANGE, "data check", "data synthetic"), form="flag"),
 )
 # fmt: on
 

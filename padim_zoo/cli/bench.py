@@ -19,8 +19,7 @@ SOME_FAILED = 1
 @click.option("--config", type=PATH, metavar="FILE", help="Read settings from a YAML file; options override it.")
 @click.option("--suite", metavar="NAME", help="Use built-in settings: paper.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
-@click.option("--quiet", is_flag=True, help="Show only notes and errors.")
-def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, **_: Any) -> None:
+def bench(config: Path | None, suite: str | None, published: bool, **_: Any) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
     Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
@@ -43,6 +42,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     preset = preset_settings(suite) if suite else {}
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
     asked.load_plugins()
+    quiet = asked.quiet
     store = RunStore(asked.output)
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing

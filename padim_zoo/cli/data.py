@@ -11,6 +11,7 @@ import click
 
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
+from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def data() -> None:
     """Make the synthetic data set, or check a folder of images."""
 
 
-@data.command()
+@setting_command("data synthetic")
 @click.argument("out", type=PATH)
 @click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
 @click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
@@ -46,7 +47,7 @@ def synthetic(
     click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
 
 
-@data.command()
+@setting_command("data check")
 @click.argument("folder", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
@@ -77,6 +78,10 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
     if not all(report.usable for report in reports):
         sys.exit(ERRORS_FOUND)
+
+
+data.add_command(synthetic)
+data.add_command(check)
 
 
 def _counts(report: Report) -> dict[str, Any]:

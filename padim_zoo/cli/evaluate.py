@@ -14,6 +14,7 @@ from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detecto
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
@@ -224,7 +225,8 @@ def _write_pictures(
 
     names = picture_names([sample.path for sample in samples])
     pictured = prediction.pictured
-    for position, (name, sample, mask) in enumerate(zip(names, samples, truth, strict=True)):
+    of_each = told(zip(names, samples, truth, strict=True), "drawing pictures", len(names), "pictures")
+    for position, (name, sample, mask) in enumerate(of_each):
         anomaly_map = None if pictured is None else pictured[position]
         if mask is None and anomaly_map is not None and sample.label == 0:
             mask = np.zeros(anomaly_map.shape, dtype=bool)

@@ -13,6 +13,8 @@ from click.shell_completion import CompletionItem
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
 
+_QUIET = "padim_zoo.quiet"
+
 
 class PanelCommand(click.Command):
     """A command whose help has a section for each panel of its settings, after its own options."""
@@ -32,7 +34,12 @@ class PanelCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Refuse names that nothing can know before anything heavy is imported, then run the command."""
         _refuse_unknown_names(ctx)
-        return super().invoke(ctx)
+        if ctx.command.name == "bench":  # which shows its runs, and the stages within
+            return super().invoke(ctx)
+        from padim_zoo.cli.stages import stages_shown
+
+        with stages_shown(quiet=ctx.meta.get(_QUIET, False)):
+            return super().invoke(ctx)
 
 
 class SettingOption(click.Option):
@@ -59,12 +66,15 @@ class SettingOption(click.Option):
 
 
 def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function, with the options of all settings that it takes, in the order of the table."""
+    """Make a command of a function, with the options of all settings that it takes, in the order of the table.
+
+    The name of a command in a group starts with that of the group.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         for setting in reversed(settings_of(name)):
             function = _option(setting, name)(function)
-        return click.command(name, cls=PanelCommand)(function)
+        return click.command(name.rpartition(" ")[2], cls=PanelCommand)(function)
 
     return decorate
 
@@ -87,6 +97,8 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     attributes: dict[str, Any] = {"setting": setting, "cls": SettingOption, "help": _help(setting, command, several)}
     if form == "switch":
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=setting.default, **attributes)
+    if form == "flag":
+        return click.option(flag, is_flag=True, callback=_note_quiet, expose_value=command == "bench", **attributes)
     metavar = setting.metavar
     if form == "list":
         metavar = f"{metavar},…"
@@ -110,6 +122,11 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     return click.option(*names, metavar=metavar, multiple=several, callback=read, **attributes)
 
 
+def _note_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[_QUIET] = value
+    return value
+
+
 def _other_number(setting: Setting, command: str) -> str:
     """The option in the plural where a command has the singular, and the other way round; empty if that is taken."""
     taken = {row.option_in(command) for row in settings_of(command)}
@@ -120,7 +137,9 @@ def _other_number(setting: Setting, command: str) -> str:
 def _help(setting: Setting, command: str, several: bool) -> str:
     default = setting.default_in(command)
     words = str(default) if isinstance(default, Unset) else setting.text(default)
-    if setting.form_in(command) == "switch":
+    if setting.form == "flag":
+        words = ""
+    if setting.form == "switch":
         words = ("" if default else "no-") + setting.name
     text = f"{setting.help.removesuffix('.')}{'; repeatable' * several}."
     return f"{text}  [default: {words}]" if words else text

@@ -30,6 +30,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.image_hashes import SIDE, Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
 from padim_zoo.data.sample import Sample
@@ -134,7 +135,8 @@ def _find(paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerpr
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
     with ThreadPoolExecutor() as executor:
-        return duplicates_of(list(executor.map(functools.partial(_fingerprint_of, depth=depth, kept=kept), paths)))
+        found = executor.map(functools.partial(_fingerprint_of, depth=depth, kept=kept), paths)
+        return duplicates_of(list(told(found, "looking for copies", len(paths))))
 
 
 def _version(path: Path) -> str:
@@ -180,7 +182,8 @@ def near_copies(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     rows, columns, distances = [], [], []
     typical = np.empty(n, dtype=np.float32)
     at_once = max(1, _CORRELATIONS_AT_ONCE // (n * (2 * MOST_TRANSLATION + 1) ** 2))
-    for start in range(0, n, at_once):
+    starts = range(0, n, at_once)
+    for start in told(starts, "comparing images", len(starts), "blocks"):
         block = least_distances(details[start : start + at_once], details)
         own = np.arange(len(block))
         block[own, start + own] = np.nan

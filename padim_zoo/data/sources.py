@@ -38,6 +38,14 @@ def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[st
             yield name, to_image(item, name, bit_depth)
 
 
+def count_of(images: Any) -> int | None:
+    """How many images there are, where that is known without a look at them."""
+    if isinstance(images, (list, tuple)) and all(isinstance(one, (Path, Sample, CorruptedFile)) for one in images):
+        return len(images)
+    count: int | None = getattr(images, "image_count", None)
+    return count
+
+
 def image_items(images: Any) -> Iterator[Any]:
     """Single images: paths, files to corrupt, PIL images, arrays, tensors."""
     if isinstance(images, Sample):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import duplicates_of
@@ -162,7 +163,9 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
     notes = FileNotes()
     examine = partial(_examine, depth=depth, notes=notes)
     with ThreadPoolExecutor() as executor:
-        train, test = (list(executor.map(examine, samples)) for samples in (category.train, category.test))
+        samples = (*category.train, *category.test)
+        findings = list(told(executor.map(examine, samples), f"reading {category.name}", len(samples)))
+    train, test = findings[: len(category.train)], findings[len(category.train) :]
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
     problems = [*_file_problems(category, train, test), *_split_problems(category), *_copies(train, test)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.equal_images import groups_with_copies
@@ -43,11 +44,13 @@ def out_of_fold(
     groups = groups_with_copies(embeddings, passes, groups)
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
-    with spill_above(largest_array(detector.extractor.budget)):
+    limit = largest_array(detector.extractor.budget)
+    with spill_above(limit), stage("setting the threshold", n) as progress:
         for rest, held_out in cut:
             model = detector.fit_model(Samples(embeddings.images(rows_of(rest, passes))))
             for images in held_out:
                 scores.add(images, score_normal(detector, model, embeddings, images))
+                progress.advance(len(images))
     return scores.calibration(len(cut))
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +14,12 @@ import click
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
+from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.printable import printable, without_formula
+from padim_zoo.core.printable import printable
+from padim_zoo.core.progress import stage
 from padim_zoo.pictures.kinds import PictureChoice
+from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stream, to_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 """Exit code when some images could not be scored."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is written of one image."""
-
-    path: str
-    score: float | None = None
-    threshold: float | None = None
-    anomalous: bool | None = None
-    error: str | None = None
 
 
 @setting_command("predict")
@@ -50,6 +39,7 @@ class Row:
     "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
 )
 @click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
+@click.option("--resume", is_flag=True, help="Go on with the scores of a call that was cut short.")
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
@@ -63,6 +53,7 @@ def predict(
     scores: str | None,
     form: str | None,
     maps: str | None,
+    resume: bool,
     pictures: tuple[str, ...],
     alpha: float,
     colormap: str,
@@ -77,6 +68,9 @@ def predict(
 
     IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
     the others are scored all the same. Nothing is added to the cache.
+
+    Scores go to a file whose name ends in .part, row by row, which gets its name at the end. If the work is cut short,
+    --resume goes on with the images that are left.
 
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
@@ -97,36 +91,72 @@ def predict(
     predict_within = predict_in(detector, roi)
     limit = detector.threshold_ if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, limit)
+    as_json = form == "json" or (form is None and target.lower().endswith(".json"))
+    options = {"threshold": threshold, "roi": roi and str(roi), "maps": maps, "pictures": pictures}
+    options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
+    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    if file is not None:
+        file.begin({"model": digest_of_model(model), "options": options}, resume=resume)
+    elif resume:
+        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
+    before = 0 if file is None else len(file)
 
     rows: list[Row] = []
-    names = picture_names(paths)
-    for (path, result), name in zip(_predictions(predict_within, paths, batch_size), names, strict=True):
-        if isinstance(result, InputError):
-            click.echo(f"Error: {printable(result)}", err=True)
-            rows.append(Row(printable(path), error=printable(result)))
-            continue
-        score, anomaly_map, pictured = result
-        anomalous = None if limit is None else score > limit
-        row = Row(printable(path), _shortest(score), None if limit is None else _shortest(limit), anomalous)
-        try:
-            if maps and output is not None and anomaly_map is not None:
-                write_map(output, name, anomaly_map)
-            if folder is not None:
-                folder.write(name, path, score, pictured)
-        except InputError as error:  # a name too long for a picture, say: the score is there all the same
-            click.echo(f"Error: {printable(error)}", err=True)
-            row = replace(row, error=printable(error))
-        rows.append(row)
-    _write_scores(target, form, rows)
+    named = zip(paths, picture_names(paths), strict=True)
+    left = [(path, name) for path, name in named if file is None or path not in file]
+    results = _predictions(predict_within, [path for path, _ in left], batch_size)
+    try:
+        with stage("scoring", len(left)) as progress:
+            for (path, result), (_, name) in zip(results, left, strict=True):
+                row = _row(path, result, limit)
+                try:
+                    if not isinstance(result, InputError):
+                        score, anomaly_map, pictured = result
+                        if maps and output is not None and anomaly_map is not None:
+                            write_map(output, name, anomaly_map)
+                        if folder is not None:
+                            folder.write(name, path, score, pictured)
+                except InputError as error:  # a name too long for a picture, say: the score is there all the same
+                    row = replace(row, error=printable(error))
+                if row.error is not None:
+                    click.echo(f"Error: {row.error}", err=True)
+                rows.append(row)
+                if file is not None:
+                    file.add(row)
+                progress.advance()
+    except BaseException:
+        if file is not None and file.keep_or_remove():
+            click.echo(f"{len(file)} of {len(paths)} images are in {file.part}: --resume goes on", err=True)
+        raise
+    if file is not None:
+        rows = file.finish(paths)
+    elif target == "-":
+        click.echo(to_text(rows, as_json=as_json), nl=False)
+    else:
+        write_text_whole(target, to_text(rows, as_json=as_json))
     if target != "-":
+        earlier = f", {before} of them from before" if before else ""
         pictures_in = "" if folder is None else f", pictures in {output}"
-        click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+        click.echo(f"scores of {len(rows)} images{earlier} in {target}{pictures_in}", err=True)
     seen = coverage_of(detector, paths)
     click.echo(str(seen), err=True)
     if seen.note is not None:
         click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
+
+
+Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
+"""Score, map and map for pictures of an image."""
+
+
+def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
+    if isinstance(result, InputError):
+        return Row(printable(path), error=printable(result))
+    score = result[0]
+    if limit is None:
+        return Row(printable(path), _shortest(score))
+    return Row(printable(path), _shortest(score), _shortest(limit), score > limit)
 
 
 def _detector(model: Path, runtime: str | None, device: str, batch_size: int, cache: bool) -> Any:
@@ -140,8 +170,8 @@ def _detector(model: Path, runtime: str | None, device: str, batch_size: int, ca
 
 def _predictions(
     predict: Callable[[Sequence[Path]], Prediction], paths: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Path, tuple[float, np.ndarray | None, np.ndarray | None] | InputError]]:
-    """Score, map and map for pictures of each image, or why there is none; batch by batch, for any number of images."""
+) -> Iterator[tuple[Path, Scored | InputError]]:
+    """What is said of each image, or why there is nothing; batch by batch, for any number of images."""
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         try:
@@ -166,33 +196,3 @@ def _shortest(score: float) -> float:
     import numpy as np
 
     return float(str(np.float32(score)))
-
-
-def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
-    from padim_zoo.core.atomic_write import write_text_whole
-
-    as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = (
-        json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if as_json
-        else _csv(rows)
-    )
-    if target == "-":
-        click.echo(text, nl=False)
-    else:
-        write_text_whole(target, text)
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        anomalous = None if row.anomalous is None else str(row.anomalous).lower()
-        text_cells = {"path": without_formula(row.path), "error": row.error and without_formula(row.error)}
-        writer.writerow({**asdict(row), **text_cells, "anomalous": anomalous})
-    return text.getvalue()

@@ -37,6 +37,7 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
+from padim_zoo.data.unreadable import left_out_note
 from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
 from padim_zoo.detectors.detector import Detector
@@ -232,6 +233,9 @@ class GroupRunner:
     ) -> None:
         self.suite = suite
         self.category, self._left_out = _without_learned(category, caches)
+        if category.left_out:
+            total = len(category.train) + len(category.test) + len(category.left_out)
+            self._left_out.append(left_out_note(category.left_out, total))
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
@@ -272,6 +276,11 @@ class GroupRunner:
             raise self._extracted
         assert self._extracted is not None
         return self._extracted
+
+    @property
+    def paths(self) -> list[Path]:
+        """All images, those to fit first."""
+        return [sample.path for sample in (*self.category.train, *self.category.test)]
 
     @property
     def duplicates(self) -> Duplicates:

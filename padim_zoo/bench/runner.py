@@ -14,7 +14,9 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.store import FORMAT, Document, RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Dataset
+from padim_zoo.data.unreadable import explained
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Runner:
                     category = self.dataset.load(run.config.category)
                     bench = GroupRunner(self.suite, category, runs, self.backbones, self.caches)
                 outcome = bench.do(run)
+            except InputError as error:
+                outcome = error if bench is None else explained(error, bench.paths)
             except Exception as error:  # whatever goes wrong in one run is a row, and the others go on
                 outcome = error
             document = self.record(run, outcome)

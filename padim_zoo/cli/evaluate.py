@@ -63,6 +63,7 @@ def evaluate(
     from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
+    from padim_zoo.data.unreadable import naming_unreadable
     from padim_zoo.detectors.overlap import new_samples
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
@@ -84,7 +85,8 @@ def evaluate(
     images: Any = [sample.path for sample in category.test]
     if getattr(detector, "learned_images_", None) is not None:
         images = HashedImages(images, depth, kept=kept)
-    prediction: Prediction = predict_in(detector, roi)(images)
+    with naming_unreadable([sample.path for sample in category.test]):
+        prediction: Prediction = predict_in(detector, roi)(images)
     samples, positions, left_out, notes = new_samples(detector, category.test)
     prediction = prediction.images(positions)
     refuse_equal_scores(samples, prediction.scores, depth, kept)

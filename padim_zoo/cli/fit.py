@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def fit(
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
+    from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
     from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
@@ -72,12 +74,18 @@ def fit(
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
     dataset = None
+    skipped: list[Path] = []
     if images:
         paths = normal_image_files(images)
+        if settings["skip_unreadable"]:
+            skipped = list(find_unreadable(paths))
+            if skipped:
+                warnings.warn(left_out_note(skipped, len(paths)), stacklevel=2)
+            paths = [path for path in paths if path not in skipped]
     else:
         dataset, category = load_category(settings)
-        paths = [sample.path for sample in category.train]
-    tell_data(paths)
+        paths, skipped = [sample.path for sample in category.train], list(category.left_out)
+    tell_data(paths, skipped)
     from padim_zoo.cache.caches import Caches
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
@@ -95,9 +103,11 @@ def fit(
         held_together = groups_of_images(model, paths, groups)
         if fpr is not None:
             conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
-        model.fit(paths)
+        with naming_unreadable(paths):
+            model.fit(paths)
     else:
-        model.fit(paths)
+        with naming_unreadable(paths):
+            model.fit(paths)
         held_together = groups_of_images(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:

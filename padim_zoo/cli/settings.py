@@ -98,7 +98,9 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     if form == "switch":
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=setting.default, **attributes)
     if form == "flag":
-        return click.option(flag, is_flag=True, callback=_note_quiet, expose_value=command == "bench", **attributes)
+        if setting.name == "quiet":
+            attributes |= {"callback": _note_quiet, "expose_value": command == "bench"}
+        return click.option(flag, is_flag=True, **attributes)
     metavar = setting.metavar
     if form == "list":
         metavar = f"{metavar},…"

@@ -40,8 +40,12 @@ def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[st
 
 def count_of(images: Any) -> int | None:
     """How many images there are, where that is known without a look at them."""
-    if isinstance(images, (list, tuple)) and all(isinstance(one, (Path, Sample, CorruptedFile)) for one in images):
-        return len(images)
+    if isinstance(images, (list, tuple)):
+        single = all(
+            isinstance(one, (Path, Sample, CorruptedFile)) or (isinstance(one, np.ndarray) and one.ndim < 4)
+            for one in images
+        )
+        return len(images) if single else None
     count: int | None = getattr(images, "image_count", None)
     return count
 

@@ -23,6 +23,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
@@ -474,9 +475,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
+        images = listed(images)
         features = self.extractor.features(images, roi=roi, within_budget=False)
         embedded = joined(map(self._embed_to_score, features), self.batch_size)
-        return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
+        prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
+        return self.with_scale(prediction).of(images, self.transform)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""

@@ -15,6 +15,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields
 from padim_zoo.data.duplicates import joined_groups
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
@@ -180,8 +181,9 @@ class Ensemble(Detector, EnsembleConfig):
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
         self._calibrations()
+        images = listed(images)
         images = images if hasattr(images, "__len__") else list(images)
-        return self._together([member.predict(images, roi=roi) for member in self.members])
+        return self._together([member.predict(images, roi=roi) for member in self.members]).of(images, self.transform)
 
     def _parts(self, features: Features) -> list[Features]:
         """The features of each member."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.sources import single_images
+from padim_zoo.data.transform import Transform
 from padim_zoo.features.patch_embeddings import upsample_mask
 from padim_zoo.pictures.colormap import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +41,10 @@ class Prediction:
         Pixels whose score exceeds it lie within the boundary of such a picture.
     roi_masks : ndarray (N, H, W), bool, or None
         The pixels that were scored, where there is a region of interest; elsewhere maps are 0. None where all were.
+    sources : tuple of Path or ndarray, or None
+        The images themselves, where :meth:`Detector.predict` was given files or arrays.
+    transform : Transform or None
+        What happened to them before they were scored.
 
     Raises
     ------
@@ -46,6 +58,8 @@ class Prediction:
     scale: Scale | None = None
     map_threshold: float | None = None
     roi_masks: np.ndarray | None = None
+    sources: tuple[Path | np.ndarray, ...] | None = None
+    transform: Transform | None = None
 
     def __post_init__(self) -> None:
         amiss = np.flatnonzero(~np.isfinite(self.scores))
@@ -117,7 +131,52 @@ class Prediction:
             scores=self.scores[positions],
             maps=None if self.maps is None else self.maps[positions],
             roi_masks=None if self.roi_masks is None else self.roi_masks[positions],
+            sources=None if self.sources is None else tuple(self.sources[position] for position in positions),
         )
+
+    def of(self, images: Any, transform: Transform) -> Prediction:
+        """With the images, if they are files or arrays in a list."""
+        sources = tuple(single_images(images))
+        return replace(self, transform=transform, sources=sources if len(sources) == len(self) else None)
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called: its path, or its position."""
+        named: Sequence[Any] = self.sources or [None] * len(self)
+        return [str(one) if isinstance(one, Path) else f"image {position}" for position, one in enumerate(named)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with a row for each image: ``image``, ``score``, ``threshold``, ``anomalous``."""
+        import pandas as pd
+
+        anomalous = [None] * len(self) if self.anomalous is None else self.anomalous
+        columns = {"image": self.names, "score": self.scores, "threshold": self.threshold, "anomalous": anomalous}
+        frame: pd.DataFrame = pd.DataFrame(columns)
+        return frame
+
+    def save(self, folder: str | Path, pictures: Sequence[str] = ("overlay",)) -> None:
+        """Write ``scores.csv``, and ``KIND/NAME.png`` for each kind of picture that can be drawn.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind of picture, or the folder cannot be written to.
+        """
+        from padim_zoo.detectors.prediction_files import save
+
+        save(self, Path(folder), pictures)
+
+    def plot(self, most: int = 6) -> Figure:
+        """Each image beside its map, with its name and score, as a figure of matplotlib.
+
+        Raises
+        ------
+        MissingExtraError
+            Without matplotlib.
+        """
+        from padim_zoo.detectors.prediction_files import plot
+
+        return plot(self, most)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -29,10 +29,8 @@ def photo_of(prediction: Prediction, position: int) -> np.ndarray | None:
     if prediction.sources is None:
         return None
     depth = None if prediction.transform is None else prediction.transform.bit_depth
-    source = prediction.sources[position]
-    return (
-        read_image(source, depth) if isinstance(source, Path) else to_image(source, prediction.names[position], depth)
-    )
+    source, name = prediction.sources[position], prediction.names[position]
+    return read_image(source, depth) if isinstance(source, Path) else to_image(source, name, depth)
 
 
 def map_on_photo(prediction: Prediction, position: int, photo: np.ndarray) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from padim_zoo import __version__
-from padim_zoo.cli.groups import SuggestingGroup
+from padim_zoo.cli.groups import SuggestingGroup, meant
 from padim_zoo.core.errors import InputError, exit_code_of
 from padim_zoo.core.printable import printable
 from padim_zoo.core.provenance import running
@@ -111,6 +111,9 @@ class LazyGroup(SuggestingGroup):
                 return super().invoke(ctx)
         except InputError as error:
             raise Mistake(printable(error), error.exit_code) from error
+        except click.UsageError as error:
+            meant(error)
+            raise
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:

@@ -33,8 +33,9 @@ def repository(tmp_path: Path) -> Path:
         command = commands / name
         command.write_text(f"#!/bin/sh\n{line}\n")
         command.chmod(0o755)
-    code = f"import sys; sys.path.insert(0, {str(TOYS.parent)!r}); import toy_zoo; toy_zoo.make_images(toy_zoo.Path('images'))"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    code = "import toy_zoo; toy_zoo.make_images(toy_zoo.Path('images'))"
+    paths = {"PYTHONPATH": f"{TOYS.parent}{os.pathsep}{ROOT}"}
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env={**os.environ, **paths})
     shutil.copy(TOYS, folder / "toy_zoo.py")
     suite = {"plugin": "toy_zoo.py", "dataset": "mvtec", "data_root": "images", "backbones": "toy-linear"}
     suite |= {"detectors": "toy", "estimators": "full", "resize": "none", "crop": "none"}

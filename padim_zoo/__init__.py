@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.scorer import Scorer as Scorer
     from padim_zoo.detectors.spade import SPADE as SPADE
     from padim_zoo.detectors.stfpm import STFPM as STFPM
+    from padim_zoo.detectors.subspace import Subspace as Subspace
     from padim_zoo.registry import load_plugin as load_plugin
     from padim_zoo.report.file_description import describe_file as describe_file
     from padim_zoo.report.notebook import Leaderboard as Leaderboard
@@ -35,6 +36,7 @@ _HOME = {
     "PatchCore": "padim_zoo.detectors.patchcore",
     "Prediction": "padim_zoo.detectors.prediction",
     "STFPM": "padim_zoo.detectors.stfpm",
+    "Subspace": "padim_zoo.detectors.subspace",
     "Scorer": "padim_zoo.detectors.scorer",
     "SPADE": "padim_zoo.detectors.spade",
     "Transform": "padim_zoo.data.transform",

@@ -27,7 +27,7 @@ from padim_zoo.core.fields import read_json
 from padim_zoo.core.progress import open_stages, remaining
 
 if TYPE_CHECKING:
-    from padim_zoo.bench.runner import Event
+    from padim_zoo.bench.executors.executor import Event
 
 SUFFIX = ".bench"
 
@@ -57,6 +57,8 @@ class BenchState:
         Seconds since the epoch.
     host, pid
         The process that does the runs.
+    cluster : str
+        How many workers there are, in words; empty without a cluster.
     """
 
     total: int
@@ -69,6 +71,7 @@ class BenchState:
     informed: float = 0.0
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
+    cluster: str = ""
 
     def is_sane(self) -> bool:
         """Whether numbers are numbers and texts are texts, in a state that was read from a file."""
@@ -77,12 +80,14 @@ class BenchState:
             all(isinstance(number, int) and number >= 0 for number in numbers)
             and all(isinstance(moment, (int, float)) for moment in (self.started, self.informed))
             and isinstance(self.host, str)
+            and isinstance(self.cluster, str)
             and all(isinstance(texts, dict) for texts in (self.running, self.doing))
             and all(isinstance(text, str) for text in (*self.running.values(), *self.doing.values()))
         )
 
     def take(self, event: Event) -> None:
         """Count a run that begins, is at work, or is recorded."""
+        self.cluster = event.cluster or self.cluster
         if event.document is None:
             self.running[event.run.id] = str(event.run)
             self.doing[event.run.id] = event.doing

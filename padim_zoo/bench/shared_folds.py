@@ -60,9 +60,13 @@ class SharedFolds:
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
-        grid, predict = detector.gaussian_.mean.grid, detector.predict_distances
+        grid = detector.gaussian_.mean.grid
+
+        def predict(squared: Tensor) -> Prediction:
+            return detector.rescore(detector.predict_distances(squared, grid))
+
         return (
-            Predictions(predict(distances.test[:, number], grid), predict(distances.held_out[:, fold], grid))
+            Predictions(predict(distances.test[:, number]), predict(distances.held_out[:, fold]))
             for number, fold in enumerate(folds)
         )
 
@@ -78,7 +82,7 @@ class SharedFolds:
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
-        return detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid)
+        return detector.rescore(detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid))
 
     def _distances_of(
         self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray], *, of_test: bool = True

@@ -34,18 +34,30 @@ def data() -> None:
 @setting_command("data synthetic")
 @click.argument("out", type=PATH)
 @click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
-@click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
+@click.option("--size", default="256", show_default=True, metavar="N|HxW", help="Height and width in pixels.")
+@click.option("--defect-area", metavar="A..B", help="Pixels of a defect, e.g. 50..500.  [default: by the size]")
 @click.option("--train", type=int, default=40, show_default=True, help="Normal training images per category.")
 @click.option("--good", type=int, default=12, show_default=True, help="Normal test images per category.")
 @click.option("--defects", type=int, default=3, show_default=True, help="Test images per kind of defect and category.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed; another one gives other images.")
 def synthetic(
-    out: Path, categories: tuple[str, ...] | None, size: int, train: int, good: int, defects: int, seed: int
+    out: Path,
+    categories: tuple[str, ...] | None,
+    size: str,
+    defect_area: str | None,
+    train: int,
+    good: int,
+    defects: int,
+    seed: int,
 ) -> None:
     """Write the synthetic data set into the folder OUT, in the layout of MVTec AD."""
     from padim_zoo.data.synthetic import CATEGORIES, generate
+    from padim_zoo.data.transform import check_size, parse_size
 
-    generate(out, categories=categories, train=train, good=good, defects_per_kind=defects, size=size, seed=seed)
+    pixels = check_size("--size", parse_size(size))
+    area = None if defect_area is None else _range("--defect-area", defect_area)
+    counts = {"train": train, "good": good, "defects_per_kind": defects}
+    generate(out, categories=categories, **counts, size=pixels, defect_area=area, seed=seed)
     click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
 
 
@@ -123,6 +135,14 @@ def _next_command(folder: Path | None, paths: Mapping[str, Path], dataset: str, 
 def _has_both(report: Report) -> bool:
     test = report.counts.get("test", {})
     return bool(test.get("good")) and len(test) > 1
+
+
+def _range(name: str, text: str) -> tuple[int, int]:
+    """Two whole numbers, ``A..B``."""
+    first, _, last = text.partition("..")
+    if not (first.strip().isdecimal() and last.strip().isdecimal()):
+        raise InputError(f"{name} is {text!r}: expected two numbers of pixels, e.g. 50..500")
+    return int(first), int(last)
 
 
 def _counts(report: Report) -> dict[str, Any]:

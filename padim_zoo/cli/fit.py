@@ -13,21 +13,20 @@ from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
+    blocks_of,
     coverage_of,
-    different_images,
     groups_of_images,
     load_category,
     output_option,
-    price_rows,
     refuse_folder,
+    remember_names,
+    show_prices,
     show_rows,
     size_of,
     threshold_of,
     try_to_calibrate,
-    unpromised,
 )
 from padim_zoo.cli.settings import asked_settings, setting_command
-from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 
@@ -64,7 +63,6 @@ def fit(
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
-    from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -100,7 +98,7 @@ def fit(
         model.cache = Caches.usual()
     # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
     if fpr is not None or groups is not None:
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
         if fpr is not None:
             conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
         with naming_unreadable(paths):
@@ -108,26 +106,21 @@ def fit(
     else:
         with naming_unreadable(paths):
             model.fit(paths)
-        held_together = groups_of_images(model, paths, groups)
+        held_together, doubts = groups_of_images(model, paths, groups)
+    remember_names(model, paths, groups)
     threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     if (calibration := model.calibration_) is not None:
-        usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-        count = different_images(len(paths), calibration.n_groups)
-        least = "" if usual else f" (the least that {count} images can promise)"
-        threshold = threshold_of(calibration) + least
+        threshold = threshold_of(calibration)
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
+    saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
-    if calibration is not None and (rows := price_rows(calibration)):
-        count = different_images(len(calibration.scores), calibration.n_groups)
-        click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
-        show_table(rows)
-        if (note := unpromised(calibration)) is not None:
-            click.echo(f"note: {note}")
-    for note in model.notes_of_fit():
+    if calibration is not None:
+        show_prices(calibration)
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")

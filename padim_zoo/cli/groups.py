@@ -15,14 +15,18 @@ _LEAST_LETTERS = 4
 _NOT_ONE_OF = re.compile(r"'(.*)' is not one of ")
 
 
-def meant(error: click.UsageError) -> None:
-    """Add to an error about a choice or an option what was meant, as far as that can be told."""
+def meant(error: click.UsageError) -> click.UsageError:
+    """An error about a choice or an option with what was meant, as far as that can be told; others as they are."""
     kind = getattr(getattr(error, "param", None), "type", None)
     wrong = _NOT_ONE_OF.match(error.message)
     if isinstance(kind, click.Choice) and wrong:
-        error.message = f"{wrong[1]!r} is none: {suggest(wrong[1], [str(choice) for choice in kind.choices])}"
-    elif isinstance(error, click.NoSuchOption) and not error.possibilities and error.ctx is not None:
-        error.possibilities = _options_about(_letters(error.option_name), error.ctx.command)
+        message = f"{wrong[1]!r} is none: {suggest(wrong[1], [str(choice) for choice in kind.choices])}"
+        return click.BadParameter(message, error.ctx, getattr(error, "param", None))
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        options = _options_about(_letters(error.option_name), error.ctx.command)
+        if options:
+            return click.NoSuchOption(error.option_name, possibilities=options, ctx=error.ctx)
+    return error
 
 
 def _options_about(word: str, command: click.Command) -> list[str]:

@@ -15,7 +15,8 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup, meant
-from padim_zoo.core.errors import InputError, exit_code_of
+from padim_zoo.core.errors import BAD_INPUT, InputError, exit_code_of
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.provenance import running
 from padim_zoo.core.signals import ending_signals, exit_code_of_signal
@@ -31,6 +32,7 @@ COMMANDS = {
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images, for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Add normal images to a saved detector."),
+    "forget": ("padim_zoo.cli.forget:forget", "Take normal images out of a saved detector, exactly."),
     "calibrate": ("padim_zoo.cli.calibrate:calibrate", "Set another threshold of a saved detector."),
     "merge": ("padim_zoo.cli.merge:merge", "Merge PaDiM models that were fitted on parts of the images."),
     "import": ("padim_zoo.cli.import_model:import_model", "Import a PaDiM model from another program."),
@@ -57,6 +59,7 @@ GROUPS = {
         "show",
         "calibrate",
         "update",
+        "forget",
         "merge",
         "combine",
         "import",
@@ -65,6 +68,11 @@ GROUPS = {
     "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
 }
 """The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
+
+
+_OUT_OF_MEMORY = (
+    "there is not enough memory: use smaller images (--resize), a smaller --batch-size, or fewer images at a time"
+)
 
 
 class Mistake(click.ClickException):
@@ -112,8 +120,7 @@ class LazyGroup(SuggestingGroup):
         except InputError as error:
             raise Mistake(printable(error), error.exit_code) from error
         except click.UsageError as error:
-            meant(error)
-            raise
+            raise meant(error) from None
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:
@@ -122,6 +129,10 @@ class LazyGroup(SuggestingGroup):
         except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
             ctx.exit(exit_code_of_signal(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise Mistake(_OUT_OF_MEMORY, BAD_INPUT) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from filecmp import cmp
 from pathlib import Path
+from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, output_option, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.options import (
+    PATH,
+    output_option,
+    refuse_folder,
+    show_prices,
+    show_rows,
+    size_of,
+    threshold_of,
+    try_to_calibrate,
+)
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -17,35 +27,39 @@ from padim_zoo.core.errors import InputError
 @output_option("The merged model, one file.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: bool) -> None:
-    """Merge PaDiM models that were fitted on parts of the normal images, as if fitted on all of them.
+    """Merge models of padim or subspace that were fitted on parts of the normal images, as if fitted on all of them.
 
     The MODELS must have the same backbone, weights, layers, transform and seed. Each must hold the statistics of its
     images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
     is that of the first. Images that several models know by their pixels count once.
 
-    The merged model has a threshold if all models hold their samples, not moments.
+    The merged model has a threshold if all models hold their samples, not moments. It is for the rate that all were
+    asked for, if that is one, or for the usual rate. Groups of images stay together.
     """
     from padim_zoo.detectors.loading import load
-    from padim_zoo.detectors.padim import PaDiM
 
     if len(models) < 2:
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")
     refuse_folder(output)
-    detector: PaDiM | None = None
+    detector: Any = None
+    asked_rates: set[float | None] = set()
     for number, model in enumerate(models):
-        part = load(model)
+        part: Any = load(model)
         for earlier in models[:number]:
             if cmp(earlier, model, shallow=False):
                 raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
-        if not isinstance(part, PaDiM):
-            raise InputError(f"{model} is a {type(part).__name__}: only PaDiM models can be merged")
+        if not hasattr(part, "merge") or (detector is not None and type(part) is not type(detector)):
+            raise InputError(f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge")
+        asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
         resumable = resumable or part.statistics_ is not None
         try:
             detector = part if detector is None else detector.merge(part)
         except InputError as error:
             raise InputError(f"{model} cannot join {models[0]}: {error}") from None
-    assert detector is not None
-    why_none = try_to_calibrate(detector, fpr)
+    why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
     detector.save(output, resumable=resumable)
-    threshold = f"none: {why_none}" if why_none else f"{detector.threshold_:.4g}"
+    calibration = detector.calibration_
+    threshold = f"none: {why_none}" if calibration is None else threshold_of(calibration)
     show_rows(detector.describe_fit() | {"threshold": threshold, "saved": size_of(output)})
+    if calibration is not None:
+        show_prices(calibration)

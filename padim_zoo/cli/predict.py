@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
+from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.progress import stage
 from padim_zoo.pictures.kinds import PictureChoice
@@ -61,6 +62,8 @@ def predict(
     threshold: float | None,
     batch_size: int,
     device: str,
+    memory: int | None,
+    stream: str | int,
     runtime: str | None,
     cache: bool,
 ) -> None:
@@ -85,7 +88,8 @@ def predict(
     paths = image_files(images)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
-    detector = _detector(model, runtime, device, batch_size, cache)
+    limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
+    detector = _detector(model, runtime, cache, limits)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     predict_within = predict_in(detector, roi)
@@ -104,7 +108,8 @@ def predict(
     rows: list[Row] = []
     named = zip(paths, picture_names(paths), strict=True)
     left = [(path, name) for path, name in named if file is None or path not in file]
-    results = _predictions(predict_within, [path for path, _ in left], batch_size)
+    at_once = getattr(detector, "images_at_once", batch_size)
+    results = _predictions(predict_within, [path for path, _ in left], at_once)
     try:
         with stage("scoring", len(left)) as progress:
             for (path, result), (_, name) in zip(results, left, strict=True):
@@ -138,6 +143,8 @@ def predict(
         earlier = f", {before} of them from before" if before else ""
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images{earlier} in {target}{pictures_in}", err=True)
+    if blocks := blocks_of(detector):
+        click.echo(f"streams in {blocks}", err=True)
     seen = coverage_of(detector, paths)
     click.echo(str(seen), err=True)
     if seen.note is not None:
@@ -159,13 +166,15 @@ def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
     return Row(printable(path), _shortest(score), _shortest(limit), score > limit)
 
 
-def _detector(model: Path, runtime: str | None, device: str, batch_size: int, cache: bool) -> Any:
+def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
     """What scores images: a detector, or an exported one, which needs no torch."""
     from padim_zoo.export.runtimes import ExportedModel, runtime_of
 
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
+        if limits["stream"] != "auto":
+            raise InputError(f"{model} is exported and takes whole images: leave out --stream, or predict by the model")
         return ExportedModel(model, runtime)
-    return load_detector(model, device=device, batch_size=batch_size, cache=cache, writes=False)
+    return load_detector(model, cache=cache, writes=False, **limits)
 
 
 def _predictions(
@@ -176,11 +185,14 @@ def _predictions(
         batch = paths[start : start + batch_size]
         try:
             prediction = predict(batch)
-        except (InputError, MemoryError) as error:
+        except Exception as error:
+            refusal = error
+            if is_out_of_memory(error):
+                refusal = InputError(f"{batch[0]} does not fit into memory: make it smaller")
+            if not isinstance(refusal, InputError):
+                raise
             if len(batch) == 1:
-                if isinstance(error, MemoryError):
-                    error = InputError(f"{batch[0]} does not fit into memory: make it smaller")
-                yield batch[0], error
+                yield batch[0], refusal
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue

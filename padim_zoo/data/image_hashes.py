@@ -160,6 +160,8 @@ class HashedImages:
     ----------
     paths : list of Path
         The files among the images that were not passed over.
+    positions : list of int
+        Where the images that were not passed over stand among all.
     passed_over : int
     image_count : int or None
         How many images there are, those included that are passed over.
@@ -173,6 +175,7 @@ class HashedImages:
         kept: KeptFingerprints | None = None,
     ) -> None:
         self.paths: list[Path] = []
+        self.positions: list[int] = []
         self.passed_over = 0
         self._bit_depth = bit_depth
         self._kept = kept
@@ -195,6 +198,7 @@ class HashedImages:
                 self.passed_over += 1
                 continue
             self._taken.append(known_by)
+            self.positions.append(position)
             if isinstance(item, Path):
                 self.paths.append(item)
             yield item

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -22,22 +23,25 @@ from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import BackboneConfig, MapConfig, check_sigma
+from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.forgetting import find_learned, forget_images
+from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")
 
-_HARMLESS = {"batch_size", "memory", "cache"}
+_HARMLESS = {"batch_size", "memory", "stream", "cache"}
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
@@ -54,9 +58,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """A detector on the features of a frozen backbone.
 
     Subclasses say how an image is embedded (:meth:`embed`), how a model is made of the normal embeddings
-    (:meth:`fit_model`), how others are scored by it (:meth:`score`), and how it is written (:meth:`model_arrays`,
-    :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class PaDiM(BackboneDetector,
-    PaDiMConfig)``. Detectors that blur a map take :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
+    (:meth:`fit_model`), how others are scored by it (:meth:`score_embeddings`), and how it is written
+    (:meth:`model_arrays`, :meth:`restore`). They inherit their constructor from a dataclass of parameters: ``class
+    PaDiM(BackboneDetector, PaDiMConfig)``. Detectors that blur a map take
+    :class:`~padim_zoo.detectors.config.MapConfig`, which has ``sigma``.
 
     Attributes
     ----------
@@ -70,6 +75,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     learned_images_ : ndarray (n,), int64, or None
         The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
         all that is known is an imported model.
+    groups_ : ImageGroups or None
+        Which of the normal images show one thing, as far as that was told or found; None where nothing was.
     adapted_images_ : int
         How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
@@ -91,6 +98,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     n_images_: int
     statistics_: Samples | Moments | None = None
     learned_images_: np.ndarray | None = None
+    groups_: ImageGroups | None = None
     adapted_images_: int = 0
     fitted_in: str | None = None
     region_per_image: bool = False
@@ -110,7 +118,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A model of the normal images."""
 
     @abstractmethod
-    def score(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images by a model."""
 
     @abstractmethod
@@ -134,6 +142,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             What is kept of others already, if any.
         """
         return embeddings
+
+    def fold_models(self, samples: Samples, rests: Sequence[np.ndarray]) -> Iterator[Model]:
+        """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
+        for rest in rests:
+            yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
+        """What moments the detector makes of samples, about a point."""
+        return Moments.of(samples.embeddings, reference)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
@@ -181,10 +198,23 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.extractor.check_parameters()
         self._check_sigma()
+        self.map_score  # noqa: B018  checks score
 
     def _check_sigma(self, image_size: tuple[int, int] | None = None) -> None:
         if isinstance(self, MapConfig):
             check_sigma(self.sigma, image_size)
+
+    @property
+    def map_score(self) -> MapScore | None:
+        """How images are scored by their maps, where ``score`` says it."""
+        rule = self.score if isinstance(self, ScoreConfig) else None
+        return None if rule is None else MapScore.parse(rule)
+
+    @property
+    def threshold_serves_maps(self) -> bool:
+        """Whether scores are the maxima of maps: by the detector's paper, or as ``score`` says."""
+        rule = self.map_score
+        return self.score_is_map_maximum if rule is None else rule.share is None
 
     def build_backbone(self) -> Backbone:
         """The backbone, made at first use; see :meth:`FeatureExtractor.build_backbone`."""
@@ -206,9 +236,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters drop the threshold, and
-        those of :attr:`modeling` the model too, which is made anew from the statistics of the images. All others drop
-        the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in the file.
+        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
+        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
+        statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
+        that was loaded, the one in the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -219,7 +250,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
-        if changed - self.scoring - self.modeling:
+        if changed - self.scoring - self.modeling - {"score"}:
             self._model = self.statistics_ = self.fitted_in = None
             self.extractor.assumed_depth = None
         if "roi" in changed:
@@ -311,11 +342,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._accumulate([features], None)
         return self
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
         Where no crop and no exact resize is given, the first batch decides the grid. Images that are known by their
         pixels are passed over, with a warning. Where all are, nothing changes.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+        groups : ndarray (n,), int, or ImageGroups, optional
+            Equal for images that show one thing, as of :meth:`calibrate`. Those of earlier images stay as they are.
 
         Raises
         ------
@@ -341,14 +379,62 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_
-            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
+            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
                 self.learned_images_ = np.concatenate([learned, hashed.hashes()])
             self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
+            self.groups_ = self._groups_with(groups_before, groups, hashed)
         hashed.tell()
         return self
+
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; its caches forget these files too.
+
+        Images are known by their pixels, and copies of one go together. The grid, the bit depth and what was drawn
+        stay. The threshold goes: :meth:`calibrate` makes another, where samples are kept.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+
+        Raises
+        ------
+        InputError
+            If the detector does not know its images or their statistics, or has not learned one of these, or would
+            keep none. The detector is then as it was.
+        """
+        found = find_learned(self, images)
+        forget_images(self, found)
+        Caches.of(self.cache).forget(found.paths)
+        return self
+
+    def groups_so_far(self) -> ImageGroups:
+        """The groups of the normal images, which all differ where nothing else is known."""
+        return self.groups_ or ImageGroups.apart(self.n_images_)
+
+    def _groups_with(
+        self, before: ImageGroups, groups: ImageGroups | np.ndarray | None, hashed: HashedImages
+    ) -> ImageGroups | None:
+        """The groups of earlier images and of those that were added to them; None where all differ, and have no name.
+
+        Raises
+        ------
+        InputError
+            If there is not one for each image that was given.
+        """
+        n = len(hashed.positions) + hashed.passed_over
+        if groups is None:
+            groups = ImageGroups.apart(n)
+        elif not isinstance(groups, ImageGroups):
+            groups = ImageGroups.of_numbers(groups)
+        if len(groups.numbers) != n:
+            raise InputError(f"there are {len(groups.numbers)} groups of {n} images: expected one for each")
+        return before.followed_by(groups.some(np.array(hashed.positions, dtype=np.int64))).told
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
         """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
@@ -389,7 +475,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.statistics_, self.other_views = statistics, other_views
         self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image, self.learned_images_ = 0, False, None
+        self.adapted_images_, self.region_per_image, self.learned_images_, self.groups_ = 0, False, None, None
         self._model = self.calibration_ = None
 
     @property
@@ -433,7 +519,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             At least 2; lowered to the number of groups when there are fewer.
         groups : ndarray (n,), int, optional
             Equal for images that show one thing, in the order of the fit; see
-            :func:`~padim_zoo.data.duplicates.groups_of`.
+            :func:`~padim_zoo.data.duplicates.groups_of`. By default those of the calibration before, and of images
+            that were added to it.
 
         Raises
         ------
@@ -450,6 +537,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         return self.calibration_
 
     # -- predict -----------------------------------------------------------------------------------------------------
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
+        return self.extractor.batch_within_budget()
 
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
@@ -476,8 +568,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
         images = listed(images)
-        features = self.extractor.features(images, roi=roi, within_budget=False)
-        embedded = joined(map(self._embed_to_score, features), self.batch_size)
+        check_size = partial(refuse_other_size, self.image_size_)
+        features = self.extractor.features(images, roi=roi, check_size=check_size)
+        embedded = joined(map(self._embed_to_score, features), self.images_at_once)
         prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
         return self.with_scale(prediction).of(images, self.transform)
 
@@ -493,11 +586,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
         """Scores of images of which all views for scoring are given, those of one next to each other."""
         views = self.extractor.views_of_score()
-        prediction = self.score(model, embeddings)
+        prediction = self.score_embeddings(model, embeddings)
         if views.count > 1:
-            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.score_is_map_maximum)
+            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.threshold_serves_maps)
         refuse_unscored(prediction)
-        return prediction
+        return self.rescore(prediction)
+
+    def rescore(self, prediction: Prediction) -> Prediction:
+        """The same maps, and scores by them where ``score`` says how."""
+        rule = self.map_score
+        if rule is None or prediction.maps is None:
+            return prediction
+        return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
     # -- state -------------------------------------------------------------------------------------------------------
 

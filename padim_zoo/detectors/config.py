@@ -67,7 +67,12 @@ class BackboneConfig:
     memory : int, optional
         Bytes that a fit may take beside the backbone; half of what is free by default. Larger arrays go to mapped
         files in the cache folder, which vanish with the process. Fewer than ``batch_size`` images pass through the
-        backbone at once when their activations would take more than half of it.
+        backbone at once when their activations would take more than half of it. So they do where images are scored,
+        which bounds the bands of ``stream`` too.
+    stream : str or int
+        Large images pass through the backbone in bands or blocks, whose features are those of the whole image.
+        ``"auto"`` takes the fewest that ``memory`` allows, a number so many bands, and 1 the whole image: see
+        :mod:`padim_zoo.features.streaming`. It changes speed and memory only.
     cache : bool or Caches
         Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
         cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
@@ -106,6 +111,7 @@ class BackboneConfig:
     bit_depth: str | int = "auto"
     batch_size: int = 32
     memory: int | None = None
+    stream: str | int = "auto"
     cache: bool | Caches = False
     device: str = "auto"
     precision: str = "auto"
@@ -116,8 +122,22 @@ class BackboneConfig:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MapConfig(BackboneConfig):
-    """The parameters of a detector that blurs its anomaly maps: those of :class:`BackboneConfig` and one more.
+class ScoreConfig(BackboneConfig):
+    """The parameters of a detector that makes anomaly maps: those of :class:`BackboneConfig` and one more.
+
+    Parameters
+    ----------
+    score : str, optional
+        How an image is scored by its map: ``"max"``, or ``"mean(0.01)"`` for the mean of that share of its pixels, the
+        highest ones; see :class:`~padim_zoo.detectors.map_score.MapScore`. By default as the detector's paper says.
+    """
+
+    score: str | None = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MapConfig(ScoreConfig):
+    """The parameters of a detector that blurs its anomaly maps: those of :class:`ScoreConfig` and one more.
 
     Parameters
     ----------
@@ -176,6 +196,26 @@ class PatchCoreConfig(MapConfig):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
+class SubspaceConfig(MapConfig):
+    """The parameters of Subspace: those of :class:`MapConfig` and these.
+
+    Parameters
+    ----------
+    score : str, optional
+        As of :class:`ScoreConfig`; by default the mean of the highest 1 % of the map, as in the paper.
+    explained_variance : float
+        In (0, 1]: the leading principal components that together explain this share of the variance of all normal
+        patches are normal. At least one direction is left beyond them.
+    levels : int
+        The last so many of the layers are used, as of :class:`PatchCoreConfig`.
+    """
+
+    score: str | None = "mean(0.01)"
+    explained_variance: float = 0.99
+    levels: int = 2
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class SPADEConfig(MapConfig):
     """The parameters of SPADE: those of :class:`MapConfig` and these.
 
@@ -222,8 +262,8 @@ class MahalanobisADConfig(BackboneConfig):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class STFPMConfig(BackboneConfig):
-    """The parameters of STFPM: those of :class:`BackboneConfig` and these.
+class STFPMConfig(ScoreConfig):
+    """The parameters of STFPM: those of :class:`ScoreConfig` and these.
 
     ``backbone`` is ``builtin``, or of torchvision or timm; the paper's is resnet18. The paper takes 256 × 256 pixels
     without a crop; so does the default here with square images.

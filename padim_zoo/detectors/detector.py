@@ -50,7 +50,7 @@ class Detector(ABC):
     makes_maps: bool = True
     """Whether predictions have anomaly maps."""
     score_is_map_maximum: ClassVar[bool] = True
-    """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
+    """Whether the score of an image is the maximum of its map, unless a parameter says otherwise."""
     cache: bool | Caches = False
     """What a detector keeps on disk of image files, if it keeps anything at all."""
     _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which has no tags
@@ -146,6 +146,11 @@ class Detector(ABC):
         """
         return ("what its seed decides",) if "seed" in parameter_names(type(self)) else ()
 
+    @property
+    def threshold_serves_maps(self) -> bool:
+        """Whether the score of an image is the maximum of its map, so that one threshold serves both."""
+        return self.score_is_map_maximum
+
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(
@@ -220,7 +225,7 @@ class Detector(ABC):
         calibration = self.calibration_
         normal_pixels = (None, None) if calibration is None else (calibration.map_low, calibration.map_high)
         limit = self.threshold_ if threshold is None else threshold
-        return scale_of_maps(limit, normal_pixels, self.score_is_map_maximum)
+        return scale_of_maps(limit, normal_pixels, self.threshold_serves_maps)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
         """The prediction with the scale of its pictures, where there is one."""

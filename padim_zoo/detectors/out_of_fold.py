@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.prediction import Prediction
@@ -41,13 +43,15 @@ def out_of_fold(
     require_other_views(detector)
     embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
     n = statistics.n // passes
-    groups = groups_with_copies(embeddings, passes, groups)
+    known = detector.groups_ or ImageGroups.apart(n)
+    groups = groups_with_copies(embeddings, passes, known.numbers if groups is None else groups)
+    detector.groups_ = replace(known, numbers=groups).told  # even if these are too few: more images may come
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
     limit = largest_array(detector.extractor.budget)
     with spill_above(limit), stage("setting the threshold", n) as progress:
-        for rest, held_out in cut:
-            model = detector.fit_model(Samples(embeddings.images(rows_of(rest, passes))))
+        models = detector.fold_models(statistics, [rows_of(rest, passes) for rest, _ in cut])
+        for model, (_, held_out) in zip(models, cut, strict=True):
             for images in held_out:
                 scores.add(images, score_normal(detector, model, embeddings, images))
                 progress.advance(len(images))

@@ -16,7 +16,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
-from padim_zoo.detectors.overlap import without_overlap
+from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import model_in, model_to_file, samples_in, statistics_in, statistics_to_file
 from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
 from padim_zoo.detectors.prediction import Prediction
@@ -31,7 +31,6 @@ from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import advice_on_size
 from padim_zoo.registry import detectors
-from padim_zoo.statistics.accumulator import Accumulator
 from padim_zoo.statistics.masked_samples import MaskedSamples, valid_samples
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -176,37 +175,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             If the detectors differ in more than their images, or either does not know its statistics; or if both
             hold moments, of which some images are the same.
         """
-        mine, theirs = self.require_statistics("merge"), other.require_statistics("merge")
-        if mine is None or theirs is None:
-            raise InputError("only fitted detectors can be merged: call fit first")
-        for what, ours, others in (
-            (f"precision ({self.precision_}, {other.precision_})", self.precision_, other.precision_),
-            (
-                f"bit depth ({self.extractor.bit_depth}, {other.extractor.bit_depth})",
-                self.extractor.bit_depth,
-                other.extractor.bit_depth,
-            ),
-            (f"transform ({self.transform}; {other.transform})", self.transform, other.transform),
-            ("backbone or weights", self.features_key, other.features_key),
-            ("reduction", _fingerprint(self.reduction_), _fingerprint(other.reduction_)),
-            ("image size", self.image_size_, other.image_size_),
-        ):
-            if ours != others:
-                raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-        passes = self.extractor.views_of_fit().augmentation.passes
-        apart = without_overlap(mine, theirs, (self.learned_images_, other.learned_images_), passes)
-        if apart.theirs is None:
-            if apart.mine is not mine:
-                self.set_statistics(apart.mine)
-        elif isinstance(apart.theirs, Samples):
-            accumulator = Accumulator(apart.mine, self.extractor.budget)
-            accumulator.add(apart.theirs.embeddings)
-            self.set_statistics(accumulator.result())
-        else:
-            reference = apart.theirs.reference
-            moments = apart.mine if isinstance(apart.mine, Moments) else Moments.of(apart.mine.embeddings, reference)
-            self.set_statistics(moments + apart.theirs)
-        self.learned_images_ = apart.learned
+        merge_images(self, other, {"reduction": lambda each: _fingerprint(each.reduction_)})
         return self
 
     def from_gaussian(self, reduction: Reduction, gaussian: Gaussian, image_size: tuple[int, int]) -> Self:
@@ -222,7 +191,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """
         self.build_backbone()
         self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self.fitted_in = None, None, None
+        self.statistics_, self.calibration_, self.groups_, self.fitted_in = None, None, None, None
         self.model_ = gaussian
         return self
 
@@ -258,7 +227,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
     # -- score -------------------------------------------------------------------------------------------------------
 
-    def score(self, model: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: Gaussian, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of Mahalanobis distances, and their maxima."""
         subset, grid = model.mean.subset, embeddings.grid
         counted = embeddings.present(grid)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import PRECISIONS
+from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.features.anomaly_map import axis_matrix
 
 
@@ -54,3 +55,17 @@ class AnomalyMaps(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Maps (N, H, W)."""
         return self.rows @ values @ self.columns
+
+
+class ScoredByMap(nn.Module):
+    """A scoring network whose scores are those that a rule makes of its maps."""
+
+    def __init__(self, scoring: nn.Module, rule: MapScore) -> None:
+        super().__init__()
+        self.scoring, self.rule = scoring, rule
+
+    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and maps."""
+        _, anomaly_maps = self.scoring(maps, images)
+        count = self.rule.count(int(anomaly_maps.shape[1]) * int(anomaly_maps.shape[2]))
+        return anomaly_maps.flatten(1).topk(count).values.mean(1), anomaly_maps

@@ -82,7 +82,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         """The gallery, or None before the first fit."""
         return None if self._model is None and self.statistics_ is None else Samples(self.model_)
 
-    def score(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
         """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
         vectors = embeddings.layers[-1][0]
         shown = ~vectors.isnan().any(1)  # a view may show nothing of what counts

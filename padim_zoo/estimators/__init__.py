@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from padim_zoo.estimators.linear_shrinkage import OAS, Full, LedoitWolf, Shrinkage
-from padim_zoo.estimators.structured import Diagonal, Spherical, Tied
+from padim_zoo.estimators.structured import Diagonal, Pooled, Spherical, Tied
 from padim_zoo.registry import estimators
 
 _SOURCE = "padim_zoo"
@@ -19,3 +19,4 @@ estimators.register(
 estimators.register("diagonal", source=_SOURCE, covariance="diag(S) + εI", default="epsilon=0.01")(Diagonal)
 estimators.register("spherical", source=_SOURCE, covariance="(tr(S)/D + ε)·I", default="epsilon=0.01")(Spherical)
 estimators.register("tied", source=_SOURCE, covariance="mean of S over patches + εI", default="epsilon=0.01")(Tied)
+estimators.register("pooled", source=_SOURCE, covariance="S of all patches + εI", default="epsilon=0.01")(Pooled)

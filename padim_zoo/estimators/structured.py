@@ -1,4 +1,4 @@
-"""Estimators with fewer parameters than a covariance per patch: diagonal, spherical, tied."""
+"""Estimators with fewer parameters than a covariance per patch: diagonal, spherical, tied, pooled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.estimators.linear_shrinkage import TINY
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.packed_triangular import Triangles
-from padim_zoo.statistics.samples import Statistics, divisor, per_patch
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.pooled import pooled_moments
+from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
 
 
 class Diagonal(Estimator):
@@ -60,3 +62,16 @@ class Tied(Estimator):
         covariance /= statistics.P
         covariance.diagonal().add_(max(self.epsilon, TINY))
         return PrimalGaussian(statistics.mean, Triangles.of(whitening_factor(covariance[None]).float()))
+
+
+class Pooled(Estimator):
+    """One mean and one covariance for all patches: Σ = S of all of them + εI, wherever a part lies."""
+
+    def fit(self, statistics: Statistics) -> Gaussian:
+        assert isinstance(statistics, (Samples, Moments))
+        moments = pooled_moments(statistics)
+        covariance = moments.scatter(slice(0, 1)) / divisor(moments.n)
+        covariance[0].diagonal().add_(max(self.epsilon, TINY))
+        (mean,) = moments.mean[slice(0, 1)]
+        everywhere = statistics.mean.like_patches(mean.expand(statistics.P, -1))
+        return PrimalGaussian(everywhere, Triangles.of(whitening_factor(covariance).float()))

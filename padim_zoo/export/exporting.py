@@ -202,7 +202,7 @@ def describe(
         "threshold": detector.threshold_,
         "false_alarm_rate": None if calibration is None else calibration.false_alarm_rate,
         "makes_maps": detector.makes_maps,
-        "score_is_map_maximum": detector.score_is_map_maximum,
+        "score_is_map_maximum": detector.threshold_serves_maps,
         "map_scale": [None, None] if calibration is None else [calibration.map_low, calibration.map_high],
     }
 

@@ -11,7 +11,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim_network import GaussianDistances
-from padim_zoo.detectors.scoring_network import BackboneNetwork
+from padim_zoo.detectors.scoring_network import BackboneNetwork, ScoredByMap
 from padim_zoo.export.distances import DistancesFromMean
 from padim_zoo.export.pixels import Pixels
 
@@ -83,6 +83,8 @@ def exportable(
         raise InputError(f"unknown precision {computes_in!r}: expected {', '.join(PRECISIONS)}")
     network = BackboneNetwork(in_float32(backbone) if computes_in == "float32" else backbone, computes_in)
     pixels = Pixels(detector.transform, size)
+    if detector.map_score is not None:
+        scoring = ScoredByMap(scoring, detector.map_score)
     whole = ExportableNetwork(pixels, network, for_runtimes(scoring), detector.threshold_)
     return whole.eval().requires_grad_(False)
 

@@ -170,7 +170,7 @@ def predictions(subject: Subject) -> Iterator[str]:
             yield f"{what} are not all finite"
     if (maps is not None) != detector.makes_maps:
         yield f"makes_maps is {detector.makes_maps}, but predict gives {'no ' if maps is None else ''}maps"
-    elif maps is not None and detector.score_is_map_maximum and not _near(maps.max((1, 2)), scores):
+    elif maps is not None and detector.threshold_serves_maps and not _near(maps.max((1, 2)), scores):
         yield "scores are not the maxima of the maps: set score_is_map_maximum = False, or one threshold serves both"
     if prediction.threshold is not None:
         yield f"before calibrate the threshold is {prediction.threshold!r}: expected None"

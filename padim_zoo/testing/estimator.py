@@ -132,14 +132,21 @@ def squared_distances(subject: Subject) -> Iterator[str]:
 
 
 def mahalanobis(subject: Subject) -> Iterator[str]:
-    """Squared distances are a quadratic form about the mean: 0 there, 4 times as large twice as far away."""
+    """Squared distances are a quadratic form about the mean: 0 there, 4 times as large twice as far away.
+
+    The mean may be one of each patch, or one of several.
+    """
     normal = _embeddings(MANY)
-    fitted, mean = subject.fit(normal), normal.mean()
+    fitted = subject.fit(normal)
+    mean = fitted.mean
+    overall, expected = (each[slice(0, each.P)].mean((0, 1)) for each in (mean, normal.mean()))
+    if (off := _difference(overall, expected)) > TOLERANCE:
+        yield f"the mean of all patches is off by {off:.2g} from that of the normal images"
     step = _embeddings(3, seed=2, scale=2.0) - mean
     once, twice, back = (fitted.squared_distances(each) for each in (mean + step, mean + step + step, mean - step))
     at_mean = fitted.squared_distances(mean)
     if float(at_mean.max()) > TOLERANCE * float(once.mean()):
-        yield f"at the mean of the normal images it is {float(at_mean.max()):.3g}: expected 0"
+        yield f"at its mean it is {float(at_mean.max()):.3g}: expected 0"
     if (off := _difference(twice, 4 * once)) > TOLERANCE:
         ratio = float((twice / once.clamp_min(1e-30)).median())
         hint = ": is the root taken already?" if abs(ratio - 2) < 0.1 else ""

@@ -59,7 +59,7 @@ def test_a_tower_is_found() -> None:
     assert ancestors(PaDiM) == [BackboneDetector, Detector]
 
 
-@pytest.mark.parametrize("name", ["padim", "patchcore", "spade", "mahalanobis-ad", "stfpm"])
+@pytest.mark.parametrize("name", ["padim", "patchcore", "spade", "mahalanobis-ad", "stfpm", "subspace"])
 def test_parameters_are_the_fields_of_a_dataclass_in_config(name: str) -> None:
     kind = detectors.entry(name).factory
     parameters = inspect.signature(kind).parameters

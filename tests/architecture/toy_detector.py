@@ -39,7 +39,7 @@ class ToyNearest(BackboneDetector, ToyConfig):
     def fit_model(self, statistics):
         return statistics.embeddings
 
-    def score(self, model, embeddings):
+    def score_embeddings(self, model, embeddings):
         distances = nearest_distances(embeddings[:], model[:], self.k)
         maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma)
         return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks)

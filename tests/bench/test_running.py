@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.text import Text
 
 from padim_zoo.bench import running
+from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings, standings
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState, heartbeat, read_states
 from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.bench.store_watcher import StoreWatcher

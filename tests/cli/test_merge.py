@@ -40,8 +40,9 @@ def fit(model: Path, images: list[Path], *options: str) -> Path:
         (["--n-components", "30"], [5, 11]),
         (["--n-components", "4", "--resumable"], [6, 12]),
         (["--n-components", "6", "--resumable"], [4, 8]),
+        (["--detector", "subspace", "--resumable"], [4, 8]),
     ],
-    ids=["samples", "moments", "both"],
+    ids=["samples", "moments", "both", "subspace"],
 )
 def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts):
     whole = load(fit(tmp_path / "whole.safetensors", images, *options))
@@ -73,7 +74,7 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
         ("seed", ["--n-components", "20", "--reduction", "random"], "the detectors differ in reduction"),
         ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in transform"),
         ("moments", ["--n-components", "4"], "save with resumable=True"),
-        ("spade", ["--detector", "spade"], "is a SPADE: only PaDiM models can be merged"),
+        ("spade", ["--detector", "spade"], "is a SPADE: only models of one kind, padim or subspace, merge"),
     ):
         other = fit(tmp_path / f"{name}.safetensors", images[6:], *options)
         told = run("merge", one, other, "-o", target, code=2)

@@ -72,6 +72,16 @@ def test_without_epsilon_they_are_the_textbook_estimators(draw, name):
     np.testing.assert_allclose(distances(gaussian, test), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "D"), [(1, 3), (2, 5), (9, 30), (120, 12)])
+def test_pooled_has_one_mean_and_one_covariance(draw, n, D):
+    train, test = draw(n, 4, D), draw(6, 4, D, seed=1)
+    samples = train.reshape(n * 4, D).astype(np.float64)
+    covariance = np.cov(samples.T) + 0.01 * np.eye(D)
+    delta = (test - samples.mean(0)).transpose(1, 0, 2)
+    expected = np.einsum("pnd,de,pne->pn", delta, np.linalg.inv(covariance), delta)
+    np.testing.assert_allclose(distances(estimators.create("pooled").fit(samples_of(train)), test), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_image_leaves_epsilon_alone(draw, name):
     train, test = draw(1, 3, 8), draw(4, 3, 8, seed=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore
+from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.stfpm import STFPM
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
@@ -88,8 +88,15 @@ def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
         MahalanobisAD(**SMALL),
         MahalanobisAD(components="npca", **SMALL),
         STFPM(epochs=2, **SMALL),
+        Subspace(**SMALL),
+        Subspace(explained_variance=0.6, score="max", **SMALL),
+        PatchCore(score="mean(0.02)", **SMALL),
+        PaDiM(n_components=8, score="mean(0.02)", estimator="pooled", **SMALL),
     ],
-    ids=["patchcore", "whole memory", "mahalanobis-ad", "npca", "stfpm"],
+    ids=[
+        *("patchcore", "whole memory", "mahalanobis-ad", "npca", "stfpm"),
+        *("subspace", "leading directions", "mean of a map", "pooled"),
+    ],
 )
 def test_relatives(images: np.ndarray, detector: Detector) -> None:
     # Scores of the images of a fit can be zero, to which nothing is relative.

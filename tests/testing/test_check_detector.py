@@ -31,6 +31,8 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("padim", {"estimator": "diagonal", "layers": ("stage1", "stage2")}),
         ("patchcore(coreset_ratio=0.5)", {"layers": ("stage2",)}),
         ("spade", {}),
+        ("subspace", {"layers": ("stage2",), "levels": 1}),
+        ("patchcore(coreset_ratio=0.5, score='mean(0.01)')", {"layers": ("stage2",)}),
         ("mahalanobis-ad", {}),
         (
             "stfpm(epochs=12, learning_rate=0.05, train_batch=4)",
@@ -60,34 +62,34 @@ class OtherName(PaDiM):
 
 
 class Opposite(Sound):
-    def score(self, model, embeddings):
-        found = super().score(model, embeddings)
+    def score_embeddings(self, model, embeddings):
+        found = super().score_embeddings(model, embeddings)
         return Prediction(-found.scores, -found.maps, found.threshold)
 
 
 class Transposed(Sound):
-    def score(self, model, embeddings):
-        found = super().score(model, embeddings)
+    def score_embeddings(self, model, embeddings):
+        found = super().score_embeddings(model, embeddings)
         return Prediction(found.scores, found.maps.swapaxes(1, 2), found.threshold)
 
 
 class OfTheBatch(Sound):
     score_is_map_maximum = False
 
-    def score(self, model, embeddings):
-        found = super().score(model, embeddings)
+    def score_embeddings(self, model, embeddings):
+        found = super().score_embeddings(model, embeddings)
         return Prediction(found.scores / found.scores.max(), found.maps, found.threshold)
 
 
 class NoMaximum(Sound):
-    def score(self, model, embeddings):
-        found = super().score(model, embeddings)
+    def score_embeddings(self, model, embeddings):
+        found = super().score_embeddings(model, embeddings)
         return Prediction(found.maps.mean((1, 2)), found.maps, found.threshold)
 
 
 class Double(Sound):
-    def score(self, model, embeddings):
-        found = super().score(model, embeddings)
+    def score_embeddings(self, model, embeddings):
+        found = super().score_embeddings(model, embeddings)
         return Prediction(found.scores.astype(np.float64), found.maps, found.threshold)
 
 

@@ -18,7 +18,7 @@ import psutil
 from padim_zoo.core.progress import open_stages
 
 if TYPE_CHECKING:
-    from padim_zoo.bench.runner import Event
+    from padim_zoo.bench.executors.executor import Event
 
 HANG_SECONDS = 600.0
 """A worker that neither computes nor reads for so long hangs."""

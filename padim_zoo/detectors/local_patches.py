@@ -1,0 +1,21 @@
+"""Patches that know their neighbors (PatchCore, arXiv 2106.08265, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+
+def local_patches(maps: Sequence[Tensor]) -> Tensor:
+    """Each layer averaged over 3 × 3 positions, on the grid of the finest one, (N, C, h, w)."""
+    pooled = [avg_pool2d(layer, 3, stride=1, padding=1) for layer in maps]
+    grids = [(int(layer.shape[2]), int(layer.shape[3])) for layer in pooled]
+    finest = max(grids, key=lambda grid: grid[0] * grid[1])
+    layers = [
+        layer if grid == finest else interpolate(layer, finest, mode="bilinear", align_corners=False)
+        for layer, grid in zip(pooled, grids, strict=True)
+    ]
+    return torch.cat(layers, 1)

@@ -1,0 +1,84 @@
+"""Two detectors that were fitted on parts of the normal images to the one that all of them make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.overlap import without_overlap
+from padim_zoo.statistics.accumulator import Accumulator
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+def merge_images(
+    detector: BackboneDetector[Any], other: BackboneDetector[Any], own: Mapping[str, Callable[[Any], Any]]
+) -> None:
+    """Add the images of another detector, as if they had been fitted on here.
+
+    Images that both were fitted on count once: they are taken out of the samples of either, with a warning.
+
+    Parameters
+    ----------
+    detector, other : BackboneDetector
+        Of one kind; the first becomes the detector of all images.
+    own : mapping of str
+        What detectors of this kind must agree in beside all that any two must, and how it is read off one.
+
+    Raises
+    ------
+    InputError
+        If the detectors differ in more than their images, or either does not know its statistics; or if both
+        hold moments, of which some images are the same.
+    """
+    mine, theirs = detector.require_statistics("merge"), other.require_statistics("merge")
+    if mine is None or theirs is None:
+        raise InputError("only fitted detectors can be merged: call fit first")
+    depths = (detector.extractor.bit_depth, other.extractor.bit_depth)
+    precisions = (detector.precision_, other.precision_)
+    facts = {
+        f"precision ({precisions[0]}, {precisions[1]})": precisions,
+        f"bit depth ({depths[0]}, {depths[1]})": depths,
+        f"transform ({detector.transform}; {other.transform})": (detector.transform, other.transform),
+        "backbone or weights": (detector.features_key, other.features_key),
+        **{what: (read(detector), read(other)) for what, read in own.items()},
+        "image size": (detector.image_size_, other.image_size_),
+    }
+    for what, (ours, others) in facts.items():
+        if ours != others:
+            raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
+    passes = detector.extractor.views_of_fit().augmentation.passes
+    my_hashes, their_hashes = detector.learned_images_, other.learned_images_
+    apart = without_overlap(mine, theirs, (my_hashes, their_hashes), passes)
+    groups = detector.groups_so_far().followed_by(other.groups_so_far())
+    if my_hashes is not None and their_hashes is not None:
+        groups = groups.joined(np.concatenate([my_hashes, their_hashes]))
+    adapted = detector.adapted_images_ + other.adapted_images_
+    if apart.theirs is None:
+        adapted = detector.adapted_images_ if apart.mine is mine else other.adapted_images_
+    count = detector.n_images_ + other.n_images_ if apart.learned is None else len(apart.learned)
+    if apart.theirs is None:
+        if apart.mine is not mine:
+            detector.set_statistics(apart.mine)
+    elif isinstance(apart.theirs, Samples) and isinstance(apart.mine, Samples):
+        accumulator = Accumulator(apart.mine, detector.extractor.budget)
+        accumulator.add(apart.theirs.embeddings)
+        detector.set_statistics(accumulator.result())
+    else:
+        both = [apart.mine, apart.theirs]
+        reference = next(each.reference for each in both if isinstance(each, Moments))
+        first, second = (each if isinstance(each, Moments) else detector.moments_of(each, reference) for each in both)
+        detector.set_statistics(first + second)
+    detector.n_images_, detector.learned_images_, detector.groups_ = (
+        count,
+        apart.learned,
+        groups.some(apart.images).told,
+    )
+    # Which of the images that both know were adapted to is not told: these may count twice, but not beyond all.
+    detector.adapted_images_ = min(adapted, count)

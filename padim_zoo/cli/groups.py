@@ -25,7 +25,8 @@ def meant(error: click.UsageError) -> click.UsageError:
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         options = _options_about(_letters(error.option_name), error.ctx.command)
         if options:
-            return click.NoSuchOption(error.option_name, possibilities=options, ctx=error.ctx)
+            message = f"No such option {error.option_name!r}. Did you mean {' or '.join(map(repr, options))}?"
+            return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
     return error
 
 

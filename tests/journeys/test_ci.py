@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from padim_zoo.bench.check.baseline import read_baseline, write_baseline
 
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "bench" / "toy_zoo.py"
@@ -62,10 +65,9 @@ def run_step(step: dict[str, Any], repository: Path, more: dict[str, str]) -> in
 def make_worse(repository: Path) -> None:
     """Let the baseline ask for more than the runs give: the same as a change that lost accuracy."""
     path = repository / "baseline.json"
-    content = json.loads(path.read_text())
-    for row in content["rows"]:
-        row["costs"] = {name: value and value / 1000 for name, value in row["costs"].items()}
-    path.write_text(json.dumps(content))
+    baseline = read_baseline(path)
+    rows = [replace(row, costs={name: cost / 1000 for name, cost in row.costs.items()}) for row in baseline.rows]
+    write_baseline(path, replace(baseline, rows=rows))
 
 
 def green_then_red(repository: Path, run: dict[str, Any]) -> None:

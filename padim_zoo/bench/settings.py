@@ -49,10 +49,8 @@ _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import", "data suspects")
 _READ = (*_SCORE, "data check", "export", "finetune", "update", "forget", "data suspects")
-_PLUGIN = (
-    *(*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "data suspects"),
-    "update",
-)
+_CHANGE = ("calibrate", "combine", "export", "finetune", "forget", "import", "merge", "update")
+_PLUGIN = (*_SCORE, *_CHANGE, "data suspects", "list")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -67,12 +65,14 @@ _ROWS = (
             defaults=dict.fromkeys(("fit", "evaluate"), Unset("the only one")),
             commands=(*_DATA, "finetune", "plot"), lists_in=("bench", "finetune", "plot"), form="list", one="category",
             recorded=True, column="text"),
-    Setting("normal", path, "Folder of normal images, instead of --data-root.", "Data", commands=_DATA,
-            metavar="DIR"),
-    Setting("abnormal", path, "Folder of anomalous images, with --normal; subfolders name the defects.", "Data",
-            commands=_DATA, metavar="DIR"),
-    Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data", commands=_DATA,
-            metavar="DIR"),
+    Setting("normal", path, "Folder or glob of normal images, instead of --data-root.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("abnormal", path, "Folder or glob of anomalous images, with --normal; subfolders name the defects.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("skip_unreadable", switch, "Leave out images that cannot be read, and record which.", "Data", False,
+            commands=_DATA, form="flag"),
 
     Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",),
             commands=(*_FIT, "data suspects"),
@@ -203,6 +203,8 @@ _ROWS = (
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",
             commands=_PLUGIN, form="repeated",
             metavar="FILE"),
+    Setting("quiet", switch, "Show no progress; of bench, no leaderboard either.", "Computing", False,
+            commands=(*_SCORE, *_CHANGE, "data check", "data synthetic"), form="flag"),
 )
 # fmt: on
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def fit(
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
+    from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -94,12 +96,18 @@ def fit(
     if shard is not None and (cluster is not None or fpr is not None):
         raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
     dataset = None
+    skipped: list[Path] = []
     if images:
         paths = normal_image_files(images)
+        if settings["skip_unreadable"]:
+            skipped = list(find_unreadable(paths))
+            if skipped:
+                warnings.warn(left_out_note(skipped, len(paths)), stacklevel=2)
+            paths = [path for path in paths if path not in skipped]
     else:
         dataset, category = load_category(settings)
-        paths = [sample.path for sample in category.train]
-    tell_data(paths)
+        paths, skipped = [sample.path for sample in category.train], list(category.left_out)
+    tell_data(paths, skipped)
     from padim_zoo.cache.caches import Caches
     from padim_zoo.cache.fingerprints import FingerprintsInMemory
 
@@ -116,7 +124,8 @@ def fit(
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
     doubts: Sequence[str] = ()
     if shard is not None:
-        paths = _fit_shard(model, paths, shard, groups)
+        with naming_unreadable(paths):
+            paths = _fit_shard(model, paths, shard, groups)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
@@ -125,7 +134,8 @@ def fit(
             if rate is not None:
                 conformal_threshold(np.zeros(len(paths)), rate, named)
         if cluster is None:
-            model.fit(paths)
+            with naming_unreadable(paths):
+                model.fit(paths)
         else:
             _fit_on_cluster(model, paths, parameters, cluster, insecure)
         held_together, doubts = groups_of_images(model, paths, groups)

@@ -47,6 +47,10 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
             f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
         )
     category = dataset.load(categories[0])
+    if settings.get("skip_unreadable"):
+        from padim_zoo.data.unreadable import readable_category
+
+        category = readable_category(category)
     category.warn()
     return dataset, category
 

@@ -26,6 +26,7 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.passing_images import PassingImages
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
@@ -648,12 +649,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
+        images = listed(images)
         check_size = partial(refuse_other_size, self.image_size_)
         passing = PassingImages(images, self.extractor.bit_depth)
         features = self.extractor.features(passing.images, roi=roi, check_size=check_size)
         embedded = joined(map(self._embed_to_score, features), self.images_at_once)
         prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
-        return replace(self.with_scale(prediction), transform=self.transform, sources=passing.sources)
+        prediction = replace(self.with_scale(prediction), sources=passing.sources)
+        return prediction.of(images, self.transform)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import DECIDES, FrozenConfig
@@ -117,7 +118,8 @@ class Detector(ABC):
 
     def predict(self, images: Any) -> Prediction:
         """Score images."""
-        return self.with_scale(self.predict_features(self.extract(images)))
+        images = listed(images)
+        return self.with_scale(self.predict_features(self.extract(images))).of(images, self.transform)
 
     @abstractmethod
     def predict_features(self, features: Features) -> Prediction:
@@ -355,14 +357,22 @@ class Detector(ABC):
         self.calibration_ = None
 
     def __repr__(self) -> str:
-        """The call of the constructor, without arguments that are as by default."""
+        """The call of the constructor, without arguments that are as by default; and what was fitted."""
         arguments = []
         for name, parameter in inspect.signature(type(self)).parameters.items():
             value, default = getattr(self, name), parameter.default
             if value is not default and (type(value) is not type(default) or value != default):
                 text = repr(value)
                 arguments.append(f"{name}={text if chr(10) not in text else f'<{type(value).__name__}>'}")
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        return f"{type(self).__name__}({', '.join(arguments)}){self._fitted_on()}"
+
+    def _fitted_on(self) -> str:
+        n, size = getattr(self, "n_images_", None), getattr(self, "image_size_", None)
+        if n is None or not getattr(self, "__sklearn_is_fitted__", lambda: False)():
+            return ""
+        pixels = "" if size is None else f" of {size[0]}x{size[1]}"
+        threshold = "no threshold" if self.threshold_ is None else f"threshold {self.threshold_:.4g}"
+        return f"  # fitted on {n} normal images{pixels}, {threshold}"
 
     # Two detectors are never one, whatever the dataclass of their parameters says.
     __eq__ = object.__eq__

@@ -16,6 +16,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields
 from padim_zoo.data.groups import joined_groups
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
@@ -186,10 +187,11 @@ class Ensemble(Detector, EnsembleConfig):
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
         self._calibrations()
+        images = listed(images)
         images = images if hasattr(images, "__len__") else list(images)
         predictions = [member.predict(images, roi=roi) for member in self.members]
-        together = self.with_scale(self._together(predictions))
-        return replace(together, transform=self.transform, sources=predictions[0].sources)
+        together = replace(self.with_scale(self._together(predictions)), sources=predictions[0].sources)
+        return together.of(images, self.transform)
 
     def _parts(self, features: Features) -> list[Features]:
         """The features of each member."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,12 +14,17 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import image_size
+from padim_zoo.data.sources import single_images
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.regions import Region, RegionRule, find_regions
 from padim_zoo.features.patch_embeddings import upsample_mask
 from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.pictures.colormap import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +53,8 @@ class Prediction:
         What was done to the images before the backbone.
     sources : sequence of N paths or (height, width), or None
         The files of the images, or the sizes of those in memory.
+    originals : tuple of Path or ndarray, or None
+        The images themselves, where :meth:`Detector.predict` was given files or arrays.
 
     Raises
     ------
@@ -64,6 +72,7 @@ class Prediction:
     region_rule: RegionRule | None = None
     transform: Transform | None = None
     sources: Sequence[Path | tuple[int, int]] | None = None
+    originals: tuple[Path | np.ndarray, ...] | None = None
 
     def __post_init__(self) -> None:
         amiss = np.flatnonzero(~np.isfinite(self.scores))
@@ -136,7 +145,52 @@ class Prediction:
             maps=None if self.maps is None else self.maps[positions],
             roi_masks=None if self.roi_masks is None else self.roi_masks[positions],
             sources=None if self.sources is None else [self.sources[position] for position in positions],
+            originals=None if self.originals is None else tuple(self.originals[position] for position in positions),
         )
+
+    def of(self, images: Any, transform: Transform) -> Prediction:
+        """With the images, if they are files or arrays in a list."""
+        originals = tuple(single_images(images))
+        return replace(self, transform=transform, originals=originals if len(originals) == len(self) else None)
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called: its path, or its position."""
+        named: Sequence[Any] = self.originals or [None] * len(self)
+        return [str(one) if isinstance(one, Path) else f"image {position}" for position, one in enumerate(named)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with a row for each image: ``image``, ``score``, ``threshold``, ``anomalous``."""
+        import pandas as pd
+
+        anomalous = [None] * len(self) if self.anomalous is None else self.anomalous
+        columns = {"image": self.names, "score": self.scores, "threshold": self.threshold, "anomalous": anomalous}
+        frame: pd.DataFrame = pd.DataFrame(columns)
+        return frame
+
+    def save(self, folder: str | Path, pictures: Sequence[str] = ("overlay",)) -> None:
+        """Write ``scores.csv``, and ``KIND/NAME.png`` for each kind of picture that can be drawn.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind of picture, or the folder cannot be written to.
+        """
+        from padim_zoo.detectors.prediction_files import save
+
+        save(self, Path(folder), pictures)
+
+    def plot(self, most: int = 6) -> Figure:
+        """Each image beside its map, with its name and score, as a figure of matplotlib.
+
+        Raises
+        ------
+        MissingExtraError
+            Without matplotlib.
+        """
+        from padim_zoo.detectors.prediction_files import plot
+
+        return plot(self, most)
 
     def __len__(self) -> int:
         return len(self.scores)

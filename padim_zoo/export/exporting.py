@@ -21,6 +21,7 @@ from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.backbones.device import resolve_precision
 from padim_zoo.core.atomic_write import check_writable
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.progress import told
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -248,7 +249,8 @@ def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path |
     if not images:
         raise InputError("there are no images to try the file on: expected at least one")
     scores, maps, decisions = 0.0, 0.0, 0
-    for start in range(0, len(images), CHECKED_AT_ONCE):
+    starts = range(0, len(images), CHECKED_AT_ONCE)
+    for start in told(starts, "trying the file", len(starts), "batches"):
         batch = list(images[start : start + CHECKED_AT_ONCE])
         scored, expected = exported.predict(batch), detector.predict(batch)
         scores = max(scores, float(_relative(scored.scores, expected.scores).max()))

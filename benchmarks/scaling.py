@@ -49,7 +49,7 @@ def overhead(count: int, document: dict[str, bytes], folder: Path) -> None:
 
         before = psutil.Process().memory_info().rss
         began = time.perf_counter()
-        in_flight = as_completed()
+        in_flight = as_completed(loop=cluster.client.loop)
         for number in range(count + WINDOW):
             if number >= WINDOW:
                 future = next(in_flight)

@@ -35,6 +35,7 @@ from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
 from padim_zoo.features.features import Features
+from padim_zoo.features.poses import Mover
 from padim_zoo.statistics.accumulator import default_budget
 
 ACTIVATIONS = 6
@@ -60,10 +61,13 @@ class FeatureExtractor:
         the fit, or of :meth:`on_grid_of`.
     shared_stride : int or None
         The coarsest stride of all members of an ensemble, which have one grid.
+    registration : Mover or None
+        What brings images to the mean pose of the part; None where they stay as they are.
     assumed_depth : int or None
         The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     """
 
+    registration: Mover | None = None
     accepts_bfloat16: ClassVar[bool] = False
     """Whether maps are left in the type of the network, and not always brought to float32."""
 
@@ -163,6 +167,15 @@ class FeatureExtractor:
                 f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
                 f"give --bit-depth {counts.depth}, or auto"
             )
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What normal images have told of images themselves, by the names of attributes."""
+        return {"assumed_depth": self.assumed_depth}
+
+    def forget(self) -> None:
+        """Drop what normal images have told."""
+        self.assumed_depth = self.registration = None
 
     def describe_depth(self) -> dict[str, str]:
         """The bit depth in words, where it is not that of the files."""
@@ -353,6 +366,8 @@ class FeatureExtractor:
         # All views of an image stay together; the backbone takes no more of them at once than it wants.
         images_at_once = (backbone.images_at_once(height, width) or size) // count
         together = max(1, images_at_once) * count
+        poses = None if self.registration is None else self.registration.poses(batch)
+        batch = batch if poses is None else poses.to_mean(batch)
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
@@ -362,7 +377,8 @@ class FeatureExtractor:
                     maps = self.reduce_maps(backbone.forward_native_dtype(pixels), masks)
                 else:
                     maps = [layer.float() for layer in self.reduce_maps(backbone(pixels), masks)]
-            yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks)
+            own = None if poses is None else poses.images(views)
+            yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks, own)
 
     def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """What features keep of the maps of a batch: everything, unless a detector needs less.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,9 +58,10 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     if not set(_values(a, "precision")) & set(_values(b, "precision")):  # auto is whatever it came to
         a, b = computed_a, computed_b
     differing = _differing(a, b)
-    partners = _by_key(b, differing, second)
-    mine = _by_key(a, differing, first)
-    shared = [key for key in mine if key in partners]
+    seeds = {document["config"].get("seed") for document in (*a, *b)}
+    mine, partners = (_by_key(side, differing, store, seeds) for side, store in ((a, first), (b, second)))
+    # Two runs in which nothing is drawn are partners under every seed, and are one pair.
+    shared = list({(mine[key]["id"], partners[key]["id"]): key for key in mine if key in partners}.values())
     if not shared:
         raise InputError(
             f"no run of {first.folder} has a partner in {second.folder}: expected runs of the same categories and "
@@ -87,7 +88,9 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         a, b = computed_a, computed_b
     comparison.attrs = {
         "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
-        "unpaired": (len(mine) - len(shared), len(partners) - len(shared)),
+        "unpaired": tuple(
+            len(side) - len({keyed[key]["id"] for key in shared}) for side, keyed in ((a, mine), (b, partners))
+        ),
         "draw": draw_not_covered([mine[key] for key in shared], [partners[key] for key in shared]),
     }
     return comparison
@@ -220,17 +223,22 @@ def _differing(a: Sequence[Document], b: Sequence[Document]) -> list[str]:
     return [name for name in names if name not in _ALWAYS_SHARED and differs(name)]
 
 
-def _by_key(documents: Sequence[Document], differing: Sequence[str], store: RunStore) -> dict[str, Document]:
+def _by_key(
+    documents: Sequence[Document], differing: Sequence[str], store: RunStore, seeds: Collection[int | None]
+) -> dict[str, Document]:
+    """Runs by what pairs them; one in which nothing is drawn stands for all seeds."""
     keyed: dict[str, Document] = {}
     for document in documents:
         config = {name: value for name, value in document["config"].items() if name not in differing}
-        key = json.dumps({**config, "members": None}, sort_keys=True)
-        if key in keyed:
-            raise InputError(
-                f"{document['id']} and {keyed[key]['id']} of {store.folder} differ only in {', '.join(differing)}, "
-                "which the stores differ in too: compare stores that hold one of them each"
-            )
-        keyed[key] = document
+        drawn = bool(document.get("drawn"))
+        for seed in {config.get("seed")} if drawn else seeds:
+            key = json.dumps({**config, "members": None, "seed": seed}, sort_keys=True)
+            other = keyed.setdefault(key, document)
+            if other is not document and (drawn or bool(other.get("drawn"))):
+                raise InputError(
+                    f"{document['id']} and {other['id']} of {store.folder} differ only in {', '.join(differing)}, "
+                    "which the stores differ in too: compare stores that hold one of them each"
+                )
     return keyed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -29,19 +29,20 @@ from padim_zoo.data.duplicates import (
     Duplicates,
     find_duplicates,
     groups_by_pattern,
-    joined_groups,
     refuse_two_labels,
 )
+from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import split_folds
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE
+from padim_zoo.detectors.calibration import split_folds, usual_rate
+from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import conformal_threshold
+from padim_zoo.metrics.doubts import promise_doubt
 from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.thresholds import pixel_threshold
@@ -129,8 +130,7 @@ class RunResult:
         Images of one group (n,) were held out together. A rate of None stands for the usual one, or the least possible;
         one that is too small for so few images is noted.
         """
-        usual = max(FALSE_ALARM_RATE, smallest_false_alarm_rate(len(np.unique(groups))))
-        rate = usual if false_alarm_rate is None else false_alarm_rate
+        rate = usual_rate(len(np.unique(groups))) if false_alarm_rate is None else false_alarm_rate
         try:
             threshold = conformal_threshold(normal_scores, rate, groups)
         except InputError as error:
@@ -143,6 +143,10 @@ class RunResult:
             "false_alarms": share(called[:, ~anomalous]),
             "detections": share(called[:, anomalous]),
         }
+        # Folds score the same images: their mean count, for they are no images more.
+        alarms = round(float(called[:, ~anomalous].sum(axis=1).mean()))
+        doubt = promise_doubt(alarms, int((~anomalous).sum()), rate, len(np.unique(groups)))
+        self.notes += [] if doubt is None else [doubt]
         for values, scores in zip(self.folds, self.scores["scores"], strict=True):
             values |= evaluate_decisions(self.scores["labels"], scores, threshold)
 
@@ -185,18 +189,47 @@ class BackboneCache:
         """The backbone of a run, or None if its detector takes none."""
         key = _backbone_key(run)
         if key not in self._backbones:
-            self._backbones[key] = create_backbone(run)
+            self._backbones[key] = _create_planned(run)
         return self._backbones[key]
 
 
+def _create_planned(run: Run) -> Backbone | None:
+    """The backbone of a run, with the weights that were planned.
+
+    Raises
+    ------
+    InputError
+        If they have changed since, or another machine has others.
+    """
+    backbone = create_backbone(run)
+    planned = run.config.weights_hash
+    if backbone is not None and planned is not None and backbone.weights_hash != planned:
+        raise InputError(
+            f"the weights {run.weights} of {run.config.backbone} have the hash {backbone.weights_hash} here, and "
+            f"{planned} where the runs were planned: expected the same weights"
+        )
+    return backbone
+
+
 def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
-    """A category without the normal test images that have the pixels of images to fit, and a note of how many."""
+    """A category without the normal test images that have the pixels of images to fit, and a note of how many.
+
+    Raises
+    ------
+    InputError
+        If no normal test image is left.
+    """
     n = len(category.train)
-    copies = find_duplicates((*category.train, *category.test), caches.fingerprints).crossing(n)
+    copies = find_duplicates((*category.train, *category.test), caches.fingerprints, n).crossing(n)
     learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
     if not learned:
         return category, []
     test = tuple(sample for index, sample in enumerate(category.test) if index not in learned)
+    if all(sample.label for sample in test):
+        raise InputError(
+            f"all {len(learned)} normal test images of {category.name} have the pixels of images to fit: expected "
+            "others, which no run has seen; set some aside before the fit (test/good)"
+        )
     note = f"{len(learned)} of {len(category.test)} test images have the pixels of images to fit and are left out"
     return replace(category, test=test), [note]
 
@@ -231,15 +264,27 @@ class GroupRunner:
         caches: Caches,
     ) -> None:
         self.suite = suite
-        self.category, self._left_out = _without_learned(category, caches)
+        self._whole_category = category
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[Transform, GroundTruth] = {}
-        self._thumbnail = cache(partial(thumbnail, self.category))
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
+
+    @cached_property
+    def _category_and_notes(self) -> tuple[Category, list[str]]:
+        return _without_learned(self._whole_category, self._caches)
+
+    @property
+    def category(self) -> Category:
+        """The category, without the test images that runs learn."""
+        return self._category_and_notes[0]
+
+    @cached_property
+    def _thumbnail(self) -> Callable[[int, Transform], bytes]:
+        return cache(partial(thumbnail, self.category))
 
     def truth(self, transform: Transform) -> GroundTruth:
         """Labels of the test images, and masks in register with the maps of a detector with this transform."""
@@ -276,7 +321,8 @@ class GroupRunner:
     @property
     def duplicates(self) -> Duplicates:
         """Copies among the images to fit and to test, in this order."""
-        return find_duplicates((*self.category.train, *self.category.test), self._caches.fingerprints)
+        train, test = self.category.train, self.category.test
+        return find_duplicates((*train, *test), self._caches.fingerprints, len(train))
 
     def groups(self, pattern: str | None) -> np.ndarray:
         """Groups (n,) of the normal images, which stay together in folds."""
@@ -338,7 +384,7 @@ class GroupRunner:
                 result.notes.append(not_out_of_sample(adapted, n))
         if frozen is not None:
             result.keep_corruptions(frozen)
-        result.notes += self._left_out + self.duplicates.notes(len(self.category.train))
+        result.notes += self._category_and_notes[1] + self.duplicates.notes(len(self.category.train))
         if self.suite.gallery:
             result.gallery = make_gallery(
                 self.category,

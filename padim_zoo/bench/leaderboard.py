@@ -59,6 +59,7 @@ MODEL = tuple(row.one for row in SETTINGS.values() if row.panel == "Models" and 
 """What a reader knows a model by: detector, backbone, estimator, ensemble."""
 NUMBERS = tuple(name for name, kind in CONFIGURED.items() if kind == "integer")
 """Columns of settings that are numbers, which need their name beside them."""
+_TIMES = tuple(name for name, cost in COSTS.items() if cost.is_time)
 HASHES = ("weights_hash", "data", "plugins")
 
 
@@ -297,11 +298,19 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
     return {
         **shared,
         **_means(done),
+        **(dict.fromkeys(_TIMES, math.nan) if len(_processors(done)) > 1 else {}),
         "categories": len(covered),
         "runs": len(done),
         "status": "partial" if notes else "done",
         "notes": "; ".join(
-            [*notes, *_undefined_notes(done), *_precision_note(done), *_one_draw_notes(done), *_left_out_note(entries)]
+            [
+                *notes,
+                *_undefined_notes(done),
+                *_precision_note(done),
+                *_processor_note(done),
+                *_one_draw_notes(done),
+                *_left_out_note(entries),
+            ]
         )
         or None,
     }
@@ -356,6 +365,19 @@ def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
     shares = [f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())]
     return [f"precision auto was {' and '.join(shares)}"] if len(counts) > 1 else []
+
+
+def _processors(entries: Sequence[_Entry]) -> Counter[str]:
+    """What runs were computed on, and how many on each: times compare on one kind of machine alone."""
+    environments = [entry.document.get("environment", {}) for entry in entries]
+    return Counter(" with ".join(filter(None, (here.get("cpu"), here.get("gpu")))) or "?" for here in environments)
+
+
+def _processor_note(entries: Sequence[_Entry]) -> list[str]:
+    """That there is no mean of times, if they were measured on several processors."""
+    counts = _processors(entries)
+    shares = [f"{count} on {processor}" for processor, count in sorted(counts.items())]
+    return [f"no mean of times: {', '.join(shares)}"] if len(counts) > 1 else []
 
 
 def _mean(values: Sequence[float]) -> float:

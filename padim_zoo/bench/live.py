@@ -63,6 +63,8 @@ def draw_progress(state: BenchState, now: float | None = None) -> RenderableType
     words.append(duration(moment - state.started))
     if left is not None and state.done < state.total:
         words.append(f"about {duration(left)} left")
+    if state.cluster:
+        words.append(state.cluster)
     drawn = bar(state.done, Axis(0, max(state.total, 1)), _BAR)
     line = Text.assemble((drawn.rstrip(), "green"), ("·" * (_BAR - len(drawn.rstrip())), "bright_black"), " ")
     line.append(" · ".join(words))

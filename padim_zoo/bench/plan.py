@@ -25,6 +25,7 @@ from padim_zoo.bench.protocol import STRIDE, CategoryGrid, resolve_transform
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import FACTS, Run, RunConfig
 from padim_zoo.bench.settings import SETTINGS, settings_of
+from padim_zoo.bench.shard import runs_of_shard
 from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
@@ -145,6 +146,8 @@ def make_plan(suite: Suite) -> Plan:
             "the folds of the threshold follow the seed"
         )
     notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
+    if suite.shard is not None:
+        order = runs_of_shard(groups(order), suite.shard)
     return Plan(order, tuple(notes))
 
 

@@ -83,6 +83,11 @@ def at_least(least: int, otherwise: str = "") -> Reader:
     return partial(integer, least=least, otherwise=otherwise)
 
 
+def bands(name: str, value: Any) -> str | int:
+    """``auto``, or a number of bands."""
+    return "auto" if value == "auto" else integer(name, value, least=1, otherwise=" or auto")
+
+
 def one_of(*choices: str, late: str | None = None) -> Reader:
     """Reads one of some words; ``late`` says where they are to be imported from."""
 
@@ -140,6 +145,26 @@ def map_score(name: str, value: Any) -> str:
 def memory(name: str, value: Any) -> int:
     """Bytes: ``4GB``, ``500MB``, ``4e9``."""
     return parse_bytes(name, str(value), least=1)
+
+
+def shard(name: str, value: Any) -> str:
+    """One of several parts, such as 3/16."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text(name, value).strip(), re.ASCII)
+    if match is None or int(match[1]) > int(match[2]):
+        raise InputError(f"{name} is {value!r}: expected one of several parts, such as 3/16")
+    return match[0]
+
+
+CLUSTER_ADDRESSES = ("local", "tcp://", "tls://", "file:")
+
+
+def cluster(name: str, value: Any) -> str:
+    """Where a Dask cluster is."""
+    address = text(name, value)
+    if address != "local" and not address.startswith(CLUSTER_ADDRESSES[1:]):
+        expected = "local, tcp://HOST:PORT, tls://HOST:PORT or file:scheduler.json"
+        raise InputError(f"{name} is {address!r}: expected the address of a Dask cluster, {expected}")
+    return address
 
 
 def names(name: str, value: Any) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
 
 if TYPE_CHECKING:
-    from padim_zoo.bench.runner import Event
+    from padim_zoo.bench.executors.executor import Event
 
 SUFFIX = ".bench"
 
@@ -48,6 +48,8 @@ class BenchState:
         Seconds since the epoch.
     host, pid
         The process that does the runs.
+    cluster : str
+        How many workers there are, in words; empty without a cluster.
     """
 
     total: int
@@ -58,6 +60,7 @@ class BenchState:
     started: float = field(default_factory=time.time)
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
+    cluster: str = ""
 
     def is_sane(self) -> bool:
         """Whether numbers are numbers and texts are texts, in a state that was read from a file."""
@@ -66,12 +69,14 @@ class BenchState:
             all(isinstance(number, int) and number >= 0 for number in numbers)
             and isinstance(self.started, (int, float))
             and isinstance(self.host, str)
+            and isinstance(self.cluster, str)
             and isinstance(self.running, dict)
             and all(isinstance(text, str) for text in self.running.values())
         )
 
     def take(self, event: Event) -> None:
         """Count a run that begins or is recorded."""
+        self.cluster = event.cluster or self.cluster
         if event.document is None:
             self.running[event.run.id] = str(event.run)
             return

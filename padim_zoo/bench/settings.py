@@ -14,6 +14,8 @@ from pathlib import Path
 from padim_zoo.bench.readers import (
     PROTOCOL,
     at_least,
+    bands,
+    cluster,
     corruptions,
     map_score,
     memory,
@@ -23,6 +25,7 @@ from padim_zoo.bench.readers import (
     operations,
     path,
     pattern,
+    shard,
     share,
     size_or_protocol,
     switch,
@@ -36,8 +39,12 @@ _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
-_WEIGHTS = (*_FIT, "finetune", "import")
-_PLUGIN = (*_SCORE, "calibrate", "combine", "export", "finetune", "import", "list", "merge", "update")
+_WEIGHTS = (*_FIT, "finetune", "import", "suspects")
+_READ = (*_SCORE, "data check", "export", "finetune", "forget", "suspects", "update")
+_PLUGIN = (
+    *(*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "suspects"),
+    "update",
+)
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -59,21 +66,23 @@ _ROWS = (
     Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data", commands=_DATA,
             metavar="DIR"),
 
-    Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",), commands=_FIT,
+    Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",),
+            commands=(*_FIT, "suspects"),
             form="list", one="detector", recorded=True, column="text"),
     Setting("backbones", text, "Backbone; see padim-zoo list backbones.",
             default=Unset("builtin, or those of --ensemble"),
-            defaults={"fit": PaDiMConfig.backbone, "finetune": PaDiMConfig.backbone,
+            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.backbone),
                       "import": Unset("by the number of dimensions")},
             commands=_WEIGHTS, form="list", one="backbone", recorded=True, parameter=True, column="text"),
     Setting("weights", text, "Weights of the backbone: default, none (random) or a file.",
             default=Unset(PaDiMConfig.weights),
-            defaults={"fit": PaDiMConfig.weights, "finetune": PaDiMConfig.weights,
+            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.weights),
                       "import": Unset("the file's, or default")},
             commands=_WEIGHTS, form="by backbone", metavar="W", parameter=True, column="text"),
     Setting("estimators", text, "Covariance estimator; see padim-zoo list estimators.",
-            default=("full", "ledoit-wolf", "diagonal"), defaults={"fit": PaDiMConfig.estimator}, commands=_FIT,
-            form="list", one="estimator", recorded=True, parameter=True, column="text"),
+            default=("full", "ledoit-wolf", "diagonal"),
+            defaults=dict.fromkeys(("fit", "suspects"), PaDiMConfig.estimator),
+            commands=(*_FIT, "suspects"), form="list", one="estimator", recorded=True, parameter=True, column="text"),
     Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
             defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
             recorded=True, parameter=True, column="text"),
@@ -118,6 +127,8 @@ _ROWS = (
             metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("roi", path, "Region of interest: one mask for all images, or a folder of masks.", "Images",
             commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
+    Setting("max_pixels", at_least(1), "Largest image that is read, in pixels: a small file may unpack to gigabytes.",
+            "Images", Unset("PADIM_ZOO_MAX_PIXELS, or 100 million"), commands=_READ, metavar="N"),
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
@@ -135,6 +146,11 @@ _ROWS = (
     Setting("time_exports", one_of(late="padim_zoo.export.suffixes:RUNTIMES"),
             "Also export to these runtimes (torch, onnx, openvino) and time them.", "Runs", form="list"),
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
+    Setting("cluster", cluster, "Dask cluster to run on: local, tcp://…, tls://… or file:scheduler.json.", "Runs",
+            commands=_FIT, metavar="ADDRESS"),
+    Setting("insecure", switch, "Allow a cluster that encrypts nothing beyond this machine.", "Runs", False,
+            commands=_FIT, form="switch"),
+    Setting("shard", shard, "One of several fixed parts, such as 3/16.", "Runs", commands=_FIT, metavar="K/N"),
     Setting("gallery", switch, "Keep pictures of a few test images for the report.", "Runs", True, form="switch"),
     Setting("output", path, "Run store.", "Runs", Path("runs"), metavar="DIR"),
     Setting("pictures", one_of(*PICTURES), f"Pictures to write to --output: {', '.join(PICTURES)}.", "Pictures",
@@ -144,20 +160,23 @@ _ROWS = (
     Setting("colormap", text, "Colormap of heat maps; padim-zoo[report] adds matplotlib's, e.g. viridis.", "Pictures",
             PictureChoice.colormap, commands=_PICTURES),
     Setting("fpr", number, "False-alarm rate of the threshold.", "Threshold",
-            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"), defaults={"update": Unset("that of MODEL")},
-            commands=("bench", "calibrate", "combine", "fit", "merge", "update"), metavar="RATE", recorded=True,
-            column="number"),
+            Unset(f"{FALSE_ALARM_RATE:g}, or the least possible"),
+            defaults=dict.fromkeys(("forget", "update"), Unset("as asked of MODEL")),
+            commands=("bench", "calibrate", "combine", "fit", "forget", "merge", "update"), metavar="RATE",
+            recorded=True, column="number"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
-            commands=(*_SCORE, "finetune", "update"), parameter=True),
+            commands=(*_SCORE, "finetune", "forget", "suspects", "update"), parameter=True),
     Setting("precision", text, "Precision of the backbone: float32, bfloat16 or auto.", "Computing",
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
-            commands=(*_SCORE, "update"), metavar="N", parameter=True),
-    Setting("memory", memory, "Memory that a fit may use.", "Computing", Unset("half of what is free"),
-            commands=("fit", "finetune"), metavar="4GB", parameter=True),
+            commands=(*_SCORE, "forget", "suspects", "update"), metavar="N", parameter=True),
+    Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
+            commands=("evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
+    Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",
+            "Computing", PaDiMConfig.stream, commands=(*_SCORE, "update"), metavar="auto|N", parameter=True),
     Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",
             "Computing", Unset("float16 where accurate enough"), defaults={"import": "float32"},
             commands=("fit", "import"), metavar="TYPE"),

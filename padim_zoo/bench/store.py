@@ -161,16 +161,13 @@ class RunStore:
         scores: Mapping[str, np.ndarray] | None = None,
         gallery: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write a run: its arrays first, its document last. Arrays that are not given stay as they were recorded."""
-        run_id, hashes = document["id"], dict(document.get("arrays", {}))
-        for suffix, arrays in ((_GALLERY, gallery), (_SCORES, scores)):
-            if arrays is not None:
-                content = _tensors(arrays)
-                hashes[suffix] = hashlib.sha256(content).hexdigest()
-                write_bytes_whole(self._path(run_id, suffix), content)
-        plain = {**to_jsonable(document), "arrays": hashes}
-        text = json.dumps({**plain, "digest": digest_of(plain)}, indent=1, allow_nan=False)
-        write_bytes_whole(self._path(run_id, ".json"), text.encode())
+        """Write a run. Arrays that are not given stay as they were recorded."""
+        self.write_files(document["id"], encode_run(document, scores, gallery))
+
+    def write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a run, by suffix, in the order of :func:`encode_run`."""
+        for suffix, content in files.items():
+            write_bytes_whole(self._path(run_id, suffix), content)
 
     def scores(self, run_id: str) -> dict[str, np.ndarray]:
         """The arrays that :meth:`write` was given as ``scores``.
@@ -208,6 +205,22 @@ class RunStore:
         return self.folder / f"{run_id}{suffix}"
 
 
+def encode_run(
+    document: Mapping[str, Any],
+    scores: Mapping[str, np.ndarray] | None = None,
+    gallery: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, bytes]:
+    """The files of a run by suffix: its arrays first, its document last."""
+    files, hashes = {}, dict(document.get("arrays", {}))
+    for suffix, arrays in ((_GALLERY, gallery), (_SCORES, scores)):
+        if arrays is not None:
+            files[suffix] = _tensors(arrays)
+            hashes[suffix] = hashlib.sha256(files[suffix]).hexdigest()
+    plain = {**to_jsonable(document), "arrays": hashes}
+    text = json.dumps({**plain, "digest": digest_of(plain)}, indent=1, allow_nan=False)
+    return {**files, ".json": text.encode()}
+
+
 def read_document(path: Path) -> Document:
     """Read one run document; null metrics and times come back as NaN.
 
@@ -231,6 +244,12 @@ def read_document(path: Path) -> Document:
     for numbers in _numbers_of(document):
         numbers.update({name: math.nan for name, value in numbers.items() if value is None})
     return dict(document)
+
+
+def merged(documents: Sequence[Document]) -> list[Document]:
+    """One document of each run: of several a done one, and of these the newest."""
+    ordered = sorted(documents, key=lambda document: (document["status"] == "done", str(document.get("created"))))
+    return list({document["id"]: document for document in ordered}.values())
 
 
 def digest_of(document: Mapping[str, Any]) -> str:

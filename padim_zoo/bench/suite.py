@@ -17,6 +17,8 @@ from padim_zoo.core.suggest import suggest
 from padim_zoo.data.sample import Dataset
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, PASSES
 
+_MOST_VALUES = 10_000
+
 
 class Suite(Record):
     """A grid of runs and how to do them: a value for each setting that ``bench`` takes.
@@ -87,6 +89,22 @@ class Suite(Record):
         return registry.datasets.create(self.dataset_name, root=self.data_root, **named)
 
 
+def _refuse_many_values(path: Path, content: Any) -> None:
+    """Refuse a document of too many values: aliases of aliases make billions of a few bytes."""
+    waiting, seen = [content], 0
+    while waiting:
+        part = waiting.pop()
+        seen += 1
+        if isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            waiting += part
+        if seen + len(waiting) > _MOST_VALUES:
+            raise InputError(
+                f"the suite {path} holds more than {_MOST_VALUES:,} values: expected a few for each setting"
+            )
+
+
 def preset_settings(name: str) -> dict[str, Any]:
     """The settings of a suite that comes with the package.
 
@@ -112,11 +130,14 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _refuse_many_values(path, content)
     except OSError as error:
         raise InputError(f"cannot read the suite {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"the suite {path} is {file_type(path)}: expected YAML, lines of 'setting: value'") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise InputError(f"the suite {path} nests too deeply: expected lines of 'setting: value'") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of a date that cannot be, say
         reason = " ".join(str(error).split())
         raise InputError(f"the suite {path} is not YAML: {reason}") from None
     if content is None:

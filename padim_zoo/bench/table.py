@@ -18,7 +18,17 @@ from rich.text import Text
 from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import CONFIGURED, HASHES, MODEL, NUMBERS, RATES, SHOWN_RATES, better_values, is_mean
+from padim_zoo.bench.leaderboard import (
+    CONFIGURATION,
+    CONFIGURED,
+    HASHES,
+    MODEL,
+    NUMBERS,
+    RATES,
+    SHOWN_RATES,
+    better_values,
+    is_mean,
+)
 from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
@@ -116,7 +126,7 @@ class BoardTable:
         shared = Text(" · ".join(f"{name} {value}" for name, value in shared_settings(rows).items()), style="dim")
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
-        lines = [Text("* best of its category", style="dim")] if len(rows) > 1 else []
+        lines = [Text("* best of its category", style="dim")] if best_values(self.board, metrics) else []
         lines = [] if self.max_lines is not None else [*lines, *map(Text, _remarks(rows, leading))]
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
@@ -266,7 +276,11 @@ def axis_of(name: str, values: list[float]) -> Axis | None:
 
 
 def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
-    """Row number and column of every value that no other row of its category beats."""
+    """Row number and column of every value of the configuration that no other of its category beats.
+
+    What counts of a configuration is the mean over its seeds, and all its rows are marked: the luckiest draw of several
+    is no merit.
+    """
     better = better_values()
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     # Plain values: pandas takes milliseconds for each group.
@@ -274,6 +288,8 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     for number, key in enumerate(zip(*keys, board["id"].isna(), strict=True)):
         groups[key].append(number)
     covered = board["categories"].tolist()
+    settings = (board[name].astype(object).where(board[name].notna(), None).tolist() for name in CONFIGURATION)
+    configurations = _numbered(zip(*settings, strict=True))
     best: set[tuple[int, str]] = set()
     for name in (name for name in names if name in better):
         column = board[name].tolist()
@@ -281,10 +297,18 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
         for numbers in groups.values():
             # A mean over fewer categories is no rival of one over all: they may be the easy ones.
             most = max(covered[number] for number in numbers)
-            values = {n: column[n] for n in numbers if covered[n] == most and not math.isnan(column[n])}
-            if len(values) > 1:
-                winner = choose(values.values())
-                best |= {(number, name) for number, value in values.items() if value == winner}
+            values: dict[int, list[float]] = defaultdict(list)
+            for number in numbers:
+                if covered[number] == most and not math.isnan(column[number]):
+                    values[configurations[number]].append(column[number])
+            means = {configuration: math.fsum(drawn) / len(drawn) for configuration, drawn in values.items()}
+            if len(means) > 1:
+                winner = choose(means.values())
+                best |= {
+                    (number, name)
+                    for number in numbers
+                    if means.get(configurations[number]) == winner and not math.isnan(column[number])
+                }
     return best
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from padim_zoo.cache.features import FeatureCache
-from padim_zoo.cache.fingerprints import FingerprintCache
+from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.core.cache_folder import cache_limit
 
@@ -18,12 +20,12 @@ class Caches:
     ----------
     images : ImageCache or None
     features : FeatureCache or None
-    fingerprints : FingerprintCache or None
+    fingerprints : FingerprintCache, FingerprintsInMemory or None
     """
 
     images: ImageCache | None = None
     features: FeatureCache | None = None
-    fingerprints: FingerprintCache | None = None
+    fingerprints: FingerprintCache | FingerprintsInMemory | None = None
 
     @classmethod
     def of(cls, cache: bool | Caches) -> Caches:
@@ -44,3 +46,8 @@ class Caches:
         if cache_limit() == 0:
             return cls()
         return cls(ImageCache(writes=writes), FeatureCache(writes=writes), FingerprintCache(writes=writes))
+
+    def forget(self, paths: Iterable[Path]) -> int:
+        """Remove all that is kept of image files, for whatever detector, and say how many entries that were."""
+        kinds = [cache for cache in (self.images, self.features, self.fingerprints) if cache is not None]
+        return sum(cache.remove(path) for path in paths for cache in kinds)

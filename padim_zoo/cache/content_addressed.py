@@ -34,6 +34,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.data.content import content_hash
 
+_OF_CONTENT = 32
+"""Digits of an entry's name that are the beginning of the hash of the file's content."""
 _STALE_SECONDS = 3600.0
 _TRIMS_PER_LIMIT = 16
 
@@ -79,7 +81,7 @@ class ContentCache:
         _warn_of_others(self.root)
 
     def key(self, path: Path, decisive: str) -> str:
-        """The name of an entry, 64 hex digits.
+        """The name of an entry, 64 hex digits: half of them tell the file, so that all its entries can be found.
 
         Parameters
         ----------
@@ -93,7 +95,9 @@ class ContentCache:
         OSError
             If the file cannot be read.
         """
-        return hashlib.sha256(f"{self.version}\0{content_hash(path)}\0{decisive}".encode()).hexdigest()
+        content = content_hash(path)
+        rest = hashlib.sha256(f"{self.version}\0{content}\0{decisive}".encode()).hexdigest()
+        return content[:_OF_CONTENT] + rest[_OF_CONTENT:]
 
     def read_tensors(self, key: str) -> tuple[dict[str, Any], tuple[Tensor, ...]] | None:
         """What was written, which is now the most recently used entry; None if there is none, or it is damaged.
@@ -136,6 +140,19 @@ class ContentCache:
         self._written += sum(tensor.nbytes for tensor in tensors)
         if self._written * _TRIMS_PER_LIMIT > self.limit:
             self.trim()
+
+    def remove(self, path: Path) -> int:
+        """Remove all entries of an image file, and say how many there were.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        entries = list(self.folder.glob(f"{content_hash(path)[:_OF_CONTENT]}*.safetensors"))
+        for entry in entries:
+            _remove(entry)
+        return len(entries)
 
     def trim(self) -> None:
         """Remove what killed processes left half written, and the least recently used entries beyond the limit.

@@ -1,7 +1,8 @@
-"""Fingerprints of image files on disk, so that copies are found without decoding every image again."""
+"""Fingerprints of image files, on disk or in memory: copies are found without decoding every image again."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.decoding import decoder
-from padim_zoo.data.image_hashes import SIDE, Fingerprint
+from padim_zoo.data.duplicates import count_compared, without_thumbnail
+from padim_zoo.data.image_hashes import SIDE, Fingerprint, file_version
 
 
 class FingerprintCache(ContentCache):
@@ -42,3 +44,40 @@ class FingerprintCache(ContentCache):
             return self.key(path, f"depth {bit_depth} {decoder()} {processor_name()}")
         except OSError:  # which is told by the attempt to decode it
             return None
+
+
+class FingerprintsInMemory:
+    """Those of one pass over images, where no cache is used.
+
+    Parameters
+    ----------
+    n : int
+        How many images there are. Of more than are compared, no thumbnails are held.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._thumbnails = count_compared(n) > 0
+        self._held: dict[tuple[object, ...], Fingerprint] = {}
+
+    def read(self, path: Path, bit_depth: int | None) -> Fingerprint | None:
+        """The fingerprint of a file that is read in a bit depth; None if it was not, or was changed since."""
+        try:
+            return self._held.get(file_version(path, bit_depth))
+        except OSError:  # as of FingerprintCache
+            return None
+
+    def write(self, path: Path, bit_depth: int | None, one: Fingerprint) -> None:
+        """Hold a fingerprint."""
+        with suppress(OSError):
+            self._held[file_version(path, bit_depth)] = one if self._thumbnails else without_thumbnail(one)
+
+    def remove(self, path: Path) -> int:
+        """Let go of all that is held of a file, and say how many fingerprints that were."""
+        versions = [version for version in self._held if version[0] == path.absolute()]
+        for version in versions:
+            del self._held[version]
+        return len(versions)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._held.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.signals import exit_code_of_signal
+from padim_zoo.data.pixel_limit import pixels_limited
 
 SOME_FAILED = 1
 
@@ -19,8 +21,11 @@ SOME_FAILED = 1
 @click.option("--config", type=PATH, metavar="FILE", help="Read settings from a YAML file; options override it.")
 @click.option("--suite", metavar="NAME", help="Use built-in settings: paper.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
+@click.option("--print-sbatch", type=click.IntRange(1), metavar="N", help="Print a SLURM array script of N shards.")
 @click.option("--quiet", is_flag=True, help="Show only notes and errors.")
-def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, **_: Any) -> None:
+def bench(
+    config: Path | None, suite: str | None, published: bool, print_sbatch: int | None, quiet: bool, **_: Any
+) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
     Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
@@ -32,8 +37,11 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     Progress goes to standard error: a live table on a terminal, else one JSON object per finished run. The leaderboard
     of the runs asked for goes to standard output. padim-zoo leaderboard --watch follows from another terminal.
 
-    Exit status: 0 all runs done, 1 some failed (their rows say why), 2 bad input, 3 a disk that cannot be written to,
-    130 interrupted.
+    --cluster hands the runs to the workers of a Dask cluster. Without one, --shard 3/16 does a fixed sixteenth of them.
+    See docs/clusters.md.
+
+    Exit status: 0 all runs done, 1 some failed (their rows say why) or the cluster is gone, 2 bad input, 3 a disk that
+    cannot be written to, 130 interrupted.
     """
     from padim_zoo.bench.coverages import coverage_lines
     from padim_zoo.bench.store import RunStore
@@ -42,8 +50,13 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
 
     preset = preset_settings(suite) if suite else {}
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
+    if print_sbatch is not None:
+        click.echo(_sbatch_script(print_sbatch), nl=False)
+        return
+    click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
     store = RunStore(asked.output)
+    from padim_zoo.bench.executors.cluster import ClusterLostError
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.schedule import execute, find_missing
 
@@ -57,7 +70,7 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
     documents = {document["id"]: document for document in missing.done}
     try:
         with report:
-            for event in execute(asked, missing, store):
+            for event in execute(asked, missing, store, report.note):
                 report.show(event)
                 if event.document is not None:
                     documents[event.run.id] = event.document
@@ -68,6 +81,9 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
         done = sum(document["status"] == "done" for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
         sys.exit(exit_code_of_signal(error))
+    except ClusterLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(SOME_FAILED)
 
     from padim_zoo.bench.leaderboard import leaderboard
     from padim_zoo.bench.table import BoardTable, remarks_of
@@ -86,3 +102,20 @@ def bench(config: Path | None, suite: str | None, published: bool, quiet: bool, 
         why = failed[0]["error"]["message"]
         click.echo(f"{len(failed)} of {len(plan)} runs failed, the first with: {why}", err=True)
         sys.exit(SOME_FAILED)
+
+
+def _sbatch_script(shards: int) -> str:
+    """The command as a SLURM array, without the options that each job gets its own of."""
+    from padim_zoo.bench.shard import sbatch_script
+    from padim_zoo.core.provenance import provenance
+
+    words: list[str] = []
+    given = iter(shlex.split(provenance()["command"]))
+    for word in given:
+        name, _, value = word.partition("=")
+        if name in ("--print-sbatch", "--output", "--shard"):
+            if not value:
+                next(given, None)
+        else:
+            words.append(word)
+    return sbatch_script(words, shards, str(Path.cwd()))

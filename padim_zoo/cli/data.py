@@ -1,4 +1,4 @@
-"""``padim-zoo data``: make the synthetic data set; check a folder of images."""
+"""``padim-zoo data``: make the synthetic data set; check a folder of images; find suspects in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import click
 
 from padim_zoo.cli.groups import SuggestingGroup
 from padim_zoo.cli.options import PATH, comma_separated
+from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.suspects import suspects
 from padim_zoo.cli.table import show_json, show_table
+from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.data.validate import Report
@@ -25,28 +28,43 @@ SHOWN = 5
 
 @click.group(cls=SuggestingGroup)
 def data() -> None:
-    """Make the synthetic data set, or check a folder of images."""
+    """Make the synthetic data set, check a folder of images, or find suspects among normal ones."""
+
+
+data.add_command(suspects)
 
 
 @data.command()
 @click.argument("out", type=PATH)
 @click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
-@click.option("--size", type=int, default=256, show_default=True, help="Height and width in pixels.")
+@click.option("--size", default="256", show_default=True, metavar="N|HxW", help="Height and width in pixels.")
+@click.option("--defect-area", metavar="A..B", help="Pixels of a defect, e.g. 50..500.  [default: by the size]")
 @click.option("--train", type=int, default=40, show_default=True, help="Normal training images per category.")
 @click.option("--good", type=int, default=12, show_default=True, help="Normal test images per category.")
 @click.option("--defects", type=int, default=3, show_default=True, help="Test images per kind of defect and category.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed; another one gives other images.")
 def synthetic(
-    out: Path, categories: tuple[str, ...] | None, size: int, train: int, good: int, defects: int, seed: int
+    out: Path,
+    categories: tuple[str, ...] | None,
+    size: str,
+    defect_area: str | None,
+    train: int,
+    good: int,
+    defects: int,
+    seed: int,
 ) -> None:
     """Write the synthetic data set into the folder OUT, in the layout of MVTec AD."""
     from padim_zoo.data.synthetic import CATEGORIES, generate
+    from padim_zoo.data.transform import check_size, parse_size
 
-    generate(out, categories=categories, train=train, good=good, defects_per_kind=defects, size=size, seed=seed)
+    pixels = check_size("--size", parse_size(size))
+    area = None if defect_area is None else _range("--defect-area", defect_area)
+    counts = {"train": train, "good": good, "defects_per_kind": defects}
+    generate(out, categories=categories, **counts, size=pixels, defect_area=area, seed=seed)
     click.echo(f"{out}: {', '.join(categories or CATEGORIES)}")
 
 
-@data.command()
+@setting_command("data check")
 @click.argument("folder", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
@@ -77,6 +95,17 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
     if not all(report.usable for report in reports):
         sys.exit(ERRORS_FOUND)
+
+
+data.add_command(check)
+
+
+def _range(name: str, text: str) -> tuple[int, int]:
+    """Two whole numbers, ``A..B``."""
+    first, _, last = text.partition("..")
+    if not (first.strip().isdecimal() and last.strip().isdecimal()):
+        raise InputError(f"{name} is {text!r}: expected two numbers of pixels, e.g. 50..500")
+    return int(first), int(last)
 
 
 def _counts(report: Report) -> dict[str, Any]:

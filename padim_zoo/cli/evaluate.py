@@ -39,6 +39,8 @@ def evaluate(
     mask_resize: str,
     mask_orientation: str | None,
     batch_size: int,
+    memory: int | None,
+    stream: str | int,
     device: str,
     cache: bool,
     dataset: str,
@@ -74,7 +76,7 @@ def evaluate(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
-    detector = load_detector(model, device=device, batch_size=batch_size, cache=cache)
+    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, cache=cache)
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
@@ -116,7 +118,13 @@ def evaluate(
         _write_pictures(folder, samples, prediction, truth)
     notes += result.notes
     if calibration is not None:
-        notes += [note for note in (calibration.caveat, unpromised(calibration)) if note is not None]
+        alarms = thresholds[0]["false_alarms"]
+        doubt = None
+        if alarms is not None and calibration.false_alarm_rate is not None:
+            doubt = metrics.promise_doubt(
+                alarms["count"], alarms["of"], calibration.false_alarm_rate, calibration.n_groups
+            )
+        notes += [note for note in (doubt, calibration.caveat, unpromised(calibration)) if note is not None]
     seen, protocol = coverage_of(detector, samples, mask_orientation), protocol_of(opened)
     notes += [] if seen.note is None else [seen.note]
     if protocol is not None and str(protocol) != str(detector.transform):

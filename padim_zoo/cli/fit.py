@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +14,49 @@ from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
+    PATH,
+    blocks_of,
     coverage_of,
-    different_images,
     groups_of_images,
     load_category,
+    named_groups,
     output_option,
-    price_rows,
     refuse_folder,
+    remember_names,
+    show_prices,
     show_rows,
     size_of,
     threshold_of,
     try_to_calibrate,
-    unpromised,
 )
-from padim_zoo.cli.settings import asked_settings, setting_command
-from padim_zoo.cli.table import show_table
+from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
+from padim_zoo.cli.suspects import write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
+
+CLUSTER_LOST = 1
 
 
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The model, a safetensors file.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
+@click.option("--report", type=PATH, metavar="FILE", help="Contact sheet of images that may not be normal.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def fit(
     images: tuple[str, ...],
     output: Path,
     folds: int,
+    report: Path | None,
     model_dtype: str | None,
     resumable: bool,
     detector: str,
     groups: str | None,
     fpr: float | None,
     cache: bool,
+    cluster: str | None,
+    insecure: bool,
+    shard: str | None,
     **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -55,6 +66,9 @@ def fit(
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
     exceed it.
+
+    --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
+    of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
     """
     import numpy as np
 
@@ -62,7 +76,6 @@ def fit(
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
-    from padim_zoo.detectors.config import FALSE_ALARM_RATE
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -71,6 +84,10 @@ def fit(
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
     refuse_folder(output)
+    if report is not None:
+        refuse_folder(report, "suspects.html")
+    if shard is not None and (cluster is not None or fpr is not None):
+        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
     dataset = None
     if images:
         paths = normal_image_files(images)
@@ -79,6 +96,7 @@ def fit(
         paths = [sample.path for sample in category.train]
     tell_data(paths)
     from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
 
     parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
@@ -88,36 +106,71 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
-    if cache:
-        model.cache = Caches.usual()
-    # What cannot be is refused before the work. Else copies are looked for after it, which has kept their fingerprints.
-    if fpr is not None or groups is not None:
-        held_together = groups_of_images(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, held_together.get("groups", np.arange(len(paths))))
-        model.fit(paths)
+    fingerprints = FingerprintsInMemory(len(paths))
+    caches = Caches.usual() if cache else Caches()
+    model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
+    doubts: Sequence[str] = ()
+    if shard is not None:
+        paths = _fit_shard(model, paths, shard, groups)
+        threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
-        model.fit(paths)
-        held_together = groups_of_images(model, paths, groups)
-    threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+        # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
+        named = named_groups(model, paths, groups)
+        if fpr is not None:
+            conformal_threshold(np.zeros(len(paths)), fpr, named)
+        if cluster is None:
+            model.fit(paths)
+        else:
+            _fit_on_cluster(model, paths, parameters, cluster, insecure)
+        held_together, doubts = groups_of_images(model, paths, groups)
+        remember_names(model, paths, groups)
+        threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+    fingerprints.clear()
     if (calibration := model.calibration_) is not None:
-        usual = fpr or calibration.false_alarm_rate is None or calibration.false_alarm_rate <= FALSE_ALARM_RATE
-        count = different_images(len(paths), calibration.n_groups)
-        least = "" if usual else f" (the least that {count} images can promise)"
-        threshold = threshold_of(calibration) + least
+        threshold = threshold_of(calibration)
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
+    saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
     saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
-    if calibration is not None and (rows := price_rows(calibration)):
-        count = different_images(len(calibration.scores), calibration.n_groups)
-        click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
-        show_table(rows)
-        if (note := unpromised(calibration)) is not None:
-            click.echo(f"note: {note}")
-    for note in model.notes_of_fit():
+    if calibration is not None:
+        show_prices(calibration)
+    if report is not None:
+        click.echo(write_suspects(model, paths, report))
+    for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
+
+
+def _fit_on_cluster(
+    model: Any, paths: Sequence[Path], parameters: dict[str, Any], address: str, insecure: bool
+) -> None:
+    from padim_zoo.bench.cluster_fit import ClusterFit
+    from padim_zoo.bench.executors.cluster import ClusterLostError
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    plugins = click.get_current_context().meta[PLUGINS]
+    try:
+        ClusterFit(address, insecure, plugins, tell).fit(model, paths, parameters)
+    except ClusterLostError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(CLUSTER_LOST)
+
+
+def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
+    """Fit on a shard of the images, on the grid of all; the images of the shard."""
+    from padim_zoo.bench.cluster_fit import part_of_shard
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if not hasattr(model, "merge"):
+        raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
+    part = part_of_shard(paths, shard)
+    model.fit(part, whole=paths)
+    model.groups_ = ImageGroups.of(part, pattern, Caches.of(model.cache).fingerprints).told
+    return part

@@ -27,7 +27,7 @@ SOME_FAILED = 1
 
 
 @click.command()
-@click.argument("runs", type=PATH, default=Path("runs"))
+@click.argument("runs", nargs=-1, type=PATH)
 @click.option("--sort", metavar="COLUMN", shell_complete=complete_columns, help="Sort by a column, best first.")
 @click.option("--by", metavar="COLUMN,COLUMN", help="Average over all but these columns, e.g. backbone.")
 @click.option("--compare", nargs=2, metavar="ID ID", help="Compare two runs on the same test images.")
@@ -37,7 +37,7 @@ SOME_FAILED = 1
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
 @click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
-    runs: Path,
+    runs: tuple[Path, ...],
     sort: str | None,
     by: str | None,
     compare: tuple[str, str] | None,
@@ -47,7 +47,9 @@ def leaderboard(
     watch: bool,
     bars: bool | None,
 ) -> None:
-    """Show, sort and export the leaderboard of the run store RUNS.
+    """Show, sort and export the leaderboard of the run stores RUNS, by default runs.
+
+    Of a run that several stores hold, one that is done counts, and of these the newest.
 
     The suffix of --output says the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
     methods for each main metric, or for that of --sort. It needs the package booktabs.
@@ -59,15 +61,21 @@ def leaderboard(
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
     from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.store import merged
 
     form = resolve_format(form, output)
     died = False
+    folders = runs or (Path("runs"),)
+    if len(folders) > 1 and (watch or compare is not None):
+        raise InputError(f"--watch and --compare take one run store, and {len(folders)} are given")
     names = [name.strip() for name in by.split(",")] if by else []
     if watch:
         if compare or published or output is not None or form != "table":
             raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")
-        died = _watch(runs, names, sort, bars)
-    store, documents = read_runs(runs)
+        died = _watch(folders[0], names, sort, bars)
+    stores = [read_runs(folder) for folder in folders]
+    store, _ = stores[0]
+    documents = merged([document for _, documents in stores for document in documents])
     if compare is not None:
         if by or sort or published:
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")

@@ -15,7 +15,8 @@ import click
 
 from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup
-from padim_zoo.core.errors import InputError, exit_code_of
+from padim_zoo.core.errors import BAD_INPUT, InputError, exit_code_of
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.provenance import running
 from padim_zoo.core.signals import ending_signals, exit_code_of_signal
@@ -31,6 +32,7 @@ COMMANDS = {
     "fit": ("padim_zoo.cli.fit:fit", "Fit a detector on normal images and save it."),
     "finetune": ("padim_zoo.cli.finetune:finetune", "Adapt a backbone to normal images, for fit and bench."),
     "update": ("padim_zoo.cli.update:update", "Add normal images to a saved detector."),
+    "forget": ("padim_zoo.cli.forget:forget", "Take normal images out of a saved detector, exactly."),
     "calibrate": ("padim_zoo.cli.calibrate:calibrate", "Set another threshold of a saved detector."),
     "merge": ("padim_zoo.cli.merge:merge", "Merge PaDiM models that were fitted on parts of the images."),
     "import": ("padim_zoo.cli.import_model:import_model", "Import a PaDiM model from another program."),
@@ -43,7 +45,7 @@ COMMANDS = {
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
     "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
-    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, or check a folder of images."),
+    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, check a folder, find suspects in it."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 
@@ -57,6 +59,7 @@ GROUPS = {
         "show",
         "calibrate",
         "update",
+        "forget",
         "merge",
         "combine",
         "import",
@@ -65,6 +68,11 @@ GROUPS = {
     "Data, plugins and this program": ("data", "list", "new-plugin", "cache", "completion"),
 }
 """The commands as ``padim-zoo --help`` groups them, those of a first encounter first."""
+
+
+_OUT_OF_MEMORY = (
+    "there is not enough memory: use smaller images (--resize), a smaller --batch-size, or fewer images at a time"
+)
 
 
 class Mistake(click.ClickException):
@@ -119,6 +127,10 @@ class LazyGroup(SuggestingGroup):
         except KeyboardInterrupt as error:
             click.echo("interrupted", err=True)
             ctx.exit(exit_code_of_signal(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise Mistake(_OUT_OF_MEMORY, BAD_INPUT) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, output_option, refuse_folder, show_rows, size_of, try_to_calibrate
+from padim_zoo.cli.options import (
+    PATH,
+    output_option,
+    refuse_folder,
+    show_prices,
+    show_rows,
+    size_of,
+    threshold_of,
+    try_to_calibrate,
+)
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -24,7 +33,8 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
     is that of the first. Images that several models know by their pixels count once.
 
-    The merged model has a threshold if all models hold their samples, not moments.
+    The merged model has a threshold if all models hold their samples, not moments. It is for the rate that all were
+    asked for, if that is one, or for the usual rate. Groups of images stay together.
     """
     from padim_zoo.detectors.loading import load
 
@@ -32,6 +42,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")
     refuse_folder(output)
     detector: Any = None
+    asked_rates: set[float | None] = set()
     for number, model in enumerate(models):
         part: Any = load(model)
         for earlier in models[:number]:
@@ -39,12 +50,16 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
                 raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
         if not hasattr(part, "merge") or (detector is not None and type(part) is not type(detector)):
             raise InputError(f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge")
+        asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
         resumable = resumable or part.statistics_ is not None
         try:
             detector = part if detector is None else detector.merge(part)
         except InputError as error:
             raise InputError(f"{model} cannot join {models[0]}: {error}") from None
-    why_none = try_to_calibrate(detector, fpr)
+    why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
     detector.save(output, resumable=resumable)
-    threshold = f"none: {why_none}" if why_none else f"{detector.threshold_:.4g}"
+    calibration = detector.calibration_
+    threshold = f"none: {why_none}" if calibration is None else threshold_of(calibration)
     show_rows(detector.describe_fit() | {"threshold": threshold, "saved": size_of(output)})
+    if calibration is not None:
+        show_prices(calibration)

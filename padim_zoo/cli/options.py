@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from padim_zoo.bench.store import Document, RunStore
     from padim_zoo.data.coverage import Coverage
     from padim_zoo.data.sample import Category, Dataset, Sample
@@ -80,15 +83,39 @@ def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str |
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def load_detector(model: Path, *, device: str, batch_size: int, cache: bool, writes: bool = True) -> Any:
-    """A saved detector that uses the cache, if it is to."""
+def load_detector(
+    model: Path,
+    *,
+    device: str,
+    batch_size: int,
+    memory: int | None,
+    stream: str | int,
+    cache: bool = False,
+    writes: bool = True,
+) -> Any:
+    """A saved detector that works within a memory, and uses the cache, if it is to."""
     from padim_zoo.cache.caches import Caches
     from padim_zoo.detectors.loading import load
 
     detector = load(model, device=device, batch_size=batch_size)
+    for part in _parts(detector):
+        limits = {"memory": memory, "stream": stream}
+        part.set_params(**{name: value for name, value in limits.items() if name in part.get_params(deep=False)})
     if cache:
         detector.cache = Caches.usual(writes=writes)
     return detector
+
+
+def blocks_of(detector: Any) -> str:
+    """The bands or blocks in which images passed through the backbone, or those of all members; empty for none."""
+    extractors = (getattr(part, "extractor", None) for part in _parts(detector))
+    blocks = (getattr(extractor, "blocks", None) for extractor in extractors)
+    return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
+
+
+def _parts(detector: Any) -> Sequence[Any]:
+    """The members of an ensemble, or the detector itself."""
+    return getattr(detector, "members", (detector,))
 
 
 def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
@@ -118,7 +145,7 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         raise
     except Exception as error:
         size = getattr(detector, "image_size_", None)
-        if size is None:
+        if size is None or is_out_of_memory(error):
             raise
         import numpy as np
 
@@ -204,22 +231,62 @@ def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = N
     return ""
 
 
-def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> dict[str, Any]:
-    """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+def named_groups(detector: Any, paths: Sequence[Path], pattern: str | None) -> np.ndarray:
+    """The groups (n,), int64, that a pattern names; without one, each image is one.
 
     Raises
     ------
     InputError
         If a pattern is given to a detector that takes no groups, or does not match.
     """
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.data.duplicates import groups_of
+    import numpy as np
 
-    if "groups" not in inspect.signature(detector.calibrate).parameters:
-        if pattern is not None:
-            raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
+    from padim_zoo.data.duplicates import groups_by_pattern
+
+    if pattern is None:
+        return np.arange(len(paths))
+    if not _takes_groups(detector):
+        raise InputError(f"{type(detector).__name__} takes no groups for its threshold: leave out --groups")
+    return groups_by_pattern(paths, pattern)
+
+
+def _takes_groups(detector: Any) -> bool:
+    return "groups" in inspect.signature(detector.calibrate).parameters
+
+
+def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) -> tuple[dict[str, Any], list[str]]:
+    """The groups of normal images as an option of :func:`try_to_calibrate`, none for a detector that takes none.
+
+    And notes of copies that may have been missed, where no pattern names them.
+    """
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.duplicates import find_duplicates, groups_of
+
+    if not _takes_groups(detector):
+        return {}, []
+    kept = Caches.of(detector.cache).fingerprints
+    notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()
+    return {"groups": groups_of(paths, pattern, kept)}, notes
+
+
+def remember_names(detector: Any, paths: Sequence[Path], pattern: str | None) -> None:
+    """Have a fitted detector keep which group a pattern names for each image, for ``update`` and ``merge``."""
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if pattern is not None and hasattr(detector, "groups_"):
+        detector.groups_ = ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)
+
+
+def groups_of_new_images(detector: Any, paths: Sequence[Path]) -> dict[str, Any]:
+    """The groups of more normal images as an option of ``partial_fit``, by the pattern that the detector keeps."""
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.data.image_groups import ImageGroups
+
+    if "groups" not in inspect.signature(detector.partial_fit).parameters:
         return {}
-    return {"groups": groups_of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+    pattern = None if detector.groups_ is None else detector.groups_.pattern
+    return {"groups": ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)}
 
 
 def different_images(n: int, n_groups: int) -> str:
@@ -228,10 +295,30 @@ def different_images(n: int, n_groups: int) -> str:
 
 
 def threshold_of(calibration: Any) -> str:
-    """A threshold and the rate that it promises."""
-    if calibration.false_alarm_rate is None:
+    """A threshold and the rate that it promises, and whether it is the least, which was not asked for."""
+    from padim_zoo.detectors.config import FALSE_ALARM_RATE
+
+    rate = calibration.false_alarm_rate
+    if rate is None:
         return f"{calibration.threshold:.4g}, set by hand"
-    return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {calibration.false_alarm_rate:.3g}"
+    least = ""
+    if not calibration.rate_asked and rate > FALSE_ALARM_RATE:
+        count = different_images(len(calibration.scores), calibration.n_groups)
+        least = f" (the least that {count} images can promise)"
+    return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
+
+
+def show_prices(calibration: Any) -> None:
+    """Print what other false-alarm rates would give, where the threshold rests on scores."""
+    from padim_zoo.cli.table import show_table
+
+    if not (rows := price_rows(calibration)):
+        return
+    count = different_images(len(calibration.scores), calibration.n_groups)
+    click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
+    show_table(rows)
+    if (note := unpromised(calibration)) is not None:
+        click.echo(f"note: {note}")
 
 
 def price_rows(calibration: Any) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, coverage_of, load_detector, predict_in
+from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable, without_formula
 from padim_zoo.pictures.kinds import PictureChoice
 
@@ -70,6 +71,8 @@ def predict(
     threshold: float | None,
     batch_size: int,
     device: str,
+    memory: int | None,
+    stream: str | int,
     runtime: str | None,
     cache: bool,
 ) -> None:
@@ -91,7 +94,8 @@ def predict(
     paths = image_files(images)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
-    detector = _detector(model, runtime, device, batch_size, cache)
+    limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
+    detector = _detector(model, runtime, cache, limits)
     if maps and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
     predict_within = predict_in(detector, roi)
@@ -100,7 +104,8 @@ def predict(
 
     rows: list[Row] = []
     names = picture_names(paths)
-    for (path, result), name in zip(_predictions(predict_within, paths, batch_size), names, strict=True):
+    at_once = getattr(detector, "images_at_once", batch_size)
+    for (path, result), name in zip(_predictions(predict_within, paths, at_once), names, strict=True):
         if isinstance(result, InputError):
             click.echo(f"Error: {printable(result)}", err=True)
             rows.append(Row(printable(path), error=printable(result)))
@@ -121,6 +126,8 @@ def predict(
     if target != "-":
         pictures_in = "" if folder is None else f", pictures in {output}"
         click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+    if blocks := blocks_of(detector):
+        click.echo(f"streams in {blocks}", err=True)
     seen = coverage_of(detector, paths)
     click.echo(str(seen), err=True)
     if seen.note is not None:
@@ -129,13 +136,15 @@ def predict(
         sys.exit(SOME_FAILED)
 
 
-def _detector(model: Path, runtime: str | None, device: str, batch_size: int, cache: bool) -> Any:
+def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
     """What scores images: a detector, or an exported one, which needs no torch."""
     from padim_zoo.export.runtimes import ExportedModel, runtime_of
 
     if (runtime or "torch") != "torch" or runtime_of(model) is not None:
+        if limits["stream"] != "auto":
+            raise InputError(f"{model} is exported and takes whole images: leave out --stream, or predict by the model")
         return ExportedModel(model, runtime)
-    return load_detector(model, device=device, batch_size=batch_size, cache=cache, writes=False)
+    return load_detector(model, cache=cache, writes=False, **limits)
 
 
 def _predictions(
@@ -146,11 +155,14 @@ def _predictions(
         batch = paths[start : start + batch_size]
         try:
             prediction = predict(batch)
-        except (InputError, MemoryError) as error:
+        except Exception as error:
+            refusal = error
+            if is_out_of_memory(error):
+                refusal = InputError(f"{batch[0]} does not fit into memory: make it smaller")
+            if not isinstance(refusal, InputError):
+                raise
             if len(batch) == 1:
-                if isinstance(error, MemoryError):
-                    error = InputError(f"{batch[0]} does not fit into memory: make it smaller")
-                yield batch[0], error
+                yield batch[0], refusal
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.segment import Segment, Segments
 from rich.text import Text
 
+from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings
-from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document, mean_over_folds
 from padim_zoo.core.jsonable import to_jsonable

@@ -12,6 +12,10 @@ from click.shell_completion import CompletionItem
 
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import settings_of
+from padim_zoo.data.pixel_limit import pixels_limited
+
+PLUGINS = "padim_zoo.plugins"
+"""The plugin files of a command, in ``meta`` of its context."""
 
 
 class PanelCommand(click.Command):
@@ -64,7 +68,7 @@ def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     def decorate(function: Callable[..., Any]) -> click.Command:
         for setting in reversed(settings_of(name)):
             function = _option(setting, name)(function)
-        return click.command(name, cls=PanelCommand)(function)
+        return click.command(name.split()[-1], cls=PanelCommand)(function)
 
     return decorate
 
@@ -97,17 +101,22 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
         return setting.value_in(command) if value is None else setting.parse(value, command, flag)
 
     def load(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        _load_plugins(setting.parse(value, command, flag))
+        ctx.meta[PLUGINS] = setting.parse(value, command, flag)
+        _load_plugins(ctx.meta[PLUGINS])
+
+    def limit(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        ctx.with_resource(pixels_limited(read(ctx, parameter, value)))
 
     if setting.name == "plugin" and command != "bench":  # a suite loads those of its file too
-        attributes |= {"is_eager": True, "expose_value": False}
-        read = load
+        attributes |= {"is_eager": True, "expose_value": False, "callback": load}
+    elif setting.name == "max_pixels" and command != "bench":
+        attributes |= {"expose_value": False, "callback": limit}
     names = [flag, *(["-o"] if setting.name == "output" else []), setting.name_in(command)]
     other = _other_number(setting, command)
     if other:
         attributes["hidden_name"] = other
         names.append(other)
-    return click.option(*names, metavar=metavar, multiple=several, callback=read, **attributes)
+    return click.option(*names, metavar=metavar, multiple=several, **{"callback": read, **attributes})
 
 
 def _other_number(setting: Setting, command: str) -> str:

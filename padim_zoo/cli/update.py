@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
+    blocks_of,
     coverage_of,
+    groups_of_new_images,
     hold,
+    load_detector,
     refuse_folder,
+    show_prices,
     show_rows,
     size_of,
     target_of,
+    threshold_of,
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import setting_command
@@ -39,6 +43,8 @@ def update(
     fpr: float | None,
     batch_size: int,
     device: str,
+    memory: int | None,
+    stream: str | int,
 ) -> None:
     """Add normal images to a saved detector, without the old ones.
 
@@ -47,13 +53,15 @@ def update(
 
     Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
 
-    The threshold is set anew if the model holds all samples. If not, the old one is dropped, since it came from the
-    scores of another model; --keep-threshold keeps it.
+    Copies among IMAGES count once, and the groups of the fit stay. Its --groups are applied to IMAGES too. Near
+    copies of images that the model has learned are not found without.
+
+    The threshold is set anew if the model holds all samples, for the rate that MODEL was asked for, or the usual one.
+    If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it.
 
     The model is written to --output, or replaced with --in-place.
     """
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.detectors.loading import load
 
     target = target_of(model, output, in_place)
     refuse_folder(target)
@@ -62,29 +70,35 @@ def update(
     paths = normal_image_files(images)
     tell_data(paths)
     hold(target)
-    detector: Any = load(model, device=device, batch_size=batch_size)
+    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")
     before, resumable = detector.calibration_, detector.statistics_ is not None
     images_before = detector.n_images_
     started = time.perf_counter()
-    detector.partial_fit(paths)
+    detector.partial_fit(paths, **groups_of_new_images(detector, paths))
     added = detector.n_images_ - images_before
     keep_threshold = keep_threshold or (not added and fpr is None)
     why_none = "the model had none" if before is None and fpr is None else ""
     if keep_threshold:
         detector.calibration_ = before
     elif not why_none:
-        why_none = try_to_calibrate(detector, fpr, before and before.false_alarm_rate)
+        why_none = try_to_calibrate(detector, fpr, before and before.asked_rate)
     detector.save(target, resumable=resumable)
 
+    calibration = detector.calibration_
     threshold = f"none: {why_none}"
-    if detector.threshold_ is not None:
-        threshold = f"{detector.threshold_:.4g}{', as before' if keep_threshold else ''}"
+    if calibration is not None and keep_threshold and added:
+        threshold = f"{calibration.threshold:.4g}, as before; it promises nothing of the new model"
+    elif calibration is not None:
+        threshold = f"{threshold_of(calibration)}{', as before' if keep_threshold else ''}"
     new = f"{added}" if added == len(paths) else f"{added} new of {len(paths)}"
     seen = coverage_of(detector, paths)
     rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
+    rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
+    if calibration is not None and not (keep_threshold and added):
+        show_prices(calibration)

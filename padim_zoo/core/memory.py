@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,10 +67,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was refused; torch has a type of its own for it on devices only."""
     if isinstance(error, MemoryError):
         return True
-    if not isinstance(error, RuntimeError):
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(error, RuntimeError):
         return False
-    import torch
-
     return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

@@ -110,10 +110,23 @@ def release() -> None:
         _trim()
 
 
+_M_MMAP_THRESHOLD = -3
+_MAPPED_ABOVE = 4 * 2**20
+
+
 def _trim() -> None:
     """Give freed memory back: glibc keeps blocks of some megabytes, and with them a heap in pieces that only grows."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or none by no name, as on Windows
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def return_freed_memory() -> None:
+    """From now on, give large arrays back to the system when they are freed.
+
+    glibc keeps them once some were freed, for arrays to come: beside large images, that is memory for nothing.
+    """
+    with suppress(OSError, TypeError, AttributeError):  # as above
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_ABOVE)
 
 
 def _map(n_bytes: int) -> mmap.mmap:

@@ -18,6 +18,9 @@ OUTLIERS = 1e-3
 """The share of samples that may lie above white: saturated pixels and marks do not decide a depth."""
 
 
+_AT_ONCE = 2**20
+
+
 class SampleCounts(NamedTuple):
     """What deep samples say of their depth.
 
@@ -86,8 +89,12 @@ def check_depth(value: Any) -> int | None:
 
 def counts_of(samples: np.ndarray, bits: int | None = None) -> SampleCounts:
     """The counts of deep samples, of a file that may state its bits."""
-    above = tuple(int(np.count_nonzero(samples > largest_of(depth))) for depth in DEPTHS)
-    return SampleCounts(above, samples.size, bits or 0, 0 if bits else samples.size)
+    above = np.zeros(len(DEPTHS), dtype=np.int64)
+    step = max(1, _AT_ONCE * len(samples) // max(1, samples.size))
+    for top in range(0, len(samples), step):
+        part = np.ascontiguousarray(samples[top : top + step])  # several times faster than a view of some channels
+        above += [np.count_nonzero(part > largest_of(depth)) for depth in DEPTHS]
+    return SampleCounts(tuple(above.tolist()), samples.size, bits or 0, 0 if bits else samples.size)
 
 
 def counts_of_picture(picture: Picture) -> SampleCounts:

@@ -9,6 +9,8 @@ import os
 import stat
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +22,7 @@ from PIL import Image, UnidentifiedImageError, features
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import png
 from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn, valid_orientation
-
-MAX_PIXELS = 2**30
-"""Largest image that is decoded: 3 GB as RGB. Pillow's own limit stops well below what line-scan cameras give."""
+from padim_zoo.data.pixel_limit import refuse_many_bytes, refuse_many_pixels
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names; its JPEG has MPO too. The content of a file decides, never its suffix."""
@@ -32,10 +32,15 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
 _WHITE_IS_ZERO = 0
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _WEBP_HEADER = 64
+_CLEAR, _OPAQUE = np.uint16(0), np.uint16(65535)
+_BAND = 2**20
+_LARGE = 2**24
 _ANIMATED = ("GIF", "PNG", "WEBP")
+_OF_PAGES = (*_ANIMATED, "TIFF", "MPO")
 
 # Pillow's limit is a global that Image.open reads; it is lifted only while a header is parsed.
 _pillow_limit = threading.Lock()
+_large_images = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def open_image(path: Path) -> Image.Image:
         image = _header(io.BytesIO(png.without_text(content)))
     except Exception as error:  # decoders raise whatever a broken header leads them to
         raise _broken(str(path), error) from None
-    _check_pixels(path, image)
+    refuse_many_pixels(path, image.size)
     return image
 
 
@@ -113,29 +118,33 @@ def _regular(path: Path) -> IO[bytes]:
 
 
 def _refuse_by_header(path: Path, file: IO[bytes]) -> None:
-    """Refuse a file of another format, or with too many pixels, before more of it is read than its header."""
+    """Refuse a file of another format, or with too many pixels or bytes, before more of it is read than its header."""
+    n_bytes = os.fstat(file.fileno()).st_size
+    size = None
     try:
-        _check_pixels(path, _header(file))
+        image = _header(file)
+        refuse_many_pixels(path, image.size)
+        size = None if image.format in _OF_PAGES else image.size
     except InputError:
         raise
     except UnidentifiedImageError:
-        problem = "is not an image" if os.fstat(file.fileno()).st_size else "is an empty file"
+        problem = "is not an image" if n_bytes else "is an empty file"
         raise InputError(f"{path} {problem}: expected {_EXPECTED}") from None
     except Exception:  # large texts before the pixels, say: who decodes the file leaves them out, or says so
         pass
+    refuse_many_bytes(path, n_bytes, size)
     file.seek(0)
 
 
-def _check_pixels(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{path} has {width * height:,} pixels: at most {MAX_PIXELS:,} are read; cut the image into tiles"
-        )
-
-
 def geometry(path: Path) -> Geometry:
-    """Stored size and orientation of a file, from its header where that is enough."""
+    """Stored size and orientation of a file, from no more of it than its header where that is enough."""
+    with suppress(Exception), _regular(path) as file:  # whatever is wrong is said by open_image
+        image = _header(file)
+        refuse_many_pixels(path, image.size)
+        if image.format != "PNG":
+            return _geometry(image, str(path))
+        if not png.may_have_exif(file):
+            return Geometry((image.height, image.width))
     return _geometry(open_image(path), str(path))
 
 
@@ -144,9 +153,14 @@ def _geometry(image: Image.Image, name: str) -> Geometry:
     if tags is not None:  # Pillow gives the size of a TIFF as shown, and forgets its orientation when it is decoded
         return Geometry((int(tags[257]), int(tags[256])), valid_orientation(tags.get(ORIENTATION_TAG)))
     width, height = image.size
-    if image.format == "PNG" and not png.may_have_exif(_content(image)):  # else a PNG is decoded to its end for it
+    if not _may_be_turned(image):
         return Geometry((height, width))
     return Geometry((height, width), _orientation(image, name))
+
+
+def _may_be_turned(image: Image.Image) -> bool:
+    """Whether it takes a look for an orientation, for which Pillow decodes a PNG to its end."""
+    return image.format != "PNG" or png.may_have_exif(io.BytesIO(_content(image)))
 
 
 def _orientation(image: Image.Image, name: str) -> int:
@@ -172,6 +186,17 @@ def stored_size(path: str | Path) -> tuple[int, int] | None:
     return height, width
 
 
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Within it no other thread decodes a large file: each takes a gigabyte for a moment."""
+    try:
+        size = stored_size(path)
+    except (OSError, ValueError):  # which is told by the attempt to decode it
+        size = None
+    with nullcontext() if size is None or size[0] * size[1] < _LARGE else _large_images:
+        yield
+
+
 @functools.cache
 def decoder() -> str:
     """What decides pixels besides the file: Pillow, and the libraries that it decodes with."""
@@ -185,16 +210,20 @@ def picture_of(image: Image.Image, name: str) -> Picture:
     Raises
     ------
     InputError
-        If it is broken, or stores 16 bits in a way that only the high byte of could be had.
+        If it is broken or too large, or stores 16 bits in a way that only the high byte of could be had.
     """
+    if _tiles(image):  # a later page may be larger than the first
+        refuse_many_pixels(name, image.size)
     mode, bits = image.mode, _stated_bits(image)
     white_is_zero = image.mode.startswith("I") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
     deep = _deep_color(image, name)
-    try:
-        image.load()
-    except Exception as error:  # decoders raise whatever broken and truncated files lead them to
-        raise _broken(name, error) from None
-    orientation = _orientation(image, name)
+    orientation = UPRIGHT
+    if deep is None or _may_be_turned(image):
+        try:
+            image.load()
+        except Exception as error:  # decoders raise whatever broken and truncated files lead them to
+            raise _broken(name, error) from None
+        orientation = _orientation(image, name)
     if deep is not None:
         samples, alpha = deep
         palette = None
@@ -229,18 +258,25 @@ def _samples(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | No
     palette = np.asarray(image) if image.mode == "P" else None
     if image.mode == "F" or is_deep_mode(image.mode):
         samples = np.asarray(image)
-        samples = samples.astype(samples.dtype.newbyteorder("="))
+        samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         key = image.info.get("transparency")
-        alpha = None if key is None else np.where(samples == key, 0, 65535).astype(np.uint16)
+        alpha = None if key is None else np.where(samples == key, _CLEAR, _OPAQUE)
         return samples, alpha, None
     try:
         if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-            rgba = np.array(image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA"))
+            rgba = _rows_of(_converted(_converted(image, "LA") if image.mode == "La" else image, "RGBA"), np.uint8)
             return rgba[:, :, :3], rgba[:, :, 3], palette
-        samples = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        if image.mode in ("1", "L"):
+            return np.array(image.convert("L")), None, palette
+        samples = _rows_of(_converted(image, "RGB"), np.uint8)
     except ValueError:
         raise InputError(f"{name} has colors of mode {image.mode}: expected gray, RGB, palette or CMYK") from None
     return samples, None, palette
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """An image in a mode, not copied if it is in it; transparency by a key becomes alpha."""
+    return image if image.mode == mode and "transparency" not in image.info else image.convert(mode)
 
 
 def is_deep_mode(mode: str) -> bool:
@@ -266,27 +302,51 @@ def _deep_color(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
     if not several or not _tiles(image) or max(per_sample if isinstance(per_sample, tuple) else (per_sample,)) <= 8:
         return None
     if rawmode == "LA;16B":
-        pairs = _decoded(image, "RGBA", name).astype(np.uint16)
-        gray, alpha = (pairs[:, :, channel] << 8 | pairs[:, :, channel + 1] for channel in (0, 2))
-        return np.stack([gray] * 3, axis=2), alpha
+        pairs = np.asarray(_decoded(image, "RGBA", name))
+        gray, alpha = (_joined(pairs[:, :, channel], pairs[:, :, channel + 1]) for channel in (0, 2))
+        return np.broadcast_to(gray[:, :, None], (*gray.shape, 3)), alpha
     kind, _, order = str(rawmode).partition(";16")
     if kind not in ("RGB", "RGBX", "RGBA") or order not in _OTHER_BYTE:
         raise InputError(
             f"{name} stores {image.mode} with more than 8 bits in a form of which only the high byte could be read: "
             "save it as a 16-bit gray or RGB PNG"
         )
-    low = _decoded(image, f"{kind};16{_OTHER_BYTE[order]}", name).astype(np.uint16)
-    samples = _decoded(image, str(rawmode), name).astype(np.uint16) << 8 | low
+    samples = _rows_of(_decoded(image, str(rawmode), name), np.uint16)
+    low = _decoded(image, f"{kind};16{_OTHER_BYTE[order]}", name)
+    for rows, band in _bands_of(low):
+        samples[rows] = samples[rows] << 8 | band
     key = image.info.get("transparency")
     if samples.shape[2] == 4:
         return samples[:, :, :3], samples[:, :, 3]
     if isinstance(key, tuple):
-        return samples, np.where((samples == np.array(key)).all(2), 0, 65535).astype(np.uint16)
+        return samples, np.where((samples == np.array(key)).all(2), _CLEAR, _OPAQUE)
     return samples, None
 
 
-def _decoded(image: Image.Image, rawmode: str, name: str) -> np.ndarray:
-    """The samples of a file as Pillow unpacks them by another raw mode, as it would show them."""
+def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Samples of 16 bits from their bytes."""
+    return np.asarray(high.astype(np.uint16) << 8 | low)
+
+
+def _rows_of(image: Image.Image, dtype: type) -> np.ndarray:
+    """The samples of a decoded image as an array: NumPy by itself would copy all of them twice."""
+    width, height = image.size
+    samples: np.ndarray = np.empty((height, width, len(image.getbands())), dtype)
+    for rows, band in _bands_of(image):
+        samples[rows] = band
+    return samples
+
+
+def _bands_of(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some rows of an image at a time, and their samples."""
+    width, height = image.size
+    for top in range(0, height, step := max(1, _BAND // width)):
+        bottom = min(height, top + step)
+        yield slice(top, bottom), np.asarray(image.crop((0, top, width, bottom)))
+
+
+def _decoded(image: Image.Image, rawmode: str, name: str) -> Image.Image:
+    """A file as Pillow unpacks it by another raw mode, as it would show it."""
     again = _header(io.BytesIO(_content(image)))
     if image.tell():
         again.seek(image.tell())
@@ -295,7 +355,7 @@ def _decoded(image: Image.Image, rawmode: str, name: str) -> np.ndarray:
         again.load()
     except Exception as error:  # as of picture_of
         raise _broken(name, error) from None
-    return np.asarray(again)
+    return again
 
 
 def _tiles(image: Image.Image) -> list[Any]:

@@ -1,20 +1,4 @@
-"""Images that show the same thing twice: equal pixels, and near copies such as frames of a burst.
-
-Parts in one fixture look alike by nature, so a pair must pass two tests. On thumbnails it differs by next to nothing,
-and far less than images of its data set do. And its fine detail, surface marks say, is the same. Detail is taken
-relative to the contrast around it: else one outline, which all parts share, would outweigh all marks.
-
-Measured, n images with the links between different parts, of which there were none: 60 transistors and 60 hazelnuts
-of MVTec AD, 67 drawn gears, 24 drawn discs that were cut out. Of ten copies of each of the first three, those found:
-
-* JPEG of quality 40: 10 transistors, 8 hazelnuts, 10 gears; noise of 3 gray levels, 10 % brighter, half the size: all;
-* moved by 0.3 % of the width: 10, 9, 10; by 2 %: 2, 8, 10; a third of the size: 0, 10, 3.
-
-The detail of different parts, at the 25 closest pairs of each, correlates up to 0.74. That of the copies does from 0.85
-on, but for a third of the size, and for JPEG of hazelnuts (0.76), which mostly pass by their thumbnails alone.
-
-The ball screw of BSData has 768 images of 8 places. They have 1066 links, none between two places, and make 304 groups.
-"""
+"""Images that show the same thing twice: equal pixels, and near copies such as frames of a burst."""
 
 from __future__ import annotations
 
@@ -31,37 +15,16 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.image_hashes import SIDE, Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
+from padim_zoo.data.groups import connected_groups, joined_groups, numbered_groups
+from padim_zoo.data.image_hashes import Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
+from padim_zoo.data.near_copies import near_copies
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
-
-FINE, COARSE = 2.0, 8.0
-"""Sigmas of the blurs between which detail is compared, in pixels of a thumbnail."""
-STEP = 4
-"""Every fourth pixel is compared: the finer blur leaves nothing in between."""
-MOST_TRANSLATION = 4
-"""Pixels of a thumbnail that one image may be moved against the other: 3 % of the image."""
-
-SHARE_OF_TYPICAL = 0.08
-"""Near copies differ by at most this share of the median distance of either to all other images."""
-LARGEST_DISTANCE = 0.0025
-"""And by no more than this, however much the other images differ."""
-SURE_SHARE, VARIED = 0.006, 0.3
-"""Where the typical distance is large, copies at most this share of it apart need not agree in fine detail."""
-SURE_DISTANCE = 2e-4
-"""Images this close may be near copies whatever the others are like: so are all frames of one thing."""
-
-FINE_DETAIL = 0.7, 2.0
-"""Sigmas of the blurs between which fine detail is compared, in pixels of a thumbnail of twice the size."""
-LOCAL, LEAST_CONTRAST = 4.0, 2.0
-"""Sigma of the blur that gives the contrast around a pixel, and the gray levels below which detail is noise."""
-LEAST_CORRELATION = 0.82
-"""Of the fine detail of near copies."""
 
 MOST_IMAGES = 3000
 """Of more images only equal ones are found: the time to compare grows with the square of their number."""
 
-_CORRELATIONS_AT_ONCE = 30_000_000
+_NOT_COMPARED = np.empty((0, 0), dtype=np.uint8)
 
 
 class Pair(NamedTuple):
@@ -82,10 +45,16 @@ class Duplicates:
         Each image that has copies, with the first of them: exact ones, and near ones that are not exact.
     groups : ndarray (n,), int64
         Equal for images that are linked by copies of either kind; 0, 1, 2 … in the order of their first images.
+    n_compared : int
+        The images, from the first on, among which near copies were looked for.
+    n_unclear : int
+        Images that could be frames of one thing or like parts, and count as different ones.
     """
 
     pairs: tuple[Pair, ...]
     groups: np.ndarray
+    n_compared: int
+    n_unclear: int = 0
 
     @property
     def n_groups(self) -> int:
@@ -99,7 +68,18 @@ class Duplicates:
             "among the test images": [pair for pair in self.pairs if pair.first >= n_train],
             "of images to fit among the test images": self.crossing(n_train),
         }
-        return [f"{_counted(pairs)} {where}" for where, pairs in within.items() if pairs]
+        return [*(f"{_counted(pairs)} {where}" for where, pairs in within.items() if pairs), *self.doubts()]
+
+    def doubts(self) -> list[str]:
+        """Which copies may have been missed, and what names them."""
+        doubts = []
+        if self.n_compared < len(self.groups):
+            where = "the test images" if self.n_compared else f"more than {MOST_IMAGES} images"
+            doubts.append(f"near copies are not looked for among {where}: name them with --groups")
+        if self.n_unclear:
+            what = "images may be frames of one thing, or parts that look alike"
+            doubts.append(f"{self.n_unclear} {what}, and count as different: name what shows one thing with --groups")
+        return doubts
 
     def crossing(self, n_train: int) -> list[Pair]:
         """Copies among the test images of images to fit."""
@@ -112,7 +92,9 @@ def _counted(pairs: Sequence[Pair]) -> str:
     return f"{' and '.join(parts)} {'copy' if len(pairs) == 1 else 'copies'}"
 
 
-def find_duplicates(images: Sequence[Path | Sample], kept: KeptFingerprints | None = None) -> Duplicates:
+def find_duplicates(
+    images: Sequence[Path | Sample], kept: KeptFingerprints | None = None, n_train: int | None = None
+) -> Duplicates:
     """Find images with equal pixels, and near copies.
 
     An image that cannot be read is a copy of none. 16-bit samples are read in the depth that all images together use:
@@ -124,17 +106,35 @@ def find_duplicates(images: Sequence[Path | Sample], kept: KeptFingerprints | No
         Of one category, so that the typical distance between them means something.
     kept : KeptFingerprints, optional
         Where fingerprints are kept, so that images need not be decoded again.
+    n_train : int, optional
+        As of :func:`count_compared`.
     """
     paths = tuple(image.path if isinstance(image, Sample) else image for image in images)
-    return _find(paths, tuple(map(_version, paths)), kept)
+    return _find(paths, tuple(map(_version, paths)), kept, count_compared(len(paths), n_train))
 
 
 @functools.lru_cache(maxsize=64)
-def _find(paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerprints | None) -> Duplicates:
+def _find(
+    paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerprints | None, n_compared: int
+) -> Duplicates:
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
     with ThreadPoolExecutor() as executor:
-        return duplicates_of(list(executor.map(functools.partial(_fingerprint_of, depth=depth, kept=kept), paths)))
+        compared = [index < n_compared for index in range(len(paths))]
+        read = functools.partial(_fingerprint_of, depth=depth, kept=kept)
+        return duplicates_of(list(executor.map(read, paths, compared)), n_compared)
+
+
+def count_compared(n: int, n_train: int | None = None) -> int:
+    """Of n images, those among which near copies are looked for: all, or the first ones, which are to fit, or none.
+
+    Parameters
+    ----------
+    n : int
+    n_train : int, optional
+        How many are to fit, all by default: a fit, which knows no others, must come to the same groups.
+    """
+    return next((count for count in (n, n_train or 0) if count <= MOST_IMAGES), 0)
 
 
 def _version(path: Path) -> str:
@@ -144,15 +144,21 @@ def _version(path: Path) -> str:
         return ""
 
 
-def _fingerprint_of(path: Path, depth: int, kept: KeptFingerprints | None) -> Fingerprint | None:
+def _fingerprint_of(path: Path, compared: bool, depth: int, kept: KeptFingerprints | None) -> Fingerprint | None:
     try:
-        return fingerprint_of_file(path, depth, kept)
+        one = fingerprint_of_file(path, depth, kept)
     except InputError:
         return None
+    return one if compared else without_thumbnail(one)
 
 
-def duplicates_of(fingerprints: Sequence[Fingerprint | None]) -> Duplicates:
-    """Find copies by fingerprints; None is a copy of none."""
+def without_thumbnail(one: Fingerprint) -> Fingerprint:
+    """A fingerprint of an image that is compared with others by its pixels alone: a thumbnail takes 64 KiB."""
+    return one._replace(thumbnail=_NOT_COMPARED)
+
+
+def duplicates_of(fingerprints: Sequence[Fingerprint | None], n_compared: int) -> Duplicates:
+    """Find copies by fingerprints; None is a copy of none. Near ones are among the first ``n_compared``."""
     n = len(fingerprints)
     first_of: dict[str, int] = {}
     pairs: list[Pair] = []
@@ -161,149 +167,18 @@ def duplicates_of(fingerprints: Sequence[Fingerprint | None]) -> Duplicates:
             first = first_of.setdefault(one.pixels, index)
             if first != index:
                 pairs.append(Pair(first, index, "exact"))
-    different = np.array(sorted(first_of.values()), dtype=np.int64)
-    if 2 <= len(different) <= MOST_IMAGES:
+    different = np.array(sorted(index for index in first_of.values() if index < n_compared), dtype=np.int64)
+    n_unclear = 0
+    if len(different) >= 2:
         thumbnails = np.stack([one.thumbnail for index in different if (one := fingerprints[index]) is not None])
-        copies = [(int(different[i]), int(different[j])) for i, j in near_copies(thumbnails)]
+        links, n_unclear = near_copies(thumbnails)
+        copies = [(int(different[i]), int(different[j])) for i, j in links]
         groups = connected_groups(n, copies)
         firsts = {int(group): int(index) for index, group in reversed(list(enumerate(groups)))}
         linked = sorted({index for pair in copies for index in pair})
         pairs += [Pair(firsts[int(groups[i])], i, "near") for i in linked if firsts[int(groups[i])] != i]
-    return Duplicates(tuple(pairs), connected_groups(n, [(pair.first, pair.second) for pair in pairs]))
-
-
-def near_copies(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of near copies among gray thumbnails (n, 2·SIDE, 2·SIDE), uint8."""
-    n = len(thumbnails)
-    halved = thumbnails.reshape(n, SIDE, 2, SIDE, 2).mean(axis=(2, 4), dtype=np.float32)
-    details = _band(halved, FINE, COARSE)
-    rows, columns, distances = [], [], []
-    typical = np.empty(n, dtype=np.float32)
-    at_once = max(1, _CORRELATIONS_AT_ONCE // (n * (2 * MOST_TRANSLATION + 1) ** 2))
-    for start in range(0, n, at_once):
-        block = least_distances(details[start : start + at_once], details)
-        own = np.arange(len(block))
-        block[own, start + own] = np.nan
-        typical[start : start + len(block)] = np.nanmedian(block, axis=1)
-        limit = _limit(typical[start : start + len(block)])
-        i, j = np.nonzero(block <= limit[:, None])
-        rows.append(start + i)
-        columns.append(j)
-        distances.append(block[i, j])
-    first, second, distance = map(np.concatenate, (rows, columns, distances))
-    least = np.minimum(typical[first], typical[second])
-    near = (distance <= _limit(least)) & (first != second)
-    sure = (distance <= SURE_SHARE * least) & (least >= VARIED)
-    pairs: dict[tuple[int, int], bool] = {}
-    for i, j, is_sure in zip(first[near].tolist(), second[near].tolist(), sure[near].tolist(), strict=True):
-        pair = min(i, j), max(i, j)
-        pairs[pair] = pairs.get(pair, False) or is_sure
-    return sorted(pair for pair, is_sure in pairs.items() if is_sure or _same_detail(*thumbnails[list(pair)]))
-
-
-def _same_detail(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two thumbnails (2·SIDE, 2·SIDE) agree in fine detail, at the best translation."""
-    margin = 2 * MOST_TRANSLATION + 2
-    inner = slice(margin, -margin)
-    detail, moved = _relative_detail(np.stack([one, other]).astype(np.float32))
-    fixed = np.zeros_like(detail)
-    fixed[inner, inner] = detail[inner, inner] - detail[inner, inner].mean()
-    product = np.fft.irfft2(np.fft.rfft2(moved) * np.fft.rfft2(fixed).conj(), s=fixed.shape)
-    shifts = np.r_[0 : margin + 1, -margin:0]
-    down, right = shifts[list(np.unravel_index(product[np.ix_(shifts, shifts)].argmax(), 2 * shifts.shape))]
-    window = np.roll(moved, (-down, -right), (0, 1))[inner, inner]
-    correlation = np.corrcoef(fixed[inner, inner].ravel(), window.ravel())[0, 1]
-    return bool(correlation >= LEAST_CORRELATION)
-
-
-def _relative_detail(images: np.ndarray) -> np.ndarray:
-    """Fine detail of images (n, H, W), float32, as a share of the contrast around each pixel."""
-    from scipy.ndimage import gaussian_filter
-
-    detail = _band(images, *FINE_DETAIL)
-    contrast = np.sqrt(gaussian_filter(detail**2, (0, LOCAL, LOCAL)) + LEAST_CONTRAST**2)
-    relative: np.ndarray = detail / contrast
-    return relative
-
-
-def _band(images: np.ndarray, fine: float, coarse: float) -> np.ndarray:
-    """What lies between two blurs of images (n, H, W), float32."""
-    from scipy.ndimage import gaussian_filter
-
-    band: np.ndarray = gaussian_filter(images, (0, fine, fine)) - gaussian_filter(images, (0, coarse, coarse))
-    return band
-
-
-def _limit(typical: np.ndarray) -> np.ndarray:
-    return np.maximum(SURE_DISTANCE, np.minimum(LARGEST_DISTANCE, SHARE_OF_TYPICAL * typical))
-
-
-def least_distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """One less the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n).
-
-    Between whole pixels the correlation goes on as a parabola through its peak, down and right.
-    """
-    count = 2 * MOST_TRANSLATION + 1
-    fixed = _normalized(some, MOST_TRANSLATION, MOST_TRANSLATION)
-    correlations = np.empty((count, count, len(some), len(others)), dtype=np.float32)
-    for down in range(count):
-        for right in range(count):
-            correlations[down, right] = fixed @ _normalized(others, down, right).T
-    i, j = np.indices(correlations.shape[2:])
-    down, right = np.divmod(correlations.reshape(count * count, len(some), len(others)).argmax(axis=0), count)
-    peak = correlations[down, right, i, j]
-    gain = np.zeros_like(peak)
-    for along_down, along_right in ((1, 0), (0, 1)):
-        position = down if along_down else right
-        inner = (position > 0) & (position < count - 1)
-        sides = [
-            correlations[(down + sign * along_down * inner), (right + sign * along_right * inner), i, j]
-            for sign in (-1, 1)
-        ]
-        curvature = np.maximum(2 * peak - sides[0] - sides[1], 1e-9)
-        gain += np.where(inner, (sides[1] - sides[0]) ** 2 / (8 * curvature), 0)
-    distances: np.ndarray = 1 - np.minimum(peak + gain, 1)
-    return distances
-
-
-def _normalized(details: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Windows (n, pixels) of thumbnails, of mean 0 and length 1."""
-    size = SIDE - 2 * MOST_TRANSLATION
-    window = details[:, down : down + size : STEP, right : right + size : STEP].reshape(len(details), -1)
-    window = window - window.mean(axis=1, keepdims=True)
-    normalized: np.ndarray = window / np.maximum(np.linalg.norm(window, axis=1, keepdims=True), 1e-3)
-    return normalized
-
-
-def connected_groups(n: int, links: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Groups (n,), int64, of items that links connect, numbered in the order of their first items."""
-    parent = list(range(n))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for first, second in links:
-        parent[root(second)] = root(first)
-    return numbered_groups([root(item) for item in range(n)])
-
-
-def numbered_groups(names: Sequence[object]) -> np.ndarray:
-    """Groups (n,), int64, of equal names, numbered in the order of their first items."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
-
-
-def joined_groups(*groups: np.ndarray) -> np.ndarray:
-    """The finest groups (n,) that keep together what any of the given ones does."""
-    n = len(groups[0])
-    links = []
-    for one in groups:
-        _, first, inverse = np.unique(one, return_index=True, return_inverse=True)
-        links += list(zip(first[inverse].tolist(), range(n), strict=True))
-    return connected_groups(n, links)
+    groups = connected_groups(n, [(pair.first, pair.second) for pair in pairs])
+    return Duplicates(tuple(pairs), groups, n_compared, n_unclear)
 
 
 def groups_by_pattern(paths: Sequence[Path], pattern: str) -> np.ndarray:
@@ -316,14 +191,22 @@ def groups_by_pattern(paths: Sequence[Path], pattern: str) -> np.ndarray:
     InputError
         If a path has no match.
     """
-    expression = re.compile(pattern)
-    names: list[str] = []
-    for path in paths:
-        match = expression.search(path.as_posix())
-        if match is None:
+    names = names_by_pattern(paths, pattern)
+    for path, name in zip(paths, names, strict=True):
+        if name is None:
             raise InputError(f"groups {pattern!r} matches nothing in {path}: expected a name of a group in every path")
-        names.append(match[1] if expression.groups and match[1] is not None else match[0])
     return numbered_groups(names)
+
+
+def names_by_pattern(paths: Sequence[Path], pattern: str) -> list[str | None]:
+    """What :func:`groups_by_pattern` finds in each path; None where nothing matches."""
+    expression = re.compile(pattern)
+    matches = [expression.search(path.as_posix()) for path in paths]
+    return [None if match is None else _name_in(match) for match in matches]
+
+
+def _name_in(match: re.Match[str]) -> str:
+    return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 def refuse_two_labels(samples: Sequence[Sample], duplicates: Duplicates) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.bit_depth import FULL_DEPTH, OUTLIERS, counts_of_picture, largest_of, white_of
-from padim_zoo.data.decoding import Picture, geometry, is_animated, open_image, pages_of, picture_of
+from padim_zoo.data.bit_depth import DEPTHS, FULL_DEPTH, OUTLIERS, counts_of_picture, largest_of, white_of
+from padim_zoo.data.decoding import Picture, geometry, in_turn, is_animated, open_image, pages_of, picture_of
 from padim_zoo.data.file_notes import BACKGROUND, DEEP_ENOUGH, note
 
 IMAGE_SUFFIXES = frozenset(
@@ -19,6 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 _THUMBNAIL = 2
+_BAND = 2**20
 
 
 def is_image_file(path: Path) -> bool:
@@ -46,11 +48,16 @@ def read_image(path: str | Path, bit_depth: int | None = None) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, truncated, not an image, or larger than :data:`~padim_zoo.data.decoding.MAX_PIXELS`; or
-        if its first page is a thumbnail of another.
+        If the file is missing, truncated, not an image, or larger than
+        :func:`~padim_zoo.data.pixel_limit.max_pixels`; or if its first page is a thumbnail of another.
     """
+    with in_turn(Path(path)):
+        return _read(Path(path), bit_depth)
+
+
+def _read(path: Path, bit_depth: int | None) -> np.ndarray:
     name = str(path)
-    image = open_image(Path(path))
+    image = open_image(path)
     if pages_of(image) > 1:
         _check_first_page(image, name)
         note("frames" if is_animated(image) else "pages", name)
@@ -159,29 +166,39 @@ def _to_rgb(picture: Picture, bit_depth: int | None, name: str) -> np.ndarray:
     if bit_depth is None:
         bit_depth = counts_of_picture(picture).depth if picture.bits else FULL_DEPTH
     white = white_of(bit_depth)
-    pixels = np.atleast_3d(picture.samples)
-    if pixels.dtype != np.uint8:
-        pixels = _to_uint8(pixels, white, name, picture.white_is_zero)
-    if picture.alpha is not None:
+    samples, alpha = np.atleast_3d(picture.samples), picture.alpha
+    if samples.dtype != np.uint8:
+        _refuse_values(samples, name)
+    opaque = white
+    if alpha is not None:
+        _refuse_values(alpha, f"the alpha of {name}")
         # An opaque pixel has the largest value of its type, or white where the image keeps to its bit depth.
-        opaque: float = white if picture.alpha.max() <= largest_of(bit_depth) else largest_of(FULL_DEPTH)
-        alpha = _to_uint8(picture.alpha[:, :, None], opaque, f"the alpha of {name}").astype(np.float32) / 255
-        pixels = np.rint(BACKGROUND + (pixels - np.float32(BACKGROUND)) * alpha).astype(np.uint8)
-    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        opaque = white if alpha.max() <= largest_of(bit_depth) else largest_of(FULL_DEPTH)
+    height, width = samples.shape[:2]
+    rgb = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, step := max(1, _BAND // width)):  # in floating point all of it would be gigabytes
+        rows = slice(top, top + step)
+        levels = samples[rows]
+        if levels.dtype != np.uint8:
+            levels = _to_uint8(levels, white, picture.white_is_zero)
+        if alpha is not None:
+            share = _to_uint8(alpha[rows][:, :, None], opaque).astype(np.float32) / 255
+            levels = np.rint(BACKGROUND + (levels - np.float32(BACKGROUND)) * share).astype(np.uint8)
+        rgb[rows] = levels
+    return rgb
 
 
-def _to_uint8(array: np.ndarray, white: float, name: str, inverted: bool = False) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
+def _refuse_values(array: np.ndarray, name: str) -> None:
+    """Refuse samples of a type or range that has no place in 8 bits."""
+    if array.dtype in (np.uint8, np.uint16):  # uint8 of alpha
+        return
     if array.dtype == np.int32:
         least, most = int(array.min()), int(array.max())
         if least < 0 or most > largest_of(FULL_DEPTH):
             raise InputError(
                 f"{name} has values from {least} to {most}: expected at most 16 bits, 0 to {largest_of(FULL_DEPTH)}"
             )
-    if array.dtype in (np.uint16, np.int32):
-        cut = np.minimum(array, white)
-        return _scale(white - cut if inverted else cut, white)
+        return
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{name} has samples of type {array.dtype}: expected uint8, uint16 or float in [0, 1]")
     low, high = float(array.min()), float(array.max())
@@ -191,11 +208,22 @@ def _to_uint8(array: np.ndarray, white: float, name: str, inverted: bool = False
             f"{name} has values from {low:.4g} to {high:.4g}: floating-point images must be in [0, 1] and not "
             "normalized (the backbone does that)"
         )
-    return _scale(array.clip(0, 1), 1.0)
 
 
-def _scale(array: np.ndarray, white: float) -> np.ndarray:
-    return np.rint(array.astype(np.float64) * (255 / white)).astype(np.uint8)
+def _to_uint8(array: np.ndarray, white: int, inverted: bool = False) -> np.ndarray:
+    """Samples scaled so that white is 255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype in (np.uint16, np.int32):
+        cut = np.minimum(array, white)
+        return np.asarray(_levels_of(white)[white - cut if inverted else cut])
+    return np.asarray(np.rint(array.clip(0, 1).astype(np.float64) * 255).astype(np.uint8))
+
+
+@functools.lru_cache(maxsize=len(DEPTHS))
+def _levels_of(white: int) -> np.ndarray:
+    """The 8-bit level of each sample up to white."""
+    return np.asarray(np.rint(np.arange(white + 1) * (255 / white)).astype(np.uint8))
 
 
 def size_text(size: Any) -> str:

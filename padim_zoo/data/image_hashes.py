@@ -32,7 +32,9 @@ _remembered: dict[tuple[object, ...], int] = {}
 
 def pixel_hash(image: np.ndarray) -> str:
     """SHA-256 of decoded pixels (H, W, 3), uint8, in hex: equal for the same picture in a PNG and in a BMP file."""
-    return hashlib.sha256(repr(image.shape[:2]).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(image.shape[:2]).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def short_hash(image: np.ndarray) -> int:
@@ -61,7 +63,7 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
 
 
 class KeptFingerprints(Hashable, Protocol):
-    """Where they are kept: :class:`padim_zoo.cache.fingerprints.FingerprintCache`, which is above this floor."""
+    """Where they are kept, on disk or in memory: see :mod:`padim_zoo.cache.fingerprints`, which is above this floor."""
 
     def read(self, path: Path, bit_depth: int | None) -> Fingerprint | None:
         """The fingerprint of a file that is read in a bit depth; None if it is not there."""
@@ -92,19 +94,20 @@ def _remember(path: Path, bit_depth: int | None, digest: str) -> None:
     if len(_remembered) >= _MOST_REMEMBERED:
         _remembered.clear()
     try:
-        _remembered[_version(path, bit_depth)] = _short(digest)
+        _remembered[file_version(path, bit_depth)] = _short(digest)
     except OSError:  # removed meanwhile
         return
 
 
 def _is_remembered(path: Path, bit_depth: int | None) -> bool:
     try:
-        return _version(path, bit_depth) in _remembered
+        return file_version(path, bit_depth) in _remembered
     except OSError:  # removed meanwhile
         return True
 
 
-def _version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
+def file_version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
+    """What changes whenever a file does, or the bit depth that it is read in."""
     status = path.stat()
     # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
     return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, bit_depth
@@ -119,7 +122,7 @@ def hash_of_file(path: Path, bit_depth: int | None = None, kept: KeptFingerprint
         If it cannot be read.
     """
     try:
-        return _remembered[_version(path, bit_depth)]
+        return _remembered[file_version(path, bit_depth)]
     except (OSError, KeyError):
         pass
     if kept is not None:
@@ -157,6 +160,8 @@ class HashedImages:
     ----------
     paths : list of Path
         The files among the images that were not passed over.
+    positions : list of int
+        Where the images that were not passed over stand among all.
     passed_over : int
     """
 
@@ -168,6 +173,7 @@ class HashedImages:
         kept: KeptFingerprints | None = None,
     ) -> None:
         self.paths: list[Path] = []
+        self.positions: list[int] = []
         self.passed_over = 0
         self._bit_depth = bit_depth
         self._kept = kept
@@ -189,6 +195,7 @@ class HashedImages:
                 self.passed_over += 1
                 continue
             self._taken.append(known_by)
+            self.positions.append(position)
             if isinstance(item, Path):
                 self.paths.append(item)
             yield item

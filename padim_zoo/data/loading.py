@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.corruptions import CorruptedFile
+from padim_zoo.data.decoding import in_turn
 from padim_zoo.data.file_notes import FileNotes, collecting, current, note, overhearing
 from padim_zoo.data.image import image_size, read_image, size_text
 from padim_zoo.data.image_hashes import HashedImages
@@ -26,7 +28,7 @@ from padim_zoo.data.mask import file_is_region, looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import Source, named_images
-from padim_zoo.data.transform import MASK_RULES, CropError, Transform
+from padim_zoo.data.transform import MASK_RULES, Transform, TransformError
 from padim_zoo.metrics.region_overlap import label_regions
 
 _BATCHES_AHEAD = 2
@@ -204,17 +206,17 @@ def mixed_batches(
                 note(kind, name)
             return cached
         path = None if isinstance(image, np.ndarray) else _file(image)
-        with overhearing() as heard:
-            resized, size = resized_image(image, path)
-        if isinstance(image, CorruptedFile):
-            resized = image.corruption.apply(resized)
-        mask = None if roi is None else roi.mask_of(path, name, size)
-        kinds = () if path is None else heard.kinds_of(str(path))
         try:
+            with overhearing() as heard, nullcontext() if path is None else in_turn(path):
+                resized, size = resized_image(image, path)
+            if isinstance(image, CorruptedFile):
+                resized = image.corruption.apply(resized)
+            mask = None if roi is None else roi.mask_of(path, name, size)
+            kinds = () if path is None else heard.kinds_of(str(path))
             if mask is None and view_set.count == 1:
                 return _Prepared(transform.cropped(resized)[None], None, kinds)
             return _Prepared(*view_set.of(resized, transform, mask, name), kinds)
-        except CropError as error:
+        except TransformError as error:
             raise InputError(f"{name}: {error}") from None
 
     first: tuple[str, tuple[int, int]] | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -44,9 +46,20 @@ def without_text(content: bytes) -> bytes:
     return b"".join(content[start:end] for start, end in zip(starts, ends, strict=True))
 
 
-def may_have_exif(content: bytes) -> bool:
-    """Whether a chunk is there that can hold an orientation."""
-    return any(name == b"eXIf" or name in _TEXT for name, _, _ in _chunks(content))
+def may_have_exif(file: IO[bytes]) -> bool:
+    """Whether a chunk is there that can hold an orientation; of all others no more than the names are read."""
+    position, end = file.tell(), file.seek(0, os.SEEK_END)
+    start = len(_SIGNATURE)
+    try:
+        while start + 12 <= end:
+            file.seek(start)
+            length, name = struct.unpack(">I4s", file.read(8))
+            start += 12 + length
+            if start <= end and (name == b"eXIf" or name in _TEXT):
+                return True
+        return False
+    finally:
+        file.seek(position)
 
 
 def significant_bits(content: bytes) -> int | None:

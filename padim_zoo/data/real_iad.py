@@ -6,13 +6,13 @@ or another resolution, splits in ``realiad_jsons`` and folders beside it, one fi
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.layout import SQUARE, ListedDataset, dataset_root, missing_mask, wrong_layout
 from padim_zoo.data.sample import Category, Dataset, Sample
 
@@ -75,7 +75,7 @@ def _image(folder: Path, entry: dict[str, Any], file: Path) -> Path:
 def _read(file: Path, images: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Path, str]:
     """Entries to fit and to test, the folder that their paths start from, and what normal images are called."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file.read_text(encoding="utf-8"))
         folder, normal = images / content["meta"]["prefix"], content["meta"]["normal_class"]
         train, test = content["train"], content["test"]
         for entry in (*train, *test):

@@ -73,6 +73,19 @@ class Category:
         InputError
             If a file cannot be read.
         """
+        digest = hashlib.sha256()
+        for split, label, name, content in self.manifest():
+            digest.update(f"{split}\0{label}\0{name}\0{content}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+    def manifest(self) -> list[tuple[str, int, str, str]]:
+        """All that :meth:`fingerprint` depends on: split, label, name and content hash of each file.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read.
+        """
         files = [
             (split, sample.label, path)
             for split, samples in (("train", self.train), ("test", self.test))
@@ -80,12 +93,11 @@ class Category:
             for path in (sample.path, *sample.masks)
         ]
         with ThreadPoolExecutor(_READERS) as pool:
-            contents = pool.map(_content_hash, (path for _, _, path in files))
-            digest = hashlib.sha256()
-            for (split, label, path), content in zip(files, contents, strict=True):
-                name = "/".join(path.parts[-3:])
-                digest.update(f"{split}\0{label}\0{name}\0{content}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
+            contents = list(pool.map(_content_hash, (path for _, _, path in files)))
+        return [
+            (split, label, "/".join(path.parts[-3:]), content)
+            for (split, label, path), content in zip(files, contents, strict=True)
+        ]
 
 
 def _content_hash(path: Path) -> str:

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
+from padim_zoo.data.decoding import open_image, picture_of
 from padim_zoo.data.sample import Sample
 
 CONFIG_FILE = "defects_config.json"
@@ -67,8 +67,8 @@ def _shares(sample: Sample, config: Path) -> np.ndarray:
     kinds = read_defects_config(config)
     shares = []
     for path in sample.masks:
-        with Image.open(path) as image:
-            pixels = np.atleast_3d(np.asarray(image))[..., 0]
+        picture = picture_of(open_image(path), str(path))
+        pixels = np.atleast_3d(picture.samples if picture.palette is None else picture.palette)[..., 0]
         value, area = int(pixels.max(initial=0)), int((pixels > 0).sum())
         if not area:
             continue

@@ -15,6 +15,7 @@ from PIL import Image
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import LARGEST_SIDE, is_whole
+from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.region_resize import resize_regions
 
 MASK_RULES = ("area", "nearest")
@@ -84,8 +85,8 @@ def count_other_aspects(sizes: Iterable[tuple[int, int]], grid: tuple[int, int],
     return sum(choose_grid([size], min(grid), stride) != grid for size in sizes)
 
 
-class CropError(InputError):
-    """A crop larger than the image that it is cut from."""
+class TransformError(InputError):
+    """A crop larger than the image that it is cut from, or an image that a resize makes too large."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,11 @@ class Transform:
         size = self.resized_size(*array.shape[:2])
         if size == array.shape[:2]:
             return array
+        if size[0] * size[1] > max(max_pixels(), array.shape[0] * array.shape[1]):  # of a very long, narrow image
+            raise TransformError(
+                f"the resize {_text(self.resize)} makes {size[0]}x{size[1]} pixels of {array.shape[0]}x"
+                f"{array.shape[1]}, of which at most {max_pixels():,} are read: cut the image into tiles"
+            )
         return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
 
     def cropped(self, resized: np.ndarray) -> np.ndarray:
@@ -242,7 +248,7 @@ class Transform:
             return 0, 0, height, width
         crop_height, crop_width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
         if crop_height > height or crop_width > width:
-            raise CropError(
+            raise TransformError(
                 f"the crop {crop_height}x{crop_width} is larger than the image, which is {height}x{width} "
                 f"(height x width) after the resize {_text(self.resize)}: choose a smaller crop, crop none, or a "
                 "larger resize"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
-from padim_zoo.data.duplicates import duplicates_of
+from padim_zoo.data.duplicates import count_compared, duplicates_of, without_thumbnail
 from padim_zoo.data.file_notes import FileNotes, counted, note
 from padim_zoo.data.files import images_below
 from padim_zoo.data.grid import look_ahead
@@ -160,12 +160,16 @@ def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> 
 def _check_category(category: Category, transform: Transform | None) -> Report:
     depth = counts_of_images([sample.path for sample in category.train]).depth_or_full
     notes = FileNotes()
-    examine = partial(_examine, depth=depth, notes=notes)
+    samples = (*category.train, *category.test)
+    n_train = len(category.train)
+    n_compared = count_compared(len(samples), n_train)
     with ThreadPoolExecutor() as executor:
-        train, test = (list(executor.map(examine, samples)) for samples in (category.train, category.test))
+        compared = [index < n_compared for index in range(len(samples))]
+        findings = list(executor.map(partial(_examine, depth=depth, notes=notes), samples, compared))
+    train, test = findings[:n_train], findings[n_train:]
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
-    problems = [*_file_problems(category, train, test), *_split_problems(category), *_copies(train, test)]
+    problems = [*_file_problems(category, train, test), *_split_problems(category), *_copies(train, test, n_compared)]
     problems += [Problem("warning", line) for line in category.notes]
     problems += [Problem("warning", counted(kind, len(files)), tuple(files)) for kind, files in notes.by_kind().items()]
     if depth < FULL_DEPTH:
@@ -199,9 +203,12 @@ def _look(category: Category, transform: Transform) -> Coverage | None:
     return coverage(transform, (*category.train, *category.test), stride)
 
 
-def _examine(sample: Sample, depth: int, notes: FileNotes) -> _Finding:
+def _examine(sample: Sample, compared: bool, depth: int, notes: FileNotes) -> _Finding:
     with notes.listening():
-        return _read(sample, depth)
+        finding = _read(sample, depth)
+    if compared or finding.fingerprint is None:
+        return finding
+    return replace(finding, fingerprint=without_thumbnail(finding.fingerprint))
 
 
 def _read(sample: Sample, depth: int) -> _Finding:
@@ -248,11 +255,12 @@ def _file_problems(category: Category, train: list[_Finding], test: list[_Findin
             yield Problem(severity, f"{len(items)} {message}", tuple(map(str, items)))
 
 
-def _copies(train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
+def _copies(train: list[_Finding], test: list[_Finding], n_compared: int) -> Iterable[Problem]:
     """Copies, by where the two images lie: those of two labels or across train and test spoil figures."""
     findings = [*train, *test]
     items: dict[tuple[Severity, str], list[str]] = {}
-    for pair in duplicates_of([finding.fingerprint for finding in findings]).pairs:
+    duplicates = duplicates_of([finding.fingerprint for finding in findings], n_compared)
+    for pair in duplicates.pairs:
         one, other = findings[pair.first].sample, findings[pair.second].sample
         exact = pair.kind == "exact"
         if exact and one.label != other.label:
@@ -272,6 +280,8 @@ def _copies(train: list[_Finding], test: list[_Finding]) -> Iterable[Problem]:
         items.setdefault(place, []).append(f"{one.path} = {other.path}")
     for (severity, message), pairs in items.items():
         yield Problem(severity, f"{len(pairs)} {message}", tuple(pairs))
+    for doubt in duplicates.doubts():
+        yield Problem("warning", doubt)
 
 
 def _split_problems(category: Category) -> Iterable[Problem]:

@@ -11,6 +11,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -22,22 +23,24 @@ from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.forgetting import find_learned, forget_images
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array
+from padim_zoo.statistics.accumulator import Accumulator, TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model")
 
-_HARMLESS = {"batch_size", "memory", "cache"}
+_HARMLESS = {"batch_size", "memory", "stream", "cache"}
 _BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
@@ -71,6 +74,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     learned_images_ : ndarray (n,), int64, or None
         The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
         all that is known is an imported model.
+    groups_ : ImageGroups or None
+        Which of the normal images show one thing, as far as that was told or found; None where nothing was.
     adapted_images_ : int
         How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
@@ -92,6 +97,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     n_images_: int
     statistics_: Samples | Moments | None = None
     learned_images_: np.ndarray | None = None
+    groups_: ImageGroups | None = None
     adapted_images_: int = 0
     fitted_in: str | None = None
     region_per_image: bool = False
@@ -229,10 +235,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory`` and ``cache`` leave all as it is; :attr:`scoring` parameters and ``score`` drop the
-        threshold, and those of :attr:`modeling` the model too, which is made anew from the statistics of the images.
-        All others drop the fit, and those of the backbone also the backbone; of a detector that was loaded, the one in
-        the file.
+        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
+        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
+        statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
+        that was loaded, the one in the file.
         """
         changed = set(changed) - _HARMLESS
         if changed:
@@ -325,17 +331,24 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
-    def fit(self, images: Any, y: Any = None) -> Self:
+    def fit(self, images: Any, y: Any = None, *, whole: Sequence[Path] | None = None) -> Self:
         """Fit on normal images, forgetting any earlier fit; the embeddings are all that is kept in memory.
 
         Labels ``y`` are those of :meth:`Detector.fit`.
+
+        Parameters
+        ----------
+        whole : sequence of Path, optional
+            All normal images, if these are a part of them: grid and bit depth are those of a fit on all.
         """
         images = normal_images(images, y)
         self.check_parameters()
         learned_before = self.extractor.learned
         try:
-            self.extractor.look_at(images)
-            extractor, ahead = self.prepare(*self._on_grid(images, anew=True))
+            self.extractor.look_at(images if whole is None else whole)
+            extractor, ahead = self.prepare(*self._on_grid(images if whole is None else whole, anew=True))
+            if whole is not None:
+                ahead = images
             hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
             self._accumulate(extractor.features(hashed, fit=True), None)
         except BaseException:  # a fit that fails leaves the detector as it was
@@ -345,17 +358,99 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
         return self
 
+    def grid_of(self, images: Sequence[Path]) -> tuple[int, int] | None:
+        """Find out the bit depth of normal images, and their grid; None where it is not left to them."""
+        self.check_parameters()
+        self.extractor.look_at(images)
+        return self._on_grid(images, anew=True)[0].grid
+
+    def embed_part(
+        self, images: Sequence[Path], grid: tuple[int, int] | None, bit_depth: int
+    ) -> tuple[PatchEmbeddings, tuple[int, int], np.ndarray]:
+        """Embed some of the normal images of a fit, as :meth:`fit_parts` takes them; the draw is that of the fit.
+
+        Parameters
+        ----------
+        images : sequence of Path
+        grid, bit_depth
+            Those of all images, see :meth:`grid_of`.
+
+        Returns
+        -------
+        embeddings : PatchEmbeddings
+        image_size : tuple of int
+            Of the transformed images.
+        hashes : ndarray (n,), int64
+            Of the images, see :mod:`padim_zoo.data.image_hashes`.
+        """
+        self.extractor.assumed_depth = bit_depth
+        self.draw()
+        extractor = copy.copy(self.extractor)
+        extractor.grid = grid
+        hashed = HashedImages(images, bit_depth, kept=Caches.of(self.cache).fingerprints)
+        parts, sizes = [], set()
+        for features in extractor.features(hashed, fit=True):
+            parts.append(self.embed(features))
+            sizes.add(features.image_size)
+        if len(sizes) != 1:
+            raise InputError(
+                f"images have {len(sizes)} sizes after the transform: one detector needs one; set an exact resize, or "
+                "a crop"
+            )
+        return PatchEmbeddings.concatenate(parts), sizes.pop(), hashed.hashes()
+
+    def fit_parts(
+        self,
+        parts: Iterable[tuple[PatchEmbeddings, tuple[int, int], np.ndarray]],
+        bit_depth: int,
+        images: Sequence[Path],
+    ) -> Self:
+        """Fit on images that were embedded by :meth:`embed_part`, wherever, forgetting any earlier fit.
+
+        Parameters
+        ----------
+        parts : iterable
+            What :meth:`embed_part` gave, in the order of the images.
+        bit_depth : int
+        images : sequence of Path
+            All of them.
+        """
+        fitted = copy.copy(self)
+        hashes: list[np.ndarray] = []
+        fitted.draw()
+        fitted.fitted_in = None
+        accumulator = Accumulator(None, self.extractor.budget)
+        for embeddings, image_size, of_part in parts:
+            if hashes and image_size != fitted.image_size_:
+                raise InputError(f"images have the sizes {image_size} and {fitted.image_size_}: set an exact resize")
+            fitted.image_size_ = image_size
+            accumulator.add(embeddings)
+            hashes.append(of_part)
+        fitted.set_statistics(accumulator.result())
+        vars(self).update(vars(fitted))
+        self.extractor.assumed_depth = bit_depth
+        self.learned_images_ = np.concatenate(hashes)
+        self.adapted_images_ = count_adapted(self.adapted_to, images)
+        return self
+
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
         self.check_parameters()
         self._accumulate([features], None)
         return self
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images beside those seen so far; any order of batches gives the same detector.
 
         Where no crop and no exact resize is given, the first batch decides the grid. Images that are known by their
         pixels are passed over, with a warning. Where all are, nothing changes.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+        groups : ndarray (n,), int, or ImageGroups, optional
+            Equal for images that show one thing, as of :meth:`calibrate`. Those of earlier images stay as they are.
 
         Raises
         ------
@@ -383,14 +478,62 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_
-            self._accumulate(extractor.features(hashed, fit=True), earlier)
+            groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
+            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
             if earlier is None:
                 self.learned_images_ = hashed.hashes()
             elif learned is not None:
                 self.learned_images_ = np.concatenate([learned, hashed.hashes()])
             self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
+            self.groups_ = self._groups_with(groups_before, groups, hashed)
         hashed.tell()
         return self
+
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; its caches forget these files too.
+
+        Images are known by their pixels, and copies of one go together. The grid, the bit depth and what was drawn
+        stay. The threshold goes: :meth:`calibrate` makes another, where samples are kept.
+
+        Parameters
+        ----------
+        images
+            As :meth:`fit` takes them.
+
+        Raises
+        ------
+        InputError
+            If the detector does not know its images or their statistics, or has not learned one of these, or would
+            keep none. The detector is then as it was.
+        """
+        found = find_learned(self, images)
+        forget_images(self, found)
+        Caches.of(self.cache).forget(found.paths)
+        return self
+
+    def groups_so_far(self) -> ImageGroups:
+        """The groups of the normal images, which all differ where nothing else is known."""
+        return self.groups_ or ImageGroups.apart(self.n_images_)
+
+    def _groups_with(
+        self, before: ImageGroups, groups: ImageGroups | np.ndarray | None, hashed: HashedImages
+    ) -> ImageGroups | None:
+        """The groups of earlier images and of those that were added to them; None where all differ, and have no name.
+
+        Raises
+        ------
+        InputError
+            If there is not one for each image that was given.
+        """
+        n = len(hashed.positions) + hashed.passed_over
+        if groups is None:
+            groups = ImageGroups.apart(n)
+        elif not isinstance(groups, ImageGroups):
+            groups = ImageGroups.of_numbers(groups)
+        if len(groups.numbers) != n:
+            raise InputError(f"there are {len(groups.numbers)} groups of {n} images: expected one for each")
+        return before.followed_by(groups.some(np.array(hashed.positions, dtype=np.int64))).told
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
         """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
@@ -431,7 +574,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         self.statistics_, self.other_views = statistics, other_views
         self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image, self.learned_images_ = 0, False, None
+        self.adapted_images_, self.region_per_image, self.learned_images_, self.groups_ = 0, False, None, None
         self._model = self.calibration_ = None
 
     @property
@@ -475,7 +618,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             At least 2; lowered to the number of groups when there are fewer.
         groups : ndarray (n,), int, optional
             Equal for images that show one thing, in the order of the fit; see
-            :func:`~padim_zoo.data.duplicates.groups_of`.
+            :func:`~padim_zoo.data.duplicates.groups_of`. By default those of the calibration before, and of images
+            that were added to it.
 
         Raises
         ------
@@ -492,6 +636,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         return self.calibration_
 
     # -- predict -----------------------------------------------------------------------------------------------------
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
+        return self.extractor.batch_within_budget()
 
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
@@ -517,8 +666,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
-        features = self.extractor.features(images, roi=roi, within_budget=False)
-        embedded = joined(map(self._embed_to_score, features), self.batch_size)
+        check_size = partial(refuse_other_size, self.image_size_)
+        features = self.extractor.features(images, roi=roi, check_size=check_size)
+        embedded = joined(map(self._embed_to_score, features), self.images_at_once)
         return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
 
     def predict_features(self, features: Features) -> Prediction:

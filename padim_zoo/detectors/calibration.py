@@ -50,6 +50,8 @@ class Calibration:
     groups : ndarray (n,), int64, or None
         Equal for images that show one thing, as :func:`~padim_zoo.data.duplicates.groups_of` gives them: they were held
         out together, and count once. None where all differ.
+    rate_asked : bool
+        Whether the rate was asked for. Else it is the usual one of so many images, and changes with their number.
     """
 
     threshold: float
@@ -60,6 +62,7 @@ class Calibration:
     scores: np.ndarray
     adapted: int = 0
     groups: np.ndarray | None = None
+    rate_asked: bool = False
 
     @staticmethod
     def by_hand(threshold: float, before: Calibration | None = None) -> Calibration:
@@ -74,7 +77,7 @@ class Calibration:
             raise InputError(f"{threshold} is no threshold: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
-        return replace(before, threshold=float(threshold), false_alarm_rate=None)
+        return replace(before, threshold=float(threshold), false_alarm_rate=None, rate_asked=False)
 
     def at_rate(self, false_alarm_rate: float | None = None) -> Calibration:
         """The threshold of the same scores for another false-alarm rate; by default as :class:`HeldOutScores` says.
@@ -90,7 +93,13 @@ class Calibration:
             )
         rate = usual_rate(self.n_groups) if false_alarm_rate is None else false_alarm_rate
         threshold = conformal_threshold(self.scores, rate, self.groups)
-        return replace(self, threshold=threshold, false_alarm_rate=float(rate))
+        asked = false_alarm_rate is not None
+        return replace(self, threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
+
+    @property
+    def asked_rate(self) -> float | None:
+        """The rate that was asked for, which models of more images should promise too; None for the usual one."""
+        return self.false_alarm_rate if self.rate_asked else None
 
     @property
     def n_groups(self) -> int:
@@ -120,8 +129,9 @@ class Calibration:
         """All but the arrays, for JSON."""
         values = asdict(self)
         del values["scores"], values["groups"]
-        if not self.adapted:
-            del values["adapted"]
+        for name in ("adapted", "rate_asked"):
+            if not values[name]:
+                del values[name]
         return values
 
     @property
@@ -222,6 +232,7 @@ class HeldOutScores:
 
     def __init__(self, n: int, false_alarm_rate: float | None, groups: np.ndarray | None = None) -> None:
         m = n if groups is None else len(np.unique(groups))
+        self._asked = false_alarm_rate is not None
         self._rate = usual_rate(m) if false_alarm_rate is None else false_alarm_rate
         conformal_threshold(np.zeros(n), self._rate, groups)  # refuses a rate that so few cannot support
         self._groups = None if m == n else groups
@@ -248,4 +259,8 @@ class HeldOutScores:
         if self._pixels:
             low, high = np.quantile(np.concatenate(self._pixels), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
         threshold = float(conformal_threshold(self._scores, self._rate, self._groups))
-        return Calibration(threshold, float(self._rate), folds, low, high, self._scores, groups=self._groups)
+        return Calibration(
+            *(threshold, float(self._rate), folds, low, high, self._scores),
+            groups=self._groups,
+            rate_asked=self._asked,
+        )

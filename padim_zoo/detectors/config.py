@@ -67,7 +67,12 @@ class BackboneConfig:
     memory : int, optional
         Bytes that a fit may take beside the backbone; half of what is free by default. Larger arrays go to mapped
         files in the cache folder, which vanish with the process. Fewer than ``batch_size`` images pass through the
-        backbone at once when their activations would take more than half of it.
+        backbone at once when their activations would take more than half of it. So they do where images are scored,
+        which bounds the bands of ``stream`` too.
+    stream : str or int
+        Large images pass through the backbone in bands or blocks, whose features are those of the whole image.
+        ``"auto"`` takes the fewest that ``memory`` allows, a number so many bands, and 1 the whole image: see
+        :mod:`padim_zoo.features.streaming`. It changes speed and memory only.
     cache : bool or Caches
         Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
         cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
@@ -106,6 +111,7 @@ class BackboneConfig:
     bit_depth: str | int = "auto"
     batch_size: int = 32
     memory: int | None = None
+    stream: str | int = "auto"
     cache: bool | Caches = False
     device: str = "auto"
     precision: str = "auto"

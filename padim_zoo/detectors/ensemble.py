@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from padim_zoo import registry
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields
-from padim_zoo.data.duplicates import joined_groups
+from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
@@ -70,6 +71,11 @@ class Ensemble(Detector, EnsembleConfig):
     def cache(self, cache: bool | Caches) -> None:
         for member in self.members:
             member.cache = cache
+
+    @property
+    def images_at_once(self) -> int:
+        """As many as every member takes together."""
+        return min(member.images_at_once for member in self.members)
 
     def check_parameters(self) -> None:
         """Refuse members that cannot score together.
@@ -303,7 +309,8 @@ class Ensemble(Detector, EnsembleConfig):
         adapted = max(one.adapted for one in calibrations)
         count = calibrations[0].folds
         self.calibration_ = Calibration(
-            threshold, float(rate), count, low, high, scores, adapted, together if of_members else None
+            *(threshold, float(rate), count, low, high, scores, adapted, together if of_members else None),
+            rate_asked=false_alarm_rate is not None,
         )
         return self.calibration_
 
@@ -358,7 +365,8 @@ class Ensemble(Detector, EnsembleConfig):
         ensemble = cls(members, **file.header["parameters"])
         told = file.header["calibration"]
         if told is not None:
-            ensemble.calibrate(false_alarm_rate=told["false_alarm_rate"])
+            calibration = ensemble.calibrate(false_alarm_rate=told["false_alarm_rate"])
+            ensemble.calibration_ = replace(calibration, rate_asked=told.get("rate_asked", False))
             if told["false_alarm_rate"] is None:
                 ensemble.threshold_ = Fields(told, "calibration.").number("threshold")
         return ensemble

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.data.duplicates import connected_groups, joined_groups
+from padim_zoo.data.groups import connected_groups, joined_groups
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 TOLERANCE = 1e-4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from padim_zoo.backbones.device import resolve_device
 from padim_zoo.backbones.placement import placed
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import (
     AS_IT_IS,
     Augmentation,
@@ -34,12 +35,11 @@ from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
+from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.poses import Mover
+from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
 from padim_zoo.statistics.accumulator import default_budget
-
-ACTIVATIONS = 6
-"""How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
 
 
 class FeatureExtractor:
@@ -65,6 +65,8 @@ class FeatureExtractor:
         What brings images to the mean pose of the part; None where they stay as they are.
     assumed_depth : int or None
         The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
+    native_size : (int, int) or None
+        Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
     """
 
     registration: Mover | None = None
@@ -77,6 +79,8 @@ class FeatureExtractor:
         self.grid: tuple[int, int] | None = None
         self.shared_stride: int | None = None
         self.assumed_depth: int | None = None
+        self.native_size: tuple[int, int] | None = None
+        self._plans: dict[Any, Blocks | None] = {}
         self._region: tuple[Any, RegionOfInterest] | None = None
 
     @staticmethod
@@ -101,6 +105,8 @@ class FeatureExtractor:
         check_whole_number("batch_size", config.batch_size, 1)
         if config.memory is not None:
             check_whole_number("memory", config.memory, 1)
+        if config.stream != "auto":
+            check_whole_number("stream", config.stream, 1)
         if not isinstance(config.cache, (bool, Caches)):
             raise InputError(
                 f"cache is {config.cache!r}: expected True or False; the environment variable PADIM_ZOO_CACHE names "
@@ -124,10 +130,18 @@ class FeatureExtractor:
         return self.shared_stride or max(self.build_backbone().strides)
 
     def on_grid_of(self, images: Any) -> tuple[FeatureExtractor, Any]:
-        """One that resizes to the grid of some images, where the parameters leave it to them; and the images."""
+        """One that resizes to the grid of some images, where the parameters leave it to them; and the images.
+
+        Where images are not resized, it knows how large they are.
+        """
         asked = Transform(resize=self.config.resize, crop=self.config.crop)
         if not asked.leaves_grid:
-            return self, images
+            if asked.resize is not None or asked.crop is not None:
+                return self, images
+            sizes, images = look_ahead(images)
+            extractor = copy.copy(self)
+            extractor.native_size = max(sizes, key=math.prod, default=None)
+            return extractor, images
         stride = self.stride  # makes the backbone, which both share
         sizes, images = look_ahead(images)
         extractor = copy.copy(self)
@@ -315,7 +329,12 @@ class FeatureExtractor:
         return Features.concatenate(list(self.features(images, fit=fit, roi=roi))).widened()
 
     def features(
-        self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
+        self,
+        images: Any,
+        *,
+        fit: bool = False,
+        roi: Any = None,
+        check_size: Callable[[tuple[int, int]], None] | None = None,
     ) -> Iterator[Features]:
         """Features of images, in order, some images at a time.
 
@@ -327,21 +346,25 @@ class FeatureExtractor:
             In all views of a fit; otherwise in those for scoring.
         roi : path, ndarray or RegionOfInterest, optional
             The pixels of these images that count, as of :meth:`BackboneDetector.predict`.
-        within_budget : bool
-            Whether fewer images pass through the backbone at once where memory is short, as in a fit.
+        check_size : callable, optional
+            Refuses images by their height and width after the transform. What the backbone would take for large ones
+            may be more than there is.
         """
-        backbone = self.build_backbone()
-        size = self._batch_within_budget(backbone) if within_budget else self.config.batch_size
+        size = self.batch_within_budget()
         view_set = self.views_of_fit() if fit else self.views_of_score()
         caches = Caches.of(self.config.cache)
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
         if caches.features is None or key is None:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
+                if check_size is not None:
+                    check_size((int(batch.shape[2]), int(batch.shape[3])))
                 yield from self._compute(batch, roi_masks, view_set.count, size)
             return
         stored = CachedFeatures(caches.features, key)
         at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
         for part in stored.batches(images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images):
+            if part.pixels is not None and check_size is not None:
+                check_size((int(part.pixels.shape[2]), int(part.pixels.shape[3])))
             missing = iter(()) if part.pixels is None else self._compute(part.pixels, None, view_set.count, size)
             yield from stored.complete(part, missing)
 
@@ -372,13 +395,44 @@ class FeatureExtractor:
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
             with torch.inference_mode():
-                pixels = batch[views].to(backbone.device).float().div_(255)
-                if self.accepts_bfloat16:
-                    maps = self.reduce_maps(backbone.forward_native_dtype(pixels), masks)
-                else:
-                    maps = [layer.float() for layer in self.reduce_maps(backbone(pixels), masks)]
+                maps = self.reduce_maps(self._maps(batch[views]), masks)
+                if not self.accepts_bfloat16:
+                    maps = [layer.float() for layer in maps]
             own = None if poses is None else poses.images(views)
-            yield Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks, own)
+            features = Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks, own)
+            del maps
+            yield features
+            del features  # while the next images pass through the backbone
+
+    def _maps(self, batch: Tensor) -> list[Tensor]:
+        """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""
+        backbone = self.build_backbone()
+
+        def forward(part: Tensor) -> list[Tensor]:
+            pixels = part.to(backbone.device)
+            # Blocks of images that were moved, which are floats, overlap: nothing is changed in place.
+            pixels = pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
+            return backbone.forward_native_dtype(pixels) if self.accepts_bfloat16 else backbone(pixels)
+
+        blocks = self._plan_blocks((int(batch.shape[2]), int(batch.shape[3])))
+        if blocks is None:
+            return forward(batch)
+        return_freed_memory()
+        return block_maps(forward, batch, blocks.rows, blocks.columns, backbone.strides)
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """How images of the latest size were cut; None where they passed through the backbone whole."""
+        return next(reversed(self._plans.values()), None)
+
+    def _plan_blocks(self, image_size: tuple[int, int]) -> Blocks | None:
+        """How images of a size are cut: all of them in the same way, however much memory is free meanwhile."""
+        config = self.config
+        key = (image_size, config.stream, config.memory)
+        if key not in self._plans:
+            limit = math.inf if config.memory is None else config.memory
+            self._plans[key] = plan_blocks(self.build_backbone(), image_size, config.stream, self.budget, limit)
+        return self._plans[key]
 
     def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """What features keep of the maps of a batch: everything, unless a detector needs less.
@@ -396,15 +450,13 @@ class FeatureExtractor:
         """Whether there is a processor to decode while the network works."""
         return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
 
-    def _batch_within_budget(self, backbone: Backbone) -> int:
-        """How many images of a fit pass through the backbone at once; a size that only the images tell is no limit."""
-        size = self.transform.crop or self.transform.resize
+    def batch_within_budget(self) -> int:
+        """How many images are in work at once, of the size that is known; an unknown one is no limit."""
+        size = self.grid or self.native_size or self.transform.crop or self.transform.resize
         if size is None:
             return self.config.batch_size
-        height, width = (size, size) if isinstance(size, int) else size
-        positions = (math.ceil(height / stride) * math.ceil(width / stride) for stride in backbone.strides)
-        numbers = sum(channels * count for channels, count in zip(backbone.channels, positions, strict=True))
-        return max(1, min(self.config.batch_size, self.budget // 2 // (4 * ACTIVATIONS * numbers)))
+        image_size = (size, size) if isinstance(size, int) else size
+        return images_within(self.build_backbone(), image_size, self.config.batch_size, self.budget)
 
 
 class NativeTypeExtractor(FeatureExtractor):

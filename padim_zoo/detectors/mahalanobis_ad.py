@@ -187,7 +187,8 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
             raise InputError(f"the false-alarm rate is {rate!r}: expected a number between 0 and 1")
         quantiles = [chi2.isf(rate, gaussian.dimensions) for gaussian in self.model_]
         self.calibration_ = Calibration(
-            float(np.sqrt(quantiles).sum()), rate, 0, None, None, np.empty(0, dtype=np.float32)
+            *(float(np.sqrt(quantiles).sum()), rate, 0, None, None, np.empty(0, dtype=np.float32)),
+            rate_asked=false_alarm_rate is not None,
         )
         return self.calibration_
 

@@ -14,6 +14,7 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
-_LEFT_OPEN = ("device", "batch_size", "memory", "cache", "roi")
+_LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
 
 LEARNED = "learned_images"
 """The array of the hashes of the images of the fit."""
+GROUPS = "groups"
+"""What the arrays of the groups of these images are called: ``groups.numbers`` and ``groups.names``."""
 
 PRECISIONS = ("float32", "bfloat16")
 """Types that a backbone may have computed in."""
@@ -70,6 +73,11 @@ def to_state(
         header["region_per_image"] = True
     if detector.learned_images_ is not None:
         written[LEARNED] = torch.from_numpy(detector.learned_images_)
+    if detector.groups_ is not None:
+        header["groups_pattern"] = detector.groups_.pattern
+        # A copy: the calibration may have the same array, and no two in a file share memory.
+        written[f"{GROUPS}.numbers"] = torch.tensor(detector.groups_.numbers)
+        written[f"{GROUPS}.names"] = torch.from_numpy(detector.groups_.names)
     if detector.adapted_to:
         header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
@@ -108,6 +116,8 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     fields.whole("folds")
     fields.or_none("map_low", fields.number)
     fields.or_none("map_high", fields.number)
+    if "rate_asked" in fields.values:
+        fields.flag("rate_asked")
     if calibration.scores.ndim != 1 or not np.isfinite(calibration.scores).all():
         raise FieldError("calibration.scores are not one finite number for each image")
     return calibration
@@ -186,6 +196,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         )
     detector.model_ = detector.restore(file)
     detector.learned_images_ = _learned_in(file)
+    detector.groups_ = _groups_in(file)
     detector.calibration_ = calibration_in(file)
     return detector
 
@@ -198,6 +209,19 @@ def _learned_in(file: DetectorFile) -> np.ndarray | None:
     if hashes.dtype != torch.int64 or list(hashes.shape) != [file.header["n_images"]]:
         raise FieldError(f"{LEARNED} are not one hash for each of {file.header['n_images']} images")
     return hashes.numpy()
+
+
+def _groups_in(file: DetectorFile) -> ImageGroups | None:
+    """The groups of the images of the fit, if the file holds them."""
+    arrays = file.arrays(f"{GROUPS}.")
+    if not arrays:
+        return None
+    n = file.header["n_images"]
+    for name, array in arrays.items():
+        if array.dtype != torch.int64 or list(array.shape) != [n]:
+            raise FieldError(f"{GROUPS}.{name} are not one number for each of {n} images")
+    pattern = Fields(file.header).or_none("groups_pattern", Fields(file.header).text)
+    return ImageGroups(arrays["numbers"].numpy(), arrays["names"].numpy(), pattern)
 
 
 def numbered(prefix: str, embeddings: PatchEmbeddings) -> dict[str, Tensor]:

@@ -27,11 +27,17 @@ KEY, DIGEST = "padim_zoo", "digest"
 """Under which the metadata of safetensors hold the document and its digest."""
 
 
-def to_metadata(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of a file, from what a detector says of itself and the type, shape and hash of each array."""
+def to_metadata(
+    header: Mapping[str, Any], arrays: Mapping[str, Any], before: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The metadata of a file, from what a detector says of itself and the type, shape and hash of each array.
+
+    ``before`` is the provenance of the file that it was made of, if any: its data, and how it was fitted, are kept.
+    """
     document = {
         "content": {"format": FORMAT, "results_version": RESULTS_VERSION, "arrays": arrays, **header},
         "provenance": {
+            **({} if before is None else _of_fit(before)),
             "version": padim_zoo.__version__,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **{name: encodable(text) for name, text in provenance().items()},
@@ -39,6 +45,12 @@ def to_metadata(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[st
     }
     text = json.dumps(document, sort_keys=True, default=_plain, allow_nan=False)
     return {KEY: text, DIGEST: digest_of(text)}
+
+
+def _of_fit(before: Mapping[str, str]) -> dict[str, str]:
+    """The data of a fit and, under ``fit``, its command, or when it was."""
+    fitted = before.get("fit", before.get("command", f"version {before.get('version')}, {before.get('date')}"))
+    return {"fit": fitted, **({"data": before["data"]} if "data" in before else {})}
 
 
 def digest_of(text: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.prediction import Prediction
@@ -40,7 +42,9 @@ def out_of_fold(
     require_other_views(detector)
     embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
     n = statistics.n // passes
-    groups = groups_with_copies(embeddings, passes, groups)
+    known = detector.groups_ or ImageGroups.apart(n)
+    groups = groups_with_copies(embeddings, passes, known.numbers if groups is None else groups)
+    detector.groups_ = replace(known, numbers=groups).told  # even if these are too few: more images may come
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
     with spill_above(largest_array(detector.extractor.budget)):

@@ -30,15 +30,22 @@ class Disjoint(NamedTuple):
         None if all their images are among mine.
     learned : ndarray (n,), int64, or None
         The hashes of the images of both; None where either does not know its own.
+    images : ndarray (n,), int64
+        Which these are, of all of mine and, behind them, all of theirs.
     """
 
     mine: Statistics
     theirs: Statistics | None
     learned: np.ndarray | None
+    images: np.ndarray
 
 
 def without_overlap(
-    mine: Statistics, theirs: Statistics, hashes: tuple[np.ndarray | None, np.ndarray | None], passes: int
+    mine: Statistics,
+    theirs: Statistics,
+    hashes: tuple[np.ndarray | None, np.ndarray | None],
+    counts: tuple[int, int],
+    passes: int,
 ) -> Disjoint:
     """Take the images of both out of the samples of either.
 
@@ -47,8 +54,10 @@ def without_overlap(
     mine, theirs : Samples or Moments
     hashes : (ndarray (n,), ndarray (m,)), int64, or None
         Of the images of each, in the order of its samples.
+    counts : (int, int)
+        Images of each.
     passes : int
-        How many samples an image has.
+        How many samples an image has, where these are kept.
 
     Raises
     ------
@@ -56,17 +65,19 @@ def without_overlap(
         If there are such images, and both are moments, of which none can be taken out.
     """
     own, others = hashes
+    n = counts[0]
     if own is None or others is None:
-        return Disjoint(mine, theirs, None)
+        return Disjoint(mine, theirs, None, np.arange(sum(counts)))
     new = ~np.isin(others, own)
     if new.all():
-        return Disjoint(mine, theirs, np.concatenate([own, others]))
+        return Disjoint(mine, theirs, np.concatenate([own, others]), np.arange(n + len(others)))
     count = len(others)
     warnings.warn(f"{new.sum()} new of {count} normal images: the others count once", stacklevel=4)
     if not new.any():
-        return Disjoint(mine, None, own)
+        return Disjoint(mine, None, own, np.arange(n))
     if isinstance(theirs, Samples):
-        return Disjoint(mine, _some(theirs, new, passes), np.concatenate([own, others[new]]))
+        images = np.concatenate([np.arange(n), n + np.flatnonzero(new)])
+        return Disjoint(mine, _some(theirs, new, passes), np.concatenate([own, others[new]]), images)
     if isinstance(mine, Moments):
         raise InputError(
             f"{count - new.sum()} of {count} images were fitted on in both, and moments cannot be told apart: fit on "
@@ -74,8 +85,9 @@ def without_overlap(
         )
     rest = ~np.isin(own, others)
     if not rest.any():
-        return Disjoint(theirs, None, others)
-    return Disjoint(_some(mine, rest, passes), theirs, np.concatenate([own[rest], others]))
+        return Disjoint(theirs, None, others, n + np.arange(count))
+    images = np.concatenate([np.flatnonzero(rest), n + np.arange(count)])
+    return Disjoint(_some(mine, rest, passes), theirs, np.concatenate([own[rest], others]), images)
 
 
 def _some(samples: Samples, images: np.ndarray, passes: int) -> Samples:

@@ -234,9 +234,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """
         self.build_backbone()
         self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self.fitted_in = None, None, None
+        self.statistics_, self.calibration_, self.groups_, self.fitted_in = None, None, None, None
         self.model_ = gaussian
         return self
+
+    def forget(self, images: Any) -> Self:
+        """As of every detector; not with ``register``, whose mean image is of all images of the fit."""
+        if self.registration_ is not None:
+            raise InputError("a detector with register cannot forget images: its mean image holds them; fit again")
+        return super().forget(images)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit.

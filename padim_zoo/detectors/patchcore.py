@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import greedy_k_center
+from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -25,11 +29,15 @@ from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
+from padim_zoo.statistics.accumulator import refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+SAME_PATCH = 1e-4
+"""Patches of the bank this close to one of an image, as a share of their length, are that image's own."""
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
@@ -99,14 +107,14 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         matrix = torch.from_numpy(projection.components_.toarray()).to(patches.dtype).T.contiguous()
         return patches @ matrix
 
-    def partial_fit(self, images: Any) -> Self:
+    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
         """Fit on more normal images.
 
         A detector that was loaded knows only its memory bank: the new one is a coreset of that and of the new patches.
         Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
         if self._model is None or self.statistics_ is not None:
-            return super().partial_fit(images)
+            return super().partial_fit(images, groups=groups)
         memory_bank = self._model
         self.check_parameters()
         self.extractor.refuse_other_depth(images)
@@ -116,22 +124,45 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
             hashed.tell()
             return self
         added = copy.copy(self)
-        added._accumulate(self.extractor.features(hashed, fit=True), None)
-        if added.image_size_ != self.image_size_:
-            raise InputError(
-                f"images of {added.image_size_} pixels after the transform cannot join those of {self.image_size_}: "
-                "one detector needs one size; set an exact resize, or a crop"
-            )
+        check_size = partial(refuse_to_join, self.image_size_)
+        added._accumulate(self.extractor.features(hashed, fit=True, check_size=check_size), None)
         assert isinstance(added.statistics_, Samples)
         patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
+        self.groups_ = self._groups_with(self.groups_so_far(), groups, hashed)
         self.n_images_ += added.n_images_
         if self.learned_images_ is not None:
             self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
         self.calibration_ = None
         hashed.tell()
+        return self
+
+    def forget(self, images: Any) -> Self:
+        """Become the detector that was never fitted on some of its images; see :meth:`BackboneDetector.forget`.
+
+        Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
+        so that patches of other images that they stood for may be missed: a warning says so.
+        """
+        if self._model is None or self.statistics_ is not None:
+            return super().forget(images)
+        found, memory_bank = find_learned(self, images), self._model
+        gone = torch.zeros(len(memory_bank), dtype=torch.bool)
+        for embeddings in embeddings_again(self, found, None):
+            distances, _ = nearest_neighbors(memory_bank, _patches(embeddings))
+            gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank, dim=1)
+        if gone.all():
+            raise InputError("all patches of the memory bank are of these images: fit again without them")
+        n_images = int(found.stays.sum())
+        vars(self).update(remaining_of_fit(self, found), _model=memory_bank[~gone], n_images_=n_images)
+        self.calibration_ = None
+        Caches.of(self.cache).forget(found.paths)
+        warnings.warn(
+            f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
+            "present: what they stood for in other images may score higher; fit again to be exact",
+            stacklevel=2,
+        )
         return self
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:

@@ -16,6 +16,21 @@ from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import pixels
 
 
+def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+    """Refuse to score an image whose size after the transform is not that of the fit.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    if size != image_size:
+        raise InputError(
+            f"an image of {pixels(size)} after the transform cannot be scored by a detector fitted "
+            f"on {pixels(image_size)}: use images of the same shape, or a crop"
+        )
+
+
 def views_to_score(features: Features, image_size: tuple[int, int], extractor: FeatureExtractor) -> Features:
     """The views by which images are scored, of features in these views or in all of a fit.
 
@@ -24,11 +39,7 @@ def views_to_score(features: Features, image_size: tuple[int, int], extractor: F
     InputError
         If the images are not of the size of the fit, or their views are others.
     """
-    if features.image_size != image_size:
-        raise InputError(
-            f"an image of {pixels(features.image_size)} after the transform cannot be scored by a detector fitted "
-            f"on {pixels(image_size)}: use images of the same shape, or a crop"
-        )
+    refuse_other_size(image_size, features.image_size)
     count, of_fit = extractor.views_of_score().count, extractor.views_of_fit().count
     if features.views not in (count, of_fit):
         raise InputError(

@@ -36,6 +36,21 @@ class PixelExtractor(FeatureExtractor):
 
     map_count = 1
 
+    def check_parameters(self) -> None:
+        """Refuse what :class:`FeatureExtractor` refuses, and blocks: a student looks at whole images.
+
+        Raises
+        ------
+        InputError
+            Naming the parameter, what was found and what was expected.
+        """
+        super().check_parameters()
+        if self.config.stream != "auto":
+            raise InputError(
+                f"stream is {self.config.stream!r}, but stfpm passes whole images through backbone and student: leave "
+                "it out (auto), or take padim or patchcore"
+            )
+
     def features_key(self, *, fit: bool = True) -> str:
         """Transform and views."""
         return f"pixels {self.transform.to_dict()}{self.views_key(fit)}"
@@ -45,12 +60,20 @@ class PixelExtractor(FeatureExtractor):
         return None
 
     def features(
-        self, images: Any, *, fit: bool = False, roi: Any = None, within_budget: bool = True
+        self,
+        images: Any,
+        *,
+        fit: bool = False,
+        roi: Any = None,
+        check_size: Callable[[tuple[int, int]], None] | None = None,
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
         view_set = self.views_of_fit() if fit else self.views_of_score()
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
-            yield Features((batch,), (int(batch.shape[2]), int(batch.shape[3])), view_set.count, roi_masks)
+            size = (int(batch.shape[2]), int(batch.shape[3]))
+            if check_size is not None:
+                check_size(size)
+            yield Features((batch,), size, view_set.count, roi_masks)
 
 
 @detectors.register("stfpm", source="padim_zoo", summary="A student of the features of normal images (2103.04257)")

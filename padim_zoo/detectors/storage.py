@@ -50,12 +50,15 @@ class DetectorFile:
         What the names of all arrays start with, in a file that holds several detectors.
     tensors : dict of str to Tensor
         All arrays by name; in memory, or mapped.
+    provenance : dict of str to str
+        What wrote the file, when, by which command and from which images.
     """
 
     path: Path
     header: dict[str, Any]
     within: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def arrays(self, prefix: str) -> dict[str, Tensor]:
         """The arrays whose names start with ``prefix``, by the rest of their names."""
@@ -90,11 +93,13 @@ def _form(array: Tensor) -> list[Any]:
     return [str(array.dtype), list(array.shape)]
 
 
-def write_detector(path: str | Path, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
-    """Write a detector file, whole or not at all."""
+def write_detector(
+    path: str | Path, header: dict[str, Any], arrays: dict[str, Tensor], before: Mapping[str, str] | None = None
+) -> None:
+    """Write a detector file, whole or not at all; ``before`` is the provenance of the file that it was made of."""
     contiguous = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
     listed = {name: [*_form(array), hash_of({"": array})] for name, array in contiguous.items()}
-    metadata = to_metadata(header, listed)
+    metadata = to_metadata(header, listed, before)
     write_whole(path, lambda temporary: save_file(contiguous, temporary, metadata=metadata))
 
 
@@ -116,7 +121,8 @@ def open_detector(path: str | Path) -> DetectorFile:
         raise InputError(f"{path} is not a whole safetensors file: expected a model that padim-zoo fit wrote") from None
     if KEY not in metadata:
         raise InputError(f"{path} is a safetensors file but no padim-zoo model: expected one that padim-zoo fit wrote")
-    file = DetectorFile(path, read_header(path, metadata)[0], "", arrays)
+    content, provenance = read_header(path, metadata)
+    file = DetectorFile(path, content, "", arrays, provenance)
     listed = file.header["arrays"]
     for name in sorted({*arrays, *listed}):
         entry = listed.get(name)
@@ -140,7 +146,8 @@ def _read(path: Path) -> bytearray | mmap.mmap:
         if size > VERIFIED_AT_ONCE:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         content = bytearray(size)
-        return content[: file.readinto(content)]
+        del content[file.readinto(content) :]  # shorter than it was said to be, but no copy
+        return content
 
 
 def _parse(buffer: bytearray | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, paired_difference, paired_images
 from padim_zoo.metrics.conformal import conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.decisions import rates_at_threshold
+from padim_zoo.metrics.doubts import order_doubt, promise_doubt
 from padim_zoo.metrics.evaluation import EvaluationResult, evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import METRICS, Metric
 from padim_zoo.metrics.per_image_overlap import NormalTail, aupimo_of_images
@@ -32,11 +33,13 @@ __all__ = [
     "f1_at",
     "f1_max",
     "false_positive_rate_at",
+    "order_doubt",
     "paired_difference",
     "paired_images",
     "pixel_threshold",
     "precision_curve",
     "pro_curve",
+    "promise_doubt",
     "rank",
     "rank_pixels",
     "rates_at_threshold",

@@ -11,6 +11,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.checks import check_labels, check_maps, check_scores
+from padim_zoo.metrics.doubts import order_doubt
 from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds, NormalTail, aupimo_of_images
 from padim_zoo.metrics.ranking import Ranking, f1_max, rank
 from padim_zoo.metrics.region_overlap import Regions, rank_pixels
@@ -90,7 +91,7 @@ def rank_test_set(
     labels = check_labels(labels)
     scores = check_scores(scores, len(labels))
     images = rank(scores[~labels], scores[labels])
-    notes = _undefined("image", images)
+    notes = [*_undefined("image", images), *filter(None, [order_doubt(images.normal, images.anomalous)])]
     of_images = math.nan if image_threshold is None else image_threshold
     if maps is None:
         notes.append("the pixel metrics are undefined: there are no anomaly maps")

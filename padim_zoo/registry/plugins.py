@@ -19,6 +19,11 @@ class Plugin:
     code: str
     undo: list[Callable[[], Any]] = field(default_factory=list)
 
+    def take_back(self) -> None:
+        """Undo all registrations, of the last plugin that was loaded."""
+        while self.undo:
+            self.undo.pop()()
+
     def before_setting(self, names: dict[str, Any], name: str) -> None:
         """Remember what ``name`` stands for now."""
         before = names.get(name)
@@ -38,8 +43,8 @@ def loading(plugin: Plugin | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for undo in reversed(plugin.undo if plugin is not None else []):
-            undo()
+        if plugin is not None:
+            plugin.take_back()
         raise
     finally:
         CURRENT.reset(token)

@@ -402,8 +402,13 @@ def _load_all_own_modules() -> None:
         registry._load_own_modules()
 
 
-def load_plugin(path: str | Path) -> None:
+def load_plugin(path: str | Path) -> Plugin:
     """Run a Python file that registers backbones, estimators, detectors or datasets.
+
+    Returns
+    -------
+    Plugin
+        Which can take its registrations back.
 
     Raises
     ------
@@ -418,15 +423,16 @@ def load_plugin(path: str | Path) -> None:
     if specification is None or specification.loader is None:
         raise InputError(f"plugin {path} is not a Python file: expected a name that ends in .py")
     module = importlib.util.module_from_spec(specification)
-    code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    plugin = Plugin(f"plugin {path.name}", hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     with LOADING:
         for registry in REGISTRIES.values():
             registry._load()
         sys.modules[name] = module
         try:
-            with loading(Plugin(f"plugin {path.name}", code)):
+            with loading(plugin):
                 specification.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(f"plugin {path} failed to load: {reason}") from error
+    return plugin

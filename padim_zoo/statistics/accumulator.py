@@ -131,6 +131,21 @@ class Accumulator:
         self._fold()
 
 
+def refuse_to_join(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+    """Refuse normal images whose size after the transform is not that of earlier ones.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    if size != image_size:
+        raise InputError(
+            f"images of {pixels(size)} after the transform cannot join those of "
+            f"{pixels(image_size)}: one detector needs one size; set an exact resize, or a crop"
+        )
+
+
 class TrainingEmbeddings:
     """Embeddings of normal images: of the passes of a fit, and aside from these the other views for scoring.
 
@@ -184,11 +199,8 @@ class TrainingEmbeddings:
         InputError
             If their size is not that of earlier ones, or their views are not those of the fit.
         """
-        if self.image_size is not None and features.image_size != self.image_size:
-            raise InputError(
-                f"images of {pixels(features.image_size)} after the transform cannot join those of "
-                f"{pixels(self.image_size)}: one detector needs one size; set an exact resize, or a crop"
-            )
+        if self.image_size is not None:
+            refuse_to_join(self.image_size, features.image_size)
         if features.views != self._count:
             raise InputError(
                 f"features of {features.views} views of each image do not fit a detector of {self._count}: "

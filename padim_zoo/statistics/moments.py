@@ -1,4 +1,4 @@
-"""Statistics as sums over the images, about a fixed reference; they merge by addition."""
+"""Statistics as sums over the images, about a fixed reference; they merge by addition, and forget by subtraction."""
 
 from __future__ import annotations
 
@@ -84,6 +84,17 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Moments of the images of both."""
         return other.about(self.reference).absorb(self)
+
+    def __sub__(self, other: Moments) -> Moments:
+        """Moments of the images that are not in the other, whose own are all in this one.
+
+        Parameters
+        ----------
+        other : Moments
+            About the same point.
+        """
+        pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
+        return Moments(self.n - other.n, self.reference, *(mine - theirs for mine, theirs in pairs))
 
     def absorb(self, other: Moments) -> Moments:
         """Moments of the images of both, in this one's memory, which must not be used any more.

@@ -25,6 +25,7 @@ from padim_zoo.bench.check.noise import (
 from padim_zoo.bench.check.row import Row, TestScores
 from padim_zoo.bench.costs import IN_RUNTIMES
 from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.store import digest_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics import METRICS, evaluate, paired_difference
 
@@ -454,7 +455,7 @@ def test_a_metric_that_an_older_baseline_does_not_have_is_not_compared(tmp_path)
     write_baseline(path, Baseline([make_row(pixel=(0.9, 0.8))]))
     content = json.loads(path.read_text())
     del content["rows"][0]["figures"]["aupro"]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | {"digest": digest_of(content)}))
     before = read_baseline(path).rows
     assert np.isnan(before[0].metrics["aupro"]).all()
     assert regressions([make_row(pixel=(0.9, 0.8))], before) == []
@@ -484,6 +485,9 @@ def test_a_damaged_baseline_is_refused(tmp_path, damage):
     content = json.loads(path.read_text())
     damage(content)
     path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="its digest differs"):
+        read_baseline(path)
+    path.write_text(json.dumps(content | {"digest": digest_of(content)}))
     with pytest.raises(InputError, match="is damaged"):
         read_baseline(path)
 

@@ -31,6 +31,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunStore]:
         "both": {"estimators": "full,diagonal"},
         "seed": {"estimators": "full", "seeds": "1"},
         "other": {"detectors": "mahalanobis-ad"},
+        "drawn": {"estimators": "full", "reduction": "random", "seeds": "1"},
+        "drawn again": {"estimators": "full", "reduction": "random", "seeds": "2"},
     }.items():
         given = {"data_root": str(root / "images"), "resize": "64", "crop": "none", "cache": False, **settings}
         suite = Suite.from_settings(given, {"output": str(root / name)})
@@ -80,7 +82,7 @@ def test_detectors_are_compared_though_one_has_settings_that_the_other_has_not(s
 
 def test_other_draws_are_no_pairs(stores):
     with pytest.raises(InputError, match="has a partner in"):
-        compare_stores(stores["full"], stores["seed"])
+        compare_stores(stores["drawn"], stores["drawn again"])
 
 
 def test_holm_steps_down():
@@ -152,3 +154,10 @@ def test_mistakes_are_one_line(stores, tmp_path: Path):
         assert result.exit_code == 2
         assert message in result.output
         assert len(result.output.splitlines()) == 1
+
+
+def test_a_run_that_draws_nothing_is_a_partner_under_every_seed(stores):
+    # One seed is run where nothing is drawn: which one it is says nothing.
+    comparison = compare_stores(stores["full"], stores["seed"])
+    assert comparison.attrs["unpaired"] == (0, 0)
+    assert list(comparison["difference"]) == [0, 0, 0]

@@ -18,7 +18,7 @@ from padim_zoo.bench.formats import to_csv, to_json, to_parquet
 from padim_zoo.bench.leaderboard import columns, leaderboard, sort_rows, summarize
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.table import BoardTable
+from padim_zoo.bench.table import BoardTable, best_values
 from padim_zoo.bench.text_table import to_markdown
 from padim_zoo.core.errors import InputError
 
@@ -197,6 +197,22 @@ def test_summarize_is_the_mean_over_everything_else():
         summarize(documents, ["image_auroc"])
 
 
+def test_times_on_several_processors_have_no_mean():
+    here, there = run("bottle"), run("hazelnut")
+    for document, processor in ((here, "A"), (there, "B")):
+        document["environment"] = {"cpu": processor, "gpu": None}
+        document["timings"] = {"fit_seconds": 2.0, "model_mb": 4.0}
+    mean = leaderboard([here, there]).iloc[-1]
+    assert mean["notes"] == "no mean of times: 1 on A, 1 on B"
+    assert math.isnan(mean["fit_seconds"])
+    assert mean["model_mb"] == 4.0
+    there["environment"]["cpu"] = "A"
+    mean = leaderboard([here, there]).iloc[-1]
+    assert (mean["notes"], mean["fit_seconds"]) == (None, 2.0)
+    there["environment"]["gpu"] = "G"
+    assert leaderboard([here, there]).iloc[-1]["notes"] == "no mean of times: 1 on A, 1 on A with G"
+
+
 def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
     here, there, failed = run("bottle", precision="auto"), run("hazelnut", precision="auto"), run("cable", failed=True)
     here["precision"], there["precision"] = "bfloat16", "float32"
@@ -353,3 +369,12 @@ def test_every_column_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`(\w+)`", text))
     assert {column.name for column in columns()} <= documented
+
+
+def test_the_luckiest_of_several_seeds_is_not_the_best():
+    seeds = [run(backbone="a", seed=seed, folds=(auroc,)) for seed, auroc in enumerate([0.99, 0.60])]
+    steady = [run(backbone="b", seed=seed, folds=(0.9,)) for seed in range(2)]
+    board = leaderboard([*seeds, *steady])
+    best = {board["backbone"][number] for number, name in best_values(board, ["image_auroc"]) if board["id"][number]}
+    assert best == {"b"}
+    assert best_values(leaderboard(seeds), ["image_auroc"]) == set()

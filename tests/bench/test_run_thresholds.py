@@ -7,12 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from padim_zoo.bench.group_runner import NO_THRESHOLD
+from padim_zoo.bench.group_runner import NO_THRESHOLD, BackboneCache, GroupRunner
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import BoardTable
+from padim_zoo.cache.caches import Caches
 from padim_zoo.cli.table import print_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.sample import Category, Sample
 from padim_zoo.detectors.padim import PaDiM
 
 
@@ -84,6 +86,25 @@ def test_test_images_that_are_learned_are_left_out(run_suite, small, images, tmp
     assert "3 of 12 test images have the pixels of images to fit and are left out" in document["notes"]
     assert document["n_test"] == expected["n_test"]
     assert document["folds"][0] == pytest.approx(expected["folds"][0], nan_ok=True)
+
+
+def test_a_category_whose_normal_images_are_all_learned_fails_by_itself(run_suite, small, images):
+    shutil.rmtree(images / "alpha/test/good")
+    shutil.copytree(images / "alpha/train/good", images / "alpha/test/good")
+    documents = run_suite(small, categories=("alpha", "beta"))
+    by_category = {document["config"]["category"]: document for document in documents}
+    assert by_category["beta"]["status"] == "done"
+    failed = by_category["alpha"]
+    assert (failed["status"], failed["error"]["type"]) == ("failed", "InputError")
+    assert "all 9 normal test images of alpha have the pixels of images to fit" in failed["error"]["message"]
+
+
+def test_a_group_reads_no_image_before_its_first_run(small, images):
+    sample = Sample(images / "alpha/train/good/000.png", 0)
+    runner = GroupRunner(small, Category("mvtec", "alpha", (sample,), (sample,)), [], BackboneCache(), Caches())
+    for _ in range(2):
+        with pytest.raises(InputError, match="all 1 normal test images of alpha"):
+            _ = runner.category
 
 
 def test_the_table_shows_both_beside_auroc(run_suite, small, capsys):

@@ -16,9 +16,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings, duration, standings
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.runner import Event
 from padim_zoo.bench.running import BenchState, heartbeat, read_states
 from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.bench.store_watcher import StoreWatcher

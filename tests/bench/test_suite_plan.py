@@ -274,7 +274,7 @@ def test_an_ensemble_without_an_estimator_is_one_for_each(suite):
         ({"ensemble": ("toy-linear",)}, "expected two or more that differ"),
         ({"ensemble": ("toy-linear+toy-linear",)}, "expected two or more that differ"),
         ({"ensemble": ("toy-linear+toy-cube",)}, "unknown backbone 'toy-cube'"),
-        ({"ensemble": ("toy-linear+toy-square:fool",)}, "did you mean full"),
+        ({"ensemble": ("toy-linear+toy-square:ful",)}, "did you mean full"),
         ({"normal": Path("here")}, "belong to the dataset folder"),
     ],
 )
@@ -338,3 +338,19 @@ def test_the_code_of_plugins_is_part_of_a_run(suite, tmp_path):
     assert first.plugins != second.plugins
     assert first.id != second.id
     assert config() == own
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_a_partition_of_the_plan(suite: Suite, count: int) -> None:
+    suite = suite.replace(categories=(), backbones=("toy-*",), estimators=("full", "tied"), seeds=(0, 1, 2))
+    whole = [run.id for run in make_plan(suite)]
+    shards = [[run.id for run in make_plan(suite.replace(shard=f"{k}/{count}"))] for k in range(1, count + 1)]
+    assert sorted(run_id for shard in shards for run_id in shard) == sorted(whole)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 6
+    assert shards[0] == [run.id for run in make_plan(suite.replace(shard=f"1/{count}"))]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b"])
+def test_what_is_no_shard_is_refused(suite: Suite, text: str) -> None:
+    with pytest.raises(InputError, match="expected one of several parts, such as 3/16"):
+        suite.replace(shard=text)

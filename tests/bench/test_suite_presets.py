@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from padim_zoo import InputError
 from padim_zoo.bench.leaderboard import _frame, columns
 from padim_zoo.bench.published import add_published
-from padim_zoo.bench.suite import Suite, preset_settings
+from padim_zoo.bench.suite import Suite, preset_settings, read_settings
 
 
 def test_the_suite_of_the_papers_is_that_of_the_published_tables():
@@ -52,3 +54,22 @@ def test_differences_are_measured_less_published():
     assert found["difference_pixel_auroc"] == pytest.approx(0.75 - found["published_pixel_auroc"])
     assert found["difference_image_auroc"] == pytest.approx(0.5 - found["published_image_auroc"])
     assert found["difference_aupro"] != found["difference_aupro"]  # nothing was measured
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: " + 5000 * "[", "nests too deeply"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"{b}: &{b} [{','.join(9 * ['*' + a])}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+            "more than 10,000 values",
+        ),
+        ("seeds: 2026-99-99", "is not YAML"),
+    ],
+)
+def test_a_suite_that_is_made_to_harm_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_settings(tmp_path / "suite.yaml")
+    assert len(str(caught.value).splitlines()) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from padim_zoo.cache.fingerprints import FingerprintCache
+from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.data import image_hashes
 from padim_zoo.data.image_hashes import fingerprint, fingerprint_of_file
 
@@ -44,3 +44,22 @@ def test_another_depth_and_a_damaged_entry_are_absent(photo: Path, tmp_path: Pat
 
 def test_a_file_that_is_gone_has_none(tmp_path: Path) -> None:
     assert FingerprintCache(tmp_path / "cache").read(tmp_path / "gone.png", 8) is None
+
+
+@pytest.mark.parametrize(("n", "held"), [(3000, 1 << 16), (3001, 0)])
+def test_fingerprints_in_memory(tmp_path: Path, n: int, held: int) -> None:
+    path = tmp_path / "x.png"
+    pixels = np.full((20, 30, 3), 7, np.uint8)
+    Image.fromarray(pixels).save(path)
+    kept = FingerprintsInMemory(n)
+    assert kept.read(path, 16) is None
+    kept.write(path, 16, fingerprint(pixels))
+    one = kept.read(path, 16)
+    assert one is not None
+    assert (one.pixels, one.thumbnail.nbytes) == (fingerprint(pixels).pixels, held)
+    assert kept.read(path, 10) is None
+    Image.fromarray(pixels[:10]).save(path)
+    assert kept.read(path, 16) is None  # the file is another one
+    path.unlink()
+    assert kept.read(path, 16) is None
+    assert [kept.remove(path), kept.remove(path)] == [1, 0]

@@ -179,3 +179,14 @@ def test_ctrl_c_says_how_to_go_on(arguments, jobs, tmp_path):
     assert "runs are done; the same command does the rest" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert invoke(*arguments, "--estimators", "full,tied").exit_code == 0
+
+
+def test_a_slurm_array_script_runs_each_shard(tmp_path: Path) -> None:
+    words = ["bench", "--folds", "2", "--output=x", "--print-sbatch", "16", "--estimators", "full"]
+    script = CliRunner().invoke(main, words).stdout
+    [line] = [line for line in script.splitlines() if line.startswith("srun")]
+    assert line == (
+        'srun padim-zoo bench --folds 2 --estimators full --shard "$SLURM_ARRAY_TASK_ID/16" '
+        '--output "runs-$SLURM_ARRAY_TASK_ID"'
+    )
+    assert "#SBATCH --array=1-16" in script

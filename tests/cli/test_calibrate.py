@@ -77,6 +77,35 @@ def test_nothing_is_replaced_unless_told_to(model: Path, tmp_path: Path) -> None
     assert padim_zoo.load(own).threshold_ == 2
 
 
+def test_another_model_is_not_overwritten(images: Path, model: Path, tmp_path: Path) -> None:
+    other, text, again = (tmp_path / name for name in ("other.safetensors", "notes.txt", "again.safetensors"))
+    run("fit", *sorted(images.glob("*.png")), "-o", other, "--resize", "none", "--crop", "none", "--sigma", "2")
+    text.write_text("notes")
+    for path in (other, text):
+        before = path.read_bytes()
+        assert "name another file" in run("calibrate", model, "--threshold", "2", "-o", path, code=2)
+        assert path.read_bytes() == before
+    for threshold in (2, 3):
+        run("calibrate", model, "--threshold", threshold, "-o", again)
+    assert padim_zoo.load(again).threshold_ == 3
+
+
+def test_the_fit_is_told_beside_the_new_command(model: Path, tmp_path: Path) -> None:
+    of_fit = json.loads(run("show", model, "--json"))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    run("calibrate", model, "--threshold", "2", "-o", first)
+    run("calibrate", first, "--threshold", "3", "-o", second)
+    told = json.loads(run("show", second, "--json"))
+    assert told["command"].startswith("padim-zoo calibrate")
+    assert (told["fit"], told["data"]) == (of_fit["command"], of_fit["data"])
+    assert "fit        padim-zoo fit" in run("show", second)
+    by_hand = tmp_path / "by-hand.safetensors"
+    padim_zoo.load(model).save(by_hand)
+    third = tmp_path / "third.safetensors"
+    calibrate_file(by_hand, third, threshold=4)
+    assert json.loads(run("show", third, "--json"))["fit"].startswith("version ")
+
+
 def test_an_ensemble_keeps_a_threshold_by_hand(images: Path, model: Path, tmp_path: Path) -> None:
     other, both = tmp_path / "other.safetensors", tmp_path / "both.safetensors"
     run("fit", *sorted(images.glob("*.png")), "-o", other, "--resize", "none", "--crop", "none", "--sigma", "2")

@@ -170,7 +170,7 @@ def test_input_that_cannot_be_used(arguments, message):
         ("[]", "is not a baseline"),
         ('{"benchmarks": []}', "is not a baseline"),
         ('{"kind": "padim-zoo baseline", "format": 0}', "this version reads format 1"),
-        ('{"kind": "padim-zoo baseline", "format": 1}', "is damaged"),
+        ('{"kind": "padim-zoo baseline", "format": 1}', "its digest differs"),
     ],
 )
 def test_a_baseline_that_cannot_be_used(content, message):

@@ -155,7 +155,7 @@ def test_fit_refuses_a_rate_that_the_images_cannot_promise(gear: Path, tmp_path:
         (["{gear}/nothing"], "does not exist"),
         (["{gear}/*.jpg"], "matches nothing"),
         (["{gear}/train/good", "--backbone", "resnet81"], "did you mean resnet18"),
-        (["{gear}/train/good", "--estimator", "fool"], "did you mean full"),
+        (["{gear}/train/good", "--estimator", "ful"], "did you mean full"),
         (["{gear}/train/good", "--detector", "padin"], "did you mean padim"),
         (["{gear}/train/good", "--weights", "nowhere.pth"], "nowhere.pth"),
         (["{gear}/train/good", "--resize", "huge"], "HEIGHTxWIDTH"),
@@ -221,6 +221,35 @@ def test_broken_image_is_a_row_and_the_others_go_on(gear: Path, model: Path, tmp
     assert [bool(row["score"]) for row in rows] == [True, False, False]
     assert "001.png" in rows[1]["error"]
     assert [path.name for path in (tmp_path / "out" / "overlay").iterdir()] == ["000.png"]
+
+
+def test_an_image_that_is_too_large_is_a_row(gear: Path, model: Path, tmp_path: Path) -> None:
+    """One of few bytes and a thousand million pixels; in every command that reads images."""
+    shutil.copytree(gear / "test" / "good", tmp_path / "images")
+    Image.new("1", (32_000, 32_000)).save(tmp_path / "images" / "bomb.png")
+    result = run("predict", model, tmp_path / "images", "--format", "json")
+    assert result.exit_code == 1
+    errors = {row["path"]: row["error"] for row in json.loads(result.stdout) if row["error"]}
+    assert list(errors) == [str(tmp_path / "images" / "bomb.png")]
+    assert "has 1,024,000,000 pixels: at most 100,000,000 are read" in errors[str(tmp_path / "images" / "bomb.png")]
+    assert "--max-pixels" in result.stderr
+    side = Image.open(next((gear / "test" / "good").iterdir())).size[0]
+    least = ("--max-pixels", side**2)
+    most = ("--max-pixels", side**2 - 1)
+    succeed("predict", model, gear / "test" / "good", *least)
+    data = ("--data-root", gear.parent, "--category", gear.name)
+    for command in [
+        ("predict", model, gear / "test" / "good"),
+        ("evaluate", model, *data, "--no-cache"),
+        ("fit", gear / "train" / "good", "-o", tmp_path / "other.safetensors", "--no-cache"),
+        ("finetune", gear / "train" / "good", "-o", tmp_path / "weights.safetensors"),
+        ("update", model, gear / "test" / "good", "-o", tmp_path / "other.safetensors"),
+        ("data", "check", gear.parent),
+        ("bench", *data[:2], "--categories", gear.name, "-o", tmp_path / "runs", "--no-cache", "--estimators", "full"),
+    ]:
+        result = run(*command, *most)
+        assert result.exit_code in (1, 2), (command, result.output)
+        assert f"at most {side**2 - 1:,} are read" in result.output, (command, result.output)
 
 
 def test_pictures_of_all_kinds(gear: Path, model: Path, tmp_path: Path) -> None:

@@ -73,6 +73,19 @@ def records(result: Result) -> list[dict[str, object]]:
     return json.loads(result.stdout)
 
 
+def test_several_stores_are_one_leaderboard(runs: Path, tmp_path: Path) -> None:
+    """As the shards of a benchmark leave them; of a run that several hold, the one that is done counts."""
+    both = [tmp_path / "runs-1", tmp_path / "runs-2"]
+    store = RunStore(runs)
+    for number, document in enumerate(store.read_all().documents):
+        RunStore(both[number % 2]).write(document)
+        RunStore(both[(number + 1) % 2]).write(
+            {**document, "status": "failed", "error": {"type": "E", "message": "no"}}
+        )
+    assert invoke(*both, "--format", "csv").stdout == invoke(runs, "--format", "csv").stdout
+    assert "--watch and --compare take one run store" in invoke(*both, "--compare", "a", "b").stderr
+
+
 def test_sorted_json_is_a_list_of_records(runs):
     rows = records(invoke(runs, "--sort", "image_auroc", "--format", "json"))
     assert [row["category"] for row in rows] == ["cable", "cable", "bottle", "bottle", "mean", "mean"]

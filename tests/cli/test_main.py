@@ -6,9 +6,10 @@ import warnings
 
 import click
 import pytest
+import torch  # noqa: F401  by which memory that it was refused is told
 from click.testing import CliRunner
 
-from padim_zoo.cli.main import COMMANDS, main
+from padim_zoo.cli.main import _OUT_OF_MEMORY, COMMANDS, main
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import PluginWarning
 
@@ -47,6 +48,8 @@ def test_unknown_command_is_a_usage_error() -> None:
         (PermissionError(13, "Permission denied", "x.csv"), 2, "Error: x.csv: Permission denied\n"),
         (OSError(28, "No space left on device"), 3, "Error: No space left on device\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (MemoryError(), 2, f"Error: {_OUT_OF_MEMORY}\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, f"Error: {_OUT_OF_MEMORY}\n"),
     ],
 )
 def test_errors_and_exit_codes(failing: dict[str, BaseException], error: BaseException, code: int, output: str) -> None:

@@ -71,7 +71,7 @@ def times(decoded: Counter[str], folder: Path) -> set[int]:
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize(
     ("options", "of_fit"),
-    [((), {1}), (("--fpr", 0.3), {2}), (("--no-cache",), {2})],  # copies are looked for before, or not kept
+    [((), {1}), (("--fpr", 0.3), {1}), (("--no-cache",), {1}), (("--no-cache", "--groups", r"(\d)\.png"), {1})],
 )
 def test_how_often_a_cold_fit_and_evaluate_decode(
     tmp_path: Path, decoded: Counter[str], size: tuple[int, int], options: Sequence[Any], of_fit: set[int]

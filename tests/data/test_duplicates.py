@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,17 @@ import pytest
 from PIL import Image, ImageFilter
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data import duplicates, validate
 from padim_zoo.data.duplicates import (
-    connected_groups,
+    Duplicates,
+    count_compared,
     find_duplicates,
     groups_by_pattern,
-    joined_groups,
-    least_distances,
     refuse_equal_scores,
     refuse_two_labels,
 )
-from padim_zoo.data.image_hashes import pixel_hash
+from padim_zoo.data.groups import connected_groups, joined_groups
+from padim_zoo.data.image_hashes import Fingerprint, pixel_hash
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.validate import check
 
@@ -59,6 +60,17 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
+def frames(image: Image.Image, count: int, noise: float = 3) -> list[Image.Image]:
+    """Frames of a burst: moved by up to a pixel, up to 5 % brighter or darker, with noise of their own."""
+    random = np.random.default_rng(count)
+    burst = []
+    for _ in range(count):
+        moved = np.roll(np.asarray(image), random.integers(-1, 2, 2), (0, 1))
+        pixels = random.uniform(0.95, 1.05) * moved + random.normal(0, noise, moved.shape)
+        burst.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    return burst
+
+
 def save(folder: Path, images: list[Image.Image]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:02}.png" for number in range(len(images))]
@@ -92,6 +104,75 @@ def test_different_parts_in_one_fixture_are_no_copies(tmp_path: Path) -> None:
     assert find_duplicates(save(tmp_path, [part(seed) for seed in range(12)])).pairs == ()
 
 
+BURSTS = [[11, *[1] * 9], [20, 10], [15, 3, 3, 3], [12]]
+
+
+@pytest.mark.parametrize("counts", BURSTS, ids=str)
+def test_bursts_are_most_of_the_images(tmp_path: Path, counts: list[int]) -> None:
+    images = [frame for seed, count in enumerate(counts) for frame in frames(part(seed), count)]
+    copies = find_duplicates(save(tmp_path, images))
+    assert copies.groups.tolist() == np.repeat(np.arange(len(counts)), counts).tolist()
+    assert copies.doubts() == []
+
+
+@pytest.mark.parametrize("counts", BURSTS, ids=str)
+@pytest.mark.parametrize("name", ["transistor", "hazelnut"])
+def test_bursts_of_real_parts(shared: Path, tmp_path: Path, name: str, counts: list[int]) -> None:
+    parts = real_parts(shared, name, len(counts))
+    images = [frame for image, count in zip(parts, counts, strict=True) for frame in frames(image, count, noise=2)]
+    copies = find_duplicates(save(tmp_path, images))
+    assert copies.groups.tolist() == np.repeat(np.arange(len(counts)), counts).tolist()
+    assert copies.doubts() == []
+
+
+def test_frames_that_may_be_of_several_parts_are_told(shared: Path, tmp_path: Path) -> None:
+    """Noise hides the fine marks of a hazelnut, and no other part tells how much parts differ."""
+    (part,) = real_parts(shared, "hazelnut", 1)
+    copies = find_duplicates(save(tmp_path, frames(part, 12, noise=3)))
+    assert copies.n_groups == 12
+    assert copies.doubts()[0].startswith("12 images may be frames of one thing, or parts that look alike")
+
+
+def real_parts(shared: Path, name: str, count: int) -> list[Image.Image]:
+    folder = shared / "data" / "mvtec_reduced" / f"{name}_reduced"
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("train/good/*.png"))[:count]]
+
+
+def test_of_too_many_images_near_copies_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_IMAGES", 3)
+    paths = save(tmp_path, [part(0), part(1), as_jpeg(part(0)), part(0), as_jpeg(part(1))])
+    pairs = {n: [tuple(pair) for pair in find_duplicates(paths, n_train=n).pairs] for n in (3, 4, None)}
+    assert pairs == {3: [(0, 3, "exact"), (0, 2, "near")], 4: [(0, 3, "exact")], None: [(0, 3, "exact")]}
+    assert find_duplicates(paths).doubts() == [
+        "near copies are not looked for among more than 3 images: name them with --groups"
+    ]
+    assert find_duplicates(paths, n_train=3).notes(3)[-1] == (
+        "near copies are not looked for among the test images: name them with --groups"
+    )
+    assert [count_compared(n, n_train) for n, n_train in ((3, 2), (4, 3), (9, 4), (9, None))] == [3, 3, 0, 0]
+
+
+def test_thumbnails_are_held_only_where_they_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_IMAGES", 3)
+    held: list[int] = []
+    search = duplicates.duplicates_of
+
+    def watched(fingerprints: Sequence[Fingerprint | None], n_compared: int) -> Duplicates:
+        held.append(sum(one.thumbnail.nbytes for one in fingerprints if one is not None))
+        return search(fingerprints, n_compared)
+
+    monkeypatch.setattr(duplicates, "duplicates_of", watched)
+    monkeypatch.setattr(validate, "duplicates_of", watched)
+    paths = save(tmp_path / "part/train/good", [part(seed) for seed in range(3)])
+    paths += save(tmp_path / "part/test/good", [part(3)])
+    find_duplicates(paths)
+    find_duplicates(paths, n_train=3)
+    (report,) = check(tmp_path / "part")
+    assert held == [0, 3 << 16, 3 << 16]
+    told = "near copies are not looked for among the test images: name them with --groups"
+    assert told in [problem.message for problem in report.problems]
+
+
 @pytest.mark.parametrize("name", ["transistor", "hazelnut"])
 def test_real_parts_are_no_copies(shared: Path, name: str) -> None:
     images = sorted((shared / "data" / "mvtec_reduced" / f"{name}_reduced").glob("t*/*/*.png"))
@@ -108,25 +189,6 @@ def test_one_outline_on_black_makes_no_copies(tmp_path: Path) -> None:
     pixels = [np.roll(disc, shift, (0, 1)) * surface for shift, surface in zip(shifts, surfaces, strict=True)]
     paths = save(tmp_path, [Image.fromarray(part.astype(np.uint8)) for part in pixels])
     assert find_duplicates(paths).pairs == ()
-
-
-def test_distances_are_those_of_literal_correlations() -> None:
-    random = np.random.default_rng(0)
-    some = random.normal(size=(2, 128, 128)).astype(np.float32)
-    others = np.stack([np.roll(some[0], (2, -3), (0, 1)), random.normal(size=(128, 128))]).astype(np.float32)
-    literal = np.full((2, 2), -1.0)
-    for i in range(2):
-        for j in range(2):
-            for down in range(9):
-                for right in range(9):
-                    one = some[i, 4:124:4, 4:124:4].ravel()
-                    other = others[j, down : down + 120 : 4, right : right + 120 : 4].ravel()
-                    literal[i, j] = max(literal[i, j], np.corrcoef(one, other)[0, 1])
-    distances = least_distances(some, others)
-    assert distances[0, 0] < 1e-5
-    # A parabola through the peak adds a little between whole pixels.
-    assert (distances <= 1 - literal + 1e-5).all()
-    assert distances[1, 1] > 0.5
 
 
 def test_dark_samples_of_ten_bits_in_sixteen_are_told_apart(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from padim_zoo.data import decoding
 from padim_zoo.data.file_notes import collecting, counted
 from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
 from padim_zoo.data.loading import batches
+from padim_zoo.data.mask import read_mask
+from padim_zoo.data.pixel_limit import max_pixels, pixels_limited
 from padim_zoo.data.transform import Transform
 
 HEIGHT, WIDTH = 5, 7
@@ -215,9 +217,10 @@ def test_images_beyond_pillows_limit_are_read_up_to_our_own(tmp_path: Path, monk
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
     assert Image.MAX_IMAGE_PIXELS == 3
-    monkeypatch.setattr(decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
-    with pytest.raises(InputError, match=r"x\.png has 35 pixels: at most 34"):
-        read_image(tmp_path / "x.png")
+    with pixels_limited(HEIGHT * WIDTH - 1):
+        for read in (read_image, image_size, lambda path: read_mask([path], (HEIGHT, WIDTH), whole=True)):
+            with pytest.raises(InputError, match=r"x\.png has 35 pixels: at most 34 .*--max-pixels"):
+                read(tmp_path / "x.png")
 
 
 def test_image_files_are_told_by_their_suffix(tmp_path: Path) -> None:
@@ -425,11 +428,44 @@ def test_the_header_decides_before_the_file_is_read(tmp_path: Path, monkeypatch:
     Image.fromarray(np.zeros((400, 500, 3), dtype=np.uint8)).save(tmp_path / "x.bmp")
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(10**12)  # of holes
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    monkeypatch.setenv("PADIM_ZOO_MAX_PIXELS", "1000")
     monkeypatch.setattr(decoding.png, "without_text", lambda content: pytest.fail("all of it was read"))
     for name, problem in [("x.bmp", "has 200,000 pixels"), ("large.png", "is not an image")]:
         with pytest.raises(InputError, match=problem):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "pgm"])
+def test_a_file_with_more_bytes_than_its_pixels_take_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    Image.fromarray(GREY).save(tmp_path / f"x.{suffix}")
+    with (tmp_path / f"x.{suffix}").open("r+b") as file:
+        file.truncate(10**12)  # of holes
+    monkeypatch.setattr(decoding.png, "without_text", lambda content: pytest.fail("all of it was read"))
+    with pytest.raises(InputError, match=r"1,000,000,000,000 bytes: expected at most"):
+        read_image(tmp_path / f"x.{suffix}")
+
+
+def test_a_later_page_that_is_too_large_is_not_decoded(tmp_path: Path) -> None:
+    pages = [Image.new("L", size) for size in ((7, 5), (70, 50))]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    with pixels_limited(35), pytest.raises(InputError, match=r"has 3,500 pixels: at most 35"):
+        read_mask([tmp_path / "x.tif"], (5, 7), whole=True)
+
+
+def test_the_limit_of_pixels_is_told_by_whoever_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max_pixels() == 100_000_000
+    monkeypatch.setenv("PADIM_ZOO_MAX_PIXELS", "12")
+    assert max_pixels() == 12
+    with pixels_limited(13):
+        assert max_pixels() == 13
+        with pixels_limited(None):
+            assert max_pixels() == 13
+    for text in ("many", "-1", "0", "1.5", "9" * 400, "²"):
+        monkeypatch.setenv("PADIM_ZOO_MAX_PIXELS", text)
+        with pytest.raises(InputError, match=r"PADIM_ZOO_MAX_PIXELS is '.*expected a number of pixels"):
+            max_pixels()
 
 
 @pytest.mark.parametrize(("form", "accepted"), [("JPEG2000", True), ("AVIF", False), ("TGA", False)])
@@ -452,3 +488,19 @@ def test_an_image_that_does_not_fit_into_memory_is_one_line(tmp_path: Path, monk
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     with pytest.raises(InputError, match="does not fit into memory"):
         read_image(tmp_path / "x.bmp")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "jp2"])
+def test_the_size_takes_no_more_than_the_header(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"x.{suffix}"
+    exif = {} if suffix in ("png", "bmp", "jp2") else {"exif": turned_by_a_quarter()}
+    Image.fromarray(RGB).save(path, **exif)
+    expected = read_image(path).shape[:2]
+    monkeypatch.setattr(decoding, "open_image", None)
+    assert image_size(path) == expected
+
+
+def turned_by_a_quarter() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif

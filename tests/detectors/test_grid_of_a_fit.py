@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from padim_zoo import Ensemble, PaDiM, load
+from padim_zoo import Ensemble, PaDiM, PatchCore, load
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.spade import SPADE
 
@@ -120,3 +120,17 @@ def test_members_of_an_ensemble_share_the_coarsest_stride(wide: list[Path]) -> N
     ensemble = Ensemble([fine, coarse]).fit(wide)
     assert {member.image_size_ for member in ensemble.members} == {(64, 96)}
     assert ensemble.predict(wide[:1]).maps.shape == (1, 64, 96)
+
+
+@pytest.mark.parametrize("kind", [PaDiM, PatchCore])
+def test_an_image_of_another_size_does_not_reach_the_network(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    detector = kind(resize=None, crop=None, device="cpu").fit(images)
+    other = np.zeros((64, 48, 3), dtype=np.uint8)
+    network = detector.build_backbone()
+    monkeypatch.setattr(type(network), "forward_native_dtype", lambda *_: pytest.fail("it reached the network"))
+    monkeypatch.setattr(type(network), "forward", lambda *_: pytest.fail("it reached the network"))
+    with pytest.raises(InputError, match="64x48 pixels after the transform cannot be scored by a detector fitted on"):
+        detector.predict(other)
+    with pytest.raises(InputError, match="64x48 pixels after the transform cannot join those of 32x32"):
+        detector.partial_fit([other])

@@ -263,6 +263,8 @@ def test_what_cannot_be_is_refused_in_one_line(turned):
     detector = PaDiM(register="rigid", **SMALL).fit(turned)
     with pytest.raises(InputError, match="a detector with register cannot be exported"):
         exportable(detector)
+    with pytest.raises(InputError, match="cannot forget images: its mean image holds them"):
+        detector.forget(turned[:1])
     with pytest.raises(InputError, match="differ in registration"):
         detector.merge(PaDiM(register="rigid", **SMALL).fit(turned[:12]))
 

@@ -6,7 +6,7 @@ import re
 import shutil
 
 import numpy as np
-from traps.drawing import KIND, TRAIN, damaged, save
+from traps.drawing import KIND, TRAIN, damaged, disc, save
 from traps.trap import trap
 from traps.world import Outcome, World, is_refused, is_told
 
@@ -73,6 +73,20 @@ def near_copies(world: World) -> Outcome:
     return is_told(world.try_fit(folder), "5 different of 10")
 
 
+@trap("a burst that is most of the images of a fit")
+def burst(world: World) -> Outcome:
+    folder = world.folder / "burst"
+    random = np.random.default_rng(0)
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())[:10]):
+        image = read_image(path)
+        part = damaged(image, disc(index, *image.shape[:2]))  # told apart by a mark, for parts are much alike
+        for frame in range(1 if index else 11):
+            moved = np.roll(part, random.integers(0, 2, 2), (0, 1))
+            pixels = random.uniform(0.95, 1.05) * moved + random.normal(0, 2, moved.shape)
+            save(np.clip(pixels, 0, 255).astype(np.uint8), folder / f"{index}_{frame}.png")
+    return is_told(world.try_fit(folder), "10 different of 20")
+
+
 @trap("an update with images that the model knows")
 def known_update(world: World) -> Outcome:
     target = world.folder / "u.safetensors"
@@ -133,6 +147,25 @@ def two_labels(world: World) -> Outcome:
     folder = world.copy("two_labels")
     shutil.copy(folder / "test" / KIND / "000.png", folder / "test" / "good" / "x.png")
     return is_refused(world.evaluate(world.model, folder), "one picture")
+
+
+@trap("normal and anomalous test images swapped")
+def swapped(world: World) -> Outcome:
+    folder = world.copy("swapped")
+    test = folder / "test"
+    (test / "good").rename(test / "was_good")
+    (test / KIND).rename(test / "good")
+    (test / "was_good").rename(test / KIND)
+    shutil.rmtree(folder / "ground_truth")
+    return is_told(world.evaluate(world.model, folder), "look whether the two are swapped")
+
+
+@trap("test images of another light than those of the fit")
+def another_light(world: World) -> Outcome:
+    folder = world.copy("another_light")
+    for path in sorted((folder / "test" / "good").iterdir()):
+        save((read_image(path) * 0.6).astype(np.uint8), path)
+    return is_told(world.evaluate(world.model, folder), "normal test images are alarms", "was promised")
 
 
 @trap("a fit on few images")

@@ -10,6 +10,7 @@ from typing import Any
 
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
+from padim_zoo.bench.store import digest_of
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
@@ -39,8 +40,10 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline, whole or not at all; a line for each row and benchmark, so that a diff shows what changed."""
     in_order = sorted(baseline.rows, key=lambda row: (str(row.config.get("category")), row.key))
     rows = ",\n".join(_compact(row.to_dict()) for row in in_order)
-    head = f'"kind": {_compact(KIND)},\n"format": {FORMAT},\n"benchmarks": {_benchmarks(baseline.benchmarks)}'
-    write_text_whole(path, f'{{\n{head},\n"rows": [\n{rows}\n]\n}}\n')
+    head = f'"kind": {_compact(KIND)},\n"format": {FORMAT},\n'
+    content = f'"benchmarks": {_benchmarks(baseline.benchmarks)},\n"rows": [\n{rows}\n]\n}}\n'
+    digest = digest_of(json.loads(f"{{{head}{content}"))
+    write_text_whole(path, f'{{\n{head}"digest": {_compact(digest)},\n{content}')
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -68,6 +71,11 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(
             f"the baseline {path} has format {content.get('format')}, and this version reads format {FORMAT}: "
             "delete it and write a new one with padim-zoo check --update"
+        )
+    if content.get("digest") != digest_of(content):
+        raise InputError(
+            f"the baseline {path} was changed since it was written, for its digest differs: restore it, or write it "
+            "anew with padim-zoo check --update"
         )
     try:
         rows = [Row.from_dict(row) for row in content["rows"]]

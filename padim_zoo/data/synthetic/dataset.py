@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -18,6 +19,7 @@ from padim_zoo import registry
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
@@ -27,6 +29,8 @@ VERSION = 1
 
 MANIFEST = "synthetic.json"
 _SMALLEST_SIZE = 32
+SMALLEST_AREA = 10
+"""Pixels of the smallest defect."""
 # A fixed time of modification: the same pictures made again are the same data set to `Category.fingerprint`.
 _MODIFIED = 1_700_000_000 + VERSION
 
@@ -42,8 +46,10 @@ class Parameters:
     defects_per_kind : int
         Anomalous test images per kind of defect and category. Nine cover every combination of three
         contrasts and three extents, three cover each of these once.
-    size : int
+    size : int or (int, int)
         Height and width in pixels.
+    defect_area : (int, int), optional
+        Fewest and most pixels of a defect; by default it covers a share of the image.
     seed : int
         Another seed gives other specimens of the same categories.
     version : int
@@ -53,16 +59,36 @@ class Parameters:
     train: int = 40
     good: int = 12
     defects_per_kind: int = 3
-    size: int = 256
+    size: int | tuple[int, int] = 256
+    defect_area: tuple[int, int] | None = None
     seed: int = 0
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        for name in ("size", "defect_area"):  # JSON has lists
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                pair = tuple(value)
+                square = name == "size" and len(set(pair)) == 1
+                object.__setattr__(self, name, pair[0] if square else pair)
         lowest = {"train": 1, "good": 0, "defects_per_kind": 0, "size": _SMALLEST_SIZE, "seed": 0}
         for name, least in lowest.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            values = value if name == "size" and isinstance(value, tuple) and len(value) == 2 else (value,)
+            if not all(isinstance(number, int) and number >= least for number in values):
                 raise InputError(f"synthetic: {name} is {value!r}, expected a whole number of at least {least}")
+        if self.defect_area is not None:
+            self._check_area(self.defect_area)
+
+    def _check_area(self, area: tuple[int, int]) -> None:
+        """Refuse areas that no defect can have: of few pixels, in a narrow range, or of most of the image."""
+        side = self.size if isinstance(self.size, int) else min(self.size)
+        numbers = len(area) == 2 and all(isinstance(number, int) for number in area)
+        if not numbers or not SMALLEST_AREA <= area[0] <= area[1] / 2 or area[1] > (side / 10) ** 2:
+            raise InputError(
+                f"synthetic: defect_area is {area!r}, expected two numbers of pixels, the second at least twice the "
+                f"first, from {SMALLEST_AREA} to {int((side / 10) ** 2)}, a hundredth of the smallest square"
+            )
 
     def pictures(self, category: str) -> list[Picture]:
         """Every picture of a category."""
@@ -71,7 +97,7 @@ class Parameters:
         return [Picture(category, *folder, number) for folder, count in counts.items() for number in range(count)]
 
 
-def generate(root: str | Path, *, categories: Iterable[str] | None = None, **parameters: int) -> Path:
+def generate(root: str | Path, *, categories: Iterable[str] | None = None, **parameters: Any) -> Path:
     """Write the synthetic data set: ``CATEGORY/{train/good, test/KIND, ground_truth/KIND}``.
 
     A category appears whole or not at all; one that is there already is kept. Several processes may
@@ -122,7 +148,7 @@ def read_manifest(root: Path) -> Parameters | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return Parameters(**json.loads(text)["parameters"])
+        return Parameters(**read_json(text)["parameters"])
     except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{root / MANIFEST} is not a manifest of synthetic data: delete the folder to have it made again"
@@ -181,7 +207,7 @@ def _files(folder: Path, picture: Picture) -> list[Path]:
 
 
 def _write(folder: Path, parameters: Parameters, picture: Picture) -> None:
-    shot = take(picture, parameters.size, parameters.seed)
+    shot = take(picture, parameters.size, parameters.seed, parameters.defect_area)
     for path, pixels in zip(_files(folder, picture), (shot.image, shot.mask), strict=False):
         Image.fromarray(pixels).save(path, compress_level=1)
         os.utime(path, (_MODIFIED, _MODIFIED))

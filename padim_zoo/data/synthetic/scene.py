@@ -92,26 +92,71 @@ def severity(picture: Picture) -> Severity:
     return Severity(contrast, _EXTENTS[(picture.number + picture.number // 3 + 2 * turn) % 3])
 
 
-def take(picture: Picture, size: int, seed: int) -> Shot:
-    """Render a picture of ``size`` pixels in height and width."""
-    clean = _render(picture, size, seed, None)
-    camera = _Camera(picture.generator(seed, _CAMERA), size)
+def take(picture: Picture, size: int | tuple[int, int], seed: int, defect_area: tuple[int, int] | None = None) -> Shot:
+    """Render a picture.
+
+    Parameters
+    ----------
+    picture : Picture
+    size : int or (int, int)
+        Height and width in pixels. Of a scene that is not square, the middle of a square one is seen.
+    seed : int
+    defect_area : (int, int), optional
+        Fewest and most pixels of a defect, which is then drawn on a part of the surface; else it is of the usual share
+        of the image.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    window = slice(top, top + height), slice(left, left + width)
+    rendering = _render(picture, side, seed, None)
+    camera = _Camera(picture.generator(seed, _CAMERA), side, window)
+    clean = Rendering(rendering.image[window], rendering.region[window])
     if picture.kind == "good":
         image = camera.expose(clean.image)
-        return Shot(image, image, np.zeros((size, size), dtype=bool))
+        return Shot(image, image, np.zeros((height, width), dtype=bool))
     wanted = severity(picture)
     rng = picture.generator(seed, _DEFECT)
+    if defect_area is not None:
+        spoilt, mask = _spoil_part(picture.kind, clean, camera, rng, wanted, defect_area)
+        return Shot(camera.expose(spoilt), camera.expose(clean.image), mask)
     while True:
         if picture.category in OBJECTS and picture.kind in ("missing", "misplaced"):
             fault = objects.Fault(picture.kind, wanted.contrast, wanted.extent, rng)
-            spoilt = _render(picture, size, seed, fault).image
+            spoilt = _render(picture, side, seed, fault).image[window]
         else:
-            spoilt = SURFACE_DEFECTS[picture.kind](clean, rng, wanted)
+            spoilt = SURFACE_DEFECTS[picture.kind](rendering, rng, wanted)[window]
         mask = visible_change(camera.light(clean.image), camera.light(spoilt))
         if _SMALLEST <= mask.mean() <= _LARGEST:
             return Shot(camera.expose(spoilt), camera.expose(clean.image), mask)
         # Drawn where it hardly shows: draw again, a little plainer.
         wanted = wanted.plainer()
+
+
+def _spoil_part(
+    kind: str, clean: Rendering, camera: _Camera, rng: np.random.Generator, wanted: Severity, area: tuple[int, int]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """A surface with a defect of an area in pixels, and its mask: drawn on a square part, as if that were all of it."""
+    least, most = area
+    target = np.exp(rng.uniform(np.log(least), np.log(most)))
+    height, width = clean.region.shape
+    side = _PARTS_PER_AREA * target**0.5
+    while True:
+        length = int(np.clip(side, _SMALLEST_PART, min(height, width)))
+        row, column = int(rng.integers(height - length + 1)), int(rng.integers(width - length + 1))
+        part = slice(row, row + length), slice(column, column + length)
+        if clean.region[part].min() <= 0.95:  # at the edge of the object
+            side *= 0.99
+            continue
+        spoilt = SURFACE_DEFECTS[kind](Rendering(clean.image[part], clean.region[part]), rng, wanted)
+        changed = visible_change(camera.light(clean.image[part], part), camera.light(spoilt, part))
+        count = int(changed.sum())
+        if least <= count <= most:
+            image, mask = clean.image.copy(), np.zeros((height, width), dtype=bool)
+            image[part], mask[part] = spoilt, changed
+            return image, mask
+        wanted = wanted.plainer()
+        side = length * float(np.clip((target / max(count, 1)) ** 0.5, 0.5, 2))
 
 
 def visible_change(clean: Array, spoilt: Array) -> NDArray[np.bool_]:
@@ -134,21 +179,28 @@ def _render(picture: Picture, size: int, seed: int, fault: objects.Fault | None)
     return OBJECTS[picture.category](rng, size, fault)
 
 
+_ALL = (slice(None), slice(None))
+_PARTS_PER_AREA = 20.0
+"""Side of the first part tried, over the square root of the area of its defect."""
+_SMALLEST_PART = 24
+
+
 class _Camera:
     """Light that falls off across the image, exposure, white balance and sensor noise of one picture."""
 
-    def __init__(self, rng: np.random.Generator, size: int) -> None:
+    def __init__(self, rng: np.random.Generator, size: int, window: tuple[slice, slice]) -> None:
         x, y = grid(size)
         slope_x, slope_y = rng.normal(0, 0.03, 2).astype(np.float32)
         right, down = x / REFERENCE - 0.5, y / REFERENCE - 0.5
         falloff = 1 + slope_x * right + slope_y * down - np.float32(0.18) * (right * right + down * down)
         balance = (rng.normal(1, 0.02) * rng.normal(1, 0.006, 3)).astype(np.float32)
-        self._gain = falloff[..., None] * balance
-        self._noise = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0.007, 0.011))
+        self._gain = (falloff[..., None] * balance)[window]
+        noise = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0.007, 0.011))
+        self._noise = noise[window]
 
-    def light(self, reflectance: Array) -> Array:
-        """The image without noise, in [0, 1]."""
-        return np.asarray(np.clip(reflectance * self._gain, 0, 1))
+    def light(self, reflectance: Array, part: tuple[slice, slice] = _ALL) -> Array:
+        """The image, or a part of it, without noise, in [0, 1]."""
+        return np.asarray(np.clip(reflectance * self._gain[part], 0, 1))
 
     def expose(self, reflectance: Array) -> NDArray[np.uint8]:
         """The image as the camera gives it."""

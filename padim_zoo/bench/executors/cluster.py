@@ -1,0 +1,215 @@
+"""A connection to a Dask cluster, whose address is given: ours to look at, not to administer."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from padim_zoo.bench.executors.versions import describe_versions, difference
+from padim_zoo.bench.executors.worker_process import safe_path
+from padim_zoo.core.errors import InputError, needs_extra
+from padim_zoo.core.fields import read_json
+from padim_zoo.data.loading import usable_processors
+
+CONNECT_SECONDS = 15.0
+_GOODBYE_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
+
+Note = Callable[[str], object]
+
+
+class ClusterLostError(RuntimeError):
+    """The scheduler of a cluster is gone in the middle of the work, or worker after worker."""
+
+
+class Cluster:
+    """A Dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    address : str
+        Of its scheduler.
+    """
+
+    def __init__(self, client: Any, address: str) -> None:
+        self.client = client
+        self.address = address
+        self._threads: dict[str, int] = {}
+        self._looked = -_LOOK_SECONDS
+
+    def threads_by_worker(self) -> dict[str, int]:
+        """The workers that there are now, by address; looked up every few seconds.
+
+        Raises
+        ------
+        ClusterLostError
+            If the scheduler does not answer.
+        """
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            try:
+                self._threads = dict(self.client.nthreads())
+            except (OSError, RuntimeError) as error:
+                raise self.lost() from error
+            self._looked = time.monotonic()
+        return self._threads
+
+    def workers_by_host(self) -> dict[str, int]:
+        """How many workers share a machine."""
+        from distributed.comm.addressing import get_address_host
+
+        return dict(Counter(map(get_address_host, self.threads_by_worker())))
+
+    def check_workers(self, note: Note) -> None:
+        """Compare versions with the workers that are there, and say what is to be said of them.
+
+        Raises
+        ------
+        InputError
+            If a worker runs other versions, or no padim-zoo.
+        """
+        threads = self.threads_by_worker()
+        if not threads:
+            note(f"the cluster {self.address} has no worker yet: waiting for one")
+            return
+        for worker, versions in self.client.run(describe_versions, on_error="return").items():
+            if isinstance(versions, Exception):
+                reason = " ".join(f"{type(versions).__name__}: {versions}".split())
+                raise InputError(f"the worker {worker} cannot run padim-zoo ({reason}): install it there")
+            differing = difference(describe_versions(), versions)
+            if differing is not None:
+                raise InputError(f"the worker {worker} differs in versions, {differing}: install the same ones")
+        several = sum(count > 1 for count in threads.values())
+        if several:
+            note(
+                f"{several} of {len(threads)} workers have more than one thread, and only one does runs: start them "
+                "with dask worker --nworkers N --nthreads 1"
+            )
+
+    def lost(self) -> ClusterLostError:
+        """The error of a scheduler that is gone."""
+        return ClusterLostError(f"the scheduler of {self.address} is gone: the same command does the rest")
+
+
+@contextmanager
+def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one on this machine and end it.
+
+    Parameters
+    ----------
+    address : str
+        ``local``, ``tcp://…``, ``tls://…`` or ``file:scheduler.json``.
+    insecure : bool
+        Allow ``tcp://`` beyond this machine.
+    jobs : int
+        Workers of a local cluster; 1 stands for as many as there are processors.
+    note : callable
+        Is told what there is to say.
+
+    Raises
+    ------
+    InputError
+        If nothing answers, or what is sent would be readable for others.
+    """
+    with needs_extra("dask", "--cluster"):
+        from distributed import Client, LocalCluster
+    start: Any = LocalCluster
+    scheduler = address
+    if address != "local":
+        if jobs > 1:
+            raise InputError(f"--jobs {jobs} belongs to --cluster local: the workers of {address} are its own")
+        scheduler = _address_in(Path(address.removeprefix("file:"))) if address.startswith("file:") else address
+        _refuse_readable(scheduler, insecure)
+    _silence()
+    _allow_many_files()
+    local = None
+    try:
+        if address == "local":
+            with safe_path():
+                local = start(
+                    n_workers=jobs if jobs > 1 else usable_processors(),
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
+        client = _client(Client, scheduler, local)
+        try:
+            cluster = Cluster(client, scheduler)
+            cluster.check_workers(note)
+            if client.dashboard_link:
+                note(f"dashboard of the cluster: {client.dashboard_link}")
+            yield cluster
+        finally:
+            with suppress(Exception):  # of a scheduler that is gone
+                client.close(timeout=_GOODBYE_SECONDS)
+    finally:
+        if local is not None:
+            with suppress(Exception):  # workers that are in the middle of a run end with this process
+                local.close(timeout=_GOODBYE_SECONDS)
+
+
+def _client(create: Any, address: str, local: Any) -> Any:
+    try:
+        return create(local or address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(f"{error.__cause__ or error}".split()) or type(error).__name__
+        tls = "; certificates are read from Dask's configuration, distributed.comm.tls" if "tls:" in address else ""
+        raise InputError(
+            f"cannot connect to the cluster {address} ({reason}): expected the address of a dask scheduler{tls}"
+        ) from error
+
+
+def _address_in(path: Path) -> str:
+    """The address in the file that ``dask scheduler --scheduler-file`` writes."""
+    try:
+        content = read_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the scheduler file {path} ({error}): is dask scheduler running?") from None
+    address = content.get("address") if isinstance(content, dict) else None
+    if not isinstance(address, str):
+        raise InputError(f"{path} names no address: expected the file that dask scheduler --scheduler-file writes")
+    return address
+
+
+def _refuse_readable(address: str, insecure: bool) -> None:
+    from distributed.comm.addressing import get_address_host
+
+    try:
+        host = get_address_host(address)
+    except (ValueError, KeyError):
+        raise InputError(f"{address!r} is no address: expected tcp://HOST:PORT or tls://HOST:PORT") from None
+    if address.startswith("tls://") or insecure or _is_loopback(host):
+        return
+    raise InputError(
+        f"{address} is not encrypted, and whoever reaches it can run code: use tls:// (dask scheduler and dask worker "
+        "--tls-ca-file …, and the same in Dask's configuration here), or --insecure in a network that you trust"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _silence() -> None:
+    """What distributed has to tell is told by us, in one line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name == "distributed" or name.startswith("distributed."):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _allow_many_files() -> None:
+    """Each run in flight is a lock on a file: as many as the system allows."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

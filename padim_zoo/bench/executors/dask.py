@@ -1,0 +1,204 @@
+"""Groups on the workers of a Dask cluster. The client writes the store, as each group comes back."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import Any
+
+from distributed.scheduler import KilledWorker
+
+from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.bench.claims import Claims
+from padim_zoo.bench.executors.cluster import Cluster, Note, connect
+from padim_zoo.bench.executors.executor import Event
+from padim_zoo.bench.executors.messages import (
+    DATA_ROOT,
+    Reply,
+    first_difference,
+    plugins_to_json,
+    runs_to_json,
+    suite_to_json,
+)
+from padim_zoo.bench.executors.recorder import Recorder
+from padim_zoo.bench.executors.split_groups import split_groups
+from padim_zoo.bench.executors.versions import describe_versions
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.suite import Suite
+from padim_zoo.core.errors import InputError
+
+_WAIT_SECONDS = 1.0
+_PER_WORKER = 2
+"""Groups in flight: one that runs, and one that waits beside it."""
+
+
+class KilledWorkerError(RuntimeError):
+    """Workers died while they were at a run, as often as the scheduler allows."""
+
+
+_INNOCENT_DEATHS = 3
+"""How often a run may be lost beside another that kills its worker."""
+
+
+@dataclass
+class _Task:
+    """A group in flight, and whether a worker has begun it."""
+
+    future: Any
+    runs: list[Run]
+    claims: Claims
+    begun: bool = False
+
+
+class DaskExecutor:
+    """Does groups on a Dask cluster.
+
+    Parameters
+    ----------
+    suite : Suite
+        Its plugins are loaded.
+    recorder : Recorder
+    note : callable
+        Is told what there is to say of the cluster.
+    """
+
+    def __init__(self, suite: Suite, recorder: Recorder, note: Note) -> None:
+        self.suite = suite
+        self.recorder = recorder
+        self._note = note
+        self._stack = ExitStack()
+        self._tasks: dict[str, _Task] = {}
+        self._waiting: deque[list[Run]] = deque()
+        self._deaths: Counter[str] = Counter()
+        self._happened: Queue[tuple[str, str]] = Queue()
+        self._topic = f"padim-zoo-{uuid.uuid4().hex}"
+        precision = resolve_precision("auto", resolve_device(suite.device))
+        self._request = {
+            "suite": suite_to_json(suite),
+            "plugins": plugins_to_json(suite.plugin),
+            "versions": describe_versions(),
+            "precision": precision if suite.precision == "auto" else None,
+        }
+        self._cluster: Cluster
+
+    def run(self, in_groups: Sequence[list[Run]]) -> Iterator[Event]:
+        """Do groups of runs.
+
+        Raises
+        ------
+        ClusterLostError
+            If the scheduler is gone.
+        """
+        self._waiting.extend(split_groups(in_groups, _PER_WORKER * len(self._cluster.threads_by_worker())))
+        while self._waiting or self._tasks:
+            workers = len(self._cluster.threads_by_worker())
+            while self._waiting and len(self._tasks) < _PER_WORKER * max(1, workers):
+                yield from self._submit(self._waiting.popleft())
+            with suppress(Empty):
+                what, key = self._happened.get(timeout=_WAIT_SECONDS)
+                if what == "begins":
+                    yield from self._begin(key)
+                else:
+                    yield from self._receive(self._tasks.pop(key))
+
+    def _submit(self, group: list[Run]) -> Iterator[Event]:
+        """Send a group on its way, but for the runs that another process did or is at."""
+        from padim_zoo.bench.executors.task import run_group
+
+        claims = self.recorder.claims()
+        claims.take(run.id for run in group if self.recorder.completed(run) is None)
+        mine = []
+        for run in group:
+            meanwhile = self.recorder.completed(run)
+            if meanwhile is not None:
+                yield Event(run, meanwhile)
+            elif run.id not in claims:
+                yield Event(run, elsewhere=True)
+            else:
+                mine.append(run)
+        if not mine:
+            claims.release()
+            return
+        request = {**self._request, "runs": runs_to_json(mine), "workers_by_host": self._cluster.workers_by_host()}
+        key = f"run_group-{uuid.uuid4().hex}"
+        future = self._cluster.client.submit(run_group, json.dumps(request), self._topic, key=key, pure=False)
+        self._tasks[key] = _Task(future, mine, claims)
+        future.add_done_callback(lambda done: self._happened.put(("ended", done.key)))
+
+    def _begin(self, run_id: str) -> Iterator[Event]:
+        for task in self._tasks.values():
+            for run in task.runs:
+                if run.id == run_id:
+                    task.begun = True
+                    workers = len(self._cluster.threads_by_worker())
+                    yield Event(run, cluster=f"{workers} workers, {len(self._tasks)} tasks in flight")
+
+    def _receive(self, task: _Task) -> Iterator[Event]:
+        """Record the runs of a group that has ended, one way or another."""
+        future = task.future
+        try:
+            if future.status == "finished":
+                yield from self._record(task, Reply.from_message(future.result()))
+            elif future.status != "error":
+                raise self._cluster.lost()
+            elif isinstance(error := future.exception(), KilledWorker):
+                yield from self._blame(task, error.allowed_failures + 1)
+            else:
+                yield from self._fail(task, RuntimeError(f"the worker failed: {type(error).__name__}: {error}"))
+        finally:
+            task.claims.release()
+            future.release()
+
+    def _blame(self, task: _Task, times: int) -> Iterator[Event]:
+        """Find the run of a group that has lost its workers so many times: each goes again by itself."""
+        if len(task.runs) > 1:
+            self._waiting.extendleft([run] for run in reversed(task.runs))
+            return
+        [run] = task.runs
+        self._deaths[run.id] += 1
+        if not task.begun and self._deaths[run.id] < _INNOCENT_DEATHS:  # it only waited beside the one that kills
+            self._waiting.append(task.runs)
+            return
+        died = f"{times} workers died while they were at this run; out of memory? see the logs of the workers"
+        yield from self._fail(task, KilledWorkerError(died))
+
+    def _record(self, task: _Task, reply: Reply) -> Iterator[Event]:
+        if reply.refusal is not None:
+            yield from self._fail(task, InputError(reply.refusal + self._difference(task, reply)))
+            return
+        runs = {run.id: run for run in task.runs}
+        for run_id, files in reply.recorded:
+            document = self.recorder.write(run_id, files)
+            task.claims.release(run_id)
+            yield Event(runs[run_id], document)
+
+    def _difference(self, task: _Task, reply: Reply) -> str:
+        """Which file of a worker's copy is the first that differs."""
+        if reply.manifest is None:
+            return ""
+        own = self.suite.open_dataset().load(task.runs[0].config.category).manifest()
+        return f": {first_difference(own, reply.manifest)}; give it the same files by {DATA_ROOT}"
+
+    def _fail(self, task: _Task, error: Exception) -> Iterator[Event]:
+        for run in task.runs:
+            yield Event(run, self.recorder.record(run, error))
+
+    def __enter__(self) -> DaskExecutor:
+        suite = self.suite
+        connection = connect(suite.cluster, insecure=suite.insecure, jobs=suite.jobs, note=self._note)
+        self._cluster = self._stack.enter_context(connection)
+        self._cluster.client.subscribe_topic(self._topic, lambda event: self._happened.put(("begins", event[1])))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what is queued. What runs is looked at between two runs: a worker stops where nobody waits."""
+        with suppress(Exception):  # of a scheduler that is gone
+            self._cluster.client.cancel([task.future for task in self._tasks.values()])
+        for task in self._tasks.values():
+            task.claims.release()
+        self._stack.close()

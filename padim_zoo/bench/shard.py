@@ -1,0 +1,50 @@
+"""A fixed part of a plan, for machines that share nothing but a disk, such as the jobs of a SLURM array."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from padim_zoo.bench.executors.split_groups import split_groups
+from padim_zoo.bench.run import Run
+
+_EXTRACTION = 10
+"""What the features of a group cost, in fits."""
+
+
+def runs_of_shard(in_groups: Sequence[list[Run]], shard: str) -> list[Run]:
+    """The runs of one shard of a plan: whole groups, which are cut where there are fewer than shards.
+
+    The dearest group comes first, to the shard that has the least so far. What a group costs is a formula of the plan,
+    never a measurement, so all machines cut alike.
+    """
+    number, count = map(int, shard.split("/"))
+    parts = split_groups(in_groups, count)
+    load, shard_of = [0] * count, {}
+    for index in sorted(range(len(parts)), key=lambda index: (-_cost(parts[index]), index)):
+        shard_of[index] = load.index(min(load))
+        load[shard_of[index]] += _cost(parts[index])
+    return [run for index, part in enumerate(parts) if shard_of[index] == number - 1 for run in part]
+
+
+def _cost(group: Sequence[Run]) -> int:
+    """The fits of all folds, and the features of each backbone."""
+    return _EXTRACTION * len(group[0].parts) + sum(len(run.parts) * (run.config.folds or 1) for run in group)
+
+
+def sbatch_script(words: Sequence[str], shards: int, folder: str) -> str:
+    """A SLURM array script that runs a command in so many shards, each into a store of its own."""
+    command = shlex.join(words)
+    return f"""#!/bin/bash
+#SBATCH --job-name=padim-zoo
+#SBATCH --array=1-{shards}
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
+#SBATCH --time=04:00:00
+#SBATCH --output=%x-%A-%a.log
+# Then: padim-zoo leaderboard runs-*
+set -euo pipefail
+cd {shlex.quote(folder)}
+export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+srun {command} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --output "runs-$SLURM_ARRAY_TASK_ID"
+"""

@@ -1,0 +1,123 @@
+"""``padim-zoo data suspects``: normal images that may not be normal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from padim_zoo.bench.settings import settings_of
+from padim_zoo.cli.options import PATH, refuse_folder
+from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.table import show_json, show_table
+from padim_zoo.core.errors import InputError
+
+SUSPECTS_FOUND = 1
+"""Exit code of ``data suspects`` where an image is suspected, or a test image stands among the normal ones."""
+
+ROWS = 10
+"""Images that are printed, beside all suspected ones."""
+
+_PROBED_IMAGES = 4
+
+
+@setting_command("suspects")
+@click.argument("folder", type=PATH)
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="A contact sheet, one HTML page.")
+@click.option("--rate", type=float, default=0.05, show_default=True, help="Share of normal images among the suspects.")
+@click.option("--exact", is_flag=True, help="Estimate shrinkage anew without each image.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def suspects(
+    folder: Path, output: Path | None, rate: float, exact: bool, as_json: bool, detector: str, **_: Any
+) -> None:
+    """Score each normal image in FOLDER by a fit on all others, and rank them.
+
+    FOLDER holds normal images, or is one category: then its training images are scored, and copies of test images
+    among them are found.
+
+    Also told are copies, odd sizes and odd exposures. The exit code is 1 if an image is suspected, or a test image
+    stands among the normal ones.
+    """
+    from padim_zoo.bench.readers import PROTOCOL
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.core.atomic_write import write_text_whole
+    from padim_zoo.detectors.suspects import find_suspects
+    from padim_zoo.registry import detectors
+    from padim_zoo.report.suspects_page import examine, render_suspects
+
+    if output is not None:
+        refuse_folder(output, "suspects.html")
+    paths, test = _images_of(folder)
+    asked = asked_settings()
+    parameters = {row.one: asked[row.one] for row in settings_of("suspects") if row.parameter and row.one in asked}
+    parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
+    model: Any = detectors.create(detector, **parameters)
+    if not hasattr(model, "require_statistics"):
+        raise InputError(f"{detector} keeps no normal images to leave out: choose padim, spade or patchcore")
+    model.cache = Caches.usual()
+    _tell(_cost_of_features(model, paths))
+    model.fit(paths)
+    found = examine(paths, find_suspects(model, exact=exact, rate=rate, tell=_tell), test)
+    if output is not None:
+        write_text_whole(output, render_suspects(found, model))
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        count = int(found.suspects.suspected.sum())
+        show_table([{"rank": rank, **row} for rank, row in enumerate(found.ranked[: max(ROWS, count)], 1)])
+        click.echo(f"\n{count} of {len(paths)} normal images are suspected ({found.suspects.method})")
+        for title, items in found.findings.items():
+            click.echo(f"\n{len(items)} {title}")
+            for item in items[:ROWS]:
+                click.echo(f"    {item}")
+            if len(items) > ROWS:
+                click.echo(f"    and {len(items) - ROWS} more (--json)")
+        if output is not None:
+            click.echo(f"\n{output}: the {len(found.suspects.maps)} highest scores with their maps")
+    if not found.clean:
+        sys.exit(SUSPECTS_FOUND)
+
+
+def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
+    """Write the contact sheet of a fit, and say in a line what is on it."""
+    from padim_zoo.core.atomic_write import write_text_whole
+    from padim_zoo.detectors.suspects import find_suspects
+    from padim_zoo.report.suspects_page import examine, render_suspects
+
+    if not hasattr(model, "require_statistics"):
+        raise InputError(f"{type(model).__name__} keeps no normal images to leave out: fit without --report")
+    found = examine(paths, find_suspects(model, tell=_tell))
+    write_text_whole(output, render_suspects(found, model))
+    count = int(found.suspects.suspected.sum())
+    return f"\n{count} of {len(paths)} normal images are suspected ({found.suspects.method}): see {output}"
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _images_of(folder: Path) -> tuple[list[Path], list[Any]]:
+    """The normal images of a folder, and the test images of a category."""
+    from padim_zoo.data.files import normal_image_files
+    from padim_zoo.registry import datasets
+
+    if not (folder / "train").is_dir():
+        return normal_image_files([folder]), []
+    dataset = datasets.create("folder", root=folder)
+    category = dataset.load(dataset.categories()[0])
+    return [sample.path for sample in category.train], list(category.test)
+
+
+def _cost_of_features(model: Any, paths: list[Path]) -> str:
+    """What the features of all images take, from those of a few."""
+    some = paths[:: max(1, len(paths) // _PROBED_IMAGES)][:_PROBED_IMAGES]
+    probe = model.with_backbone(model.build_backbone())
+    probe.cache = False
+    probe.extract_normal(some[:1])  # what the first images take beyond others
+    started = time.perf_counter()
+    probe.extract_normal(some)
+    seconds = (time.perf_counter() - started) / len(some) * len(paths)
+    return f"features of {len(paths)} images take about {seconds:.0f} s"

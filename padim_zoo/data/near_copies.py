@@ -1,0 +1,276 @@
+"""Near copies, such as frames of a burst: pairs of images that show the same thing, though no pixel need be equal.
+
+Parts in one fixture look alike by nature, so a pair must pass two tests. On thumbnails it differs by next to nothing,
+and far less than images of its data set do. And its fine detail, surface marks say, is the same. Detail is taken
+relative to the contrast around it: else one outline, which all parts share, would outweigh all marks.
+
+How much images of a data set differ is measured between bursts, not within them: a burst may be most of the images.
+Where all images are alike there is no such distance. Then detail decides alone, and what it leaves open is told.
+
+Measured, n images with the links between different parts, of which there were none: 60 transistors and 60 hazelnuts
+of MVTec AD, 67 drawn gears, 24 drawn discs that were cut out. Of ten copies of each of the first three, those found:
+
+* JPEG of quality 40: 10 transistors, 8 hazelnuts, 10 gears; noise of 3 gray levels, 10 % brighter, half the size: all;
+* moved by 0.3 % of the width: 10, 9, 10; by 2 %: 2, 8, 10; a third of the size: 0, 10, 3.
+
+The detail of different parts, at the 25 closest pairs of each, correlates up to 0.74. That of the copies does from 0.85
+on, but for a third of the size, and for JPEG of hazelnuts (0.76), which mostly pass by their thumbnails alone.
+
+The ball screw of BSData has 768 images of 15 places, which make 233 groups, none of two places.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from padim_zoo.data.groups import LinkedItems
+from padim_zoo.data.image_hashes import SIDE
+
+FINE, COARSE = 2.0, 8.0
+"""Sigmas of the blurs between which detail is compared, in pixels of a thumbnail."""
+STEP = 4
+"""Every fourth pixel is compared: the finer blur leaves nothing in between."""
+MOST_TRANSLATION = 4
+"""Pixels of a thumbnail that one image may be moved against the other: 3 % of the image."""
+
+SHARE_OF_TYPICAL = 0.08
+"""Near copies differ by at most this share of the typical distance of either: the median of those to other bursts."""
+LARGEST_DISTANCE = 0.0025
+"""And by no more than this, however much the other images differ."""
+SURE_SHARE, VARIED = 0.006, 0.3
+"""Where the typical distance is large, copies at most this share of it apart need agree less in fine detail."""
+SURE_DISTANCE = 2e-4
+"""Images this close may be near copies whatever the others are like."""
+
+FINE_DETAIL = 0.7, 2.0
+"""Sigmas of the blurs between which fine detail is compared, in pixels of a thumbnail of twice the size."""
+LOCAL, LEAST_CONTRAST = 4.0, 2.0
+"""Sigma of the blur that gives the contrast around a pixel, and the gray levels below which detail is noise."""
+LEAST_CORRELATION = 0.82
+"""Of the fine detail of near copies."""
+ALIKE_CORRELATION = 0.65
+"""Of grainy frames: such images are one burst where typical distances are measured, and sure copies agree as much."""
+UNCLEAR_CORRELATION = 0.76
+"""From here on, close images that are not linked are told."""
+
+_CORRELATIONS_AT_ONCE = 30_000_000
+_DETAILS_HELD = 512
+"""Of half a MiB each."""
+
+
+class NearCopies(NamedTuple):
+    """What :func:`near_copies` finds."""
+
+    links: list[tuple[int, int]]
+    """Pairs of near copies, the lower index first. They join all near copies, and no link closes a ring."""
+    n_unclear: int
+    """Images that look like one thing with their nearest, and are not linked to it."""
+
+
+def near_copies(thumbnails: np.ndarray) -> NearCopies:
+    """Find near copies among gray thumbnails (n, 2·SIDE, 2·SIDE), uint8."""
+    distances = _distances(thumbnails)
+    details = _Details(thumbnails)
+    bursts, similar = _bursts(distances, details)
+    typical = typical_distances(distances, bursts)
+    first, second = np.nonzero(np.triu(distances <= _limit(np.minimum.outer(typical, typical)), 1))
+    least = np.minimum(typical[first], typical[second])
+    sure = (distances[first, second] <= SURE_SHARE * least) & (least >= VARIED)
+    order = np.argsort(~sure, kind="stable")
+    linked = LinkedItems(len(thumbnails))
+    links = []
+    for i, j, is_sure in zip(first[order].tolist(), second[order].tolist(), sure[order].tolist(), strict=True):
+        least_correlation = ALIKE_CORRELATION if is_sure else LEAST_CORRELATION
+        if not linked.are_linked(i, j) and details.correlation(i, j) >= least_correlation:
+            linked.link(i, j)
+            links.append((i, j))
+    bar = UNCLEAR_CORRELATION if bursts.any() else ALIKE_CORRELATION
+    unclear = [pair for pair in similar if details.correlation(*pair) >= bar and not linked.are_linked(*pair)]
+    return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
+
+
+def _distances(thumbnails: np.ndarray) -> np.ndarray:
+    """Distances (n, n), float32, the lesser of both directions; infinite from an image to itself."""
+    n = len(thumbnails)
+    rows = thumbnails[:, ::2].astype(np.uint16) + thumbnails[:, 1::2]
+    bands = _band((rows[:, :, ::2] + rows[:, :, 1::2]) / np.float32(4), FINE, COARSE)
+    distances = np.empty((n, n), dtype=np.float32)
+    at_once = max(1, _CORRELATIONS_AT_ONCE // (n * (2 * MOST_TRANSLATION + 1) ** 2))
+    for start in range(0, n, at_once):
+        distances[start : start + at_once] = least_distances(bands[start : start + at_once], bands)
+    np.fill_diagonal(distances, np.inf)
+    both: np.ndarray = np.minimum(distances, distances.T)
+    return both
+
+
+def _bursts(distances: np.ndarray, details: _Details) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Groups (n,), int64, of images that may be frames of one thing, and the pairs that tell so.
+
+    Each image tries the nearest one of another group, until nothing joins. To try all pairs would take far longer.
+    """
+    n = len(distances)
+    linked = LinkedItems(n)
+    tried: set[tuple[int, int]] = set()
+    links: list[tuple[int, int]] = []
+    while True:
+        groups = linked.groups()
+        outside = np.where(groups[:, None] == groups, np.inf, distances)
+        nearest = outside.argmin(axis=1)
+        close = np.flatnonzero(outside[np.arange(n), nearest] <= LARGEST_DISTANCE)
+        pairs = {(min(i, j), max(i, j)) for i, j in zip(close.tolist(), nearest[close].tolist(), strict=True)} - tried
+        similar = [pair for pair in sorted(pairs) if details.correlation(*pair) >= ALIKE_CORRELATION]
+        if not similar:
+            return groups, links
+        tried |= pairs
+        links += similar
+        for pair in similar:
+            linked.link(*pair)
+
+
+def typical_distances(distances: np.ndarray, bursts: np.ndarray) -> np.ndarray:
+    """Of each image, the median (n,) of its distances to other bursts, each the least to a frame.
+
+    Of a single burst, so much that distances are limited by ``LARGEST_DISTANCE`` alone.
+    """
+    n_bursts = int(bursts.max(initial=-1)) + 1
+    if n_bursts < 2:
+        return np.full(len(bursts), LARGEST_DISTANCE / SHARE_OF_TYPICAL, dtype=np.float32)
+    order = np.argsort(bursts, kind="stable")
+    starts = np.searchsorted(bursts[order], np.arange(n_bursts))
+    least = np.minimum.reduceat(distances[:, order], starts, axis=1)
+    least[np.arange(len(bursts)), bursts] = np.nan
+    typical: np.ndarray = np.nanmedian(least, axis=1)
+    return typical
+
+
+class _Details:
+    """Correlations of the fine detail of thumbnails (n, 2·SIDE, 2·SIDE), each at the best translation."""
+
+    def __init__(self, thumbnails: np.ndarray) -> None:
+        self._thumbnails = thumbnails
+        self._of = functools.lru_cache(_DETAILS_HELD)(self._compute)
+        self.correlation = functools.cache(self._correlate)
+        """Of two thumbnails by their indices; computed once."""
+
+    def _compute(self, index: int) -> _Detail:
+        from scipy import fft
+
+        detail = _relative_detail(self._thumbnails[index].astype(np.float32))
+        inner = np.zeros_like(detail)
+        inner[_INNER, _INNER] = detail[_INNER, _INNER] - detail[_INNER, _INNER].mean()
+        inner /= max(float(np.linalg.norm(inner)), 1e-6)
+        squares = _window_sums(detail**2) - _window_sums(detail) ** 2 / _WINDOW**2
+        return _Detail(fft.rfft2(detail), fft.rfft2(inner).conj(), np.sqrt(np.maximum(squares, 1e-12)))
+
+    def _correlate(self, one: int, other: int) -> float:
+        from scipy import fft
+
+        fixed, moved = self._of(one), self._of(other)
+        # Only rows and columns of translations within the margin are transformed back.
+        rows = fft.ifft(moved.spectrum * fixed.inner_spectrum, axis=0)[_SHIFTS]
+        products = fft.irfft(rows, n=2 * SIDE, axis=1)[:, _SHIFTS]
+        best = products.argmax()
+        return float(products.flat[best] / moved.lengths.flat[best])
+
+
+_MARGIN = 2 * MOST_TRANSLATION + 2
+_WINDOW = 2 * (SIDE - _MARGIN)
+_INNER = slice(_MARGIN, -_MARGIN)
+_SHIFTS = np.arange(-_MARGIN, _MARGIN + 1)
+
+
+class _Detail(NamedTuple):
+    """What is kept of the fine detail of one thumbnail."""
+
+    spectrum: np.ndarray
+    inner_spectrum: np.ndarray
+    """The conjugate one of what lies within the margin, made to have mean 0 and length 1."""
+    lengths: np.ndarray
+    """Of each window within the thumbnail, less its mean, by the translation down and right."""
+
+
+def _window_sums(values: np.ndarray) -> np.ndarray:
+    """Sums of the windows of an image (H, W), float64, by how far down and right they begin."""
+    for _ in range(2):  # along rows, then along columns
+        first = values[:_WINDOW].sum(axis=0, keepdims=True, dtype=np.float64)
+        moved = np.cumsum(values[_WINDOW:] - values[:-_WINDOW], axis=0, dtype=np.float64)
+        values = np.concatenate([first, first + moved]).T
+    return values
+
+
+def _relative_detail(images: np.ndarray) -> np.ndarray:
+    """Fine detail of images (…, H, H), float32, as a share of the contrast around each pixel."""
+    detail = _band(images, *FINE_DETAIL)
+    contrast = np.sqrt(_filtered(detail**2, _response(images.shape[-1], LOCAL)) + np.float32(LEAST_CONTRAST**2))
+    relative: np.ndarray = detail / contrast
+    return relative
+
+
+def _band(images: np.ndarray, fine: float, coarse: float) -> np.ndarray:
+    """What lies between two blurs of images (…, H, H), float32."""
+    side = images.shape[-1]
+    return _filtered(images, _response(side, fine) - _response(side, coarse))
+
+
+def _filtered(images: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Images (…, H, H), each cosine of which is multiplied by its response (H, H)."""
+    from scipy import fft
+
+    filtered: np.ndarray = fft.idctn(fft.dctn(images, axes=(-2, -1)) * response, axes=(-2, -1))
+    return filtered
+
+
+@functools.cache
+def _response(side: int, sigma: float) -> np.ndarray:
+    """What a Gaussian blur, cut off at four sigmas, leaves of each cosine (side, side), float32.
+
+    Cosines go on beyond the edges as mirror images do. So it is ``scipy.ndimage.gaussian_filter``, but faster.
+    """
+    offsets = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    along = np.cos(np.pi / side * np.outer(np.arange(side), offsets)) @ (weights / weights.sum())
+    return np.outer(along, along).astype(np.float32)
+
+
+def _limit(typical: np.ndarray) -> np.ndarray:
+    return np.maximum(SURE_DISTANCE, np.minimum(LARGEST_DISTANCE, SHARE_OF_TYPICAL * typical))
+
+
+def least_distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """One less the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n).
+
+    Between whole pixels the correlation goes on as a parabola through its peak, down and right.
+    """
+    count = 2 * MOST_TRANSLATION + 1
+    fixed = _normalized(some, MOST_TRANSLATION, MOST_TRANSLATION)
+    correlations = np.empty((count, count, len(some), len(others)), dtype=np.float32)
+    for down in range(count):
+        for right in range(count):
+            correlations[down, right] = fixed @ _normalized(others, down, right).T
+    i, j = np.indices(correlations.shape[2:])
+    down, right = np.divmod(correlations.reshape(count * count, len(some), len(others)).argmax(axis=0), count)
+    peak = correlations[down, right, i, j]
+    gain = np.zeros_like(peak)
+    for along_down, along_right in ((1, 0), (0, 1)):
+        position = down if along_down else right
+        inner = (position > 0) & (position < count - 1)
+        sides = [
+            correlations[(down + sign * along_down * inner), (right + sign * along_right * inner), i, j]
+            for sign in (-1, 1)
+        ]
+        curvature = np.maximum(2 * peak - sides[0] - sides[1], 1e-9)
+        gain += np.where(inner, (sides[1] - sides[0]) ** 2 / (8 * curvature), 0)
+    distances: np.ndarray = 1 - np.minimum(peak + gain, 1)
+    return distances
+
+
+def _normalized(details: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Windows (n, pixels) of thumbnails, of mean 0 and length 1."""
+    size = SIDE - 2 * MOST_TRANSLATION
+    window = details[:, down : down + size : STEP, right : right + size : STEP].reshape(len(details), -1)
+    window = window - window.mean(axis=1, keepdims=True)
+    normalized: np.ndarray = window / np.maximum(np.linalg.norm(window, axis=1, keepdims=True), 1e-3)
+    return normalized

@@ -1,0 +1,145 @@
+"""Forgetting: a fit on some images becomes a fit that has never seen them.
+
+Samples lose rows. Moments lose what the images add to them, which is computed again from the images. Both are exact.
+The grid, the bit depth and what was drawn stay those of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from padim_zoo.backbones.weight_provenance import count_adapted
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import spill_above
+from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.sources import image_items
+from padim_zoo.features.features import rows_of
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+@dataclass(frozen=True)
+class LearnedImages:
+    """Images of a fit that are to be forgotten.
+
+    Attributes
+    ----------
+    images : list
+        Each picture as often as the fit has seen it.
+    paths : list of Path
+        The files among them, each once.
+    stays : ndarray (n,), bool
+        Which images of the fit are not among them.
+    """
+
+    images: list[Any]
+    paths: list[Path]
+    stays: np.ndarray
+
+
+def find_learned(detector: BackboneDetector[Any], images: Any) -> LearnedImages:
+    """Find images of a fit by their pixels.
+
+    Raises
+    ------
+    InputError
+        If the detector does not know its images, or has not learned one of these, or would keep none.
+    """
+    learned = detector.learned_images_
+    if learned is None:
+        raise InputError(
+            "cannot forget images: the model does not say which images it has learned; fit again without them"
+        )
+    asked = list(image_items(images))
+    hashed = HashedImages(asked, detector.extractor.bit_depth, kept=Caches.of(detector.cache).fingerprints)
+    for _ in hashed:
+        pass
+    hashes = hashed.hashes()
+    unknown = np.flatnonzero(~np.isin(hashes, learned))
+    if len(unknown):
+        first = asked[unknown[0]]
+        name = first if isinstance(first, Path) else f"image {unknown[0]}"
+        raise InputError(
+            f"the model has not learned {len(unknown)} of {len(asked)} images, the first {name}: expected images of "
+            "its fit, pixel for pixel; leave out the others"
+        )
+    stays = ~np.isin(learned, hashes)
+    if not stays.any():
+        raise InputError(f"these are all {len(learned)} images of the model: at least one must stay")
+    _, firsts = np.unique(hashes, return_index=True)
+    seen = [asked[first] for first in sorted(firsts.tolist()) for _ in range(int((learned == hashes[first]).sum()))]
+    return LearnedImages(seen, hashed.paths, stays)
+
+
+def forget_images(detector: BackboneDetector[Any], found: LearnedImages) -> None:
+    """Take images out of the statistics of a detector; see :meth:`BackboneDetector.forget`.
+
+    Raises
+    ------
+    InputError
+        If the statistics are not known, or are moments and their images cannot be computed again as they were.
+    """
+    statistics = detector.require_statistics("forget images")
+    assert statistics is not None, "a detector that knows its images is fitted"
+    stays, other_views = np.flatnonzero(found.stays), detector.other_views
+    view_set = detector.extractor.views_of_fit()
+    with spill_above(largest_array(detector.extractor.budget)):
+        if isinstance(statistics, Moments):
+            rest: Samples | Moments = _moments_without(detector, statistics, found)
+        else:
+            rest = Samples(statistics.embeddings.images(rows_of(stays, view_set.augmentation.passes)))
+        if other_views is not None:
+            other_views = other_views.images(rows_of(stays, len(view_set.others)))
+    region_per_image = detector.region_per_image
+    of_fit = remaining_of_fit(detector, found)
+    detector.set_statistics(rest, other_views)
+    detector.region_per_image = region_per_image
+    vars(detector).update(of_fit, n_images_=int(found.stays.sum()))
+
+
+def remaining_of_fit(detector: BackboneDetector[Any], found: LearnedImages) -> dict[str, Any]:
+    """What a detector says of the images that stay, by attribute."""
+    learned = detector.learned_images_
+    assert learned is not None
+    adapted = detector.adapted_images_ - count_adapted(detector.adapted_to, found.paths)
+    groups = detector.groups_so_far().some(np.flatnonzero(found.stays)).told
+    return {"learned_images_": learned[found.stays], "adapted_images_": max(0, adapted), "groups_": groups}
+
+
+def embeddings_again(
+    detector: BackboneDetector[Any], found: LearnedImages, like: PatchEmbeddings | None
+) -> Iterator[PatchEmbeddings]:
+    """Embeddings of images of the fit, in the views of its passes, computed as they were.
+
+    Raises
+    ------
+    InputError
+        If features are now computed in another precision.
+    """
+    precision = detector.build_backbone().precision
+    if detector.precision_ != precision:
+        raise InputError(
+            f"cannot forget images: they were learned in {detector.precision_}, and would be taken out in {precision}; "
+            "do it on a machine that computes in that precision, or fit again without them"
+        )
+    passes = detector.extractor.views_of_fit().augmentation.passes
+    for features in detector.extractor.features(found.images, fit=True):
+        yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
+
+
+def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: LearnedImages) -> Moments:
+    for embeddings in embeddings_again(detector, found, moments.reference):
+        moments = moments - detector.moments_of(Samples(embeddings), moments.reference)
+    # The reference was a mean over all images: about the mean of the others, nothing of the forgotten ones is left.
+    return moments.about(moments.mean)

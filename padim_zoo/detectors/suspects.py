@@ -1,0 +1,188 @@
+"""Normal images that may not be: each is scored by a fit on all others, and ranked.
+
+Log-scores of normal images are near to a normal distribution, with a few defects above it. Its center and width are
+taken from the median and the quartiles, which some defects hardly move. A p-value is the share of that distribution
+at or above a score, with Student's tail for few images. Images are suspected by Benjamini and Hochberg's rule: of
+those, about the rate asked for are normal, as far as the distribution holds. Ranks alone would always suspect as many.
+
+Copies of one defect hide each other, and so do many defects of one kind.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.parallel import BLOCK_BYTES
+from padim_zoo.core.spill import spill_above
+from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
+from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.patchcore import PatchCore
+from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.estimators.leave_one_out import changes_coefficients, has_leave_one_out, leave_one_out
+from padim_zoo.features.features import rows_of
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
+from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
+from padim_zoo.pictures.colormap import Scale
+from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+RATE = 0.05
+"""Share of normal images among the suspects that is aimed at."""
+
+LEAST_IMAGES = 8
+"""Of fewer, no quartiles tell anything."""
+
+SHOWN = 24
+"""Images whose maps are kept."""
+
+_PROBED_PATCHES = 8
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What leave-one-out says of n normal images, in the order of the fit.
+
+    Attributes
+    ----------
+    scores : ndarray (n,), float32
+        By a fit on all others.
+    p_values : ndarray (n,), float64
+    suspected : ndarray (n,), bool
+    method : str
+        How the scores were made, in words.
+    maps : dict of int to ndarray (H, W)
+        Those of the highest scores, by image; empty where there are none.
+    scale : (low, high)
+        The scores of the first and the last color of pictures of the maps.
+    seconds : float
+    """
+
+    scores: np.ndarray
+    p_values: np.ndarray
+    suspected: np.ndarray
+    method: str
+    maps: dict[int, np.ndarray]
+    scale: Scale
+    seconds: float
+
+    @property
+    def ranking(self) -> np.ndarray:
+        """All images, the most suspicious first."""
+        return np.argsort(-self.scores, kind="stable")
+
+
+def find_suspects(
+    detector: BackboneDetector[Any],
+    *,
+    exact: bool = False,
+    rate: float = RATE,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Suspects:
+    """Score each normal image of a fit by a fit on all others.
+
+    Parameters
+    ----------
+    detector : BackboneDetector
+        Fitted in this session, or loaded from a file that holds its samples. A PatchCore keeps all patches here.
+    exact : bool
+        Estimate shrinkage without each image too, instead of once; ``full`` and ``diagonal`` are exact anyway.
+    rate : float
+        Share of normal images among the suspects that is aimed at, 0 to 1.
+    tell : callable
+        Told what it costs, before it starts.
+
+    Raises
+    ------
+    InputError
+        If the samples are not known, or there are fewer than :data:`LEAST_IMAGES`.
+    """
+    statistics = detector.require_statistics("find suspects")
+    if not isinstance(statistics, Samples):
+        raise InputError("suspects need the samples, but there are only moments (or no fit): allow more memory")
+    require_other_views(detector)
+    n = statistics.n // detector.extractor.views_of_fit().augmentation.passes
+    if n < LEAST_IMAGES:
+        raise InputError(f"there are {n} normal images: expected {LEAST_IMAGES} or more, to say which stand out")
+    if not 0 < rate < 1:
+        raise InputError(f"the rate is {rate}: expected a number between 0 and 1, e.g. {RATE}")
+    started = time.perf_counter()
+    scores, medians = np.empty(n, dtype=np.float32), np.zeros(n)
+    maps: dict[int, np.ndarray] = {}
+    with spill_above(largest_array(detector.extractor.budget)):
+        fast = _estimator_of(detector, statistics.embeddings)
+        parts = (
+            _by_n_fits(detector, statistics.embeddings, n, tell)
+            if fast is None
+            else _at_once(detector, statistics.embeddings, exact, tell)
+        )
+        for images, prediction in parts:
+            scores[images] = prediction.scores
+            if prediction.maps is not None:
+                medians[images] = np.median(prediction.maps, axis=(1, 2))
+                maps |= dict(zip(images.tolist(), prediction.maps, strict=True))
+                maps = {image: maps[image] for image in sorted(maps, key=lambda one: -scores[one])[:SHOWN]}
+    p_values = bulk_p_values(scores)
+    low = float(np.median(medians))
+    high = low + 1.5 * max(score_of_p_value(scores, RATE) - low, 1e-9)
+    method = "n fits"
+    if fast is not None:
+        frozen = changes_coefficients(fast) and not exact
+        method = "exact" if not frozen else "with the shrinkage of all images; --exact estimates it without each"
+    if isinstance(detector, PatchCore):
+        method = "n fits without a coreset"
+    suspected = benjamini_hochberg(p_values, rate)
+    return Suspects(scores, p_values, suspected, method, maps, (low, high), time.perf_counter() - started)
+
+
+def _estimator_of(detector: BackboneDetector[Any], embeddings: PatchEmbeddings) -> Any:
+    """The estimator whose n fits cost about one; None where they have to be made."""
+    views = detector.extractor.views_of_fit()
+    if not isinstance(detector, PaDiM) or views.count > 1 or embeddings.roi_masks is not None:
+        return None
+    estimator = detector.build_estimator()
+    return estimator if has_leave_one_out(estimator) else None
+
+
+def _at_once(
+    detector: Any, embeddings: PatchEmbeddings, exact: bool, tell: Callable[[str], None]
+) -> Iterator[tuple[np.ndarray, Prediction]]:
+    estimator = detector.build_estimator()
+    step = max(1, embeddings.P // _PROBED_PATCHES)
+    probe = PatchSubset(embeddings.grid, torch.arange(0, embeddings.P, step))
+    started = time.perf_counter()
+    leave_one_out(embeddings.within(probe), estimator, exact=exact)
+    seconds = (time.perf_counter() - started) * embeddings.P / len(probe.indices)
+    tell(f"leave-one-out of {embeddings.n} images takes about {seconds:.0f} s")
+    squared = leave_one_out(embeddings, estimator, exact=exact)
+    size = max(1, BLOCK_BYTES // (4 * detector.image_size_[0] * detector.image_size_[1]))
+    for start in range(0, embeddings.n, size):
+        images = np.arange(start, min(start + size, embeddings.n))
+        yield images, detector.predict_distances(squared[:, start : start + size], embeddings.grid)
+
+
+def _by_n_fits(
+    detector: Any, embeddings: PatchEmbeddings, n: int, tell: Callable[[str], None]
+) -> Iterator[tuple[np.ndarray, Prediction]]:
+    passes = detector.extractor.views_of_fit().augmentation.passes
+    if isinstance(detector, PatchCore):
+        detector = copy.copy(detector)
+        detector.coreset_ratio = 1.0
+    for image in range(n):
+        started = time.perf_counter()
+        rest = embeddings.images(rows_of(np.delete(np.arange(n), image), passes))
+        images = np.array([image])
+        prediction = score_normal(detector, detector.fit_model(Samples(rest)), embeddings, images)
+        if image == 0:
+            tell(f"leave-one-out of {n} images takes about {n * (time.perf_counter() - started):.0f} s")
+        yield images, prediction

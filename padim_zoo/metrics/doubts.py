@@ -1,0 +1,57 @@
+"""What test figures say that chance does not: images in the wrong order, and a broken promise on false alarms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_ORDER_LEVEL = 0.025
+"""One-sided, so that the 95 % interval lies below 0.5."""
+_PROMISE_LEVEL = 0.01
+
+
+def order_doubt(normal: np.ndarray, anomalous: np.ndarray) -> str | None:
+    """What to say where normal images score higher than anomalous ones, beyond chance (Mann-Whitney test).
+
+    Parameters
+    ----------
+    normal, anomalous : ndarray
+        Scores of the test images of each kind.
+    """
+    from scipy.stats import mannwhitneyu
+
+    if not len(normal) or not len(anomalous):
+        return None
+    if mannwhitneyu(anomalous, normal, alternative="less").pvalue > _ORDER_LEVEL:
+        return None
+    return (
+        "normal test images score higher than anomalous ones: look whether the two are swapped, or whether the "
+        "test images were taken in another way than those of the fit"
+    )
+
+
+def promise_doubt(false_alarms: int, n_normal: int, rate: float, n_groups: int) -> str | None:
+    """What to say where more normal test images are alarms than a conformal threshold makes likely.
+
+    Of test images like those of the fit, the rate of false alarms has a Beta distribution (Vovk, "Conditional validity
+    of inductive conformal predictors", 2012), and their count a beta-binomial one.
+
+    Parameters
+    ----------
+    false_alarms, n_normal : int
+        Of so many normal test images, so many are alarms.
+    rate : float
+        What was promised.
+    n_groups : int
+        The different normal images that the threshold rests on.
+    """
+    from scipy.stats import betabinom
+
+    above = math.floor((n_groups + 1) * rate * (1 + 1e-12))
+    if above < 1 or betabinom.sf(false_alarms - 1, n_normal, above, n_groups + 1 - above) > _PROMISE_LEVEL:
+        return None
+    return (
+        f"{false_alarms} of {n_normal} normal test images are alarms, where a rate of {rate:.3g} was promised: they "
+        "are not like the images of the fit (another day, light or part), and the threshold does not hold for them"
+    )

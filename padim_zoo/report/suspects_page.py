@@ -1,0 +1,151 @@
+"""What is suspicious about a folder of normal images: as JSON, and as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from padim_zoo import __version__
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import needs_extra
+from padim_zoo.data.duplicates import find_duplicates
+from padim_zoo.data.image import read_image
+from padim_zoo.data.odd_files import odd_exposures, odd_sizes
+from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.suspects import Suspects
+from padim_zoo.pictures.overlays import overlay
+
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class FolderSuspects:
+    """What is suspicious about the normal images of a fit.
+
+    Attributes
+    ----------
+    paths : sequence of Path
+        The n images.
+    suspects : Suspects
+    copies, in_test : list of str
+        Pairs of copies among them, and with a test image.
+    sizes, exposures : dict of Path to str
+        Images that differ in these from the others, and how.
+    """
+
+    paths: Sequence[Path]
+    suspects: Suspects
+    copies: list[str]
+    in_test: list[str]
+    sizes: dict[Path, str]
+    exposures: dict[Path, str]
+
+    @property
+    def clean(self) -> bool:
+        """Whether no image is suspected, and no test image stands among them."""
+        return not (self.suspects.suspected.any() or self.in_test)
+
+    @property
+    def ranked(self) -> list[dict[str, Any]]:
+        """All images, the most suspicious first."""
+        found = self.suspects
+        return [
+            {
+                "path": str(self.paths[image]),
+                "score": float(found.scores[image]),
+                "p_value": float(found.p_values[image]),
+                "suspected": bool(found.suspected[image]),
+            }
+            for image in found.ranking.tolist()
+        ]
+
+    @property
+    def findings(self) -> dict[str, list[str]]:
+        """What else was found, by its title; what was not found is left out."""
+        found = {
+            "copies, which hide each other": self.copies,
+            "test images among the normal images": self.in_test,
+            "images of another size": [f"{path} ({size})" for path, size in self.sizes.items()],
+            "images of another exposure": [f"{path} ({told})" for path, told in self.exposures.items()],
+        }
+        return {title: items for title, items in found.items() if items}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the maps, in JSON's types."""
+        return {
+            "images": self.ranked,
+            "method": self.suspects.method,
+            "seconds": self.suspects.seconds,
+            "copies": self.copies,
+            "in_test": self.in_test,
+            "odd_sizes": {str(path): size for path, size in self.sizes.items()},
+            "odd_exposures": {str(path): told for path, told in self.exposures.items()},
+        }
+
+
+def examine(paths: Sequence[Path], suspects: Suspects, test: Sequence[Path | Sample] = ()) -> FolderSuspects:
+    """Look at the files of a fit for what scores do not tell: copies, sizes, exposure.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The images of the fit, in its order.
+    suspects : Suspects
+    test : sequence of Path or Sample
+        Images that must not be among them.
+    """
+    kept, n = Caches.usual().fingerprints, len(paths)
+    everything = [*paths, *(image.path if isinstance(image, Sample) else image for image in test)]
+    copies, in_test = [], []
+    for pair in find_duplicates(everything, kept).pairs:
+        line = f"{everything[pair.first]} = {everything[pair.second]} ({pair.kind})"
+        if pair.second < n:
+            copies.append(line)
+        elif pair.first < n and pair.kind == "exact":
+            in_test.append(line)
+    return FolderSuspects(paths, suspects, copies, in_test, odd_sizes(paths), odd_exposures(paths, kept))
+
+
+def render_suspects(found: FolderSuspects, detector: Any) -> str:
+    """The contact sheet: the most suspicious images with their maps, and all that was found, as HTML.
+
+    Raises
+    ------
+    InputError
+        If the packages of ``padim-zoo[report]`` are not installed.
+    """
+    with needs_extra("report", "a contact sheet"):
+        from jinja2 import Environment, StrictUndefined
+    web = Path(__file__).with_name("web")
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        (web / "suspects.html.j2").read_text(encoding="utf-8")
+    )
+    suspects = found.suspects
+    shown = suspects.ranking[: len(suspects.maps)].tolist()
+    sheet = []
+    for row, image in zip(found.ranked, shown, strict=False):
+        pixels = detector.transform.image(read_image(found.paths[image], detector.transform.bit_depth))
+        drawn = overlay(pixels, suspects.maps[image], suspects.scale)
+        sheet.append({**row, "image": _data_uri(pixels), "map": _data_uri(drawn)})
+    return template.render(
+        sheet=sheet,
+        rows=found.ranked,
+        findings=found.findings,
+        method=suspects.method,
+        n=len(found.paths),
+        n_suspected=int(suspects.suspected.sum()),
+        fitted=detector.describe_fit()["fitted"],
+        version=__version__,
+    )
+
+
+def _data_uri(pixels: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -231,7 +231,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A copy that scores by another form of the same backbone."""
         other = copy.copy(self)
         other._extractor = self.extractor_type(self.config)
-        other._extractor.backbone, other._extractor.assumed_depth = backbone, self.extractor.assumed_depth
+        vars(other._extractor).update(self.extractor.learned, backbone=backbone)
         return other
 
     def reset_fit(self, changed: Collection[str]) -> None:
@@ -253,7 +253,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self._model = None
         if changed - self.scoring - self.modeling - {"score"}:
             self._model = self.statistics_ = self.fitted_in = None
-            self.extractor.assumed_depth = None
+            self.extractor.forget()
         if "roi" in changed:
             self.region_per_image = False
         if changed & _BACKBONE:
@@ -312,8 +312,24 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """The same of normal images, in all views of a fit and for scoring, on the grid of a fit on them."""
         self.look_at(images)
         self.check_parameters()
-        extractor, images = self._on_grid(images, anew=True)
+        extractor, images = self.prepare(*self._on_grid(images, anew=True))
         return extractor.extract(images, fit=True)
+
+    def prepare(self, extractor: FeatureExtractor, images: Any) -> tuple[FeatureExtractor, Any]:
+        """Find out of the normal images of a fit what takes their pixels; here nothing.
+
+        Parameters
+        ----------
+        extractor : FeatureExtractor
+            On the grid of the images. What is found has to be known to :attr:`extractor` too.
+        images
+
+        Returns
+        -------
+        extractor, images
+            To go on with; images that can be gone through once are kept in memory.
+        """
+        return extractor, images
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -329,16 +345,16 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
-        depth_before = self.extractor.assumed_depth
+        learned_before = self.extractor.learned
         try:
             self.extractor.look_at(images if whole is None else whole)
-            extractor, ahead = self._on_grid(images if whole is None else whole, anew=True)
+            extractor, ahead = self.prepare(*self._on_grid(images if whole is None else whole, anew=True))
             if whole is not None:
                 ahead = images
             hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
             self._accumulate(extractor.features(hashed, fit=True), None)
         except BaseException:  # a fit that fails leaves the detector as it was
-            self.extractor.assumed_depth = depth_before
+            vars(self.extractor).update(learned_before)
             raise
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
@@ -458,6 +474,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.extractor.refuse_other_depth(images)
         learned = None if earlier is None else self.learned_images_
         extractor, ahead = self._on_grid(images)
+        if earlier is None:
+            extractor, ahead = self.prepare(extractor, ahead)
         hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
         if not hashed.all_learned():
             adapted = self.adapted_images_

@@ -166,12 +166,18 @@ class PaDiMConfig(MapConfig):
     pad_mode : str
         How the map goes on beyond its edges when it is blurred: ``"symmetric"``, as in the first implementations, or
         ``"reflect"``, as in anomalib and anodet; see :data:`~padim_zoo.features.anomaly_map.EDGES`.
+    register : str, optional
+        Each image is brought to the mean pose of the part before it is embedded: ``"rigid"`` turns and shifts it,
+        ``"translation"`` shifts it, and ``"auto"`` takes what gives the normal images the highest held-out likelihood,
+        or nothing. No more of a pose is undone than normal parts have. Maps are in the pixels of the image. See
+        :mod:`padim_zoo.detectors.registration`. Not with ``augment``, ``tta`` or ``roi``.
     """
 
     estimator: str | Estimator = field(default="full", kw_only=False)
     n_components: int | None = None
     reduction: str | None = None
     pad_mode: str = "symmetric"
+    register: str | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -205,13 +211,13 @@ class SubspaceConfig(MapConfig):
         As of :class:`ScoreConfig`; by default the mean of the highest 1 % of the map, as in the paper.
     explained_variance : float
         In (0, 1]: the leading principal components that together explain this share of the variance of all normal
-        patches are normal. At least one direction is left beyond them.
+        patches are normal. At least one direction is left beyond them. The paper has 0.99.
     levels : int
         The last so many of the layers are used, as of :class:`PatchCoreConfig`.
     """
 
     score: str | None = "mean(0.01)"
-    explained_variance: float = 0.99
+    explained_variance: float = 0.9
     levels: int = 2
 
 

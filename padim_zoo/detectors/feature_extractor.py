@@ -37,6 +37,7 @@ from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
 from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
+from padim_zoo.features.poses import Mover
 from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
 from padim_zoo.statistics.accumulator import default_budget
 
@@ -60,12 +61,15 @@ class FeatureExtractor:
         the fit, or of :meth:`on_grid_of`.
     shared_stride : int or None
         The coarsest stride of all members of an ensemble, which have one grid.
+    registration : Mover or None
+        What brings images to the mean pose of the part; None where they stay as they are.
     assumed_depth : int or None
         The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     native_size : (int, int) or None
         Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
     """
 
+    registration: Mover | None = None
     accepts_bfloat16: ClassVar[bool] = False
     """Whether maps are left in the type of the network, and not always brought to float32."""
 
@@ -177,6 +181,15 @@ class FeatureExtractor:
                 f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
                 f"give --bit-depth {counts.depth}, or auto"
             )
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What normal images have told of images themselves, by the names of attributes."""
+        return {"assumed_depth": self.assumed_depth}
+
+    def forget(self) -> None:
+        """Drop what normal images have told."""
+        self.assumed_depth = self.registration = None
 
     def describe_depth(self) -> dict[str, str]:
         """The bit depth in words, where it is not that of the files."""
@@ -376,6 +389,8 @@ class FeatureExtractor:
         # All views of an image stay together; the backbone takes no more of them at once than it wants.
         images_at_once = (backbone.images_at_once(height, width) or size) // count
         together = max(1, images_at_once) * count
+        poses = None if self.registration is None else self.registration.poses(batch)
+        batch = batch if poses is None else poses.to_mean(batch)
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
@@ -383,7 +398,8 @@ class FeatureExtractor:
                 maps = self.reduce_maps(self._maps(batch[views]), masks)
                 if not self.accepts_bfloat16:
                     maps = [layer.float() for layer in maps]
-            features = Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks)
+            own = None if poses is None else poses.images(views)
+            features = Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks, own)
             del maps
             yield features
             del features  # while the next images pass through the backbone
@@ -393,7 +409,9 @@ class FeatureExtractor:
         backbone = self.build_backbone()
 
         def forward(part: Tensor) -> list[Tensor]:
-            pixels = part.to(backbone.device).float().div_(255)
+            pixels = part.to(backbone.device)
+            # Blocks of images that were moved, which are floats, overlap: nothing is changed in place.
+            pixels = pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
             return backbone.forward_native_dtype(pixels) if self.accepts_bfloat16 else backbone(pixels)
 
         blocks = self._plan_blocks((int(batch.shape[2]), int(batch.shape[3])))

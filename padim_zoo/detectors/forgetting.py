@@ -105,7 +105,7 @@ def forget_images(detector: BackboneDetector[Any], found: LearnedImages) -> None
     of_fit = remaining_of_fit(detector, found)
     detector.set_statistics(rest, other_views)
     detector.region_per_image = region_per_image
-    vars(detector).update(of_fit)
+    vars(detector).update(of_fit, n_images_=int(found.stays.sum()))
 
 
 def remaining_of_fit(detector: BackboneDetector[Any], found: LearnedImages) -> dict[str, Any]:
@@ -140,6 +140,6 @@ def embeddings_again(
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: LearnedImages) -> Moments:
     for embeddings in embeddings_again(detector, found, moments.reference):
-        moments = moments - Moments.of(embeddings, moments.reference)
+        moments = moments - detector.moments_of(Samples(embeddings), moments.reference)
     # The reference was a mean over all images: about the mean of the others, nothing of the forgotten ones is left.
     return moments.about(moments.mean)

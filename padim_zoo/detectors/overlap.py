@@ -57,7 +57,7 @@ def without_overlap(
     counts : (int, int)
         Images of both, which pooled moments do not tell.
     passes : int
-        How many samples an image has.
+        How many samples an image has, where these are kept.
 
     Raises
     ------

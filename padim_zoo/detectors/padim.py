@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,24 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.choose_registration import choose_registration
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_whole_number
-from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
+from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.merging import merge_images
-from padim_zoo.detectors.padim_file import model_in, model_to_file, samples_in, statistics_in, statistics_to_file
+from padim_zoo.detectors.padim_file import (
+    model_in,
+    model_to_file,
+    registration_in,
+    registration_to_file,
+    samples_in,
+    statistics_in,
+    statistics_to_file,
+)
 from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
@@ -27,6 +39,7 @@ from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
+from padim_zoo.features.poses import Poses
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import advice_on_size
@@ -61,13 +74,14 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     """
 
     name = "padim"
-    extractor_type = NativeTypeExtractor
+    extractor_type = AligningExtractor
     supports_moments = True
     modeling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "pad_mode"})
 
     reduction_: Reduction
     _differing_in_file = False
+    _poses_in_file: Tensor | None = None
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read.
@@ -84,6 +98,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError(f"reduction is {self.reduction!r}: expected {', '.join(REDUCTIONS)}")
         if self.pad_mode not in EDGES:
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
+        if self.register is not None and self.register not in (*KINDS, "auto"):
+            raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")
+        for other in ("augment", "tta", "roi"):
+            if self.register is not None and getattr(self, other) is not None:
+                raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
             raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
 
@@ -129,9 +148,22 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
+    def prepare(self, extractor: FeatureExtractor, images: Any) -> tuple[FeatureExtractor, Any]:
+        """Learn the mean pose of the part, where ``register`` asks for it."""
+        if self.register is None:
+            return extractor, images
+        assert isinstance(extractor, AligningExtractor)
+        images = list(images) if isinstance(images, Iterator) else images
+        probe = copy.copy(self)
+        probe.draw()
+        learned = choose_registration(extractor, images, probe.embed)
+        for each in (extractor, self.extractor):
+            vars(each).update(registration=learned[0], registration_note=learned[1])
+        return extractor, images
+
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
         estimator = self.build_estimator()  # one that does not exist is refused before any image is read
-        super()._accumulate(parts, earlier)
+        super()._accumulate(self._with_registration(parts), earlier)
         if isinstance(estimator, LinearShrinkage) and estimator.same_shrinkage_everywhere:
             statistics = self.statistics_
             assert statistics is not None
@@ -140,6 +172,13 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=3)
+
+    def _with_registration(self, parts: Iterable[Features]) -> Iterator[Features]:
+        """Parts as they are; features of another detector bring the registration along by which they were made."""
+        for part in parts:
+            if part.poses is not None:
+                vars(self.extractor).update(registration=part.poses.registration)
+            yield part
 
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""
@@ -175,6 +214,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             If the detectors differ in more than their images, or either does not know its statistics; or if both
             hold moments, of which some images are the same.
         """
+        if _fingerprint_of(self.registration_) != _fingerprint_of(other.registration_):
+            raise InputError(
+                "the detectors differ in registration: only images may differ in a merge; fit on all images"
+            )
         merge_images(self, other, {"reduction": lambda each: _fingerprint(each.reduction_)})
         return self
 
@@ -195,6 +238,12 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         self.model_ = gaussian
         return self
 
+    def forget(self, images: Any) -> Self:
+        """As of every detector; not with ``register``, whose mean image is of all images of the fit."""
+        if self.registration_ is not None:
+            raise InputError("a detector with register cannot forget images: its mean image holds them; fit again")
+        return super().forget(images)
+
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit.
 
@@ -209,7 +258,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 "not hold these; fit again"
             )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
-            self.statistics_ = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
+            samples = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
+            if self._poses_in_file is not None:
+                poses = Poses(self._poses_in_file, self.registration_)
+                samples = Samples(replace(samples.embeddings, poses=poses))
+            self.statistics_ = samples
         if self.statistics_ is None and self._model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
@@ -232,7 +285,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         subset, grid = model.mean.subset, embeddings.grid
         counted = embeddings.present(grid)
         if subset is None:
-            return self.predict_distances(model.squared_distances(embeddings), grid, embeddings.roi_masks, counted)
+            squared = model.squared_distances(embeddings)
+            return self.predict_distances(squared, grid, embeddings.roi_masks, counted, embeddings.poses)
         of_fit = subset.mask()[:, None].expand(-1, embeddings.n)
         squared = torch.zeros(of_fit.shape)
         inside = replace(embeddings.within(subset), roi_masks=None)
@@ -248,6 +302,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         grid: tuple[int, int],
         roi_masks: Tensor | None = None,
         counted: Tensor | None = None,
+        poses: Poses | None = None,
     ) -> Prediction:
         """Score images by squared distances, by whatever Gaussians.
 
@@ -260,8 +315,14 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             The pixels that count.
         counted : Tensor (P, N), bool, optional
             The patches that have a distance.
+        poses : Poses, optional
+            Of images that were brought to the mean pose: patches of what was beyond an image do not count.
         """
         distances = squared.sqrt().T.reshape(-1, *grid)
+        if poses is not None:
+            seen = poses.seen(grid, self.image_size_)
+            moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
+            return Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
         maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
         return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
@@ -278,19 +339,35 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
             **self.extractor.describe_depth(),
+            **({} if self.registration_ is None else {"register": self.registration_.describe()}),
         }
+
+    @property
+    def registration_(self) -> Registration | None:
+        """What normal images say of poses; None where images are not moved."""
+        registration = self.aligning.registration
+        assert registration is None or isinstance(registration, Registration)
+        return registration
+
+    @property
+    def aligning(self) -> AligningExtractor:
+        """The extractor, as one that moves images."""
+        assert isinstance(self.extractor, AligningExtractor)
+        return self.extractor
 
     def notes_of_fit(self) -> list[str]:
         """That the ridge decides, where few images leave it the most directions."""
         mean = self.gaussian_.mean
         estimator = self.build_estimator()
+        notes = [self.aligning.registration_note] if self.aligning.registration_note else []
         if not isinstance(estimator, Full) or self.augment is not None:
-            return []
+            return notes
         if not 0 < self.n_images_ < min(SMALL_FIT, mean.D + 1):
-            return []
+            return notes
         return [
+            *notes,
             f"{self.n_images_} images vary in {self.n_images_ - 1} of {mean.D} directions: in the others the ridge "
-            f"{estimator.epsilon:g} decides, and not the data; use more images, or ledoit-wolf"
+            f"{estimator.epsilon:g} decides, and not the data; use more images, or ledoit-wolf",
         ]
 
     def size_in_bytes(self) -> int:
@@ -314,11 +391,19 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             statistics = self.require_statistics("save a resumable model")
             assert statistics is not None
             arrays |= statistics_to_file(statistics)
+        if self.registration_ is not None:
+            own_arrays, header["registration"] = registration_to_file(self.registration_)
+            arrays |= own_arrays
+            samples = self.statistics_ or (self.require_statistics("save") if gaussian.form == "dual" else None)
+            if isinstance(samples, Samples) and samples.embeddings.poses is not None:
+                arrays["poses"] = samples.embeddings.poses.values
         return arrays, {**header, "differing": self._differing}
 
     def restore(self, file: DetectorFile) -> Gaussian:
         """The Gaussians; sets the reduction, and the moments that a resumable file holds."""
         self._differing_in_file = file.header["differing"]
+        vars(self.extractor).update(registration=registration_in(file))
+        self._poses_in_file = file.arrays("poses").get("")
         gaussian, self.reduction_ = model_in(file)
         self.statistics_ = statistics_in(file, gaussian.mean, self.extractor.views_of_fit().augmentation.passes)
         return gaussian
@@ -331,6 +416,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         InputError
             If Gaussians do not cover all patches, or the reduction is of a kind that has no module.
         """
+        if self.register is not None:
+            raise InputError(
+                "a detector with register cannot be exported: a network does not search for the pose of a part; fit "
+                "without it, or bring images to one pose before"
+            )
         mean = self.gaussian_.mean
         if mean.subset is not None:
             raise InputError(
@@ -344,3 +434,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
 def _fingerprint(reduction: Reduction) -> str:
     return f"{type(reduction).__name__} {hash_of(reduction.arrays())}"
+
+
+def _fingerprint_of(registration: Registration | None) -> str:
+    return "" if registration is None else hash_of(registration_to_file(registration)[0])

@@ -14,6 +14,7 @@ from padim_zoo.data.augmentation import AS_IT_IS
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.model_file import embeddings_of, numbered
+from padim_zoo.detectors.registration import MeanImage, Registration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -63,6 +64,27 @@ def model_in(file: DetectorFile) -> tuple[Gaussian, Reduction]:
     mean = embeddings_of(file.arrays("mean."), header["grids"], file.arrays("subset").get(""))
     gaussian = FORMS[header["form"]].from_arrays(mean, file.arrays("gaussian."))
     return gaussian, REDUCTIONS[header["reduction"]].from_arrays(file.arrays("reduction."))
+
+
+def registration_to_file(registration: Registration) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Arrays and JSON of what normal images say of poses."""
+    arrays = {
+        "registration.image": registration.mean.image,
+        "registration.steps": registration.mean.steps,
+        "registration.normal": registration.normal,
+        "registration.scale": registration.scale,
+    }
+    return arrays, {"disc": registration.mean.disc, "chance": registration.chance}
+
+
+def registration_in(file: DetectorFile) -> Registration | None:
+    """What :func:`registration_to_file` put into a file, if anything."""
+    header = file.header.get("registration")
+    if header is None:
+        return None
+    arrays = file.arrays("registration.")
+    mean = MeanImage(arrays["image"], arrays["steps"], header["disc"])
+    return Registration(mean, arrays["normal"], arrays["scale"], header["chance"])
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:

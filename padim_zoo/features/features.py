@@ -7,7 +7,7 @@ channels, or a projection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.features.poses import Poses
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,15 @@ class Features:
         V: the image as it is, and other views of it, where a detector asks for some.
     roi_masks : Tensor (N·V, H, W), bool, or None
         The pixels of each view that count; None where all do.
+    poses : Poses or None
+        Of the parts, where images were brought to the mean pose; N of them, for there is one view then.
     """
 
     maps: tuple[Tensor, ...]
     image_size: tuple[int, int]
     views: int = 1
     roi_masks: Tensor | None = None
+    poses: Poses | None = None
 
     def __len__(self) -> int:
         return int(self.maps[0].shape[0]) // self.views
@@ -76,11 +80,12 @@ class Features:
         roi_masks = None if self.roi_masks is None else self.roi_masks[rows]
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None
-        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, roi_masks)
+        poses = None if self.poses is None else self.poses.images(rows)
+        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, roi_masks, poses)
 
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
-        return Features(maps, self.image_size, self.views, self.roi_masks)
+        return replace(self, maps=maps)
 
     def widened(self) -> Features:
         """The same maps in float32."""
@@ -91,7 +96,8 @@ class Features:
         """All images of several parts, which must agree in layers, grids, image size and views."""
         maps = tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True))
         roi_masks = concatenate_roi_masks([(int(part.maps[0].shape[0]), part.roi_masks) for part in parts])
-        return Features(maps, parts[0].image_size, parts[0].views, roi_masks)
+        poses = Poses.concatenate([part.poses for part in parts])
+        return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses)
 
 
 def widened(layer: Tensor) -> Tensor:

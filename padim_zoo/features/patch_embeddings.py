@@ -16,6 +16,7 @@ from torch import Tensor
 
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.features import Features, concatenate_roi_masks, nearest_positions, widened
+from padim_zoo.features.poses import Poses
 
 
 def valid_patches(roi_masks: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -103,6 +104,8 @@ class PatchEmbeddings:
         on, and no others.
     roi_masks : Tensor (n, H, W), bool, or None
         The pixels of each image that count; None where all do.
+    poses : Poses or None
+        Of the parts of the images, where these were brought to the mean pose.
     """
 
     layers: tuple[Tensor, ...]
@@ -110,12 +113,13 @@ class PatchEmbeddings:
     grid: tuple[int, int]
     subset: PatchSubset | None = None
     roi_masks: Tensor | None = None
+    poses: Poses | None = None
 
     @classmethod
     def of(cls, features: Features) -> PatchEmbeddings:
         """The embeddings of images whose channels are already reduced."""
         layers = tuple(widened(layer.flatten(2).permute(2, 0, 1).contiguous()) for layer in features.maps)
-        return cls(layers, features.grids, features.finest_grid, roi_masks=features.roi_masks)
+        return cls(layers, features.grids, features.finest_grid, roi_masks=features.roi_masks, poses=features.poses)
 
     @property
     def n(self) -> int:
@@ -157,7 +161,8 @@ class PatchEmbeddings:
             return build_array(shape, layer.dtype, lambda rows: layer[rows][:, columns])
 
         roi_masks = None if self.roi_masks is None else self.roi_masks[columns]
-        return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks)
+        poses = None if self.poses is None else self.poses.images(columns)
+        return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks, poses=poses)
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
         """Which positions of a grid count in which image, (positions, n); None where all do in all of them."""
@@ -193,7 +198,8 @@ class PatchEmbeddings:
 
         layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
         roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
-        return replace(parts[0], layers=layers, roi_masks=roi_masks)
+        poses = Poses.concatenate([part.poses for part in parts])
+        return replace(parts[0], layers=layers, roi_masks=roi_masks, poses=poses)
 
     def mean(self) -> PatchEmbeddings:
         """The mean over the images, as the embeddings of one image."""

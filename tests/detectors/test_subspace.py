@@ -137,3 +137,15 @@ def test_patches_that_do_not_count_have_no_part(images):
     moments = pooled_moments(detector.statistics_)
     assert moments.n == int(counted.sum()) < layer.shape[0] * layer.shape[1]
     np.testing.assert_allclose(moments.mean[:][0, 0], layer[counted].double().mean(0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_images_can_be_taken_out_again(images, loaded, tmp_path):
+    detector = Subspace(**SMALL).fit(images)
+    if loaded:
+        detector.save(tmp_path / "model.safetensors", resumable=True)
+        detector = load(tmp_path / "model.safetensors")
+    detector.forget(images[9:])
+    assert detector.n_images_ == 9
+    expected = Subspace(**SMALL).fit(images[:9]).predict(images)
+    np.testing.assert_allclose(detector.predict(images).scores, expected.scores, rtol=1e-3)

@@ -1,0 +1,107 @@
+"""Which motion of a part is undone: as asked, or what makes held-out normal images likeliest."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from padim_zoo.data.augmentation import AS_IT_IS
+from padim_zoo.detectors.aligning_extractor import AligningExtractor
+from padim_zoo.detectors.registration import KINDS, Registration, reduced, register
+from padim_zoo.estimators.estimator import EPSILON
+from padim_zoo.features.features import Features
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.poses import Mover, Poses
+
+MOST_IMAGES = 64
+"""Normal images that motions are compared on."""
+
+MOST_PATCHES = 512
+"""Patches that they are compared at."""
+
+FOLDS = 4
+"""Parts of these images, each of which is compared with Gaussians of the others."""
+
+STANDARD_ERRORS = 2.0
+"""By how many of them images have to be likelier for a motion to be undone."""
+
+
+class HalfPixel:
+    """Shifts images by half a pixel: they are as blurred as by any motion, and none is undone."""
+
+    def poses(self, pixels: Tensor) -> Poses:
+        """The same pose for all."""
+        return Poses(torch.tensor([0.0, 0.5, 0.5]).expand(len(pixels), 3), self)
+
+
+def choose_registration(
+    extractor: AligningExtractor, images: Any, embed: Callable[[Features], PatchEmbeddings]
+) -> tuple[Registration | None, str]:
+    """What normal images say of poses, and in words, why they are not moved as ``register`` asks.
+
+    ``"auto"`` compares the log-likelihood of held-out images under Gaussians of the others, without any label. Moved
+    images are a little blurred, which makes them likelier, so those that stay are blurred as well.
+
+    Parameters
+    ----------
+    extractor : AligningExtractor
+    images
+        Normal ones, which can be gone through more than once.
+    embed : callable
+        Features to embeddings.
+    """
+    config = extractor.config
+    small, size = [], (1, 1)
+    for batch, _ in extractor.image_batches(images, config.batch_size, AS_IT_IS, None):
+        small.append(reduced(batch))
+        size = (int(batch.shape[2]), int(batch.shape[3]))
+    if not small:
+        return None, ""
+    if config.register != "auto":
+        return register(torch.cat(small), size, str(config.register), config.seed)
+
+    def log_likelihoods(mover: Mover) -> Tensor:
+        moving = copy.copy(extractor)
+        moving.registration = mover
+        at_once = max(1, MOST_IMAGES // config.batch_size)
+        parts = [embed(features) for features in islice(moving.features(images, fit=True), at_once)]
+        return held_out_log_likelihoods(PatchEmbeddings.concatenate(parts))
+
+    found = {kind: register(torch.cat(small), size, kind, config.seed)[0] for kind in KINDS}
+    chosen, still = None, log_likelihoods(HalfPixel())
+    best = 0.0
+    for registration in found.values():
+        if registration is None or len(still) < 2 * FOLDS:
+            continue
+        gains = log_likelihoods(registration) - still
+        gain = float(gains.mean())
+        if gain > max(best, STANDARD_ERRORS * float(gains.std()) / len(gains) ** 0.5):
+            chosen, best = registration, gain
+    return chosen, "" if chosen is not None else "no motion that is undone makes normal images likelier: they stay"
+
+
+def held_out_log_likelihoods(embeddings: PatchEmbeddings) -> Tensor:
+    """The log-likelihood of each image (n,) under the Gaussians of the images of other folds, mean over some patches.
+
+    Less a constant. Covariances are S + εI.
+    """
+    patches = torch.arange(0, embeddings.P, -(-embeddings.P // MOST_PATCHES))
+    samples = embeddings.at(patches).double()  # (p, n, D)
+    n = samples.shape[1]
+    result = torch.empty(n, dtype=torch.float64)
+    for fold in range(FOLDS):
+        held_out = torch.arange(n) % FOLDS == fold
+        rest = samples[:, ~held_out]
+        mean = rest.mean(1, keepdim=True)
+        covariance = (rest - mean).mT @ (rest - mean) / max(rest.shape[1] - 1, 1)
+        covariance.diagonal(dim1=1, dim2=2).add_(EPSILON)
+        factor = torch.linalg.cholesky(covariance)
+        whitened = torch.linalg.solve_triangular(factor, (samples[:, held_out] - mean).mT, upper=False)
+        log_determinant = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        result[held_out] = -0.5 * (whitened.square().sum(1) + log_determinant[:, None]).mean(0)
+    return result

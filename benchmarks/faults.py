@@ -1,14 +1,17 @@
 """Attacks padim-zoo with made files, and counts what comes of it; exits with 1 if anything bad does.
 
-python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000]
+python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000] [--only KIND]
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -17,77 +20,196 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.faults.cases import Case, cases, make_world
-from tests.faults.harness import ABOVE_BYTES, command, fork, scores_in
+from tests.faults import disk
+from tests.faults.cases import Case, cases
+from tests.faults.harness import ABOVE_BYTES, SECONDS, Outcome, command, fork, scores_in
+from tests.faults.world import make_world
+from tests.faults.writers import Writer, writers
 
-COLUMNS = ("tried", "refused", "accepted", "other scores", "traceback", "crash", "hang", "memory", "touched")
+COLUMNS = (
+    *("tried", "refused", "accepted", "other scores", "traceback", "crash", "hang", "memory", "touched"),
+    "half written",
+)
 BAD = COLUMNS[3:]
-PRELOADED = ("detectors.loading", "export.runtimes", "importers", "bench.leaderboard", "report.page", "cli.predict")
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+DISK_EVERY = 6
+"""One in so many cases is a command on a disk that fails."""
+PRELOADED = (
+    *("detectors.loading", "export.runtimes", "importers", "bench.leaderboard", "bench.schedule", "report.page"),
+    *("cli.predict", "cli.fit", "cli.evaluate", "cli.bench", "cli.update", "data.validate"),
+)
 
 
-def attack(folder: Path, seed: int, most: int, minutes: float) -> dict[str, Counter[str]]:
-    """Try cases until there were so many, or the time is over."""
-    rng = random.Random(seed)
-    cache, log = folder / "cache", folder / "log"
-    os.environ["PADIM_ZOO_CACHE"] = str(cache)
-    world = folder / "world"
-    made = fork(lambda: make_world(world), log, 300)
-    if made.code != 0:
-        raise SystemExit(f"the files were not made: {made.output}")
-    usual = {}
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    deadline = time.monotonic() + 60 * minutes
-    for number, case in enumerate(cases(world, cache, rng)):
-        if number == most or time.monotonic() > deadline:
-            return counts
-        key = str(case.arguments)
-        if key not in usual:
-            usual[key] = fork(command(*case.arguments), log, 300)
-            if usual[key].code != 0:
-                raise SystemExit(usual[key].output)
-        whole = case.file.read_bytes()
-        spoilt = case.mangle(whole, rng)
-        case.file.write_bytes(spoilt)
-        before = set(folder.rglob("*"))
-        outcome = fork(command(*case.arguments), log)
-        case.file.write_bytes(whole)
-        verdict = outcome.verdict
-        if verdict == "accepted" and case.same and scores_in(outcome.output) != scores_in(usual[key].output):
-            verdict = "other scores"
-        bad = [verdict] if verdict in BAD else []
-        bad += ["memory"] if outcome.peak > usual[key].peak + ABOVE_BYTES else []
-        bad += ["touched"] if _new_files(before, folder, case) else []
-        counts[case.kind].update(["tried", verdict, *bad[1:]])
-        if bad:
-            kept = folder / f"bad-{number}-{case.file.name}"
-            kept.write_bytes(spoilt)
-            print(f"{case.kind}: {', '.join(bad)}: {kept}\n{outcome.output[-1500:]}", file=sys.stderr)
-    return counts
+class Attack:
+    """The world, what commands give of it while it is whole, and the table."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.rng = folder, random.Random(seed)
+        self.world, self.room = folder / "world", folder / "room"
+        self.cache, self.log = folder / "cache", folder / "log"
+        self.pwned = folder / "pwned"
+        os.environ["PADIM_ZOO_CACHE"] = str(self.cache)
+        made = fork(lambda: make_world(self.world), self.log, 300)
+        if made.code != 0:
+            raise SystemExit(f"the files were not made: {made.output}")
+        self.usual: dict[str, Outcome] = {}
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.number = 0
+        self.ordinary = self._usual(["predict", self.world / "model.safetensors", self.world / "images"])
+
+    def run(self, most: int, minutes: float, only: str) -> None:
+        """Try cases until there were so many, or the time is over."""
+        deadline = time.monotonic() + 60 * minutes
+        all_writers = writers(self.world) if disk.preloaded() else []
+        waiting = iter([*all_writers] * 10_000)
+        for case in cases(self.world, self.cache, self.room, self.pwned, self.rng):
+            if self.number >= most or time.monotonic() > deadline:
+                return
+            if all_writers and only in ("", "disk") and (only or self.number % DISK_EVERY == DISK_EVERY - 1):
+                self.on_failing_disk(next(waiting))
+            if case.kind.startswith(only):
+                self.on_spoilt_file(case)
+
+    def on_spoilt_file(self, case: Case) -> None:
+        """Try one case, and bring the world back to what it was."""
+        usual = self.ordinary if case.file is None else self._usual(case.arguments)
+        whole = None if case.file is None else case.file.read_bytes()
+        shutil.rmtree(self.room, ignore_errors=True)
+        self.room.mkdir()
+        case.spoil()
+        before = self._state()
+        outcome = fork(command(*case.arguments), self.log, _limit(usual))
+        changed = self._changed(before)
+        spoilt = None if case.file is None else case.file.read_bytes()
+        if whole is not None:
+            case.file.write_bytes(whole)
+        bad = [self._verdict(case, outcome, usual)]
+        bad += ["memory"] if outcome.peak > max(usual.peak, self.ordinary.peak) + ABOVE_BYTES else []
+        bad += ["touched"] if changed or self.pwned.exists() else []
+        self.pwned.unlink(missing_ok=True)
+        self._count(case.kind, bad, outcome, f"{case.arguments} {changed}", spoilt)
+
+    def on_failing_disk(self, writer: Writer) -> None:
+        """Run a command once whole, then with one of its writes failing."""
+        work, calls = command(*writer.arguments), self.folder / "calls"
+        writer.prepare()
+        whole = fork(disk.counting(work, writer.folder, calls), self.log, 300)
+        if whole.code != 0 or not calls.exists():
+            raise SystemExit(f"{writer.arguments}: {whole.output}")
+        n_calls = int(calls.read_text())
+        writer.prepare()
+        before = disk.contents(writer.folder)
+        call, error = self.rng.randint(1, max(1, n_calls)), self.rng.choice(ERRORS)
+        stays = self.rng.random() < 0.5
+        outcome = fork(disk.failing(work, writer.folder, call, error, stays), self.log, _limit(whole))
+        problem = disk.harm(outcome, before, writer.folder)
+        what = f"{writer.arguments} call {call} of {n_calls} {errno.errorcode[error]} stays={stays}"
+        self._count("disk: " + writer.name.split()[0], [problem or outcome.verdict], outcome, what, None)
+
+    def _usual(self, arguments: list[object]) -> Outcome:
+        """What a command gives while all is whole."""
+        key = str(arguments)
+        if key not in self.usual:
+            self.room.mkdir(exist_ok=True)
+            self.usual[key] = fork(command(*arguments), self.log, 300)
+            if self.usual[key].verdict not in ("accepted", "refused"):
+                raise SystemExit(f"{arguments}: {self.usual[key].output}")
+        return self.usual[key]
+
+    def _verdict(self, case: Case, outcome: Outcome, usual: Outcome) -> str:
+        if case.same == "scores" and outcome.verdict == "accepted" and not _same(outcome, usual):
+            return "other scores"
+        if case.same == "others" and outcome.verdict in ("accepted", "refused"):
+            known = set(scores_in(usual.output))
+            scored = [score for name, score in _rows(outcome) if name in ("0.png", "1.png", "2.png")]
+            if len(scored) != 3 or not set(scored) <= known:
+                return "other scores"
+        if case.same == "rows" and outcome.verdict == "accepted":
+            rows = [json.dumps(row) for row in json.loads(usual.stdout)]
+            if not all(json.dumps(row) in rows for row in json.loads(outcome.stdout)):
+                return "other scores"
+        return outcome.verdict
+
+    def _count(self, kind: str, bad: list[str], outcome: Outcome, what: str, spoilt: bytes | None) -> None:
+        self.number += 1
+        self.counts[kind].update(["tried", *bad])
+        if any(column in BAD for column in bad):
+            kept = self.folder / "bad" / str(self.number)
+            kept.parent.mkdir(exist_ok=True)
+            if spoilt is not None:
+                kept.write_bytes(spoilt)
+            elif self.room.exists():
+                self.room.rename(kept)
+            seconds = f"{outcome.seconds:.0f} s, {outcome.peak >> 20} MB"
+            print(f"{kind}: {', '.join(bad)}: {kept} ({seconds}) {what}\n{outcome.output[-1800:]}", file=sys.stderr)
+
+    def _state(self) -> dict[Path, tuple[int, int]]:
+        """Size and time of all files that no command may write."""
+        ours = {
+            self.cache,
+            self.room,
+            self.log,
+            self.log.with_suffix(".err"),
+            self.folder / "bad",
+            self.folder / "calls",
+            self.world / "out",
+        }
+        found = {}
+        for parent, folders, files in os.walk(self.folder):
+            folders[:] = [name for name in folders if Path(parent, name) not in ours]
+            for name in files:
+                path = Path(parent, name)
+                if path not in ours:
+                    status = path.lstat()
+                    found[path] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def _changed(self, before: dict[Path, tuple[int, int]]) -> list[str]:
+        after = self._state()
+        return sorted(str(path) for path in {*before, *after} if before.get(path) != after.get(path))
 
 
-def _new_files(before: set[Path], folder: Path, case: Case) -> set[Path]:
-    """Files that came, but for those that the command was asked for."""
-    asked = {str(argument) for argument in case.arguments}
-    return {path for path in set(folder.rglob("*")) - before if str(path) not in asked}
+def _limit(usual: Outcome) -> float:
+    """Seconds after which a command hangs: more where the machine is so busy that it takes long by itself."""
+    return max(SECONDS, 10 * usual.seconds)
+
+
+def _rows(outcome: Outcome) -> list[tuple[str, str]]:
+    """Names and scores of what ``predict`` printed as CSV or JSON."""
+    if outcome.stdout.startswith("["):
+        return [(Path(row["path"]).name, str(row["score"])) for row in json.loads(outcome.stdout)]
+    lines = [line.split(",") for line in outcome.stdout.splitlines()]
+    return [(Path(cells[0]).name, cells[1]) for cells in lines if len(cells) > 1]
+
+
+def _same(outcome: Outcome, usual: Outcome) -> bool:
+    """Whether two commands printed the same numbers."""
+    if scores_in(usual.output):
+        return scores_in(outcome.output) == scores_in(usual.output)
+    return outcome.stdout == usual.stdout
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--cases", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--only", default="", help="kinds that begin so, or disk")
     arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    disk.run_preloaded(folder / "disk.so")
     for module in PRELOADED:  # which forks need not import again
         importlib.import_module(f"padim_zoo.{module}")
 
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    counts = attack(folder, arguments.seed, arguments.cases, arguments.minutes)
+    attack = Attack(folder, arguments.seed)
+    attack.run(arguments.cases, arguments.minutes, arguments.only)
     print(f"{'':28}" + "".join(f"{column:>14}" for column in COLUMNS))
     total: Counter[str] = Counter()
-    for kind, counted in [*counts.items(), ("all", total)]:
+    for kind, counted in [*sorted(attack.counts.items()), ("all", total)]:
         print(f"{kind:28}" + "".join(f"{counted[column]:>14}" for column in COLUMNS))
-        total.update(counted)
+        if kind != "all":
+            total.update(counted)
     raise SystemExit(int(any(total[column] for column in BAD)))
 
 

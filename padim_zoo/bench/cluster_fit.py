@@ -23,6 +23,7 @@ from padim_zoo.bench.executors.versions import describe_versions
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.data.content import content_hash
+from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.detectors.padim import PaDiM
 
 LEAST_CHUNKS = 16
@@ -103,6 +104,7 @@ class ClusterFit:
             "cache": model.cache is not False,
             "grid": grid,
             "bit_depth": depth,
+            "max_pixels": max_pixels(),
             "root": str(root),
         }
         with connect(self.address, insecure=self.insecure, jobs=1, note=self.note) as cluster:

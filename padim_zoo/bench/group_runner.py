@@ -37,6 +37,7 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
+from padim_zoo.data.unreadable import left_out_note
 from padim_zoo.detectors.calibration import split_folds, usual_rate
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
@@ -275,7 +276,12 @@ class GroupRunner:
 
     @cached_property
     def _category_and_notes(self) -> tuple[Category, list[str]]:
-        return _without_learned(self._whole_category, self._caches)
+        whole = self._whole_category
+        category, notes = _without_learned(whole, self._caches)
+        if whole.left_out:
+            total = len(whole.train) + len(whole.test) + len(whole.left_out)
+            notes = [*notes, left_out_note(whole.left_out, total)]
+        return category, notes
 
     @property
     def category(self) -> Category:
@@ -317,6 +323,11 @@ class GroupRunner:
             raise self._extracted
         assert self._extracted is not None
         return self._extracted
+
+    @property
+    def paths(self) -> list[Path]:
+        """All images, those to fit first."""
+        return [sample.path for sample in (*self.category.train, *self.category.test)]
 
     @property
     def duplicates(self) -> Duplicates:

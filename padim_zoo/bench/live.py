@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +14,7 @@ from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.table import BoardTable
+from padim_zoo.core.progress import duration
 from padim_zoo.metrics.metric import METRICS, main_metrics
 
 _LEAST_LINES = 8
@@ -69,17 +69,6 @@ def draw_progress(state: BenchState, now: float | None = None) -> RenderableType
     line = Text.assemble((drawn.rstrip(), "green"), ("·" * (_BAR - len(drawn.rstrip())), "bright_black"), " ")
     line.append(" · ".join(words))
     line.no_wrap, line.overflow = True, "ellipsis"
-    at = list(state.running.values())
+    at = [" · ".join(filter(None, (text, state.doing.get(run)))) for run, text in state.running.items()]
     more = f" and {len(at) - 1} more" if len(at) > 1 else ""
     return Group(line, Text(f"{at[0]}{more}" if at else "", style="dim", no_wrap=True, overflow="ellipsis"))
-
-
-def duration(seconds: float) -> str:
-    """In words that a reader needs no calculator for: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = math.ceil(max(seconds, 0.0))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

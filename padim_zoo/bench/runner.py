@@ -8,7 +8,9 @@ from padim_zoo.bench.group_runner import BackboneCache, GroupRunner, RunResult
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Dataset
+from padim_zoo.data.unreadable import explained
 
 
 class Runner:
@@ -39,6 +41,8 @@ class Runner:
                     category = self.dataset.load(run.config.category)
                     opened.append(GroupRunner(self.suite, category, runs, self.backbones, self.caches))
                 return opened[0].do(run)
+            except InputError as error:
+                return explained(error, opened[0].paths) if opened else error
             except Exception as error:
                 return error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +24,15 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_bytes_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
+from padim_zoo.core.progress import open_stages, remaining
 
 if TYPE_CHECKING:
     from padim_zoo.bench.executors.executor import Event
 
 SUFFIX = ".bench"
+
+FOLLOW_SECONDS = 2.0
+"""Between two looks at what this process is at."""
 
 
 @dataclass
@@ -44,6 +49,10 @@ class BenchState:
         Runs that are recorded, those of before included, and how many of them failed.
     running : dict of str to str
         The runs in flight, in words, by id.
+    doing : dict of str to str
+        What those are at, such as images that are read, by id.
+    informed : float
+        Seconds since the epoch, when the last run was recorded.
     started : float
         Seconds since the epoch.
     host, pid
@@ -57,7 +66,9 @@ class BenchState:
     done: int = 0
     failed: int = 0
     running: dict[str, str] = field(default_factory=dict)
+    doing: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
+    informed: float = 0.0
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     cluster: str = ""
@@ -67,22 +78,35 @@ class BenchState:
         numbers = (self.total, self.before, self.done, self.failed, self.pid)
         return (
             all(isinstance(number, int) and number >= 0 for number in numbers)
-            and isinstance(self.started, (int, float))
+            and all(isinstance(moment, (int, float)) for moment in (self.started, self.informed))
             and isinstance(self.host, str)
             and isinstance(self.cluster, str)
-            and isinstance(self.running, dict)
-            and all(isinstance(text, str) for text in self.running.values())
+            and all(isinstance(texts, dict) for texts in (self.running, self.doing))
+            and all(isinstance(text, str) for text in (*self.running.values(), *self.doing.values()))
         )
 
     def take(self, event: Event) -> None:
-        """Count a run that begins or is recorded."""
+        """Count a run that begins, is at work, or is recorded."""
         self.cluster = event.cluster or self.cluster
         if event.document is None:
             self.running[event.run.id] = str(event.run)
+            self.doing[event.run.id] = event.doing
             return
         self.running.pop(event.run.id, None)
+        self.doing.pop(event.run.id, None)
         self.done += 1
+        self.informed = time.time()
         self.failed += event.document["status"] == "failed"
+
+    def look_around(self) -> bool:
+        """Take over what this process is at, if it does the one run itself; whether that is news."""
+        stages = open_stages()
+        if len(self.running) != 1 or not stages:
+            return False
+        run, doing = next(iter(self.running)), str(stages[0])
+        changed = self.doing.get(run) != doing
+        self.doing[run] = doing
+        return changed
 
     @property
     def alive(self) -> bool:
@@ -97,18 +121,25 @@ class BenchState:
             return False
 
     def seconds_left(self, now: float) -> float | None:
-        """At the rate so far; None before the first run is recorded."""
+        """At the rate so far; None before the first run is recorded. It only falls until another one is."""
         own = self.done - self.before
-        return (self.total - self.done) * (now - self.started) / own if own else None
+        if not own:
+            return None
+        return remaining((self.total - self.done) * (self.informed - self.started) / own, now - self.informed)
 
 
 @contextmanager
 def heartbeat(store: RunStore, state: BenchState) -> Iterator[SignOfLife]:
     """Keep the file of a benchmark's state while it runs."""
     sign = SignOfLife(store.folder / f".{state.host}.{state.pid}{SUFFIX}", state)
+    over = threading.Event()
+    thread = threading.Thread(target=sign.follow, args=(over,), name="heartbeat", daemon=True)
+    thread.start()
     try:
         yield sign
     finally:
+        over.set()
+        thread.join()
         with suppress(OSError):
             sign.path.unlink(missing_ok=True)
 
@@ -119,10 +150,22 @@ class SignOfLife:
 
     path: Path
     state: BenchState
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, event: Event) -> None:
         """Count an event and tell it."""
-        self.state.take(event)
+        with self.lock:
+            self.state.take(event)
+            self._write()
+
+    def follow(self, over: threading.Event) -> None:
+        """Tell now and then what this process is at, until it is over."""
+        while not over.wait(FOLLOW_SECONDS):
+            with self.lock:
+                if self.state.look_around():
+                    self._write()
+
+    def _write(self) -> None:
         with suppress(InputError):
             write_bytes_whole(self.path, json.dumps(asdict(self.state)).encode(), durable=False)
 

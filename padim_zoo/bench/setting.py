@@ -9,7 +9,7 @@ from typing import Any, Literal
 from padim_zoo.bench import readers
 from padim_zoo.core.errors import InputError
 
-Form = Literal["value", "list", "repeated", "by backbone", "switch"]
+Form = Literal["value", "list", "repeated", "by backbone", "switch", "flag"]
 Kind = Literal["text", "integer", "number"]
 
 
@@ -41,7 +41,7 @@ class Setting:
         Those that take it.
     form : str
         ``"value"``; ``"list"``, comma-separated: a grid or a choice; ``"repeated"``; ``"by backbone"``, repeated as
-        ``[BACKBONE=]VALUE``; or ``"switch"``.
+        ``[BACKBONE=]VALUE``; ``"switch"``, with an option that says no; or ``"flag"``, without one.
     one : str
         What is called after one value of a list: an option of commands that take one, an argument of a detector, a part
         of a run's configuration, a column.
@@ -82,7 +82,7 @@ class Setting:
 
     def form_in(self, command: str) -> Form:
         """The form of the option of a command."""
-        return self.form if command in self.lists_in or self.form in ("repeated", "switch") else "value"
+        return self.form if command in self.lists_in or self.form in ("repeated", "switch", "flag") else "value"
 
     def name_in(self, command: str) -> str:
         """What a command calls it."""

@@ -32,19 +32,25 @@ from padim_zoo.bench.readers import (
     text,
 )
 from padim_zoo.bench.setting import Setting, Unset
-from padim_zoo.detectors.config import ENSEMBLE_RULES, FALSE_ALARM_RATE, PASSES, EnsembleConfig, PaDiMConfig
+from padim_zoo.detectors.config import (
+    DECIDES,
+    ENSEMBLE_RULES,
+    FALSE_ALARM_RATE,
+    PASSES,
+    REGION_AREAS,
+    EnsembleConfig,
+    PaDiMConfig,
+)
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
 _SCORE = (*_DATA, "predict")
 _PICTURES = ("evaluate", "predict")
-_WEIGHTS = (*_FIT, "finetune", "import", "suspects")
-_READ = (*_SCORE, "data check", "export", "finetune", "forget", "suspects", "update")
-_PLUGIN = (
-    *(*_SCORE, "calibrate", "combine", "export", "finetune", "forget", "import", "list", "merge", "suspects"),
-    "update",
-)
+_WEIGHTS = (*_FIT, "finetune", "import", "data suspects")
+_READ = (*_SCORE, "data check", "export", "finetune", "update", "forget", "data suspects")
+_CHANGE = ("calibrate", "combine", "export", "finetune", "forget", "import", "merge", "update")
+_PLUGIN = (*_SCORE, *_CHANGE, "data suspects", "list")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
 
@@ -59,30 +65,33 @@ _ROWS = (
             defaults=dict.fromkeys(("fit", "evaluate"), Unset("the only one")),
             commands=(*_DATA, "finetune", "plot"), lists_in=("bench", "finetune", "plot"), form="list", one="category",
             recorded=True, column="text"),
-    Setting("normal", path, "Folder of normal images, instead of --data-root.", "Data", commands=_DATA,
-            metavar="DIR"),
-    Setting("abnormal", path, "Folder of anomalous images, with --normal; subfolders name the defects.", "Data",
-            commands=_DATA, metavar="DIR"),
-    Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data", commands=_DATA,
-            metavar="DIR"),
+    Setting("normal", path, "Folder or glob of normal images, instead of --data-root.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("abnormal", path, "Folder or glob of anomalous images, with --normal; subfolders name the defects.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data",
+            commands=(*_DATA, "data check"), metavar="DIR"),
+    Setting("skip_unreadable", switch, "Leave out images that cannot be read, and record which.", "Data", False,
+            commands=_DATA, form="flag"),
 
     Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",),
-            commands=(*_FIT, "suspects"),
+            commands=(*_FIT, "data suspects"),
             form="list", one="detector", recorded=True, column="text"),
     Setting("backbones", text, "Backbone; see padim-zoo list backbones.",
             default=Unset("builtin, or those of --ensemble"),
-            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.backbone),
+            defaults={**dict.fromkeys(("fit", "finetune", "data suspects"), PaDiMConfig.backbone),
                       "import": Unset("by the number of dimensions")},
             commands=_WEIGHTS, form="list", one="backbone", recorded=True, parameter=True, column="text"),
     Setting("weights", text, "Weights of the backbone: default, none (random) or a file.",
             default=Unset(PaDiMConfig.weights),
-            defaults={**dict.fromkeys(("fit", "finetune", "suspects"), PaDiMConfig.weights),
+            defaults={**dict.fromkeys(("fit", "finetune", "data suspects"), PaDiMConfig.weights),
                       "import": Unset("the file's, or default")},
             commands=_WEIGHTS, form="by backbone", metavar="W", parameter=True, column="text"),
     Setting("estimators", text, "Covariance estimator; see padim-zoo list estimators.",
             default=("full", "ledoit-wolf", "diagonal"),
-            defaults=dict.fromkeys(("fit", "suspects"), PaDiMConfig.estimator),
-            commands=(*_FIT, "suspects"), form="list", one="estimator", recorded=True, parameter=True, column="text"),
+            defaults=dict.fromkeys(("fit", "data suspects"), PaDiMConfig.estimator),
+            commands=(*_FIT, "data suspects"), form="list", one="estimator", recorded=True, parameter=True,
+            column="text"),
     Setting("layers", names, "Layers of the backbone.", default=_BACKBONES,
             defaults={"import": Unset("layer1,layer2,layer3")}, commands=_WEIGHTS, form="by backbone", metavar="L,L",
             recorded=True, parameter=True, column="text"),
@@ -164,15 +173,24 @@ _ROWS = (
             defaults=dict.fromkeys(("forget", "update"), Unset("as asked of MODEL")),
             commands=("bench", "calibrate", "combine", "fit", "forget", "merge", "update"), metavar="RATE",
             recorded=True, column="number"),
+    Setting("region_fpr", number, "Also set a region threshold: the rate of new normal images that show a region.",
+            "Threshold", Unset("none"), defaults={"calibrate": Unset("as of MODEL")}, commands=("calibrate", "fit"),
+            metavar="RATE"),
+    Setting("region_area", at_least(1), "Least area of a region in pixels of the map, with --region-fpr: "
+            f"{', '.join(map(str, REGION_AREAS))}.", "Threshold", Unset("1"), commands=("calibrate", "fit"),
+            metavar="PIXELS"),
+    Setting("decide_by", one_of(*DECIDES), "Threshold that decides which images are anomalous: image, pixel or region.",
+            "Threshold", Unset(DECIDES[0]), defaults={"calibrate": Unset("as of MODEL")}, commands=("calibrate", "fit"),
+            metavar="LEVEL"),
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
-            commands=(*_SCORE, "finetune", "forget", "suspects", "update"), parameter=True),
+            commands=(*_SCORE, "finetune", "forget", "data suspects", "update"), parameter=True),
     Setting("precision", text, "Precision of the backbone: float32, bfloat16 or auto.", "Computing",
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
-            commands=(*_SCORE, "forget", "suspects", "update"), metavar="N", parameter=True),
+            commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
             commands=("evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
     Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",
@@ -185,6 +203,8 @@ _ROWS = (
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",
             commands=_PLUGIN, form="repeated",
             metavar="FILE"),
+    Setting("quiet", switch, "Show no progress; of bench, no leaderboard either.", "Computing", False,
+            commands=(*_SCORE, *_CHANGE, "data check", "data synthetic"), form="flag"),
 )
 # fmt: on
 

@@ -15,6 +15,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.core.suggest import suggest
 from padim_zoo.data.sample import Dataset
+from padim_zoo.data.unreadable import ReadableDataset
 from padim_zoo.detectors.config import FALSE_ALARM_RATE, PASSES
 
 _MOST_VALUES = 10_000
@@ -86,7 +87,8 @@ class Suite(Record):
             raise InputError(
                 f"{', '.join(named)} belong to the dataset folder: leave them out with dataset {self.dataset_name}"
             )
-        return registry.datasets.create(self.dataset_name, root=self.data_root, **named)
+        dataset = registry.datasets.create(self.dataset_name, root=self.data_root, **named)
+        return ReadableDataset(dataset) if self.skip_unreadable else dataset
 
 
 def _refuse_many_values(path: Path, content: Any) -> None:

@@ -22,10 +22,7 @@ SOME_FAILED = 1
 @click.option("--suite", metavar="NAME", help="Use built-in settings: paper.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
 @click.option("--print-sbatch", type=click.IntRange(1), metavar="N", help="Print a SLURM array script of N shards.")
-@click.option("--quiet", is_flag=True, help="Show only notes and errors.")
-def bench(
-    config: Path | None, suite: str | None, published: bool, print_sbatch: int | None, quiet: bool, **_: Any
-) -> None:
+def bench(config: Path | None, suite: str | None, published: bool, print_sbatch: int | None, **_: Any) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
     Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
@@ -55,6 +52,7 @@ def bench(
         return
     click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
+    quiet = asked.quiet
     store = RunStore(asked.output)
     from padim_zoo.bench.executors.cluster import ClusterLostError
     from padim_zoo.bench.plan import make_plan

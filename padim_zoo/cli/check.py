@@ -38,6 +38,7 @@ REGRESSED = 1
 @click.option("--memory-growth", default=1.2, show_default=True, help="Largest ratio of memory and of model sizes.")
 @format_option("csv", "parquet")
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write to a file.")
+@click.option("--history", type=PATH, metavar="FILE", help="Append a line about RUNS; see padim-zoo plot --history.")
 @click.option("--update", is_flag=True, help="Update the baseline with RUNS, --benchmarks or both.")
 def command(
     runs: Path | None,
@@ -48,6 +49,7 @@ def command(
     memory_growth: float,
     form: str | None,
     output: Path | None,
+    history: Path | None,
     update: bool,
 ) -> None:
     """Compare the run store RUNS, and benchmarks, with a baseline.
@@ -58,6 +60,7 @@ def command(
     from padim_zoo.bench.check.baseline import read_baseline
     from padim_zoo.bench.check.comparison import compare
     from padim_zoo.bench.check.finding import Limits
+    from padim_zoo.bench.check.history import append_entry, entry_of
     from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
     from padim_zoo.bench.check.row import read_rows
     from padim_zoo.cli.table import print_table, write_content
@@ -66,13 +69,19 @@ def command(
 
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
+    if history is not None and runs is None:
+        raise click.UsageError("--history keeps what runs measured: give a run store RUNS")
     limits = Limits(accuracy_drop, slowdown, memory_growth)
     rows = None if runs is None else read_rows(*read_runs(runs))
     stages = fastest([read_microbenchmarks(path) for path in benchmarks]) if benchmarks else None
     if update:
         _update(baseline, rows, stages)
+        if history is not None and rows is not None:
+            append_entry(history, entry_of(rows, 0))
         return
     findings = compare(rows, stages, read_baseline(baseline), limits)
+    if history is not None and rows is not None:
+        append_entry(history, entry_of(rows, len(findings.regressions)))
     if form == "table":
         print_table(findings, output)
     elif form == "json":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def data() -> None:
 data.add_command(suspects)
 
 
-@data.command()
+@setting_command("data synthetic")
 @click.argument("out", type=PATH)
 @click.option("--categories", callback=comma_separated, help="Categories to make, comma-separated.  [default: all]")
 @click.option("--size", default="256", show_default=True, metavar="N|HxW", help="Height and width in pixels.")
@@ -65,19 +66,36 @@ def synthetic(
 
 
 @setting_command("data check")
-@click.argument("folder", type=PATH)
+@click.argument("folder", type=PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one report per category.")
 @click.option("--all", "everything", is_flag=True, help=f"List every file, not only {SHOWN} per problem.")
-def check(folder: Path, as_json: bool, everything: bool) -> None:
-    """Read every image and mask of the data set in FOLDER and report counts, sizes and problems.
+def check(
+    folder: Path | None,
+    as_json: bool,
+    everything: bool,
+    normal: Path | None,
+    abnormal: Path | None,
+    masks: Path | None,
+) -> None:
+    """Read every image and mask of a data set and report counts, sizes and problems.
 
-    The exit code is 1 if there are errors; warnings alone leave it at 0.
+    FOLDER is a data set, a folder of normal images, or a glob of them. Or name your images by --normal and --abnormal.
+
+    The exit code is 1 if there are errors; warnings alone leave it at 0. The last line is the command to run next.
     """
     from padim_zoo.bench.protocol import resolve_transform
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.validate import check as examine
+    from padim_zoo.data.validate import data_set_at
+    from padim_zoo.registry import datasets
 
-    reports = examine(folder, resolve_transform(PROTOCOL, PROTOCOL))
+    named = {"normal": normal, "abnormal": abnormal, "masks": masks}
+    paths = {name: path for name, path in named.items() if path is not None}
+    if (folder is None) == (not paths):
+        sources = "both FOLDER and --normal or --abnormal" if paths else "nothing to check"
+        raise InputError(f"{sources}: expected a FOLDER, or --normal DIR and perhaps --abnormal DIR")
+    dataset = datasets.create("folder", **paths) if folder is None else data_set_at(folder)
+    reports = examine(dataset, resolve_transform(PROTOCOL, PROTOCOL))
     if as_json:
         show_json([report.to_dict() for report in reports])
     else:
@@ -93,11 +111,34 @@ def check(folder: Path, as_json: bool, everything: bool) -> None:
                     click.echo(f"    {item}")
                 if len(shown) < len(problem.items):
                     click.echo(f"    and {len(problem.items) - len(shown)} more (--all)")
+        click.echo(f"\nnext: {_next_command(folder, paths, dataset.name, reports)}")
     if not all(report.usable for report in reports):
         sys.exit(ERRORS_FOUND)
 
 
+data.add_command(synthetic)
 data.add_command(check)
+
+
+def _next_command(folder: Path | None, paths: Mapping[str, Path], dataset: str, reports: Sequence[Report]) -> str:
+    """What to run on these images: a benchmark, or a fit where nothing can be measured."""
+    if folder is not None and not folder.exists():  # a pattern
+        paths = {"normal": folder}
+    options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    if not all(report.usable for report in reports):
+        again = [str(folder)] if folder is not None else options
+        return f"mend the errors, then {shlex.join(['padim-zoo', 'data', 'check', *again])}"
+    if not paths:
+        options = ["--data-root", str(folder), *(["--dataset", dataset] if dataset != "folder" else [])]
+    if all(_has_both(report) for report in reports):
+        return shlex.join(["padim-zoo", "bench", *options])
+    category = ["--category", reports[0].category] if len(reports) > 1 else []
+    return shlex.join(["padim-zoo", "fit", *options, *category, "--output", "model.safetensors"])
+
+
+def _has_both(report: Report) -> bool:
+    test = report.counts.get("test", {})
+    return bool(test.get("good")) and len(test) > 1
 
 
 def _range(name: str, text: str) -> tuple[int, int]:

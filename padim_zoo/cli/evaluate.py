@@ -14,6 +14,7 @@ from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detecto
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def evaluate(
     from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
+    from padim_zoo.data.unreadable import naming_unreadable
     from padim_zoo.detectors.overlap import new_samples
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
@@ -77,7 +79,7 @@ def evaluate(
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
     detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, cache=cache)
-    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, detector.threshold_)
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
     depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints
@@ -85,7 +87,8 @@ def evaluate(
     images: Any = [sample.path for sample in category.test]
     if getattr(detector, "learned_images_", None) is not None:
         images = HashedImages(images, depth, kept=kept)
-    prediction: Prediction = predict_in(detector, roi)(images)
+    with naming_unreadable([sample.path for sample in category.test]):
+        prediction: Prediction = predict_in(detector, roi)(images)
     samples, positions, left_out, notes = new_samples(detector, category.test)
     prediction = prediction.images(positions)
     refuse_equal_scores(samples, prediction.scores, depth, kept)
@@ -232,7 +235,8 @@ def _write_pictures(
 
     names = picture_names([sample.path for sample in samples])
     pictured = prediction.pictured
-    for position, (name, sample, mask) in enumerate(zip(names, samples, truth, strict=True)):
+    of_each = told(zip(names, samples, truth, strict=True), "drawing pictures", len(names), "pictures")
+    for position, (name, sample, mask) in enumerate(of_each):
         anomaly_map = None if pictured is None else pictured[position]
         if mask is None and anomaly_map is not None and sample.label == 0:
             mask = np.zeros(anomaly_map.shape, dtype=bool)

@@ -142,12 +142,9 @@ def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> Non
         raise InputError(f"--checkpoint {checkpoint} is a folder or the output: expected another file name")
 
 
-def _show(done: int, total: int, loss: float | None = None, accuracy: float | None = None) -> None:
-    """A line for each epoch of a training, or for each tenth of the images."""
-    if loss is not None:
-        click.echo(f"epoch {done}/{total}  held-out loss {loss:.4g}  accuracy {accuracy:.3f}", err=True)
-    elif done * 10 // total > (done - 1) * 10 // total:
-        click.echo(f"{done * 100 // total} % of the images", err=True)
+def _show(epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+    """A line for each epoch of a training."""
+    click.echo(f"epoch {epoch}/{epochs}  held-out loss {loss:.4g}  accuracy {accuracy:.3f}", err=True)
 
 
 def _summary(adaptation: Adaptation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from padim_zoo.cli.options import (
     named_groups,
     output_option,
     refuse_folder,
+    regions_of,
     remember_names,
+    set_regions,
     show_prices,
     show_rows,
     size_of,
@@ -53,6 +56,9 @@ def fit(
     detector: str,
     groups: str | None,
     fpr: float | None,
+    region_fpr: float | None,
+    region_area: int | None,
+    decide_by: str | None,
     cache: bool,
     cluster: str | None,
     insecure: bool,
@@ -65,7 +71,7 @@ def fit(
     --data-root and --category, or --normal.
 
     The threshold is set from out-of-fold scores of the normal images: at most a share --fpr of new normal images will
-    exceed it.
+    exceed it. --region-fpr promises the same of regions on their maps.
 
     --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
     of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
@@ -76,6 +82,7 @@ def fit(
     from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
+    from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -89,12 +96,18 @@ def fit(
     if shard is not None and (cluster is not None or fpr is not None):
         raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
     dataset = None
+    skipped: list[Path] = []
     if images:
         paths = normal_image_files(images)
+        if settings["skip_unreadable"]:
+            skipped = list(find_unreadable(paths))
+            if skipped:
+                warnings.warn(left_out_note(skipped, len(paths)), stacklevel=2)
+            paths = [path for path in paths if path not in skipped]
     else:
         dataset, category = load_category(settings)
-        paths = [sample.path for sample in category.train]
-    tell_data(paths)
+        paths, skipped = [sample.path for sample in category.train], list(category.left_out)
+    tell_data(paths, skipped)
     from padim_zoo.cache.caches import Caches
     from padim_zoo.cache.fingerprints import FingerprintsInMemory
 
@@ -111,23 +124,31 @@ def fit(
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
     doubts: Sequence[str] = ()
     if shard is not None:
-        paths = _fit_shard(model, paths, shard, groups)
+        with naming_unreadable(paths):
+            paths = _fit_shard(model, paths, shard, groups)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
         named = named_groups(model, paths, groups)
-        if fpr is not None:
-            conformal_threshold(np.zeros(len(paths)), fpr, named)
+        for rate in (fpr, region_fpr):
+            if rate is not None:
+                conformal_threshold(np.zeros(len(paths)), rate, named)
         if cluster is None:
-            model.fit(paths)
+            with naming_unreadable(paths):
+                model.fit(paths)
         else:
             _fit_on_cluster(model, paths, parameters, cluster, insecure)
         held_together, doubts = groups_of_images(model, paths, groups)
         remember_names(model, paths, groups)
         threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
     fingerprints.clear()
-    if (calibration := model.calibration_) is not None:
-        threshold = threshold_of(calibration)
+    regions = {}
+    if model.calibration_ is not None:
+        model.calibration_ = set_regions(model.calibration_, region_fpr, region_area, decide_by)
+        threshold, regions = threshold_of(model.calibration_), regions_of(model.calibration_)
+    elif region_fpr is not None or decide_by is not None:
+        raise InputError(f"there is no region threshold: {threshold.removeprefix('none: ')}")
+    calibration = model.calibration_
     seconds = time.perf_counter() - started
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
@@ -135,7 +156,7 @@ def fit(
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
-    saved |= {"threshold": threshold, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)

@@ -13,6 +13,7 @@ from padim_zoo.cli.options import (
     PATH,
     hold,
     refuse_folder,
+    regions_of,
     show_rows,
     size_of,
     target_of,
@@ -64,6 +65,13 @@ def forget(
     why_none = "the model had none" if before is None and fpr is None else ""
     if not why_none and (error := try_to_calibrate(detector, fpr, before and before.asked_rate)):
         why_none = f"removed, for {error}"
+    regions = {}
+    if detector.calibration_ is not None:
+        try:
+            detector.calibration_ = detector.calibration_.with_decisions_of(before)
+            regions = regions_of(detector.calibration_)
+        except InputError as error:
+            regions = {"regions": f"threshold removed, for {error}; the image threshold decides"}
     detector.save(target, resumable=resumable)
     removed = Caches.usual().forget(paths)
 
@@ -74,6 +82,7 @@ def forget(
         {
             "forgotten": f"{gone} normal image{'s' * (gone > 1)}, {detector.n_images_} left",
             "threshold": threshold,
+            **regions,
             "caches": f"{removed} entries removed",
             "seconds": f"{time.perf_counter() - started:.1f}",
             "saved": size_of(target),

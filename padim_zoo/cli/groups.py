@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from padim_zoo.core.suggest import suggest
+
+_LEAST_LETTERS = 4
+"""Of a word that is looked for in the help of options."""
+
+
+_NOT_ONE_OF = re.compile(r"'(.*)' is not one of ")
+
+
+def meant(error: click.UsageError) -> click.UsageError:
+    """An error about a choice or an option with what was meant, as far as that can be told; others as they are."""
+    kind = getattr(getattr(error, "param", None), "type", None)
+    wrong = _NOT_ONE_OF.match(error.message)
+    if isinstance(kind, click.Choice) and wrong:
+        message = f"{wrong[1]!r} is none: {suggest(wrong[1], [str(choice) for choice in kind.choices])}"
+        return click.BadParameter(message, error.ctx, getattr(error, "param", None))
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        options = _options_about(_letters(error.option_name), error.ctx.command)
+        if options:
+            message = f"No such option {error.option_name!r}. Did you mean {' or '.join(map(repr, options))}?"
+            return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
+    return error
+
+
+def _options_about(word: str, command: click.Command) -> list[str]:
+    """Options whose help has a word in it: ``--falsealarm`` is about ``--fpr``."""
+    options = [one for one in command.params if isinstance(one, click.Option) and len(word) >= _LEAST_LETTERS]
+    return [max(one.opts, key=len) for one in options if word in _letters(one.help or "")]
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z]", "", text.lower())
 
 
 class SuggestingGroup(click.Group):

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from padim_zoo import __version__
-from padim_zoo.cli.groups import SuggestingGroup
+from padim_zoo.cli.groups import SuggestingGroup, meant
 from padim_zoo.core.errors import BAD_INPUT, InputError, exit_code_of
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
@@ -119,6 +119,8 @@ class LazyGroup(SuggestingGroup):
                 return super().invoke(ctx)
         except InputError as error:
             raise Mistake(printable(error), error.exit_code) from error
+        except click.UsageError as error:
+            raise meant(error) from None
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:

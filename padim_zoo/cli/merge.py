@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from filecmp import cmp
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from padim_zoo.cli.options import (
     PATH,
     output_option,
     refuse_folder,
+    regions_of,
     show_prices,
     show_rows,
     size_of,
@@ -20,6 +21,9 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.calibration import Calibration
 
 
 @setting_command("merge")
@@ -43,6 +47,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     refuse_folder(output)
     detector: Any = None
     asked_rates: set[float | None] = set()
+    calibrations: list[Calibration] = []
     for number, model in enumerate(models):
         part: Any = load(model)
         for earlier in models[:number]:
@@ -51,15 +56,26 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
         if not hasattr(part, "merge") or (detector is not None and type(part) is not type(detector)):
             raise InputError(f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge")
         asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
+        calibrations += [] if part.calibration_ is None else [part.calibration_]
         resumable = resumable or part.statistics_ is not None
         try:
             detector = part if detector is None else detector.merge(part)
         except InputError as error:
             raise InputError(f"{model} cannot join {models[0]}: {error}") from None
     why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
+    note = ""
+    if detector.calibration_ is not None and calibrations:
+        rules = {(one.region_rate, one.region_area, one.decides) for one in calibrations}
+        if len(rules) == 1:
+            detector.calibration_ = detector.calibration_.with_decisions_of(calibrations[0])
+        else:
+            note = "the models differ in their region thresholds, so this one has none: padim-zoo calibrate sets one"
     detector.save(output, resumable=resumable)
     calibration = detector.calibration_
     threshold = f"none: {why_none}" if calibration is None else threshold_of(calibration)
-    show_rows(detector.describe_fit() | {"threshold": threshold, "saved": size_of(output)})
+    regions = {} if calibration is None else regions_of(calibration)
+    show_rows(detector.describe_fit() | {"threshold": threshold, **regions, "saved": size_of(output)})
+    if note:
+        click.echo(f"note: {note}")
     if calibration is not None:
         show_prices(calibration)

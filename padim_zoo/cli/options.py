@@ -47,6 +47,10 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
             f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
         )
     category = dataset.load(categories[0])
+    if settings.get("skip_unreadable"):
+        from padim_zoo.data.unreadable import readable_category
+
+        category = readable_category(category)
     category.warn()
     return dataset, category
 
@@ -308,6 +312,44 @@ def threshold_of(calibration: Any) -> str:
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
 
 
+def set_regions(calibration: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> Any:
+    """A calibration with the region threshold that was asked for, if any, and the one that decides.
+
+    Raises
+    ------
+    InputError
+        If there can be none, or an area comes without a rate.
+    """
+    area = area_of_regions(region_fpr, region_area)
+    if region_fpr is not None:
+        calibration = calibration.for_regions(region_fpr, area)
+    return calibration if decide_by is None else calibration.deciding_by(decide_by)
+
+
+def area_of_regions(region_fpr: float | None, region_area: int | None) -> int:
+    """The least area of regions, 1 where none is given.
+
+    Raises
+    ------
+    InputError
+        If one is given without a rate.
+    """
+    if region_area is not None and region_fpr is None:
+        raise InputError("--region-area has no effect without --region-fpr: add it, e.g. --region-fpr 0.05")
+    return 1 if region_area is None else region_area
+
+
+def regions_of(calibration: Any) -> dict[str, str]:
+    """The rows on the region threshold, if there is one, and on which threshold decides."""
+    rows = {}
+    if calibration.region_threshold is not None:
+        rows["regions"] = (
+            f"above {calibration.region_threshold:.4g}, for a rate of at most {calibration.region_rate:.3g}, from "
+            f"{calibration.region_area} pixels of the map"
+        )
+    return rows | {"decides": calibration.decides}
+
+
 def show_prices(calibration: Any) -> None:
     """Print what other false-alarm rates would give, where the threshold rests on scores."""
     from padim_zoo.cli.table import show_table
@@ -331,10 +373,18 @@ def price_rows(calibration: Any) -> list[dict[str, Any]]:
 
 def unpromised(calibration: Any) -> str | None:
     """Which of these rates the images cannot promise; None where they can promise all."""
+    from padim_zoo.detectors.calibration import RATES
+    from padim_zoo.metrics.conformal import images_for
+
     least = calibration.least_rate
     if None not in calibration.thresholds().values():
         return None
-    return f"{calibration.n_groups} different images promise no false-alarm rate below {least:.3g}"
+    images = calibration.n_groups
+    needed = images_for(RATES[0])
+    return (
+        f"{images} different images promise no false-alarm rate below {least:.3g}; {RATES[0]:g} takes {needed}, "
+        f"{needed - images} more"
+    )
 
 
 def show_rows(rows: dict[str, str]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +14,13 @@ import click
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
-from padim_zoo.core.printable import printable, without_formula
+from padim_zoo.core.printable import printable
+from padim_zoo.core.progress import stage
 from padim_zoo.pictures.kinds import PictureChoice
+from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stream, to_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 """Exit code when some images could not be scored."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is written of one image."""
-
-    path: str
-    score: float | None = None
-    threshold: float | None = None
-    anomalous: bool | None = None
-    error: str | None = None
 
 
 @setting_command("predict")
@@ -51,6 +40,10 @@ class Row:
     "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
 )
 @click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
+@click.option(
+    "--regions", type=PATH, metavar="FILE", help="Write the regions of each image: JSON, or COCO to FILE.coco.json."
+)
+@click.option("--resume", is_flag=True, help="Go on with the scores of a call that was cut short.")
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 @click.option(
     "--runtime",
@@ -64,6 +57,8 @@ def predict(
     scores: str | None,
     form: str | None,
     maps: str | None,
+    regions: Path | None,
+    resume: bool,
     pictures: tuple[str, ...],
     alpha: float,
     colormap: str,
@@ -81,10 +76,18 @@ def predict(
     IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
     the others are scored all the same. Nothing is added to the cache.
 
+    A region is at least so many connected pixels of the map that score above a threshold: that of fit --region-fpr,
+    or else the one that pictures are drawn by. --regions gives boxes and masks in the pixels of the image as it was
+    before resize and crop.
+
+    Scores go to a file whose name ends in .part, row by row, which gets its name at the end. If the work is cut short,
+    --resume goes on with the images that are left.
+
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
     from padim_zoo.report.picture_folder import picture_folder, picture_names, refuse_among_images, write_map
+    from padim_zoo.report.region_file import RegionFile
 
     if output is None and (maps or pictures):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
@@ -96,36 +99,71 @@ def predict(
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
-    if maps and not detector.makes_maps:
-        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps")
+    if (maps or regions) and not detector.makes_maps:
+        raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
+    if regions and resume:
+        raise InputError("--regions tells of all images, and --resume scores those that are left: leave out one")
+    region_file = None if regions is None else RegionFile(regions, model, detector, threshold)
     predict_within = predict_in(detector, roi)
-    limit = detector.threshold_ if threshold is None else threshold
-    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, limit)
+    decides, own = detector.decision
+    limit = own if threshold is None else threshold
+    folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
+    as_json = form == "json" or (form is None and target.lower().endswith(".json"))
+    options = {"threshold": threshold, "roi": roi and str(roi), "maps": maps, "pictures": pictures}
+    options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
+    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    if file is not None:
+        file.begin({"model": digest_of_model(model), "options": options}, resume=resume)
+    elif resume:
+        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
+    before = 0 if file is None else len(file)
 
     rows: list[Row] = []
-    names = picture_names(paths)
+    named = zip(paths, picture_names(paths), strict=True)
+    left = [(path, name) for path, name in named if file is None or path not in file]
     at_once = getattr(detector, "images_at_once", batch_size)
-    for (path, result), name in zip(_predictions(predict_within, paths, at_once), names, strict=True):
-        if isinstance(result, InputError):
-            click.echo(f"Error: {printable(result)}", err=True)
-            rows.append(Row(printable(path), error=printable(result)))
-            continue
-        score, anomaly_map, pictured = result
-        anomalous = None if limit is None else score > limit
-        row = Row(printable(path), _shortest(score), None if limit is None else _shortest(limit), anomalous)
-        try:
-            if maps and output is not None and anomaly_map is not None:
-                write_map(output, name, anomaly_map)
-            if folder is not None:
-                folder.write(name, path, score, pictured)
-        except InputError as error:  # a name too long for a picture, say: the score is there all the same
-            click.echo(f"Error: {printable(error)}", err=True)
-            row = replace(row, error=printable(error))
-        rows.append(row)
-    _write_scores(target, form, rows)
+    results = _predictions(predict_within, [path for path, _ in left], at_once)
+    try:
+        with stage("scoring", len(left)) as progress:
+            for (path, result), (_, name) in zip(results, left, strict=True):
+                row = _row(path, result, limit)
+                try:
+                    if not isinstance(result, InputError):
+                        score, anomaly_map, pictured = result
+                        if maps and output is not None and anomaly_map is not None:
+                            write_map(output, name, anomaly_map)
+                        if region_file is not None and pictured is not None:
+                            region_file.add(path, row.score, row.anomalous, pictured)
+                        if folder is not None:
+                            folder.write(name, path, score, pictured)
+                except InputError as error:  # a name too long for a picture, say: the score is there all the same
+                    if error.exit_code == CANNOT_WRITE:
+                        raise
+                    row = replace(row, error=printable(error))
+                if row.error is not None:
+                    click.echo(f"Error: {row.error}", err=True)
+                rows.append(row)
+                if file is not None:
+                    file.add(row)
+                progress.advance()
+    except BaseException:
+        if file is not None and file.keep_or_remove():
+            click.echo(f"{len(file)} of {len(paths)} images are in {file.part}: --resume goes on", err=True)
+        raise
+    if file is not None:
+        rows = file.finish(paths)
+    elif target == "-":
+        click.echo(to_text(rows, as_json=as_json), nl=False)
+    else:
+        write_text_whole(target, to_text(rows, as_json=as_json))
+    if region_file is not None:
+        click.echo(region_file.write(), err=True)
+    if limit is not None:
+        click.echo(f"decided by the {decides} threshold, {limit:.4g}", err=True)
     if target != "-":
+        earlier = f", {before} of them from before" if before else ""
         pictures_in = "" if folder is None else f", pictures in {output}"
-        click.echo(f"scores of {len(rows)} images in {target}{pictures_in}", err=True)
+        click.echo(f"scores of {len(rows)} images{earlier} in {target}{pictures_in}", err=True)
     if blocks := blocks_of(detector):
         click.echo(f"streams in {blocks}", err=True)
     seen = coverage_of(detector, paths)
@@ -134,6 +172,19 @@ def predict(
         click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
+
+
+Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
+"""Score, map and map for pictures of an image."""
+
+
+def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
+    if isinstance(result, InputError):
+        return Row(printable(path), error=printable(result))
+    score = result[0]
+    if limit is None:
+        return Row(printable(path), _shortest(score))
+    return Row(printable(path), _shortest(score), _shortest(limit), score > limit)
 
 
 def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
@@ -149,8 +200,8 @@ def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, A
 
 def _predictions(
     predict: Callable[[Sequence[Path]], Prediction], paths: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Path, tuple[float, np.ndarray | None, np.ndarray | None] | InputError]]:
-    """Score, map and map for pictures of each image, or why there is none; batch by batch, for any number of images."""
+) -> Iterator[tuple[Path, Scored | InputError]]:
+    """What is said of each image, or why there is nothing; batch by batch, for any number of images."""
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         try:
@@ -166,10 +217,10 @@ def _predictions(
             else:  # one image spoils the batch: find out which
                 yield from _predictions(predict, batch, 1)
             continue
-        pictured = prediction.pictured
+        pictured, scores = prediction.pictured, prediction.deciding_scores
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
-            score = float(prediction.scores[position])
+            score = float(scores[position])
             yield path, (score, anomaly_map, None if pictured is None else pictured[position])
 
 
@@ -178,33 +229,3 @@ def _shortest(score: float) -> float:
     import numpy as np
 
     return float(str(np.float32(score)))
-
-
-def _write_scores(target: str, form: str | None, rows: Sequence[Row]) -> None:
-    from padim_zoo.core.atomic_write import write_text_whole
-
-    as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    text = (
-        json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        if as_json
-        else _csv(rows)
-    )
-    if target == "-":
-        click.echo(text, nl=False)
-    else:
-        write_text_whole(target, text)
-
-
-def _json(rows: Sequence[Row]) -> str:
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        anomalous = None if row.anomalous is None else str(row.anomalous).lower()
-        text_cells = {"path": without_formula(row.path), "error": row.error and without_formula(row.error)}
-        writer.writerow({**asdict(row), **text_cells, "anomalous": anomalous})
-    return text.getvalue()

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -17,6 +18,7 @@ from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document, mean_over_folds
+from padim_zoo.cli.stages import JSON_SECONDS, json_stages
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.metric import main_metrics
 
@@ -44,7 +46,7 @@ class Reporter:
         click.echo(text, err=True)
 
     def show(self, event: Event) -> None:
-        """Show that a run begins or is recorded."""
+        """Show that a run begins, is at work, or is recorded."""
 
 
 def reporter(total: int, done: Sequence[Document], *, quiet: bool) -> Reporter:
@@ -65,16 +67,29 @@ def reporter(total: int, done: Sequence[Document], *, quiet: bool) -> Reporter:
 
 
 class _JsonLines(Reporter):
-    """One object for every recorded run: id, configuration, status, main metrics (means over folds) and error."""
+    """One object for every recorded run: id, configuration, status, main metrics (means over folds) and error.
+
+    Between them, every ten seconds, one on what is done.
+    """
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.done = total, done
+        self.told = time.monotonic()
+        self.stages = json_stages()
+
+    def __enter__(self) -> _JsonLines:
+        self.stages.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stages.__exit__(*error)
 
     def note(self, text: str) -> None:
         self._write({"note": text})
 
     def show(self, event: Event) -> None:
         if event.document is None:
+            self._tell_stage(event)
             return
         self.done += 1
         config, document = event.document["config"], event.document
@@ -89,6 +104,13 @@ class _JsonLines(Reporter):
                 "error": document["error"] and document["error"]["message"],
             }
         )
+
+    def _tell_stage(self, event: Event) -> None:
+        """What a worker is at; this process tells its own stages by itself."""
+        now = time.monotonic()
+        if event.doing and now - self.told >= JSON_SECONDS:
+            self.told = now
+            self._write({"id": event.run.id, "doing": event.doing})
 
     def _write(self, line: dict[str, object]) -> None:
         click.echo(json.dumps(to_jsonable(line)), err=True)
@@ -108,7 +130,7 @@ class _LiveTable(Reporter):
         self.table: RenderableType = Text("")
         self.due = 0.0
         self.live = Live(
-            get_renderable=lambda: Group(self.table, draw_progress(self.state)),
+            get_renderable=self._draw_all,
             console=self.console,
             refresh_per_second=1,
             transient=True,
@@ -135,6 +157,10 @@ class _LiveTable(Reporter):
                 self.note(f"failed: {event.run}: {event.document['error']['message']}")
             self._draw()
         self.live.refresh()
+
+    def _draw_all(self) -> RenderableType:
+        self.state.look_around()
+        return Group(self.table, draw_progress(self.state))
 
     def _draw(self) -> None:
         began = time.monotonic()

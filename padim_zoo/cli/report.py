@@ -19,7 +19,8 @@ from padim_zoo.cli.options import PATH, refuse_folder, size_of
     show_default=True,
     help="Number of worst misses, worst false alarms and random images per run; 0 for none.",
 )
-def report(runs: Path, output: Path, images: int) -> None:
+@click.option("--title", default="Anomaly detection benchmark", show_default=True, help="Heading of the page.")
+def report(runs: Path, output: Path, images: int, title: str) -> None:
     """Write a run store as one HTML page, which opens from disk and needs no network.
 
     RUNS is the output of padim-zoo bench. Needs padim-zoo[report].
@@ -29,7 +30,7 @@ def report(runs: Path, output: Path, images: int) -> None:
     from padim_zoo.report.page import render_report
 
     refuse_folder(output, "report.html")
-    made = render_report(RunStore(runs), images)
+    made = render_report(RunStore(runs), images, title)
     for problem in made.problems:
         click.echo(problem, err=True)
     write_text_whole(output, made.page)

@@ -16,6 +16,7 @@ from padim_zoo.data.pixel_limit import pixels_limited
 
 PLUGINS = "padim_zoo.plugins"
 """The plugin files of a command, in ``meta`` of its context."""
+_QUIET = "padim_zoo.quiet"
 
 
 class PanelCommand(click.Command):
@@ -36,7 +37,12 @@ class PanelCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Refuse names that nothing can know before anything heavy is imported, then run the command."""
         _refuse_unknown_names(ctx)
-        return super().invoke(ctx)
+        if ctx.command.name == "bench":  # which shows its runs, and the stages within
+            return super().invoke(ctx)
+        from padim_zoo.cli.stages import stages_shown
+
+        with stages_shown(quiet=ctx.meta.get(_QUIET, False)):
+            return super().invoke(ctx)
 
 
 class SettingOption(click.Option):
@@ -63,7 +69,10 @@ class SettingOption(click.Option):
 
 
 def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function, with the options of all settings that it takes, in the order of the table."""
+    """Make a command of a function, with the options of all settings that it takes, in the order of the table.
+
+    The name of a command in a group starts with that of the group.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         for setting in reversed(settings_of(name)):
@@ -91,6 +100,10 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     attributes: dict[str, Any] = {"setting": setting, "cls": SettingOption, "help": _help(setting, command, several)}
     if form == "switch":
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", default=setting.default, **attributes)
+    if form == "flag":
+        if setting.name == "quiet":
+            attributes |= {"callback": _note_quiet, "expose_value": command == "bench"}
+        return click.option(flag, is_flag=True, **attributes)
     metavar = setting.metavar
     if form == "list":
         metavar = f"{metavar},…"
@@ -119,6 +132,11 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     return click.option(*names, metavar=metavar, multiple=several, **{"callback": read, **attributes})
 
 
+def _note_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[_QUIET] = value
+    return value
+
+
 def _other_number(setting: Setting, command: str) -> str:
     """The option in the plural where a command has the singular, and the other way round; empty if that is taken."""
     taken = {row.option_in(command) for row in settings_of(command)}
@@ -129,7 +147,9 @@ def _other_number(setting: Setting, command: str) -> str:
 def _help(setting: Setting, command: str, several: bool) -> str:
     default = setting.default_in(command)
     words = str(default) if isinstance(default, Unset) else setting.text(default)
-    if setting.form_in(command) == "switch":
+    if setting.form == "flag":
+        words = ""
+    if setting.form == "switch":
         words = ("" if default else "no-") + setting.name
     text = f"{setting.help.removesuffix('.')}{'; repeatable' * several}."
     return f"{text}  [default: {words}]" if words else text

@@ -45,7 +45,7 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
         rows["detector"] = f"{facts['detector']} ({facts['backbone']}) on {facts['n_images']} normal images"
         rows["runtime"] = facts["runtime"]
         rows["images"] = f"{_sides(facts['input_size'])}, {facts['input']}"
-        rows |= {"threshold": _promise(facts), "precision": facts["precision"]}
+        rows |= {"threshold": _promise(facts), **_region_rows(facts), "precision": facts["precision"]}
     else:
         rows |= {
             name.replace("_", " "): " to ".join(value) if name == "date" else cell(value)
@@ -73,7 +73,17 @@ def _model_rows(facts: dict[str, Any]) -> dict[str, str]:
         rows["grid"] = f"{_sides(facts['grid'])} patches"
     if "image_size" in facts:
         rows["images"] = f"resize {_pixels(facts.get('resize'))}, crop {_pixels(facts.get('crop'))}"
-    return rows | {"threshold": _promise(facts)}
+    return rows | {"threshold": _promise(facts)} | _region_rows(facts)
+
+
+def _region_rows(facts: dict[str, Any]) -> dict[str, str]:
+    """The region threshold, if there is one, and which threshold decides."""
+    if facts.get("region_threshold") is None:
+        return {"decides": facts["decides"]} if facts.get("decides") else {}
+    promise = f", for a rate of at most {facts['region_rate']:.3g}" if "region_rate" in facts else ""
+    least = facts.get("region_area", 1)
+    regions = f"above {facts['region_threshold']:.4g}{promise}, from {least} pixels of the map"
+    return {"regions": regions, "decides": facts.get("decides", "image")}
 
 
 def _model(facts: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ ROWS = 10
 _PROBED_IMAGES = 4
 
 
-@setting_command("suspects")
+@setting_command("data suspects")
 @click.argument("folder", type=PATH)
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="A contact sheet, one HTML page.")
 @click.option("--rate", type=float, default=0.05, show_default=True, help="Share of normal images among the suspects.")
@@ -52,7 +52,7 @@ def suspects(
         refuse_folder(output, "suspects.html")
     paths, test = _images_of(folder)
     asked = asked_settings()
-    parameters = {row.one: asked[row.one] for row in settings_of("suspects") if row.parameter and row.one in asked}
+    parameters = {row.one: asked[row.one] for row in settings_of("data suspects") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
     model: Any = detectors.create(detector, **parameters)
     if not hasattr(model, "require_statistics"):

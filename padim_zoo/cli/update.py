@@ -16,6 +16,7 @@ from padim_zoo.cli.options import (
     hold,
     load_detector,
     refuse_folder,
+    regions_of,
     show_prices,
     show_rows,
     size_of,
@@ -84,6 +85,8 @@ def update(
         detector.calibration_ = before
     elif not why_none:
         why_none = try_to_calibrate(detector, fpr, before and before.asked_rate)
+        if detector.calibration_ is not None:
+            detector.calibration_ = detector.calibration_.with_decisions_of(before)
     detector.save(target, resumable=resumable)
 
     calibration = detector.calibration_
@@ -98,7 +101,7 @@ def update(
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
     rows |= {"note": seen.note} if seen.note is not None else {}
-    rows |= {"threshold": threshold}
+    rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
     if calibration is not None and not (keep_threshold and added):
         show_prices(calibration)

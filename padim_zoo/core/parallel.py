@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import empty, release
 
 T = TypeVar("T")
@@ -74,10 +75,11 @@ def for_each_block(
         Takes the slice and what ``function`` made of it.
     """
     parts = blocks(patches, bytes_per_patch)
-    with _one_thread_each() as threads:
+    with _one_thread_each() as threads, stage("computing", patches, "patches") as progress:
         if threads == 1 or len(parts) == 1:
             for part in parts:
                 consume(part, function(part))
+                progress.advance(part.stop - part.start)
                 release()
             return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -90,6 +92,7 @@ def for_each_block(
                 while pending:
                     part, future = pending.popleft()
                     consume(part, future.result())
+                    progress.advance(part.stop - part.start)
                     release()
                     del future  # or its result stays while the next one is waited for
                     for part in islice(left, 1):

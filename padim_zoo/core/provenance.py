@@ -22,11 +22,13 @@ def running(words: Sequence[str]) -> Iterator[None]:
         _told.reset(token)
 
 
-def tell_data(paths: Iterable[Path]) -> None:
-    """Files that the command writes were made from these images."""
+def tell_data(paths: Iterable[Path], left_out: Sequence[Path] = ()) -> None:
+    """Files that the command writes were made from these images, without those that cannot be read."""
     told = _told.get()
     if told is not None:
         told["data"] = folders_of(paths)
+        if left_out:
+            told["data"] += f"; left out, as they cannot be read: {', '.join(path.name for path in left_out)}"
 
 
 def folders_of(paths: Iterable[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The registered data sets: MVTec AD and AD 2, VisA, BTAD, MPDD, MVTec LOCO, KolektorSDD, and folders of one's own.
+"""The registered data sets: MVTec AD and AD 2, VisA, BTAD, MPDD, MVTec LOCO, KolektorSDD.
 
 None of them is downloaded: each factory takes the folder that the data set was unpacked to.
 """
@@ -12,9 +12,8 @@ from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.files import describe_passed_over, folders_in, images_in, list_images
+from padim_zoo.data.files import folders_in, images_in, list_images
 from padim_zoo.data.image import image_size
-from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import (
     PADIM_PAPER,
     SQUARE,
@@ -26,14 +25,9 @@ from padim_zoo.data.layout import (
     wrong_layout,
 )
 from padim_zoo.data.mask import read_mask
-from padim_zoo.data.mask_files import masks_of_kind, split_masks
-from padim_zoo.data.normal_folder import refuse_defects
 from padim_zoo.data.sample import Category, Dataset, Sample
 from padim_zoo.data.table_file import read_table
 from padim_zoo.data.transform import Transform
-
-HOLD_OUT_EVERY = 5
-"""Of a bare folder of normal images every fifth, in sorted order, is kept for the test."""
 
 
 @registry.datasets.register("mvtec", summary="MVTec AD (Bergmann et al. 2019): 15 categories, pixel masks")
@@ -43,14 +37,14 @@ def mvtec(*, root: str | Path | None = None) -> Dataset:
     Any folder with ``train/good`` is a category, whatever its name.
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
-    return _in_subfolders("mvtec", root, expected, "{stem}_mask.png", protocol=PADIM_PAPER)
+    return in_subfolders("mvtec", root, expected, "{stem}_mask.png", protocol=PADIM_PAPER)
 
 
 @registry.datasets.register("btad", summary="BTAD (Mishra et al. 2021): 3 industrial products, pixel masks")
 def btad(*, root: str | Path | None = None) -> Dataset:
     """BTAD: ``<01|02|03>/{train/ok, test/{ok, ko}, ground_truth/ko/<stem>.{png, bmp}}``."""
     expected = "folders CATEGORY/train/ok and CATEGORY/test/ko"
-    return _in_subfolders("btad", root, expected, "{stem}.png", normal="ok", protocol=SQUARE)
+    return in_subfolders("btad", root, expected, "{stem}.png", normal="ok", protocol=SQUARE)
 
 
 @registry.datasets.register(
@@ -64,14 +58,14 @@ def mvtec_loco(*, root: str | Path | None = None) -> Dataset:
     """
     expected = "folders CATEGORY/train/good and CATEGORY/test/{logical_anomalies,structural_anomalies}"
     kinds = ("logical_anomalies", "structural_anomalies")
-    return _in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds, protocol=SQUARE)
+    return in_subfolders("mvtec_loco", root, expected, "{stem}/000.png", kinds=kinds, protocol=SQUARE)
 
 
 @registry.datasets.register("mpdd", summary="MPDD (Jezek et al. 2021): 6 kinds of painted metal parts, pixel masks")
 def mpdd(*, root: str | Path | None = None) -> Dataset:
     """MPDD: the layout of MVTec AD, ``<category>/{train/good, test/<kind>, ground_truth/<kind>/<stem>_mask.png}``."""
     expected = "folders CATEGORY/train/good and CATEGORY/test/KIND"
-    return _in_subfolders("mpdd", root, expected, "{stem}_mask.png", protocol=SQUARE)
+    return in_subfolders("mpdd", root, expected, "{stem}_mask.png", protocol=SQUARE)
 
 
 @registry.datasets.register(
@@ -113,7 +107,7 @@ def _mvtec_ad_2_category(folder: Path) -> Category:
     return replace(public, notes=(*public.notes, note))
 
 
-def _in_subfolders(
+def in_subfolders(
     dataset: str,
     root: str | Path | None,
     expected: str,
@@ -206,94 +200,3 @@ def _kolektorsdd_category(items: list[Path]) -> Category:
             else:
                 (test if number % 2 else train).append(Sample(path, 0))
     return Category("kolektorsdd", "kolektorsdd", tuple(train), tuple(test))
-
-
-@registry.datasets.register("folder", summary="Your own images: train/good and test/KIND, or folders of normal images")
-def folder(
-    *,
-    root: str | Path | None = None,
-    normal: str | Path | None = None,
-    abnormal: str | Path | None = None,
-    masks: str | Path | None = None,
-) -> Dataset:
-    """One's own images.
-
-    Parameters
-    ----------
-    root : path, optional
-        A category (``train/good``, ``test/<kind>`` and, where there are masks, ``ground_truth/<kind>/<stem>.*`` or
-        ``<stem>_mask.*``), or a folder of such categories. Images may lie deeper, with their masks at the same
-        relative path. Normal images may be called ``OK``, ``normal`` and the like, see :mod:`padim_zoo.data.kinds`.
-    normal : path, optional
-        Instead of ``root``: a folder of normal images, at any depth. Every fifth in sorted order, and at least one, is
-        held out for the test.
-    abnormal : path, optional
-        Folder of anomalous images, at any depth; a subfolder names the kind of defect. Without it the test has normal
-        images only.
-    masks : path, optional
-        Folder of masks, named and arranged as the images in ``abnormal``. An image may have none.
-
-    Raises
-    ------
-    InputError
-        If the arguments do not go together or the folders hold no such images.
-    """
-    if normal is not None:
-        if root is not None:
-            raise InputError(f"dataset folder has both a root ({root}) and normal images ({normal}): give one of them")
-        normal_folder = dataset_root("folder", normal, "normal images")
-        listing = partial(_bare_category, normal_folder, abnormal, masks)
-        return ListedDataset("folder", {normal_folder.name: listing})
-    if abnormal is not None or masks is not None:
-        raise InputError("dataset folder has abnormal images or masks but no normal images: give --normal DIR too")
-    expected = "train/good and test/KIND in the folder or in its subfolders, or --normal DIR"
-    top = dataset_root("folder", root, expected)
-    if is_category(top):
-        return ListedDataset("folder", {top.name: partial(list_category, "folder", top)})
-    return _in_subfolders("folder", top, expected, None, normal=None)
-
-
-def _bare_category(normal: Path, abnormal: str | Path | None, masks: str | Path | None) -> Category:
-    listing = list_images(normal)
-    good, passed_over = listing.images, [listing]
-    refuse_defects(normal, good)
-    if len(good) < 2:
-        raise InputError(
-            f"{normal} has {len(good)} images: expected at least 2 normal images, one to fit and one to test"
-        )
-    held_out = set(good[HOLD_OUT_EVERY - 1 :: HOLD_OUT_EVERY] or good[-1:])
-    train = [Sample(path, 0) for path in good if path not in held_out]
-    test = [Sample(path, 0) for path in good if path in held_out]
-    if abnormal is not None:
-        folder = dataset_root("folder", abnormal, "anomalous images")
-        passed_over.append(list_images(folder))
-        bad = _abnormal_samples(folder, passed_over[-1].images, masks)
-        shared = set(good).intersection(sample.path for sample in bad)
-        if shared:
-            raise InputError(
-                f"{min(shared)} is both a normal and an abnormal image: expected two folders, neither below the other"
-            )
-        test += bad
-    elif masks is not None:
-        raise InputError(f"dataset folder has masks ({masks}) but no abnormal images: give --abnormal DIR too")
-    line = describe_passed_over(passed_over)
-    return Category("folder", normal.name, tuple(train), tuple(test), (line,) if line else ())
-
-
-def _abnormal_samples(abnormal: Path, files: list[Path], masks: str | Path | None) -> list[Sample]:
-    truth = None if masks is None else dataset_root("folder", masks, "masks")
-    images, _ = split_masks(files)
-    if not images:
-        raise InputError(f"{abnormal} has no image in it: expected anomalous images")
-    kinds = [(*path.parent.relative_to(abnormal).parts, "anomaly")[0] for path in images]
-    for kind in kinds:
-        if is_normal_kind(kind):
-            raise InputError(f"{abnormal} has a subfolder {kind}: expected anomalous images only (is it --normal DIR?)")
-    pairs = masks_of_kind(images, abnormal, truth)
-    if truth is not None and not pairs:
-        first = images[0].relative_to(abnormal)
-        raise InputError(
-            f"no file in {truth} is the mask of an image in {abnormal}: expected names such as "
-            f"{first.with_name(first.stem + '_mask.png')} or {first.with_suffix('.png')}"
-        )
-    return [Sample(path, 1, kind, pairs.get(path, ())) for path, kind in zip(images, kinds, strict=True)]

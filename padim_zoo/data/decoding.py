@@ -142,20 +142,22 @@ def geometry(path: Path) -> Geometry:
         image = _header(file)
         refuse_many_pixels(path, image.size)
         if image.format != "PNG":
-            return _geometry(image, str(path))
+            return _geometry(image)
         if not png.may_have_exif(file):
             return Geometry((image.height, image.width))
-    return _geometry(open_image(path), str(path))
+    image = open_image(path)
+    with _decoding(str(path)):
+        return _geometry(image)
 
 
-def _geometry(image: Image.Image, name: str) -> Geometry:
+def _geometry(image: Image.Image) -> Geometry:
     tags = getattr(image, "tag_v2", None)
     if tags is not None:  # Pillow gives the size of a TIFF as shown, and forgets its orientation when it is decoded
         return Geometry((int(tags[257]), int(tags[256])), valid_orientation(tags.get(ORIENTATION_TAG)))
     width, height = image.size
     if not _may_be_turned(image):
         return Geometry((height, width))
-    return Geometry((height, width), _orientation(image, name))
+    return Geometry((height, width), _orientation(image))
 
 
 def _may_be_turned(image: Image.Image) -> bool:
@@ -163,11 +165,8 @@ def _may_be_turned(image: Image.Image) -> bool:
     return image.format != "PNG" or png.may_have_exif(io.BytesIO(_content(image)))
 
 
-def _orientation(image: Image.Image, name: str) -> int:
-    try:
-        return valid_orientation(image.getexif().get(ORIENTATION_TAG))
-    except Exception as error:
-        raise _broken(name, error) from None
+def _orientation(image: Image.Image) -> int:
+    return valid_orientation(image.getexif().get(ORIENTATION_TAG))
 
 
 def stored_size(path: str | Path) -> tuple[int, int] | None:
@@ -212,6 +211,11 @@ def picture_of(image: Image.Image, name: str) -> Picture:
     InputError
         If it is broken or too large, or stores 16 bits in a way that only the high byte of could be had.
     """
+    with _decoding(name):
+        return _picture_of(image, name)
+
+
+def _picture_of(image: Image.Image, name: str) -> Picture:
     if _tiles(image):  # a later page may be larger than the first
         refuse_many_pixels(name, image.size)
     mode, bits = image.mode, _stated_bits(image)
@@ -219,11 +223,8 @@ def picture_of(image: Image.Image, name: str) -> Picture:
     deep = _deep_color(image, name)
     orientation = UPRIGHT
     if deep is None or _may_be_turned(image):
-        try:
-            image.load()
-        except Exception as error:  # decoders raise whatever broken and truncated files lead them to
-            raise _broken(name, error) from None
-        orientation = _orientation(image, name)
+        image.load()
+        orientation = _orientation(image)
     if deep is not None:
         samples, alpha = deep
         palette = None
@@ -238,7 +239,12 @@ def picture_of(image: Image.Image, name: str) -> Picture:
 
 def pages_of(image: Image.Image) -> int:
     """Pages or frames of a file; 1 of a photo whose further pictures are previews."""
-    return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    if image.format == "MPO":
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # of a broken list of pages: the first may be sound, and else who decodes it says so
+        return 1
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -302,7 +308,7 @@ def _deep_color(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
     if not several or not _tiles(image) or max(per_sample if isinstance(per_sample, tuple) else (per_sample,)) <= 8:
         return None
     if rawmode == "LA;16B":
-        pairs = np.asarray(_decoded(image, "RGBA", name))
+        pairs = np.asarray(_decoded(image, "RGBA"))
         gray, alpha = (_joined(pairs[:, :, channel], pairs[:, :, channel + 1]) for channel in (0, 2))
         return np.broadcast_to(gray[:, :, None], (*gray.shape, 3)), alpha
     kind, _, order = str(rawmode).partition(";16")
@@ -311,8 +317,8 @@ def _deep_color(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
             f"{name} stores {image.mode} with more than 8 bits in a form of which only the high byte could be read: "
             "save it as a 16-bit gray or RGB PNG"
         )
-    samples = _rows_of(_decoded(image, str(rawmode), name), np.uint16)
-    low = _decoded(image, f"{kind};16{_OTHER_BYTE[order]}", name)
+    samples = _rows_of(_decoded(image, str(rawmode)), np.uint16)
+    low = _decoded(image, f"{kind};16{_OTHER_BYTE[order]}")
     for rows, band in _bands_of(low):
         samples[rows] = samples[rows] << 8 | band
     key = image.info.get("transparency")
@@ -345,16 +351,13 @@ def _bands_of(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(top, bottom), np.asarray(image.crop((0, top, width, bottom)))
 
 
-def _decoded(image: Image.Image, rawmode: str, name: str) -> Image.Image:
+def _decoded(image: Image.Image, rawmode: str) -> Image.Image:
     """A file as Pillow unpacks it by another raw mode, as it would show it."""
     again = _header(io.BytesIO(_content(image)))
     if image.tell():
         again.seek(image.tell())
     again.tile = [_tile_with(tile, rawmode) for tile in _tiles(again)]  # type: ignore[attr-defined]
-    try:
-        again.load()
-    except Exception as error:  # as of picture_of
-        raise _broken(name, error) from None
+    again.load()
     return again
 
 
@@ -411,6 +414,30 @@ def _header(file: IO[bytes]) -> Image.Image:
             return Image.open(file, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Within it any error is one of a broken file: decoders raise whatever broken and truncated files lead them to."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise _broken(name, error) from None
+
+
+def turned_to(image: Image.Image, page: int, name: str) -> Image.Image:
+    """An image at another of its pages.
+
+    Raises
+    ------
+    InputError
+        If that is broken.
+    """
+    with _decoding(name):
+        image.seek(page)
+    return image
 
 
 def _broken(name: str, error: Exception) -> InputError:

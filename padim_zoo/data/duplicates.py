@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.groups import connected_groups, joined_groups, numbered_groups
 from padim_zoo.data.image_hashes import Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
@@ -122,7 +123,8 @@ def _find(
     with ThreadPoolExecutor() as executor:
         compared = [index < n_compared for index in range(len(paths))]
         read = functools.partial(_fingerprint_of, depth=depth, kept=kept)
-        return duplicates_of(list(executor.map(read, paths, compared)), n_compared)
+        found = told(executor.map(read, paths, compared), "looking for copies", len(paths))
+        return duplicates_of(list(found), n_compared)
 
 
 def count_compared(n: int, n_train: int | None = None) -> int:

@@ -88,7 +88,7 @@ def _check_first_page(image: Image.Image, name: str) -> None:
         for page in range(1, pages_of(image)):
             image.seek(page)
             sizes.append(image.size)
-    except (EOFError, OSError, SyntaxError, ValueError):
+    except Exception:
         pass  # a later page that is broken is none that is read
     image.seek(0)
     width, height = sizes[0]

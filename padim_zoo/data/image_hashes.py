@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from padim_zoo.core.progress import told
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.sources import image_items
+from padim_zoo.data.sources import count_of, image_items
 
 SIDE = 128
 """Half the height and width of thumbnails, whatever the shape of an image."""
@@ -136,8 +137,10 @@ def hashes_of_files(
     paths: Iterable[Path], bit_depth: int | None = None, kept: KeptFingerprints | None = None
 ) -> np.ndarray:
     """The hashes of image files (n,), int64; see :func:`hash_of_file`."""
+    paths = list(paths)
     with ThreadPoolExecutor(_READERS) as pool:
-        return np.array(list(pool.map(lambda path: hash_of_file(path, bit_depth, kept), paths)), dtype=np.int64)
+        hashed = pool.map(lambda path: hash_of_file(path, bit_depth, kept), paths)
+        return np.array(list(told(hashed, "hashing images", len(paths))), dtype=np.int64)
 
 
 class HashedImages:
@@ -163,6 +166,8 @@ class HashedImages:
     positions : list of int
         Where the images that were not passed over stand among all.
     passed_over : int
+    image_count : int or None
+        How many images there are, those included that are passed over.
     """
 
     def __init__(
@@ -179,6 +184,7 @@ class HashedImages:
         self._kept = kept
         self._learned: Collection[int] = frozenset() if learned is None else frozenset(learned.tolist())
         self._taken: list[Path | int] = []
+        self.image_count = count_of(images)
         if self._learned and isinstance(images, (str, Path, Sample, Sequence)):
             # In threads, and not one by one below; of an iterator no more images are drawn than are wanted.
             hashes_of_files([item for item in image_items(images) if isinstance(item, Path)], bit_depth, kept)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import stage, told
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.decoding import in_turn
@@ -27,7 +28,7 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.mask import file_is_region, looks_inverted, read_regions
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.sources import Source, named_images
+from padim_zoo.data.sources import Source, count_of, named_images
 from padim_zoo.data.transform import MASK_RULES, Transform, TransformError
 from padim_zoo.metrics.region_overlap import label_regions
 
@@ -223,23 +224,26 @@ def mixed_batches(
     batch: list[tuple[Path | None, _Prepared | Cached]] = []
     in_work = batch_size * (_BATCHES_AHEAD if ahead else 1)
     sources = _heard(named_images(images, transform.bit_depth), notes)
-    for name, path, prepared in _in_threads(sources, prepare, in_work, ahead=ahead):
-        size = prepared.image_size
+    with stage("reading images", count_of(images)) as progress:
+        for name, path, prepared in _in_threads(sources, prepare, in_work, ahead=ahead):
+            size = prepared.image_size
+            if first is None:
+                first = name, size
+            elif size != first[1]:
+                raise InputError(
+                    f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after the "
+                    "transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
+                )
+            batch.append((path, prepared))
+            if len(batch) == batch_size:
+                yield _batch(batch)
+                progress.advance(len(batch))
+                batch = []
         if first is None:
-            first = name, size
-        elif size != first[1]:
-            raise InputError(
-                f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after "
-                "the transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
-            )
-        batch.append((path, prepared))
-        if len(batch) == batch_size:
+            raise InputError("no images were given: expected at least one")
+        if batch:
             yield _batch(batch)
-            batch = []
-    if first is None:
-        raise InputError("no images were given: expected at least one")
-    if batch:
-        yield _batch(batch)
+            progress.advance(len(batch))
     if tells:
         notes.tell()
 
@@ -293,7 +297,7 @@ def masks(
         return regions, before, after
 
     with collecting() as notes, ThreadPoolExecutor(usual_workers()) as executor:
-        loaded = list(executor.map(load, samples))
+        loaded = list(told(executor.map(load, samples), "reading masks", len(samples), "masks"))
         before, after = sum(count for _, count, _ in loaded), sum(count for *_, count in loaded)
         if after < before:
             warnings.warn(

@@ -15,7 +15,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import counts_of_picture, largest_of
-from padim_zoo.data.decoding import Picture, geometry, is_lossy, open_image, pages_of, picture_of
+from padim_zoo.data.decoding import Picture, geometry, is_lossy, open_image, pages_of, picture_of, turned_to
 from padim_zoo.data.file_notes import note
 from padim_zoo.data.image import size_text
 from padim_zoo.data.orientation import UPRIGHT, Geometry, turn
@@ -137,9 +137,7 @@ def _pages(path: Path, of_image: Geometry, its_image: Path | None, whole: bool) 
     union: np.ndarray | None = None
     sizes: list[tuple[int, ...]] = []
     for page in range(count):
-        image = open_image(path)
-        image.seek(page)
-        picture = picture_of(image, name)
+        picture = picture_of(turned_to(open_image(path), page, name), name)
         sizes.append(picture.samples.shape[:2])
         if sizes[-1] == of_image.shown or (sizes[-1] == of_image.stored and not own):
             marked = _marked(picture, name, lossy, whole)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from padim_zoo.core.progress import told
 from padim_zoo.data.groups import LinkedItems
 from padim_zoo.data.image_hashes import SIDE
 
@@ -99,7 +100,8 @@ def _distances(thumbnails: np.ndarray) -> np.ndarray:
     bands = _band((rows[:, :, ::2] + rows[:, :, 1::2]) / np.float32(4), FINE, COARSE)
     distances = np.empty((n, n), dtype=np.float32)
     at_once = max(1, _CORRELATIONS_AT_ONCE // (n * (2 * MOST_TRANSLATION + 1) ** 2))
-    for start in range(0, n, at_once):
+    starts = range(0, n, at_once)
+    for start in told(starts, "comparing images", len(starts), "blocks"):
         distances[start : start + at_once] = least_distances(bands[start : start + at_once], bands)
     np.fill_diagonal(distances, np.inf)
     both: np.ndarray = np.minimum(distances, distances.T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def refuse_defects(root: Path, images: Sequence[Path]) -> None:
         if is_normal_kind(name)
     ]
     problems = [problem for folder in folders if (problem := _not_normal(folder, set(normal)))]
-    problems += filter(None, [_mask_among(images)])
+    problems += filter(None, [_mask_among(images), _anomalous_among(images)])
     if not problems:
         return
     problem = min(problems, key=lambda problem: not problem.startswith("test images"))  # which say most
@@ -67,6 +68,17 @@ def refuse_folder_of_defects(folder: Path) -> None:
     raise InputError(f"{folder} is named as a folder of {what}: expected normal images only; rename it if they are")
 
 
+def label_of_names(images: Sequence[Path]) -> dict[Path, int]:
+    """Labels of files whose names say them all in one place, as ``a_ok.png`` and ``b_nok.png`` do; empty if not."""
+    words = [re.split(r"[-_. ]+", image.stem) for image in images]
+    for place in (0, -1, 1, -2):
+        named = [word[place] if -len(word) <= place < len(word) else "" for word in words]
+        labels = [1 if is_abnormal_kind(name) else 0 if is_normal_kind(name) else None for name in named]
+        if set(labels) == {0, 1}:
+            return {image: label for image, label in zip(images, labels, strict=True) if label is not None}
+    return {}
+
+
 def _not_normal(folder: Path, normal: set[Path]) -> str:
     """What a folder of images holds, if these are not to be fitted on."""
     for position, name in enumerate(folder.parts):
@@ -85,6 +97,17 @@ def _not_normal(folder: Path, normal: set[Path]) -> str:
     beside = next((other for other in normal if other.parent == folder), None)
     if beside is not None and not any(map(is_normal_kind, folder.parts)):
         return f"images beside {beside}"
+    return ""
+
+
+def _anomalous_among(images: Sequence[Path]) -> str:
+    in_folders: dict[Path, list[Path]] = {}
+    for image in images:
+        in_folders.setdefault(image.parent, []).append(image)
+    for beside in in_folders.values():
+        anomalous = [image.name for image, label in label_of_names(beside).items() if label]
+        if anomalous:
+            return f"images named as anomalous ({anomalous[0]})"
     return ""
 
 

@@ -49,6 +49,8 @@ class Category:
     train, test : tuple of Sample
     notes : tuple of str
         What a reader of its figures should know of how the files were taken, one line each.
+    left_out : tuple of Path
+        Files that cannot be read and were left out.
     """
 
     dataset: str
@@ -56,6 +58,7 @@ class Category:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[Path, ...] = ()
 
     def warn(self) -> None:
         """Say the notes as warnings."""

@@ -38,6 +38,37 @@ def named_images(images: Any, bit_depth: int | None = None) -> Iterator[tuple[st
             yield name, to_image(item, name, bit_depth)
 
 
+def count_of(images: Any) -> int | None:
+    """How many images there are, where that is known without a look at them."""
+    if isinstance(images, (list, tuple)):
+        single = all(
+            isinstance(one, (Path, Sample, CorruptedFile)) or (isinstance(one, np.ndarray) and one.ndim < 4)
+            for one in images
+        )
+        return len(images) if single else None
+    count: int | None = getattr(images, "image_count", None)
+    return count
+
+
+def single_images(images: Any) -> list[Path | np.ndarray]:
+    """The images of a list of files and arrays, or of an array (N, H, W, 3); none of anything else."""
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if not isinstance(images, (list, tuple)):
+        return []
+    singles = [one.path if isinstance(one, Sample) else Path(one) if isinstance(one, str) else one for one in images]
+    taken = all((isinstance(one, Path) or (isinstance(one, np.ndarray) and one.ndim < 4)) for one in singles)
+    return singles if taken else []
+
+
+def listed(images: Any) -> Any:
+    """The same images; those of folders and glob patterns as a list of files."""
+    if isinstance(images, (str, Path)):
+        return paths_of(images)
+    several = isinstance(images, (list, tuple)) and bool(images)
+    return paths_of(images) if several and all(isinstance(one, (str, Path)) for one in images) else images
+
+
 def image_items(images: Any) -> Iterator[Any]:
     """Single images: paths, files to corrupt, PIL images, arrays, tensors."""
     if isinstance(images, Sample):

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import SampleCounts, counts_of, counts_of_picture
 from padim_zoo.data.decoding import may_be_deep, open_image, picture_of
 from padim_zoo.data.sample import Sample
@@ -28,13 +29,14 @@ def counts_of_images(images: Any) -> SampleCounts:
     """
     if not isinstance(images, (str, Path, Sample, np.ndarray, Tensor, Sequence)):
         return SampleCounts()
-    items: Iterator[Any] = image_items(images)
-    first = next(items, None)
+    ahead: Iterator[Any] = image_items(images)
+    first = next(ahead, None)
     if not isinstance(first, Path) and not _is_deep_array(first):
         return SampleCounts()
     total = SampleCounts()
     with ThreadPoolExecutor(_READERS) as pool:
-        for counts in pool.map(_counts_of_item, [first, *items]):
+        items = [first, *ahead]
+        for counts in told(pool.map(_counts_of_item, items), "looking at bit depths", len(items)):
             total = total.plus(counts)
     return total
 

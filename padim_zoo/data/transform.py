@@ -143,6 +143,29 @@ class Transform:
         columns = slice(round(left * width / resized[1]), round(right * width / resized[1]))
         return array[rows, columns]
 
+    def on_original(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
+        """A map (h, w) of what the transform leaves, on the image (H, W) that it was made of; NaN where it looks not.
+
+        Parameters
+        ----------
+        values : ndarray (h, w)
+            NaN where nothing is known.
+        height, width : int
+            Of the image, upright.
+
+        Returns
+        -------
+        ndarray (H, W), float32
+        """
+        whole = np.full((height, width), np.nan, dtype=np.float32)
+        part = self.visible(whole)
+        known = ~np.isnan(values)
+        filled = _stretched(np.where(known, values, 0), part.shape, Image.Resampling.BILINEAR)
+        weights = _stretched(known, part.shape, Image.Resampling.BILINEAR)
+        seen = _stretched(known, part.shape, Image.Resampling.NEAREST) > 0
+        part[seen] = filled[seen] / weights[seen]
+        return whole
+
     def __str__(self) -> str:
         return f"resize {_text(self.resize)}, crop {_text(self.crop)}"
 
@@ -256,6 +279,11 @@ class Transform:
         # Python rounds halves to even, and so does torchvision's CenterCrop.
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         return top, left, top + crop_height, left + crop_width
+
+
+def _stretched(values: np.ndarray, shape: tuple[int, ...], resampling: Image.Resampling) -> np.ndarray:
+    picture = Image.fromarray(np.asarray(values, dtype=np.float32))
+    return np.asarray(picture.resize((shape[1], shape[0]), resampling))
 
 
 def check_size(name: str, size: Any) -> Size:

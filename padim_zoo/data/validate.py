@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import count_compared, duplicates_of, without_thumbnail
@@ -25,9 +27,15 @@ from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.mask import looks_inverted, read_mask
 from padim_zoo.data.mask_files import name_of_owner
+from padim_zoo.data.own_images import LAYOUTS
 from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
 from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid
+
+FEW_TEST_IMAGES = 20
+"""Of each label. Below so many the interval of an AUROC says little."""
+LEVEL = 0.05
+"""One less the confidence of intervals; see ``_exact_bounds`` in :mod:`padim_zoo.metrics.confidence`."""
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
@@ -116,13 +124,14 @@ STRIDE = 16
 """The coarsest stride of the usual layers, by which a fit would round its grid."""
 
 
-def check(source: str | Path | Category, transform: Transform | None = None) -> list[Report]:
+def check(source: str | Path | Category | Dataset, transform: Transform | None = None) -> list[Report]:
     """Read every image and mask of a category, or of every category below a folder.
 
     Parameters
     ----------
-    source : path or Category
-        A folder in the layout of any registered data set, e.g. one that has ``train/good``; or a loaded category.
+    source : path, Category or Dataset
+        A folder in the layout of any registered data set, e.g. one that has ``train/good``, or a glob pattern of normal
+        images; a loaded category; or a data set.
     transform : Transform, optional
         What a fit would do, where the data set has no protocol. Without one nothing is said of what is looked at.
 
@@ -138,15 +147,25 @@ def check(source: str | Path | Category, transform: Transform | None = None) -> 
     """
     if isinstance(source, Category):
         return [_check_category(source, transform)]
-    expected = "train/good and test/KIND in the folder or in its subfolders, or a published data set"
-    folder = dataset_root("folder", source, expected)
+    dataset = data_set_at(source) if isinstance(source, (str, Path)) else source
+    return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
+
+
+def data_set_at(source: str | Path) -> Dataset:
+    """The data set in a folder, by its layout, or of normal images that a pattern matches.
+
+    Raises
+    ------
+    InputError
+        If the folder has no known layout.
+    """
+    if not Path(source).exists() and glob.has_magic(str(source)):
+        return registry.datasets.create("folder", normal=source)
+    folder = dataset_root("folder", source, LAYOUTS)
     for layout in _LAYOUTS:
         with suppress(InputError):
-            dataset = registry.datasets.create(layout, root=folder)
-            break
-    else:
-        raise InputError(f"{source} has none of the layouts {', '.join(_LAYOUTS)}: expected {expected}")
-    return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
+            return registry.datasets.create(layout, root=folder)
+    raise InputError(f"{source} has no layout that is known: expected {LAYOUTS}; or a copy of a public data set")
 
 
 def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> Report:
@@ -165,7 +184,8 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
     n_compared = count_compared(len(samples), n_train)
     with ThreadPoolExecutor() as executor:
         compared = [index < n_compared for index in range(len(samples))]
-        findings = list(executor.map(partial(_examine, depth=depth, notes=notes), samples, compared))
+        read = executor.map(partial(_examine, depth=depth, notes=notes), samples, compared)
+        findings = list(told(read, f"reading {category.name}", len(samples)))
     train, test = findings[:n_train], findings[n_train:]
     readable = [finding for finding in (*train, *test) if finding.size is not None]
     sizes = Counter(size_text(finding.size) for finding in readable if finding.size is not None)
@@ -179,6 +199,9 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
     if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
         problems.append(Problem("warning", f"{seen.note}; there are {len(sizes)} sizes, {largest}"))
+    elif len(sizes) > 1:
+        largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
+        problems.append(Problem("warning", f"images have {len(sizes)} sizes, {largest}: all are resized to one grid"))
     return Report(
         category.dataset,
         category.name,
@@ -292,6 +315,14 @@ def _split_problems(category: Category) -> Iterable[Problem]:
     for label, name in ((0, "normal"), (1, "anomalous")):
         if label not in labels:
             yield Problem("warning", f"the test has no {name} image: AUROC and the like are undefined")
+    counts = [sum(sample.label == label for sample in category.test) for label in (0, 1)]
+    if 0 < min(counts) < FEW_TEST_IMAGES:
+        least = LEVEL ** (1 / min(counts))
+        yield Problem(
+            "warning",
+            f"only {counts[0]} normal and {counts[1]} anomalous test images: even without a mistake the 95 % interval "
+            f"of AUROC is {least:.2f} to 1; expected {FEW_TEST_IMAGES} or more of each",
+        )
 
 
 def _stray_masks(category: Category) -> list[str]:

@@ -25,6 +25,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.passing_images import PassingImages
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
@@ -388,16 +390,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         extractor = copy.copy(self.extractor)
         extractor.grid = grid
         hashed = HashedImages(images, bit_depth, kept=Caches.of(self.cache).fingerprints)
-        parts, sizes = [], set()
+        parts: list[PatchEmbeddings] = []
+        image_size: tuple[int, int] | None = None
         for features in extractor.features(hashed, fit=True):
+            image_size = image_size or features.image_size
+            refuse_to_join(image_size, features.image_size)
             parts.append(self.embed(features))
-            sizes.add(features.image_size)
-        if len(sizes) != 1:
-            raise InputError(
-                f"images have {len(sizes)} sizes after the transform: one detector needs one; set an exact resize, or "
-                "a crop"
-            )
-        return PatchEmbeddings.concatenate(parts), sizes.pop(), hashed.hashes()
+        if image_size is None:
+            raise InputError("there are no images to fit on: expected at least one normal image")
+        return PatchEmbeddings.concatenate(parts), image_size, hashed.hashes()
 
     def fit_parts(
         self,
@@ -421,8 +422,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         fitted.fitted_in = None
         accumulator = Accumulator(None, self.extractor.budget)
         for embeddings, image_size, of_part in parts:
-            if hashes and image_size != fitted.image_size_:
-                raise InputError(f"images have the sizes {image_size} and {fitted.image_size_}: set an exact resize")
+            if hashes:
+                refuse_to_join(fitted.image_size_, image_size)
             fitted.image_size_ = image_size
             accumulator.add(embeddings)
             hashes.append(of_part)
@@ -666,14 +667,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         self.check_parameters()
         model = self.model_  # an unfitted detector says so before any image is read
+        images = listed(images)
         check_size = partial(refuse_other_size, self.image_size_)
-        features = self.extractor.features(images, roi=roi, check_size=check_size)
+        passing = PassingImages(images, self.extractor.bit_depth)
+        features = self.extractor.features(passing.images, roi=roi, check_size=check_size)
         embedded = joined(map(self._embed_to_score, features), self.images_at_once)
-        return self.with_scale(Prediction.concatenate([self.score_views(model, batch) for batch in embedded]))
+        prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
+        prediction = replace(self.with_scale(prediction), sources=passing.sources)
+        return prediction.of(images, self.transform)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        return self.score_views(self.model_, self._embed_to_score(features))
+        return self.with_scale(self.score_views(self.model_, self._embed_to_score(features)))
 
     def _embed_to_score(self, features: Features) -> PatchEmbeddings:
         """Embeddings of the views to score, of images whose size is that of the fit."""

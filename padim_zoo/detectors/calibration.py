@@ -1,17 +1,22 @@
-"""A threshold from normal images only, by the scores of folds that the model did not see."""
+"""Thresholds from normal images only, by the scores and maps of folds that the model did not see.
+
+Three of them can decide whether an image is anomalous: the image threshold on its score, the pixel threshold on the
+maximum of its map, and the region threshold on its region peak. The first and the last promise a false-alarm rate.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, LARGEST_SEED, check_whole_number
+from padim_zoo.detectors.config import DECIDES, FALSE_ALARM_RATE, LARGEST_SEED, REGION_AREAS, check_whole_number
 from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
 if TYPE_CHECKING:
@@ -52,6 +57,16 @@ class Calibration:
         out together, and count once. None where all differ.
     rate_asked : bool
         Whether the rate was asked for. Else it is the usual one of so many images, and changes with their number.
+    region_peaks : ndarray (n, len(REGION_AREAS)), float32, or None
+        The out-of-fold region peaks of each normal image (:mod:`padim_zoo.metrics.region_peak`). None of a detector
+        that makes no maps, and of an ensemble.
+    region_threshold, region_rate : float or None
+        A new normal image shows a region, of ``region_area`` pixels of the map or more that score above the threshold,
+        with a probability of at most the rate. None where no rate was asked for.
+    region_area : int
+        Of :data:`~padim_zoo.detectors.config.REGION_AREAS`.
+    decides : str
+        Of :data:`~padim_zoo.detectors.config.DECIDES`: which threshold says that an image is anomalous.
     """
 
     threshold: float
@@ -63,6 +78,11 @@ class Calibration:
     adapted: int = 0
     groups: np.ndarray | None = None
     rate_asked: bool = False
+    region_peaks: np.ndarray | None = None
+    region_threshold: float | None = None
+    region_rate: float | None = None
+    region_area: int = 1
+    decides: str = DECIDES[0]
 
     @staticmethod
     def by_hand(threshold: float, before: Calibration | None = None) -> Calibration:
@@ -77,7 +97,7 @@ class Calibration:
             raise InputError(f"{threshold} is no threshold: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
-        return replace(before, threshold=float(threshold), false_alarm_rate=None, rate_asked=False)
+        return replace(before, threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
 
     def at_rate(self, false_alarm_rate: float | None = None) -> Calibration:
         """The threshold of the same scores for another false-alarm rate; by default as :class:`HeldOutScores` says.
@@ -95,6 +115,73 @@ class Calibration:
         threshold = conformal_threshold(self.scores, rate, self.groups)
         asked = false_alarm_rate is not None
         return replace(self, threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
+
+    def for_regions(self, false_alarm_rate: float, area: int = 1) -> Calibration:
+        """With a threshold of regions that a new normal image shows with a probability of at most a rate.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            In (0, 1).
+        area : int
+            Pixels of the map that a region has, at least: one of :data:`~padim_zoo.detectors.config.REGION_AREAS`.
+
+        Raises
+        ------
+        InputError
+            If there are no region peaks, too few for the rate, or none for the area.
+        """
+        threshold = conformal_threshold(self.peaks_of(area), false_alarm_rate, self.groups)
+        return replace(self, region_threshold=threshold, region_rate=float(false_alarm_rate), region_area=area)
+
+    def peaks_of(self, area: int) -> np.ndarray:
+        """The region peaks (n,) of the normal images for one least area.
+
+        Raises
+        ------
+        InputError
+            If they are not known.
+        """
+        if area not in REGION_AREAS:
+            raise InputError(f"the area of regions is {area!r}: expected one of {', '.join(map(str, REGION_AREAS))}")
+        if self.region_peaks is None:
+            raise InputError(
+                "there are no out-of-fold maps to make a threshold of regions of, as of ensembles, detectors without "
+                "maps and thresholds by hand: fit one detector with maps"
+            )
+        peaks: np.ndarray = self.region_peaks[:, REGION_AREAS.index(area)]
+        return peaks
+
+    def deciding_by(self, level: str) -> Calibration:
+        """With another threshold that decides.
+
+        Raises
+        ------
+        InputError
+            If there is none of that level.
+        """
+        if level not in DECIDES:
+            raise InputError(f"decide by {level!r}: expected {', '.join(DECIDES)}")
+        if level == "pixel" and self.map_high is None:
+            raise InputError("there is no pixel threshold to decide by: decide by image")
+        if level == "region" and self.region_threshold is None:
+            raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
+        return replace(self, decides=level)
+
+    def with_decisions_of(self, before: Calibration | None) -> Calibration:
+        """With the rate and area of regions of another calibration, and the threshold that decides there."""
+        if before is None:
+            return self
+        made = self if before.region_rate is None else self.for_regions(before.region_rate, before.region_area)
+        return made.deciding_by(before.decides)
+
+    @property
+    def deciding_threshold(self) -> float:
+        """The threshold that decides."""
+        by_level = {"image": self.threshold, "pixel": self.map_high, "region": self.region_threshold}
+        threshold = by_level[self.decides]
+        assert threshold is not None
+        return threshold
 
     @property
     def asked_rate(self) -> float | None:
@@ -128,11 +215,10 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
         values = asdict(self)
-        del values["scores"], values["groups"]
-        for name in ("adapted", "rate_asked"):
-            if not values[name]:
-                del values[name]
-        return values
+        for name in ("scores", "groups", "region_peaks"):
+            del values[name]
+        defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
+        return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
 
     @property
     def caveat(self) -> str | None:
@@ -238,13 +324,17 @@ class HeldOutScores:
         self._groups = None if m == n else groups
         self._scores = np.empty(n, dtype=np.float32)
         self._pixels: list[np.ndarray] = []
+        self._peaks = np.empty((n, len(REGION_AREAS)), dtype=np.float32)
         self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
 
     def add(self, images: np.ndarray, prediction: Prediction) -> None:
         """The scores (m,), and maps if any, of some of the images, by their indices (m,)."""
         self._scores[images] = prediction.scores
-        if prediction.maps is None:
+        pictured = prediction.pictured
+        if prediction.maps is None or pictured is None:
             return
+        for image, one in zip(images, pictured, strict=True):
+            self._peaks[image] = region_peaks(one, REGION_AREAS)
         in_scale = images % self._every == 0
         if prediction.roi_masks is None:
             pixels = prediction.maps[in_scale, ::4, ::4]
@@ -263,4 +353,5 @@ class HeldOutScores:
             *(threshold, float(self._rate), folds, low, high, self._scores),
             groups=self._groups,
             rate_asked=self._asked,
+            region_peaks=self._peaks if self._pixels else None,
         )

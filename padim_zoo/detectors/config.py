@@ -333,6 +333,12 @@ SMALL_FIT = 20
 FALSE_ALARM_RATE = 0.05
 """The rate that a threshold aims at when none is asked for, where there are images enough: see docs/thresholds.md."""
 
+DECIDES = ("image", "pixel", "region")
+"""What may decide whether an image is anomalous: its score, the maximum of its map, or a region that it shows."""
+
+REGION_AREAS = (1, 4, 16, 64, 256)
+"""The least areas of regions, in pixels of the map, for which a calibration knows normal images."""
+
 CALIBRATION_FOLDS = 5
 """Folds of the normal images by which a threshold is set."""
 

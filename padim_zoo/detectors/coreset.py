@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from padim_zoo.core.progress import stage
+
 ACTIVE = 4096
 """Points among which centers are chosen before the others are looked at again; changes speed, not the choice."""
 
@@ -46,19 +48,21 @@ def greedy_k_center(points: Tensor, count: int, seed: int, report: Callable[[int
     selected = [first]
     nearest = (centered - centered[first]).square().sum(1)
     nearest[first] = -1
-    while len(selected) < count:
-        farthest = torch.topk(nearest, min(ACTIVE + 1, n))
-        among, others = farthest.indices[:ACTIVE], farthest.values[ACTIVE:]
-        limit = float(others[0]) if len(others) else -1.0
-        new = _choose_among(
-            centered[among], norms[among], farthest.values[:ACTIVE].clone(), limit, count - len(selected)
-        )
-        centers = among[new]
-        selected += centers.tolist()
-        _update(nearest, centered, norms, centers)
-        nearest[centers] = -1
-        if report is not None:
-            report(len(selected), count)
+    with stage("choosing the coreset", count, "patches") as progress:
+        while len(selected) < count:
+            farthest = torch.topk(nearest, min(ACTIVE + 1, n))
+            among, others = farthest.indices[:ACTIVE], farthest.values[ACTIVE:]
+            limit = float(others[0]) if len(others) else -1.0
+            new = _choose_among(
+                centered[among], norms[among], farthest.values[:ACTIVE].clone(), limit, count - len(selected)
+            )
+            centers = among[new]
+            selected += centers.tolist()
+            _update(nearest, centered, norms, centers)
+            nearest[centers] = -1
+            progress.advance(len(new))
+            if report is not None:
+                report(len(selected), count)
     return torch.tensor(selected)
 
 

@@ -15,10 +15,12 @@ from torch import nn
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import FrozenConfig
+from padim_zoo.detectors.config import DECIDES, FrozenConfig
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
 from padim_zoo.features.features import Features
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
@@ -116,7 +118,8 @@ class Detector(ABC):
 
     def predict(self, images: Any) -> Prediction:
         """Score images."""
-        return self.with_scale(self.predict_features(self.extract(images)))
+        images = listed(images)
+        return self.with_scale(self.predict_features(self.extract(images))).of(images, self.transform)
 
     @abstractmethod
     def predict_features(self, features: Features) -> Prediction:
@@ -133,7 +136,8 @@ class Detector(ABC):
         only ranks, does not need one.
         """
         calibration = self.calibration_ or self.calibrate()
-        return np.asarray(calibration.threshold - self.predict(images).scores.astype(np.float64))
+        scores = self.predict(images).deciding_scores
+        return np.asarray(calibration.deciding_threshold - scores.astype(np.float64))
 
     @property
     def draws(self) -> tuple[str, ...]:
@@ -195,6 +199,12 @@ class Detector(ABC):
     def threshold_(self, threshold: float) -> None:
         self.calibration_ = Calibration.by_hand(threshold, self.calibration_)
 
+    @property
+    def decision(self) -> tuple[str, float | None]:
+        """Which threshold decides, of :data:`~padim_zoo.detectors.config.DECIDES`, and where it is, if it is known."""
+        calibration = self.calibration_
+        return (DECIDES[0], None) if calibration is None else (calibration.decides, calibration.deciding_threshold)
+
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """What the colors of all pictures of this detector's maps rest on.
 
@@ -204,7 +214,7 @@ class Detector(ABC):
         Parameters
         ----------
         threshold : float, optional
-            Instead of the detector's own.
+            Instead of the one that decides.
 
         Returns
         -------
@@ -221,17 +231,47 @@ class Detector(ABC):
         if not self.makes_maps:
             raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to color")
         calibration = self.calibration_
+        if calibration is not None:
+            of_map = threshold if calibration.decides != DECIDES[0] else None
+            if threshold is None:
+                of_map = calibration.map_high if calibration.decides == "pixel" else calibration.region_threshold
+            if of_map is not None:
+                return scale_of_maps(of_map, (calibration.map_low, calibration.map_high), True)
         normal_pixels = (None, None) if calibration is None else (calibration.map_low, calibration.map_high)
         limit = self.threshold_ if threshold is None else threshold
         return scale_of_maps(limit, normal_pixels, self.threshold_serves_maps)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
-        """The prediction with the scale of its pictures, where there is one."""
+        """The prediction with the threshold that decides, what a region is, and the scale of its pictures."""
+        calibration = self.calibration_
+        if calibration is not None:
+            prediction = replace(prediction, threshold=calibration.deciding_threshold, decides=calibration.decides)
         try:
             scale, limit = self.color_scale()
         except InputError:
             return prediction
-        return replace(prediction, scale=scale, map_threshold=limit)
+        return replace(prediction, scale=scale, map_threshold=limit, region_rule=self.region_rule())
+
+    def region_rule(self, threshold: float | None = None) -> RegionRule:
+        """What a region of a map is: by the region threshold and its least area, or as pictures show it.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            Instead of the one that decides, as of :meth:`color_scale`.
+
+        Raises
+        ------
+        InputError
+            As of :meth:`color_scale`.
+        """
+        _, limit = self.color_scale(threshold)
+        calibration = self.calibration_
+        if calibration is None or calibration.region_peaks is None:
+            return RegionRule(limit)
+        decides = calibration.decides == "region" or (threshold is None and calibration.decides != "pixel")
+        area = calibration.region_area if decides else 1
+        return RegionRule(limit, area, calibration.peaks_of(area), calibration.groups)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -317,14 +357,22 @@ class Detector(ABC):
         self.calibration_ = None
 
     def __repr__(self) -> str:
-        """The call of the constructor, without arguments that are as by default."""
+        """The call of the constructor, without arguments that are as by default; and what was fitted."""
         arguments = []
         for name, parameter in inspect.signature(type(self)).parameters.items():
             value, default = getattr(self, name), parameter.default
             if value is not default and (type(value) is not type(default) or value != default):
                 text = repr(value)
                 arguments.append(f"{name}={text if chr(10) not in text else f'<{type(value).__name__}>'}")
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        return f"{type(self).__name__}({', '.join(arguments)}){self._fitted_on()}"
+
+    def _fitted_on(self) -> str:
+        n, size = getattr(self, "n_images_", None), getattr(self, "image_size_", None)
+        if n is None or not getattr(self, "__sklearn_is_fitted__", lambda: False)():
+            return ""
+        pixels = "" if size is None else f" of {size[0]}x{size[1]}"
+        threshold = "no threshold" if self.threshold_ is None else f"threshold {self.threshold_:.4g}"
+        return f"  # fitted on {n} normal images{pixels}, {threshold}"
 
     # Two detectors are never one, whatever the dataclass of their parameters says.
     __eq__ = object.__eq__

@@ -16,10 +16,11 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields
 from padim_zoo.data.groups import joined_groups
+from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
-from padim_zoo.detectors.config import ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.config import DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -186,8 +187,11 @@ class Ensemble(Detector, EnsembleConfig):
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
         self._calibrations()
+        images = listed(images)
         images = images if hasattr(images, "__len__") else list(images)
-        return self._together([member.predict(images, roi=roi) for member in self.members])
+        predictions = [member.predict(images, roi=roi) for member in self.members]
+        together = replace(self.with_scale(self._together(predictions)), sources=predictions[0].sources)
+        return together.of(images, self.transform)
 
     def _parts(self, features: Features) -> list[Features]:
         """The features of each member."""
@@ -369,6 +373,7 @@ class Ensemble(Detector, EnsembleConfig):
             ensemble.calibration_ = replace(calibration, rate_asked=told.get("rate_asked", False))
             if told["false_alarm_rate"] is None:
                 ensemble.threshold_ = Fields(told, "calibration.").number("threshold")
+            ensemble.calibration_ = ensemble.calibration_.deciding_by(told.get("decides", DECIDES[0]))
         return ensemble
 
 

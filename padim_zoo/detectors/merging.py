@@ -55,7 +55,8 @@ def merge_images(
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
     passes = detector.extractor.views_of_fit().augmentation.passes
     my_hashes, their_hashes = detector.learned_images_, other.learned_images_
-    apart = without_overlap(mine, theirs, (my_hashes, their_hashes), (detector.n_images_, other.n_images_), passes)
+    counts = detector.n_images_, other.n_images_
+    apart = without_overlap(mine, theirs, (my_hashes, their_hashes), counts, passes)
     groups = detector.groups_so_far().followed_by(other.groups_so_far())
     if my_hashes is not None and their_hashes is not None:
         groups = groups.joined(np.concatenate([my_hashes, their_hashes]))

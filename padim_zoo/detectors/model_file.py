@@ -16,6 +16,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import DECIDES, REGION_AREAS
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
@@ -102,6 +103,8 @@ def add_calibration(calibration: Calibration | None, header: dict[str, Any], arr
         arrays["calibration.scores"] = torch.from_numpy(calibration.scores)
         if calibration.groups is not None:
             arrays["calibration.groups"] = torch.from_numpy(calibration.groups)
+        if calibration.region_peaks is not None:
+            arrays["calibration.region_peaks"] = torch.from_numpy(calibration.region_peaks)
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:
@@ -118,6 +121,17 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     fields.or_none("map_high", fields.number)
     if "rate_asked" in fields.values:
         fields.flag("rate_asked")
+    if "region_threshold" in fields.values:
+        fields.number("region_threshold")
+        fields.number("region_rate", 0, 1)
+    if calibration.region_area not in REGION_AREAS or calibration.decides not in DECIDES:
+        raise FieldError("calibration.region_area or calibration.decides is none that is known")
+    peaks = calibration.region_peaks
+    if peaks is not None and peaks.shape != (len(calibration.scores), len(REGION_AREAS)):
+        raise FieldError("calibration.region_peaks are not one number for each image and area")
+    deciding = {"pixel": calibration.map_high, "region": calibration.region_threshold}
+    if deciding.get(calibration.decides, 0.0) is None:
+        raise FieldError(f"calibration.decides is {calibration.decides}, which has no threshold")
     if calibration.scores.ndim != 1 or not np.isfinite(calibration.scores).all():
         raise FieldError("calibration.scores are not one finite number for each image")
     return calibration

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from padim_zoo.core.errors import InputError
+from padim_zoo.core.printable import printable
+from padim_zoo.detectors.prediction_files import photo_of
 from padim_zoo.pictures.colormap import Scale, color_table, place_on_scale
 
 if TYPE_CHECKING:
@@ -22,7 +26,8 @@ SIDE = 96
 """Longer side of a picture in pixels."""
 
 _CARD = (
-    "display:inline-block;vertical-align:top;width:104px;margin:0 6px 8px 0;padding:4px;text-align:center;"
+    "display:inline-block;vertical-align:top;max-width:208px;overflow-wrap:anywhere;"
+    "margin:0 6px 8px 0;padding:4px;text-align:center;"
     "border:2px solid {color};border-radius:4px;font:11px/1.35 system-ui,sans-serif"
 )
 # The colors of the frames in padim_zoo.pictures.panels; decisions are told in words too.
@@ -61,8 +66,26 @@ def _card(prediction: Prediction, position: int) -> str:
             anomaly_map = np.where(prediction.roi_masks[position], anomaly_map, np.nan)
         encoded = base64.b64encode(_thumbnail(anomaly_map, prediction.scale)).decode()
         picture = f'<img alt="anomaly map {position}" src="data:image/png;base64,{encoded}" style="max-width:96px"><br>'
-    words = f"#{position} · <b>{escape(f'{prediction.scores[position]:.4g}')}</b><br>{word}"
-    return f'<div style="{_CARD.format(color=color)}">{picture}{words}</div>'
+    photo = _photo(prediction, position)
+    name = escape(printable(Path(prediction.names[position]).name))
+    words = f"{name} · <b>{escape(f'{prediction.scores[position]:.4g}')}</b><br>{word}"
+    return f'<div style="{_CARD.format(color=color)}">{photo}{picture}{words}</div>'
+
+
+def _photo(prediction: Prediction, position: int) -> str:
+    """A small picture of the image itself, where it can be read."""
+    try:
+        photo = photo_of(prediction, position)
+    except InputError:  # removed since
+        return ""
+    if photo is None:
+        return ""
+    image = Image.fromarray(photo)
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="image {position}" src="data:image/jpeg;base64,{encoded}" style="max-width:96px"> '
 
 
 def _thumbnail(anomaly_map: np.ndarray, scale: Scale) -> bytes:

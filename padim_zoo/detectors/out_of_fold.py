@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
@@ -47,11 +48,13 @@ def out_of_fold(
     detector.groups_ = replace(known, numbers=groups).told  # even if these are too few: more images may come
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
-    with spill_above(largest_array(detector.extractor.budget)):
+    limit = largest_array(detector.extractor.budget)
+    with spill_above(limit), stage("setting the threshold", n) as progress:
         models = detector.fold_models(statistics, [rows_of(rest, passes) for rest, _ in cut])
         for model, (_, held_out) in zip(models, cut, strict=True):
             for images in held_out:
                 scores.add(images, score_normal(detector, model, embeddings, images))
+                progress.advance(len(images))
     return scores.calibration(len(cut))
 
 

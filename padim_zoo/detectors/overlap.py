@@ -55,7 +55,7 @@ def without_overlap(
     hashes : (ndarray (n,), ndarray (m,)), int64, or None
         Of the images of each, in the order of its samples.
     counts : (int, int)
-        Images of each.
+        Images of both, which pooled moments do not tell.
     passes : int
         How many samples an image has, where these are kept.
 
@@ -67,7 +67,7 @@ def without_overlap(
     own, others = hashes
     n = counts[0]
     if own is None or others is None:
-        return Disjoint(mine, theirs, None, np.arange(sum(counts)))
+        return Disjoint(mine, theirs, None, np.arange(n + counts[1]))
     new = ~np.isin(others, own)
     if new.all():
         return Disjoint(mine, theirs, np.concatenate([own, others]), np.arange(n + len(others)))

@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.image import image_size
+from padim_zoo.data.sources import single_images
+from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.config import DECIDES
+from padim_zoo.detectors.regions import Region, RegionRule, find_regions
 from padim_zoo.features.patch_embeddings import upsample_mask
+from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.pictures.colormap import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,13 +38,23 @@ class Prediction:
     maps : ndarray (N, H, W), float32, or None
         Anomaly score of each pixel of the transformed image; None for image-level detectors.
     threshold : float or None
-        Images whose score exceeds it are called anomalous; None when the detector has none.
+        Images whose :attr:`deciding_scores` exceed it are called anomalous; None when the detector has none.
     scale : (low, high) or None
         The scores of the first and the last color of pictures of the maps: :meth:`Detector.color_scale`.
     map_threshold : float or None
         Pixels whose score exceeds it lie within the boundary of such a picture.
     roi_masks : ndarray (N, H, W), bool, or None
         The pixels that were scored, where there is a region of interest; elsewhere maps are 0. None where all were.
+    decides : str
+        Of :data:`~padim_zoo.detectors.config.DECIDES`: whose threshold this is.
+    region_rule : RegionRule or None
+        What a region is; None where nothing says it.
+    transform : Transform or None
+        What was done to the images before the backbone.
+    sources : sequence of N paths or (height, width), or None
+        The files of the images, or the sizes of those in memory.
+    originals : tuple of Path or ndarray, or None
+        The images themselves, where :meth:`Detector.predict` was given files or arrays.
 
     Raises
     ------
@@ -46,6 +68,11 @@ class Prediction:
     scale: Scale | None = None
     map_threshold: float | None = None
     roi_masks: np.ndarray | None = None
+    decides: str = DECIDES[0]
+    region_rule: RegionRule | None = None
+    transform: Transform | None = None
+    sources: Sequence[Path | tuple[int, int]] | None = None
+    originals: tuple[Path | np.ndarray, ...] | None = None
 
     def __post_init__(self) -> None:
         amiss = np.flatnonzero(~np.isfinite(self.scores))
@@ -117,7 +144,53 @@ class Prediction:
             scores=self.scores[positions],
             maps=None if self.maps is None else self.maps[positions],
             roi_masks=None if self.roi_masks is None else self.roi_masks[positions],
+            sources=None if self.sources is None else [self.sources[position] for position in positions],
+            originals=None if self.originals is None else tuple(self.originals[position] for position in positions),
         )
+
+    def of(self, images: Any, transform: Transform) -> Prediction:
+        """With the images, if they are files or arrays in a list."""
+        originals = tuple(single_images(images))
+        return replace(self, transform=transform, originals=originals if len(originals) == len(self) else None)
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called: its path, or its position."""
+        named: Sequence[Any] = self.originals or [None] * len(self)
+        return [str(one) if isinstance(one, Path) else f"image {position}" for position, one in enumerate(named)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with a row for each image: ``image``, ``score``, ``threshold``, ``anomalous``."""
+        import pandas as pd
+
+        anomalous = [None] * len(self) if self.anomalous is None else self.anomalous
+        columns = {"image": self.names, "score": self.scores, "threshold": self.threshold, "anomalous": anomalous}
+        frame: pd.DataFrame = pd.DataFrame(columns)
+        return frame
+
+    def save(self, folder: str | Path, pictures: Sequence[str] = ("overlay",)) -> None:
+        """Write ``scores.csv``, and ``KIND/NAME.png`` for each kind of picture that can be drawn.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind of picture, or the folder cannot be written to.
+        """
+        from padim_zoo.detectors.prediction_files import save
+
+        save(self, Path(folder), pictures)
+
+    def plot(self, most: int = 6) -> Figure:
+        """Each image beside its map, with its name and score, as a figure of matplotlib.
+
+        Raises
+        ------
+        MissingExtraError
+            Without matplotlib.
+        """
+        from padim_zoo.detectors.prediction_files import plot
+
+        return plot(self, most)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -125,7 +198,37 @@ class Prediction:
     @property
     def anomalous(self) -> np.ndarray | None:
         """The decision of each image, bool (N,), or None without a threshold."""
-        return None if self.threshold is None else self.scores > self.threshold
+        return None if self.threshold is None else self.deciding_scores > self.threshold
+
+    @property
+    def deciding_scores(self) -> np.ndarray:
+        """The number of each image (N,) that the threshold decides on: score, maximum of the map, or region peak."""
+        pictured = self.pictured
+        if self.decides == DECIDES[0] or pictured is None:
+            return self.scores
+        area = 1 if self.decides == "pixel" or self.region_rule is None else self.region_rule.area
+        return np.array([region_peaks(one, (area,))[0] for one in pictured])
+
+    @property
+    def regions(self) -> list[list[Region]]:
+        """The regions of each image, the highest first, in the image's own pixels: resize and crop are undone.
+
+        Raises
+        ------
+        InputError
+            If there are no maps, or no threshold, or the prediction is not one of images, but of features.
+        """
+        pictured = self.pictured
+        if pictured is None:
+            raise InputError("there are no regions: the detector scores whole images and makes no maps")
+        if self.region_rule is None:
+            raise InputError("there are no regions without a threshold: calibrate the detector")
+        if self.transform is None or self.sources is None:
+            raise InputError("there are no regions of features, whose images are not known: predict images")
+        sizes = [image_size(source) if isinstance(source, Path) else source for source in self.sources]
+        return [
+            find_regions(one, self.region_rule, self.transform, size) for one, size in zip(pictured, sizes, strict=True)
+        ]
 
     @property
     def scored_pixels(self) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.core.progress import told
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
@@ -90,7 +91,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
         maps = torch.zeros(embeddings.n, *self.image_size_)
         for (layer, gallery, grid), (here, there) in zip(levels, counted, strict=True):
-            for image in shown.nonzero().flatten().tolist():
+            for image in told(shown.nonzero().flatten().tolist(), "comparing maps", int(shown.sum()), "maps"):
                 normal = gallery[:, nearest[image]]
                 positions = normal.flatten(0, 1) if there is None else normal[there[:, nearest[image]]]
                 rows = slice(None) if here is None else here[:, image]

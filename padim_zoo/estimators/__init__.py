@@ -18,5 +18,7 @@ estimators.register(
 )(Shrinkage)
 estimators.register("diagonal", source=_SOURCE, covariance="diag(S) + εI", default="epsilon=0.01")(Diagonal)
 estimators.register("spherical", source=_SOURCE, covariance="(tr(S)/D + ε)·I", default="epsilon=0.01")(Spherical)
-estimators.register("tied", source=_SOURCE, covariance="mean of S over patches + εI", default="epsilon=0.01")(Tied)
+estimators.register(
+    "tied", source=_SOURCE, covariance="mean of S over patches + εI", default="epsilon=0.01, cells=None"
+)(Tied)
 estimators.register("pooled", source=_SOURCE, covariance="S of all patches + εI", default="epsilon=0.01")(Pooled)

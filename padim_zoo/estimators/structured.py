@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.cholesky import whitening_factor
+from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import for_each_block, map_blocks
-from padim_zoo.estimators.estimator import Estimator
+from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.linear_shrinkage import TINY
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
-from padim_zoo.gaussians.packed_triangular import Triangles
+from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
+from padim_zoo.gaussians.tied import TiedGaussian, patches_of_blocks
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.pooled import pooled_moments
 from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
@@ -43,25 +45,61 @@ class Spherical(Diagonal):
 
 
 class Tied(Estimator):
-    """Σ = mean over patches of S, + εI: a mean per patch, one covariance for all (linear discriminant analysis)."""
+    """Σ = mean over patches of S, + εI: a mean per patch, one covariance for all, or for each block of patches.
+
+    For all patches that is linear discriminant analysis. A block of a large grid shows one part of an object.
+
+    Parameters
+    ----------
+    epsilon : float
+        As of :class:`~padim_zoo.estimators.estimator.Estimator`.
+    cells : int, optional
+        Patches of a block along either axis; one covariance for all patches by default.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range.
+    """
 
     supports_missing_patches = True
 
+    def __init__(self, epsilon: float = EPSILON, cells: int | None = None) -> None:
+        super().__init__(epsilon)
+        if cells is not None and (isinstance(cells, bool) or not isinstance(cells, int) or cells < 1):
+            raise InputError(f"cells is {cells!r}: expected a whole number of patches, e.g. 8")
+        self.cells = cells
+
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
+
+        def pooled(patches: slice | Tensor) -> Tensor:
+            return (statistics.scatter(patches) / per_patch(divisor(statistics.count(patches)), 3)).sum(0)
+
+        if self.cells is not None:
+            members = patches_of_blocks(statistics.mean, self.cells)
+
+            def factors(blocks: slice) -> tuple[Tensor, ...]:
+                own = [patches.unique() for patches in members[blocks]]
+                covariances = torch.stack([pooled(patches) / len(patches) for patches in own])
+                return column_blocks(self._factor(covariances))
+
+            parts = map_blocks(factors, len(members), 8 * members.shape[1] * D * (D + n))
+            return TiedGaussian(statistics.mean, Triangles(parts), self.cells)
+
         covariance = torch.zeros(D, D, dtype=torch.float64)
 
         def add(patches: slice, scatter: Tensor) -> None:
             # In the order of the patches, in float64: the cut into blocks is below float32's notice.
             covariance.add_(scatter)
 
-        def pooled(patches: slice) -> Tensor:
-            return (statistics.scatter(patches) / per_patch(divisor(statistics.count(patches)), 3)).sum(0)
-
         for_each_block(pooled, statistics.P, 8 * D * (D + n), add)
-        covariance /= statistics.P
-        covariance.diagonal().add_(max(self.epsilon, TINY))
-        return PrimalGaussian(statistics.mean, Triangles.of(whitening_factor(covariance[None]).float()))
+        return PrimalGaussian(statistics.mean, Triangles.of(self._factor(covariance[None] / statistics.P)))
+
+    def _factor(self, covariances: Tensor) -> Tensor:
+        """F with F Fᵀ = (Σ + εI)⁻¹, (b, D, D), float32, of covariances in float64."""
+        ridge = max(self.epsilon, TINY) * torch.eye(covariances.shape[1], dtype=torch.float64)
+        return whitening_factor(covariances + ridge).float()
 
 
 class Pooled(Estimator):

@@ -28,6 +28,7 @@ from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, levels, used
 from padim_zoo.gaussians.nested import NestedGaussian
+from padim_zoo.gaussians.tied import TiedGaussian
 
 
 class DistancesFromMean(nn.Module):
@@ -84,6 +85,31 @@ class FactorDistances(nn.Module):
         """At all patches."""
         delta = self.gather(deviations)
         return _squared_norm(delta[:, :, : self.cut] @ self.left) + _squared_norm(delta @ self.right)
+
+
+class TiedDistances(nn.Module):
+    """‖Fᵀδ‖² with one F for all patches of a block."""
+
+    factor: Tensor
+    members: Tensor
+    places: Tensor
+
+    def __init__(self, gaussian: TiedGaussian) -> None:
+        super().__init__()
+        self.gather = Gather(gaussian.mean)
+        self.blocks, self.D = len(gaussian.members), gaussian.mean.D
+        members = gaussian.members.flatten()
+        places = torch.empty(gaussian.mean.P, dtype=torch.int64)
+        places[members] = torch.arange(len(members))
+        self.register_buffer("members", members)
+        self.register_buffer("places", places)
+        self.register_buffer("factor", gaussian.factor[:].float().contiguous())
+
+    def forward(self, deviations: list[Tensor]) -> Tensor:
+        """At all patches."""
+        delta = _taken(self.gather(deviations), self.members)
+        together = delta.reshape(self.blocks, -1, self.D) @ self.factor
+        return _taken(_squared_norm(together).reshape(len(self.members), -1), self.places)
 
 
 class NestedDistances(nn.Module):
@@ -226,6 +252,8 @@ def distances_of(gaussian: Gaussian) -> nn.Module:
     """
     if isinstance(gaussian, DiagonalGaussian):
         return DiagonalDistances(gaussian)
+    if isinstance(gaussian, TiedGaussian):
+        return TiedDistances(gaussian)
     if isinstance(gaussian, NestedGaussian):
         return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -17,10 +19,13 @@ import torch
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.backbones.device import resolve_precision
+from padim_zoo.core.atomic_write import check_writable
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.progress import told
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
 from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.export.metadata import FORMAT, to_text
 from padim_zoo.export.networks import exportable, in_float32
@@ -118,6 +123,11 @@ def export(
         raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[form]:
         raise InputError(f"{path} does not end in {SUFFIXES[form]}, by which the format {form} is known: name it so")
+    if detector.calibration_ is not None and detector.calibration_.decides != DECIDES[0]:
+        raise InputError(
+            f"the model decides by {detector.calibration_.decides}, and a network by image: run padim-zoo calibrate "
+            "--decide-by image first, or give --threshold"
+        )
     computes_in = precision_of_file(detector, form, precision)
     network = exportable(detector, precision=computes_in, size=input_size)
     assert isinstance(detector, BackboneDetector)
@@ -136,7 +146,8 @@ def export(
     except OSError as error:
         raise WriteError(path, error.strerror or str(error), error.errno) from None
     try:
-        write(form, network, size, metadata, folder / path.name)
+        with _told_of_the_disk(path):
+            write(form, network, size, metadata, folder / path.name)
         del network
         exported = ExportedModel(folder / path.name, form)
         to_try = list(images) if images is not None else synthetic_images(detector, input_size)
@@ -153,13 +164,32 @@ def export(
         moved = None if reference is detector else compare(exported, detector, to_try).scores
         del exported
         written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
-        for file in written:
-            os.replace(file, path.parent / file.name)
+        with _told_of_the_disk(path):
+            for file in written:
+                os.replace(file, path.parent / file.name)
         files = tuple(path.parent / file.name for file in reversed(written))
         note = _note_on_precision(detector, computes_in, moved)
         return Exported(files, sum(file.stat().st_size for file in files), difference, note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _told_of_the_disk(path: Path) -> Iterator[None]:
+    """Within it an error that comes of the disk says so: exporters wrap it, or have it in their text alone."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError):
+                raise WriteError(path, cause.strerror or str(cause), cause.errno) from None
+            for number in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                if os.strerror(number) in str(cause):
+                    raise WriteError(path, os.strerror(number), number) from None
+            cause = cause.__cause__ or cause.__context__
+        check_writable(path.parent)
+        raise
 
 
 def precision_of_file(detector: Detector, form: str, precision: str | None) -> str:
@@ -202,6 +232,8 @@ def describe(
         "false_alarm_rate": None if calibration is None else calibration.false_alarm_rate,
         "makes_maps": detector.makes_maps,
         "score_is_map_maximum": detector.threshold_serves_maps,
+        "region_threshold": None if calibration is None else calibration.region_threshold,
+        "region_area": 1 if calibration is None else calibration.region_area,
         "map_scale": [None, None] if calibration is None else [calibration.map_low, calibration.map_high],
     }
 
@@ -217,7 +249,8 @@ def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path |
     if not images:
         raise InputError("there are no images to try the file on: expected at least one")
     scores, maps, decisions = 0.0, 0.0, 0
-    for start in range(0, len(images), CHECKED_AT_ONCE):
+    starts = range(0, len(images), CHECKED_AT_ONCE)
+    for start in told(starts, "trying the file", len(starts), "batches"):
         batch = list(images[start : start + CHECKED_AT_ONCE])
         scored, expected = exported.predict(batch), detector.predict(batch)
         scores = max(scores, float(_relative(scored.scores, expected.scores).max()))

@@ -11,7 +11,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_finite, read_json
 from padim_zoo.data.transform import Transform
 
-FORMAT = 2
+FORMAT = 3
 KEY = "padim_zoo"
 """Under which a file holds its metadata."""
 
@@ -41,6 +41,9 @@ class Metadata:
     makes_maps, score_is_map_maximum : bool
     map_scale : (float or None, float or None)
         Scores of a typical normal pixel, and of one in 1,000.
+    region_threshold : float or None
+    region_area : int
+        Pixels of the map that a region has, at least.
     """
 
     document: dict[str, Any]
@@ -51,6 +54,8 @@ class Metadata:
     makes_maps: bool
     score_is_map_maximum: bool
     map_scale: tuple[float | None, float | None]
+    region_threshold: float | None
+    region_area: int
 
     @classmethod
     def parse(cls, path: Path, text: str | None) -> Metadata:
@@ -89,4 +94,6 @@ class Metadata:
             fields.flag("makes_maps"),
             fields.flag("score_is_map_maximum"),
             (scale[0], scale[1]),
+            fields.or_none("region_threshold", fields.number),
+            fields.whole("region_area"),
         )

@@ -21,6 +21,8 @@ from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.config import DECIDES
+from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.export.digest import is_sealed, records_of
 from padim_zoo.export.metadata import KEY, Metadata
 from padim_zoo.export.suffixes import SUFFIXES
@@ -35,6 +37,11 @@ class Scored(NamedTuple):
 
     scores: np.ndarray
     maps: np.ndarray | None
+
+    @property
+    def deciding_scores(self) -> np.ndarray:
+        """The scores: only models that decide by them are exported."""
+        return self.scores
 
     @property
     def pictured(self) -> np.ndarray | None:
@@ -265,10 +272,22 @@ class ExportedModel:
             raise InputError(f"{self.path} does not give one map for each image: export the model again")
         return scores, maps if self.makes_maps else None
 
+    @property
+    def decision(self) -> tuple[str, float | None]:
+        """As of a detector: which threshold decides, here that of images, and where it is."""
+        return DECIDES[0], self.threshold_
+
     def color_scale(self, threshold: float | None = None) -> tuple[Scale, float]:
         """As of a detector: what the colors of pictures rest on."""
+        if threshold is None and self.metadata.region_threshold is not None:
+            return scale_of_maps(self.metadata.region_threshold, self.metadata.map_scale, True)
         limit = self.threshold_ if threshold is None else threshold
         return scale_of_maps(limit, self.metadata.map_scale, self.metadata.score_is_map_maximum)
+
+    def region_rule(self, threshold: float | None = None) -> RegionRule:
+        """As of a detector: what a region is. It has no p-value, for the file holds no normal scores."""
+        _, limit = self.color_scale(threshold)
+        return RegionRule(limit, self.metadata.region_area if threshold is None else 1)
 
     def _prepared(self, image: Any) -> np.ndarray:
         depth = self.transform.bit_depth

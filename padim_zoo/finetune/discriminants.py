@@ -10,7 +10,6 @@ Every change counts alike, whatever its Mahalanobis length: strong ones are foun
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import named, refuse_projections
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.cutpaste import ALTERED_SHARE, visibly_pasted
@@ -43,15 +43,12 @@ class DiscriminantRecipe:
         Share of the images that nothing is learned from.
     seed : int
         Of the pieces, and of the images held out.
-    report : callable, optional
-        Told how many passes of an image through the network are done, and of how many: two for each.
     """
 
     components: int = 48
     pieces: int = 4
     held_out: float = 0.2
     seed: int = 0
-    report: Callable[[int, int], None] | None = None
 
     def check(self) -> None:
         """Refuse what nothing can be made of.
@@ -68,7 +65,7 @@ class DiscriminantRecipe:
 
     def settings(self) -> dict[str, object]:
         """What decides the result, in JSON's types."""
-        return {name: value for name, value in vars(self).items() if name != "report"}
+        return dict(vars(self))
 
 
 def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRecipe) -> Adaptation:
@@ -97,20 +94,16 @@ def fit_discriminants(backbone: Backbone, images: Tensor, recipe: DiscriminantRe
     refuse_projections(state, backbone.name)
     used, held_out = hold_out(len(images), recipe.held_out, recipe.seed)
     variations = [_Variation(layer) for layer in backbone.layers]
-    for index in used:
+    for index in told(used, "measuring normal images", len(used)):
         for variation, normal in zip(variations, backbone(_pixels(backbone, images[int(index)][None])), strict=True):
             variation.add(normal[0].cpu().double())
-        if recipe.report is not None:
-            recipe.report(variations[0].count, 2 * len(used))
     changes = [_Changes(variation) for variation in variations]
-    for number, index in enumerate(used, 1 + len(used)):
+    for index in told(used, "pasting pieces", len(used)):
         image, rng = images[int(index)], np.random.default_rng((recipe.seed, int(index)))
         pasted, masks = zip(*(visibly_pasted(image, rng) for _ in range(recipe.pieces)), strict=True)
         visible = torch.stack(masks)[:, None].float()
         for change, maps in zip(changes, backbone(_pixels(backbone, torch.stack([image, *pasted]))), strict=True):
             change.add(maps.cpu().double(), visible)
-        if recipe.report is not None:
-            recipe.report(number, 2 * len(used))
     shares = {}
     for name, change in zip(backbone.layers, changes, strict=True):
         weight, bias, shares_of_changes = change.discriminants(recipe.components)

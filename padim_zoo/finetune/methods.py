@@ -41,7 +41,7 @@ def make_recipe(
     precision : str
         Type that networks are trained in.
     report : callable, optional
-        Told how far it is: two numbers, and of a training two figures; see the recipes.
+        Told the epoch of a training, of how many, its held-out loss and accuracy.
 
     Raises
     ------
@@ -58,8 +58,8 @@ def make_recipe(
     values: dict[str, Any]
     values = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     if kind is TrainingRecipe:
-        values["precision"] = precision
-    recipe = kind(report=report, **values)
+        values |= {"precision": precision, "report": report}
+    recipe = kind(**values)
     recipe.check()
     return recipe
 

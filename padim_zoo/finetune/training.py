@@ -15,6 +15,7 @@ from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.backbones.trainable import trainable_copy
 from padim_zoo.core.checkpoint import Checkpoint, read_checkpoint, restore_optimizer, write_checkpoint
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.progress import told
 from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.three_way import CHANCE, ThreeWay
@@ -211,7 +212,7 @@ class _Training:
         rng = np.random.default_rng((recipe.seed, epoch))
         order = rng.permutation(self.used)
         batches = _batches(order, recipe.train_batch)
-        for step, indices in enumerate(batches):
+        for step, indices in enumerate(told(batches, f"epoch {epoch + 1} of {recipe.epochs}", len(batches), "steps")):
             done = (epoch + step / len(batches)) / recipe.epochs
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
 from padim_zoo.gaussians.nested import NestedGaussian
+from padim_zoo.gaussians.tied import TiedGaussian
 
 FORMS: Mapping[str, type[Gaussian]] = {
-    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, DiagonalGaussian)
+    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, DiagonalGaussian, TiedGaussian)
 }

@@ -8,6 +8,7 @@ dual      the n centered samples A (n×D), and T (n×n), s, b       (‖δ‖² 
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
 nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
+tied      the primal form's F once per block of patches          ‖Fᵀδ‖²
 ========  =====================================================  ===============================
 
 The dual form is that of :mod:`padim_zoo.gaussians.dual`. The samples stay at the resolution of their layers, so n·D

@@ -59,7 +59,7 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
     _, group_of, sizes = np.unique(np.arange(n) if groups is None else groups, return_inverse=True, return_counts=True)
     m = len(sizes)
     if not can_promise(false_alarm_rate, m):
-        needed = math.ceil((1 - _ROUNDING) / false_alarm_rate) - 1
+        needed = images_for(false_alarm_rate)
         # Rounded up, so that the rate works when typed back in.
         lowest = math.ceil(1e4 * smallest_false_alarm_rate(m)) / 1e4
         copies = "" if m == n else f" different ones among {n}"
@@ -73,9 +73,33 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
     return float(scores[order[np.searchsorted(exceeding, allowed + 1e-9, side="right")]])
 
 
+def conformal_p_value(score: float, normal_scores: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """How likely a new normal image is to score as high as this, or higher.
+
+    It is at most ``rate`` exactly where the score exceeds the :func:`conformal_threshold` of that rate.
+
+    Parameters
+    ----------
+    score : float
+    normal_scores : ndarray (n,)
+        Scores of normal images by a detector that was not fitted on them.
+    groups : ndarray (n,), int, optional
+        Equal for images of one group, of which each counts as one image.
+    """
+    n = len(normal_scores)
+    _, group_of, sizes = np.unique(np.arange(n) if groups is None else groups, return_inverse=True, return_counts=True)
+    as_high = (1 / sizes[group_of])[np.asarray(normal_scores) >= score].sum()
+    return float((1 + as_high) / (1 + len(sizes)))
+
+
 def can_promise(false_alarm_rate: float, count: int) -> bool:
     """Whether ``count`` different normal images can promise a rate."""
     return math.floor((count + 1) * false_alarm_rate * (1 + _ROUNDING)) >= 1
+
+
+def images_for(false_alarm_rate: float) -> int:
+    """How many different normal images it takes to promise a rate."""
+    return math.ceil((1 - _ROUNDING) / false_alarm_rate) - 1
 
 
 def smallest_false_alarm_rate(count: int) -> float:

@@ -88,6 +88,13 @@ def highlight(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating], thres
     return drawn
 
 
+def grayed(image: npt.ArrayLike, unseen: npt.NDArray[np.bool_]) -> Picture:
+    """The image, gray and dim where nothing was looked at."""
+    picture = as_picture(image)
+    picture[unseen] = np.rint(_DIMMED * (picture[unseen] @ _LUMINANCE)).astype(np.uint8)[:, None]
+    return picture
+
+
 def as_picture(image: npt.ArrayLike, anomaly_map: npt.NDArray[np.floating] | None = None) -> Picture:
     """A copy of an image as uint8 (H, W, 3).
 

@@ -1,4 +1,4 @@
-"""Pictures with words on them: a frame that tells the decision, and five panels side by side."""
+"""Pictures with words on them: a frame that tells the decision, and panels side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from padim_zoo.pictures.overlays import as_picture, boundary, overlay, size_of
 
 # Decisions differ in lightness and in words too, for those who do not tell red from green.
 _ANOMALOUS, _NORMAL = (200, 30, 40), (110, 205, 130)
-_PANELS = ("image", "ground truth", "anomaly map", "overlay", "boundary")
 
 
 def frame(image: npt.ArrayLike, score: float, threshold: float) -> Picture:
@@ -62,14 +61,14 @@ def panels(
     alpha: float = PictureChoice.alpha,
     colors: str = PictureChoice.colormap,
 ) -> Picture:
-    """Five captioned pictures side by side: image, ground truth, anomaly map, overlay, boundary.
+    """Captioned pictures side by side: image, ground truth where it is known, anomaly map, overlay, boundary.
 
     Parameters
     ----------
     image : ndarray (H, W, 3) or, gray, (H, W), uint8
         What the map was made from.
     mask : ndarray (H, W), bool, or None
-        Ground truth; blank when not known.
+        Ground truth; None where it is not known.
     anomaly_map : ndarray (H, W)
         Anomaly score of each pixel.
     scale : (low, high)
@@ -81,24 +80,23 @@ def panels(
     """
     picture = as_picture(image, anomaly_map)
     height, width = picture.shape[:2]
-    truth = np.full_like(picture, 235)
+    pictures = {"image": picture}
     if mask is not None:
         if mask.shape != anomaly_map.shape:
             raise InputError(f"the mask is {size_of(mask)} and the map {size_of(anomaly_map)}: expected the same size")
-        truth[:] = np.where(mask, 255, 0)[..., None]
-    pictures = (
-        picture,
-        truth,
-        heat_map(anomaly_map, scale, colors),
-        overlay(picture, anomaly_map, scale, alpha, colors),
-        boundary(picture, anomaly_map, threshold),
-    )
+        pictures["ground truth"] = np.where(mask, 255, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
+    pictures |= {
+        "anomaly map": heat_map(anomaly_map, scale, colors),
+        "overlay": overlay(picture, anomaly_map, scale, alpha, colors),
+        "boundary": boundary(picture, anomaly_map, threshold),
+    }
     gap = max(2, height // 48)
     size = max(8, round(min(height / 16, width / 8)))
     top = 2 * size
-    sheet = Image.new("RGB", (5 * width + 6 * gap, height + top + gap), "white")
+    count = len(pictures)
+    sheet = Image.new("RGB", (count * width + (count + 1) * gap, height + top + gap), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, (caption, part) in enumerate(zip(_PANELS, pictures, strict=True)):
+    for column, (caption, part) in enumerate(pictures.items()):
         left = gap + column * (width + gap)
         sheet.paste(Image.fromarray(part), (left, top))
         font = _font_that_fits(caption, size, width)

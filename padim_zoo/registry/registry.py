@@ -388,7 +388,8 @@ detectors: Registry[Detector] = Registry(
     [f"padim_zoo.detectors.{name}" for name in ("mahalanobis_ad", "padim", "patchcore", "spade", "stfpm", "subspace")],
 )
 datasets: Registry[Dataset] = Registry(
-    "dataset", ["padim_zoo.data.datasets", "padim_zoo.data.real_iad", "padim_zoo.data.synthetic"]
+    "dataset",
+    ["padim_zoo.data.datasets", "padim_zoo.data.own_images", "padim_zoo.data.real_iad", "padim_zoo.data.synthetic"],
 )
 
 REGISTRIES: dict[str, Registry[Any]] = {

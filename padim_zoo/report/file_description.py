@@ -12,6 +12,7 @@ from typing import Any
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.core.file_type import file_type
+from padim_zoo.detectors.config import DECIDES
 
 
 def describe_file(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
@@ -102,6 +103,8 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "false_alarm_rate": calibration.get("false_alarm_rate"),
         "set_by_hand": True if calibration and calibration.get("false_alarm_rate") is None else None,
         "folds": calibration.get("folds"),
+        **{name: calibration.get(name) for name in ("region_threshold", "region_rate", "region_area")},
+        "decides": calibration.get("decides", DECIDES[0]) if calibration else None,
         "members": [_describe_model(member) for member in header.get("members", [])],
         "parameters": parameters,
     }

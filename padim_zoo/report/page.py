@@ -27,6 +27,10 @@ from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric
 from padim_zoo.pictures.colormap import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
+from padim_zoo.report.ties import ties_of
+
+TITLE = "Anomaly detection benchmark"
+"""The usual heading of a page."""
 
 _LAST = ("dataset", "seed")
 _TELLING = (*(name for name in CONFIGURED if name not in (*MODEL, *_LAST, "category")), "precision_asked", *_LAST)
@@ -43,7 +47,7 @@ class Report(NamedTuple):
     problems: list[str]
 
 
-def render_report(store: RunStore, images: int = PER_REASON) -> Report:
+def render_report(store: RunStore, images: int = PER_REASON, title: str = TITLE) -> Report:
     """The page of a run store.
 
     Parameters
@@ -51,6 +55,8 @@ def render_report(store: RunStore, images: int = PER_REASON) -> Report:
     store : RunStore
     images : int
         Images of each kind in the gallery of a run, at most; 0 for no gallery.
+    title : str
+        The heading of the page.
 
     Raises
     ------
@@ -78,6 +84,7 @@ def render_report(store: RunStore, images: int = PER_REASON) -> Report:
         style=_read(web / "page.css"),
         script="".join(_read(web / f"{name}.js") for name in _SCRIPTS),
         version=__version__,
+        title=title,
     )
     return Report(page, [*contents.problems, *data["problems"], *pictures.problems])
 
@@ -98,8 +105,11 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     environments: list[dict[str, Any]] = []
     problems: list[str] = []
     pictures = pictures or Pictures()
+    shown = [_row(row, telling) for row in rows]
+    names = {row["id"]: row["run_name"] for row in shown}
+    ties = ties_of(runs, store)
     return {
-        "rows": [_row(row, telling) for row in rows],
+        "rows": [{**row, "ties": [names[one] for one in ties.get(row["id"], ())]} for row in shown],
         "runs": {document["id"]: _behind(store, document, pictures, environments, problems) for document in documents},
         "metrics": [_metric(metric) for metric in METRICS.values()],
         "rates": [{"name": name, "better": RATES[name], "help": text} for name, text in SHOWN_RATES.items()],

@@ -16,8 +16,11 @@ from padim_zoo.core.atomic_write import write_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
-from padim_zoo.pictures.colormap import Picture, Scale, color_table, heat_map
+from padim_zoo.pictures.colormap import Scale, color_table
 from padim_zoo.pictures.kinds import MAPLESS, PictureChoice
+
+HALF = 0.5
+"""A pixel of the photo is marked where more than this of it is, of a mask after the transform."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class PictureFolder:
     folder : Path
     choice : PictureChoice
     transform : Transform
-        What the detector did to the images; pictures show the images after it.
+        What the detector did to the images; pictures show the photos before it.
     threshold : float
         Images whose score exceeds it are anomalous.
     scale : (low, high), optional
@@ -48,35 +51,36 @@ class PictureFolder:
     def write(
         self, name: Path, path: Path, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None = None
     ) -> None:
-        """Write the pictures of the image at ``path``; ``mask`` is its ground truth after the transform."""
-        image = self.transform.image(read_image(path, self.transform.bit_depth))
+        """Write the pictures of the photo at ``path``, in its own size.
+
+        ``anomaly_map`` and ``mask``, its ground truth, are of the image after the transform.
+        """
+        # Needs scipy, which predictions without pictures do without.
+        from padim_zoo.pictures.drawing import ScoredPhoto, draw
+
+        image = read_image(path, self.transform.bit_depth)
+        height, width = image.shape[:2]
+
+        def on_photo(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else self.transform.on_original(values, height, width)
+
+        looked_at = on_photo(np.zeros(self.transform.output_size(height, width)))
+        assert looked_at is not None
+        truth = on_photo(mask)
+        scored = ScoredPhoto(
+            image,
+            score,
+            self.threshold,
+            ~np.isnan(looked_at),
+            on_photo(anomaly_map),
+            self.scale,
+            self.map_threshold,
+            None if truth is None else truth > HALF,
+        )
         for kind in self.choice.kinds:
-            picture = Image.fromarray(self._draw(kind, image, score, anomaly_map, mask))
+            picture = Image.fromarray(draw(kind, scored, self.choice.alpha, self.choice.colormap))
             target = self.folder / kind / name.with_name(f"{name.name}.png")
             write_whole(target, partial(picture.save, format="PNG"))
-
-    def _draw(
-        self, kind: str, image: Picture, score: float, anomaly_map: np.ndarray | None, mask: np.ndarray | None
-    ) -> Picture:
-        # Needs scipy, which predictions without pictures do without.
-        from padim_zoo.pictures.overlays import boundary, highlight, overlay
-        from padim_zoo.pictures.panels import frame, panels
-
-        if kind == "frame":
-            return frame(image, score, self.threshold)
-        assert anomaly_map is not None
-        assert self.scale is not None
-        assert self.map_threshold is not None
-        alpha, colors = self.choice.alpha, self.choice.colormap
-        if kind == "heatmap":
-            return heat_map(anomaly_map, self.scale, colors)
-        if kind == "overlay":
-            return overlay(image, anomaly_map, self.scale, alpha, colors)
-        if kind == "boundary":
-            return boundary(image, anomaly_map, self.map_threshold)
-        if kind == "highlight":
-            return highlight(image, anomaly_map, self.map_threshold)
-        return panels(image, mask, anomaly_map, self.scale, self.map_threshold, alpha, colors)
 
 
 def picture_folder(
@@ -108,7 +112,7 @@ def picture_folder(
             f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
         )
     scale, map_threshold = detector.color_scale(threshold) if of_maps else (None, None)
-    limit = detector.threshold_ if threshold is None else threshold
+    limit = detector.decision[1] if threshold is None else threshold
     if limit is None:
         raise InputError("the model has no threshold to decide by: give --threshold")
     color_table(choice.colormap)  # refused before any work is done

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice, product
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
+
+from padim_zoo.core.errors import InputError
 
 WIDTH = 7.0
 """Of a page's text, in inches; a column is half of it. Text of 7 points is read at either without a lens."""
@@ -47,6 +50,26 @@ STYLE: Any = {
     "svg.hashsalt": "padim-zoo",
 }
 """Settings of matplotlib."""
+
+
+SUFFIXES = (".pdf", ".png", ".svg")
+DPI = 300
+UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+"""The same run store gives the same bytes."""
+
+
+def check_suffix(output: Path) -> None:
+    """Refuse what is not the name of a picture.
+
+    Raises
+    ------
+    InputError
+        Naming the suffixes.
+    """
+    if output.suffix not in SUFFIXES:
+        raise InputError(f"{output} ends in {output.suffix or 'nothing'}: expected {', '.join(SUFFIXES)}")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: expected the name of a file")
 
 
 def lines(count: int) -> list[dict[str, Any]]:

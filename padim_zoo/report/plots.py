@@ -16,12 +16,7 @@ from padim_zoo.report.board_plots import draw_folds, draw_heat_table, draw_histo
 from padim_zoo.report.corruption_plots import draw_corruptions
 from padim_zoo.report.curve_plots import CURVES, draw_curves
 from padim_zoo.report.page import report_data
-from padim_zoo.report.plot_style import STYLE
-
-SUFFIXES = (".pdf", ".png", ".svg")
-_DPI = 300
-_UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
-"""The same run store gives the same bytes."""
+from padim_zoo.report.plot_style import DPI, STYLE, UNDATED, check_suffix
 
 
 def plot(
@@ -51,10 +46,7 @@ def plot(
         raise InputError(f"unknown metric {metric!r}: expected {', '.join(METRICS)}")
     if kind not in KINDS:
         raise InputError(f"unknown kind of plot {kind!r}: expected {', '.join(KINDS)}")
-    if output.suffix not in SUFFIXES:
-        raise InputError(f"{output} ends in {output.suffix or 'nothing'}: expected {', '.join(SUFFIXES)}")
-    if output.is_dir():
-        raise InputError(f"{output} is a folder: expected the name of a file")
+    check_suffix(output)
     with needs_extra("report", "a plot"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -72,7 +64,7 @@ def plot(
         # A Figure of its own, and not pyplot's: that would need, or choose, a screen.
         fig = Figure(layout="constrained")
         KINDS[kind](fig, store, rows, metric)
-        save = partial(fig.savefig, format=output.suffix[1:], dpi=_DPI, metadata=_UNDATED[output.suffix])
+        save = partial(fig.savefig, format=output.suffix[1:], dpi=DPI, metadata=UNDATED[output.suffix])
         write_whole(output, lambda temporary: save(temporary))
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.registry import REGISTRIES
 
 KINDS = ("backbone", "estimator", "detector", "dataset")
@@ -66,7 +66,7 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
             (draft / path).write_text(text, encoding="utf-8")
         draft.rename(target)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise WriteError(target, error.strerror or str(error), error.errno) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target

@@ -37,7 +37,7 @@ class MaskedSamples(Samples):
         super().__init__(embeddings._like((build_array(tuple(layer.shape), layer.dtype, shown),)))
         self.present = present
 
-    def count(self, patches: slice) -> int | Tensor:
+    def count(self, patches: slice | Tensor) -> int | Tensor:
         """Images with a sample at each patch, (p,), float64."""
         return self.present[patches].sum(1, dtype=torch.float64)
 
@@ -64,7 +64,6 @@ class MaskedSamples(Samples):
         return self.embeddings._like((build_array(tuple(layer.shape), layer.dtype, part),))
 
     def _deviations(self, patches: slice | Tensor) -> Tensor:
-        assert isinstance(patches, slice)
         return super()._deviations(patches) * self.present[patches].unsqueeze(2)
 
 

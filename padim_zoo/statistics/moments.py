@@ -123,7 +123,7 @@ class Moments:
         """Mean over the images."""
         return self.reference + self.reference.like_patches((self.first / self.n).float())
 
-    def count(self, patches: slice) -> int | Tensor:
+    def count(self, patches: slice | Tensor) -> int | Tensor:
         """Images."""
         return self.n
 

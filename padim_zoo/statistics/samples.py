@@ -38,7 +38,7 @@ class Statistics(Protocol):
     @property
     def mean(self) -> PatchEmbeddings: ...
 
-    def count(self, patches: slice) -> int | Tensor:
+    def count(self, patches: slice | Tensor) -> int | Tensor:
         """Images that have a sample at the patches: n, or where that differs, (p,), float64."""
 
     def scatter(self, patches: slice | Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Samples:
         """Mean over the images."""
         return self.embeddings.mean()
 
-    def count(self, patches: slice) -> int | Tensor:
+    def count(self, patches: slice | Tensor) -> int | Tensor:
         """Images."""
         return self.n
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from padim_zoo.bench import running
 from padim_zoo.bench.executors.executor import Event
-from padim_zoo.bench.live import draw_progress, draw_standings, duration, standings
+from padim_zoo.bench.live import draw_progress, draw_standings, standings
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.running import BenchState, heartbeat, read_states
 from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.bench.store_watcher import StoreWatcher
 from padim_zoo.cli import watching
+from padim_zoo.core.progress import duration, stage
 
 
 def run(category: str, backbone: str) -> Run:
@@ -79,9 +82,27 @@ def test_state_is_told_while_a_benchmark_runs(tmp_path: Path) -> None:
         sign.take(Event(second, document(second, None)))
         [state] = read_states(store.folder)
         assert (state.done, state.failed, state.running) == (4, 1, {})
-        assert state.seconds_left(state.started + 10) == 5  # two runs took ten seconds, one is left
+        state.informed = state.started + 10  # two runs took ten seconds, one is left
+        left = [state.seconds_left(state.informed + seconds) for seconds in (0, 1, 4, 9)]
+        assert left == [5, 4, 1, 0]  # it never grows without news
         assert store.read_all().problems == []
     assert list(store.folder.iterdir()) == []
+
+
+def test_what_a_run_is_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "FOLLOW_SECONDS", 0.01)
+    store = RunStore(tmp_path / "runs")
+    with heartbeat(store, BenchState(total=5)) as sign:
+        sign.take(Event(run("bottle", "a")))
+        with stage("reading images", 8) as progress:
+            progress.advance(3)
+            until = time.monotonic() + 10
+            while not any(read_states(store.folder)[0].doing.values()):
+                assert time.monotonic() < until
+        [state] = read_states(store.folder)
+        assert list(state.doing.values()) == ["reading images: 3 of 8 images"]
+        sign.take(Event(run("bottle", "a"), doing="computing: 5 of 9 patches"))
+        assert list(read_states(store.folder)[0].doing.values()) == ["computing: 5 of 9 patches"]
 
 
 def test_a_store_that_cannot_be_written_to_stops_nobody(tmp_path: Path) -> None:
@@ -168,9 +189,10 @@ def test_standings_are_means_of_configurations_best_first() -> None:
 
 def test_progress_in_words() -> None:
     state = BenchState(total=12, before=2, done=7, failed=1, running={"1": "bottle a", "2": "bottle b"}, started=1000.0)
+    state.informed, state.doing = 1100.0, {"1": "reading images: 3 of 8 images"}
     printed = text_of(draw_progress(state, now=1100.0))
     line = " 7 of 12 runs · 1 failed · 1 min 40 s · about 1 min 40 s left"
-    assert printed.splitlines() == ["━" * 14 + "·" * 10 + line, "bottle a and 1 more"]
+    assert printed.splitlines() == ["━" * 14 + "·" * 10 + line, "bottle a · reading images: 3 of 8 images and 1 more"]
     assert max(map(len, text_of(draw_progress(state, now=1100.0), width=40).splitlines())) <= 40
     words = {0: "0 s", 0.2: "1 s", 59.5: "1 min 0 s", 61: "1 min 1 s", 3599: "59 min 59 s", 7500: "2 h 5 min"}
     assert {seconds: duration(seconds) for seconds in words} == words

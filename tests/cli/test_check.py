@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from padim_zoo.bench.run import RunConfig
@@ -187,16 +185,36 @@ def test_a_baseline_that_cannot_be_used(content, message):
         assert Path("baseline.json").read_bytes() == content
 
 
-def test_the_workflow_uses_options_that_there_are():
-    workflow = Path(__file__).parents[2] / "docs" / "workflows" / "padim-zoo.yml"
-    job = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["check"]
-    steps = job.pop("steps")
-    assert "runner." not in str(job)  # which GitHub knows in steps only: a workflow that asks before does not start
-    commands = [shlex.split(step["run"]) for step in steps if "padim-zoo " in step.get("run", "")]
-    assert [command[1] for command in commands] == ["bench", "check", "check"]
-    for _, name, *arguments in commands:
-        usage = CliRunner().invoke(main, [name, "--help"]).output
-        assert all(argument in usage for argument in arguments if argument.startswith("--"))
+def test_a_history_gets_a_line_for_each_check(monkeypatch):
+    monkeypatch.setenv("GITHUB_SHA", "0123456789abcdef")
+    invoke(write_runs("runs"), "--update", "--history", "history.jsonl")
+    assert invoke("runs", "--history", "history.jsonl").exit_code == 0
+    monkeypatch.setenv("GITHUB_SHA", "fedcba9876543210")
+    assert invoke(write_runs("slower", fit_seconds=8.0), "--history", "history.jsonl").exit_code == 1
+    entries = [json.loads(line) for line in Path("history.jsonl").read_text().splitlines()]
+    assert [entry["commit"][:7] for entry in entries] == ["0123456", "0123456", "fedcba9"]
+    assert [entry["costs"]["fit_seconds"] for entry in entries] == [4.0, 4.0, 8.0]
+    assert [entry["regressions"] > 0 for entry in entries] == [False, False, True]
+    assert entries[0]["metrics"]["pixel_auroc"] == 0.9
+    assert entries[0]["metrics"]["aupimo"] is None
+
+    pytest.importorskip("matplotlib")
+    plot = ["plot", "--history", "history.jsonl", "-o", "history.svg"]
+    assert CliRunner().invoke(main, plot).exit_code == 0
+    drawn = Path("history.svg").read_text()
+    assert all(text in drawn for text in ("accuracy", "time", "memory", "fedcba9", "pixel AUROC"))
+    assert CliRunner().invoke(main, [*plot, "--kind", "roc"]).exit_code == 2
+    assert CliRunner().invoke(main, ["plot", "-o", "x.svg"]).exit_code == 2
+
+
+def test_what_is_no_history_is_left_alone():
+    invoke(write_runs("runs"), "--update")
+    Path("notes.txt").write_text("dear diary\n")
+    refused = invoke("runs", "--history", "notes.txt")
+    assert refused.exit_code == 2
+    assert "line 1 of notes.txt is no entry of format 1" in refused.output
+    assert Path("notes.txt").read_text() == "dear diary\n"
+    assert CliRunner().invoke(main, ["plot", "--history", "no.jsonl", "-o", "x.svg"]).exit_code == 2
 
 
 def test_the_fastest_of_several_sessions_counts():

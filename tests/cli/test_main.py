@@ -80,3 +80,19 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     before = warnings.showwarning
     assert CliRunner().invoke(main, ["warn"]).output == "Warning: the plugin x failed\n"
     assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["fit", "--falsealarm", "0.1"], "No such option '--falsealarm'. Did you mean '--fpr'?"),
+        (["list", "datsets"], "'datsets' is none: did you mean datasets"),
+        (["export", "m.safetensors", "--format", "onx"], "'onx' is none: did you mean onnx?"),
+        (["plot", "runs", "--kind", "rok"], "'rok' is none: did you mean roc"),
+        (["bench", "--backbnes", "x"], "'--backbones'"),
+    ],
+)
+def test_typos_get_a_suggestion(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert told in result.output

@@ -11,6 +11,7 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data import validate
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.validate import Report, check
 
@@ -20,6 +21,11 @@ HEIGHT, WIDTH = 8, 10
 def write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(autouse=True)
+def _any_number_of_test_images_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "FEW_TEST_IMAGES", 0)
 
 
 @pytest.fixture
@@ -150,7 +156,8 @@ def test_sizes_and_modes_are_counted(category: Path) -> None:
     assert sum(report.modes.values()) == 21
     assert report.modes["RGB"] == 19
     assert report.modes["L"] == 1
-    assert list(problems(report)) == []  # of one aspect, so that a resize makes them equal
+    line = "warning: images have 2 sizes, 8x10 (20), 4x5 (1): all are resized to one grid"
+    assert list(problems(report)) == [line]  # of one aspect, so that a resize makes them equal
     write(category / "train/good/22.png", np.zeros((5, 5), dtype=np.uint8))
     assert list(problems(only(category))) == [
         "warning: 1 of 22 images have another aspect than 256x320: they are resized to it all the same; there are 3 "
@@ -198,13 +205,22 @@ def test_reports_are_json(category: Path) -> None:
 
 
 def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has none of the layouts folder, btad, visa, kolektorsdd"):
+    with pytest.raises(InputError, match="has no layout that is known: expected train/good and"):
         check(tmp_path)
     with pytest.raises(InputError, match="missing does not exist"):
         check(tmp_path / "missing")
 
 
-def test_real_folder(shared: Path) -> None:
+FEW = {
+    "hazelnut_reduced": "only 2 normal and 8 anomalous test images",
+    "transistor_reduced": "only 2 normal and 8 anomalous test images",
+}
+
+
+def test_real_folder(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = check(shared / "data" / "mvtec_reduced")
     assert [report.category for report in reports] == ["hazelnut_reduced", "transistor_reduced"]
     assert all(report.problems == () for report in reports)
+    monkeypatch.undo()
+    for report in check(shared / "data" / "mvtec_reduced"):
+        assert [problem.message.partition(":")[0] for problem in report.problems] == [FEW[report.category]]

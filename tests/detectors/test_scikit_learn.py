@@ -66,7 +66,10 @@ def test_parameters_of_an_estimator_nest() -> None:
     np.testing.assert_array_equal(detector.predict(X).scores, expected)
     assert not np.allclose(before, expected)
     detector.set_params(estimator=Full(), estimator__epsilon=0.5)
-    assert repr(detector) == "PaDiM(estimator=Full(epsilon=0.5), resize=None, sigma=2.0, n_components=8)"
+    call, told = repr(detector).split("  # ")
+    assert call == "PaDiM(estimator=Full(epsilon=0.5), resize=None, sigma=2.0, n_components=8)"
+    assert told.startswith("fitted on 8 normal images of ")
+    assert told.endswith(", no threshold")
     with pytest.raises(ValueError, match="PaDiM has no parameter 'estimator__shrinkage_intensity'"):
         detector.set_params(estimator__shrinkage_intensity=0.1)
     with pytest.raises(InputError, match="epsilon is -1"):

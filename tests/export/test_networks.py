@@ -12,7 +12,7 @@ from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore, Subspa
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.stfpm import STFPM
 from padim_zoo.estimators.linear_shrinkage import Full, LedoitWolf
-from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, distances_of
+from padim_zoo.export.distances import DualDistances, FactorDistances, NestedDistances, TiedDistances, distances_of
 from padim_zoo.export.networks import exportable
 from padim_zoo.features.features import nearest_positions
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -52,6 +52,7 @@ def compare(detector: Detector, images: np.ndarray, tolerance: float = 2e-5) -> 
         ({"n_components": 100, "estimator": "shrinkage(1.0)"}, DualDistances),
         ({"n_components": 100, "estimator": "full(epsilon=1e-05)"}, DualDistances),
         ({"n_components": 8, "estimator": "tied"}, FactorDistances),
+        ({"n_components": 8, "estimator": "tied(cells=3)"}, TiedDistances),
         ({"n_components": 20, "reduction": "orthogonal"}, FactorDistances),
     ],
 )

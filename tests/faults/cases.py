@@ -1,100 +1,58 @@
-"""What is mangled, and by which command it is read."""
+"""What is done to files and folders, and by which command they are read."""
 
 from __future__ import annotations
 
 import json
-import pickle
 import random
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from safetensors.numpy import load_file
 
 from padim_zoo.export.digest import seal
 from padim_zoo.export.metadata import UNSEALED
+from tests.faults.hostile import (
+    cut_at_boundary,
+    hostile_pickle,
+    image_bytes,
+    odd_folder,
+    odd_name,
+    weights_bytes,
+)
 from tests.faults.mangle import damage, flip_header, rewrite, rewritten_model, rewritten_run
+from tests.faults.world import SMALL
 
 Mangle = Callable[[bytes, random.Random], bytes]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file to mangle.
+    """Something to do to the world, and a command.
 
     Attributes
     ----------
     kind : str
         What the table calls it.
-    file : Path
-    mangle : callable
     arguments : list
-        The command that reads it.
-    same : bool
-        Whether the command's output has to be what it is without the mangling, if it is accepted.
+        The command.
+    spoil : callable
+        Does it.
+    file : Path or None
+        The file of the world that is changed by it, and restored afterwards.
+    same : str
+        What the command must give if it takes what was made of the file: ``"scores"``, those of the whole file;
+        ``"others"``, those of the other images; ``"rows"``, no row of a leaderboard that is not one of the whole
+        store's; ``""``, whatever it likes.
     """
 
     kind: str
-    file: Path
-    mangle: Mangle
     arguments: list[object]
-    same: bool
-
-
-def make_world(folder: Path) -> None:
-    """Images, and a file of each kind that padim-zoo reads."""
-    from padim_zoo import PaDiM
-    from padim_zoo.bench.store import FORMAT, RunStore
-    from padim_zoo.core.errors import MissingExtraError
-    from padim_zoo.export.exporting import export
-    from padim_zoo.export.runtimes import SUFFIXES
-
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    images = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(folder / "images" / f"{number}.png")
-    detector = PaDiM(n_components=8, resize=32, crop=32, device="cpu", cache=True)
-    detector.fit(sorted((folder / "images").glob("*.png")))
-    detector.calibrate()
-    detector.save(folder / "model.safetensors")
-    for form, suffix in SUFFIXES.items():
-        with suppress(MissingExtraError):
-            export(detector, folder / f"model{suffix}", form, images=[images[0]])
-    store = RunStore(folder / "runs")
-    for number in range(3):
-        store.write(
-            {
-                "format": FORMAT,
-                "id": f"{number:016x}",
-                "status": "done",
-                "created": "2026-01-01T00:00:00+00:00",
-                "config": {
-                    **{"dataset": "d", "category": "c", "detector": "padim", "backbone": "builtin", "seed": number},
-                    **{"estimator": "full", "folds": 0, "layers": ["a"], "members": [], "plugins": [], "data": "f"},
-                },
-                "weights": "default",
-                "precision": "float32",
-                "n_train": 8,
-                "n_test": 4,
-                "cached_images": 0,
-                "folds": [{"image_auroc": 0.5, "pixel_auroc": 0.7, "aupro": None}],
-                "interval": {"low": 0.4, "high": 0.6},
-                "threshold": {},
-                "timings": {"fit_seconds": 0.3},
-                "runtimes": [],
-                "notes": ["a note"],
-                "error": None,
-                "environment": {"threads": 1},
-            },
-            {"labels": np.array([0, 1, 0, 1]), "scores": np.arange(4, dtype=np.float32)[None]},
-        )
-    statistics = [rng.random((8, 64), np.float32), np.repeat(np.eye(8, dtype=np.float32)[..., None], 64, 2)]
-    (folder / "train.pkl").write_bytes(pickle.dumps(statistics))
-    (folder / "channels.json").write_text(json.dumps(list(range(8))))
+    spoil: Callable[[], None]
+    file: Path | None = None
+    same: str = ""
 
 
 def rewritten_xml(others: Path) -> Mangle:
@@ -110,32 +68,124 @@ def rewritten_xml(others: Path) -> Mangle:
     return mangle
 
 
-def cases(folder: Path, cache: Path, rng: random.Random) -> Iterator[Case]:
-    """Cases without end, one of each kind after the other."""
-    image = folder / "images" / "0.png"
-    board = ["leaderboard", folder / "runs", "--format", "json"]
-    report = ["report", folder / "runs", "-o", folder / "page.html"]
-    options = ["--trust-pickle", "--backbone", "builtin", "--channels", folder / "channels.json", "--resize", "32"]
-    load = ["import", folder / "train.pkl", "-o", folder / "imported.safetensors", *options, "--crop", "32"]
-    model = folder / "model.safetensors"
+def cases(world: Path, cache: Path, room: Path, pwned: Path, rng: random.Random) -> Iterator[Case]:
+    """Cases without end, one of each kind after the other; new files lie in ``room``."""
+    image, model = world / "images" / "0.png", world / "model.safetensors"
+    predict, board = ["predict", model, image], ["leaderboard", world / "runs", "--format", "json"]
+    report = ["report", world / "runs", "-o", room / "page.html"]
+    options = ["--trust-pickle", "--backbone", "builtin", "--channels", world / "channels.json", *SMALL]
+    load = ["import", world / "train.pkl", "-o", room / "imported.safetensors", *options]
+    check = ["check", world / "runs", "--baseline", world / "baseline.json"]
+    data = ["--data-root", world / "data", "--estimators", "full", "--backbones", "builtin"]
+    bench = ["bench", *data, "--config", world / "suite.yaml", "-o", room / "runs", *SMALL]
+    state = load_file(world / "weights.safetensors")
+
+    def changed(kind: str, file: Path, mangle: Mangle, arguments: list[object], same: str = "") -> Case:
+        return Case(kind, arguments, lambda: _write(file, mangle(file.read_bytes(), rng)), file, same)
+
+    def readers(folder: Path) -> list[list[object]]:
+        return [
+            ["predict", model, folder, "--format", rng.choice(["csv", "json"])],
+            ["predict", model, folder, "-o", room / "out", "--pictures", "overlay", "--maps", "npy"],
+            ["fit", folder, "-o", room / "m.safetensors", *SMALL, "--no-cache"],
+            ["update", world / "resumable.safetensors", folder, "-o", room / "m.safetensors"],
+            ["data", "check", folder],
+            ["fit", world / "images", "--roi", folder, "-o", room / "m.safetensors", *SMALL],
+        ]
+
+    def among_images() -> None:
+        _images(room / "images", world)
+        _write(room / "images" / "9.png", image_bytes(rng))
+
+    def as_mask() -> None:
+        _tree(room / "set", world)
+        _write(room / "set" / "part" / "ground_truth" / "dent" / "0_mask.png", image_bytes(rng))
+
+    def named() -> None:
+        _images(room / "images", world)
+        for _ in range(3):
+            _write(room / "images" / odd_name(".png", rng), image.read_bytes())
+
+    def named_category() -> None:
+        _tree(room / "set", world)
+        name = odd_name("", rng)
+        (room / "set" / "part" / "test" / "dent").rename(room / "set" / "part" / "test" / name)
+        (room / "set" / "part" / "ground_truth" / "dent").rename(room / "set" / "part" / "ground_truth" / name)
+        (room / "set" / "part").rename(room / "set" / odd_name("", rng))
+
     while True:
-        for mangle in (damage, flip_header):
-            yield Case("model", model, mangle, ["predict", model, image], True)
+        runs = sorted((world / "runs").glob("*.json"))
+        arrays = sorted((world / "runs").glob("*.safetensors"))
+        for mangle in (damage, flip_header, cut_at_boundary):
+            yield changed("model", model, mangle, predict, "scores")
             for suffix in (".onnx", ".xml", ".bin", ".pt2"):
-                file = folder / f"model{suffix}"
+                file = world / f"model{suffix}"
                 if file.exists():
-                    read_by = folder / "model.xml" if suffix == ".bin" else file
-                    yield Case(f"export {suffix}", file, mangle, ["predict", read_by, image], True)
+                    read_by = world / "model.xml" if suffix == ".bin" else file
+                    yield changed(f"export {suffix}", file, mangle, ["predict", read_by, image], "scores")
             entries = sorted(cache.rglob("*.safetensors"))
             if entries:
-                yield Case("cache", rng.choice(entries), mangle, ["predict", model, image], True)
-            yield Case("image", image, mangle, ["predict", model, image], False)
-            yield Case("pickle", folder / "train.pkl", mangle, load, False)
-            runs = sorted((folder / "runs").glob("*.json"))
-            yield Case("run document", rng.choice(runs), mangle, board, False)
-        yield Case("model, valid hashes", model, rewritten_model, ["predict", model, image], False)
-        yield Case("run document, valid hashes", rng.choice(runs), rewritten_run, board, False)
-        yield Case("run document, valid hashes", rng.choice(runs), rewritten_run, report, False)
-        if (folder / "model.xml").exists():
-            xml = folder / "model.xml"
-            yield Case("export, valid hashes", xml, rewritten_xml(folder / "model.bin"), ["predict", xml, image], False)
+                yield changed("cache", rng.choice(entries), mangle, predict, "scores")
+            yield changed("image", image, mangle, predict)
+            yield changed("pickle", world / "train.pkl", mangle, load)
+            yield changed("run document", rng.choice(runs), mangle, board, "rows")
+            yield changed("run arrays", rng.choice(arrays), mangle, report)
+            yield changed("baseline", world / "baseline.json", mangle, check, "scores")
+            yield changed("suite", world / "suite.yaml", mangle, ["bench", *bench[1:], "--no-gallery"])
+            for suffix in (".pth", ".safetensors"):
+                fit = ["fit", world / "images", "--weights", world / f"weights{suffix}", *SMALL]
+                yield changed(
+                    f"weights {suffix}", world / f"weights{suffix}", mangle, [*fit, "-o", room / "m.safetensors"]
+                )
+            images = room / "images"
+            for arguments in readers(images)[:5]:
+                same = "others" if arguments[0] == "predict" and "-o" not in arguments else ""
+                yield Case(f"image, hostile: {arguments[0]}", arguments, among_images, same=same)
+            part = ["--data-root", room / "set"]
+            yield Case("mask, hostile", ["evaluate", model, *part, "--category", "part"], as_mask)
+        yield changed("model, valid hashes", model, rewritten_model, predict)
+        yield changed("model, valid hashes", model, rewritten_model, ["show", model])
+        yield changed("model, valid hashes", model, rewritten_model, ["export", model, "-o", room / "m.onnx"])
+        resumable = world / "resumable.safetensors"
+        update = ["update", resumable, world / "more", "-o", room / "m.safetensors"]
+        yield changed("model, valid hashes", resumable, rewritten_model, update)
+        yield changed("run document, valid hashes", rng.choice(runs), rewritten_run, board)
+        yield changed("run document, valid hashes", rng.choice(runs), rewritten_run, report)
+        yield changed("baseline, valid hashes", world / "baseline.json", rewritten_run, check)
+        yield changed("pickle, hostile", world / "train.pkl", lambda _, rng: hostile_pickle(pwned, rng), load)
+        pth = world / "weights.pth"
+        fit = ["fit", world / "images", "--weights", pth, *SMALL, "-o", room / "m.safetensors"]
+        for arguments in (fit, fit, ["show", pth]):
+            yield changed(
+                "weights, hostile", pth, lambda whole, rng: weights_bytes(whole, state, pwned, rng), arguments
+            )
+        if (world / "model.xml").exists():
+            xml = world / "model.xml"
+            mangle = rewritten_xml(world / "model.bin")
+            yield changed("export, valid hashes", xml, mangle, ["predict", xml, image])
+        for arguments in readers(room / "images"):
+            spoil = partial(odd_folder, room / "images", image.read_bytes(), rng)
+            yield Case(f"folder: {arguments[0]}", arguments, spoil)
+        for arguments in readers(room / "images")[:5]:
+            yield Case(f"names: {arguments[0]}", arguments, named)
+        for arguments in (
+            ["bench", *part, *data[2:], *SMALL, "-o", room / "runs", "--no-cache"],
+            ["evaluate", model, *part, "-o", room / "out", "--pictures", "panel"],
+            ["data", "check", room / "set", "--json"],
+        ):
+            yield Case(f"names: {arguments[0]}", arguments, named_category)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _images(folder: Path, world: Path) -> None:
+    for source in sorted((world / "images").iterdir())[:3]:
+        _write(folder / source.name, source.read_bytes())
+
+
+def _tree(folder: Path, world: Path) -> None:
+    for source in (world / "data").rglob("*.png"):
+        _write(folder / source.relative_to(world / "data"), source.read_bytes())

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,20 +28,26 @@ class Outcome:
         Exit code; None if a signal ended it.
     output : str
         Standard output and error.
+    stdout : str
+        Standard output alone.
     seconds : float
+    hung : bool
+        Whether it was ended for the time it took.
     peak : int
         Bytes of memory.
     """
 
     code: int | None
     output: str
+    stdout: str
     seconds: float
+    hung: bool
     peak: int
 
     @property
     def verdict(self) -> str:
         """In a word: ``accepted``, ``refused``, ``traceback``, ``crash`` or ``hang``."""
-        if self.seconds >= SECONDS:
+        if self.hung:
             return "hang"
         if self.code is None:
             return "crash"
@@ -50,12 +56,13 @@ class Outcome:
         if self.code == 0:
             return "accepted"
         lines = [line for line in self.output.splitlines() if line.startswith("Error: ")]
-        return "refused" if self.code in (1, 2, 3) and lines else "traceback"
+        # Code 1 is of what was done in part, such as a table of problems.
+        return "refused" if self.code == 1 or (self.code in (2, 3) and lines) else "traceback"
 
 
 def fork(work: Callable[[], None], log: Path, seconds: float = SECONDS) -> Outcome:
     """Do some work in a fork, its output in a file, for so many seconds at most."""
-    started = time.monotonic()
+    started, hung = time.monotonic(), False
     pid = os.fork()
     if pid == 0:
         _live(work, log)
@@ -64,20 +71,23 @@ def fork(work: Callable[[], None], log: Path, seconds: float = SECONDS) -> Outco
         if found:
             break
         if time.monotonic() - started > seconds:
+            hung = True
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
     code = os.waitstatus_to_exitcode(status)
-    output = log.read_text(errors="replace")
-    return Outcome(code if code >= 0 else None, output, time.monotonic() - started, used.ru_maxrss * 1024)
+    stdout = log.read_text(errors="replace")
+    output = stdout + log.with_suffix(".err").read_text(errors="replace")
+    seconds = time.monotonic() - started
+    return Outcome(code if code >= 0 else None, output, stdout, seconds, hung, used.ru_maxrss * 1024)
 
 
 def _live(work: Callable[[], None], log: Path) -> None:
     """The life of a fork."""
     code = 1
     try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(descriptor, stream)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream, file in [(1, log), (2, log.with_suffix(".err"))]:
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", errors="backslashreplace") for stream in (1, 2))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ROOM_BYTES,) * 2)
@@ -107,8 +117,3 @@ def command(*arguments: object) -> Callable[[], None]:
 def scores_in(output: str) -> list[str]:
     """The scores that ``predict`` printed."""
     return [match[1] for line in output.splitlines() if (match := re.match(r"[^,]+,([-0-9.e+]+),", line))]
-
-
-def touched(folder: Path, known: Sequence[Path]) -> list[Path]:
-    """Files in a folder that were not there."""
-    return sorted(set(folder.rglob("*")) - set(known))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from padim_zoo.bench.store import digest_of
@@ -86,8 +85,3 @@ def rewritten_run(content: bytes, rng: random.Random) -> bytes:
     """A run document with one value rewritten, and a valid digest."""
     document = rewrite(json.loads(content), rng)
     return json.dumps(document | {"digest": digest_of(document)}).encode()
-
-
-def any_of(paths: list[Path], rng: random.Random) -> Path:
-    """One of some files."""
-    return rng.choice(sorted(paths))

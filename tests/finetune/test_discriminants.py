@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from padim_zoo import STFPM, InputError, PaDiM, load
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.core.progress import open_stages
 from padim_zoo.finetune.cutpaste import visibly_pasted
 from padim_zoo.finetune.discriminants import DiscriminantRecipe, fit_discriminants
 from padim_zoo.registry import backbones
@@ -95,9 +96,18 @@ def test_backbones_of_every_source_take_them(stripes, name, tmp_path):
 
 
 def test_a_seed_gives_the_same_and_progress_is_told(backbone, stripes, state):
-    told: list[tuple[int, int]] = []
-    again = fit_discriminants(backbone, stripes[:8], replace(RECIPE, report=lambda *done: told.append(done))).state
-    assert told == [(done, 12) for done in range(1, 13)]
+    told: list[str] = []
+
+    class Watched(type(backbone)):
+        def forward(self, images: Tensor) -> list[Tensor]:
+            told.extend(map(str, open_stages()))
+            return super().forward(images)
+
+    watched = copy.copy(backbone)
+    watched.__class__ = Watched
+    again = fit_discriminants(watched, stripes[:8], RECIPE).state
+    stages = ("measuring normal images", "pasting pieces")
+    assert told == [f"{stage}: {done} of 6 images" for stage in stages for done in range(6)]
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
 
 

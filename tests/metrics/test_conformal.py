@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics import conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.conformal import conformal_p_value
 
 
 @given(st.integers(1, 400), st.integers(1, 999))
@@ -34,6 +35,19 @@ def test_each_of_exchangeable_images_is_a_false_alarm_at_most_at_the_rate(values
         return
     alarms = [scores[new] > conformal_threshold(np.delete(scores, new), rate) for new in range(len(scores))]
     assert sum(alarms) <= rate * len(scores) * (1 + 1e-9)
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=40), st.floats(0.02, 0.98), st.booleans())
+def test_a_p_value_is_below_a_rate_exactly_above_its_threshold(values: list[int], rate: float, grouped: bool) -> None:
+    scores = np.array(values, dtype=np.float32)
+    groups = np.arange(len(scores)) // 2 if grouped else np.arange(len(scores))
+    if rate < smallest_false_alarm_rate(len(np.unique(groups))):
+        return
+    threshold = conformal_threshold(scores, rate, groups)
+    for score in (-1, 0, 2.5, 3, 6, 7):
+        p_value = conformal_p_value(score, scores, groups)
+        if abs(p_value - rate) > 1e-6:
+            assert (p_value < rate) == (score > threshold)
 
 
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (19, 0.05), (9, 0.1), (999, 0.001), (2, 1 / 3)])

@@ -73,14 +73,14 @@ class Chromium:
         os.close(self._in)
         os.close(self._out)
 
-    def open(self, path: Path, *, width: int = 1440, height: int = 900, dark: bool = False) -> None:
+    def open(self, path: Path, *, width: int = 1440, height: int = 900, dark: bool = False, query: str = "") -> None:
         """Load a file and wait until its charts are drawn."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.errors.clear()
         self.requests.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=path.as_uri() + query)
         deadline = time.monotonic() + _SECONDS
         while not self.run("document.readyState === 'complete' && 'pageReady' in window"):
             assert time.monotonic() < deadline, f"the page did not load: {self.errors}"

@@ -16,8 +16,8 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.report.page import render_report
 
 NAMES = """[...document.querySelectorAll('#board tbody tr')].map(row =>
-    [...row.cells[0].childNodes].filter(e => e.className !== 'note').map(e => e.textContent).join(''))"""
-NOTES = "[...document.querySelectorAll('#board tbody .note')].map(e => e.textContent)"
+    [...row.cells[0].childNodes].filter(e => !e.classList?.contains('note')).map(e => e.textContent).join(''))"""
+NOTES = "[...document.querySelectorAll('#board tbody .note:not(.ties)')].map(e => e.textContent)"
 CATEGORIES = "[...document.querySelectorAll('#board tbody tr')].map(row => row.cells[1].textContent)"
 FIGURES = "[...document.querySelectorAll('#board tbody tr')].map(row => parseFloat(row.cells[3].textContent))"
 ITEMS = "document.querySelectorAll('#gallery .item').length"
@@ -29,6 +29,34 @@ def heading(text: str) -> str:
 
 def choose(name: str, value: str, event: str = "change") -> str:
     return f"$('{name}').value = {value!r}; $('{name}').dispatchEvent(new Event('{event}'))"
+
+
+TIES = "[...document.querySelectorAll('#board tbody .ties')].map(e => e.textContent)"
+
+
+def test_rows_are_best_first_and_the_address_keeps_what_is_chosen(
+    store: RunStore, tmp_path: Path, browser: Chromium
+) -> None:
+    path = tmp_path / "a report.html"
+    path.write_text(render_report(store, 0, "Screws <2026>").page, encoding="utf-8")
+    browser.open(path)
+    assert browser.run("document.querySelector('h1').textContent") == "Screws <2026>"
+    assert browser.run("document.title") == "Screws <2026>"
+    cells = "[row.cells[1].textContent, row.cells[2].textContent]"
+    first = f"[...document.querySelectorAll('#board tbody tr')].map(row => {cells})"
+    rows = browser.run(first)
+    for place in {place for place, _ in rows}:
+        figures = [float(text[:5]) for other, text in rows if other == place]
+        assert figures == sorted(figures, reverse=True)
+    assert all(text.startswith("not distinguishable from ") for text in browser.run(TIES))
+    browser.run(heading("pixel AUROC"))
+    browser.run(choose("filter", "diagonal", "input"))
+    address = browser.run("location.search")
+    assert address == "?filter=diagonal&sort=pixel_auroc&order=down"
+    chosen = browser.run(first)
+    browser.open(path, query=address)
+    assert browser.run(first) == chosen
+    assert browser.run("$('filter').value") == "diagonal"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry.estimators, "_entries", dict(registry.estimators._entries))
 
 
-OWN = ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied", "pooled"]
+OWN = ["full", "shrinkage(0.2)", "ledoit-wolf", "oas", "diagonal", "spherical", "tied", "tied(cells=2)", "pooled"]
 
 
 @pytest.mark.parametrize("spec", OWN)

@@ -20,6 +20,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.loading import usable_processors
+from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -45,7 +46,8 @@ def embed_chunk(request: str) -> tuple[str, bytes]:
     with ONE_AT_A_TIME:
         torch.set_num_threads(max(1, usable_processors() // here))
         try:
-            return "", _embed(asked)
+            with pixels_limited(asked["max_pixels"]):
+                return "", _embed(asked)
         except InputError as error:
             return f"the worker {worker.address} refuses: {error}", b""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """A run begins, or, with its document, is recorded, whether it worked or failed.
+    """A run begins, is at work, or, with its document, is recorded, whether it worked or failed.
 
     Attributes
     ----------
@@ -26,12 +26,15 @@ class Event:
         Another process is at this run, so it was left out.
     cluster : str
         How many workers there are and what they are at, of a run that begins on a cluster.
+    doing : str
+        What the run is at, such as images that are read.
     """
 
     run: Run
     document: Document | None = None
     elsewhere: bool = False
     cluster: str = ""
+    doing: str = ""
 
 
 class Executor(Protocol):

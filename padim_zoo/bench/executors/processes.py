@@ -22,6 +22,7 @@ from padim_zoo.bench.executors.worker_process import (
     CHECK_SECONDS,
     HANG_SECONDS,
     Idleness,
+    StageSender,
     current_folder,
     end_with_parent,
     safe_path,
@@ -180,6 +181,7 @@ def _work(connection: Connection, suite: Suite, recorder: Recorder, threads: int
     end_with_parent()
     if folder is not None:
         os.chdir(folder)  # it started in another, and paths may be relative
+    sender = StageSender(connection)
     with suppress(EOFError, ConnectionError), pixels_limited(suite.max_pixels):
         try:
             torch.set_num_threads(threads)
@@ -187,9 +189,9 @@ def _work(connection: Connection, suite: Suite, recorder: Recorder, threads: int
             executor = SerialExecutor(Runner(suite.replace(jobs=1)), recorder)
             while True:
                 for event in executor.run_group(connection.recv()):
-                    connection.send(event)
-                connection.send(None)
+                    sender.send(event)
+                sender.send(None)
         except (EOFError, ConnectionError):
             raise
         except Exception as error:
-            connection.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            sender.send(f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 
 import torch
@@ -14,8 +15,9 @@ import padim_zoo
 from padim_zoo.registry import REGISTRIES
 
 
+@cache
 def describe_versions() -> str:
-    """JSON of what must be equal: Python, torch, padim-zoo and the installed plugins."""
+    """JSON of what must be equal: Python, torch, padim-zoo and the installed plugins; looked up once."""
     groups = [f"padim_zoo.{kind}" for kind in REGISTRIES]
     plugins = {point.dist for group in groups for point in entry_points(group=group) if point.dist is not None}
     return json.dumps(

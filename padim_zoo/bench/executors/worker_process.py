@@ -8,11 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.connection import wait
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+from padim_zoo.core.progress import open_stages
+
+if TYPE_CHECKING:
+    from padim_zoo.bench.executors.executor import Event
 
 HANG_SECONDS = 600.0
 """A worker that neither computes nor reads for so long hangs."""
@@ -48,6 +54,44 @@ def safe_path() -> Iterator[None]:
         os.environ.pop(name) if before is None else os.environ.update({name: before})
         if folder is not None:
             os.chdir(folder)
+
+
+STAGE_SECONDS = 2.0
+"""Between two messages of what a worker is at."""
+
+
+class StageSender:
+    """Sends what a worker has to say, and now and then what its run is at.
+
+    Parameters
+    ----------
+    connection : Connection
+        To the parent.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._lock = threading.Lock()
+        self._running: Event | None = None
+        threading.Thread(target=self._send_stages, name="stages", daemon=True).start()
+
+    def send(self, message: Event | str | None) -> None:
+        """Send an event, the text of an error, or None after a group."""
+        with self._lock:
+            event = None if message is None or isinstance(message, str) else message
+            self._running = event if event is not None and event.document is None and not event.elsewhere else None
+            self.connection.send(message)
+
+    def _send_stages(self) -> None:
+        told = ""
+        while True:
+            time.sleep(STAGE_SECONDS)
+            stages = open_stages()
+            doing = str(stages[0]) if stages else ""
+            with self._lock, suppress(OSError):
+                if self._running is not None and doing != told:
+                    self.connection.send(replace(self._running, doing=doing))
+                    told = doing
 
 
 def end_with_parent() -> None:

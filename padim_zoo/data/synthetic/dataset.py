@@ -18,8 +18,9 @@ from PIL import Image
 from padim_zoo import registry
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.fields import read_json
+from padim_zoo.core.progress import told
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
@@ -187,12 +188,13 @@ def _generate_category(root: Path, category: str, parameters: Parameters, pool: 
     try:
         for folder in {path.parent for picture in pictures for path in _files(draft, picture)}:
             folder.mkdir(parents=True, exist_ok=True)
-        list(pool.map(partial(_write, draft, parameters), pictures))
+        for _ in told(pool.map(partial(_write, draft, parameters), pictures), f"drawing {category}", len(pictures)):
+            pass
         draft.rename(target)
     except OSError as error:
         # Another process that generates the same category may have been first; its files are the same.
         if not target.is_dir():
-            raise InputError(f"cannot write synthetic data to {target}: {error.strerror or error}") from None
+            raise WriteError(target, error.strerror or str(error), error.errno) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -3,7 +3,11 @@ function columns() {
   return [...new Set([...MAIN, state.metric]), ...Object.keys(RATES), ...COSTS, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
 }
 function sorted(rows) {
-  if (!state.sort) return [...rows.filter(row => row.mean), ...rows.filter(row => !row.mean)];
+  if (!state.sort) {
+    // Means first, then each category, the best of it first.
+    const group = row => row.mean ? -1 : categories.indexOf(row.category), key = state.metric;
+    return [...rows].sort((a, b) => group(a) - group(b) || has(b[key]) - has(a[key]) || (a[key] === b[key] ? 0 : beats(key, a[key], b[key]) ? -1 : 1));
+  }
   const value = row => state.sort === "category" ? place(row) : row[state.sort];
   return rows.map((row, index) => [row, index]).sort(([a, i], [b, j]) => {
     const x = value(a), y = value(b);
@@ -23,6 +27,7 @@ function heading(key, range) {
   button.onclick = () => {
     state.down = state.sort === key ? !state.down : isHighBetter(key);
     state.sort = key;
+    writeAddress();
     drawBoard();
     $("board").tHead.querySelectorAll("button")[["name", "category", ...columns()].indexOf(key)].focus();
   };
@@ -87,6 +92,11 @@ function boardRow(row, keys, best, axes) {
     const note = element("small", row.notes, "note");
     note.title = row.notes;
     first.append(note);
+  }
+  if (row.ties.length) {
+    const told = `not distinguishable from ${row.ties.slice(0, 3).join(", ")}${row.ties.length > 3 ? ` and ${row.ties.length - 3} more` : ""}`, ties = element("small", told, "note ties");
+    ties.title = `by image AUROC (DeLong, p ≥ 0.05): ${row.ties.join(", ")}`;
+    first.append(ties);
   }
   line.append(first, element("td", place(row), "text"));
   if (row.status === "failed") {

@@ -65,6 +65,7 @@ function drawCharts() {
   drawCurves();
 }
 function drawAll() {
+  writeAddress();
   $("board-note").textContent = `Dots with whiskers: of a run's ${data.metrics.filter(metric => metric.interval).map(metric => metric.title).join(" and ")} its 95 % interval, else one standard deviation of folds and seeds; the ends of each axis stand in the heading. Times are those of a run measured alone. The best of each category is green. A heading sorts; a name shows the run in detail.`;
   drawBoard();
   drawHeat();
@@ -97,6 +98,8 @@ function prepareControls() {
   $("metric").onchange = () => { state.metric = $("metric").value; drawAll(); };
   $("category").onchange = () => { state.category = $("category").value; drawAll(); };
   $("filter").oninput = () => { state.words = $("filter").value; drawAll(); clearable(); };
+  readAddress();
+  clearable();
   $("clear").onclick = () => {
     state.words = $("filter").value = "";
     state.facets = {};
@@ -108,6 +111,29 @@ function prepareControls() {
   $("run").onchange = () => chooseRun($("run").value);
   $("curves-category").onchange = drawCurves;
   for (const radio of document.querySelectorAll("[name=level]")) radio.onchange = () => { state.level = radio.value; drawCurves(); };
+}
+// What is chosen stands in the address, so that a link shows the same.
+function writeAddress() {
+  const chosen = new URLSearchParams(), put = (name, value) => { if (value) chosen.set(name, value); };
+  put("metric", state.metric === MAIN[0] ? "" : state.metric);
+  put("category", state.category === MEANS ? "means" : state.category && `=${state.category}`);
+  put("filter", state.words);
+  for (const [name, value] of Object.entries(state.facets)) put(`facet-${name}`, value);
+  put("sort", state.sort);
+  if (state.sort) put("order", state.down ? "down" : "up");
+  try {
+    history.replaceState(null, "", `${location.pathname}${chosen.size ? `?${chosen}` : ""}${location.hash}`);
+  } catch { /* an address that may not be changed, as in a preview */ }
+}
+function readAddress() {
+  const chosen = new URLSearchParams(location.search), category = chosen.get("category");
+  const choose = (select, value) => { if ([...select.options].some(one => one.value === value)) select.value = value; return select.value; };
+  if (chosen.has("metric")) state.metric = choose($("metric"), chosen.get("metric"));
+  if (category) state.category = choose($("category"), category === "means" ? MEANS : category.slice(1));
+  state.words = $("filter").value = chosen.get("filter") || "";
+  for (const select of $("facets").querySelectorAll("select")) if (chosen.has(select.id)) state.facets[select.id.slice(6)] = choose(select, chosen.get(select.id));
+  const sort = chosen.get("sort");
+  if (["name", "category", ...columns()].includes(sort)) [state.sort, state.down] = [sort, chosen.get("order") !== "up"];
 }
 function prepareTheme() {
   const root = document.documentElement, wish = matchMedia("(prefers-color-scheme: dark)");

@@ -1,0 +1,75 @@
+"""Commands that write, each with the folder of its own that it writes to."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.world import SMALL
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A command that writes.
+
+    Attributes
+    ----------
+    name : str
+    arguments : list
+    folder : Path
+        All that it writes lies below.
+    fresh : bool
+        Whether it refuses, or skips, what is there already.
+    """
+
+    name: str
+    arguments: list[object]
+    folder: Path
+    fresh: bool = False
+
+    def prepare(self) -> None:
+        """Bring about what the command finds."""
+        if self.fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+
+def writers(world: Path) -> list[Writer]:
+    """One of each."""
+    out, model, images, data = world / "out", world / "model.safetensors", world / "images", world / "data"
+    runs, category = world / "runs", ["--data-root", data, "--category", "part"]
+    bench = ["bench", "--data-root", data, "--estimators", "full", "--backbones", "builtin", "--quiet", *SMALL]
+    pictures = ["--pictures", "overlay,heatmap"]
+    load = ["--trust-pickle", "--backbone", "builtin", "--channels", world / "channels.json", *SMALL]
+    table = [
+        ("fit", ["fit", images, "-o", "m.safetensors", *SMALL]),
+        ("update", ["update", world / "resumable.safetensors", world / "more", "-o", "m.safetensors"]),
+        ("calibrate", ["calibrate", model, "--threshold", "3", "-o", "m.safetensors"]),
+        ("combine", ["combine", model, world / "other.safetensors", "-o", "m.safetensors"]),
+        ("merge", ["merge", world / "resumable.safetensors", world / "part.safetensors", "-o", "m.safetensors"]),
+        ("import", ["import", world / "train.pkl", "-o", "m.safetensors", *load]),
+        ("export onnx", ["export", model, "--format", "onnx", "-o", "m.onnx"]),
+        ("export torch", ["export", model, "--format", "torch", "-o", "m.pt2"]),
+        ("finetune", ["finetune", images, "-o", "m.safetensors", "--overwrite", *SMALL]),
+        ("predict", ["predict", model, images, "-o", "", "--maps", "npy", *pictures]),
+        ("evaluate", ["evaluate", model, *category, "-o", "", *pictures]),
+        ("bench", [*bench, "-o", ""]),
+        ("leaderboard", ["leaderboard", runs, "-o", "b.csv"]),
+        ("report", ["report", runs, "-o", "page.html"]),
+        ("plot", ["plot", runs, "--kind", "histogram", "-o", "plot.png"]),
+        ("check --update", ["check", runs, "--update", "--baseline", "b.json"]),
+        ("new-plugin", ["new-plugin", "my-own", "--kind", "estimator", "-o", ""]),
+        ("data synthetic", ["data", "synthetic", "", "--size", 32, "--train", 2, "--good", 1, "--categories", "gear"]),
+    ]
+    fresh = {"bench", "new-plugin", "data synthetic"}
+    made = []
+    for name, arguments in table:
+        folder = out / name.replace(" ", "-")
+        targets = ("-o", "--baseline", "synthetic")
+        placed = [
+            folder / str(argument) if position and arguments[position - 1] in targets else argument
+            for position, argument in enumerate(arguments)
+        ]
+        made.append(Writer(name, placed, folder, name in fresh))
+    return made

@@ -338,7 +338,8 @@ class GroupRunner:
     @property
     def paths(self) -> list[Path]:
         """All images, those to fit first."""
-        return [sample.path for sample in (*self.category.train, *self.category.test)]
+        category = self._whole_category  # a category of which no test image is left has images to name all the same
+        return [sample.path for sample in (*category.train, *category.test)]
 
     @property
     def duplicates(self) -> Duplicates:

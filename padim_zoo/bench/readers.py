@@ -14,7 +14,6 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
-from padim_zoo.detectors.map_score import MapScore
 
 Reader = Callable[[str, Any], Any]
 
@@ -147,6 +146,8 @@ def corruptions(name: str, value: Any) -> str:
 
 def map_score(name: str, value: Any) -> str:
     """How a map gives a score, in one spelling."""
+    from padim_zoo.detectors.map_score import MapScore  # it takes the registries, which a leaderboard does not need
+
     return str(MapScore.parse(text(name, value)))
 
 

@@ -30,7 +30,9 @@ from padim_zoo.gaussians.dual import dual_factor
 
 def has_leave_one_out(estimator: Estimator) -> bool:
     """Whether :func:`leave_one_out` knows an estimator."""
-    return isinstance(estimator, (LinearShrinkage, Diagonal, Tied))
+    if isinstance(estimator, Tied):
+        return estimator.cells is None
+    return isinstance(estimator, (LinearShrinkage, Diagonal))
 
 
 def changes_coefficients(estimator: Estimator) -> bool:
@@ -199,10 +201,10 @@ def _tied(normal: PatchEmbeddings, estimator: Tied) -> Tensor:
         scatter.add_(part)
 
     def pooled(patches: slice) -> Tensor:
-        y = deviations[patches].double()
-        return (y.mT @ y).sum(0)
+        y = deviations[patches].double().flatten(0, 1)
+        return y.mT @ y
 
-    for_each_block(pooled, normal.P, 8 * normal.D * (normal.D + normal.n), add)
+    for_each_block(pooled, normal.P, 16 * normal.D * normal.n, add)
     distances = torch.empty(normal.P, normal.n)
     for image in range(normal.n):
         own = deviations.images(np.array([image]))[slice(0, normal.P)].squeeze(1).double()

@@ -73,18 +73,15 @@ class Tied(Estimator):
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
 
-        def pooled(patches: slice | Tensor) -> Tensor:
-            return (statistics.scatter(patches) / per_patch(divisor(statistics.count(patches)), 3)).sum(0)
-
         if self.cells is not None:
             members = patches_of_blocks(statistics.mean, self.cells)
 
             def factors(blocks: slice) -> tuple[Tensor, ...]:
                 own = [patches.unique() for patches in members[blocks]]
-                covariances = torch.stack([pooled(patches) / len(patches) for patches in own])
+                covariances = torch.stack([statistics.pooled(patches) / len(patches) for patches in own])
                 return column_blocks(self._factor(covariances))
 
-            parts = map_blocks(factors, len(members), 8 * members.shape[1] * D * (D + n))
+            parts = map_blocks(factors, len(members), 8 * D * (D + 4 * n * members.shape[1]))
             return TiedGaussian(statistics.mean, Triangles(parts), self.cells)
 
         covariance = torch.zeros(D, D, dtype=torch.float64)
@@ -93,7 +90,7 @@ class Tied(Estimator):
             # In the order of the patches, in float64: the cut into blocks is below float32's notice.
             covariance.add_(scatter)
 
-        for_each_block(pooled, statistics.P, 8 * D * (D + n), add)
+        for_each_block(statistics.pooled, statistics.P, 32 * D * n, add)
         return PrimalGaussian(statistics.mean, Triangles.of(self._factor(covariance[None] / statistics.P)))
 
     def _factor(self, covariances: Tensor) -> Tensor:

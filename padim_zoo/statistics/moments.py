@@ -10,6 +10,7 @@ from torch import Tensor
 
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.samples import divisor
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,10 @@ class Moments:
         """Scatter matrices, (p, D, D)."""
         first = self.first[patches]
         return self.second[patches] - first.unsqueeze(2) * first.unsqueeze(1) / self.n
+
+    def pooled(self, patches: slice | Tensor) -> Tensor:
+        """Covariances summed over the patches, (D, D)."""
+        return self.scatter(patches).sum(0) / divisor(self.n)
 
     def squares(self, patches: slice) -> Tensor:
         """Sums of squares of each channel, (p, D)."""

@@ -44,6 +44,9 @@ class Statistics(Protocol):
     def scatter(self, patches: slice | Tensor) -> Tensor:
         """Σᵢ (xᵢ − x̄)(xᵢ − x̄)ᵀ, (p, D, D)."""
 
+    def pooled(self, patches: slice | Tensor) -> Tensor:
+        """The covariances, divisor n − 1, summed over the patches, (D, D)."""
+
     def squares(self, patches: slice) -> Tensor:
         """The diagonal of :meth:`scatter`, (p, D)."""
 
@@ -95,6 +98,12 @@ class Samples:
         """Scatter matrices, (p, D, D)."""
         deviations = self._deviations(patches)
         return deviations.mT @ deviations
+
+    def pooled(self, patches: slice | Tensor) -> Tensor:
+        """Covariances summed over the patches, (D, D): one product, for a matrix per patch costs more than the rest."""
+        freedom = per_patch(divisor(self.count(patches)), 3)
+        rows = (self._deviations(patches) / freedom**0.5).flatten(0, 1)
+        return rows.mT @ rows
 
     def squares(self, patches: slice) -> Tensor:
         """Sums of squares of each channel, (p, D)."""

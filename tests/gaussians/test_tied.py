@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from padim_zoo import InputError
+from padim_zoo.estimators.leave_one_out import has_leave_one_out
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
 from padim_zoo.gaussians.tied import TiedGaussian, patches_of_blocks
 from padim_zoo.registry import estimators
 from padim_zoo.statistics.masked_samples import valid_samples
+from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
 EPSILON = 0.01
@@ -96,6 +98,38 @@ def test_a_file_holds_one_factor_for_each_block() -> None:
     assert len(arrays["factor.values"]) == 8 * 9
     stored = sum(array.numel() * array.element_size() for array in [*gaussian.mean.layers, *arrays.values()])
     assert gaussian.size_in_bytes() == stored
+
+
+class NoMatrixPerPatch(Samples):
+    """Refuses what takes D² numbers for each patch."""
+
+    def scatter(self, patches: slice | torch.Tensor) -> torch.Tensor:
+        raise AssertionError("a matrix for each patch")
+
+
+@pytest.mark.parametrize("spec", ["tied", "tied(cells=3)"])
+def test_no_matrix_for_each_patch_is_made(spec: str) -> None:
+    train, test = embeddings(6), embeddings(3, seed=1)
+    gaussian = estimators.create(spec).fit(NoMatrixPerPatch(train))
+    cells = 10 if spec == "tied" else 3
+    np.testing.assert_allclose(gaussian.squared_distances(test), literal_distances(train, test, cells), rtol=2e-4)
+
+
+def test_pooled_covariances_are_the_sum_of_those_of_patches() -> None:
+    train = embeddings(8)
+    roi_masks = torch.ones(8, 28, 40, dtype=torch.bool)
+    roi_masks[:3, :, :20] = False
+    masked = valid_samples(PatchEmbeddings(train.layers, train.grids, train.grid, roi_masks=roi_masks))
+    patches = torch.tensor([0, 4, 7, 39])
+    for statistics in (Samples(train), masked, Moments.of(train, train.mean())):
+        scatter, count = statistics.scatter(patches), statistics.count(patches)
+        each = [scatter[i] / (float(torch.as_tensor(count).expand(4)[i]) - 1) for i in range(4)]
+        torch.testing.assert_close(statistics.pooled(patches), torch.stack(each).sum(0))
+
+
+def test_leaving_one_out_at_once_is_not_offered_for_blocks() -> None:
+    assert has_leave_one_out(estimators.create("tied"))
+    assert not has_leave_one_out(estimators.create("tied(cells=3)"))
 
 
 @pytest.mark.parametrize("cells", [0, -1, 2.5, True])

@@ -64,6 +64,14 @@ def share(name: str, value: Any) -> float:
     return result
 
 
+def share_of_defects(name: str, value: Any) -> float:
+    """A number above 0 and below 1."""
+    result = number(name, value)
+    if not 0 < result < 1:
+        raise InputError(f"{name} is {result:g}: expected a number above 0 and below 1, or none")
+    return result
+
+
 def integer(name: str, value: Any, *, least: int = 0, otherwise: str = "") -> int:
     """A whole number; ``otherwise`` says in messages what else is possible."""
     try:

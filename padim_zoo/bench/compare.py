@@ -244,7 +244,7 @@ def _by_key(
 
 def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dict[str, Any]:
     """The values of a pair and their differences, B − A, of folds the means over them."""
-    images_a, images_b = (f"{run['config']['category']}, data {run['config']['data']}" for run in (a, b))
+    images_a, images_b = (_tested(run["config"]) for run in (a, b))
     scores_a, scores_b = first.scores(a["id"]), second.scores(b["id"])
     if images_a != images_b or not np.array_equal(scores_a["labels"], scores_b["labels"]):
         raise InputError(
@@ -263,6 +263,12 @@ def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dic
         paired = metric.paired(scores_a["labels"], scores_a["scores"], scores_b["scores"])
         row |= {f"{metric.name}_a": value_a, f"{metric.name}_b": value_b, **asdict(paired)}
     return row
+
+
+def _tested(config: dict[str, Any]) -> str:
+    """What test images a run had, in words; the seed decides which defects moved among the images to fit."""
+    images = f"{config['category']}, data {config['data']}"
+    return images if config.get("contaminated") is None else f"{images}, contaminated by seed {config['seed']}"
 
 
 def _compare_images(metric: Metric, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> PairedDifference:

@@ -34,7 +34,7 @@ from padim_zoo.data.duplicates import (
 from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
-from padim_zoo.data.sample import Category
+from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
 from padim_zoo.data.unreadable import left_out_note
@@ -160,18 +160,22 @@ class RunResult:
         self.threshold |= worst_rates(self.corruptions)
 
 
-def _drawn_images(count: int, run: Run) -> np.ndarray:
-    """The normal images that a run may see: as many as it asks for, the first of a shuffle by its seed; sorted."""
-    order = np.random.default_rng(run.config.seed).permutation(count)
-    return np.sort(order[: run.config.train_size])
+def _drawn_images(train: Sequence[Sample], run: Run) -> np.ndarray:
+    """The images that a run may fit; sorted.
+
+    That is as many normal ones as it asks for, the first of a shuffle by its seed, and all defects that stand behind.
+    """
+    labels = np.array([sample.label for sample in train])
+    order = np.random.default_rng(run.config.seed).permutation(np.flatnonzero(labels == 0))
+    return np.sort(np.concatenate([order[: run.config.train_size], np.flatnonzero(labels)]))
 
 
-def _drawn(extracted: Extracted, run: Run) -> Extracted:
+def _drawn(extracted: Extracted, run: Run, images: np.ndarray) -> Extracted:
     """The features of the images that a run may see."""
     if run.config.train_size is None:
         return extracted
     train = extracted.train
-    features = train.features.images(_drawn_images(len(train.features), run))
+    features = train.features.images(images)
     return extracted._replace(train=replace(train, features=features, cached=min(train.cached, len(features))))
 
 
@@ -213,22 +217,26 @@ def _create_planned(run: Run) -> Backbone | None:
 
 
 def _without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
-    """A category without the normal test images that have the pixels of images to fit, and a note of how many.
+    """A category without the test images that have the pixels of images to fit, and a note of how many.
+
+    Anomalous ones are left out where a copy was moved among the images to fit. Pixels under two labels are refused
+    elsewhere.
 
     Raises
     ------
     InputError
         If no normal test image is left.
     """
-    n = len(category.train)
-    copies = find_duplicates((*category.train, *category.test), caches.fingerprints, n).crossing(n)
-    learned = {pair.second - n for pair in copies if pair.kind == "exact" and not category.test[pair.second - n].label}
+    n, samples = len(category.train), (*category.train, *category.test)
+    copies = [pair for pair in find_duplicates(samples, caches.fingerprints, n).crossing(n) if pair.kind == "exact"]
+    learned = {pair.second - n for pair in copies if samples[pair.first].label == samples[pair.second].label}
     if not learned:
         return category, []
     test = tuple(sample for index, sample in enumerate(category.test) if index not in learned)
-    if all(sample.label for sample in test):
+    normal = sum(not category.test[index].label for index in learned)
+    if normal and all(sample.label for sample in test):
         raise InputError(
-            f"all {len(learned)} normal test images of {category.name} have the pixels of images to fit: expected "
+            f"all {normal} normal test images of {category.name} have the pixels of images to fit: expected "
             "others, which no run has seen; set some aside before the fit (test/good)"
         )
     note = f"{len(learned)} of {len(category.test)} test images have the pixels of images to fit and are left out"
@@ -278,6 +286,9 @@ class GroupRunner:
     def _category_and_notes(self) -> tuple[Category, list[str]]:
         whole = self._whole_category
         category, notes = _without_learned(whole, self._caches)
+        defects = sum(sample.label for sample in whole.train)
+        if defects:
+            notes = [*notes, f"{defects} anomalous test images are among the images to fit, by --contaminate"]
         if whole.left_out:
             total = len(whole.train) + len(whole.test) + len(whole.left_out)
             notes = [*notes, left_out_note(whole.left_out, total)]
@@ -327,7 +338,8 @@ class GroupRunner:
     @property
     def paths(self) -> list[Path]:
         """All images, those to fit first."""
-        return [sample.path for sample in (*self.category.train, *self.category.test)]
+        category = self._whole_category  # a category of which no test image is left has images to name all the same
+        return [sample.path for sample in (*category.train, *category.test)]
 
     @property
     def duplicates(self) -> Duplicates:
@@ -346,14 +358,14 @@ class GroupRunner:
         """Fit and score every fold of a run."""
         refuse_two_labels((*self.category.train, *self.category.test), self.duplicates)
         detector = self._create(run)
-        extracted = _drawn(self.extract(detector), run)
+        images = _drawn_images(self.category.train, run)
+        extracted = _drawn(self.extract(detector), run, images)
         detector.cache = False  # whatever reads a file from here on is timed
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
         result.coverage = truth.coverage.to_dict()
-        images = _drawn_images(len(self.category.train), run)
         groups = self.groups(run.config.groups)[images]
         parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
         timed_fit = TimedFit(detector, extracted)

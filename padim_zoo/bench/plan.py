@@ -21,6 +21,7 @@ from padim_zoo.bench.build import (
     layers_for,
     weights_for,
 )
+from padim_zoo.bench.contamination import count_of_defects
 from padim_zoo.bench.protocol import STRIDE, CategoryGrid, resolve_transform
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import FACTS, Run, RunConfig
@@ -126,8 +127,10 @@ def make_plan(suite: Suite) -> Plan:
         place: dict[str, Any] = {"dataset": category.dataset, "category": category.name, "data": category.fingerprint()}
         # A number of images that is not less than there are is all of them.
         sizes = [None if size is None or size >= len(category.train) else size for size in suite.train_sizes]
-        for size in dict.fromkeys(sizes):
-            place["train_size"] = size
+        for share, size in product(dict.fromkeys(suite.contaminate), dict.fromkeys(sizes)):
+            if share is not None:
+                count_of_defects(category, share, size)
+            place |= {"train_size": size, "contaminated": share}
             here = [_place(run, place, own_grid, stride) for run, stride in wanted]
             same = [run for run in here if run.config.seed != suite.seeds[0] and not run.drawn]
             undrawn |= {_called(run): None for run in same}
@@ -193,10 +196,15 @@ def _notes_of_sizes(sizes: Iterable[int | None], categories: Sequence[Category])
 
 
 def groups(runs: Iterable[Run]) -> list[list[Run]]:
-    """Cut runs where the category, the backbones or their layers change: the runs of a group share their features."""
+    """Cut runs where the category, the backbones or their layers change: the runs of a group share their features.
+
+    Defects among the images to fit are of the category: another draw of them is another group.
+    """
 
     def shared(run: Run) -> tuple[object, ...]:
-        return run.config.category, run.config.backbone, run.config.layers
+        config = run.config
+        defects = None if config.contaminated is None else (config.contaminated, config.train_size, config.seed)
+        return config.category, config.backbone, config.layers, defects
 
     return [list(group) for _, group in groupby(runs, key=shared)]
 

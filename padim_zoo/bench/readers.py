@@ -14,7 +14,6 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
-from padim_zoo.detectors.map_score import MapScore
 
 Reader = Callable[[str, Any], Any]
 
@@ -62,6 +61,14 @@ def share(name: str, value: Any) -> float:
     result = number(name, value)
     if result > 1:
         raise InputError(f"{name} is {result:g}: expected a number from 0 to 1")
+    return result
+
+
+def share_of_defects(name: str, value: Any) -> float:
+    """A number above 0 and below 1."""
+    result = number(name, value)
+    if not 0 < result < 1:
+        raise InputError(f"{name} is {result:g}: expected a number above 0 and below 1, or none")
     return result
 
 
@@ -139,6 +146,8 @@ def corruptions(name: str, value: Any) -> str:
 
 def map_score(name: str, value: Any) -> str:
     """How a map gives a score, in one spelling."""
+    from padim_zoo.detectors.map_score import MapScore  # it takes the registries, which a leaderboard does not need
+
     return str(MapScore.parse(text(name, value)))
 
 

@@ -106,6 +106,8 @@ class Run:
         drawn = [*self.draws]
         if self.config.train_size is not None:
             drawn.append("normal images")
+        if self.config.contaminated is not None:
+            drawn.append("defects to fit")
         if self.config.folds is not None and self.config.folds > 1:
             drawn.append("folds")
         return drawn
@@ -127,6 +129,8 @@ class Run:
             model.append(f"{config.ensemble} of members")
         if config.train_size is not None:
             model.append(f"{config.train_size} images")
+        if config.contaminated is not None:
+            model.append(f"{config.contaminated:g} of defects")
         if config.augment is not None:
             model.append(f"{config.passes} passes of {config.augment}")
         if config.tta is not None:

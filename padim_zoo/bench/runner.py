@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from padim_zoo.bench.contamination import contaminate
 from padim_zoo.bench.group_runner import BackboneCache, GroupRunner, RunResult
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.suite import Suite
@@ -29,7 +30,7 @@ class Runner:
         self.backbones = BackboneCache()
 
     def open_group(self, runs: Sequence[Run]) -> Callable[[Run], RunResult | Exception]:
-        """A function that does single runs of those that share a category and backbones.
+        """A function that does single runs of a group, see :func:`~padim_zoo.bench.plan.groups`.
 
         Whatever goes wrong in one run is what comes of it, and the others go on.
         """
@@ -38,7 +39,7 @@ class Runner:
         def do(run: Run) -> RunResult | Exception:
             try:
                 if not opened:
-                    category = self.dataset.load(run.config.category)
+                    category = contaminate(self.dataset.load(run.config.category), run.config)
                     opened.append(GroupRunner(self.suite, category, runs, self.backbones, self.caches))
                 return opened[0].do(run)
             except InputError as error:

@@ -66,6 +66,7 @@ def evaluate(
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.data.unreadable import naming_unreadable
+    from padim_zoo.detectors.config import DECIDES
     from padim_zoo.detectors.overlap import new_samples
     from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
@@ -95,6 +96,7 @@ def evaluate(
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
     calibration = detector.calibration_
+    own = prediction.threshold if calibration is None else calibration.threshold
     result = metrics.evaluate(
         labels,
         prediction.scores,
@@ -102,7 +104,7 @@ def evaluate(
         truth,
         roi_masks=prediction.roi_masks,
         saturation=saturation_shares(samples, truth),
-        image_threshold=prediction.threshold,
+        image_threshold=own,
         pixel_threshold=None if calibration is None else calibration.map_high,
     )
     intervals = confidence_intervals(labels, prediction.scores)
@@ -113,20 +115,21 @@ def evaluate(
     thresholds = [
         {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
-            ("false-alarm rate", prediction.threshold),
+            ("false-alarm rate", own),
             ("highest F1", result.values["image_f1_threshold"]),
         )
     ]
+    if prediction.decides != DECIDES[0]:
+        decided = metrics.rates_at_threshold(prediction.threshold, labels, prediction.deciding_scores)
+        thresholds.insert(0, {"threshold_for": f"decision by {prediction.decides}", **decided})
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
     notes += result.notes
     if calibration is not None:
-        alarms = thresholds[0]["false_alarms"]
-        doubt = None
-        if alarms is not None and calibration.false_alarm_rate is not None:
-            doubt = metrics.promise_doubt(
-                alarms["count"], alarms["of"], calibration.false_alarm_rate, calibration.n_groups
-            )
+        alarms, doubt = thresholds[0]["false_alarms"], None
+        rate = {"image": calibration.false_alarm_rate, "region": calibration.region_rate}.get(prediction.decides)
+        if alarms is not None and rate is not None:
+            doubt = metrics.promise_doubt(alarms["count"], alarms["of"], rate, calibration.n_groups)
         notes += [note for note in (doubt, calibration.caveat, unpromised(calibration)) if note is not None]
     seen, protocol = coverage_of(detector, samples, mask_orientation), protocol_of(opened)
     notes += [] if seen.note is None else [seen.note]
@@ -182,7 +185,7 @@ def evaluate(
     )
     if not math.isnan(result.values["pixel_threshold"]):
         click.echo(
-            "\nThe image threshold decides which images are alarms. The pixel threshold, "
+            f"\nThe {prediction.decides} threshold decides which images are alarms. The pixel threshold, "
             f"{result.values['pixel_threshold']:.4g}, decides which pixels are marked."
         )
     for note in notes:

@@ -70,7 +70,7 @@ def test_quiet_shows_the_notes_of_runs_and_nothing_else(arguments):
     result = invoke(*arguments, "--quiet")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no threshold, so neither detections nor false alarms: this needs --folds (one pass" in result.stderr
-    assert all(line.startswith(("alpha ", "mean ")) for line in result.stderr.splitlines())
+    assert all(line.startswith(("all: ", "alpha ", "mean ")) for line in result.stderr.splitlines())
     loud = invoke(*arguments)
     assert result.stderr.splitlines() == loud.stdout.splitlines()[-2:]
     assert len(list(Path("runs").glob("*.json"))) == 2 * 3

@@ -181,3 +181,29 @@ def test_a_model_that_forgets_keeps_its_regions_if_it_can(images, tmp_path):
     assert "threshold removed, for a false-alarm rate of 0.09 needs at least 11" in told
     calibration = padim_zoo.load(tmp_path / "four.safetensors").calibration_
     assert (calibration.decides, calibration.region_threshold, calibration.rate_asked) == ("image", None, False)
+
+
+def test_an_evaluation_counts_the_decisions_of_predict(images, odd, model, tmp_path):
+    decided = tmp_path / "by_region.safetensors"
+    run("calibrate", model, "--decide-by", "region", "-o", decided)
+    random = np.random.default_rng(7)
+    for number in range(8):
+        path = tmp_path / "data" / "test" / "good" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "data" / "test" / "red").mkdir()
+    (tmp_path / "data" / "test" / "red" / "odd.png").write_bytes(odd.read_bytes())
+    (tmp_path / "data" / "train" / "good").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "good" / "0.png").write_bytes(images[0].read_bytes())
+
+    arguments = ("evaluate", decided, "--data-root", tmp_path / "data", "--json")
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    by_region, by_image = json.loads(result.stdout)["thresholds"][:2]
+    detector = padim_zoo.load(decided)
+    prediction = detector.predict(sorted((tmp_path / "data" / "test" / "good").iterdir()))
+    assert by_region["threshold_for"] == "decision by region"
+    assert by_region["false_alarms"]["count"] == prediction.anomalous.sum()
+    assert by_region["detections"]["count"] == 1
+    assert by_image["score"] == pytest.approx(detector.calibration_.threshold)
+    assert by_image["false_alarms"]["count"] == (prediction.scores > detector.calibration_.threshold).sum()

@@ -54,7 +54,7 @@ def synthetic(
     defects: int,
     seed: int,
 ) -> None:
-    """Write the synthetic data set into the folder OUT, in the layout of MVTec AD."""
+    """Write the synthetic data set to OUT, in the layout of MVTec AD."""
     from padim_zoo.data.synthetic import CATEGORIES, generate
     from padim_zoo.data.transform import check_size, parse_size
 
@@ -77,7 +77,7 @@ def check(
     abnormal: Path | None,
     masks: Path | None,
 ) -> None:
-    """Read every image and mask of a data set and report counts, sizes and problems.
+    """Read all images and masks, and report counts and problems.
 
     FOLDER is a data set, a folder of normal images, or a glob of them. Or name your images by --normal and --abnormal.
 

@@ -40,12 +40,12 @@ COMMANDS = {
     "predict": ("padim_zoo.cli.predict:predict", "Score images with a saved detector, and draw heat maps."),
     "export": ("padim_zoo.cli.export:export", "Export a saved detector to ONNX, OpenVINO or torch."),
     "evaluate": ("padim_zoo.cli.evaluate:evaluate", "Evaluate a saved detector on the test images of a data set."),
-    "show": ("padim_zoo.cli.show:show", "Show what a model, an exported file, a run store or a baseline holds."),
+    "show": ("padim_zoo.cli.show:show", "Show what a model, an export, a run store or a baseline holds."),
     "list": ("padim_zoo.cli.list:show", "List backbones, estimators, detectors or datasets."),
     "cache": ("padim_zoo.cli.cache:cache", "Show or clear the caches on disk."),
     "completion": ("padim_zoo.cli.completion:completion", "Print the script that completes commands in your shell."),
     "new-plugin": ("padim_zoo.cli.new_plugin:new_plugin", "Start a plugin of your own."),
-    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, check a folder, find suspects in it."),
+    "data": ("padim_zoo.cli.data:data", "Make the synthetic data set, check a folder, find suspects."),
 }
 """Where each command lives, and the line that ``padim-zoo --help`` says of it."""
 

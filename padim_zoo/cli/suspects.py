@@ -33,7 +33,7 @@ _PROBED_IMAGES = 4
 def suspects(
     folder: Path, output: Path | None, rate: float, exact: bool, as_json: bool, detector: str, **_: Any
 ) -> None:
-    """Score each normal image in FOLDER by a fit on all others, and rank them.
+    """Rank normal images, each scored by a fit on all others.
 
     FOLDER holds normal images, or is one category: then its training images are scored, and copies of test images
     among them are found.

@@ -160,7 +160,7 @@ def swapped(world: World) -> Outcome:
     return is_told(world.evaluate(world.model, folder), "look whether the two are swapped")
 
 
-@trap("test images of another light than those of the fit")
+@trap("test images in another light")
 def another_light(world: World) -> Outcome:
     folder = world.copy("another_light")
     for path in sorted((folder / "test" / "good").iterdir()):

@@ -24,6 +24,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.pixel_limit import max_pixels
+from padim_zoo.detectors.fit_in_parts import Part, embed_part, fit_parts, grid_of_fit
 from padim_zoo.detectors.padim import PaDiM
 
 LEAST_CHUNKS = 16
@@ -89,11 +90,14 @@ class ClusterFit:
         ClusterLostError
             If the scheduler is gone, or workers die as often as it allows.
         """
-        if type(model) is not PaDiM or any(value is not None for value in (model.roi, model.augment, model.tta)):
-            raise InputError("--cluster fits padim, without --roi, --augment and --tta: leave them out, or fit here")
-        grid = model.grid_of(paths)
+        options = (model.roi, model.augment, model.tta, model.register) if type(model) is PaDiM else ()
+        if not options or any(value is not None for value in options):
+            raise InputError(
+                "--cluster fits padim, without --roi, --augment, --tta and --register: leave them out, or fit here"
+            )
+        grid = grid_of_fit(model, paths)
         depth = model.extractor.bit_depth
-        embeddings, _, _ = model.embed_part(paths[:1], grid, depth)
+        embeddings = embed_part(model, paths[:1], grid, depth).embeddings
         chunks = cut(paths, chunk_count(len(paths)))
         root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
         request = {
@@ -115,10 +119,10 @@ class ClusterFit:
             )
             _refuse_large(cluster, n_bytes)
             requests = ({**request, "files": _described(chunk, root)} for chunk in chunks)
-            model.fit_parts(_embedded(cluster, requests), depth, paths)
+            fit_parts(model, _embedded(cluster, requests), depth, paths)
 
 
-def _embedded(cluster: Cluster, requests: Iterator[dict[str, Any]]) -> Iterator[Any]:
+def _embedded(cluster: Cluster, requests: Iterator[dict[str, Any]]) -> Iterator[Part]:
     """What workers make of chunks, in order; only a few are on their way, or wait for their turn, at a time."""
     from distributed.scheduler import KilledWorker
 

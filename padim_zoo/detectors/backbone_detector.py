@@ -42,7 +42,7 @@ from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import Accumulator, TrainingEmbeddings, largest_array, refuse_to_join
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -358,80 +358,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             raise
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
-        return self
-
-    def grid_of(self, images: Sequence[Path]) -> tuple[int, int] | None:
-        """Find out the bit depth of normal images, and their grid; None where it is not left to them."""
-        self.check_parameters()
-        self.extractor.look_at(images)
-        return self._on_grid(images, anew=True)[0].grid
-
-    def embed_part(
-        self, images: Sequence[Path], grid: tuple[int, int] | None, bit_depth: int
-    ) -> tuple[PatchEmbeddings, tuple[int, int], np.ndarray]:
-        """Embed some of the normal images of a fit, as :meth:`fit_parts` takes them; the draw is that of the fit.
-
-        Parameters
-        ----------
-        images : sequence of Path
-        grid, bit_depth
-            Those of all images, see :meth:`grid_of`.
-
-        Returns
-        -------
-        embeddings : PatchEmbeddings
-        image_size : tuple of int
-            Of the transformed images.
-        hashes : ndarray (n,), int64
-            Of the images, see :mod:`padim_zoo.data.image_hashes`.
-        """
-        self.extractor.assumed_depth = bit_depth
-        self.draw()
-        extractor = copy.copy(self.extractor)
-        extractor.grid = grid
-        hashed = HashedImages(images, bit_depth, kept=Caches.of(self.cache).fingerprints)
-        parts: list[PatchEmbeddings] = []
-        image_size: tuple[int, int] | None = None
-        for features in extractor.features(hashed, fit=True):
-            image_size = image_size or features.image_size
-            refuse_to_join(image_size, features.image_size)
-            parts.append(self.embed(features))
-        if image_size is None:
-            raise InputError("there are no images to fit on: expected at least one normal image")
-        return PatchEmbeddings.concatenate(parts), image_size, hashed.hashes()
-
-    def fit_parts(
-        self,
-        parts: Iterable[tuple[PatchEmbeddings, tuple[int, int], np.ndarray]],
-        bit_depth: int,
-        images: Sequence[Path],
-    ) -> Self:
-        """Fit on images that were embedded by :meth:`embed_part`, wherever, forgetting any earlier fit.
-
-        Parameters
-        ----------
-        parts : iterable
-            What :meth:`embed_part` gave, in the order of the images.
-        bit_depth : int
-        images : sequence of Path
-            All of them.
-        """
-        fitted = copy.copy(self)
-        hashes: list[np.ndarray] = []
-        fitted.draw()
-        fitted.fitted_in = None
-        accumulator = Accumulator(None, self.extractor.budget)
-        for embeddings, image_size, of_part in parts:
-            if hashes:
-                refuse_to_join(fitted.image_size_, image_size)
-            fitted.image_size_ = image_size
-            accumulator.add(embeddings)
-            hashes.append(of_part)
-        fitted.set_statistics(accumulator.result())
-        vars(self).update(vars(fitted))
-        self.extractor.assumed_depth = bit_depth
-        self.learned_images_ = np.concatenate(hashes)
-        self.adapted_images_ = count_adapted(self.adapted_to, images)
         return self
 
     def fit_features(self, features: Features) -> Self:

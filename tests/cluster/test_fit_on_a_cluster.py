@@ -67,7 +67,7 @@ def test_merged_shards_are_the_local_model(local: PaDiM, images: Path, tmp_path:
 def test_what_cannot_be_spread_is_refused(images: Path, tmp_path: Path) -> None:
     folder, output = images / "gear" / "train" / "good", tmp_path / "model.safetensors"
     told = run("fit", folder, "--output", output, "--detector", "spade", "--cluster", "local", status=2)
-    assert "--cluster fits padim, without --roi, --augment and --tta" in told
+    assert "--cluster fits padim, without --roi, --augment, --tta and --register" in told
     assert "--shard is for detectors whose models merge" in run(
         "fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", status=2
     )

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from distributed import get_worker
 from distributed.comm.addressing import get_address_host
@@ -21,9 +20,9 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.loading import usable_processors
 from padim_zoo.data.pixel_limit import pixels_limited
+from padim_zoo.detectors.fit_in_parts import Part, embed_part
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.padim import PaDiM
-from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 
 def embed_chunk(request: str) -> tuple[str, bytes]:
@@ -65,7 +64,7 @@ def _embed(asked: dict[str, Any]) -> bytes:
     model = LOADED.get(asked["parameters"], _detector)
     model.cache = Caches.usual() if asked["cache"] else False
     grid = asked["grid"]
-    embeddings, image_size, hashes = model.embed_part(paths, grid and (grid[0], grid[1]), asked["bit_depth"])
+    embeddings, image_size, hashes = embed_part(model, paths, grid and (grid[0], grid[1]), asked["bit_depth"])
     if model.features_key != asked["features_key"]:
         raise InputError(f"its backbone or weights differ: {model.features_key} there, {asked['features_key']} here")
     described = {"image_size": torch.tensor(image_size), "grids": torch.tensor(embeddings.grids)}
@@ -80,12 +79,12 @@ def _detector(parameters: dict[str, Any]) -> PaDiM:
     return PaDiM(**values)
 
 
-def read_chunk(content: bytes) -> tuple[PatchEmbeddings, tuple[int, int], np.ndarray]:
-    """The embeddings of a chunk, the size of its transformed images, and the hashes (n,) of its images."""
+def read_chunk(content: bytes) -> Part:
+    """A chunk as a part of the fit."""
     arrays = load(content)
     height, width = arrays["image_size"].tolist()
     layers = {name.partition(".")[2]: layer for name, layer in arrays.items() if name.startswith("layer.")}
-    return embeddings_of(layers, arrays["grids"].tolist()), (height, width), arrays["hashes"].numpy()
+    return Part(embeddings_of(layers, arrays["grids"].tolist()), (height, width), arrays["hashes"].numpy())
 
 
 def _hash_of(path: Path) -> str | None:

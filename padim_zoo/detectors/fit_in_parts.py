@@ -1,0 +1,94 @@
+"""A fit whose images are embedded in parts, wherever: grid and bit depth of all, embeddings of each part, one model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from padim_zoo.backbones.weight_provenance import count_adapted
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.statistics.accumulator import Accumulator, refuse_to_join
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+class Part(NamedTuple):
+    """Some of the normal images of a fit.
+
+    Attributes
+    ----------
+    embeddings : PatchEmbeddings
+    image_size : tuple of int
+        Of the transformed images.
+    hashes : ndarray (n,), int64
+        Of the images, see :mod:`padim_zoo.data.image_hashes`.
+    """
+
+    embeddings: PatchEmbeddings
+    image_size: tuple[int, int]
+    hashes: np.ndarray
+
+
+def grid_of_fit(detector: BackboneDetector[Any], images: Sequence[Path]) -> tuple[int, int] | None:
+    """Find out the bit depth of normal images, and their grid; None where it is not left to them."""
+    detector.check_parameters()
+    detector.extractor.look_at(images)
+    return detector.extractor.on_grid_of(images)[0].grid
+
+
+def embed_part(
+    detector: BackboneDetector[Any], images: Sequence[Path], grid: tuple[int, int] | None, bit_depth: int
+) -> Part:
+    """Embed some of the normal images of a fit. Grid and bit depth are those of all, the draw is that of the fit."""
+    detector.extractor.assumed_depth = bit_depth
+    detector.draw()
+    extractor = copy.copy(detector.extractor)
+    extractor.grid = grid
+    hashed = HashedImages(images, bit_depth, kept=Caches.of(detector.cache).fingerprints)
+    embedded: list[PatchEmbeddings] = []
+    image_size: tuple[int, int] | None = None
+    for features in extractor.features(hashed, fit=True):
+        image_size = image_size or features.image_size
+        refuse_to_join(image_size, features.image_size)
+        embedded.append(detector.embed(features))
+    if image_size is None:
+        raise InputError("there are no images to fit on: expected at least one normal image")
+    return Part(PatchEmbeddings.concatenate(embedded), image_size, hashed.hashes())
+
+
+def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth: int, images: Sequence[Path]) -> None:
+    """Fit on images that were embedded by :func:`embed_part`, wherever, forgetting any earlier fit.
+
+    Parameters
+    ----------
+    detector : BackboneDetector
+    parts : iterable of Part
+        In the order of the images.
+    bit_depth : int
+    images : sequence of Path
+        All of them.
+    """
+    fitted = copy.copy(detector)
+    hashes: list[np.ndarray] = []
+    fitted.draw()
+    fitted.fitted_in = None
+    accumulator = Accumulator(None, detector.extractor.budget)
+    for part in parts:
+        if hashes:
+            refuse_to_join(fitted.image_size_, part.image_size)
+        fitted.image_size_ = part.image_size
+        accumulator.add(part.embeddings)
+        hashes.append(part.hashes)
+    fitted.set_statistics(accumulator.result())
+    vars(detector).update(vars(fitted))
+    detector.extractor.assumed_depth = bit_depth
+    detector.learned_images_ = np.concatenate(hashes)
+    detector.adapted_images_ = count_adapted(detector.adapted_to, images)

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,14 +160,17 @@ def list_images(folder: Path) -> Listing:
 
     Links are followed. Hidden folders and those of systems, :data:`FOLDERS_OF_SYSTEMS`, are not entered.
     """
-    visited: set[str] = set()
+    visited: set[tuple[int, int]] = set()
     listing = Listing()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # a link to a folder above, which would be walked for ever
-            folders.clear()
-            continue
-        visited.add(real)
+        # By number, for to resolve the links of a path takes long where folders are nested deep.
+        with suppress(OSError):
+            found = os.stat(parent)
+            number = found.st_dev, found.st_ino
+            if number in visited:  # a link to a folder above, which would be walked for ever
+                folders.clear()
+                continue
+            visited.add(number)
         for name in folders:
             if name.casefold() in FOLDERS_OF_SYSTEMS:
                 for image in _below_system_folder(Path(parent, name)):

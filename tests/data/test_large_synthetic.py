@@ -63,3 +63,8 @@ def test_text_that_is_no_range(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["data", "synthetic", str(tmp_path / "set"), "--defect-area", "50-500"])
     assert result.exit_code == 2
     assert "--defect-area is '50-500': expected two numbers of pixels, e.g. 50..500" in result.stderr
+
+
+def test_an_area_that_cannot_be_drawn_is_refused_and_not_tried_for_ever(tmp_path):
+    with pytest.raises(InputError, match=r"no \w+ of 10 to 40 pixels was drawn in \d+ tries on 64x80"):
+        generate(tmp_path / "set", categories=["gear"], train=1, good=1, size=(64, 80), defect_area=(10, 40))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import objects, textures
 from padim_zoo.data.synthetic.canvas import REFERENCE, Array, Rendering, grid
 from padim_zoo.data.synthetic.defects import SURFACE_DEFECTS, Severity
@@ -141,7 +142,7 @@ def _spoil_part(
     target = np.exp(rng.uniform(np.log(least), np.log(most)))
     height, width = clean.region.shape
     side = _PARTS_PER_AREA * target**0.5
-    while True:
+    for _ in range(_MOST_TRIES):
         length = int(np.clip(side, _SMALLEST_PART, min(height, width)))
         row, column = int(rng.integers(height - length + 1)), int(rng.integers(width - length + 1))
         part = slice(row, row + length), slice(column, column + length)
@@ -157,6 +158,10 @@ def _spoil_part(
             return image, mask
         wanted = wanted.plainer()
         side = length * float(np.clip((target / max(count, 1)) ** 0.5, 0.5, 2))
+    raise InputError(
+        f"synthetic: no {kind} of {least} to {most} pixels was drawn in {_MOST_TRIES} tries on {height}x{width} pixels: "
+        "expected a larger --size, or a wider --defect-area"
+    )
 
 
 def visible_change(clean: Array, spoilt: Array) -> NDArray[np.bool_]:
@@ -183,6 +188,7 @@ _ALL = (slice(None), slice(None))
 _PARTS_PER_AREA = 20.0
 """Side of the first part tried, over the square root of the area of its defect."""
 _SMALLEST_PART = 24
+_MOST_TRIES = 2000
 
 
 class _Camera:

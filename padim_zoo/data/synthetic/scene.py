@@ -141,14 +141,17 @@ def _spoil_part(
     least, most = area
     target = np.exp(rng.uniform(np.log(least), np.log(most)))
     height, width = clean.region.shape
-    side = _PARTS_PER_AREA * target**0.5
-    for _ in range(_MOST_TRIES):
+    side, drawn = _PARTS_PER_AREA * target**0.5, 0
+    for _ in range(_MOST_PLACES):
         length = int(np.clip(side, _SMALLEST_PART, min(height, width)))
         row, column = int(rng.integers(height - length + 1)), int(rng.integers(width - length + 1))
         part = slice(row, row + length), slice(column, column + length)
         if clean.region[part].min() <= 0.95:  # at the edge of the object
             side *= 0.99
             continue
+        drawn += 1
+        if drawn > _MOST_TRIES:
+            break
         spoilt = SURFACE_DEFECTS[kind](Rendering(clean.image[part], clean.region[part]), rng, wanted)
         changed = visible_change(camera.light(clean.image[part], part), camera.light(spoilt, part))
         count = int(changed.sum())
@@ -159,7 +162,7 @@ def _spoil_part(
         wanted = wanted.plainer()
         side = length * float(np.clip((target / max(count, 1)) ** 0.5, 0.5, 2))
     raise InputError(
-        f"synthetic: no {kind} of {least} to {most} pixels was drawn in {_MOST_TRIES} tries on {height}x{width} pixels: "
+        f"synthetic: no {kind} of {least} to {most} pixels could be drawn at {height}x{width}: "
         "expected a larger --size, or a wider --defect-area"
     )
 
@@ -188,7 +191,8 @@ _ALL = (slice(None), slice(None))
 _PARTS_PER_AREA = 20.0
 """Side of the first part tried, over the square root of the area of its defect."""
 _SMALLEST_PART = 24
-_MOST_TRIES = 2000
+_MOST_PLACES, _MOST_TRIES = 200_000, 4000
+"""Places that are looked at for a defect, most of them at an edge, and defects drawn there, before it is given up."""
 
 
 class _Camera:

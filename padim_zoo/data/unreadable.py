@@ -12,6 +12,7 @@ from pathlib import Path
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.data.image import read_image
+from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Category, Dataset, protocol_of
 from padim_zoo.data.transform import Transform
 
@@ -32,11 +33,11 @@ def _why(path: Path) -> str:
         status = path.stat()
     except OSError as error:
         return f"{path}: {error.strerror}"
-    return _why_version(path, status.st_size, status.st_mtime_ns)
+    return _why_version(path, max_pixels(), status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=100_000)
-def _why_version(path: Path, *version: int) -> str:
+def _why_version(path: Path, limit: int, *version: int) -> str:
     try:
         read_image(path)
     except InputError as error:

@@ -237,7 +237,7 @@ def weights_bytes(whole: bytes, state: dict[str, np.ndarray], target: Path, rng:
                 content = source.read(info)
                 hostile = info.filename.endswith("data.pkl") and rng.random() < 0.5
                 archive.writestr(info.filename, hostile_pickle(target, rng) if hostile else content)
-            archive.writestr(rng.choice(["../../pwned", "/tmp/pwned-by-faults", "archive/constants.pkl"]), b"x")
+            archive.writestr(rng.choice(["../../pwned", str(target), "archive/constants.pkl"]), b"x")
         return made.getvalue()
     tensors: dict[str, object] = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
     name = rng.choice(sorted(tensors))

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import padim_zoo
-from padim_zoo.cli.main import main
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.recalibration import calibrate_file
 from padim_zoo.detectors.storage import open_detector
 from padim_zoo.metrics.conformal import conformal_threshold
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +31,6 @@ def model(images: Path) -> Path:
     path = images / "model.safetensors"
     run("fit", *sorted(images.glob("*.png")), "-o", path, "--resize", "none", "--crop", "none")
     return path
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def test_another_rate_comes_from_the_scores_that_the_file_holds(model: Path, tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image, ImageOps
 from safetensors import safe_open
 
 import padim_zoo
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.cli.main import main
 from padim_zoo.registry import backbones
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +33,6 @@ def root(tmp_path_factory) -> Path:
     bad.parent.mkdir()
     bad.write_bytes(b"not an image")
     return folder.parent
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 SMALL = ("--resize", "none", "--crop", "none")

@@ -6,28 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
 
-from padim_zoo.cli.main import main
 from padim_zoo.detectors.loading import load
+from tests.command_line import run
+from tests.noise_images import write_noise
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for part, count in (("first", 10), ("second", 3)):
-        (root / part).mkdir()
-        for number in range(count):
-            Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(root / part / f"{number}.png")
+    counts = {"first": 10, "second": 3}
+    paths = (root / part / f"{number}.png" for part, count in counts.items() for number in range(count))
+    write_noise(paths, seed=2)  # of no other test, for entries of the cache are counted
     return root
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def fit(model: Path, images: list[Path], *options: str) -> str:

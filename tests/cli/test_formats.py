@@ -10,20 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from made_up_documents import document
 
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.text_table import TextTable, to_html, to_latex, to_markdown
-from padim_zoo.cli.main import main
+from tests.command_line import run
 
 LATEX = next((name for name in ("pdflatex", "tectonic", "lualatex") if shutil.which(name)), None)
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def fill(folder: Path, backbone: str, first: int = 0) -> RunStore:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from padim_zoo.cli.main import main
 from padim_zoo.detectors.loading import load
+from tests.command_line import run
+from tests.noise_images import write_noise
 
 DIFFERENT = 7
 SHOTS = 4
@@ -33,17 +33,7 @@ def bursts(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
 @pytest.fixture(scope="module")
 def singles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("singles")
-    rng = np.random.default_rng(1)
-    paths = [root / f"{number:02}.png" for number in range(30)]
-    for path in paths:
-        Image.fromarray(rng.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(path)
-    return paths
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
+    return write_noise((root / f"{number:02}.png" for number in range(30)), seed=1)
 
 
 def fit(model: Path, images: list[Path], *options: str) -> Path:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from padim_zoo import PaDiM, __version__, describe_file
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import FORMAT, RunStore, digest_of
-from padim_zoo.cli.main import main
 from padim_zoo.core.results_version import RESULTS_VERSION
+from tests.command_line import run
 
 BASELINE = Path(__file__).resolve().parents[2] / "benchmarks" / "baseline.json"
 
@@ -44,12 +43,6 @@ def store(tmp_path: Path) -> RunStore:
     store = RunStore(tmp_path / "runs")
     store.write(document, {"labels": np.arange(4) % 2, "scores": np.zeros((1, 4), dtype=np.float32)})
     return store
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def shown(*arguments: object) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo.bench.executors.cluster import Cluster, ClusterLostError, Note, connect
-from padim_zoo.bench.executors.messages import plugins_to_json
+from padim_zoo.bench.executors.messages import absolute_weights, plugins_to_json
 from padim_zoo.bench.executors.versions import describe_versions
+from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.data.content import content_hash
@@ -101,11 +102,12 @@ class ClusterFit:
         chunks = cut(paths, chunk_count(len(paths)))
         root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
         request = {
-            "parameters": {name: _plain(value) for name, value in parameters.items()} | {"precision": model.precision_},
+            "parameters": {name: _plain(name, value) for name, value in parameters.items()}
+            | {"precision": model.precision_},
             "plugins": plugins_to_json(self.plugins),
             "versions": describe_versions(),
             "features_key": model.features_key,
-            "cache": model.cache is not False,
+            "cache": Caches.of(model.cache).features is not None,
             "grid": grid,
             "bit_depth": depth,
             "max_pixels": max_pixels(),
@@ -166,9 +168,9 @@ def _described(chunk: Sequence[Path], root: Path) -> list[tuple[str, str]]:
     return [(path.absolute().relative_to(root).as_posix(), content_hash(path)) for path in chunk]
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.absolute())
-    if isinstance(value, str) and Path(value).is_file():  # weights, which lie there on all machines
-        return str(Path(value).absolute())
+    if name == "weights":
+        return absolute_weights(value)
     return list(value) if isinstance(value, tuple) else value

@@ -6,21 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import padim_zoo
-from padim_zoo.cli.main import main
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.statistics.samples import Samples
 from tests.cluster.conftest import Cluster
+from tests.command_line import run
+from tests.noise_images import write_noise
 
 SMALL = ("--resize", "48", "--estimator", "ledoit-wolf")
-
-
-def run(*arguments: object, status: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == status, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +49,16 @@ def test_a_model_of_a_cluster_is_the_local_one(cluster: Cluster, local: PaDiM, i
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def test_workers_keep_nothing_without_a_cache(cluster: Cluster, tmp_path: Path) -> None:
+    paths = write_noise(tmp_path / f"{number}.png" for number in range(4))
+    words = ("fit", *paths, "-o", tmp_path / "model.safetensors", *SMALL, "--cluster", f"file:{cluster.file}")
+    before = set((cluster.folder / "cache").rglob("*"))
+    run(*words, "--no-cache")
+    assert set((cluster.folder / "cache").rglob("*")) == before
+    run(*words)
+    assert set((cluster.folder / "cache").rglob("*")) > before
+
+
 def test_merged_shards_are_the_local_model(local: PaDiM, images: Path, tmp_path: Path) -> None:
     shards = [tmp_path / f"shard-{number}.safetensors" for number in (1, 2, 3)]
     for number, path in enumerate(shards, 1):
@@ -66,9 +70,9 @@ def test_merged_shards_are_the_local_model(local: PaDiM, images: Path, tmp_path:
 
 def test_what_cannot_be_spread_is_refused(images: Path, tmp_path: Path) -> None:
     folder, output = images / "gear" / "train" / "good", tmp_path / "model.safetensors"
-    told = run("fit", folder, "--output", output, "--detector", "spade", "--cluster", "local", status=2)
+    told = run("fit", folder, "--output", output, "--detector", "spade", "--cluster", "local", code=2)
     assert "--cluster fits padim, without --roi, --augment, --tta and --register" in told
     assert "--shard is for detectors whose models merge" in run(
-        "fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", status=2
+        "fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", code=2
     )
-    assert "cannot make 99 shards" in run("fit", folder, "-o", output, "--shard", "1/99", status=2)
+    assert "cannot make 99 shards" in run("fit", folder, "-o", output, "--shard", "1/99", code=2)

@@ -63,7 +63,7 @@ def runs_to_json(runs: Iterable[Run]) -> list[dict[str, Any]]:
     return [
         {
             "config": run.config.to_dict(),
-            "weights": _absolute_weights(run.weights),
+            "weights": absolute_weights(run.weights),
             "weights_label": run.weights_label,
             "members": runs_to_json(run.members),
             "draws": list(run.draws),
@@ -88,6 +88,11 @@ def runs_from_json(values: Iterable[Mapping[str, Any]]) -> list[Run]:
     ]
 
 
+def absolute_weights(weights: str) -> str:
+    """Weights of a file by its whole path, where they lie on all machines; others by their name."""
+    return str(Path(weights).absolute()) if Path(weights).is_file() else weights
+
+
 def plugins_to_json(paths: Iterable[Path]) -> list[tuple[str, str]]:
     """Name and text of plugin files."""
     return [(path.name, path.read_bytes().decode("utf-8")) for path in paths]
@@ -106,10 +111,6 @@ def first_difference(own: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]
             return f"{mine[2]} has other content or another label there" if same_name else f"{mine[2]} is {theirs[2]}"
     longer, where = (own, "is missing there") if len(own) > len(other) else (other, "is there alone")
     return f"{longer[min(len(own), len(other))][2]} {where}"
-
-
-def _absolute_weights(weights: str) -> str:
-    return str(Path(weights).absolute()) if Path(weights).is_file() else weights
 
 
 def _plain(value: Any) -> Any:

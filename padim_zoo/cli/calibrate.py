@@ -11,7 +11,7 @@ from padim_zoo.cli.options import (
     PATH,
     area_of_regions,
     hold,
-    refuse_folder,
+    new_model_options,
     regions_of,
     show_rows,
     size_of,
@@ -31,8 +31,7 @@ from padim_zoo.core.errors import InputError
     "--alarms-per-hour", type=float, metavar="N", help="Rate as false alarms per hour, with --parts-per-hour."
 )
 @click.option("--parts-per-hour", type=float, metavar="N", help="Normal images per hour that the detector will see.")
-@click.option("-o", "--output", type=PATH, metavar="FILE", help="The new model.  [default: only show the threshold]")
-@click.option("--in-place", is_flag=True, help="Replace MODEL.")
+@new_model_options("The new model.  [default: only show the threshold]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def calibrate(
     model: Path,
@@ -61,7 +60,6 @@ def calibrate(
         fpr = rate_per_image(alarms_per_hour, parts_per_hour)
     target = target_of(model, output, in_place) if output is not None or in_place else None
     if target is not None:
-        refuse_folder(target)
         hold(target)
     made = calibrate_file(
         model,

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     PATH,
+    area_of_regions,
     blocks_of,
     coverage_of,
     groups_of_images,
@@ -32,7 +32,7 @@ from padim_zoo.cli.options import (
     threshold_of,
     try_to_calibrate,
 )
-from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
+from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
 from padim_zoo.cli.suspects import write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
@@ -79,7 +79,8 @@ def fit(
     import numpy as np
 
     from padim_zoo.bench.build import detector_parameters
-    from padim_zoo.bench.readers import PROTOCOL
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
@@ -93,8 +94,11 @@ def fit(
     refuse_folder(output)
     if report is not None:
         refuse_folder(report, "suspects.html")
-    if shard is not None and (cluster is not None or fpr is not None):
-        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
+    if shard is not None:
+        _refuse_with_shard(cluster, fpr, region_fpr, decide_by)
+    area_of_regions(region_fpr, region_area)  # refused before the work
+    if decide_by == "region" and region_fpr is None:
+        raise InputError("--decide-by region needs a region threshold: give its rate, e.g. --region-fpr 0.05")
     dataset = None
     skipped: list[Path] = []
     if images:
@@ -108,11 +112,7 @@ def fit(
         dataset, category = load_category(settings)
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
     tell_data(paths, skipped)
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.cache.fingerprints import FingerprintsInMemory
-
-    parameters = {row.one: asked[row.one] for row in settings_of("fit") if row.parameter and row.one in asked}
-    parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
+    parameters = asked_parameters()
     protocol = None if dataset is None else protocol_of(dataset)
     if protocol is not None and not {"resize", "crop"} & parameters.keys():
         names = {"resize", "crop"} & detector_parameters(detector)
@@ -164,6 +164,15 @@ def fit(
         click.echo(write_suspects(model, paths, report))
     for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
+
+
+def _refuse_with_shard(cluster: str | None, fpr: float | None, region_fpr: float | None, decide_by: str | None) -> None:
+    if cluster is not None or fpr is not None:
+        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
+    if region_fpr is not None or decide_by is not None:
+        raise InputError(
+            "a shard has no threshold for --region-fpr and --decide-by: give them to calibrate after the merge"
+        )
 
 
 def _fit_on_cluster(

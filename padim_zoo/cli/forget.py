@@ -12,7 +12,7 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
     hold,
-    refuse_folder,
+    new_model_options,
     regions_of,
     show_rows,
     size_of,
@@ -27,8 +27,7 @@ from padim_zoo.core.errors import InputError
 @setting_command("forget")
 @click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
-@click.option("-o", "--output", type=PATH, metavar="FILE", help="The new model.")
-@click.option("--in-place", is_flag=True, help="Replace MODEL.")
+@new_model_options()
 def forget(
     model: Path,
     images: tuple[str, ...],
@@ -53,7 +52,6 @@ def forget(
     from padim_zoo.detectors.loading import load
 
     target = target_of(model, output, in_place)
-    refuse_folder(target)
     paths = image_files(images)
     hold(target)
     detector: Any = load(model, device=device, batch_size=batch_size)

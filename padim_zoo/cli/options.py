@@ -171,13 +171,23 @@ def output_option(text: str) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=PATH, required=True, help=text)
 
 
+def new_model_options(text: str = "The new model.") -> Callable[[Any], Any]:
+    """The options ``--output`` and ``--in-place`` of a command that changes a model."""
+
+    def decorate(function: Any) -> Any:
+        function = click.option("--in-place", is_flag=True, help="Replace MODEL.")(function)
+        return click.option("-o", "--output", type=PATH, metavar="FILE", help=text)(function)
+
+    return decorate
+
+
 def target_of(model: Path, output: Path | None, in_place: bool) -> Path:
     """The file that a command writes which changes a model: another one, or with ``--in-place`` the same.
 
     Raises
     ------
     InputError
-        If it is neither or both, or ``--output`` is the model.
+        If it is neither or both, or ``--output`` is the model or a folder.
     """
     if in_place and output is not None:
         raise InputError("--output and --in-place exclude each other: give one of them")
@@ -187,6 +197,7 @@ def target_of(model: Path, output: Path | None, in_place: bool) -> Path:
         raise InputError(f"no file to write: give --output FILE, or --in-place to replace {model}")
     if output.exists() and model.exists() and output.samefile(model):
         raise InputError(f"--output {output} is the model itself: give another file, or --in-place to replace it")
+    refuse_folder(output)
     return output
 
 

@@ -10,8 +10,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from padim_zoo.bench.readers import PROTOCOL
 from padim_zoo.bench.setting import Setting, Unset
-from padim_zoo.bench.settings import settings_of
+from padim_zoo.bench.settings import SETTINGS, settings_of
 from padim_zoo.data.pixel_limit import pixels_limited
 
 PLUGINS = "padim_zoo.plugins"
@@ -92,6 +93,12 @@ def asked_settings() -> dict[str, Any]:
         and option.expose_value
         and ctx.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT
     }
+
+
+def asked_parameters() -> dict[str, Any]:
+    """The parameters of the detector among :func:`asked_settings`; the protocol is no value of one."""
+    names = {row.one for row in SETTINGS.values() if row.parameter}
+    return {name: value for name, value in asked_settings().items() if name in names and value != PROTOCOL}
 
 
 def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from padim_zoo.bench.settings import settings_of
 from padim_zoo.cli.options import PATH, refuse_folder
-from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.settings import asked_parameters, setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 
@@ -41,7 +40,6 @@ def suspects(
     Also told are copies, odd sizes and odd exposures. The exit code is 1 if an image is suspected, or a test image
     stands among the normal ones.
     """
-    from padim_zoo.bench.readers import PROTOCOL
     from padim_zoo.cache.caches import Caches
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.detectors.suspects import find_suspects
@@ -51,10 +49,7 @@ def suspects(
     if output is not None:
         refuse_folder(output, "suspects.html")
     paths, test = _images_of(folder)
-    asked = asked_settings()
-    parameters = {row.one: asked[row.one] for row in settings_of("data suspects") if row.parameter and row.one in asked}
-    parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
-    model: Any = detectors.create(detector, **parameters)
+    model: Any = detectors.create(detector, **asked_parameters())
     if not hasattr(model, "require_statistics"):
         raise InputError(f"{detector} keeps no normal images to leave out: choose padim, spade or patchcore")
     model.cache = Caches.usual()

@@ -15,7 +15,7 @@ from padim_zoo.cli.options import (
     groups_of_new_images,
     hold,
     load_detector,
-    refuse_folder,
+    new_model_options,
     regions_of,
     show_prices,
     show_rows,
@@ -32,8 +32,7 @@ from padim_zoo.core.provenance import tell_data
 @setting_command("update")
 @click.argument("model", type=PATH)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
-@click.option("-o", "--output", type=PATH, metavar="FILE", help="The new model.")
-@click.option("--in-place", is_flag=True, help="Replace MODEL.")
+@new_model_options()
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
 def update(
     model: Path,
@@ -65,7 +64,6 @@ def update(
     from padim_zoo.data.files import normal_image_files
 
     target = target_of(model, output, in_place)
-    refuse_folder(target)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)

@@ -15,24 +15,16 @@ from padim_zoo.cli.main import main
 from padim_zoo.detectors.config import REGION_AREAS
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.region_peak import region_peaks
+from tests.command_line import run
+from tests.noise_images import write_noise
 
 OPTIONS = ("--resize", "none", "--crop", "none", "--n-components", "20")
-
-
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    paths = [root / f"{number:02}.png" for number in range(24)]
-    for path in paths:
-        Image.fromarray(random.integers(80, 160, (40, 40, 3), dtype=np.uint8)).save(path)
-    return paths
+    return write_noise(root / f"{number:02}.png" for number in range(24))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +128,20 @@ def test_an_export_keeps_regions_and_refuses_to_decide_by_them(model, odd, tmp_p
     assert [region["box"] for region in told] == [list(region.box) for region in expected]
     assert {region["p_value"] for region in told} == {None}
     assert "from 16 pixels of the map" in run("show", exported)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--region-area", 4), "without --region-fpr"),
+        (("--decide-by", "region"), "needs a region threshold"),
+        (("--shard", "1/2", "--region-fpr", "0.2"), "after the merge"),
+        (("--shard", "1/2", "--decide-by", "pixel"), "after the merge"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_fit(images, tmp_path, monkeypatch, options, why):
+    monkeypatch.setattr(padim_zoo.PaDiM, "fit", None)
+    assert why in run("fit", *images, "-o", tmp_path / "m.safetensors", *OPTIONS, *options, code=2)
 
 
 def test_mistakes_get_one_line(images, model, tmp_path):

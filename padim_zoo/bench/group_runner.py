@@ -341,7 +341,7 @@ class GroupRunner:
         category = self._whole_category  # a category of which no test image is left has images to name all the same
         return [sample.path for sample in (*category.train, *category.test)]
 
-    @property
+    @cached_property
     def duplicates(self) -> Duplicates:
         """Copies among the images to fit and to test, in this order."""
         train, test = self.category.train, self.category.test

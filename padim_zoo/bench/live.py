@@ -9,8 +9,8 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from padim_zoo.bench.bars import Axis, bar
 from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
+from padim_zoo.bench.progress_line import progress_line
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.table import BoardTable
@@ -18,7 +18,6 @@ from padim_zoo.core.progress import duration
 from padim_zoo.metrics.metric import METRICS, main_metrics
 
 _LEAST_LINES = 8
-_BAR = 24
 
 
 def standings(documents: Iterable[Document]) -> tuple[pd.DataFrame, str]:
@@ -65,10 +64,7 @@ def draw_progress(state: BenchState, now: float | None = None) -> RenderableType
         words.append(f"about {duration(left)} left")
     if state.cluster:
         words.append(state.cluster)
-    drawn = bar(state.done, Axis(0, max(state.total, 1)), _BAR)
-    line = Text.assemble((drawn.rstrip(), "green"), ("·" * (_BAR - len(drawn.rstrip())), "bright_black"), " ")
-    line.append(" · ".join(words))
-    line.no_wrap, line.overflow = True, "ellipsis"
+    line = progress_line(state.done, state.total, words)
     at = [" · ".join(filter(None, (text, state.doing.get(run)))) for run, text in state.running.items()]
     more = f" and {len(at) - 1} more" if len(at) > 1 else ""
     return Group(line, Text(f"{at[0]}{more}" if at else "", style="dim", no_wrap=True, overflow="ellipsis"))

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from padim_zoo.bench.bars import Axis, bar
+from padim_zoo.bench.progress_line import progress_line
 from padim_zoo.core.progress import Stage, duration, listening, open_stages
 
 JSON_SECONDS = 10.0
@@ -24,7 +24,6 @@ _SHORT = 0.5
 """Stages of fewer seconds are not drawn."""
 
 _REFRESHES = 4
-_BAR = 24
 
 
 @contextmanager
@@ -82,11 +81,7 @@ def draw_stage(stage: Stage, now: float) -> Text:
     words.append(duration(now - stage.began))
     if left is not None and stage.done < (stage.total or 0):
         words.append(f"about {duration(left)} left")
-    drawn = "" if stage.total is None else bar(stage.done, Axis(0, max(stage.total, 1)), _BAR).rstrip()
-    line = Text.assemble(f"{stage.what} ", (drawn, "green"), ("·" * (_BAR - len(drawn)), "bright_black"), " ")
-    line.append(" · ".join(words))
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+    return progress_line(stage.done, stage.total, words, f"{stage.what} ")
 
 
 @contextmanager

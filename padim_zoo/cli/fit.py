@@ -33,9 +33,10 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import write_suspects
+from padim_zoo.cli.suspects import require_images_kept, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
+from padim_zoo.detectors.config import CALIBRATION_FOLDS
 
 CLUSTER_LOST = 1
 
@@ -43,7 +44,9 @@ CLUSTER_LOST = 1
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
 @output_option("The model, a safetensors file.")
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds for the threshold.")
+@click.option(
+    "--folds", type=click.IntRange(2), default=CALIBRATION_FOLDS, show_default=True, help="Folds for the threshold."
+)
 @click.option("--report", type=PATH, metavar="FILE", help="Contact sheet of images that may not be normal.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def fit(
@@ -119,6 +122,8 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    if report is not None:
+        require_images_kept(model)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)

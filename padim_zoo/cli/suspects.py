@@ -13,6 +13,7 @@ from padim_zoo.cli.options import PATH, refuse_folder
 from padim_zoo.cli.settings import asked_parameters, setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.config import SUSPECTS_RATE
 
 SUSPECTS_FOUND = 1
 """Exit code of ``data suspects`` where an image is suspected, or a test image stands among the normal ones."""
@@ -26,7 +27,13 @@ _PROBED_IMAGES = 4
 @setting_command("data suspects")
 @click.argument("folder", type=PATH)
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="A contact sheet, one HTML page.")
-@click.option("--rate", type=float, default=0.05, show_default=True, help="Share of normal images among the suspects.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=SUSPECTS_RATE,
+    show_default=True,
+    help="Share of normal images among the suspects.",
+)
 @click.option("--exact", is_flag=True, help="Estimate shrinkage anew without each image.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def suspects(
@@ -50,8 +57,7 @@ def suspects(
         refuse_folder(output, "suspects.html")
     paths, test = _images_of(folder)
     model: Any = detectors.create(detector, **asked_parameters())
-    if not hasattr(model, "require_statistics"):
-        raise InputError(f"{detector} keeps no normal images to leave out: choose padim, spade or patchcore")
+    require_images_kept(model)
     model.cache = Caches.usual()
     _tell(_cost_of_features(model, paths))
     model.fit(paths)
@@ -76,14 +82,25 @@ def suspects(
         sys.exit(SUSPECTS_FOUND)
 
 
+def require_images_kept(model: Any) -> None:
+    """Refuse a detector that cannot leave out normal images, before it is fitted.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    if not hasattr(model, "require_statistics"):
+        name = type(model).__name__
+        raise InputError(f"{name} keeps no normal images to leave out: choose padim, spade or patchcore")
+
+
 def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
     """Write the contact sheet of a fit, and say in a line what is on it."""
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.detectors.suspects import find_suspects
     from padim_zoo.report.suspects_page import examine, render_suspects
 
-    if not hasattr(model, "require_statistics"):
-        raise InputError(f"{type(model).__name__} keeps no normal images to leave out: fit without --report")
     found = examine(paths, find_suspects(model, tell=_tell))
     write_text_whole(output, render_suspects(found, model))
     count = int(found.suspects.suspected.sum())

@@ -342,6 +342,9 @@ REGION_AREAS = (1, 4, 16, 64, 256)
 CALIBRATION_FOLDS = 5
 """Folds of the normal images by which a threshold is set."""
 
+SUSPECTS_RATE = 0.05
+"""Share of normal images among the suspects that is aimed at."""
+
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's legacy generators, by which scikit-learn draws folds, take no larger one."""

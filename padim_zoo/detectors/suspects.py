@@ -22,6 +22,7 @@ import torch
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
+from padim_zoo.detectors.config import SUSPECTS_RATE
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore
@@ -36,9 +37,6 @@ from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
-
-RATE = 0.05
-"""Share of normal images among the suspects that is aimed at."""
 
 LEAST_IMAGES = 8
 """Of fewer, no quartiles tell anything."""
@@ -86,7 +84,7 @@ def find_suspects(
     detector: BackboneDetector[Any],
     *,
     exact: bool = False,
-    rate: float = RATE,
+    rate: float = SUSPECTS_RATE,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Suspects:
     """Score each normal image of a fit by a fit on all others.
@@ -115,7 +113,7 @@ def find_suspects(
     if n < LEAST_IMAGES:
         raise InputError(f"there are {n} normal images: expected {LEAST_IMAGES} or more, to say which stand out")
     if not 0 < rate < 1:
-        raise InputError(f"the rate is {rate}: expected a number between 0 and 1, e.g. {RATE}")
+        raise InputError(f"the rate is {rate}: expected a number between 0 and 1, e.g. {SUSPECTS_RATE}")
     started = time.perf_counter()
     scores, medians = np.empty(n, dtype=np.float32), np.zeros(n)
     maps: dict[int, np.ndarray] = {}
@@ -134,7 +132,7 @@ def find_suspects(
                 maps = {image: maps[image] for image in sorted(maps, key=lambda one: -scores[one])[:SHOWN]}
     p_values = bulk_p_values(scores)
     low = float(np.median(medians))
-    high = low + 1.5 * max(score_of_p_value(scores, RATE) - low, 1e-9)
+    high = low + 1.5 * max(score_of_p_value(scores, SUSPECTS_RATE) - low, 1e-9)
     method = "n fits"
     if fast is not None:
         frozen = changes_coefficients(fast) and not exact

@@ -110,7 +110,7 @@ def folder(tmp_path: Path) -> Path:
 def run(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(main, ["data", "suspects", "--estimator", "diagonal", *map(str, arguments)])
     assert result.exit_code == code, result.output
-    return result.stdout
+    return result.output if code == 2 else result.stdout
 
 
 def test_a_folder_is_ranked_and_drawn(folder, tmp_path):
@@ -157,3 +157,8 @@ def test_what_files_tell_is_listed(tmp_path):
     assert [line for line in report["in_test"] if "again.png (exact)" in line]
     assert list(report["odd_sizes"].values()) == ["64x80"]
     assert [Path(path).name for path in report["odd_exposures"]] == ["odd.png"]
+
+
+def test_a_rate_is_refused_before_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaDiM, "fit", None)
+    assert "0<x<1" in run(tmp_path, "--rate", "1", code=2)

@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -186,6 +187,16 @@ class FeatureExtractor:
     def learned(self) -> dict[str, Any]:
         """What normal images have told of images themselves, by the names of attributes."""
         return {"assumed_depth": self.assumed_depth}
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Within it an error takes back what normal images have told."""
+        before = self.learned
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def forget(self) -> None:
         """Drop what normal images have told."""

@@ -464,7 +464,7 @@ class FeatureExtractor:
     def batch_within_budget(self) -> int:
         """How many images are in work at once, of the size that is known; an unknown one is no limit."""
         size = self.grid or self.native_size or self.transform.crop or self.transform.resize
-        if size is None:
+        if size is None or self.config.batch_size == 1:  # to ask how much memory is free takes half a millisecond
             return self.config.batch_size
         image_size = (size, size) if isinstance(size, int) else size
         return images_within(self.build_backbone(), image_size, self.config.batch_size, self.budget)

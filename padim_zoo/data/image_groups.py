@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.duplicates import find_duplicates, names_by_pattern
 from padim_zoo.data.groups import joined_groups, numbered_groups
-from padim_zoo.data.image_hashes import KeptFingerprints
+from padim_zoo.data.image_hashes import HashedImages, KeptFingerprints
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,29 @@ class ImageGroups:
         other_names = others.names if self.pattern in (None, others.pattern) else np.zeros_like(others.names)
         names = np.concatenate([self.names, other_names])
         return ImageGroups(numbers, names, self.pattern or others.pattern)._with_names_joined()
+
+    def with_added(self, groups: ImageGroups | np.ndarray | None, hashed: HashedImages) -> ImageGroups | None:
+        """These groups and those of the images of a later fit, which were gone through; None where they tell nothing.
+
+        Parameters
+        ----------
+        groups : ImageGroups or ndarray (n,), int, or None
+            Of all n images that were given, with those that were passed over. None where they all differ.
+        hashed : HashedImages
+
+        Raises
+        ------
+        InputError
+            If there is not one for each image that was given.
+        """
+        n = len(hashed.positions) + hashed.passed_over
+        if groups is None:
+            groups = ImageGroups.apart(n)
+        elif not isinstance(groups, ImageGroups):
+            groups = ImageGroups.of_numbers(groups)
+        if len(groups.numbers) != n:
+            raise InputError(f"there are {len(groups.numbers)} groups of {n} images: expected one for each")
+        return self.followed_by(groups.some(np.array(hashed.positions, dtype=np.int64))).told
 
     def _with_names_joined(self) -> ImageGroups:
         by_name = [("name", name) if name else ("image", index) for index, name in enumerate(self.names.tolist())]

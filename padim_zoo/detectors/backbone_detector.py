@@ -252,7 +252,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
         if changed - self.scoring - self.modeling - {"score"}:
-            self._model = self.statistics_ = self.fitted_in = None
+            self._model = self.statistics_ = self.fitted_in = self.learned_images_ = self.groups_ = None
             self.extractor.forget()
         if "roi" in changed:
             self.region_per_image = False
@@ -345,17 +345,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         images = normal_images(images, y)
         self.check_parameters()
-        learned_before = self.extractor.learned
-        try:
+        with self.extractor.learning():
             self.extractor.look_at(images if whole is None else whole)
             extractor, ahead = self.prepare(*self._on_grid(images if whole is None else whole, anew=True))
             if whole is not None:
                 ahead = images
             hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
             self._accumulate(extractor.features(hashed, fit=True), None)
-        except BaseException:  # a fit that fails leaves the detector as it was
-            vars(self.extractor).update(learned_before)
-            raise
         self.learned_images_ = hashed.hashes()
         self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
         return self
@@ -394,26 +390,28 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
                 "on the same on every machine",
                 stacklevel=2,
             )
-        if earlier is None:
-            self.look_at(images)
-        else:
-            self.extractor.refuse_other_depth(images)
-        learned = None if earlier is None else self.learned_images_
-        extractor, ahead = self._on_grid(images)
-        if earlier is None:
-            extractor, ahead = self.prepare(extractor, ahead)
-        hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
-        if not hashed.all_learned():
-            adapted = self.adapted_images_
-            groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
-            check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
-            self._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
+        with self.extractor.learning():
             if earlier is None:
-                self.learned_images_ = hashed.hashes()
-            elif learned is not None:
-                self.learned_images_ = np.concatenate([learned, hashed.hashes()])
-            self.adapted_images_ = adapted + count_adapted(self.adapted_to, hashed.paths)
-            self.groups_ = self._groups_with(groups_before, groups, hashed)
+                self.look_at(images)
+            else:
+                self.extractor.refuse_other_depth(images)
+            learned = None if earlier is None else self.learned_images_
+            extractor, ahead = self._on_grid(images)
+            if earlier is None:
+                extractor, ahead = self.prepare(extractor, ahead)
+            hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
+            if not hashed.all_learned():
+                more = copy.copy(self)  # groups may turn out to be those of other images
+                groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
+                check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
+                more._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
+                more.groups_ = groups_before.with_added(groups, hashed)
+                if earlier is None:
+                    more.learned_images_ = hashed.hashes()
+                elif learned is not None:
+                    more.learned_images_ = np.concatenate([learned, hashed.hashes()])
+                more.adapted_images_ = self.adapted_images_ + count_adapted(self.adapted_to, hashed.paths)
+                vars(self).update(vars(more))
         hashed.tell()
         return self
 
@@ -442,25 +440,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def groups_so_far(self) -> ImageGroups:
         """The groups of the normal images, which all differ where nothing else is known."""
         return self.groups_ or ImageGroups.apart(self.n_images_)
-
-    def _groups_with(
-        self, before: ImageGroups, groups: ImageGroups | np.ndarray | None, hashed: HashedImages
-    ) -> ImageGroups | None:
-        """The groups of earlier images and of those that were added to them; None where all differ, and have no name.
-
-        Raises
-        ------
-        InputError
-            If there is not one for each image that was given.
-        """
-        n = len(hashed.positions) + hashed.passed_over
-        if groups is None:
-            groups = ImageGroups.apart(n)
-        elif not isinstance(groups, ImageGroups):
-            groups = ImageGroups.of_numbers(groups)
-        if len(groups.numbers) != n:
-            raise InputError(f"there are {len(groups.numbers)} groups of {n} images: expected one for each")
-        return before.followed_by(groups.some(np.array(hashed.positions, dtype=np.int64))).told
 
     def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
         """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""

@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -186,6 +187,16 @@ class FeatureExtractor:
     def learned(self) -> dict[str, Any]:
         """What normal images have told of images themselves, by the names of attributes."""
         return {"assumed_depth": self.assumed_depth}
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Within it an error takes back what normal images have told."""
+        before = self.learned
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def forget(self) -> None:
         """Drop what normal images have told."""
@@ -453,7 +464,7 @@ class FeatureExtractor:
     def batch_within_budget(self) -> int:
         """How many images are in work at once, of the size that is known; an unknown one is no limit."""
         size = self.grid or self.native_size or self.transform.crop or self.transform.resize
-        if size is None:
+        if size is None or self.config.batch_size == 1:  # to ask how much memory is free takes half a millisecond
             return self.config.batch_size
         image_size = (size, size) if isinstance(size, int) else size
         return images_within(self.build_backbone(), image_size, self.config.batch_size, self.budget)

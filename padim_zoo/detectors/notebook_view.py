@@ -68,7 +68,7 @@ def _card(prediction: Prediction, position: int) -> str:
         picture = f'<img alt="anomaly map {position}" src="data:image/png;base64,{encoded}" style="max-width:96px"><br>'
     photo = _photo(prediction, position)
     name = escape(printable(Path(prediction.names[position]).name))
-    words = f"{name} · <b>{escape(f'{prediction.scores[position]:.4g}')}</b><br>{word}"
+    words = f"{name} · <b>{escape(f'{prediction.deciding_scores[position]:.4g}')}</b><br>{word}"
     return f'<div style="{_CARD.format(color=color)}">{photo}{picture}{words}</div>'
 
 

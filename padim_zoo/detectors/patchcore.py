@@ -130,8 +130,8 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
+        self.groups_ = self.groups_so_far().with_added(groups, hashed)
         self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
-        self.groups_ = self._groups_with(self.groups_so_far(), groups, hashed)
         self.n_images_ += added.n_images_
         if self.learned_images_ is not None:
             self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])

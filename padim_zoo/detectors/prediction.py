@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,11 +161,12 @@ class Prediction:
         return [str(one) if isinstance(one, Path) else f"image {position}" for position, one in enumerate(named)]
 
     def to_frame(self) -> pd.DataFrame:
-        """A table with a row for each image: ``image``, ``score``, ``threshold``, ``anomalous``."""
+        """A table with a row for each image: ``image``, ``score`` that decides, ``threshold``, ``anomalous``."""
         import pandas as pd
 
         anomalous = [None] * len(self) if self.anomalous is None else self.anomalous
-        columns = {"image": self.names, "score": self.scores, "threshold": self.threshold, "anomalous": anomalous}
+        scores = self.deciding_scores
+        columns = {"image": self.names, "score": scores, "threshold": self.threshold, "anomalous": anomalous}
         frame: pd.DataFrame = pd.DataFrame(columns)
         return frame
 
@@ -200,7 +202,7 @@ class Prediction:
         """The decision of each image, bool (N,), or None without a threshold."""
         return None if self.threshold is None else self.deciding_scores > self.threshold
 
-    @property
+    @cached_property
     def deciding_scores(self) -> np.ndarray:
         """The number of each image (N,) that the threshold decides on: score, maximum of the map, or region peak."""
         pictured = self.pictured

@@ -60,7 +60,7 @@ def save(prediction: Prediction, folder: Path, kinds: Sequence[str]) -> None:
         assert photo is not None
         anomaly_map = map_on_photo(prediction, position, photo)
         seen = np.ones(photo.shape[:2], dtype=bool) if anomaly_map is None else ~np.isnan(anomaly_map)
-        score = float(prediction.scores[position])
+        score = float(prediction.deciding_scores[position])
         scale, limit = prediction.scale, prediction.map_threshold
         scored = ScoredPhoto(photo, score, prediction.threshold, seen, anomaly_map, scale, limit)
         for kind in drawn:
@@ -84,7 +84,7 @@ def plot(prediction: Prediction, most: int) -> Figure:
             continue
         word = "" if anomalous is None else ", anomalous" if anomalous[position] else ", normal"
         left.set_title(Path(prediction.names[position]).name, fontsize=8)
-        right.set_title(f"{prediction.scores[position]:.4g}{word}", fontsize=8)
+        right.set_title(f"{prediction.deciding_scores[position]:.4g}{word}", fontsize=8)
         photo = photo_of(prediction, position)
         if photo is not None:
             left.imshow(photo)

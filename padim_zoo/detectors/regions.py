@@ -110,15 +110,18 @@ def find_regions(
     image_size : (int, int)
         Height and width of the image before it.
     """
+    from scipy.ndimage import find_objects  # who asks for no regions need not wait for it
+
     labels = label_regions(anomaly_map > rule.threshold)
     rows, columns = _map_position(transform, image_size)
+    areas = np.bincount(labels.ravel())
     regions = []
-    for number in np.flatnonzero(np.bincount(labels.ravel()) >= rule.area):
-        if number == 0:
+    for number, place in enumerate(find_objects(labels), 1):
+        if areas[number] < rule.area:
             continue
         inside = labels == number
         box, mask = _in_image(inside, rows, columns)
-        scores = np.where(inside, anomaly_map, np.nan)
+        scores = np.where(inside[place], anomaly_map[place], np.nan)
         p_value = None
         if rule.normal_peaks is not None:
             p_value = conformal_p_value(region_peaks(scores, (rule.area,))[0], rule.normal_peaks, rule.groups)

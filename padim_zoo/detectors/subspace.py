@@ -25,7 +25,7 @@ from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
-from padim_zoo.statistics.accumulator import pixels
+from padim_zoo.statistics.accumulator import refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.pooled import one_place, pooled_moments
 from padim_zoo.statistics.samples import Samples
@@ -117,11 +117,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
             return super()._accumulate(parts, earlier)
         added = copy.copy(self)
         super(Subspace, added)._accumulate(parts, None)
-        if added.image_size_ != self.image_size_:
-            raise InputError(
-                f"images of {pixels(added.image_size_)} after the transform cannot join those of "
-                f"{pixels(self.image_size_)}: one detector needs one size; set an exact resize, or a crop"
-            )
+        refuse_to_join(self.image_size_, added.image_size_)
         assert isinstance(added.statistics_, Samples)
         count = self.n_images_ + added.n_images_
         self.set_statistics(earlier + pooled_moments(added.statistics_))

@@ -165,8 +165,10 @@ def _at_once(
     squared = leave_one_out(embeddings, estimator, exact=exact)
     size = max(1, BLOCK_BYTES // (4 * detector.image_size_[0] * detector.image_size_[1]))
     for start in range(0, embeddings.n, size):
-        images = np.arange(start, min(start + size, embeddings.n))
-        yield images, detector.predict_distances(squared[:, start : start + size], embeddings.grid)
+        images = slice(start, min(start + size, embeddings.n))
+        poses = None if embeddings.poses is None else embeddings.poses.images(images)
+        prediction = detector.predict_distances(squared[:, images], embeddings.grid, poses=poses)
+        yield np.arange(images.start, images.stop), detector.rescore(prediction)
 
 
 def _by_n_fits(

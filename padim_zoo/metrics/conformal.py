@@ -94,7 +94,12 @@ def conformal_p_value(score: float, normal_scores: np.ndarray, groups: np.ndarra
 
 def can_promise(false_alarm_rate: float, count: int) -> bool:
     """Whether ``count`` different normal images can promise a rate."""
-    return math.floor((count + 1) * false_alarm_rate * (1 + _ROUNDING)) >= 1
+    return places_above(false_alarm_rate, count) >= 1
+
+
+def places_above(false_alarm_rate: float, count: int) -> int:
+    """Of the ``count + 1`` places of a new image among ``count``, those that lie above the threshold of a rate."""
+    return math.floor((count + 1) * false_alarm_rate * (1 + _ROUNDING))
 
 
 def images_for(false_alarm_rate: float) -> int:

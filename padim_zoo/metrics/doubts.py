@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+
+from padim_zoo.metrics.conformal import places_above
 
 _ORDER_LEVEL = 0.025
 """One-sided, so that the 95 % interval lies below 0.5."""
@@ -48,7 +48,7 @@ def promise_doubt(false_alarms: int, n_normal: int, rate: float, n_groups: int) 
     """
     from scipy.stats import betabinom
 
-    above = math.floor((n_groups + 1) * rate * (1 + 1e-12))
+    above = places_above(rate, n_groups)
     if above < 1 or betabinom.sf(false_alarms - 1, n_normal, above, n_groups + 1 - above) > _PROMISE_LEVEL:
         return None
     return (

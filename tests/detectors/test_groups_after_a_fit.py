@@ -34,6 +34,8 @@ def test_groups_of_later_images_follow_those_of_the_fit():
     assert detector.calibrate().groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
     with pytest.raises(InputError, match="3 groups of 2 images"):
         detector.partial_fit(IMAGES[9:11], groups=np.arange(3))
+    assert (detector.n_images_, len(detector.learned_images_), len(detector.groups_.numbers)) == (9, 9, 9)
+    assert detector.calibration_ is not None
     detector.fit(IMAGES[:4])
     assert detector.groups_ is None
     assert detector.calibrate().n_groups == 4

@@ -232,3 +232,13 @@ def test_a_fit_that_fails_leaves_the_bit_depth(tmp_path):
     with pytest.raises(InputError):
         detector.fit([*full, np.zeros((3, 3, 3, 3, 3), dtype=np.uint16)])
     np.testing.assert_array_equal(detector.predict(deep[6:]).scores, before)
+
+
+def test_a_first_batch_that_fails_leaves_the_bit_depth_unknown():
+    deep = [(image[:, :, 0].astype(np.uint16) << 4) for image in IMAGES]  # 12 bits
+    detector = PaDiM(**OPTIONS)
+    with pytest.raises(InputError, match="all images must have one size"):
+        detector.partial_fit([*deep[:3], deep[3][:32, :32]])
+    assert detector.extractor.assumed_depth is None
+    detector.partial_fit(IMAGES)
+    np.testing.assert_array_equal(detector.predict(IMAGES).scores, PaDiM(**OPTIONS).fit(IMAGES).predict(IMAGES).scores)

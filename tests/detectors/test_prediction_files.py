@@ -12,6 +12,9 @@ from PIL import Image
 from padim_zoo import InputError, PaDiM
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.metrics.region_peak import region_peaks
+from padim_zoo.pictures.overlays import grayed
+from padim_zoo.pictures.panels import frame as frame_of
 
 SMALL = {"n_components": 5, "backbone": "builtin", "cache": False}
 
@@ -97,6 +100,28 @@ def test_a_figure_and_a_notebook_show_names_and_photos(fitted: PaDiM, photos: li
     figure = prediction.plot(most=2)
     assert [ax.get_title() for ax in figure.axes][::2] == ["Teil <0>.png", "Teil <1>.png"]
     assert len(figure.axes[0].images) == 1
+
+
+def test_what_is_shown_is_the_score_that_decides(photos: list[Path], tmp_path: Path) -> None:
+    detector = PaDiM(resize=64, crop=48, **SMALL).fit(photos)
+    detector.calibrate()
+    detector.calibration_ = detector.calibration_.for_regions(0.5, 64).deciding_by("region")
+    prediction = detector.predict(photos)
+    peaks = [region_peaks(one, (64,))[0] for one in prediction.maps]
+    assert (prediction.scores > peaks).all()
+    frame = prediction.to_frame()
+    np.testing.assert_array_equal(frame["score"], np.array(peaks, dtype=np.float32))
+    np.testing.assert_array_equal(frame["anomalous"], frame["score"] > frame["threshold"])
+    for position, peak in enumerate(peaks):
+        assert f"<b>{peak:.4g}</b>" in prediction._repr_html_(), position
+    pytest.importorskip("matplotlib")
+    assert prediction.plot(most=1).axes[1].get_title().startswith(f"{peaks[0]:.4g}")
+    prediction.save(tmp_path, ["frame"])
+    for position, picture in enumerate(sorted((tmp_path / "frame").iterdir())):
+        photo = np.asarray(Image.open(photos[position]))
+        seen = prediction.transform.on_original(prediction.maps[position], *photo.shape[:2])
+        expected = frame_of(grayed(photo, np.isnan(seen)), peaks[position], prediction.threshold)
+        np.testing.assert_array_equal(np.asarray(Image.open(picture)), expected)
 
 
 def test_a_fitted_detector_says_on_what(fitted: PaDiM) -> None:

@@ -14,6 +14,7 @@ from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import registration
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
 from padim_zoo.detectors.registration import MeanImage, Registration, reduced, register
+from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.export.networks import exportable
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -252,6 +253,20 @@ def test_a_fit_that_fails_leaves_the_registration(turned, tmp_path):
         detector.fit([tmp_path / "nowhere.png"])
     assert detector.registration_ is before
     assert detector.set_params(register=None).registration_ is None
+
+
+@pytest.mark.parametrize("n_components", [12, 60])
+def test_suspects_are_scored_in_their_poses(turned, n_components):
+    source, by_rest = (PaDiM(register="rigid", **{**SMALL, "n_components": n_components}) for _ in range(2))
+    features = source.extract_normal(turned)
+    expected = []
+    for image in range(len(turned)):
+        by_rest.fit_features(features.images(np.delete(np.arange(len(turned)), image)))
+        expected.append(by_rest.predict_features(features.images([image])))
+    found = find_suspects(source.fit_features(features))
+    np.testing.assert_allclose(found.scores, [one.scores[0] for one in expected], rtol=1e-3)
+    for image, one in found.maps.items():
+        np.testing.assert_allclose(one, expected[image].maps[0], rtol=1e-3, atol=1e-3)
 
 
 def test_what_cannot_be_is_refused_in_one_line(turned):

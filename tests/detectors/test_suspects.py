@@ -48,6 +48,7 @@ def by_n_fits(kind, options) -> np.ndarray:
         (PaDiM, {"n_components": 6, "estimator": "diagonal"}),
         (PaDiM, {"n_components": 30, "estimator": "ledoit-wolf"}),
         (PaDiM, {"n_components": 6, "tta": "flip"}),
+        (PaDiM, {"n_components": 6, "score": "mean(0.02)"}),
         (PatchCore, {"coreset_ratio": 1.0}),
         (SPADE, {}),
         (MahalanobisAD, {}),

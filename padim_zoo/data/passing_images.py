@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from padim_zoo.data.corruptions import CorruptedFile
-from padim_zoo.data.image import to_image
+import numpy as np
+
 from padim_zoo.data.image_hashes import HashedImages
-from padim_zoo.data.sources import image_items
+from padim_zoo.data.sources import named_images
 
 
 class PassingImages:
@@ -36,11 +36,9 @@ class PassingImages:
 
     @staticmethod
     def _passing(images: Any, bit_depth: int | None, sources: list[Path | tuple[int, int]]) -> Iterator[Any]:
-        for position, item in enumerate(image_items(images)):
-            if isinstance(item, (Path, CorruptedFile)):
-                sources.append(item if isinstance(item, Path) else item.path)
-                yield item
+        for _, source in named_images(images, bit_depth):
+            if isinstance(source, np.ndarray):
+                sources.append((source.shape[0], source.shape[1]))
             else:
-                image = to_image(item, f"image {position}", bit_depth)
-                sources.append((image.shape[0], image.shape[1]))
-                yield image
+                sources.append(source if isinstance(source, Path) else source.path)
+            yield source

@@ -1,4 +1,4 @@
-"""Images on their way to a detector, and where they came from: what their regions are told in the pixels of."""
+"""Images on their way to a detector, each with its file or its size: regions are in the pixels of the image itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from padim_zoo.data.sources import named_images
 
 
 class PassingImages:
-    """Images one by one, of which each leaves its file, or its size.
+    """Images one by one. Of each that has passed, its file or its size is noted.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PassingImages:
     images
         The same images, to be gone through once.
     sources : list of Path or (int, int), or None
-        The files, or the height and width, of all that have passed. None of hashed images, which are read themselves.
+        The files, or the height and width, of all that have passed. None for hashed images, which pass as they are.
     """
 
     def __init__(self, images: Any, bit_depth: int | None) -> None:

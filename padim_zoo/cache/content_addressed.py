@@ -33,6 +33,8 @@ from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limi
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.data.content import content_hash
+from padim_zoo.data.decoding import stored_size
+from padim_zoo.data.pixel_limit import refuse_many_pixels
 
 _OF_CONTENT = 32
 """Digits of an entry's name that are the beginning of the hash of the file's content."""
@@ -92,9 +94,14 @@ class ContentCache:
 
         Raises
         ------
+        InputError
+            If the image has more pixels than may be: what is kept of it must not be had either.
         OSError
             If the file cannot be read.
         """
+        size = stored_size(path)
+        if size is not None:
+            refuse_many_pixels(path, size)
         content = content_hash(path)
         rest = hashlib.sha256(f"{self.version}\0{content}\0{decisive}".encode()).hexdigest()
         return content[:_OF_CONTENT] + rest[_OF_CONTENT:]

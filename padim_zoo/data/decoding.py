@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import png
+from padim_zoo.data.content import once_per_version
 from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn, valid_orientation
 from padim_zoo.data.pixel_limit import refuse_many_bytes, refuse_many_pixels
 
@@ -110,11 +111,15 @@ def _regular(path: Path) -> IO[bytes]:
     OSError
         If it is a device, a pipe or a folder: reading these waits, or never ends.
     """
-    file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")  # noqa: SIM115
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is no regular file")
     return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _refuse_by_header(path: Path, file: IO[bytes]) -> None:
@@ -169,7 +174,8 @@ def _orientation(image: Image.Image) -> int:
     return valid_orientation(image.getexif().get(ORIENTATION_TAG))
 
 
-def stored_size(path: str | Path) -> tuple[int, int] | None:
+@once_per_version
+def stored_size(path: Path) -> tuple[int, int] | None:
     """Height and width before the EXIF orientation, from no more of a file than its header; None if that is broken.
 
     Raises
@@ -177,7 +183,7 @@ def stored_size(path: str | Path) -> tuple[int, int] | None:
     OSError
         If the file cannot be read.
     """
-    with _regular(Path(path)) as file:
+    with _regular(path) as file:
         try:
             width, height = _header(file).size
         except Exception:  # as of open_image, but it is for whoever decodes the file to say so

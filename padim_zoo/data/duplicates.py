@@ -19,6 +19,7 @@ from padim_zoo.data.content import content_hash
 from padim_zoo.data.groups import connected_groups, joined_groups, numbered_groups
 from padim_zoo.data.image_hashes import Fingerprint, KeptFingerprints, fingerprint_of_file, hash_of_file
 from padim_zoo.data.near_copies import near_copies
+from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
 
@@ -111,13 +112,14 @@ def find_duplicates(
         As of :func:`count_compared`.
     """
     paths = tuple(image.path if isinstance(image, Sample) else image for image in images)
-    return _find(paths, tuple(map(_version, paths)), kept, count_compared(len(paths), n_train))
+    return _find(paths, tuple(map(_version, paths)), kept, count_compared(len(paths), n_train), max_pixels())
 
 
 @functools.lru_cache(maxsize=64)
 def _find(
-    paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerprints | None, n_compared: int
+    paths: tuple[Path, ...], versions: tuple[str, ...], kept: KeptFingerprints | None, n_compared: int, limit: int
 ) -> Duplicates:
+    """What :func:`find_duplicates` finds; ``limit`` is :func:`max_pixels`, which decides what is read."""
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
     with ThreadPoolExecutor() as executor:

@@ -163,7 +163,7 @@ def list_images(folder: Path) -> Listing:
     visited: set[tuple[int, int]] = set()
     listing = Listing()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        # By number, for to resolve the links of a path takes long where folders are nested deep.
+        # Told apart by number: to resolve the links of a path takes long where folders are nested deep.
         with suppress(OSError):
             found = os.stat(parent)
             number = found.st_dev, found.st_ino

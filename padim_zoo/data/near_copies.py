@@ -7,14 +7,14 @@ relative to the contrast around it: else one outline, which all parts share, wou
 How much images of a data set differ is measured between bursts, not within them: a burst may be most of the images.
 Where all images are alike there is no such distance. Then detail decides alone, and what it leaves open is told.
 
-Measured, n images with the links between different parts, of which there were none: 60 transistors and 60 hazelnuts
-of MVTec AD, 67 drawn gears, 24 drawn discs that were cut out. Of ten copies of each of the first three, those found:
+Measured on 60 transistors and 60 hazelnuts of MVTec AD, 67 drawn gears, and 24 drawn discs that were cut out: no two
+different parts were linked. Of ten copies of each of the first three, these were found:
 
 * JPEG of quality 40: 10 transistors, 8 hazelnuts, 10 gears; noise of 3 gray levels, 10 % brighter, half the size: all;
 * moved by 0.3 % of the width: 10, 9, 10; by 2 %: 2, 8, 10; a third of the size: 0, 10, 3.
 
-The detail of different parts, at the 25 closest pairs of each, correlates up to 0.74. That of the copies does from 0.85
-on, but for a third of the size, and for JPEG of hazelnuts (0.76), which mostly pass by their thumbnails alone.
+The detail of different parts, at the 25 closest pairs of each, correlates by at most 0.74. That of copies correlates by
+0.85 or more. Exceptions are a third of the size, and JPEG of hazelnuts (0.76), most of which are sure copies.
 
 The ball screw of BSData has 768 images of 15 places, which make 233 groups, none of two places.
 """
@@ -53,7 +53,7 @@ LOCAL, LEAST_CONTRAST = 4.0, 2.0
 LEAST_CORRELATION = 0.82
 """Of the fine detail of near copies."""
 ALIKE_CORRELATION = 0.65
-"""Of grainy frames: such images are one burst where typical distances are measured, and sure copies agree as much."""
+"""Of grainy frames and of sure copies. Images that agree so much are one burst where typical distances are measured."""
 UNCLEAR_CORRELATION = 0.76
 """From here on, close images that are not linked are told."""
 
@@ -242,7 +242,7 @@ def _limit(typical: np.ndarray) -> np.ndarray:
 
 
 def least_distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """One less the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n).
+    """One minus the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n).
 
     Between whole pixels the correlation goes on as a parabola through its peak, down and right.
     """

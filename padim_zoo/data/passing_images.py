@@ -1,4 +1,4 @@
-"""Images on their way to a detector, and where they came from: what their regions are told in the pixels of."""
+"""Images on their way to a detector, each with its file or its size: regions are in the pixels of the image itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from padim_zoo.data.corruptions import CorruptedFile
-from padim_zoo.data.image import to_image
+import numpy as np
+
 from padim_zoo.data.image_hashes import HashedImages
-from padim_zoo.data.sources import image_items
+from padim_zoo.data.sources import named_images
 
 
 class PassingImages:
-    """Images one by one, of which each leaves its file, or its size.
+    """Images one by one. Of each that has passed, its file or its size is noted.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PassingImages:
     images
         The same images, to be gone through once.
     sources : list of Path or (int, int), or None
-        The files, or the height and width, of all that have passed. None of hashed images, which are read themselves.
+        The files, or the height and width, of all that have passed. None for hashed images, which pass as they are.
     """
 
     def __init__(self, images: Any, bit_depth: int | None) -> None:
@@ -36,11 +36,9 @@ class PassingImages:
 
     @staticmethod
     def _passing(images: Any, bit_depth: int | None, sources: list[Path | tuple[int, int]]) -> Iterator[Any]:
-        for position, item in enumerate(image_items(images)):
-            if isinstance(item, (Path, CorruptedFile)):
-                sources.append(item if isinstance(item, Path) else item.path)
-                yield item
+        for _, source in named_images(images, bit_depth):
+            if isinstance(source, np.ndarray):
+                sources.append((source.shape[0], source.shape[1]))
             else:
-                image = to_image(item, f"image {position}", bit_depth)
-                sources.append((image.shape[0], image.shape[1]))
-                yield image
+                sources.append(source if isinstance(source, Path) else source.path)
+            yield source

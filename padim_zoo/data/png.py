@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LAST = b"IEND"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 _LARGEST_TEXT = 2**19
@@ -21,7 +22,10 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         end = start + 12 + length
         if end > len(content):
             return
-        yield content[start + 4 : start + 8], start, end
+        name = content[start + 4 : start + 8]
+        yield name, start, end
+        if name == _LAST:  # any bytes may follow, and none is a chunk
+            return
         start = end
 
 
@@ -57,6 +61,8 @@ def may_have_exif(file: IO[bytes]) -> bool:
             start += 12 + length
             if start <= end and (name == b"eXIf" or name in _TEXT):
                 return True
+            if name == _LAST:
+                break
         return False
     finally:
         file.seek(position)

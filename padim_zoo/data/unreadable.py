@@ -33,7 +33,7 @@ def _why(path: Path) -> str:
         status = path.stat()
     except OSError as error:
         return f"{path}: {error.strerror}"
-    return _why_version(path, max_pixels(), status.st_size, status.st_mtime_ns)
+    return _why_version(path, max_pixels(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -35,7 +35,7 @@ from padim_zoo.data.transform import Transform, choose_grid
 FEW_TEST_IMAGES = 20
 """Of each label. Below so many the interval of an AUROC says little."""
 LEVEL = 0.05
-"""One less the confidence of intervals; see ``_exact_bounds`` in :mod:`padim_zoo.metrics.confidence`."""
+"""One minus the confidence of intervals; see ``_exact_bounds`` in :mod:`padim_zoo.metrics.confidence`."""
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""

@@ -20,7 +20,7 @@ class Plugin:
     undo: list[Callable[[], Any]] = field(default_factory=list)
 
     def take_back(self) -> None:
-        """Undo all registrations, of the last plugin that was loaded."""
+        """Undo all registrations. No plugin may have been loaded after this one."""
         while self.undo:
             self.undo.pop()()
 

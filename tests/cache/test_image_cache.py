@@ -15,10 +15,13 @@ from PIL import Image
 from padim_zoo import InputError
 from padim_zoo.cache import images as image_cache
 from padim_zoo.cache.features import FeatureCache
+from padim_zoo.cache.fingerprints import FingerprintCache
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.data.augmentation import Augmentation, View, ViewSet, parse_operations
 from padim_zoo.data.image import read_image
+from padim_zoo.data.image_hashes import fingerprint_of_file
 from padim_zoo.data.loading import view_batches
+from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 
@@ -242,3 +245,22 @@ def test_a_writer_that_is_killed_leaves_nothing_wrong(paths, cache):
     assert not list(cache.folder.glob(".*.tmp"))
     for path in paths:
         np.testing.assert_array_equal(cache.resized(path, transform)[0], transform.image(read_image(path)))
+
+
+def test_what_is_kept_of_an_image_beyond_the_limit_of_pixels_is_not_had(tmp_path: Path, cache: ImageCache) -> None:
+    path, transform = draw(tmp_path / "large.png", 0), Transform(64, None)
+    features, fingerprints = FeatureCache(tmp_path / "cache"), FingerprintCache(tmp_path / "cache")
+    lookups = [
+        lambda: cache.resized(path, transform),
+        lambda: features.key(path, "resnet18"),
+        lambda: fingerprint_of_file(path, 8, fingerprints),
+    ]
+    for look_up in lookups:
+        look_up()
+    with pixels_limited(LARGE[0] * LARGE[1]):
+        for look_up in lookups:
+            look_up()
+    with pixels_limited(LARGE[0] * LARGE[1] - 1):
+        for look_up in lookups:
+            with pytest.raises(InputError, match="pixels: at most"):
+                look_up()

@@ -22,6 +22,7 @@ from padim_zoo.data.duplicates import (
 )
 from padim_zoo.data.groups import connected_groups, joined_groups
 from padim_zoo.data.image_hashes import Fingerprint, pixel_hash
+from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.validate import check
 
@@ -98,6 +99,13 @@ def test_near_copies(tmp_path: Path, name: str) -> None:
     found = find_duplicates(save(tmp_path, [*parts, COPIES[name](parts[3])]))
     assert [tuple(pair) for pair in found.pairs] == [(3, 8, "near")]
     assert found.groups.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 3]
+
+
+def test_the_limit_of_pixels_decides_which_copies_are_seen(tmp_path: Path) -> None:
+    paths = save(tmp_path, [part(0), part(0)])
+    with pixels_limited(1):
+        assert find_duplicates(paths).n_groups == 2
+    assert find_duplicates(paths).n_groups == 1
 
 
 def test_different_parts_in_one_fixture_are_no_copies(tmp_path: Path) -> None:

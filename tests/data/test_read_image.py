@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -14,7 +15,7 @@ import torch
 from PIL import Image, PngImagePlugin, features
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data import decoding
+from padim_zoo.data import decoding, png
 from padim_zoo.data.file_notes import collecting, counted
 from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
 from padim_zoo.data.loading import batches
@@ -417,6 +418,24 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
     for read in (read_image, decoding.stored_size):
         with pytest.raises((InputError, OSError), match="no regular file"):
             read(tmp_path / "pipe.png")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no list of open files")
+def test_a_folder_is_refused_and_not_left_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_image(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_beyond_the_end_of_a_png_is_looked_at(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    beyond = content + struct.pack(">I4sI", 0, b"eXIf", 0)
+    assert not png.may_have_exif(io.BytesIO(beyond))
+    assert png.may_have_exif(io.BytesIO(content[:33] + beyond[-12:] + content[33:]))
+    assert png.without_text(beyond + struct.pack(">I4sI", 0, b"iCCP", 0))[len(beyond) :]
 
 
 def test_a_name_that_no_file_can_have_is_one_line() -> None:

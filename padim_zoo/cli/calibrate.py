@@ -10,8 +10,8 @@ import click
 from padim_zoo.cli.options import (
     PATH,
     area_of_regions,
+    check_target,
     hold,
-    refuse_folder,
     regions_of,
     show_rows,
     size_of,
@@ -61,7 +61,7 @@ def calibrate(
         fpr = rate_per_image(alarms_per_hour, parts_per_hour)
     target = target_of(model, output, in_place) if output is not None or in_place else None
     if target is not None:
-        refuse_folder(target)
+        check_target(target)
         hold(target)
     made = calibrate_file(
         model,

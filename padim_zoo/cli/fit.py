@@ -17,12 +17,14 @@ from padim_zoo.cli.options import (
     DATASET,
     PATH,
     blocks_of,
+    check_decision,
+    check_target,
     coverage_of,
     groups_of_images,
     load_category,
     named_groups,
     output_option,
-    refuse_folder,
+    refuse_same,
     regions_of,
     remember_names,
     set_regions,
@@ -33,7 +35,7 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_settings, setting_command
-from padim_zoo.cli.suspects import write_suspects
+from padim_zoo.cli.suspects import check_suspects, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 
@@ -90,11 +92,16 @@ def fit(
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
-    refuse_folder(output)
+    check_target(output)
     if report is not None:
-        refuse_folder(report, "suspects.html")
-    if shard is not None and (cluster is not None or fpr is not None):
-        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
+        check_target(report, "suspects.html", "--report")
+    if shard is not None and cluster is not None:
+        raise InputError("--shard excludes --cluster: give one of them")
+    if shard is not None and any(option is not None for option in (fpr, region_fpr, region_area, decide_by)):
+        raise InputError(
+            "a shard has no threshold: leave out --fpr, --region-fpr, --region-area and --decide-by; set it by merge, "
+            "and padim-zoo calibrate"
+        )
     dataset = None
     skipped: list[Path] = []
     if images:
@@ -107,6 +114,7 @@ def fit(
     else:
         dataset, category = load_category(settings)
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
+    refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)
     from padim_zoo.cache.caches import Caches
     from padim_zoo.cache.fingerprints import FingerprintsInMemory
@@ -119,6 +127,9 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    check_decision(model, region_fpr, region_area, decide_by)
+    if report is not None:
+        check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)

@@ -11,8 +11,8 @@ import click
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
+    check_target,
     hold,
-    refuse_folder,
     regions_of,
     show_rows,
     size_of,
@@ -53,7 +53,7 @@ def forget(
     from padim_zoo.detectors.loading import load
 
     target = target_of(model, output, in_place)
-    refuse_folder(target)
+    check_target(target)
     paths = image_files(images)
     hold(target)
     detector: Any = load(model, device=device, batch_size=batch_size)

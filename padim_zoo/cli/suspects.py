@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from padim_zoo.bench.settings import settings_of
-from padim_zoo.cli.options import PATH, refuse_folder
+from padim_zoo.cli.options import PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -49,14 +50,16 @@ def suspects(
     from padim_zoo.report.suspects_page import examine, render_suspects
 
     if output is not None:
-        refuse_folder(output, "suspects.html")
+        check_target(output, "suspects.html")
     paths, test = _images_of(folder)
+    refuse_same({"--output": output}, paths)
     asked = asked_settings()
     parameters = {row.one: asked[row.one] for row in settings_of("data suspects") if row.parameter and row.one in asked}
     parameters = {name: value for name, value in parameters.items() if value != PROTOCOL}
     model: Any = detectors.create(detector, **parameters)
-    if not hasattr(model, "require_statistics"):
-        raise InputError(f"{detector} keeps no normal images to leave out: choose padim, spade or patchcore")
+    check_suspects(model, paths)
+    if not 0 < rate < 1:
+        raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
     model.cache = Caches.usual()
     _tell(_cost_of_features(model, paths))
     model.fit(paths)
@@ -81,14 +84,31 @@ def suspects(
         sys.exit(SUSPECTS_FOUND)
 
 
+def check_suspects(model: Any, paths: Sequence[Path]) -> None:
+    """Refuse before a fit what suspects cannot be found of.
+
+    Raises
+    ------
+    InputError
+        If the detector keeps no images, a parameter is wrong, or there are too few images.
+    """
+    from padim_zoo.detectors.suspects import LEAST_IMAGES
+
+    if not hasattr(model, "require_statistics"):
+        raise InputError(
+            f"{type(model).__name__} keeps no normal images to leave out: choose padim, spade or patchcore"
+        )
+    model.check_parameters()
+    if len(paths) < LEAST_IMAGES:
+        raise InputError(f"there are {len(paths)} normal images: suspects need {LEAST_IMAGES} or more; use more images")
+
+
 def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
     """Write the contact sheet of a fit, and say in a line what is on it."""
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.detectors.suspects import find_suspects
     from padim_zoo.report.suspects_page import examine, render_suspects
 
-    if not hasattr(model, "require_statistics"):
-        raise InputError(f"{type(model).__name__} keeps no normal images to leave out: fit without --report")
     found = examine(paths, find_suspects(model, tell=_tell))
     write_text_whole(output, render_suspects(found, model))
     count = int(found.suspects.suspected.sum())

@@ -11,11 +11,11 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
     blocks_of,
+    check_target,
     coverage_of,
     groups_of_new_images,
     hold,
     load_detector,
-    refuse_folder,
     regions_of,
     show_prices,
     show_rows,
@@ -65,7 +65,7 @@ def update(
     from padim_zoo.data.files import normal_image_files
 
     target = target_of(model, output, in_place)
-    refuse_folder(target)
+    check_target(target)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)

@@ -11,6 +11,7 @@ import click
 
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.core.errors import InputError
 from padim_zoo.core.signals import exit_code_of_signal
 from padim_zoo.data.pixel_limit import pixels_limited
 
@@ -47,6 +48,8 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
 
     preset = preset_settings(suite) if suite else {}
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
+    if asked.cluster is not None and (print_sbatch is not None or asked.shard is not None):
+        raise InputError("--cluster divides the work by itself: leave out --shard and --print-sbatch")
     if print_sbatch is not None:
         click.echo(_sbatch_script(print_sbatch), nl=False)
         return
@@ -111,7 +114,7 @@ def _sbatch_script(shards: int) -> str:
     given = iter(shlex.split(provenance()["command"]))
     for word in given:
         name, _, value = word.partition("=")
-        if name in ("--print-sbatch", "--output", "--shard"):
+        if name in ("--print-sbatch", "--output", "-o", "--shard"):
             if not value:
                 next(given, None)
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
-from padim_zoo.cli.options import PATH, read_runs
+from padim_zoo.cli.options import PATH, check_target, read_runs, refuse_same
 
 if TYPE_CHECKING:
     from padim_zoo.bench.check.microbenchmark import Microbenchmarks
@@ -71,6 +71,10 @@ def command(
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
     if history is not None and runs is None:
         raise click.UsageError("--history keeps what runs measured: give a run store RUNS")
+    refuse_same({"--baseline": baseline, "--history": history, "--output": output})
+    for option, path in {"--baseline": baseline, "--history": history, "--output": output}.items():
+        if path is not None:
+            check_target(path, "check.json", option)
     limits = Limits(accuracy_drop, slowdown, memory_growth)
     rows = None if runs is None else read_rows(*read_runs(runs))
     stages = fastest([read_microbenchmarks(path) for path in benchmarks]) if benchmarks else None

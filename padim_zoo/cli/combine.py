@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import PATH, comma_separated, output_option, refuse_folder, show_rows, size_of, threshold_of
+from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option, show_rows, size_of, threshold_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -31,7 +31,7 @@ def combine(
     from padim_zoo.detectors.ensemble import Ensemble, refuse_doubles
     from padim_zoo.detectors.loading import load
 
-    refuse_folder(output, "ensemble.safetensors")
+    check_target(output, "ensemble.safetensors")
     members = []
     for model in models:
         member = load(model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, coverage_of, refuse_folder
+from padim_zoo.cli.options import PATH, check_target, coverage_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 
@@ -57,7 +57,7 @@ def export(
     from padim_zoo.export.suffixes import SUFFIXES
 
     target = output or model.with_suffix(SUFFIXES[form])
-    refuse_folder(target, f"model{SUFFIXES[form]}")
+    check_target(target, f"model{SUFFIXES[form]}")
     detector = load(model, device="cpu")
     if threshold is not None:
         detector.threshold_ = threshold

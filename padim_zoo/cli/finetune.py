@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, comma_separated, output_option, refuse_folder, show_rows, size_of
+from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option, show_rows, size_of
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.errors import InputError
 
@@ -133,7 +133,7 @@ def finetune(
 
 
 def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> None:
-    refuse_folder(output, "my.safetensors")
+    check_target(output, "my.safetensors")
     if output.suffix != ".safetensors":
         raise InputError(f"--output {output} would not be read as weights: expected a name that ends in .safetensors")
     if output.exists() and not overwrite:

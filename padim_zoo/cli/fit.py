@@ -15,14 +15,15 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     PATH,
-    area_of_regions,
     blocks_of,
+    check_decision,
+    check_target,
     coverage_of,
     groups_of_images,
     load_category,
     named_groups,
     output_option,
-    refuse_folder,
+    refuse_same,
     regions_of,
     remember_names,
     set_regions,
@@ -33,7 +34,7 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import require_images_kept, write_suspects
+from padim_zoo.cli.suspects import check_suspects, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
@@ -94,14 +95,11 @@ def fit(
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
-    refuse_folder(output)
+    check_target(output)
     if report is not None:
-        refuse_folder(report, "suspects.html")
+        check_target(report, "suspects.html", "--report")
     if shard is not None:
-        _refuse_with_shard(cluster, fpr, region_fpr, decide_by)
-    area_of_regions(region_fpr, region_area)  # refused before the work
-    if decide_by == "region" and region_fpr is None:
-        raise InputError("--decide-by region needs a region threshold: give its rate, e.g. --region-fpr 0.05")
+        _refuse_with_shard(cluster, fpr, region_fpr, region_area, decide_by)
     dataset = None
     skipped: list[Path] = []
     if images:
@@ -114,6 +112,7 @@ def fit(
     else:
         dataset, category = load_category(settings)
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
+    refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)
     parameters = asked_parameters()
     protocol = None if dataset is None else protocol_of(dataset)
@@ -122,8 +121,9 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
+    check_decision(model, region_fpr, region_area, decide_by)
     if report is not None:
-        require_images_kept(model)
+        check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
@@ -171,12 +171,15 @@ def fit(
         click.echo(f"note: {note}")
 
 
-def _refuse_with_shard(cluster: str | None, fpr: float | None, region_fpr: float | None, decide_by: str | None) -> None:
+def _refuse_with_shard(
+    cluster: str | None, fpr: float | None, region_fpr: float | None, region_area: int | None, decide_by: str | None
+) -> None:
     if cluster is not None or fpr is not None:
         raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
-    if region_fpr is not None or decide_by is not None:
+    if region_fpr is not None or region_area is not None or decide_by is not None:
         raise InputError(
-            "a shard has no threshold for --region-fpr and --decide-by: give them to calibrate after the merge"
+            "a shard has no threshold for --region-fpr, --region-area and --decide-by: give them to calibrate after "
+            "the merge"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, output_option, refuse_folder, show_rows, size_of
+from padim_zoo.cli.options import PATH, check_target, output_option, show_rows, size_of
 from padim_zoo.cli.settings import asked_settings, setting_command
 
 
@@ -42,7 +42,7 @@ def import_model(
     """
     from padim_zoo.importers import read_model
 
-    refuse_folder(output)
+    check_target(output)
     asked = {name: value for name, value in asked_settings().items() if name != "model_dtype"}
     model = read_model(files, channels=channels, trust_pickle=trust_pickle, **asked)
     detector: Any = model.detector()

@@ -10,8 +10,8 @@ import click
 
 from padim_zoo.cli.options import (
     PATH,
+    check_target,
     output_option,
-    refuse_folder,
     regions_of,
     show_prices,
     show_rows,
@@ -44,7 +44,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
 
     if len(models) < 2:
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")
-    refuse_folder(output)
+    check_target(output)
     detector: Any = None
     asked_rates: set[float | None] = set()
     calibrations: list[Calibration] = []

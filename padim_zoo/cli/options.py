@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,7 +198,7 @@ def target_of(model: Path, output: Path | None, in_place: bool) -> Path:
         raise InputError(f"no file to write: give --output FILE, or --in-place to replace {model}")
     if output.exists() and model.exists() and output.samefile(model):
         raise InputError(f"--output {output} is the model itself: give another file, or --in-place to replace it")
-    refuse_folder(output)
+    check_target(output)
     return output
 
 
@@ -217,8 +218,8 @@ def hold(target: Path) -> None:
     click.get_current_context().call_on_close(lock.release)
 
 
-def refuse_folder(output: Path, example: str = "model.safetensors") -> None:
-    """Refuse a folder where a file is to be written.
+def check_target(output: Path, example: str = "model.safetensors", option: str = "--output") -> None:
+    """Refuse before the work what cannot be written after it: a folder, or a file in what is none.
 
     Raises
     ------
@@ -226,7 +227,24 @@ def refuse_folder(output: Path, example: str = "model.safetensors") -> None:
         If it is one.
     """
     if output.is_dir():
-        raise InputError(f"--output {output} is a folder: expected a file name, e.g. {output / example}")
+        raise InputError(f"{option} {output} is a folder: expected a file name, e.g. {output / example}")
+    nearest = next(folder for folder in output.absolute().parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise InputError(f"{option} {output} cannot be: {nearest} is a file; expected a folder to write to")
+
+
+def refuse_same(files: Mapping[str, Path | None], images: Iterable[Path] = ()) -> None:
+    """Refuse files of a command of which one would overwrite another, or an image that it reads.
+
+    Raises
+    ------
+    InputError
+        If two are the same file.
+    """
+    names = {os.path.realpath(image): "an image that is read" for image in images}
+    for name, path in files.items():
+        if path is not None and (other := names.setdefault(os.path.realpath(path), name)) != name:
+            raise InputError(f"{name} {path} is the same file as {other}: expected a file of its own")
 
 
 def try_to_calibrate(detector: Any, asked: float | None, usual: float | None = None, **options: Any) -> str:
@@ -343,11 +361,33 @@ def area_of_regions(region_fpr: float | None, region_area: int | None) -> int:
     Raises
     ------
     InputError
-        If one is given without a rate.
+        If one is given without a rate, or is none of those that are looked at.
     """
+    from padim_zoo.detectors.config import REGION_AREAS
+
     if region_area is not None and region_fpr is None:
         raise InputError("--region-area has no effect without --region-fpr: add it, e.g. --region-fpr 0.05")
+    if region_area is not None and region_area not in REGION_AREAS:
+        raise InputError(f"--region-area is {region_area}: expected one of {', '.join(map(str, REGION_AREAS))}")
     return 1 if region_area is None else region_area
+
+
+def check_decision(detector: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> None:
+    """Refuse before a fit what :func:`set_regions` would refuse after it.
+
+    Raises
+    ------
+    InputError
+        If there can be no such threshold.
+    """
+    area_of_regions(region_fpr, region_area)
+    if not detector.makes_maps and (region_fpr is not None or decide_by in ("pixel", "region")):
+        raise InputError(
+            f"{type(detector).__name__} makes no maps, so there is only the image threshold: leave out --region-fpr, "
+            "and decide by image"
+        )
+    if decide_by == "region" and region_fpr is None:
+        raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
 
 
 def regions_of(calibration: Any) -> dict[str, str]:

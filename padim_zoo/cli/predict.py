@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, blocks_of, coverage_of, load_detector, predict_in
+from padim_zoo.cli.options import PATH, blocks_of, check_target, coverage_of, load_detector, predict_in, refuse_same
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
@@ -94,7 +94,13 @@ def predict(
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
+    if regions is not None:
+        check_target(regions, "regions.json", "--regions")
+        if str(regions) == "-":
+            raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
     paths = image_files(images)
+    files = {"MODEL": model, "--scores": None if is_stream(target) else Path(target), "--regions": regions}
+    refuse_same(files, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import PATH, refuse_folder, size_of
+from padim_zoo.cli.options import PATH, check_target, size_of
 
 
 @click.command()
@@ -29,7 +29,7 @@ def report(runs: Path, output: Path, images: int, title: str) -> None:
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.report.page import render_report
 
-    refuse_folder(output, "report.html")
+    check_target(output, "report.html")
     made = render_report(RunStore(runs), images, title)
     for problem in made.problems:
         click.echo(problem, err=True)

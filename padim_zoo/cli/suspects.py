@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, refuse_folder
+from padim_zoo.cli.options import PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_parameters, setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -54,10 +55,13 @@ def suspects(
     from padim_zoo.report.suspects_page import examine, render_suspects
 
     if output is not None:
-        refuse_folder(output, "suspects.html")
+        check_target(output, "suspects.html")
     paths, test = _images_of(folder)
+    refuse_same({"--output": output}, paths)
     model: Any = detectors.create(detector, **asked_parameters())
-    require_images_kept(model)
+    check_suspects(model, paths)
+    if not 0 < rate < 1:
+        raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
     model.cache = Caches.usual()
     _tell(_cost_of_features(model, paths))
     model.fit(paths)
@@ -82,17 +86,23 @@ def suspects(
         sys.exit(SUSPECTS_FOUND)
 
 
-def require_images_kept(model: Any) -> None:
-    """Refuse a detector that cannot leave out normal images, before it is fitted.
+def check_suspects(model: Any, paths: Sequence[Path]) -> None:
+    """Refuse before a fit what suspects cannot be found of.
 
     Raises
     ------
     InputError
-        If it cannot.
+        If the detector keeps no images, a parameter is wrong, or there are too few images.
     """
+    from padim_zoo.detectors.suspects import LEAST_IMAGES
+
     if not hasattr(model, "require_statistics"):
-        name = type(model).__name__
-        raise InputError(f"{name} keeps no normal images to leave out: choose padim, spade or patchcore")
+        raise InputError(
+            f"{type(model).__name__} keeps no normal images to leave out: choose padim, spade or patchcore"
+        )
+    model.check_parameters()
+    if len(paths) < LEAST_IMAGES:
+        raise InputError(f"there are {len(paths)} normal images: suspects need {LEAST_IMAGES} or more; use more images")
 
 
 def write_suspects(model: Any, paths: list[Path], output: Path) -> str:

@@ -105,6 +105,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
             raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
+        self.build_estimator()
 
     def build_estimator(self) -> Estimator:
         """The estimator that ``estimator`` names."""

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
 import warnings
@@ -210,7 +211,13 @@ class Registry(Generic[T]):
             # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
             of_the_call = error.__traceback__ is not None and error.__traceback__.tb_next is None
             if isinstance(error, TypeError) and of_the_call:
-                raise InputError(f"{self.kind} {spec!r}: {error}") from None
+                unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+                if unknown is None:
+                    raise InputError(f"{self.kind} {spec!r}: {error}") from None
+                expected = ", ".join(inspect.signature(factory).parameters)
+                raise InputError(
+                    f"{self.kind} {spec!r} has no parameter {unknown[1]!r}: expected {expected or 'none'}"
+                ) from None
             if isinstance(error, InputError) or entry.code is None:
                 raise
             raise InputError(_failure_of_plugin(self.kind, entry, error)) from error

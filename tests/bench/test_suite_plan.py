@@ -293,7 +293,7 @@ def test_mistakes_are_found_before_the_first_run(suite, changes, message):
         ("toy('toy-square')", "sets backbone, which is for the whole suite: use --backbones"),
         ("padim(n_components=5)", "sets n_components, which is for the whole suite: use --n-components"),
         ("padim(batch_size=5)", "sets batch_size, which is for the whole suite: use --batch-size"),
-        ("padim(what=5)", "unexpected keyword argument 'what'"),
+        ("padim(what=5)", "has no parameter 'what': expected backbone, estimator, weights,"),
     ],
 )
 def test_the_spec_of_a_detector_leaves_the_settings_of_the_suite(suite, spec, message):

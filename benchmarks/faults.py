@@ -44,7 +44,7 @@ class Attack:
     """The world, what commands give of it while it is whole, and the table."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.rng = folder, random.Random(seed)
+        self.folder, self.seed, self.rng = folder, seed, random.Random(seed)
         self.world, self.room = folder / "world", folder / "room"
         self.cache, self.log = folder / "cache", folder / "log"
         self.pwned = folder / "pwned"
@@ -69,6 +69,8 @@ class Attack:
                 self.on_failing_disk(next(waiting))
             if case.kind.startswith(only):
                 self.on_spoilt_file(case)
+            # How much a case draws depends on sizes of files, which are not those of another machine.
+            self.rng.seed(f"{self.seed} {self.number}")
 
     def on_spoilt_file(self, case: Case) -> None:
         """Try one case, and bring the world back to what it was."""

@@ -139,8 +139,8 @@ class Transform:
         height, width = array.shape[:2]
         resized = self.resized_size(height, width)
         top, left, bottom, right = self.crop_box(*resized)
-        rows = slice(round(top * height / resized[0]), round(bottom * height / resized[0]))
-        columns = slice(round(left * width / resized[1]), round(right * width / resized[1]))
+        rows = _pixels(top * height / resized[0], bottom * height / resized[0], height)
+        columns = _pixels(left * width / resized[1], right * width / resized[1], width)
         return array[rows, columns]
 
     def on_original(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -279,6 +279,12 @@ class Transform:
         # Python rounds halves to even, and so does torchvision's CenterCrop.
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
         return top, left, top + crop_height, left + crop_width
+
+
+def _pixels(start: float, stop: float, length: int) -> slice:
+    """Whole pixels of a side from ``start`` to ``stop``, and at least one."""
+    first = min(round(start), length - 1)
+    return slice(first, max(round(stop), first + 1))
 
 
 def _stretched(values: np.ndarray, shape: tuple[int, ...], resampling: Image.Resampling) -> np.ndarray:

@@ -136,18 +136,14 @@ class FeatureExtractor:
         Where images are not resized, it knows how large they are.
         """
         asked = Transform(resize=self.config.resize, crop=self.config.crop)
-        if not asked.leaves_grid:
-            if asked.resize is not None or asked.crop is not None:
-                return self, images
-            sizes, images = look_ahead(images)
-            extractor = copy.copy(self)
-            extractor.native_size = max(sizes, key=math.prod, default=None)
-            return extractor, images
-        stride = self.stride  # makes the backbone, which both share
+        if asked.crop is not None or isinstance(asked.resize, tuple):
+            return self, images
+        stride = self.stride  # makes the backbone, which a copy would make for itself, and each copy anew
         sizes, images = look_ahead(images)
         extractor = copy.copy(self)
-        if sizes:
-            assert isinstance(asked.resize, int)
+        if asked.resize is None:
+            extractor.native_size = max(sizes, key=math.prod, default=None)
+        elif sizes:
             extractor.grid = choose_grid(sizes, asked.resize, stride)
             others = count_other_aspects(sizes, extractor.grid, stride)
             if others:

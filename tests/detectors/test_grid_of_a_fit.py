@@ -37,6 +37,17 @@ def test_default_of_all_detectors_has_no_crop() -> None:
     assert str(SPADE().transform) == "resize 256, crop none"
 
 
+@pytest.mark.parametrize("resize", [None, 32, (32, 32)])
+def test_the_backbone_is_made_once(resize: object) -> None:
+    detector = PaDiM("resnet18", weights="none", resize=resize, crop=None, precision="float32")
+    images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    detector.extract(images)
+    made = detector.extractor.backbone
+    detector.extract(images)
+    assert made is not None
+    assert detector.extractor.backbone is made
+
+
 def test_the_outer_parts_of_a_photo_are_seen(wide: list[Path]) -> None:
     painted = np.array(Image.open(wide[0]))
     painted[:, :13] = (255, 0, 0)

@@ -48,6 +48,15 @@ def test_a_map_on_the_photo_is_where_the_crop_was() -> None:
     np.testing.assert_allclose(whole[seen], 2.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 997), (997, 1), (2, 3)])
+def test_an_image_that_is_thinner_than_the_crop_has_a_pixel_that_is_looked_at(height: int, width: int) -> None:
+    transform = Transform(resize=48, crop=32)
+    whole = transform.on_original(np.full((32, 32), 2.0), height, width)
+    seen = whole[~np.isnan(whole)]
+    assert 1 <= seen.size <= height * width
+    np.testing.assert_allclose(seen, 2.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("resize", [None, 40, (40, 60)])
 def test_a_map_that_rises_is_laid_on_by_position(resize: object) -> None:
     transform = Transform(resize=resize, crop=None)

@@ -17,6 +17,9 @@ from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, drop_unused_projections, projections_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.runtimes.choice import Choice
+from padim_zoo.runtimes.converted_network import ConvertedNetwork
+from padim_zoo.runtimes.runtime import TORCH
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -109,10 +112,16 @@ class Backbone(nn.Module):
         :attr:`weights_hash` does not see.
     precision : str
         ``"float32"``, or what :meth:`in_precision` made of it.
+    converted : ConvertedNetwork or None
+        The network as another runtime runs it: see :func:`~padim_zoo.backbones.conversion.in_runtime`.
+    choice : Choice or None
+        By which measurement the runtime was chosen, if it was.
     """
 
     _scale: Tensor
     _shift: Tensor
+    converted: ConvertedNetwork | None = None
+    choice: Choice | None = None
 
     def __init__(
         self,
@@ -165,6 +174,11 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         """Where it computes."""
         return self._scale.device
+
+    @property
+    def runtime(self) -> str:
+        """What runs the network: ``"torch"``, ``"onnx"`` or ``"openvino"``."""
+        return TORCH if self.converted is None else self.converted.runtime.name
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -222,24 +236,30 @@ class Backbone(nn.Module):
         """The maps of images that may pass through the network together, as each of them has them alone.
 
         Which product a library takes depends on shapes, and in 16 bits the difference can be of the size of the maps
-        when many layers have passed it on: so it is looked for once in every shape.
+        when many layers have passed it on: so it is looked for once in every shape, and so of other runtimes.
         """
-        if self.precision == "float32" or len(images) == 1:
-            return self._compute(images)
+        if len(images) == 1 or (self.precision == "float32" and self.converted is None):
+            return self._run(images)
         shape = tuple(images.shape)
         if self._batch_exact.get(shape, True):
-            maps = self._compute(images)
+            maps = self._run(images)
             if shape not in self._batch_exact:
-                alone = self._compute(images[-1:])
+                alone = self._run(images[-1:])
                 self._batch_exact[shape] = all(
                     torch.equal(whole[-1:], one) for whole, one in zip(maps, alone, strict=True)
                 )
             if self._batch_exact[shape]:
                 return maps
-        return _concatenate(map(self._compute, torch.split(images, 1)))
+        return _concatenate(map(self._run, torch.split(images, 1)))
+
+    def _run(self, images: Tensor) -> list[Tensor]:
+        """The maps of :meth:`_compute`, by the runtime that the network is converted for."""
+        if self.converted is None or self.device.type != "cpu" or not self.converted.takes(images):
+            return self._compute(images)
+        return [layer.to(PRECISIONS[self.precision]) for layer in self.converted(images)]
 
     def _compute(self, images: Tensor) -> list[Tensor]:
-        """The maps of images that pass through the network together, in its type."""
+        """The maps of images that pass through the network together in torch, in its type."""
         normalized = self._normalized(images)
         with _without_tf32():
             return list(self.network(normalized.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
@@ -287,7 +307,7 @@ class Backbone(nn.Module):
         if self.precision != "float32":
             raise InputError(f"{self.name} is in {self.precision} and cannot get back its bits: make a new one")
         try:
-            other = copy.deepcopy(self, {id(self._state): self._state})
+            other = copy.deepcopy(self.run_by(None), {id(self._state): self._state})
             other.network.to(PRECISIONS[precision])
             other.precision = precision
             other._compute(torch.zeros(1, 3, *self.example_size, device=self.device))
@@ -295,6 +315,13 @@ class Backbone(nn.Module):
             if automatic:
                 return self
             raise InputError(f"{self.name} cannot compute in {precision}: use --precision float32") from error
+        return other
+
+    def run_by(self, converted: ConvertedNetwork | None) -> Backbone:
+        """A backbone that shares all but the runtime of its network, which is torch for None."""
+        other = copy.copy(self)
+        other.converted, other.choice = converted, None
+        other._batch_exact = {}
         return other
 
     def train(self, mode: bool = True) -> Backbone:

@@ -103,7 +103,7 @@ class ClusterFit:
         root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
         request = {
             "parameters": {name: _plain(name, value) for name, value in parameters.items()}
-            | {"precision": model.precision_},
+            | {"precision": model.precision_, "runtime": model.build_backbone().runtime},
             "plugins": plugins_to_json(self.plugins),
             "versions": describe_versions(),
             "features_key": model.features_key,

@@ -79,6 +79,7 @@ class RunResult:
     """What a run finds, fold by fold."""
 
     precision: str | None = None
+    runtime: str | None = None
     n_train: int | None = None
     n_test: int | None = None
     cached_images: int = 0
@@ -364,7 +365,7 @@ class GroupRunner:
         truth = self.truth(detector.transform)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
-        result = RunResult(detector.precision_, n, len(extracted.test.features), cached)
+        result = RunResult(detector.precision_, detector.runtime_, n, len(extracted.test.features), cached)
         result.coverage = truth.coverage.to_dict()
         groups = self.groups(run.config.groups)[images]
         parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
@@ -447,4 +448,5 @@ class GroupRunner:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
         detector.look_at([sample.path for sample in self.category.train])
+        detector.expect(len(self.paths))
         return detector

@@ -11,6 +11,7 @@ PURPOSES = {
     "features": "features of image files",
     "fingerprints": "hashes and thumbnails, to find copies",
     "images": "resized images of large files",
+    "networks": "backbones as other runtimes take them",
     "synthetic": "the synthetic data set",
 }
 

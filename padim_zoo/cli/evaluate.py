@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in, unpromised
+from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in, runtime_of, unpromised
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -42,6 +42,7 @@ def evaluate(
     batch_size: int,
     memory: int | None,
     stream: str | int,
+    runtime: str | None,
     device: str,
     cache: bool,
     dataset: str,
@@ -79,7 +80,8 @@ def evaluate(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
             "and test/<kind of defect>, or score single images with padim-zoo predict"
         )
-    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, cache=cache)
+    limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
+    detector = load_detector(model, runtime=runtime, cache=cache, **limits)
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
@@ -125,6 +127,7 @@ def evaluate(
     if folder is not None:
         _write_pictures(folder, samples, prediction, truth)
     notes += result.notes
+    notes += [f"the backbone runs in {runs}"] if (runs := runtime_of(detector)) else []
     if calibration is not None:
         alarms, doubt = thresholds[0]["false_alarms"], None
         rate = {"image": calibration.false_alarm_rate, "region": calibration.region_rate}.get(prediction.decides)

@@ -26,6 +26,7 @@ from padim_zoo.cli.options import (
     refuse_same,
     regions_of,
     remember_names,
+    runtime_of,
     set_regions,
     show_prices,
     show_rows,
@@ -161,6 +162,7 @@ def fit(
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
+    saved |= {"runtime": runs} if (runs := runtime_of(model)) else {}
     saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:

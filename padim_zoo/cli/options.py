@@ -95,6 +95,7 @@ def load_detector(
     batch_size: int,
     memory: int | None,
     stream: str | int,
+    runtime: str | None,
     cache: bool = False,
     writes: bool = True,
 ) -> Any:
@@ -104,7 +105,7 @@ def load_detector(
 
     detector = load(model, device=device, batch_size=batch_size)
     for part in _parts(detector):
-        limits = {"memory": memory, "stream": stream}
+        limits = {"memory": memory, "stream": stream, "runtime": runtime}
         part.set_params(**{name: value for name, value in limits.items() if name in part.get_params(deep=False)})
     if cache:
         detector.cache = Caches.usual(writes=writes)
@@ -116,6 +117,23 @@ def blocks_of(detector: Any) -> str:
     extractors = (getattr(part, "extractor", None) for part in _parts(detector))
     blocks = (getattr(extractor, "blocks", None) for extractor in extractors)
     return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
+
+
+def expect(detector: Any, images: int) -> None:
+    """Tell a detector how many images will come."""
+    if hasattr(detector, "expect"):  # no exported one has
+        detector.expect(images)
+
+
+def runtime_of(detector: Any) -> str:
+    """What runs the backbone, or those of all members, where that is not torch or was measured; else empty."""
+    backbones = (getattr(part, "backbone_", None) for part in _parts(detector))
+    named = [
+        str(backbone.choice or backbone.runtime)
+        for backbone in backbones
+        if backbone is not None and (backbone.choice is not None or backbone.runtime != "torch")
+    ]
+    return "; ".join(dict.fromkeys(named))
 
 
 def _parts(detector: Any) -> Sequence[Any]:

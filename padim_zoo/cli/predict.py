@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, blocks_of, check_target, coverage_of, load_detector, predict_in, refuse_same
+from padim_zoo.cli.options import (
+    PATH,
+    blocks_of,
+    check_target,
+    coverage_of,
+    expect,
+    load_detector,
+    predict_in,
+    refuse_same,
+    runtime_of,
+)
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
@@ -45,11 +55,6 @@ SOME_FAILED = 1
 )
 @click.option("--resume", is_flag=True, help="Go on with the scores of a call that was cut short.")
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
-@click.option(
-    "--runtime",
-    type=click.Choice(["torch", "onnx", "openvino"]),
-    help="Runtime of an exported MODEL.  [default: by its suffix]",
-)
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -82,6 +87,8 @@ def predict(
 
     Scores go to a file whose name ends in .part, row by row, which gets its name at the end. If the work is cut short,
     --resume goes on with the images that are left.
+
+    An exported MODEL has the runtime of its suffix, unless --runtime names another.
 
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
@@ -127,6 +134,7 @@ def predict(
     rows: list[Row] = []
     named = zip(paths, picture_names(paths), strict=True)
     left = [(path, name) for path, name in named if file is None or path not in file]
+    expect(detector, len(left))
     at_once = getattr(detector, "images_at_once", batch_size)
     results = _predictions(predict_within, [path for path, _ in left], at_once)
     try:
@@ -172,6 +180,8 @@ def predict(
         click.echo(f"scores of {len(rows)} images{earlier} in {target}{pictures_in}", err=True)
     if blocks := blocks_of(detector):
         click.echo(f"streams in {blocks}", err=True)
+    if runs := runtime_of(detector):
+        click.echo(f"runtime {runs}", err=True)
     seen = coverage_of(detector, paths)
     click.echo(str(seen), err=True)
     if seen.note is not None:
@@ -195,13 +205,19 @@ def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
 
 def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
     """What scores images: a detector, or an exported one, which needs no torch."""
-    from padim_zoo.export.runtimes import ExportedModel, runtime_of
+    from padim_zoo.core.file_type import file_type
+    from padim_zoo.export.runtimes import ExportedModel, runtime_of_file
 
-    if (runtime or "torch") != "torch" or runtime_of(model) is not None:
+    exported = runtime_of_file(model) is not None
+    if runtime in ("onnx", "openvino") and not exported:  # a name of one's own
+        exported = model.is_file() and file_type(model) != "a safetensors file"
+    if exported:
+        if runtime == "auto":
+            raise InputError(f"{model} is exported and has its own runtime: leave out --runtime auto")
         if limits["stream"] != "auto":
             raise InputError(f"{model} is exported and takes whole images: leave out --stream, or predict by the model")
         return ExportedModel(model, runtime)
-    return load_detector(model, cache=cache, writes=False, **limits)
+    return load_detector(model, runtime=runtime, cache=cache, writes=False, **limits)
 
 
 def _predictions(

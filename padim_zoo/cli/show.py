@@ -89,7 +89,8 @@ def _region_rows(facts: dict[str, Any]) -> dict[str, str]:
 def _model(facts: dict[str, Any]) -> str:
     parts = ", ".join(facts[name] for name in ("backbone", "estimator") if name in facts)
     images = f" on {facts['n_images']} normal images" if "n_images" in facts else ""
-    return f"{facts['detector']} ({parts}){images}, in {facts.get('precision')}"
+    by = f" by {facts['runtime']}" if facts.get("runtime", "torch") != "torch" else ""
+    return f"{facts['detector']} ({parts}){images}, in {facts.get('precision')}{by}"
 
 
 def _promise(facts: dict[str, Any]) -> str:

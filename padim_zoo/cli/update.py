@@ -17,6 +17,7 @@ from padim_zoo.cli.options import (
     load_detector,
     new_model_options,
     regions_of,
+    runtime_of,
     show_prices,
     show_rows,
     size_of,
@@ -45,6 +46,7 @@ def update(
     device: str,
     memory: int | None,
     stream: str | int,
+    runtime: str | None,
 ) -> None:
     """Add normal images to a saved detector, without the old ones.
 
@@ -69,7 +71,7 @@ def update(
     paths = normal_image_files(images)
     tell_data(paths)
     hold(target)
-    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream)
+    detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, runtime=runtime)
     if not hasattr(detector, "partial_fit"):
         raise InputError(f"{type(detector).__name__} cannot continue a fit: fit it again on all images")
     before, resumable = detector.calibration_, detector.statistics_ is not None
@@ -98,6 +100,7 @@ def update(
     rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
+    rows |= {"runtime": runs} if (runs := runtime_of(detector)) else {}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})

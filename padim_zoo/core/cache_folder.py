@@ -21,11 +21,12 @@ KINDS = {
     "features": _ENTRY,
     "fingerprints": _ENTRY,
     "images": _ENTRY,
+    "networks": _ENTRY,
     "synthetic": re.compile(r"v[0-9]+-size[0-9]+-seed[0-9]+"),
 }
 """What the cache folder holds: the subfolder of each kind, and how the entries in it are named."""
 
-LIMITED = ("features", "fingerprints", "images")
+LIMITED = ("features", "fingerprints", "images", "networks")
 """The kinds that share one limit, and of which the entries that were not used for longest go first."""
 
 
@@ -52,7 +53,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that cached features and images may take together, 10 GB by default.
+    """Bytes that cached features, images and networks may take together, 10 GB by default.
 
     The environment variable ``PADIM_ZOO_CACHE_LIMIT`` sets them: ``500MB``, ``20 GB``, or ``0`` for no cache.
 

@@ -82,6 +82,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
         The precision of the fit, of a detector that was loaded.
+    fitted_by : str or None
+        The runtimes of the fit, joined by ``+``, where these are not what runs the backbone now.
     region_per_image : bool
         Whether a loaded detector was fitted with a region of interest for each image, in a folder.
     """
@@ -102,6 +104,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     groups_: ImageGroups | None = None
     adapted_images_: int = 0
     fitted_in: str | None = None
+    fitted_by: str | None = None
     region_per_image: bool = False
     _adapted_to: frozenset[str] | None = None
     _extractor: FeatureExtractor | None = None
@@ -237,12 +240,16 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
-        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
-        statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
-        that was loaded, the one in the file.
+        ``batch_size``, ``memory``, ``stream``, ``cache`` and ``runtime`` leave all as it is; :attr:`scoring`
+        parameters and ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew
+        from the statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a
+        detector that was loaded, the one in the file.
         """
-        changed = set(changed) - _HARMLESS
+        if "runtime" in changed:
+            if self.__sklearn_is_fitted__():
+                self.fitted_by = self.runtime_
+            self.extractor.change_runtime()
+        changed = set(changed) - _HARMLESS - {"runtime"}
         if changed:
             self.calibration_ = None
         if "tta" in changed:
@@ -252,7 +259,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
         if changed - self.scoring - self.modeling - {"score"}:
-            self._model = self.statistics_ = self.fitted_in = self.learned_images_ = self.groups_ = None
+            self._model = self.statistics_ = self.learned_images_ = self.groups_ = None
+            self.fitted_in = self.fitted_by = None
             self.extractor.forget()
         if "roi" in changed:
             self.region_per_image = False
@@ -295,6 +303,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def precision_(self) -> str:
         """Type in which the features of the fit were computed; before a fit, and usually, that of the backbone."""
         return self.fitted_in or self.build_backbone().precision
+
+    @property
+    def runtime_(self) -> str:
+        """What ran the backbone in the fit; before a fit, and usually, what runs it now."""
+        return self.fitted_by or self.build_backbone().runtime
+
+    def expect(self, images: int) -> None:
+        """Say how many images will come, batch by batch: where the runtime is ``"auto"``, that decides it."""
+        self.extractor.expect(images)
 
     def extract(self, images: Any, *, roi: Any = None) -> Features:
         """Features of ``images``, in all views by which they are scored; ``roi`` is as of :meth:`predict`."""
@@ -446,7 +463,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         fitted = copy.copy(self)
         if earlier is None:
             fitted.draw()
-            fitted.fitted_in = None
+            fitted.fitted_in = fitted.fitted_by = None
         size = None if earlier is None else self.image_size_
         view_set, budget = self.extractor.views_of_fit(), self.extractor.budget
         normal = TrainingEmbeddings(view_set, earlier, size, self.other_views, budget)
@@ -467,6 +484,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             )
         fitted.image_size_ = normal.image_size
         fitted.set_statistics(statistics, normal.other_views())
+        if fitted.fitted_by is not None:
+            fitted.fitted_by = "+".join(dict.fromkeys([*fitted.fitted_by.split("+"), self.build_backbone().runtime]))
         vars(self).update(vars(fitted))
 
     def set_statistics(self, statistics: Samples | Moments, other_views: PatchEmbeddings | None = None) -> None:

@@ -86,6 +86,14 @@ class Detector(ABC):
         """Floating-point type in which the features of the fit were computed; None where there is but one."""
         return None
 
+    @property
+    def runtime_(self) -> str | None:
+        """What ran the network of the fit; None where there is but one way."""
+        return None
+
+    def expect(self, images: int) -> None:  # noqa: B027
+        """Say how many images will come, batch by batch; here nothing depends on it."""
+
     @abstractmethod
     def extract(self, images: Any) -> Features:
         """Features of images, all that a fit or a prediction needs."""

@@ -127,6 +127,16 @@ class Ensemble(Detector, EnsembleConfig):
         """Those of all members."""
         return "+".join(dict.fromkeys(member.precision_ for member in self.members))
 
+    @property
+    def runtime_(self) -> str:
+        """Those of all members."""
+        return "+".join(dict.fromkeys(member.runtime_ for member in self.members))
+
+    def expect(self, images: int) -> None:
+        """Say how many images will come, as of the members."""
+        for member in self.members:
+            member.expect(images)
+
     def sources(self) -> dict[str, BackboneDetector[Any]]:
         """A member for each kind of features, by its key; members may share them.
 

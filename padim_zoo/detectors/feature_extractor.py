@@ -14,6 +14,7 @@ from torch import Tensor
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.conversion import decide_runtime, in_runtime
 from padim_zoo.backbones.device import resolve_device
 from padim_zoo.backbones.placement import placed
 from padim_zoo.cache.caches import Caches
@@ -32,6 +33,7 @@ from padim_zoo.data.coverage import other_aspects
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
+from padim_zoo.data.sources import count_of
 from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
@@ -40,6 +42,7 @@ from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.poses import Mover
 from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
+from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 from padim_zoo.statistics.accumulator import default_budget
 
 
@@ -83,6 +86,7 @@ class FeatureExtractor:
         self.native_size: tuple[int, int] | None = None
         self._plans: dict[Any, Blocks | None] = {}
         self._region: tuple[Any, RegionOfInterest] | None = None
+        self._decided_for = 0
 
     @staticmethod
     def layers_wanted(backbone: str) -> tuple[str, ...] | None:
@@ -108,6 +112,7 @@ class FeatureExtractor:
             check_whole_number("memory", config.memory, 1)
         if config.stream != "auto":
             check_whole_number("stream", config.stream, 1)
+        resolve_runtime(config.runtime)
         if not isinstance(config.cache, (bool, Caches)):
             raise InputError(
                 f"cache is {config.cache!r}: expected True or False; the environment variable PADIM_ZOO_CACHE names "
@@ -284,7 +289,36 @@ class FeatureExtractor:
     def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
         """Take a backbone that a factory made; arguments are those of :func:`~padim_zoo.backbones.placement.placed`."""
         self.backbone = placed(backbone, self.config.device, self.config.precision, fitted_in)
+        self.change_runtime()
         return self.backbone
+
+    def change_runtime(self) -> None:
+        """Have the runtime that the parameters ask for run the backbone, once it is made.
+
+        Raises
+        ------
+        InputError
+            If there is no such runtime, or it is not installed.
+        """
+        asked = resolve_runtime(self.config.runtime)
+        self._decided_for = 0
+        if self.backbone is None or (self.config.runtime is None and self.backbone.converted is not None):
+            return
+        # A backbone of its own, whose runtime is decided later, in all copies of the extractor.
+        self.backbone = self.backbone.run_by(None) if asked == AUTO else in_runtime(self.backbone, asked)
+
+    def expect(self, images: int | None) -> None:
+        """Decide which runtime is the fastest for so many images, if that is left open and their size is known."""
+        size = self._largest_size
+        if images is None or images <= self._decided_for or resolve_runtime(self.config.runtime) != AUTO:
+            return
+        backbone = self.build_backbone()
+        if size is None or backbone.converted is not None:
+            return
+        self._decided_for = images
+        choice = decide_runtime(backbone, images, size)
+        if choice is not None:
+            backbone.choice, backbone.converted = choice, in_runtime(backbone, choice.fastest).converted
 
     @property
     def map_count(self) -> int:
@@ -294,7 +328,7 @@ class FeatureExtractor:
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def features_key(self, *, fit: bool = True) -> str:
-        """Backbone, weights, precision, layers, transform and views; nothing that is drawn or chosen afterwards.
+        """Backbone, weights, precision, runtime, layers, transform and views; nothing that is drawn or chosen later.
 
         Parameters
         ----------
@@ -304,6 +338,7 @@ class FeatureExtractor:
         backbone = self.build_backbone()
         layers = ",".join(backbone.layers)
         key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
+        key += "" if backbone.runtime == TORCH else f" {backbone.runtime}"
         return key + self.views_key(fit)
 
     def views_key(self, fit: bool) -> str:
@@ -357,6 +392,7 @@ class FeatureExtractor:
             Refuses images by their height and width after the transform. What the backbone would take for large ones
             may be more than there is.
         """
+        self.expect(count_of(images))
         size = self.batch_within_budget()
         view_set = self.views_of_fit() if fit else self.views_of_score()
         caches = Caches.of(self.config.cache)
@@ -459,11 +495,16 @@ class FeatureExtractor:
 
     def batch_within_budget(self) -> int:
         """How many images are in work at once, of the size that is known; an unknown one is no limit."""
-        size = self.grid or self.native_size or self.transform.crop or self.transform.resize
+        size = self._largest_size
         if size is None or self.config.batch_size == 1:  # to ask how much memory is free takes half a millisecond
             return self.config.batch_size
-        image_size = (size, size) if isinstance(size, int) else size
-        return images_within(self.build_backbone(), image_size, self.config.batch_size, self.budget)
+        return images_within(self.build_backbone(), size, self.config.batch_size, self.budget)
+
+    @property
+    def _largest_size(self) -> tuple[int, int] | None:
+        """Height and width that images are known to have after the transform, at most."""
+        size = self.grid or self.native_size or self.transform.crop or self.transform.resize
+        return (size, size) if isinstance(size, int) else size
 
 
 class NativeTypeExtractor(FeatureExtractor):

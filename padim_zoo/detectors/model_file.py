@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
-_LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi")
+_LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi", "runtime")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
 
 LEARNED = "learned_images"
@@ -62,6 +62,7 @@ def to_state(
         "parameters": _parameters(detector, backbone),
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,
+        "runtime": detector.runtime_,
         "image_size": detector.image_size_,
         "bit_depth": detector.extractor.bit_depth,
         "n_images": detector.n_images_,
@@ -159,6 +160,7 @@ def check_header(header: Mapping[str, Any]) -> None:
     fields.sizes("image_size")
     fields.whole("n_images")
     fields.text("precision", PRECISIONS)
+    fields.text("runtime")
     fields.text("weights_hash")
     parameters = fields.fields("parameters")
     parameters.text("backbone")
@@ -197,7 +199,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
     height, width = header["image_size"]
     detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
-    detector.fitted_in = header["precision"]
+    detector.fitted_in, detector.fitted_by = header["precision"], header["runtime"]
     detector.extractor.assumed_depth = header["bit_depth"]
     detector._adapted_to = frozenset(header.get("adapted_to", ()))
     detector.adapted_images_ = header.get("adapted_images", 0)

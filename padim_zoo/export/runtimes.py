@@ -27,6 +27,7 @@ from padim_zoo.export.digest import is_sealed, records_of
 from padim_zoo.export.metadata import KEY, Metadata
 from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
+from padim_zoo.runtimes.openvino_runtime import import_openvino
 
 THREADS = 8
 """Images that are decoded at once, at most."""
@@ -170,15 +171,6 @@ OPENERS: Mapping[str, Callable[[Path], Session]] = {"onnx": open_onnx, "openvino
 """The runtimes by their names, which are those of the formats."""
 
 
-def import_openvino(purpose: str) -> Any:
-    """The package, or the error that names the extra that brings it."""
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtraError("openvino", "openvino", purpose) from None
-    return openvino
-
-
 _FROM_THE_RUNTIME = re.compile(
     r"Exception from \S+:|Check '.*?' failed at \S+:|\[ONNXRuntimeError\][^:]*:[^:]*:[^:]*:|Load model from .* failed:"
 )
@@ -218,7 +210,7 @@ class ExportedModel:
 
     def __init__(self, path: str | Path, runtime: str | None = None) -> None:
         path = Path(path)
-        runtime = runtime or runtime_of(path)
+        runtime = runtime or runtime_of_file(path)
         if runtime is None or runtime not in OPENERS:
             raise InputError(f"there is no runtime {runtime!r} for {path}: expected {', '.join(OPENERS)}")
         if not path.is_file():
@@ -305,7 +297,7 @@ class ExportedModel:
         return pixels
 
 
-def runtime_of(path: Path) -> str | None:
+def runtime_of_file(path: Path) -> str | None:
     """The runtime of files with this suffix, if there is one."""
     return next((name for name, suffix in SUFFIXES.items() if path.suffix.lower() == suffix), None)
 

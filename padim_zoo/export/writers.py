@@ -17,7 +17,7 @@ from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.export.digest import records_of, seal
 from padim_zoo.export.metadata import KEY
 from padim_zoo.export.networks import ExportableNetwork
-from padim_zoo.export.runtimes import import_openvino
+from padim_zoo.runtimes.openvino_runtime import import_openvino
 
 INPUT = "images"
 _ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")

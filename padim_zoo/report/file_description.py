@@ -96,6 +96,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         **{name: parameters.get(name) for name in ("backbone", "estimator", "layers", "resize", "crop", "rule")},
         "weights_hash": header.get("weights_hash"),
         "precision": header.get("precision"),
+        "runtime": header.get("runtime"),
         "n_images": header.get("n_images"),
         "image_size": header.get("image_size"),
         "grid": max(grids, key=lambda grid: grid[0] * grid[1]) if grids else None,
@@ -131,14 +132,14 @@ def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> 
 
 
 def _describe_export(path: Path, verify: bool) -> dict[str, Any]:
-    from padim_zoo.export.runtimes import ExportedModel, runtime_of
+    from padim_zoo.export.runtimes import ExportedModel, runtime_of_file
 
     metadata = ExportedModel(path).metadata.document
     # All of it was read, and compared with the digest in it.
     checked = {"verified": 1} if verify else {}
     return {
         "kind": "exported model",
-        "runtime": runtime_of(path),
+        "runtime": runtime_of_file(path),
         "version": metadata.get("made_by"),
         **metadata,
     } | checked

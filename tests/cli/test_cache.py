@@ -70,6 +70,7 @@ def test_info_of_an_empty_cache(folder):
             "features": {"entries": 0, "bytes": 0, "limit": 5_000_000},
             "fingerprints": {"entries": 0, "bytes": 0, "limit": 5_000_000},
             "images": {"entries": 0, "bytes": 0, "limit": 5_000_000},
+            "networks": {"entries": 0, "bytes": 0, "limit": 5_000_000},
             "synthetic": {"entries": 0, "bytes": 0, "limit": None},
         },
     }
@@ -84,7 +85,7 @@ def test_info_counts_what_is_ours(ours, foreign, folder):
     shown = run("info").stdout
     assert str(folder) in shown
     assert "2.000" in shown
-    assert "5 MB, for features, fingerprints and images together" in shown
+    assert "5 MB, for features, fingerprints, images and networks together" in shown
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -97,7 +98,7 @@ def test_clear_removes_ours_alone(ours, foreign, everything):
     assert [path.exists() for path in ours] == [False] * 4 + [not everything] * 2
     assert all(path.exists() for path in foreign)
     assert json.loads(run("clear", "--json").stdout) == {
-        kind: {"entries": 0, "bytes": 0} for kind in ("features", "fingerprints", "images")
+        kind: {"entries": 0, "bytes": 0} for kind in ("features", "fingerprints", "images", "networks")
     }
 
 

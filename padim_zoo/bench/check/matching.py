@@ -40,6 +40,8 @@ class Pair:
         """Why times of the two rows cannot be compared whatever the code; None if they can."""
         if self.now.precision != self.before.precision:
             return f"precision: {self.now.precision} here, {self.before.precision} in the baseline"
+        if self.now.runtime != self.before.runtime:
+            return f"runtime: {self.now.runtime} here, {self.before.runtime} in the baseline"
         return self.now.machine.why_incomparable(self.before.machine)
 
 

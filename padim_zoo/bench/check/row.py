@@ -18,6 +18,7 @@ from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics import METRICS
+from padim_zoo.runtimes.runtime import TORCH
 
 _INCIDENTAL = ("data", "weights_hash", "plugins", "results_version")
 """Parts of a configuration that change from one checkout or machine to the next, and are not what was asked for."""
@@ -75,6 +76,8 @@ class Row:
         Why it failed.
     precision : str or None
         Type that the backbone computed in, which is that of the configuration unless this says ``"auto"``.
+    runtime : str
+        What ran the backbone.
     """
 
     config: Mapping[str, Any]
@@ -85,6 +88,7 @@ class Row:
     scores: TestScores | None
     error: str | None = None
     precision: str | None = None
+    runtime: str = TORCH
 
     def __post_init__(self) -> None:
         lacking = {name for name in ("dataset", "category", "data") if self.config.get(name) is None}
@@ -114,6 +118,7 @@ class Row:
             "config": dict(self.config),
             "weights": self.weights,
             "precision": self.precision,
+            "runtime": self.runtime,
             "machine": asdict(self.machine),
             "figures": to_jsonable(self.metrics),
             "costs": to_jsonable(self.costs),
@@ -143,6 +148,7 @@ class Row:
             costs={name: float(np.array(costs[name], float)) for name in COSTS},
             scores=TestScores(labels, ranks),
             precision=values.get("precision") or values["config"].get("precision"),
+            runtime=values.get("runtime") or TORCH,
         )
 
 
@@ -187,6 +193,7 @@ def _read_row(store: RunStore, document: Document) -> Row:
             scores=None if failed else TestScores.of(arrays["labels"], arrays["scores"]),
             error=document["error"]["message"] if failed else None,
             precision=computed_precision(document),
+            runtime=document.get("runtime") or TORCH,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

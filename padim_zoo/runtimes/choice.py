@@ -1,0 +1,111 @@
+"""The fastest runtime of a network here: measured once for each processor and size of image, kept on disk.
+
+Measuring takes a conversion for each runtime and less than a second. It is done only where the images at hand repay it,
+and a runtime is opened only where they repay that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from padim_zoo.core.cpu import processor_name
+from padim_zoo.runtimes.network_files import Entry, read_entry, write_entry
+from padim_zoo.runtimes.runtime import RUNTIMES, TORCH
+
+Run = Callable[[Tensor], object]
+
+OPENING_SECONDS = 0.5
+"""What it takes to import a runtime and to open a network that is on disk."""
+CONVERTING_SECONDS = 3.0
+"""What it takes to convert a network for all runtimes, and to measure them."""
+USUAL_GAIN = 0.25
+"""Share of the time of torch that the fastest runtime saved where it was measured."""
+LEAST_IMAGES = 20
+"""Fewer repay nothing, whatever the network."""
+LEAST_GAIN = 0.1
+"""Share below which torch stays: so much differs from one measurement to the next."""
+_SECONDS = 0.2
+"""Of the measurement of one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The seconds of an image in each runtime that was measured, in torch among them."""
+
+    seconds: Mapping[str, float]
+
+    @property
+    def fastest(self) -> str:
+        """The fastest runtime; torch unless another is clearly faster."""
+        name = min(self.seconds, key=lambda name: self.seconds[name])
+        return name if self.seconds[name] < (1 - LEAST_GAIN) * self.seconds[TORCH] else TORCH
+
+    @property
+    def saved(self) -> float:
+        """Seconds of an image that the fastest one saves."""
+        return self.seconds[TORCH] - self.seconds[self.fastest]
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in self.seconds.items())
+        return f"{self.fastest}, the fastest here ({times} ms an image)"
+
+
+def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callable[[str], Run | None]) -> Choice | None:
+    """The measured choice, if the images repay it; None to stay with torch for now.
+
+    Parameters
+    ----------
+    identity : str
+        All that decides what the network computes, and in which precision.
+    batch : Tensor (n, 3, H, W)
+        As many images as pass through the network together.
+    images : int
+        How many there are.
+    run : callable
+        The network in torch.
+    convert : callable
+        The network in another runtime, by its name; None where it cannot be.
+    """
+    if images < LEAST_IMAGES:
+        return None
+    installed = {name: runtime for name, runtime in RUNTIMES.items() if runtime.is_installed}
+    if not installed:
+        return None
+    versions = ", ".join(f"{name} {runtime.version()}" for name, runtime in installed.items())
+    decisive = (
+        f"choice {identity} {tuple(batch.shape)} {processor_name()} threads {torch.get_num_threads()} "
+        f"torch {torch.__version__} {versions}"
+    )
+    entry = read_entry(decisive)
+    if entry is not None:
+        choice = Choice(entry.about["seconds"])
+        return choice if images * choice.saved > OPENING_SECONDS else None
+    in_torch = seconds_per_image({TORCH: run}, batch)[TORCH]
+    if images * in_torch * USUAL_GAIN < CONVERTING_SECONDS:
+        return None
+    converted = {name: convert(name) for name in installed}
+    runs = {TORCH: run, **{name: other for name, other in converted.items() if other is not None}}
+    choice = Choice(seconds_per_image(runs, batch))
+    write_entry(decisive, Entry((), {"seconds": choice.seconds}))
+    return choice
+
+
+def seconds_per_image(runs: Mapping[str, Run], batch: Tensor) -> dict[str, float]:
+    """The least time of a few passes of each, after one that warms up; they take turns.
+
+    Whatever else the machine does only adds to a time, and to that of all.
+    """
+    for run in runs.values():
+        run(batch)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    while min(map(len, times.values())) < 2 or sum(map(sum, times.values())) < _SECONDS * len(runs):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(batch)
+            times[name].append(time.perf_counter() - start)
+    return {name: min(spent) / len(batch) for name, spent in times.items()}

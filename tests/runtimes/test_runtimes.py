@@ -1,0 +1,356 @@
+"""Backbones in ONNX Runtime and OpenVINO: the maps and scores of torch, converted once, kept, told."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from padim_zoo import STFPM, InputError, PaDiM, load, registry
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.conversion import in_runtime
+from padim_zoo.bench.check.baseline import Baseline
+from padim_zoo.bench.check.comparison import compare
+from padim_zoo.bench.check.finding import Limits
+from padim_zoo.bench.check.row import read_rows
+from padim_zoo.bench.store import RunStore
+from padim_zoo.cli.main import main
+from padim_zoo.core.errors import MissingExtraError
+from padim_zoo.runtimes import choice
+from padim_zoo.runtimes.choice import Choice
+from padim_zoo.runtimes.converted_network import ConvertedNetwork
+from padim_zoo.runtimes.runtime import RUNTIMES, Runtime
+
+EXACT = 1e-4
+OPTIONS: dict[str, Any] = {"resize": None, "crop": None, "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(RUNTIMES[request.param].package)
+    return request.param
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PADIM_ZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make(name: str) -> Backbone:
+    backbone = registry.backbones.create(name, weights="default" if name == "builtin" else "none")
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def noise(n: int, height: int = 64, width: int = 64) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (n, height, width, 3), dtype=np.uint8))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+@pytest.mark.parametrize("name", ["builtin", "resnet18"])
+def test_maps_are_those_of_torch(name: str, runtime: str) -> None:
+    in_torch = make(name)
+    other = in_runtime(in_torch, runtime)
+    assert (in_torch.runtime, other.runtime, other.weights_hash) == ("torch", runtime, in_torch.weights_hash)
+    for n, height, width in ((1, 64, 64), (3, 96, 160), (7, 224, 224)):
+        images = torch.rand(n, 3, height, width).to(memory_format=torch.channels_last)
+        for expected, maps in zip(in_torch(images), other(images), strict=True):
+            assert maps.dtype == torch.float32
+            assert maps.shape == expected.shape
+            assert difference(maps.numpy(), expected.numpy()) < EXACT
+    assert in_runtime(other, "torch").converted is None
+
+
+def test_an_image_has_the_same_maps_in_every_batch_and_by_every_number_of_threads(runtime: str) -> None:
+    backbone, images = in_runtime(make("builtin"), runtime), torch.rand(5, 3, 96, 96)
+    together = backbone(images)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        in_two = backbone(images)
+    finally:
+        torch.set_num_threads(threads)
+    for position in range(len(images)):
+        alone = backbone(images[position : position + 1])
+        assert all(torch.equal(one[position : position + 1], other) for one, other in zip(together, alone, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(together, in_two, strict=True))
+
+
+@pytest.mark.parametrize("name", ["builtin", "resnet18"])
+def test_a_model_of_one_runtime_scores_by_another(name: str, runtime: str, tmp_path: Path) -> None:
+    images, path = noise(12), tmp_path / "model.safetensors"
+    options = {**OPTIONS, "weights": "default" if name == "builtin" else "none", "n_components": 20}
+    expected = PaDiM(name, **options).fit(images[:8]).predict(images)
+    detector = PaDiM(name, runtime=runtime, **options).fit(images[:8])
+    assert detector.runtime_ == detector.build_backbone().runtime == runtime
+    detector.save(path)
+    loaded = load(path)
+    assert (loaded.runtime_, loaded.build_backbone().runtime) == (runtime, "torch")
+    for fitted in (detector, loaded):
+        prediction = fitted.predict(images)
+        np.testing.assert_allclose(prediction.scores, expected.scores, rtol=EXACT)
+        assert difference(prediction.maps, expected.maps) < EXACT
+    loaded.set_params(runtime="torch").save(tmp_path / "again.safetensors")
+    assert load(tmp_path / "again.safetensors").runtime_ == runtime
+
+
+def test_images_in_bands_are_those_of_whole_images(runtime: str) -> None:
+    images = noise(6, 512, 96)
+    options = {**OPTIONS, "n_components": 8, "runtime": runtime}
+    whole = PaDiM("builtin", stream=1, **options).fit(images[:4]).predict(images)
+    banded = PaDiM("builtin", stream=2, **options).fit(images[:4])
+    np.testing.assert_allclose(banded.predict(images).scores, whole.scores, rtol=EXACT)
+    assert banded.extractor.blocks is not None
+
+
+def test_a_student_is_trained_on_the_maps_of_any_runtime(runtime: str) -> None:
+    images = noise(6)
+    options = {**OPTIONS, "epochs": 1, "train_batch": 3}
+    expected = STFPM("builtin", **options).fit(images).predict(images)
+    prediction = STFPM("builtin", runtime=runtime, **options).fit(images).predict(images)
+    np.testing.assert_allclose(prediction.scores, expected.scores, rtol=1e-3)  # a training amplifies rounding
+
+
+def test_a_network_is_converted_once(runtime: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, images = in_runtime(make("builtin"), runtime), torch.rand(2, 3, 64, 64)
+    [entry] = (own_cache / "networks").iterdir()
+    convert, calls = Runtime.convert, []
+
+    def count(self: Runtime, *arguments: Any) -> tuple[bytes, ...]:
+        calls.append(self.name)
+        return convert(self, *arguments)
+
+    monkeypatch.setattr(Runtime, "convert", count)
+    again = in_runtime(make("builtin"), runtime)
+    assert calls == []
+    assert all(torch.equal(one, other) for one, other in zip(first(images), again(images), strict=True))
+    content = bytearray(entry.read_bytes())
+    content[-1000] ^= 1  # within the weights
+    entry.write_bytes(content)
+    again = in_runtime(make("builtin"), runtime)
+    assert calls == [runtime]
+    assert all(torch.equal(one, other) for one, other in zip(first(images), again(images), strict=True))
+    assert entry.read_bytes() != bytes(content)
+
+
+def test_other_weights_and_layers_are_other_networks(runtime: str, own_cache: Path) -> None:
+    for layers, weights in ((None, "default"), (("stage1",), "default"), (None, "none")):
+        in_runtime(registry.backbones.create("builtin", layers=layers, weights=weights), runtime)
+    assert len(list((own_cache / "networks").iterdir())) == 3
+
+
+def test_nothing_is_kept_by_a_limit_of_zero(runtime: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PADIM_ZOO_CACHE_LIMIT", "0")
+    assert in_runtime(make("builtin"), runtime).runtime == runtime
+    assert not own_cache.exists()
+
+
+def test_backbones_are_copied_and_pickled(runtime: str) -> None:
+    backbone, images = in_runtime(make("builtin"), runtime), torch.rand(1, 3, 64, 64)
+    expected = backbone(images)
+    for other in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
+        assert other.runtime == runtime
+        assert all(torch.equal(one, two) for one, two in zip(other(images), expected, strict=True))
+
+
+class Sorting(nn.Module):
+    """What exporters cannot take: the control flow depends on the images."""
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The images, pooled."""
+        pooled = nn.functional.avg_pool2d(images, 4)
+        return [pooled if float(images.mean()) > 0 else -pooled]
+
+
+def test_what_cannot_be_converted_stays_in_torch(runtime: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scattering = make("scattering")  # of an operation that neither knows
+    with pytest.warns(UserWarning, match=f"scattering stays in torch, not {runtime}: "):
+        assert in_runtime(scattering, runtime).runtime == "torch"
+    network = Sorting()
+    plugin = Backbone(network, name="mine", layers=["a"], strides=[4], state={}, weights_source="none")
+    with pytest.warns(UserWarning, match="mine stays in torch"):
+        kept = PaDiM(plugin, runtime=runtime, **OPTIONS).build_backbone()
+    assert kept.runtime == "torch"
+    assert capsys.readouterr().out == ""
+
+
+def test_bfloat16_is_for_runtimes_that_have_it() -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    in_16_bits = make("builtin").in_precision("bfloat16")
+    with pytest.warns(UserWarning, match="builtin stays in torch, not onnx: ONNX Runtime computes in float32"):
+        assert in_runtime(in_16_bits, "onnx").runtime == "torch"
+    other, images = in_runtime(in_16_bits, "openvino"), torch.rand(1, 3, 64, 64)
+    assert (other.runtime, other.precision, other.converted.precision) == ("openvino", "bfloat16", "bfloat16")
+    assert [layer.dtype for layer in other.forward_native_dtype(images)] == [torch.bfloat16] * 3
+    for maps, expected in zip(other(images), make("builtin")(images), strict=True):
+        assert difference(maps.numpy(), expected.numpy()) < 0.05
+
+
+def test_openvino_is_told_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("openvino")
+    told: list[Any] = []
+    compile_model = openvino.Core.compile_model
+
+    def note(self: Any, model: Any, device: str, hints: dict[str, Any]) -> Any:
+        told.append(hints["INFERENCE_PRECISION_HINT"])
+        return compile_model(self, model, device, {**hints, "INFERENCE_PRECISION_HINT": "f32"})
+
+    monkeypatch.setattr(openvino.Core, "compile_model", note)
+    images = torch.rand(1, 3, 64, 64)
+    for precision in ("float32", "bfloat16"):
+        in_runtime(make("builtin").in_precision(precision), "openvino")(images)
+    assert [told[-2], told[-1]] == ["f32", "bf16"]
+
+
+def test_features_are_kept_apart_where_they_differ(runtime: str) -> None:
+    keys = {name: PaDiM(runtime=name, **OPTIONS).features_key for name in (None, "torch", runtime)}
+    assert keys[None] == keys["torch"]
+    assert keys[runtime] == f"{keys['torch']} {runtime}"
+
+
+def test_which_runtime_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="unknown runtime 'tensorflow': expected auto, torch, onnx or openvino"):
+        PaDiM(runtime="tensorflow").check_parameters()
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "jax")
+    with pytest.raises(InputError, match="the environment variable PADIM_ZOO_RUNTIME is 'jax'"):
+        PaDiM().check_parameters()
+    PaDiM(runtime="torch").check_parameters()
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
+    assert PaDiM(**OPTIONS).build_backbone().runtime == "onnx"
+    assert PaDiM(runtime="torch", **OPTIONS).build_backbone().runtime == "torch"
+
+
+def test_a_runtime_that_is_not_installed_names_its_extra(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, RUNTIMES[runtime].package, None)
+    with pytest.raises(MissingExtraError, match=rf"padim-zoo\[{runtime}\]"):
+        PaDiM(runtime=runtime, **OPTIONS).build_backbone()
+
+
+@pytest.fixture
+def measured(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Pretends that an image takes 40 ms in torch, 20 in ONNX Runtime and 30 in OpenVINO; notes what is measured."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    names: list[str] = []
+
+    def pretend(runs: dict[str, Any], batch: torch.Tensor) -> dict[str, float]:
+        names.extend(run.__self__.runtime for run in runs.values())
+        return {name: {"torch": 0.04, "onnx": 0.02, "openvino": 0.03}[name] for name in runs}
+
+    monkeypatch.setattr(choice, "seconds_per_image", pretend)
+    return names
+
+
+def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
+    images = noise(24, 32, 32)
+    detector = PaDiM(runtime="auto", n_components=8, **{**OPTIONS, "crop": 32})
+    detector.fit(images[:10])
+    assert measured == []  # too few, whatever is measured
+    detector.fit(images)
+    assert measured == ["torch"]  # 24 images of 40 ms do not repay conversions
+    assert detector.build_backbone().runtime == "torch"
+    detector.expect(1000)
+    assert measured[1:] == ["torch", "torch", *RUNTIMES]
+    assert (detector.build_backbone().runtime, detector.runtime_) == ("onnx", "onnx")
+    told = "onnx, the fastest here (torch 40.0, onnx 20.0, openvino 30.0 ms an image)"
+    assert str(detector.build_backbone().choice) == told
+    another = PaDiM(runtime="auto", n_components=8, **{**OPTIONS, "crop": 32})
+    del measured[:]
+    another.expect(24)  # 0.02 s each are less than it takes to open a network
+    assert another.build_backbone().runtime == "torch"
+    another.expect(30)
+    assert another.build_backbone().runtime == "onnx"
+    assert measured == []  # the choice is kept
+
+
+def test_those_that_are_measured_take_turns() -> None:
+    calls: list[str] = []
+    runs = {name: partial(lambda name, _: calls.append(name) or time.sleep(0.01), name) for name in ("a", "b")}
+    seconds = choice.seconds_per_image(runs, torch.zeros(2, 3, 4, 4))
+    assert calls[: len(calls) // 2 * 2] == ["a", "b"] * (len(calls) // 2)
+    assert list(seconds) == ["a", "b"]
+    assert all(0.005 <= least < 0.1 for least in seconds.values())
+
+
+def test_auto_stays_with_torch_where_that_is_about_as_fast() -> None:
+    assert Choice({"torch": 0.010, "onnx": 0.0095}).fastest == "torch"
+    assert Choice({"torch": 0.010, "onnx": 0.0085, "openvino": 0.008}).fastest == "openvino"
+
+
+def run(*arguments: object, status: int = 0) -> Any:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from padim_zoo.data.synthetic import generate
+
+    root = tmp_path_factory.mktemp("data") / "images"
+    generate(root, categories=["gear"], train=8, good=3, defects_per_kind=1, size=64)
+    return root
+
+
+SMALL = ("--resize", "64", "--crop", "none", "--no-cache")
+
+
+def test_commands_say_what_ran(images: Path, tmp_path: Path, runtime: str) -> None:
+    model, normal = tmp_path / "model.safetensors", images / "gear" / "train" / "good"
+    shown = run("fit", normal, "-o", model, "--runtime", runtime, *SMALL).stdout
+    assert ["runtime", runtime] in [line.split() for line in shown.splitlines()]
+    assert json.loads(run("show", model, "--json").stdout)["runtime"] == runtime
+    assert f"in float32 by {runtime}" in run("show", model).stdout
+    tests = images / "gear" / "test"
+    expected = run("predict", model, tests, "--no-cache")
+    assert "runtime" not in expected.stderr
+    other = run("predict", model, tests, "--no-cache", "--runtime", runtime)
+    assert f"runtime {runtime}" in other.stderr
+    scores = [
+        np.array([float(line.split(",")[1]) for line in each.stdout.splitlines()[1:]]) for each in (expected, other)
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=EXACT)
+    evaluate = ("evaluate", model, "--data-root", images, "--category", "gear", "--no-cache", "--json")
+    assert f"the backbone runs in {runtime}" in json.loads(run(*evaluate, "--runtime", runtime).stdout)["notes"]
+
+
+def test_check_says_where_runtimes_differ(images: Path, tmp_path: Path, runtime: str) -> None:
+    bench = ("bench", "--data-root", images, "--estimators", "diagonal", "--no-gallery", *SMALL)
+    rows = {}
+    for name in ("torch", runtime):
+        run(*bench, "-o", tmp_path / name, "--runtime", name)
+        store = RunStore(tmp_path / name)
+        [document] = store.read_all().documents
+        assert document["runtime"] == name
+        rows[name] = read_rows(store, [document])
+    assert rows["torch"][0].key == rows[runtime][0].key  # the same was asked for
+    findings = compare(rows[runtime], None, Baseline(rows["torch"], None), Limits())
+    assert any(f"runtime: {runtime} here, torch in the baseline" in note for note in findings.notes)
+
+
+def test_sessions_do_not_outlive_a_copy(runtime: str) -> None:
+    network = in_runtime(make("builtin"), runtime).converted
+    assert isinstance(network, ConvertedNetwork)
+    network(torch.rand(1, 3, 64, 64))
+    assert "_sessions" not in network.__getstate__()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(copy.copy(network)(torch.rand(1, 3, 64, 64))) == 3

@@ -123,10 +123,11 @@ def evaluate(
         {"false_alarm_rate": rate, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for rate, threshold in ({} if calibration is None else calibration.thresholds()).items()
     ]
+    by_hand = calibration is not None and calibration.false_alarm_rate is None
     thresholds = [
         {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
-            ("false-alarm rate", own),
+            ("set by hand" if by_hand else "false-alarm rate", own),
             ("highest F1", result.values["image_f1_threshold"]),
         )
     ]

@@ -449,3 +449,12 @@ def test_near_copies_of_learned_images_are_told(model: Path, gear: Path, tmp_pat
     succeed("fit", *sorted((gear / "train" / "good").iterdir())[2:], "-o", other, *FIT)
     told = json.loads(printed("evaluate", other, "--data-root", folder, "--no-cache", "--json"))
     assert told["near_copies_of_learned_images"] == 0
+
+
+def test_an_evaluation_says_that_a_threshold_was_set_by_hand(model: Path, gear: Path, tmp_path: Path) -> None:
+    other = tmp_path / "m.safetensors"
+    succeed("calibrate", model, "--threshold", 40, "-o", other)
+    told = json.loads(printed("evaluate", other, "--data-root", gear, "--json"))
+    assert told["thresholds"][0]["threshold_for"] == "set by hand"
+    told = json.loads(printed("evaluate", model, "--data-root", gear, "--json"))
+    assert told["thresholds"][0]["threshold_for"] == "false-alarm rate"

@@ -115,7 +115,7 @@ def predict(
     limit = own if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    options = {"threshold": threshold, "roi": roi and str(roi), "maps": maps, "pictures": pictures}
+    options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
     if file is not None:
@@ -182,6 +182,15 @@ def predict(
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
 """Score, map and map for pictures of an image."""
+
+
+def _content_of(roi: Path | None) -> str | None:
+    """What tells regions of interest apart, wherever they lie."""
+    if roi is None:
+        return None
+    from padim_zoo.data.roi import RegionOfInterest
+
+    return f"with pixels {RegionOfInterest(roi).fingerprint()}"
 
 
 def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:

@@ -18,7 +18,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import DECIDES, FrozenConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, FrozenConfig
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
@@ -156,7 +156,7 @@ class Detector(ABC):
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
 

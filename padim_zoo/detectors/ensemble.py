@@ -21,7 +21,7 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
 from padim_zoo.detectors.combining import WEIGHTS, combined_maps, combined_scores, member_weights
-from padim_zoo.detectors.config import DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -258,7 +258,7 @@ class Ensemble(Detector, EnsembleConfig):
         return Prediction(scores, maps, self.threshold_, roi_masks=roi_masks)
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from the members' out-of-fold scores of the normal images, combined.
 

@@ -147,7 +147,7 @@ class FeatureExtractor:
             extractor.grid = choose_grid(sizes, asked.resize, stride)
             others = count_other_aspects(sizes, extractor.grid, stride)
             if others:
-                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=4)
+                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=5)
         return extractor, images
 
     @property
@@ -171,7 +171,7 @@ class FeatureExtractor:
                 warnings.warn(
                     f"the normal images hold {self.assumed_depth} bits in 16-bit samples: white is "
                     f"{largest_of(self.assumed_depth)}; --bit-depth says otherwise",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
         elif counts.total and counts.depth > asked:
             raise InputError(

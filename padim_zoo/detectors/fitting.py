@@ -16,6 +16,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.training_depth import refuse_deeper
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import TrainingEmbeddings, refuse_to_join
 from padim_zoo.statistics.moments import Moments
@@ -53,7 +54,7 @@ def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups
         if earlier is None:
             detector.look_at(images)
         else:
-            detector.extractor.refuse_other_depth(images)
+            refuse_deeper(images, detector.extractor.bit_depth)
         learned = None if earlier is None else detector.learned_images_
         extractor, ahead = detector.on_grid(images)
         if earlier is None:

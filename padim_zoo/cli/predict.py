@@ -99,8 +99,9 @@ def predict(
         if str(regions) == "-":
             raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
     paths = image_files(images)
-    files = {"MODEL": model, "--scores": None if is_stream(target) else Path(target), "--regions": regions}
-    refuse_same(files, paths)
+    written = {"--scores": None if is_stream(target) else Path(target), "--regions": regions}
+    refuse_same({"MODEL": model, **written})
+    refuse_same(written, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}

@@ -30,7 +30,7 @@ _PROBED_IMAGES = 4
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="A contact sheet, one HTML page.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=float,
     default=SUSPECTS_RATE,
     show_default=True,
     help="Share of normal images among the suspects.",

@@ -63,15 +63,19 @@ def naming_unreadable(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def explained(error: InputError, paths: Sequence[Path]) -> InputError:
-    """The error, or one that names all images that cannot be read, if there are any."""
+    """The error, or one that names all images that cannot be read, if there are any.
+
+    An error that names none of these is another one: it is told first.
+    """
     unreadable = find_unreadable(paths)
     if not unreadable:
         return error
     reasons = list(unreadable.values())
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    first = "" if any(str(path) in str(error) for path in unreadable) else f"{error}; besides, "
     return InputError(
-        f"{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; mend or remove them, or leave them "
-        "out with --skip-unreadable"
+        f"{first}{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; mend or remove them, or "
+        "leave them out with --skip-unreadable"
     )
 
 

@@ -138,6 +138,36 @@ def test_another_model_or_other_options_are_refused(folder: Path, tmp_path: Path
         assert not again.part.exists()
 
 
+def test_a_region_of_interest_is_known_by_its_pixels(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from padim_zoo.report.score_file import Row, ScoreFile
+
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[10:50, 10:50] = 255
+    mask, moved = tmp_path / "mask.png", tmp_path / "moved.png"
+    Image.fromarray(pixels).save(mask)
+    Image.fromarray(pixels).save(moved)
+    add = ScoreFile.add
+
+    def cut_short(file: ScoreFile, row: Row) -> None:
+        if len(file) == 3:
+            raise KeyboardInterrupt
+        add(file, row)
+
+    monkeypatch.setattr(ScoreFile, "add", cut_short)
+    run(*predict(folder, tmp_path, "--roi", mask))
+    monkeypatch.undo()
+    assert (tmp_path / "scores.csv.part").exists()
+    Image.fromarray(255 - pixels).save(mask)
+    other = run(*predict(folder, tmp_path, "--roi", mask, "--resume"))
+    assert other.exit_code == 2
+    assert "other options, --roi with pixels" in other.output
+    done = run(*predict(folder, tmp_path, "--roi", moved, "--resume"))
+    assert done.exit_code == 0, done.output
+    assert f"scores of {COUNT} images, 3 of them from before" in done.output
+
+
 def test_what_cannot_be_resumed(folder: Path, tmp_path: Path) -> None:
     result = run("predict", folder / "0.safetensors", folder / "new images", "--resume")
     assert result.exit_code == 2

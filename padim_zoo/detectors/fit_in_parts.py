@@ -79,7 +79,7 @@ def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth:
     fitted = copy.copy(detector)
     hashes: list[np.ndarray] = []
     fitted.draw()
-    fitted.fitted_in = None
+    fitted.fitted_in = fitted.fitted_by = None
     accumulator = Accumulator(None, detector.extractor.budget)
     for part in parts:
         if hashes:

@@ -39,6 +39,7 @@ def evaluate(
     roi: Path | None,
     mask_resize: str,
     mask_orientation: str | None,
+    aupimo_bounds: tuple[float, float] | None,
     batch_size: int,
     memory: int | None,
     stream: str | int,
@@ -71,6 +72,7 @@ def evaluate(
     from padim_zoo.detectors.config import DECIDES
     from padim_zoo.detectors.overlap import count_near_copies, new_samples
     from padim_zoo.metrics.metric import confidence_intervals
+    from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
     from padim_zoo.report.figure_files import write_figures
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
 
@@ -106,7 +108,7 @@ def evaluate(
     refuse_equal_scores(samples, prediction.scores, depth, kept)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
-    calibration = detector.calibration_
+    calibration, bounds = detector.calibration_, aupimo_bounds or AUPIMO_BOUNDS
     own = prediction.threshold if calibration is None else calibration.threshold
     result = metrics.evaluate(
         labels,
@@ -117,6 +119,7 @@ def evaluate(
         saturation=saturation_shares(samples, truth),
         image_threshold=own,
         pixel_threshold=None if calibration is None else calibration.map_high,
+        aupimo_bounds=bounds,
     )
     intervals = confidence_intervals(labels, prediction.scores)
     rates = [
@@ -158,6 +161,7 @@ def evaluate(
         "coverage": seen.to_dict(),
         **result.values,
         **intervals,
+        "aupimo_bounds": bounds,
         "thresholds": thresholds,
         "false_alarm_rates": rates,
         "learned_images_left_out": left_out,

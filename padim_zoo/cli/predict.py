@@ -119,18 +119,17 @@ def predict(
     options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    if file is None and resume:
+        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
+    rows: list[Row] = []
+    named = list(zip(paths, picture_names(paths), strict=True))
+    at_once = getattr(detector, "images_at_once", batch_size)
     if file is not None:
         file.begin({"model": digest_of_model(model), "options": options}, resume=resume)
-    elif resume:
-        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
-    before = 0 if file is None else len(file)
-
-    rows: list[Row] = []
-    named = zip(paths, picture_names(paths), strict=True)
-    left = [(path, name) for path, name in named if file is None or path not in file]
-    at_once = getattr(detector, "images_at_once", batch_size)
-    results = _predictions(predict_within, [path for path, _ in left], at_once)
     try:
+        before = 0 if file is None else len(file)
+        left = [(path, name) for path, name in named if file is None or path not in file]
+        results = _predictions(predict_within, [path for path, _ in left], at_once)
         with stage("scoring", len(left)) as progress:
             for (path, result), (_, name) in zip(results, left, strict=True):
                 row = _row(path, result, limit)

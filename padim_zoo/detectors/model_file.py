@@ -165,6 +165,7 @@ def check_header(header: Mapping[str, Any]) -> None:
     fields.whole("n_images")
     fields.text("precision", PRECISIONS)
     fields.text("weights_hash")
+    fields.whole("bit_depth", 8, 16)
     parameters = fields.fields("parameters")
     parameters.text("backbone")
     if "passes" in parameters.values:

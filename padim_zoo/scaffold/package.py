@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import keyword
 import re
-import secrets
-import shutil
 from importlib import resources
 from pathlib import Path
 from string import Template
 
+from padim_zoo.core.atomic_write import draft_folder
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.suggest import suggest
 from padim_zoo.registry import REGISTRIES
@@ -60,16 +59,14 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
     if target.exists() or target.is_symlink():
         raise InputError(f"{target} exists already: choose another name or --output, or remove it")
     files = _files(name, kind)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        for path, text in files.items():
-            (draft / path).parent.mkdir(parents=True, exist_ok=True)
-            (draft / path).write_text(text, encoding="utf-8")
-        draft.rename(target)
+        with draft_folder(target) as draft:
+            for path, text in files.items():
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                (draft / path).write_text(text, encoding="utf-8")
+            draft.rename(target)
     except OSError as error:
         raise WriteError(target, error.strerror or str(error), error.errno) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return target
 
 

@@ -397,6 +397,18 @@ def test_evaluate_judges_the_test_images(gear: Path, model: Path, tmp_path: Path
     assert f"{own['detections']['count']} of 5" in table
 
 
+def test_evaluate_takes_the_bounds_of_aupimo(gear: Path, model: Path) -> None:
+    arguments = ["evaluate", model, "--data-root", gear, "--json"]
+    usual, own = (json.loads(succeed(*arguments, *more)) for more in ((), ("--aupimo-bounds", "0.002,0.1")))
+    assert usual["aupimo"] is None
+    assert usual["aupimo_bounds"] == [1e-5, 1e-4]
+    assert own["aupimo_bounds"] == [0.002, 0.1]
+    assert 0 < own["aupimo"] <= 1
+    assert any("false positive rates from 0.002 to 0.1" in note for note in own["notes"])
+    refused = refuse(*arguments, "--aupimo-bounds", "0.1,0.002")
+    assert "--aupimo-bounds is 0.1,0.002: expected two rising false positive rates, such as 1e-5,1e-4" in refused
+
+
 def test_evaluate_without_test_images_says_so(gear: Path, model: Path, tmp_path: Path) -> None:
     shutil.copytree(gear / "train", tmp_path / "gear" / "train")
     assert "has no test images" in refuse("evaluate", model, "--data-root", tmp_path / "gear")

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from padim_zoo.cli.main import main
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import generate
 
 COUNT = 12
@@ -175,6 +176,29 @@ def test_what_cannot_be_resumed(folder: Path, tmp_path: Path) -> None:
     result = run(*predict(folder, tmp_path, "--resume"))
     assert result.exit_code == 2
     assert "is damaged: delete it, and begin anew" in result.output
+
+
+def test_scores_that_another_process_is_writing_are_left_to_it(folder: Path, tmp_path: Path) -> None:
+    from padim_zoo.report.score_file import Row, ScoreFile
+
+    code = "import sys; from padim_zoo.report.score_file import *; f = ScoreFile(Path(sys.argv[1]), as_json=False); "
+    code += (
+        "f.begin({}, resume=False); f.add(Row('a.png', 1.0)); print(1, flush=True); input(); f.finish([Path('a.png')])"
+    )
+    target = tmp_path / "scores.csv"
+    with subprocess.Popen([sys.executable, "-c", code, str(target)], stdin=-1, stdout=-1) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for resume in (False, True):
+            with pytest.raises(InputError, match="is being written by another process: wait for it"):
+                ScoreFile(target, as_json=False).begin({}, resume=resume)
+        other.communicate(b"\n")
+    assert target.read_text().count("a.png") == 1
+    again = ScoreFile(target, as_json=False)
+    again.begin({}, resume=False)
+    again.add(Row("b.png", 2.0))
+    again.finish([Path("b.png")])
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
 def test_a_failure_before_the_first_row_leaves_nothing(folder: Path, tmp_path: Path) -> None:

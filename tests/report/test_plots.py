@@ -144,11 +144,10 @@ def test_learning_curves_go_from_few_to_all_images(store: RunStore) -> None:
 
 def test_severity_curves_are_the_tables_of_the_runs(store: RunStore) -> None:
     axes = [ax for ax in drawn(store, "corruptions").axes if ax.get_visible()]
-    assert [ax.get_xlabel() for ax in axes] == 2 * ["blur: sigma in pixels", "jpeg: quality"]
+    assert [ax.get_xlabel() for ax in axes] == 3 * ["blur: sigma in pixels", "jpeg: quality"]
+    rates = [rate for rate in ("false_alarms", "detections", "image_auroc") for _ in range(2)]
     runs = [document for document in store.read_all().documents if document["config"]["train_size"] is None]
-    for ax, rate, name, clean in zip(
-        axes, [*2 * ["detections"], *2 * ["false_alarms"]], 2 * ["blur", "jpeg"], 2 * [0, 100], strict=True
-    ):
+    for ax, rate, name, clean in zip(axes, rates, 3 * ["blur", "jpeg"], 3 * [0, 100], strict=True):
         for line in ax.get_lines():
             own = [
                 run["corruptions"]

@@ -74,7 +74,7 @@ _ROWS = (
     Setting("masks", path, "Folder of masks with the names of the images in --abnormal.", "Data",
             commands=(*_DATA, "data check"), metavar="DIR"),
     Setting("skip_unreadable", switch, "Leave out images that cannot be read, and record which.", "Data", False,
-            commands=_DATA, form="flag"),
+            commands=(*_DATA, "finetune", "update", "data suspects"), form="flag"),
 
     Setting("detectors", text, "Detector; see padim-zoo list detectors.", default=("padim",),
             commands=(*_FIT, "data suspects"),

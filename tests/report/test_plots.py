@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +298,12 @@ def test_a_grid_has_room_for_all_and_no_empty_row(count: int, most: int) -> None
     columns, rows = grid_of(count, most)
     assert columns <= most
     assert columns * (rows - 1) < count <= columns * rows
+
+
+def test_the_backend_of_a_notebook_is_not_asked_for(store: RunStore, tmp_path: Path) -> None:
+    environment = {**os.environ, "MPLBACKEND": "module://of_a_notebook", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = "from padim_zoo.cli.main import main; main()"
+    arguments = ["plot", str(store.folder), "--kind", "roc", "--output", str(tmp_path / "roc.svg")]
+    done = subprocess.run([sys.executable, "-c", command, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "roc.svg").is_file()

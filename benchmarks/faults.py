@@ -256,6 +256,8 @@ def main() -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     attack = Attack(folder, arguments.seed)
     attack.run(arguments.cases, deadline, arguments.only)
+    if not attack.number:
+        raise SystemExit("nothing was tried: give more --minutes, or another --only")
     print(f"{'':28}" + "".join(f"{column:>14}" for column in COLUMNS))
     total: Counter[str] = Counter()
     for kind, counted in [*sorted(attack.counts.items()), ("all", total)]:

@@ -124,6 +124,10 @@ class Detector(ABC):
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features."""
 
+    def score_features(self, features: Features) -> np.ndarray:
+        """The scores (N,) of :meth:`predict_features` alone; a detector that needs no maps for them makes none."""
+        return self.predict_features(features).scores
+
     def score_samples(self, images: Any) -> np.ndarray:
         """Anomaly scores with the opposite sign, (N,), as scikit-learn has them: higher is more normal."""
         return -self.predict(images).scores

@@ -121,7 +121,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> dict[str, Any]:
-    names = ("backbone", "layers", "source", "weights_hash", "precision", "images", "held_out_images")
+    names = ("backbone", "layers", "source", "weights_hash", "precision", "images", "held_out_images", "left_out")
     facts = {
         "kind": "weights of a backbone",
         "version": document.get("padim_zoo"),

@@ -10,6 +10,7 @@ from string import Template
 
 from padim_zoo.core.atomic_write import draft_folder
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.registry import REGISTRIES
 
 KINDS = ("backbone", "estimator", "detector", "dataset")
@@ -44,7 +45,7 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
         If the name or the kind cannot be used, the name is taken, or the folder exists or cannot be written.
     """
     if kind not in KINDS:
-        raise InputError(f"there is no kind {kind!r}: expected {', '.join(KINDS)}")
+        raise InputError(f"there is no kind {kind!r}: {suggest(kind, KINDS)}")
     name = name.removeprefix(PREFIX)
     if not NAME.fullmatch(name):
         raise InputError(

@@ -13,6 +13,7 @@ from padim_zoo.bench.timed_fit import Predictions, TimedFit
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import rescore
 from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -63,7 +64,7 @@ class SharedFolds:
         grid = detector.gaussian_.mean.grid
 
         def predict(squared: Tensor) -> Prediction:
-            return detector.rescore(detector.predict_distances(squared, grid))
+            return rescore(detector, detector.predict_distances(squared, grid))
 
         return (
             Predictions(predict(distances.test[:, number]), predict(distances.held_out[:, fold]))
@@ -82,7 +83,7 @@ class SharedFolds:
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
-        return detector.rescore(detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid))
+        return rescore(detector, detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid))
 
     def _distances_of(
         self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray], *, of_test: bool = True

@@ -111,3 +111,21 @@ def test_what_cannot_be_is_refused_in_one_line(images):
     few = PaDiM(**OPTIONS, map_values="p-value").fit(images[:2])
     with pytest.raises(InputError, match="at least 3 different normal images, found 2"):
         few.calibrate(folds=2)
+
+
+def test_more_images_and_ensembles_go_on_with_p_values(images):
+    whole = PaDiM(**OPTIONS, map_values="p-value").fit(images[:20])
+    grown = PaDiM(**OPTIONS, map_values="p-value").fit(images[:12])
+    grown.calibrate()
+    grown.partial_fit(images[12:20])
+    assert grown.calibrate().threshold == pytest.approx(whole.calibrate().threshold, rel=1e-3)
+    np.testing.assert_allclose(grown.predict(images[20:]).maps, whole.predict(images[20:]).maps, rtol=1e-3, atol=1e-3)
+    scored = PaDiM(**OPTIONS).fit(images[:20])
+    scored.calibrate()
+    ensemble = padim_zoo.Ensemble([whole, scored])
+    ensemble.calibrate()
+    odd = images[20].copy()
+    odd[8:24, 10:30] = (255, 0, 0)
+    assert ensemble.predict([odd, images[21]]).anomalous.tolist() == [True, False]
+    with pytest.raises(InputError, match="no out-of-fold maps to make p-values of"):
+        ensemble.calibration_.normal_maps  # noqa: B018

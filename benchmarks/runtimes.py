@@ -4,7 +4,8 @@
 
 From transformed uint8 images to scores and maps, batch 1 and 32. All take turns, so that whatever else the machine does
 falls on all of them. The least wall time of a call counts, and the processor time beside it tells where a runtime keeps
-more than its threads busy, or waits. Exits with 1 where a ratio is over its limit.
+more than its threads busy, or waits. Exported files take all cores: let torch have as many (OMP_NUM_THREADS). Exits
+with 1 where a ratio is over its limit.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import embed_to_score
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
@@ -86,7 +87,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         """Mean distances to the nearest images, without the maps, which take a thousand times as long."""
         if self.map_score is not None or features.roi_masks is not None or self.extractor.views_of_score().count > 1:
             return super().score_features(features)
-        distances, _, shown = self._nearest_images(self.model_, self._embed_to_score(features))
+        distances, _, shown = self._nearest_images(self.model_, embed_to_score(self, features))
         return distances.mean(1).where(shown, torch.nan).numpy()
 
     def _nearest_images(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,7 +41,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     features = detector.extractor.features(passing.images, roi=roi, check_size=check_size)
     embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
     prediction = Prediction.concatenate([score_views(detector, model, batch) for batch in embedded])
-    prediction = replace(detector.with_scale(prediction), sources=passing.sources)
+    prediction = replace(detector.with_scale(detector.in_map_values(prediction)), sources=passing.sources)
     return prediction.of(images, detector.transform)
 
 

@@ -42,7 +42,7 @@ from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import TrainingEmbeddings, largest_array, refuse_to_join
+from padim_zoo.statistics.accumulator import LARGE_ARRAYS, TrainingEmbeddings, largest_array, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -94,6 +94,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not the statistics of the normal images."""
+    fit_grows_with_patches: ClassVar[bool] = True
+    """Whether time and memory of a fit grow along a line with the number of patches, but for :meth:`model_seconds`."""
 
     image_size_: tuple[int, int]
     n_images_: int
@@ -148,6 +150,23 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
         for rest in rests:
             yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def model_seconds(self, features: Features, n: int, folds: int) -> float:
+        """What of the time of a fit and its folds grows faster than the patches; here nothing.
+
+        Parameters
+        ----------
+        features : Features
+            Of one image.
+        n : int
+            Images of the fit.
+        folds : int
+        """
+        return 0.0
+
+    def model_memory(self, sample_bytes: int, budget: int) -> int:
+        """Bytes in memory, at most, while a model is made of samples of a size."""
+        return min(budget, LARGE_ARRAYS * sample_bytes)
 
     def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
         """What moments the detector makes of samples, about a point."""

@@ -196,7 +196,7 @@ _ROWS = (
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
-            commands=("evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
+            commands=("bench", "evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
     Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",
             "Computing", PaDiMConfig.stream, commands=(*_SCORE, "update"), metavar="auto|N", parameter=True),
     Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",

@@ -26,7 +26,7 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.passing_images import PassingImages
-from padim_zoo.data.sources import listed
+from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
@@ -378,7 +378,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
         self.check_parameters()
-        self._accumulate([features], None)
+        self._accumulate(features.in_parts(largest_array(self.extractor.budget)), None)
         return self
 
     def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
@@ -596,13 +596,17 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         passing = PassingImages(images, self.extractor.bit_depth)
         features = self.extractor.features(passing.images, roi=roi, check_size=check_size)
         embedded = joined(map(self._embed_to_score, features), self.images_at_once)
-        prediction = Prediction.concatenate([self.score_views(model, batch) for batch in embedded])
+        scored, count = (self.score_views(model, batch) for batch in embedded), count_of(images)
+        prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
         prediction = replace(self.with_scale(prediction), sources=passing.sources)
         return prediction.of(images, self.transform)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        return self.with_scale(self.score_views(self.model_, self._embed_to_score(features)))
+        model = self.model_
+        parts = features.in_parts(largest_array(self.extractor.budget))
+        scored = (self.score_views(model, self._embed_to_score(part)) for part in parts)
+        return self.with_scale(Prediction.gather(scored, len(features)))
 
     def _embed_to_score(self, features: Features) -> PatchEmbeddings:
         """Embeddings of the views to score, of images whose size is that of the fit."""

@@ -40,6 +40,9 @@ from padim_zoo.detectors.config import CALIBRATION_FOLDS
 
 CLUSTER_LOST = 1
 
+NAMED = 5
+"""Trimmed images whose names are printed."""
+
 
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
@@ -70,6 +73,7 @@ def fit(
     cluster: str | None,
     insecure: bool,
     shard: str | None,
+    trim: float | str | None,
     **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -109,6 +113,8 @@ def fit(
     if report is not None:
         check_target(report, "suspects.html", "--report")
     if shard is not None:
+        if trim is not None:
+            raise InputError("--shard excludes --trim: trim a fit on all images, or look at data suspects before")
         _refuse_with_shard(cluster, fpr, region_fpr, region_area, decide_by)
     dataset = None
     skipped: list[Path] = []
@@ -135,12 +141,13 @@ def fit(
     if output is None or dry_run:
         _show_costs(model, paths, folds, as_json)
         return
-    if report is not None:
+    if report is not None or trim is not None:
         check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
     doubts: Sequence[str] = ()
+    trimmed: dict[str, str] = {}
     if shard is not None:
         with naming_unreadable(paths):
             paths = _fit_shard(model, paths, shard, groups)
@@ -156,6 +163,9 @@ def fit(
                 model.fit(paths)
         else:
             _fit_on_cluster(model, paths, parameters, cluster, insecure)
+        if trim is not None:
+            trimmed, paths = _trim(model, paths, trim)
+            tell_data(paths, skipped)
         held_together, doubts = groups_of_images(model, paths, groups)
         remember_names(model, paths, groups)
         threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
@@ -174,6 +184,7 @@ def fit(
     seen = coverage_of(model, paths)
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
+    saved |= trimmed
     saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
@@ -182,6 +193,21 @@ def fit(
         click.echo(write_suspects(model, paths, report))
     for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
+
+
+def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[str, str], list[Path]]:
+    """Take images out of a fit; what there is to say of that, and the images that stay."""
+    from padim_zoo.detectors.trimming import trim_images
+
+    out = trim_images(model, share, paths, lambda line: click.echo(line, err=True))
+    if not len(out.images):
+        return {"trimmed": f"none of {len(paths)} images"}, list(paths)
+    names = ", ".join(str(paths[image]) for image in sorted(out.images, key=lambda image: -out.scores[image])[:NAMED])
+    more = f" and {len(out.images) - NAMED} more" if len(out.images) > NAMED else ""
+    promise = f"the threshold promises its rate and {out.share:.3g} more, for normal images like these"
+    row = f"{len(out.images)} of {len(paths)} images ({names}{more}); {promise}"
+    gone = set(out.images.tolist())
+    return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
 def _show_costs(model: Any, paths: Sequence[Path], folds: int, as_json: bool) -> None:

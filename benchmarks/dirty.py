@@ -27,6 +27,7 @@ from padim_zoo.cli.table import show_table
 from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.synthetic import generate
+from padim_zoo.detectors.scoring import score_views
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.metrics import evaluate
@@ -75,7 +76,7 @@ class Dirty:
     def accuracy(self, images: np.ndarray, test: np.ndarray) -> tuple[float, float]:
         """Image AUROC and AUPRO of a fit on some images."""
         detector = self.fitted_on(images)
-        prediction = detector.score_views(detector.model_, self.embeddings.images(test))
+        prediction = score_views(detector, detector.model_, self.embeddings.images(test))
         samples = [(*self.bad, *self.good)[index - len(self.train)] for index in test.tolist()]
         labels = np.array([sample.label for sample in samples])
         if len(samples) > MOST_MASKED:

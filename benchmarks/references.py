@@ -98,3 +98,39 @@ def bootstrap(labels: np.ndarray, scores: np.ndarray, replicates: int) -> np.nda
     """AUROC of images that are drawn with replacement, (replicates,)."""
     draws = np.random.default_rng(0).integers(len(labels), size=(replicates, len(labels)))
     return np.array([roc_auc_score(labels[draw], scores[draw]) for draw in draws])
+
+
+def aupimo_by_thresholds(
+    maps: np.ndarray, masks: Sequence[np.ndarray], n_normal: int, bounds: tuple[float, float]
+) -> np.ndarray:
+    """AUPIMO of each image (N,) but the normal ones, which come first: one threshold after the other."""
+    normal = maps[:n_normal].ravel()
+    low, high = bounds
+    levels = np.unique(np.partition(normal, len(normal) - int(high * len(normal)) - 1)[-int(high * len(normal)) - 1 :])
+    defects = [one[mask] for one, mask in zip(maps[n_normal:], masks[n_normal:], strict=True)]
+    areas, last = np.zeros(len(defects)), high
+    # Between the rates of two levels all scores above the lower one are found.
+    for level in levels:
+        above = min(max(float((normal > level).mean()), low), high)
+        areas += np.array([(one > level).mean() for one in defects]) * np.log(last / above)
+        last = above
+        if above == low:
+            break
+    return np.concatenate([np.full(n_normal, np.nan), areas / np.log(high / low)])
+
+
+def marked_pixels(
+    maps: np.ndarray, masks: Sequence[np.ndarray], regions: Sequence[np.ndarray], n_normal: int
+) -> tuple[float, float, float]:
+    """F1 and false positive rate of pixels, and the share of regions found, at 99.9 % of the pixels of normal images.
+
+    ``regions`` are the masks with their regions numbered.
+    """
+    truth = np.stack(masks)
+    marked = maps > np.quantile(maps[:n_normal], 0.999).astype(maps.dtype)
+    f1 = 2 * (marked & truth).sum() / (marked.sum() + truth.sum())
+    found = [
+        np.unique(one[one > 0])[:, None] == one[(one > 0) & above] for one, above in zip(regions, marked, strict=True)
+    ]
+    share = np.concatenate([one.any(axis=1) for one in found]).mean()
+    return float(f1), float(marked[~truth].mean()), float(share)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from conftest import Beside
-from references import bootstrap
+from references import aupimo_by_thresholds, bootstrap, marked_pixels
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -19,10 +19,15 @@ from padim_zoo.metrics import (
     auroc,
     average_precision,
     evaluate,
+    f1_at,
     f1_max,
+    false_positive_rate_at,
+    pixel_threshold,
     rank_pixels,
 )
 from padim_zoo.metrics import bootstrap_interval as interval
+from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
+from padim_zoo.metrics.region_size import detected_regions
 
 IMAGES, NORMAL, SIZE = 83, 20, 256
 MOST = 4.5
@@ -99,6 +104,38 @@ def test_evaluate_of_83_maps(beside: Beside, test_set: tuple[np.ndarray, list[np
     print(f"\nall metrics of {IMAGES} maps of {SIZE}x{SIZE}: {ratio:.2f} times one sort of the pixels, at most {MOST}")
     assert ratio <= MOST
     assert len(figures.notes) == 1  # no normal image was held out
+
+
+def test_aupimo_beside_a_loop_over_thresholds(beside: Beside, test_set: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    """AUPIMO of the 63 anomalous images from ranked pixels, beside one threshold after the other; equal to 1e-9."""
+    maps, masks = test_set
+    ranking, regions = rank_pixels(maps, masks)
+
+    def fast() -> np.ndarray:
+        tail = NormalTail.of([maps[image] for image in range(NORMAL)])
+        return aupimo_of_images(ranking, regions, tail, IMAGES)
+
+    def literal() -> np.ndarray:
+        return aupimo_by_thresholds(maps, masks, NORMAL, AUPIMO_BOUNDS)
+
+    found = beside(literal, fast, "a loop over thresholds")
+    np.testing.assert_allclose(found, literal(), atol=1e-9)
+
+
+def test_metrics_at_the_pixel_threshold(beside: Beside, test_set: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    """Threshold, SegF1, pixel false alarms and detected regions from ranked pixels, beside plain NumPy; equal."""
+    maps, masks = test_set
+    ranking, regions = rank_pixels(maps, masks)
+    numbered = [ndimage.label(mask, np.ones((3, 3)))[0] for mask in masks]
+
+    def fast() -> tuple[float, float, float]:
+        level = pixel_threshold([maps[:NORMAL]])
+        return f1_at(ranking, level), false_positive_rate_at(ranking, level), detected_regions(ranking, regions, level)
+
+    def literal() -> tuple[float, float, float]:
+        return marked_pixels(maps, masks, numbered, NORMAL)
+
+    assert beside(literal, fast, "plain NumPy") == pytest.approx(literal(), abs=1e-12)
 
 
 def test_bootstrap_interval_of_400_images(beside: Beside) -> None:

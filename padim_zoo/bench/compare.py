@@ -254,11 +254,12 @@ def _compare(first: RunStore, a: Document, second: RunStore, b: Document) -> dic
     row: dict[str, Any] = {}
     for metric in METRICS.values():
         value_a, value_b = (mean_over_folds(document, metric.name) for document in (a, b))
+        defined_alike = metric.defined_by is None or len(_values([a, b], metric.defined_by)) == 1
         if metric.per_image is not None:
-            paired = _compare_images(metric, scores_a, scores_b)
+            paired = _compare_images(metric, scores_a, scores_b if defined_alike else {})
             row |= {f"{metric.name}_{part}": value for part, value in asdict(paired).items()}
         if metric.paired is None:
-            row[f"{metric.name}_difference"] = value_b - value_a
+            row[f"{metric.name}_difference"] = value_b - value_a if defined_alike else math.nan
             continue
         paired = metric.paired(scores_a["labels"], scores_a["scores"], scores_b["scores"])
         row |= {f"{metric.name}_a": value_a, f"{metric.name}_b": value_b, **asdict(paired)}

@@ -49,6 +49,7 @@ from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.doubts import promise_doubt
 from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
+from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds
 from padim_zoo.metrics.thresholds import pixel_threshold
 from padim_zoo.statistics.accumulator import default_budget, largest_array
 
@@ -107,7 +108,9 @@ class RunResult:
         arrays = ("scores", "gallery", "_curves", "_per_image")
         return {name: value for name, value in vars(self).items() if name not in arrays}
 
-    def judge(self, truth: GroundTruth, prediction: Prediction, held_out: Prediction | None) -> None:
+    def judge(
+        self, truth: GroundTruth, prediction: Prediction, held_out: Prediction | None, aupimo_bounds: Bounds | None
+    ) -> None:
         """Add the metrics of one fold; the normal images that it holds out, if any, set the pixel threshold."""
         result = evaluate(
             truth.labels,
@@ -117,6 +120,7 @@ class RunResult:
             roi_masks=prediction.roi_masks,
             saturation=truth.saturation,
             pixel_threshold=None if held_out is None else pixel_threshold(held_out.scored_pixels),
+            aupimo_bounds=aupimo_bounds or AUPIMO_BOUNDS,
         )
         self.folds.append(result.values)
         self._curves.append(result.curves)
@@ -390,7 +394,8 @@ class GroupRunner:
         small_maps = FoldMaps()
         for number, (part, (test, held_out)) in enumerate(zip(parts, predictions, strict=True)):
             calibrated = self._calibrate(run, timed_fit, groups) if run.config.folds == 1 else None
-            result.judge(truth, test, held_out if calibrated is None else calibrated[0])
+            own = held_out if calibrated is None else calibrated[0]
+            result.judge(truth, test, own, run.config.aupimo_bounds)
             test_scores.append(test.scores)
             if held_out is not None:
                 held_out_scores[part], held_out_fold[part] = held_out.scores, number

@@ -95,7 +95,8 @@ def better_values() -> dict[str, Literal["high", "low"]]:
 _KEYS = (*CONFIGURED, "precision_asked", "ensemble", *HASHES, "results_version")
 """The columns that tell runs apart."""
 
-_SPLIT_ALWAYS = ("dataset", "ensemble")
+_DEFINING = {metric.defined_by: None for metric in METRICS.values() if metric.defined_by is not None}
+_SPLIT_ALWAYS = ("dataset", "ensemble", *_DEFINING)
 """No average is taken over these: it would mean nothing."""
 
 CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data", "precision"))

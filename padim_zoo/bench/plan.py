@@ -252,7 +252,7 @@ def _describe_failing(
 
 def _of_every_run(suite: Suite, model: _Model) -> dict[str, Any]:
     """What is recorded of a run, whatever its detector takes."""
-    names = ("mask_resize", "mask_orientation", "folds", "groups", "fpr", "corruptions")
+    names = ("mask_resize", "mask_orientation", "folds", "groups", "fpr", "corruptions", "aupimo_bounds")
     return {"detector": model.detector, "seed": model.seed, **{name: getattr(suite, name) for name in names}}
 
 

@@ -85,6 +85,16 @@ def share_to_trim(name: str, value: Any) -> float | str:
     return result
 
 
+def rising_rates(name: str, value: Any) -> tuple[float, float]:
+    """Two rising false positive rates, as text or as a list."""
+    parts = split(value) if isinstance(value, str) else sequence(name, value)
+    rates = [number(name, part) for part in parts]
+    if len(rates) != 2 or not 0 < rates[0] < rates[1] <= 1:
+        found = ",".join(map(str, parts))
+        raise InputError(f"{name} is {found}: expected two rising false positive rates, such as 1e-5,1e-4")
+    return rates[0], rates[1]
+
+
 def integer(name: str, value: Any, *, least: int = 0, otherwise: str = "") -> int:
     """A whole number; ``otherwise`` says in messages what else is possible."""
     try:

@@ -13,6 +13,8 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.data.corruptions import Corruption
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
+from padim_zoo.metrics.ranked_test_set import rank_test_set
 
 NEEDS_THRESHOLD = "no threshold to hold against corrupted images: give --folds 2 or more"
 """The note of a run that was asked for corruptions and has no threshold."""
@@ -53,7 +55,7 @@ class FrozenFit(NamedTuple):
                 (corruption, extract(detector, samples, caches.features, batch_size, corruption=corruption).features)
                 for corruption in corruptions
             )
-            return cls(clean, {corruption: detector.predict_features(part).scores for corruption, part in features})
+            return cls(clean, {corruption: detector.score_features(part) for corruption, part in features})
         finally:
             detector.cache = False
 
@@ -69,14 +71,15 @@ class FrozenFit(NamedTuple):
         Returns
         -------
         list of dict
-            ``corruption``, ``amount``, ``false_alarms`` and ``detections``, shares of the test images. The first has
-            no corruption.
+            ``corruption``, ``amount``; ``false_alarms`` and ``detections``, shares of the test images; and the metric
+            that needs no threshold, image AUROC. The first has no corruption.
         """
 
         def row(name: str | None, amount: float | None, scores: np.ndarray) -> dict[str, Any]:
             called = scores > threshold
             rates = {"false_alarms": share(called[labels == 0]), "detections": share(called[labels == 1])}
-            return {"corruption": name, "amount": amount, **rates}
+            ranked = METRICS[DEFAULT_METRIC].compute(rank_test_set(labels, scores))
+            return {"corruption": name, "amount": amount, **rates, DEFAULT_METRIC: ranked}
 
         corrupted = (row(one.name, one.amount, scores) for one, scores in self.corrupted.items())
         return [row(None, None, self.clean), *corrupted]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.run import Run
+from padim_zoo.core.errors import InputError
 
 _EXTRACTION = 10
 """What the features of a group cost, in fits."""
@@ -17,7 +18,14 @@ def runs_of_shard(in_groups: Sequence[list[Run]], shard: str) -> list[Run]:
 
     The dearest group comes first, to the shard that has the least so far. What a group costs is a formula of the plan,
     never a measurement, so all machines cut alike.
+
+    Raises
+    ------
+    InputError
+        If there are no runs.
     """
+    if not in_groups:
+        raise InputError(f"the plan has no runs to take shard {shard} of: give every setting at least one value")
     number, count = map(int, shard.split("/"))
     parts = split_groups(in_groups, count)
     load, shard_of = [0] * count, {}

@@ -13,6 +13,7 @@ from padim_zoo.bench.timed_fit import Predictions, TimedFit
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import rescore
 from padim_zoo.estimators.cross_validation import fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
 from padim_zoo.features.features import Features, Reduction
@@ -125,7 +126,7 @@ def _predict(detector: PaDiM, squared: Tensor, images: np.ndarray | None = None)
     columns = np.arange(squared.shape[1]) if images is None else images
     at_once = max(1, largest_array(detector.extractor.budget) // (4 * height * width))
     parts = (columns[start : start + at_once] for start in range(0, max(len(columns), 1), at_once))
-    scored = (detector.rescore(detector.predict_distances(squared[:, part], grid)) for part in parts)
+    scored = (rescore(detector, detector.predict_distances(squared[:, part], grid)) for part in parts)
     return Prediction.gather(scored, len(columns))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.registry.registry import arguments_that_do_not_fit
 
 
 def canonical_spec(spec: str) -> str:
@@ -57,10 +58,11 @@ def check_leaves_settings(detector: str, options: Mapping[str, str]) -> None:
         Naming the argument and the option to use.
     """
     name, positional, keywords = registry.parse_spec(detector)
+    factory = registry.detectors.entry(name).factory
     try:
-        bound = inspect.signature(registry.detectors.entry(name).factory).bind_partial(*positional, **keywords)
+        bound = inspect.signature(factory).bind_partial(*positional, **keywords)
     except TypeError as error:
-        raise InputError(f"detector {detector!r}: {error}") from None
+        raise arguments_that_do_not_fit(registry.detectors.kind, detector, factory, error) from None
     for argument in bound.arguments:
         if argument in options:
             raise InputError(

@@ -29,9 +29,10 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from padim_zoo.bench.claims import remove_stale
-from padim_zoo.core.atomic_write import is_abandoned, write_bytes_whole
+from padim_zoo.bench.document_fields import find_problem
+from padim_zoo.core.atomic_write import discard, is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.fields import is_finite, is_whole, read_json
+from padim_zoo.core.fields import is_whole, read_json
 from padim_zoo.core.jsonable import to_jsonable
 
 Document = dict[str, Any]
@@ -39,7 +40,6 @@ Document = dict[str, Any]
 FORMAT = 2
 """Format of the documents; one of another format is not read."""
 
-_REQUIRED = {"arrays": dict, "id": str, "config": dict, "status": str, "folds": list, "timings": dict, "notes": list}
 _SCORES, _GALLERY = ".safetensors", ".gallery.safetensors"
 
 
@@ -198,7 +198,7 @@ class RunStore:
         for suffix in ("tmp", "bench"):
             for path in self.folder.glob(f".*.{suffix}"):
                 if is_abandoned(path):
-                    path.unlink(missing_ok=True)
+                    discard(path)
         remove_stale(self.folder)
 
     def _path(self, run_id: str, suffix: str) -> Path:
@@ -265,39 +265,7 @@ def _find_problem(document: Any) -> str | None:
         return f"format {document.get('format')}, and this version reads format {FORMAT}"
     if document.get("digest") != digest_of(document):
         return "its digest differs: it was changed since it was recorded"
-    for key, kind in _REQUIRED.items():
-        if not isinstance(document.get(key), kind):
-            return f"{key!r} is missing or of the wrong type"
-    if document["status"] not in ("done", "failed"):
-        return f"unknown status {document['status']!r}"
-    for numbers in _numbers_of(document):
-        if not isinstance(numbers, dict) or not all(v is None or is_finite(v) for v in numbers.values()):
-            return "metrics or times that are no numbers"
-    config, error = document["config"], document.get("error")
-    if not all(isinstance(config.get(name), str) for name in ("dataset", "category", "detector")):
-        return "'config' names no data set, category or detector"
-    if not all(is_whole(config.get(name), least, 2**32) for name, least in (("seed", 0), ("folds", 0))):
-        return "'config' has no seed or folds"
-    if not all(_is_setting(value) for value in config.values()):
-        return "'config' has values that no setting has"
-    if not all(isinstance(note, str) for note in document["notes"]):
-        return "'notes' are no text"
-    if document["status"] == "failed" and not _is_error(error):
-        return "'error' is missing or of the wrong type"
-    if document["status"] == "done" and not document["folds"]:
-        return "'folds' is empty"
-    return None
-
-
-def _is_setting(value: Any) -> bool:
-    """Whether a value is text, a number, a truth value or None, or a list or an object of such."""
-    if isinstance(value, (list, dict)):
-        return all(map(_is_setting, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, (str, bool)) or is_finite(value)
-
-
-def _is_error(error: Any) -> bool:
-    return isinstance(error, dict) and all(isinstance(error.get(name), str) for name in ("type", "message"))
+    return find_problem(document)
 
 
 def _numbers_of(document: Document) -> list[Any]:

@@ -11,6 +11,7 @@ import yaml
 from padim_zoo import registry
 from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import settings_of
+from padim_zoo.cache.usual import usual_fingerprints
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.core.suggest import suggest
@@ -82,11 +83,13 @@ class Suite(Record):
             If it is unknown, or its folder is not there or not of its layout.
         """
         folders = {"normal": self.normal, "abnormal": self.abnormal, "masks": self.masks}
-        named = {name: path for name, path in folders.items() if path is not None}
+        named: dict[str, Any] = {name: path for name, path in folders.items() if path is not None}
         if named and self.dataset_name != "folder":
             raise InputError(
                 f"{', '.join(named)} belong to the dataset folder: leave them out with dataset {self.dataset_name}"
             )
+        if self.dataset_name == "folder" and self.cache:
+            named["fingerprints"] = usual_fingerprints
         dataset = registry.datasets.create(self.dataset_name, root=self.data_root, **named)
         return ReadableDataset(dataset) if self.skip_unreadable else dataset
 

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.atomic_write import discard, write_whole
 from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
@@ -221,7 +221,7 @@ class _File(NamedTuple):
 
 def _remove(path: Path) -> None:
     with suppress(OSError):  # gone meanwhile, or open in another process where that forbids it
-        path.unlink(missing_ok=True)
+        discard(path)
 
 
 def _checksum(about: str, tensors: Sequence[Tensor]) -> str:

@@ -64,6 +64,7 @@ def command(
     from padim_zoo.bench.check.microbenchmark import fastest, read_microbenchmarks
     from padim_zoo.bench.check.row import read_rows
     from padim_zoo.cli.table import print_table, write_content
+    from padim_zoo.core.file_lock import changing
 
     form = resolve_format(form, output, "csv", "parquet")
 
@@ -79,7 +80,8 @@ def command(
     rows = None if runs is None else read_rows(*read_runs(runs))
     stages = fastest([read_microbenchmarks(path) for path in benchmarks]) if benchmarks else None
     if update:
-        _update(baseline, rows, stages)
+        with changing(baseline):
+            _update(baseline, rows, stages)
         if history is not None and rows is not None:
             append_entry(history, entry_of(rows, 0))
         return

@@ -28,7 +28,8 @@ def combine(
     that these were made from bring the members to one scale.
     """
     from padim_zoo.detectors.backbone_detector import BackboneDetector
-    from padim_zoo.detectors.ensemble import Ensemble, refuse_doubles
+    from padim_zoo.detectors.combining import refuse_doubles
+    from padim_zoo.detectors.ensemble import Ensemble
     from padim_zoo.detectors.loading import load
 
     check_target(output, "ensemble.safetensors")

@@ -85,6 +85,7 @@ def check(
     """
     from padim_zoo.bench.protocol import resolve_transform
     from padim_zoo.bench.readers import PROTOCOL
+    from padim_zoo.cache.usual import usual_fingerprints
     from padim_zoo.data.validate import check as examine
     from padim_zoo.data.validate import data_set_at
     from padim_zoo.registry import datasets
@@ -94,7 +95,10 @@ def check(
     if (folder is None) == (not paths):
         sources = "both FOLDER and --normal or --abnormal" if paths else "nothing to check"
         raise InputError(f"{sources}: expected a FOLDER, or --normal DIR and perhaps --abnormal DIR")
-    dataset = datasets.create("folder", **paths) if folder is None else data_set_at(folder)
+    if folder is None:
+        dataset = datasets.create("folder", fingerprints=usual_fingerprints, **paths)
+    else:
+        dataset = data_set_at(folder, usual_fingerprints)
     reports = examine(dataset, resolve_transform(PROTOCOL, PROTOCOL))
     if as_json:
         show_json([report.to_dict() for report in reports])
@@ -122,18 +126,26 @@ data.add_command(check)
 
 def _next_command(folder: Path | None, paths: Mapping[str, Path], dataset: str, reports: Sequence[Report]) -> str:
     """What to run on these images: a benchmark, or a fit where nothing can be measured."""
+    from padim_zoo.data.validate import UNREADABLE
+
     if folder is not None and not folder.exists():  # a pattern
         paths = {"normal": folder}
     options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    advice = ""
     if not all(report.usable for report in reports):
-        again = [str(folder)] if folder is not None else options
-        return f"mend the errors, then {shlex.join(['padim-zoo', 'data', 'check', *again])}"
+        errors = [one.message for report in reports for one in report.problems if one.severity == "error"]
+        if not all(message.endswith(UNREADABLE) for message in errors):
+            again = [str(folder)] if folder is not None else options
+            return f"mend the errors, then {shlex.join(['padim-zoo', 'data', 'check', *again])}"
+        advice = "mend these images, or leave them out: "
     if not paths:
         options = ["--data-root", str(folder), *(["--dataset", dataset] if dataset != "folder" else [])]
+    if advice:
+        options = [*options, "--skip-unreadable"]
     if all(_has_both(report) for report in reports):
-        return shlex.join(["padim-zoo", "bench", *options])
+        return advice + shlex.join(["padim-zoo", "bench", *options])
     category = ["--category", reports[0].category] if len(reports) > 1 else []
-    return shlex.join(["padim-zoo", "fit", *options, *category, "--output", "model.safetensors"])
+    return advice + shlex.join(["padim-zoo", "fit", *options, *category, "--output", "model.safetensors"])
 
 
 def _has_both(report: Report) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, coverage_of, load_category, load_detector, predict_in, unpromised
+from padim_zoo.cli.options import PATH, check_target, coverage_of, load_category, load_detector, predict_in, unpromised
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @setting_command("evaluate")
 @click.argument("model", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option("-o", "--output", type=PATH, help="Folder for pictures.")
+@click.option("-o", "--output", type=PATH, help="Folder for figures.csv, figures.json and pictures.")
 def evaluate(
     model: Path,
     as_json: bool,
@@ -39,6 +39,7 @@ def evaluate(
     roi: Path | None,
     mask_resize: str,
     mask_orientation: str | None,
+    aupimo_bounds: tuple[float, float] | None,
     batch_size: int,
     memory: int | None,
     stream: str | int,
@@ -55,6 +56,8 @@ def evaluate(
     the one with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
     Below stands what other false-alarm rates would cost. ClassF1 is at the model's own. SegF1, pixel false alarms and
     detected regions are at the pixel threshold, the 99.9th percentile of the pixels of normal images.
+
+    --output writes all of this as figures.csv and figures.json too.
     """
     import numpy as np
 
@@ -68,8 +71,10 @@ def evaluate(
     from padim_zoo.data.saturation import saturation_shares
     from padim_zoo.data.unreadable import naming_unreadable
     from padim_zoo.detectors.config import DECIDES
-    from padim_zoo.detectors.overlap import new_samples
+    from padim_zoo.detectors.overlap import count_near_copies, new_samples
     from padim_zoo.metrics.metric import confidence_intervals
+    from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
+    from padim_zoo.report.figure_files import write_figures
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
     from padim_zoo.statistics.accumulator import default_budget, largest_array
 
@@ -77,7 +82,7 @@ def evaluate(
         raise InputError("--pictures need a folder to write to: add --output DIR")
     # Maps that memory has no room for lie in files, from which metrics are computed block by block.
     click.get_current_context().with_resource(spill_above(largest_array(memory or default_budget())))
-    opened, category = load_category({"dataset": dataset, **source})
+    opened, category = load_category({"dataset": dataset, "cache": cache, **source})
     if not category.test:
         raise InputError(
             f"{category.name} of {dataset} has no test images, so there is nothing to evaluate: add test/good "
@@ -85,6 +90,8 @@ def evaluate(
         )
     detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream, cache=cache)
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
+    if output is not None:
+        check_target(output / "figures.csv")
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
     depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints
@@ -95,11 +102,17 @@ def evaluate(
     with naming_unreadable([sample.path for sample in category.test]):
         prediction: Prediction = predict_in(detector, roi)(images)
     samples, positions, left_out, notes = new_samples(detector, category.test)
+    near_copies = count_near_copies(detector, category.train, samples)
+    if near_copies:
+        notes.append(
+            f"{near_copies} of {len(samples)} test images are near copies of images that the model has learned: its "
+            "figures may be too good"
+        )
     prediction = prediction.images(positions)
     refuse_equal_scores(samples, prediction.scores, depth, kept)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
     labels = np.array([sample.label for sample in samples])
-    calibration = detector.calibration_
+    calibration, bounds = detector.calibration_, aupimo_bounds or AUPIMO_BOUNDS
     own = prediction.threshold if calibration is None else calibration.threshold
     result = metrics.evaluate(
         labels,
@@ -110,16 +123,18 @@ def evaluate(
         saturation=saturation_shares(samples, truth),
         image_threshold=own,
         pixel_threshold=None if calibration is None else calibration.map_high,
+        aupimo_bounds=bounds,
     )
     intervals = confidence_intervals(labels, prediction.scores)
     rates = [
         {"false_alarm_rate": rate, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for rate, threshold in ({} if calibration is None else calibration.thresholds()).items()
     ]
+    by_hand = calibration is not None and calibration.false_alarm_rate is None
     thresholds = [
         {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
         for purpose, threshold in (
-            ("false-alarm rate", own),
+            ("set by hand" if by_hand else "false-alarm rate", own),
             ("highest F1", result.values["image_f1_threshold"]),
         )
     ]
@@ -141,24 +156,28 @@ def evaluate(
         notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
 
     title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    document = {
+        "model": str(model),
+        "dataset": dataset,
+        "category": category.name,
+        "normal_images": int((labels == 0).sum()),
+        "anomalous_images": int(labels.sum()),
+        "coverage": seen.to_dict(),
+        **result.values,
+        **intervals,
+        "aupimo_bounds": bounds,
+        "thresholds": thresholds,
+        "false_alarm_rates": rates,
+        "learned_images_left_out": left_out,
+        "near_copies_of_learned_images": near_copies,
+        "notes": notes,
+    }
+    if output is not None:
+        write_figures(output, document, intervals, thresholds[0])
     if as_json:
-        show_json(
-            {
-                "model": str(model),
-                "dataset": dataset,
-                "category": category.name,
-                "normal_images": int((labels == 0).sum()),
-                "anomalous_images": int(labels.sum()),
-                "coverage": seen.to_dict(),
-                **result.values,
-                **intervals,
-                "thresholds": thresholds,
-                "false_alarm_rates": rates,
-                "learned_images_left_out": left_out,
-                "notes": notes,
-            }
-        )
+        show_json(document)
         return
+    masks_there = any(sample.masks for sample in samples)
     click.echo(f"{title}\n{seen}\n")
     show_table(
         [
@@ -169,7 +188,7 @@ def evaluate(
                 "95 % interval": _interval(intervals.get(f"{name}_low"), intervals.get(f"{name}_high")),
             }
             for name, metric in metrics.METRICS.items()
-            if metric.quarter is None
+            if metric.quarter is None and (masks_there or not math.isnan(result.values[name]))
         ]
     )
     click.echo()

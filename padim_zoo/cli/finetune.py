@@ -48,6 +48,7 @@ def finetune(
     device: str,
     precision: str,
     memory: int | None,
+    skip_unreadable: bool,
     **settings: Any,
 ) -> None:
     """Adapt a backbone to normal images, for fit and bench.
@@ -69,6 +70,7 @@ def finetune(
     from padim_zoo.data.grid import look_ahead
     from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import choose_grid
+    from padim_zoo.data.unreadable import naming_unreadable, readable_images
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
@@ -94,22 +96,29 @@ def finetune(
         for category in loaded:
             category.warn()
         paths = [sample.path for category in loaded for sample in category.train]
+    paths, skipped = readable_images(paths) if skip_unreadable else (paths, [])
     module = backbones.create(backbone, layers=layers, weights=weights).to(where)
-    transform = replace(resolve_transform(resize, crop, opened), bit_depth=counts_of_images(paths).depth_or_full)
-    stride = None
-    if isinstance(transform.resize, int) and transform.crop is None:
-        stride = max(module.strides)
-        transform = transform.on_grid(choose_grid(look_ahead(paths)[0], transform.resize, stride))
-    seen = coverage(transform, paths, stride)
-
     started = time.perf_counter()
-    pixels = load_images(paths, transform, memory)
+    with naming_unreadable(paths):
+        transform = replace(resolve_transform(resize, crop, opened), bit_depth=counts_of_images(paths).depth_or_full)
+        stride = None
+        if isinstance(transform.resize, int) and transform.crop is None:
+            stride = max(module.strides)
+            transform = transform.on_grid(choose_grid(look_ahead(paths)[0], transform.resize, stride))
+        seen = coverage(transform, paths, stride)
+        pixels = load_images(paths, transform, memory)
     adaptation = adapt(module.in_precision(kind), pixels, recipe)
     adapted = rebuilt(backbone, module, adaptation)
     comparison = evaluate_adaptation(module, adapted, pixels, adaptation.used, adaptation.held_out, recipe.seed)
     computed = module.in_precision(kind)
     document = write_weights(
-        output, adaptation, backbone=computed, transform=transform, paths=paths, comparison=comparison
+        output,
+        adaptation,
+        backbone=computed,
+        transform=transform,
+        paths=paths,
+        left_out=skipped,
+        comparison=comparison,
     )
     metrics = [f"{title_of(name)} {old:.3f} → {comparison.after[name]:.3f}" for name, old in comparison.before.items()]
     tried = f"PaDiM on {comparison.defects} drawn defects in held-out normal images, before → after:"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def fit(
     from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
-    from padim_zoo.data.unreadable import find_unreadable, left_out_note, naming_unreadable
+    from padim_zoo.data.unreadable import naming_unreadable, readable_images
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -121,12 +120,9 @@ def fit(
     if images:
         paths = normal_image_files(images)
         if settings["skip_unreadable"]:
-            skipped = list(find_unreadable(paths))
-            if skipped:
-                warnings.warn(left_out_note(skipped, len(paths)), stacklevel=2)
-            paths = [path for path in paths if path not in skipped]
+            paths, skipped = readable_images(paths)
     else:
-        dataset, category = load_category(settings)
+        dataset, category = load_category({"cache": cache, **settings})
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
     refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)

@@ -34,6 +34,7 @@ SOME_FAILED = 1
 @format_option()
 @click.option("--output", "-o", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
+@click.option("--corruptions", is_flag=True, help="Show what runs make of each of their --corruptions.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
 @click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
@@ -44,6 +45,7 @@ def leaderboard(
     form: str | None,
     output: Path | None,
     published: bool,
+    corruptions: bool,
     watch: bool,
     bars: bool | None,
 ) -> None:
@@ -57,6 +59,9 @@ def leaderboard(
     docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
     the first characters are enough.
 
+    --corruptions has a row for each run and amount: false alarms and detections at the threshold of the clean fit, and
+    image AUROC.
+
     --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
@@ -69,6 +74,10 @@ def leaderboard(
     if len(folders) > 1 and (watch or compare is not None):
         raise InputError(f"--watch and --compare take one run store, and {len(folders)} are given")
     names = [name.strip() for name in by.split(",")] if by else []
+    if corruptions and (by or sort or compare or published or watch):
+        raise InputError(
+            "--corruptions shows each run by itself: leave out --by, --sort, --compare, --published and --watch"
+        )
     if watch:
         if compare or published or output is not None or form != "table":
             raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")
@@ -80,6 +89,9 @@ def leaderboard(
         if by or sort or published:
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
         _compare(store, documents, compare, form, output)
+        return
+    if corruptions:
+        _show_corruptions(documents, form, output)
         return
     board = _make_board(documents, names, sort, published=published)
     if form == "table":
@@ -112,6 +124,24 @@ def _compare(
         _export(WRITERS[form](comparison), form, output)
     else:
         write_tables([of_records(records(comparison))], form, output)
+
+
+def _show_corruptions(documents: Sequence[Document], form: str, output: Path | None) -> None:
+    from padim_zoo.bench.corruption_table import corruption_table
+    from padim_zoo.bench.formats import FORMATS as WRITERS
+    from padim_zoo.bench.formats import records
+    from padim_zoo.bench.text_table import of_records
+    from padim_zoo.cli.table import table_of
+
+    table = corruption_table(documents)
+    if form in WRITERS:
+        _export(WRITERS[form](table), form, output)
+        return
+    rows = records(table.drop(columns="id"))
+    if form == "table":
+        print_table(table_of(rows), output)
+    else:
+        write_tables([of_records(rows)], form, output)
 
 
 def _make_board(

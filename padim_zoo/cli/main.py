@@ -6,9 +6,11 @@ So ``padim-zoo --help`` imports neither torch nor pandas. Exit codes are those o
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -83,13 +85,27 @@ class Mistake(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # of a class, as click has it
 
 
+@contextmanager
+def _without_screen() -> Iterator[None]:
+    """Have matplotlib draw to files only: a notebook names a backend to its commands that they may not have."""
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
+
+
 class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **others: Any) -> Any:
         """Run the command line; files that it writes say which it was."""
         words = sys.argv[1:] if args is None else list(args)
-        with running(["padim-zoo", *words]):
+        with running(["padim-zoo", *words]), _without_screen():
             return super().main(words, *rest, **others)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -37,10 +37,13 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
     InputError
         If the data set or the category is unknown, or one has to be chosen.
     """
+    from padim_zoo.cache.usual import usual_fingerprints
     from padim_zoo.registry import datasets
 
     name = settings["dataset"]
     folders = {kind: settings[kind] for kind in ("normal", "abnormal", "masks") if settings[kind] is not None}
+    if name == "folder" and settings["cache"]:
+        folders["fingerprints"] = usual_fingerprints
     dataset = datasets.create(name, root=settings["data_root"], **folders)
     categories = dataset.categories() if settings["category"] is None else [settings["category"]]
     if len(categories) != 1:

@@ -106,8 +106,9 @@ def predict(
         if str(regions) == "-":
             raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
     paths = image_files(images)
-    files = {"MODEL": model, "--scores": None if is_stream(target) else Path(target), "--regions": regions}
-    refuse_same(files, paths)
+    written = {"--scores": None if is_stream(target) else Path(target), "--regions": regions}
+    refuse_same({"MODEL": model, **written})
+    refuse_same(written, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
@@ -122,21 +123,20 @@ def predict(
     limit = own if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
-    options = {"threshold": threshold, "roi": roi and str(roi), "maps": maps, "pictures": pictures}
+    options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    if file is None and resume:
+        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
+    rows: list[Row] = []
+    named = list(zip(paths, picture_names(paths), strict=True))
+    at_once = getattr(detector, "images_at_once", batch_size)
     if file is not None:
         file.begin({"model": digest_of_model(model), "options": options}, resume=resume)
-    elif resume:
-        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
-    before = 0 if file is None else len(file)
-
-    rows: list[Row] = []
-    named = zip(paths, picture_names(paths), strict=True)
-    left = [(path, name) for path, name in named if file is None or path not in file]
-    at_once = getattr(detector, "images_at_once", batch_size)
-    results = _predictions(predict_within, [path for path, _ in left], at_once)
     try:
+        before = 0 if file is None else len(file)
+        left = [(path, name) for path, name in named if file is None or path not in file]
+        results = _predictions(predict_within, [path for path, _ in left], at_once)
         with stage("scoring", len(left)) as progress:
             for (path, result), (_, name) in zip(results, left, strict=True):
                 row = _row(path, result, limit)
@@ -191,6 +191,15 @@ def predict(
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
 """Score, map and map for pictures of an image."""
+
+
+def _content_of(roi: Path | None) -> str | None:
+    """What tells regions of interest apart, wherever they lie."""
+    if roi is None:
+        return None
+    from padim_zoo.data.roi import RegionOfInterest
+
+    return f"with pixels {RegionOfInterest(roi).fingerprint()}"
 
 
 def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:

@@ -68,7 +68,7 @@ def _model_rows(facts: dict[str, Any]) -> dict[str, str]:
     for number, member in enumerate(members or (), 1):
         rows[f"member {number}"] = _model(member)
     if "layers" in facts:
-        rows["layers"] = ", ".join(facts["layers"])
+        rows["layers"] = ", ".join(map(str, facts["layers"]))
     if "grid" in facts:
         rows["grid"] = f"{_sides(facts['grid'])} patches"
     if "image_size" in facts:
@@ -87,7 +87,7 @@ def _region_rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _model(facts: dict[str, Any]) -> str:
-    parts = ", ".join(facts[name] for name in ("backbone", "estimator") if name in facts)
+    parts = ", ".join(str(facts[name]) for name in ("backbone", "estimator") if name in facts)
     images = f" on {facts['n_images']} normal images" if "n_images" in facts else ""
     return f"{facts['detector']} ({parts}){images}, in {facts.get('precision')}"
 

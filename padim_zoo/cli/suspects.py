@@ -30,7 +30,7 @@ _PROBED_IMAGES = 4
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="A contact sheet, one HTML page.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=float,
     default=SUSPECTS_RATE,
     show_default=True,
     help="Share of normal images among the suspects.",
@@ -38,7 +38,14 @@ _PROBED_IMAGES = 4
 @click.option("--exact", is_flag=True, help="Estimate shrinkage anew without each image.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def suspects(
-    folder: Path, output: Path | None, rate: float, exact: bool, as_json: bool, detector: str, **_: Any
+    folder: Path,
+    output: Path | None,
+    rate: float,
+    exact: bool,
+    as_json: bool,
+    detector: str,
+    skip_unreadable: bool,
+    **_: Any,
 ) -> None:
     """Rank normal images, each scored by a fit on all others.
 
@@ -50,6 +57,7 @@ def suspects(
     """
     from padim_zoo.cache.caches import Caches
     from padim_zoo.core.atomic_write import write_text_whole
+    from padim_zoo.data.unreadable import naming_unreadable, readable_images
     from padim_zoo.detectors.suspects import find_suspects
     from padim_zoo.registry import detectors
     from padim_zoo.report.suspects_page import examine, render_suspects
@@ -57,14 +65,19 @@ def suspects(
     if output is not None:
         check_target(output, "suspects.html")
     paths, test = _images_of(folder)
+    if skip_unreadable:
+        unreadable = set(readable_images([*paths, *(sample.path for sample in test)])[1])
+        paths = [path for path in paths if path not in unreadable]
+        test = [sample for sample in test if sample.path not in unreadable]
     refuse_same({"--output": output}, paths)
     model: Any = detectors.create(detector, **asked_parameters())
     check_suspects(model, paths)
     if not 0 < rate < 1:
         raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
     model.cache = Caches.usual()
-    _tell(_cost_of_features(model, paths))
-    model.fit(paths)
+    with naming_unreadable(paths):
+        _tell(_cost_of_features(model, paths))
+        model.fit(paths)
     found = examine(paths, find_suspects(model, exact=exact, rate=rate, tell=_tell), test)
     if output is not None:
         write_text_whole(output, render_suspects(found, model))
@@ -123,12 +136,13 @@ def _tell(line: str) -> None:
 
 def _images_of(folder: Path) -> tuple[list[Path], list[Any]]:
     """The normal images of a folder, and the test images of a category."""
+    from padim_zoo.cache.usual import usual_fingerprints
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.registry import datasets
 
     if not (folder / "train").is_dir():
         return normal_image_files([folder]), []
-    dataset = datasets.create("folder", root=folder)
+    dataset = datasets.create("folder", root=folder, fingerprints=usual_fingerprints)
     category = dataset.load(dataset.categories()[0])
     return [sample.path for sample in category.train], list(category.test)
 

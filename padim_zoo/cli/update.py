@@ -45,6 +45,7 @@ def update(
     device: str,
     memory: int | None,
     stream: str | int,
+    skip_unreadable: bool,
 ) -> None:
     """Add normal images to a saved detector, without the old ones.
 
@@ -62,12 +63,14 @@ def update(
     The model is written to --output, or replaced with --in-place.
     """
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.data.unreadable import naming_unreadable, readable_images
 
     target = target_of(model, output, in_place)
     if keep_threshold and fpr is not None:
         raise InputError("--keep-threshold and --fpr exclude each other: give one of them")
     paths = normal_image_files(images)
-    tell_data(paths)
+    paths, skipped = readable_images(paths) if skip_unreadable else (paths, [])
+    tell_data(paths, skipped)
     hold(target)
     detector = load_detector(model, device=device, batch_size=batch_size, memory=memory, stream=stream)
     if not hasattr(detector, "partial_fit"):
@@ -75,7 +78,8 @@ def update(
     before, resumable = detector.calibration_, detector.statistics_ is not None
     images_before = detector.n_images_
     started = time.perf_counter()
-    detector.partial_fit(paths, **groups_of_new_images(detector, paths))
+    with naming_unreadable(paths):
+        detector.partial_fit(paths, **groups_of_new_images(detector, paths))
     added = detector.n_images_ - images_before
     keep_threshold = keep_threshold or (not added and fpr is None)
     why_none = "the model had none" if before is None and fpr is None else ""

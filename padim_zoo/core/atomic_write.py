@@ -9,8 +9,8 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from padim_zoo.core.errors import WriteError
@@ -22,7 +22,7 @@ _cleaned: set[str] = set()
 
 
 def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+    """Let ``write`` fill a temporary file in a folder beside ``path``, then rename it into place.
 
     The data reach the disk before the rename, and the rename before the return. So a crash at any moment leaves the
     old file or the new one. Without ``durable`` nothing waits for the disk: the same holds of a process that is
@@ -51,22 +51,38 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
 
 
 def _replace(path: Path, write: Callable[[Path], None], *, durable: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
-    temporary = _create_beside(path)
-    try:
+    with draft_folder(path) as draft:
+        temporary = draft / path.name
+        # Not by tempfile, whose files are readable by their owner alone. A file that is opened has the permissions that
+        # the process gives any of its files, and the umask, which can only be read by setting it, need not be known.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         permissions = temporary.stat().st_mode
         write(temporary)
         # safetensors puts a file of its own in place of the one that it is given, readable by its owner alone.
         temporary.chmod(permissions)
         if durable:
-            _flush(temporary)
+            flush(temporary)
         os.replace(temporary, path)
         if durable and os.name == "posix":
-            _flush(path.parent)
+            flush(path.parent)
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, to draft in what will be there; removed at the end, however that comes.
+
+    Nobody can guess its name. A library may leave files of its own in it. What killed processes left beside it is
+    removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    start = os.fsdecode(os.fsencode(path.name)[:100])  # a file system counts bytes
+    draft = path.with_name(f".{start}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    try:
+        draft.mkdir()
+        yield draft
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _is_special(path: Path) -> bool:
@@ -106,13 +122,9 @@ def check_writable(folder: Path) -> None:
         If that cannot be.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = _create_beside(folder / "writable")
-        try:
-            temporary.write_bytes(bytes(4096))
-            _flush(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with draft_folder(folder / "writable") as draft:
+            (draft / "file").write_bytes(bytes(4096))
+            flush(draft / "file")
     except OSError as error:
         raise WriteError(folder, error.strerror or str(error), error.errno) from None
 
@@ -126,23 +138,18 @@ def _remove_abandoned(folder: Path) -> None:
     with suppress(OSError):
         for path in folder.glob(".*.tmp"):
             if _TEMPORARY.fullmatch(path.name) and is_abandoned(path):
-                path.unlink(missing_ok=True)
+                discard(path)
 
 
-def _create_beside(path: Path) -> Path:
-    """A new empty file that only its maker knows.
-
-    Not by tempfile, whose files are readable by their owner alone. A file that is opened has the permissions that the
-    process gives any of its files, and the umask, which can only be read by setting it, need not be known.
-    """
-    writer = f"{socket.gethostname()}.{os.getpid()}"
-    start = os.fsdecode(os.fsencode(path.name)[:100])  # a file system counts bytes
-    temporary = path.with_name(f".{start}.{writer}.{secrets.token_hex(8)}.tmp")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return temporary
+def discard(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds; a link, and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -152,7 +159,7 @@ def _flush(path: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether a hidden file names its writer, as in ``.…HOST.PID.…``, and that process of this machine is gone."""
+    """Whether a hidden name has its writer in it, as in ``.…HOST.PID.…``, and that process of this machine is gone."""
     import psutil  # too slow for the start of every command
 
     match = re.fullmatch(rf"\.(?:.+\.)?{re.escape(socket.gethostname())}\.([0-9]+)\..+", path.name)

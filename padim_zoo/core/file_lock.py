@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class FileLock:
         self._create = create
         self._descriptor: int | None = None
 
-    def take(self) -> bool:
+    def take(self, *, wait: bool = False) -> bool:
         """Whether nobody else holds it; where the system or the disk knows no locks, nobody does."""
         if fcntl is None:
             return True
@@ -41,7 +42,7 @@ class FileLock:
             except OSError:
                 return True
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 os.close(descriptor)
                 return False
@@ -64,6 +65,23 @@ class FileLock:
                 self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Read a small file and write it anew while no other process does so; wait until none does.
+
+    The lock is on the folder, for the file itself is replaced, or is not there yet.
+    """
+    folder = Path(os.path.realpath(path)).parent
+    with suppress(OSError):  # which the write tells
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder)
+    lock.take(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -235,7 +235,7 @@ class HashedImages:
             warnings.warn(
                 f"{new} new of {new + self.passed_over} normal images: the model knows the others, and passes over "
                 "them",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def hashes(self) -> np.ndarray:

@@ -22,6 +22,7 @@ The ball screw of BSData has 768 images of 15 places, which make 233 groups, non
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -74,8 +75,8 @@ class NearCopies(NamedTuple):
 def near_copies(thumbnails: np.ndarray) -> NearCopies:
     """Find near copies among gray thumbnails (n, 2·SIDE, 2·SIDE), uint8."""
     distances = _distances(thumbnails)
-    details = _Details(thumbnails)
-    bursts, similar = _bursts(distances, details)
+    correlation = _correlations(thumbnails)
+    bursts, similar = _bursts(distances, correlation)
     typical = typical_distances(distances, bursts)
     first, second = np.nonzero(np.triu(distances <= _limit(np.minimum.outer(typical, typical)), 1))
     least = np.minimum(typical[first], typical[second])
@@ -85,11 +86,11 @@ def near_copies(thumbnails: np.ndarray) -> NearCopies:
     links = []
     for i, j, is_sure in zip(first[order].tolist(), second[order].tolist(), sure[order].tolist(), strict=True):
         least_correlation = ALIKE_CORRELATION if is_sure else LEAST_CORRELATION
-        if not linked.are_linked(i, j) and details.correlation(i, j) >= least_correlation:
+        if not linked.are_linked(i, j) and correlation(i, j) >= least_correlation:
             linked.link(i, j)
             links.append((i, j))
     bar = UNCLEAR_CORRELATION if bursts.any() else ALIKE_CORRELATION
-    unclear = [pair for pair in similar if details.correlation(*pair) >= bar and not linked.are_linked(*pair)]
+    unclear = [pair for pair in similar if correlation(*pair) >= bar and not linked.are_linked(*pair)]
     return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
 
 
@@ -108,7 +109,7 @@ def _distances(thumbnails: np.ndarray) -> np.ndarray:
     return both
 
 
-def _bursts(distances: np.ndarray, details: _Details) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def _bursts(distances: np.ndarray, correlation: Correlation) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Groups (n,), int64, of images that may be frames of one thing, and the pairs that tell so.
 
     Each image tries the nearest one of another group, until nothing joins. To try all pairs would take far longer.
@@ -123,7 +124,7 @@ def _bursts(distances: np.ndarray, details: _Details) -> tuple[np.ndarray, list[
         nearest = outside.argmin(axis=1)
         close = np.flatnonzero(outside[np.arange(n), nearest] <= LARGEST_DISTANCE)
         pairs = {(min(i, j), max(i, j)) for i, j in zip(close.tolist(), nearest[close].tolist(), strict=True)} - tried
-        similar = [pair for pair in sorted(pairs) if details.correlation(*pair) >= ALIKE_CORRELATION]
+        similar = [pair for pair in sorted(pairs) if correlation(*pair) >= ALIKE_CORRELATION]
         if not similar:
             return groups, links
         tried |= pairs
@@ -148,34 +149,38 @@ def typical_distances(distances: np.ndarray, bursts: np.ndarray) -> np.ndarray:
     return typical
 
 
-class _Details:
-    """Correlations of the fine detail of thumbnails (n, 2·SIDE, 2·SIDE), each at the best translation."""
+Correlation = Callable[[int, int], float]
+"""Of the fine detail of two thumbnails, by their indices, at the best translation."""
 
-    def __init__(self, thumbnails: np.ndarray) -> None:
-        self._thumbnails = thumbnails
-        self._of = functools.lru_cache(_DETAILS_HELD)(self._compute)
-        self.correlation = functools.cache(self._correlate)
-        """Of two thumbnails by their indices; computed once."""
 
-    def _compute(self, index: int) -> _Detail:
-        from scipy import fft
+def _correlations(thumbnails: np.ndarray) -> Correlation:
+    """Correlations of thumbnails (n, 2·SIDE, 2·SIDE), each computed once.
 
-        detail = _relative_detail(self._thumbnails[index].astype(np.float32))
-        inner = np.zeros_like(detail)
-        inner[_INNER, _INNER] = detail[_INNER, _INNER] - detail[_INNER, _INNER].mean()
-        inner /= max(float(np.linalg.norm(inner)), 1e-6)
-        squares = _window_sums(detail**2) - _window_sums(detail) ** 2 / _WINDOW**2
-        return _Detail(fft.rfft2(detail), fft.rfft2(inner).conj(), np.sqrt(np.maximum(squares, 1e-12)))
+    What is remembered goes with the last reference to the function: no cycle holds it.
+    """
+    detail_of = functools.lru_cache(_DETAILS_HELD)(lambda index: _detail(thumbnails[index]))
+    return functools.cache(lambda one, other: _correlation(detail_of(one), detail_of(other)))
 
-    def _correlate(self, one: int, other: int) -> float:
-        from scipy import fft
 
-        fixed, moved = self._of(one), self._of(other)
-        # Only rows and columns of translations within the margin are transformed back.
-        rows = fft.ifft(moved.spectrum * fixed.inner_spectrum, axis=0)[_SHIFTS]
-        products = fft.irfft(rows, n=2 * SIDE, axis=1)[:, _SHIFTS]
-        best = products.argmax()
-        return float(products.flat[best] / moved.lengths.flat[best])
+def _detail(thumbnail: np.ndarray) -> _Detail:
+    from scipy import fft
+
+    detail = _relative_detail(thumbnail.astype(np.float32))
+    inner = np.zeros_like(detail)
+    inner[_INNER, _INNER] = detail[_INNER, _INNER] - detail[_INNER, _INNER].mean()
+    inner /= max(float(np.linalg.norm(inner)), 1e-6)
+    squares = _window_sums(detail**2) - _window_sums(detail) ** 2 / _WINDOW**2
+    return _Detail(fft.rfft2(detail), fft.rfft2(inner).conj(), np.sqrt(np.maximum(squares, 1e-12)))
+
+
+def _correlation(fixed: _Detail, moved: _Detail) -> float:
+    from scipy import fft
+
+    # Only rows and columns of translations within the margin are transformed back.
+    rows = fft.ifft(moved.spectrum * fixed.inner_spectrum, axis=0)[_SHIFTS]
+    products = fft.irfft(rows, n=2 * SIDE, axis=1)[:, _SHIFTS]
+    best = products.argmax()
+    return float(products.flat[best] / moved.lengths.flat[best])
 
 
 _MARGIN = 2 * MOST_TRANSLATION + 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.datasets import in_subfolders
+from padim_zoo.data.duplicates import find_duplicates
 from padim_zoo.data.files import (
     Listing,
     describe_passed_over,
@@ -19,14 +20,16 @@ from padim_zoo.data.files import (
     paths_of,
     split_pattern,
 )
+from padim_zoo.data.hold_out import held_out_images
+from padim_zoo.data.image_hashes import KeptFingerprints
 from padim_zoo.data.kinds import is_abnormal_kind, is_mask_folder, is_normal_kind
 from padim_zoo.data.layout import ListedDataset, dataset_root, is_category, list_category
 from padim_zoo.data.mask_files import masks_of_kind, split_masks
 from padim_zoo.data.normal_folder import label_of_names, refuse_defects
 from padim_zoo.data.sample import Category, Dataset, Sample
 
-HOLD_OUT_EVERY = 5
-"""Where no test is set apart, every fifth normal image, in sorted order, is kept for it."""
+Fingerprints = Callable[[], "KeptFingerprints | None"]
+"""Opens what keeps fingerprints of images."""
 
 LAYOUTS = (
     "train/good and test/KIND, or good and bad, in the folder or in its subfolders; or --normal DIR, --abnormal DIR, "
@@ -43,6 +46,7 @@ def folder(
     normal: str | Path | None = None,
     abnormal: str | Path | None = None,
     masks: str | Path | None = None,
+    fingerprints: Fingerprints | None = None,
 ) -> Dataset:
     """One's own images.
 
@@ -56,12 +60,15 @@ def folder(
         unless all of their names say ``ok`` or ``nok``.
     normal : path, optional
         Instead of ``root``: a folder of normal images, at any depth, or a glob pattern. Every fifth in sorted order,
-        and at least one, is held out for the test.
+        and at least one, is held out for the test. Copies and near copies, such as frames of a burst, stay on one
+        side.
     abnormal : path, optional
         Folder of anomalous images, at any depth, or a pattern; a subfolder names the kind of defect. Without it the
         test has normal images only.
     masks : path, optional
         Folder of masks, named and arranged as the images in ``abnormal``. An image may have none.
+    fingerprints : callable, optional
+        Opens what keeps fingerprints of images, so that copies are found without decoding all of them again.
 
     Raises
     ------
@@ -72,18 +79,18 @@ def folder(
         if root is not None:
             raise InputError(f"dataset folder has both a root ({root}) and normal images ({normal}): give one of them")
         top = _top(normal, "normal images")
-        return ListedDataset("folder", {top.name: partial(_named_category, top, normal, abnormal, masks)})
+        return ListedDataset("folder", {top.name: partial(_named_category, top, normal, abnormal, masks, fingerprints)})
     if abnormal is not None or masks is not None:
         raise InputError("dataset folder has abnormal images or masks but no normal images: give --normal DIR too")
     top = dataset_root("folder", root, LAYOUTS)
     if is_category(top):
         return ListedDataset("folder", {top.name: partial(list_category, "folder", top)})
     if _has_kinds(top):
-        return ListedDataset("folder", {top.name: partial(_category_by_kinds, top)})
+        return ListedDataset("folder", {top.name: partial(_category_by_kinds, top, fingerprints)})
     with_kinds = [path for path in folders_in(top) if not is_category(path) and _has_kinds(path)]
-    listings = {path.name: partial(_category_by_kinds, path) for path in with_kinds}
+    listings = {path.name: partial(_category_by_kinds, path, fingerprints) for path in with_kinds}
     if not any(map(is_category, folders_in(top))) and not listings and images_in(top):
-        return ListedDataset("folder", {top.name: partial(_flat_category, top)})
+        return ListedDataset("folder", {top.name: partial(_flat_category, top, fingerprints)})
     if listings:
         listings |= {path.name: partial(list_category, "folder", path) for path in folders_in(top) if is_category(path)}
         return ListedDataset("folder", listings)
@@ -110,7 +117,13 @@ def _listing(source: str | Path, top: Path) -> Listing:
     return Listing([path.absolute() for path in paths_of(source)]) if _is_pattern(source) else list_images(top)
 
 
-def _named_category(top: Path, normal: str | Path, abnormal: str | Path | None, masks: str | Path | None) -> Category:
+def _named_category(
+    top: Path,
+    normal: str | Path,
+    abnormal: str | Path | None,
+    masks: str | Path | None,
+    fingerprints: Fingerprints | None,
+) -> Category:
     """Normal and anomalous images from two places."""
     listings = [_listing(normal, top)]
     good = listings[0].images
@@ -128,10 +141,10 @@ def _named_category(top: Path, normal: str | Path, abnormal: str | Path | None, 
             )
     elif masks is not None:
         raise InputError(f"dataset folder has masks ({masks}) but no abnormal images: give --abnormal DIR too")
-    return _held_out(top, good, bad, listings)
+    return _held_out(top, good, bad, listings, fingerprints)
 
 
-def _category_by_kinds(top: Path) -> Category:
+def _category_by_kinds(top: Path, fingerprints: Fingerprints | None) -> Category:
     """Folders of normal images beside folders of defects, and perhaps of masks."""
     good: list[Path] = []
     bad: list[Sample] = []
@@ -152,28 +165,40 @@ def _category_by_kinds(top: Path) -> Category:
         of_kind = _abnormal_samples(kind, listing.images, own, every_mask=False)
         named = not is_abnormal_kind(kind.name)  # then the folder names the kind, and not those below it
         bad += [Sample(one.path, 1, kind.name, one.masks) for one in of_kind] if named else of_kind
-    return _held_out(top, good, bad, listings)
+    return _held_out(top, good, bad, listings, fingerprints)
 
 
-def _flat_category(top: Path) -> Category:
+def _flat_category(top: Path, fingerprints: Fingerprints | None) -> Category:
     """Images without folders: normal, unless their names say which are not."""
     images, _ = split_masks(images_in(top))
     labels = label_of_names(images)
     good = [image for image in images if not labels.get(image, 0)]
     bad = [image for image in images if labels.get(image, 0)]
     pairs = masks_of_kind(bad, top, None) if bad else {}
-    return _held_out(top, good, [Sample(path, 1, "anomaly", pairs.get(path, ())) for path in bad], [])
+    anomalous = [Sample(path, 1, "anomaly", pairs.get(path, ())) for path in bad]
+    return _held_out(top, good, anomalous, [], fingerprints)
 
 
-def _held_out(top: Path, good: Sequence[Path], bad: Sequence[Sample], listings: Sequence[Listing]) -> Category:
-    """A category whose test has every fifth normal image."""
+def _held_out(
+    top: Path,
+    good: Sequence[Path],
+    bad: Sequence[Sample],
+    listings: Sequence[Listing],
+    fingerprints: Fingerprints | None,
+) -> Category:
+    """A category whose test has about every fifth normal image, and no copy of another."""
     if len(good) < 2:
         raise InputError(f"{top} has {len(good)} images: expected at least 2 normal images, one to fit and one to test")
-    held_out = set(good[HOLD_OUT_EVERY - 1 :: HOLD_OUT_EVERY] or good[-1:])
-    train = [Sample(path, 0) for path in good if path not in held_out]
-    test = [Sample(path, 0) for path in good if path in held_out]
-    line = describe_passed_over(listings)
-    return Category("folder", top.name, tuple(train), (*test, *bad), (line,) if line else ())
+    groups = find_duplicates(good, None if fingerprints is None else fingerprints()).groups
+    held_out = held_out_images(groups)
+    train = [Sample(path, 0) for path, out in zip(good, held_out, strict=True) if not out]
+    test = [Sample(path, 0) for path, out in zip(good, held_out, strict=True) if out]
+    lines = [line for line in (describe_passed_over(listings),) if line]
+    if not groups.any():
+        lines.append(
+            f"all {len(good)} normal images are copies of one: the one that is held out for the test is not new either"
+        )
+    return Category("folder", top.name, tuple(train), (*test, *bad), tuple(lines))
 
 
 def _abnormal_samples(

@@ -17,6 +17,9 @@ MAX_PIXELS = 100_000_000
 
 VARIABLE = "PADIM_ZOO_MAX_PIXELS"
 
+_THINNEST, _LONG = 16, 2**20
+"""Each line of pixels takes memory of its own, however thin it is; sides up to a million take little."""
+
 _BYTES_PER_PIXEL = 8
 """Of the largest samples, RGBA of 16 bits, without compression."""
 _BYTES_BESIDE = 2**26
@@ -63,13 +66,19 @@ def refuse_many_pixels(name: object, size: tuple[int, int]) -> None:
     Raises
     ------
     InputError
-        If it has more pixels than may be.
+        If it has more pixels than may be, or is so thin that its lines take more memory than their pixels.
     """
     pixels, most = size[0] * size[1], max_pixels()
     if pixels > most:
         raise InputError(
             f"{name} has {pixels:,} pixels: at most {most:,} are read; cut the image into tiles, or allow more with "
             f"--max-pixels or {VARIABLE}"
+        )
+    longest = max(_LONG, most // _THINNEST)
+    if max(size) > longest:
+        raise InputError(
+            f"{name} has {size[0]:,} by {size[1]:,} pixels: a side has at most {longest:,}; cut the image into tiles, "
+            f"or allow more with --max-pixels or {VARIABLE}"
         )
 
 

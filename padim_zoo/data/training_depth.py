@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
-from padim_zoo.data.bit_depth import SampleCounts, counts_of, counts_of_picture
+from padim_zoo.data.bit_depth import FULL_DEPTH, SampleCounts, counts_of, counts_of_picture, largest_of
 from padim_zoo.data.decoding import may_be_deep, open_image, picture_of
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import image_items
@@ -62,3 +63,43 @@ def _counts_of_file(path: Path, *version: int) -> SampleCounts:
 
 def _is_deep_array(item: Any) -> bool:
     return str(getattr(item, "dtype", "")).removeprefix("torch.") == "uint16"
+
+
+def depth_to_assume(images: Any, asked: int | None) -> int | None:
+    """The bit depth that normal images are found to have; None where one is asked for.
+
+    Raises
+    ------
+    InputError
+        If the one that is asked for does not hold their samples.
+    """
+    counts = counts_of_images(images)
+    if asked is None:
+        if counts.depth_or_full < FULL_DEPTH:
+            warnings.warn(
+                f"the normal images hold {counts.depth_or_full} bits in 16-bit samples: white is "
+                f"{largest_of(counts.depth_or_full)}; --bit-depth says otherwise",
+                stacklevel=5,
+            )
+        return counts.depth_or_full
+    if counts.total and counts.depth > asked:
+        raise InputError(
+            f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
+            f"give --bit-depth {counts.depth}, or auto"
+        )
+    return None
+
+
+def refuse_deeper(images: Any, depth: int) -> None:
+    """Refuse normal images that hold more bits than those of the fit.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    counts = counts_of_images(images)
+    if counts.total and counts.depth > depth:
+        raise InputError(
+            f"the images hold {counts.depth} bits, but the detector was fitted on {depth}: fit again on all images"
+        )

@@ -116,8 +116,8 @@ class Transform:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, check_size(name, getattr(self, name)))
-        if self.bit_depth is not None and not is_whole(self.bit_depth, 1, 16):
-            raise InputError(f"bit_depth is {self.bit_depth!r}: expected a whole number up to 16")
+        if self.bit_depth is not None and not is_whole(self.bit_depth, 8, 16):
+            raise InputError(f"bit_depth is {self.bit_depth!r}: expected a whole number from 8 to 16")
 
     @property
     def leaves_grid(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -63,15 +64,19 @@ def naming_unreadable(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def explained(error: InputError, paths: Sequence[Path]) -> InputError:
-    """The error, or one that names all images that cannot be read, if there are any."""
+    """The error, or one that names all images that cannot be read, if there are any.
+
+    An error that names none of these is another one: it is told first.
+    """
     unreadable = find_unreadable(paths)
     if not unreadable:
         return error
     reasons = list(unreadable.values())
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    first = "" if any(str(path) in str(error) for path in unreadable) else f"{error}; besides, "
     return InputError(
-        f"{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; mend or remove them, or leave them "
-        "out with --skip-unreadable"
+        f"{first}{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; mend or remove them, or "
+        "leave them out with --skip-unreadable"
     )
 
 
@@ -85,6 +90,23 @@ def left_out_note(unreadable: Sequence[Path], total: int) -> str:
     named = ", ".join(map(str, unreadable[:NAMED]))
     more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
     return f"{counted(len(unreadable), total)} and {'are' if len(unreadable) > 1 else 'is'} left out: {named}{more}"
+
+
+def readable_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Images that can be read, and those that cannot; a warning names these.
+
+    Raises
+    ------
+    InputError
+        If none can be read.
+    """
+    unreadable = find_unreadable(paths)
+    if not unreadable:
+        return list(paths), []
+    if len(unreadable) == len(paths):
+        raise InputError(f"no image can be read, such as: {next(iter(unreadable.values()))}")
+    warnings.warn(left_out_note(list(unreadable), len(paths)), stacklevel=2)
+    return [path for path in paths if path not in unreadable], list(unreadable)
 
 
 def readable_category(category: Category) -> Category:

@@ -27,7 +27,7 @@ from padim_zoo.data.kinds import is_normal_kind
 from padim_zoo.data.layout import dataset_root
 from padim_zoo.data.mask import looks_inverted, read_mask
 from padim_zoo.data.mask_files import name_of_owner
-from padim_zoo.data.own_images import LAYOUTS
+from padim_zoo.data.own_images import LAYOUTS, Fingerprints
 from padim_zoo.data.sample import Category, Dataset, Sample, protocol_of
 from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.data.transform import Transform, choose_grid
@@ -39,6 +39,9 @@ LEVEL = 0.05
 
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
+
+UNREADABLE = "images cannot be read"
+"""The end of the message on images that ``--skip-unreadable`` leaves out."""
 
 Severity = Literal["error", "warning"]
 
@@ -151,8 +154,10 @@ def check(source: str | Path | Category | Dataset, transform: Transform | None =
     return [_check_by_name(dataset, name, protocol_of(dataset) or transform) for name in dataset.categories()]
 
 
-def data_set_at(source: str | Path) -> Dataset:
+def data_set_at(source: str | Path, fingerprints: Fingerprints | None = None) -> Dataset:
     """The data set in a folder, by its layout, or of normal images that a pattern matches.
+
+    ``fingerprints`` are as of :func:`padim_zoo.data.own_images.folder`.
 
     Raises
     ------
@@ -160,11 +165,12 @@ def data_set_at(source: str | Path) -> Dataset:
         If the folder has no known layout.
     """
     if not Path(source).exists() and glob.has_magic(str(source)):
-        return registry.datasets.create("folder", normal=source)
+        return registry.datasets.create("folder", normal=source, fingerprints=fingerprints)
     folder = dataset_root("folder", source, LAYOUTS)
     for layout in _LAYOUTS:
         with suppress(InputError):
-            return registry.datasets.create(layout, root=folder)
+            more = {"fingerprints": fingerprints} if layout == "folder" else {}
+            return registry.datasets.create(layout, root=folder, **more)
     raise InputError(f"{source} has no layout that is known: expected {LAYOUTS}; or a copy of a public data set")
 
 
@@ -267,7 +273,7 @@ def _file_problems(category: Category, train: list[_Finding], test: list[_Findin
         yield Problem("warning", "no anomalous image has a mask: only image-level figures can be computed")
         bare = []
     affected: tuple[tuple[Severity, str, Sequence[object]], ...] = (
-        ("error", "images cannot be read", broken_images),
+        ("error", UNREADABLE, broken_images),
         ("error", "masks cannot be read or have not the size of their image", broken_masks),
         ("warning", "anomalous images have no mask and are left out of pixel figures", bare),
         ("warning", "anomalous images have a mask without a marked pixel", empty_masks),

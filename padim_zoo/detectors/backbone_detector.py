@@ -11,7 +11,6 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -19,30 +18,28 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to
+from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.data.image_hashes import HashedImages
-from padim_zoo.data.passing_images import PassingImages
-from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import BackboneConfig, MapConfig, ScoreConfig, check_sigma
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, MapConfig, ScoreConfig, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
 from padim_zoo.detectors.forgetting import find_learned, forget_images
 from padim_zoo.detectors.map_score import MapScore
-from padim_zoo.detectors.model_file import MODEL_DTYPES, detector_from, to_state
+from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import combine_views, joined, refuse_other_size, refuse_unscored, views_to_score
+from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_views
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import LARGE_ARRAYS, TrainingEmbeddings, largest_array, refuse_to_join
+from padim_zoo.statistics.accumulator import LARGE_ARRAYS, largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -198,7 +195,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         return self._extractor
 
-    def _on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
+    def on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
         """The extractor on the grid of the fit, or on that of these images, and the images."""
         extractor = self.extractor
         return extractor.on_grid_of(images) if anew or extractor.grid is None else (extractor, images)
@@ -217,10 +214,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             Naming the parameter, what was found and what was expected.
         """
         self.extractor.check_parameters()
-        self._check_sigma()
+        self.check_blur()
         self.map_score  # noqa: B018  checks score
 
-    def _check_sigma(self, image_size: tuple[int, int] | None = None) -> None:
+    def check_blur(self, image_size: tuple[int, int] | None = None) -> None:
+        """Refuse a blur that is too wide, for maps of a size where that is known."""
         if isinstance(self, MapConfig):
             check_sigma(self.sigma, image_size)
 
@@ -271,12 +269,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
         if changed - self.scoring - self.modeling - {"score"}:
-            self._model = self.statistics_ = self.fitted_in = self.learned_images_ = self.groups_ = None
-            self.extractor.forget()
+            self.drop_fit()
         if "roi" in changed:
             self.region_per_image = False
         if changed & _BACKBONE:
             self._extractor = self._adapted_to = None
+
+    def drop_fit(self) -> None:
+        """Become a detector that was never fitted."""
+        self._model = self.statistics_ = self.other_views = self.calibration_ = None
+        self.learned_images_ = self.groups_ = self.fitted_in = None
+        self.adapted_images_, self.region_per_image = 0, False
+        self.extractor.forget()
 
     def _statistics_if_there(self) -> Samples | Moments | None:
         try:
@@ -318,7 +322,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def extract(self, images: Any, *, roi: Any = None) -> Features:
         """Features of ``images``, in all views by which they are scored; ``roi`` is as of :meth:`predict`."""
         self.check_parameters()
-        extractor, images = self._on_grid(images)
+        extractor, images = self.on_grid(images)
         return extractor.extract(images, roi=roi)
 
     def look_at(self, images: Any) -> None:
@@ -331,7 +335,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """The same of normal images, in all views of a fit and for scoring, on the grid of a fit on them."""
         self.look_at(images)
         self.check_parameters()
-        extractor, images = self.prepare(*self._on_grid(images, anew=True))
+        extractor, images = self.prepare(*self.on_grid(images, anew=True))
         return extractor.extract(images, fit=True)
 
     def prepare(self, extractor: FeatureExtractor, images: Any) -> tuple[FeatureExtractor, Any]:
@@ -362,23 +366,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         whole : sequence of Path, optional
             All normal images, if these are a part of them: grid and bit depth are those of a fit on all.
         """
-        images = normal_images(images, y)
-        self.check_parameters()
-        with self.extractor.learning():
-            self.extractor.look_at(images if whole is None else whole)
-            extractor, ahead = self.prepare(*self._on_grid(images if whole is None else whole, anew=True))
-            if whole is not None:
-                ahead = images
-            hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(self.cache).fingerprints)
-            self._accumulate(extractor.features(hashed, fit=True), None)
-        self.learned_images_ = hashed.hashes()
-        self.adapted_images_ = count_adapted(self.adapted_to, hashed.paths)
+        fit_images(self, normal_images(images, y), whole)
         return self
 
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
         self.check_parameters()
-        self._accumulate(features.in_parts(largest_array(self.extractor.budget)), None)
+        self.add_features(features.in_parts(largest_array(self.extractor.budget)), None)
         return self
 
     def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
@@ -400,38 +394,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             If there are no images, or their size differs from those seen so far, or the detector was loaded from a
             file that does not hold their statistics. The detector is then as it was.
         """
-        images = normal_images(images)
-        earlier = self.require_statistics("continue a fit")
-        precision = self.build_backbone().precision
-        if earlier is not None and self.precision_ != precision:
-            warnings.warn(
-                f"images added in {precision} join those seen in {self.precision_}: a fit with precision float32 goes "
-                "on the same on every machine",
-                stacklevel=2,
-            )
-        with self.extractor.learning():
-            if earlier is None:
-                self.look_at(images)
-            else:
-                self.extractor.refuse_other_depth(images)
-            learned = None if earlier is None else self.learned_images_
-            extractor, ahead = self._on_grid(images)
-            if earlier is None:
-                extractor, ahead = self.prepare(extractor, ahead)
-            hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(self.cache).fingerprints)
-            if not hashed.all_learned():
-                more = copy.copy(self)  # groups may turn out to be those of other images
-                groups_before = ImageGroups.apart(0) if earlier is None else self.groups_so_far()
-                check_size = None if earlier is None else partial(refuse_to_join, self.image_size_)
-                more._accumulate(extractor.features(hashed, fit=True, check_size=check_size), earlier)
-                more.groups_ = groups_before.with_added(groups, hashed)
-                if earlier is None:
-                    more.learned_images_ = hashed.hashes()
-                elif learned is not None:
-                    more.learned_images_ = np.concatenate([learned, hashed.hashes()])
-                more.adapted_images_ = self.adapted_images_ + count_adapted(self.adapted_to, hashed.paths)
-                vars(self).update(vars(more))
-        hashed.tell()
+        add_images(self, normal_images(images), groups)
         return self
 
     def forget(self, images: Any) -> Self:
@@ -460,33 +423,19 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """The groups of the normal images, which all differ where nothing else is known."""
         return self.groups_ or ImageGroups.apart(self.n_images_)
 
-    def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
-        """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
-        fitted = copy.copy(self)
-        if earlier is None:
-            fitted.draw()
-            fitted.fitted_in = None
-        size = None if earlier is None else self.image_size_
-        view_set, budget = self.extractor.views_of_fit(), self.extractor.budget
-        normal = TrainingEmbeddings(view_set, earlier, size, self.other_views, budget)
-        for features in parts:
-            normal.check(features)
-            self._check_sigma(features.image_size)
-            normal.add(fitted.select_patches(fitted.embed(normal.fitted_views(features)), normal.like))
-            others = normal.other_views_of(features)
-            if others is not None:
-                normal.add_other_views(fitted.select_patches(fitted.embed(others), normal.like))
-        if normal.image_size is None:
-            raise InputError("there are no images to fit on: expected at least one normal image")
-        statistics = normal.statistics()
-        if isinstance(statistics, Moments) and not self.supports_moments:
-            raise InputError(
-                f"{self.name} needs all normal embeddings, which fit neither the memory allowed nor the disk: allow "
-                "more memory (--memory), free some disk, or fit on fewer images"
-            )
-        fitted.image_size_ = normal.image_size
-        fitted.set_statistics(statistics, normal.other_views())
-        vars(self).update(vars(fitted))
+    def earlier_fit(self) -> Any:
+        """What a fit on more images goes on from: the statistics so far, or None before the first fit.
+
+        Raises
+        ------
+        InputError
+            If the detector was loaded from a file that does not hold them.
+        """
+        return self.require_statistics("continue a fit")
+
+    def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
+        """Add the features of normal images to an earlier fit, or to none; one that fails leaves all as it was."""
+        accumulate(self, parts, earlier)
 
     def set_statistics(self, statistics: Samples | Moments, other_views: PatchEmbeddings | None = None) -> None:
         """Become the detector of these statistics; the model is made of them when it is wanted.
@@ -529,7 +478,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     # -- threshold ---------------------------------------------------------------------------------------------------
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images that the detector was fitted on.
 
@@ -583,51 +532,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         InputError
             If there are no images, or their size after the transform is not that of the fit.
         """
-        if self.region_per_image and roi is None:
-            warnings.warn(
-                f"this {self.name} was fitted with a mask for each image, which its file does not hold: all pixels are "
-                "scored; name the folder of these images' masks by --roi",
-                stacklevel=2,
-            )
-        self.check_parameters()
-        model = self.model_  # an unfitted detector says so before any image is read
-        images = listed(images)
-        check_size = partial(refuse_other_size, self.image_size_)
-        passing = PassingImages(images, self.extractor.bit_depth)
-        features = self.extractor.features(passing.images, roi=roi, check_size=check_size)
-        embedded = joined(map(self._embed_to_score, features), self.images_at_once)
-        scored, count = (self.score_views(model, batch) for batch in embedded), count_of(images)
-        prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
-        prediction = replace(self.with_scale(prediction), sources=passing.sources)
-        return prediction.of(images, self.transform)
+        return predict_images(self, images, roi)
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         model = self.model_
         parts = features.in_parts(largest_array(self.extractor.budget))
-        scored = (self.score_views(model, self._embed_to_score(part)) for part in parts)
+        scored = (score_views(self, model, embed_to_score(self, part)) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
-
-    def _embed_to_score(self, features: Features) -> PatchEmbeddings:
-        """Embeddings of the views to score, of images whose size is that of the fit."""
-        self._check_sigma(self.image_size_)
-        return self.embed(views_to_score(features, self.image_size_, self.extractor))
-
-    def score_views(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
-        """Scores of images of which all views for scoring are given, those of one next to each other."""
-        views = self.extractor.views_of_score()
-        prediction = self.score_embeddings(model, embeddings)
-        if views.count > 1:
-            prediction = combine_views(prediction, views.others, score_is_map_maximum=self.threshold_serves_maps)
-        refuse_unscored(prediction)
-        return self.rescore(prediction)
-
-    def rescore(self, prediction: Prediction) -> Prediction:
-        """The same maps, and scores by them where ``score`` says how."""
-        rule = self.map_score
-        if rule is None or prediction.maps is None:
-            return prediction
-        return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -667,12 +579,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def to_state(self, *, resumable: bool = False, dtype: str = "float16") -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays of the file that :meth:`save` writes."""
-        if dtype not in MODEL_DTYPES:
-            raise InputError(f"dtype is {dtype!r}: expected {' or '.join(MODEL_DTYPES)}")
-        self.model_  # noqa: B018  an unfitted detector says so
-        with spill_above(largest_array(self.extractor.budget)):
-            arrays, own = self.model_arrays(resumable=resumable, half=dtype == "float16")
-        return to_state(self, arrays, own)
+        return to_state(self, resumable=resumable, dtype=dtype)
 
     @classmethod
     def from_file(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from padim_zoo.data.augmentation import AS_IT_IS
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
-from padim_zoo.detectors.registration import KINDS, Registration, reduced, register
+from padim_zoo.detectors.mean_image import reduced
+from padim_zoo.detectors.registration import KINDS, Registration, register
 from padim_zoo.estimators.estimator import EPSILON
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings

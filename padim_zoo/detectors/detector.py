@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from functools import cache as cached
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +17,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.sources import image_items, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import DECIDES, BackboneConfig, FrozenConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, BackboneConfig, FrozenConfig
+from padim_zoo.detectors.parameters import constructor_call, nested_parameters, parameter_names, set_arguments
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.detectors.scikit_learn import normal_images, tags_of_outlier_detectors
@@ -141,6 +140,10 @@ class Detector(ABC):
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features."""
 
+    def score_features(self, features: Features) -> np.ndarray:
+        """The scores (N,) of :meth:`predict_features` alone; a detector that needs no maps for them makes none."""
+        return self.predict_features(features).scores
+
     def score_samples(self, images: Any) -> np.ndarray:
         """Anomaly scores with the opposite sign, (N,), as scikit-learn has them: higher is more normal."""
         return -self.predict(images).scores
@@ -172,7 +175,7 @@ class Detector(ABC):
     # -- threshold and colors ----------------------------------------------------------------------------------------
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
 
@@ -331,13 +334,7 @@ class Detector(ABC):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's arguments by name; with ``deep`` also those of arguments that have some, as ``a__b``."""
         own = dict(vars(self.config))
-        nested = {
-            f"{name}__{inner}": value
-            for name, part in own.items()
-            if deep and hasattr(part, "get_params") and not isinstance(part, type)
-            for inner, value in part.get_params().items()
-        }
-        return own | nested
+        return own | nested_parameters(own) if deep else own
 
     def set_params(self, **parameters: Any) -> Self:
         """Change constructor arguments; what was made or fitted with other values is forgotten: :meth:`reset_fit`.
@@ -347,23 +344,7 @@ class Detector(ABC):
         ValueError
             If a name is no argument of the constructor; nothing is changed then.
         """
-        before = self.get_params(deep=False)
-        own = {name: value for name, value in parameters.items() if "__" not in name}
-        nested: dict[str, dict[str, Any]] = {}
-        for name, value in parameters.items():
-            outer, separator, inner = name.partition("__")
-            part: Any = own.get(outer, before.get(outer))
-            takes = hasattr(part, "set_params") and inner.partition("__")[0] in part.get_params() if separator else True
-            if outer not in before or not takes:
-                expected = ", ".join(self.get_params())
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected one of {expected}")
-            if separator:
-                nested.setdefault(outer, {})[inner] = value
-        for outer, values in nested.items():  # first, for a part may refuse a value
-            own.get(outer, before[outer]).set_params(**values)
-        changed = nested.keys() | {name for name, value in own.items() if _differ(value, before[name])}
-        for name, value in own.items():
-            setattr(self, name, value)
+        changed = set_arguments(self, parameters)
         if changed:
             self.reset_fit(changed)
         return self
@@ -374,13 +355,7 @@ class Detector(ABC):
 
     def __repr__(self) -> str:
         """The call of the constructor, without arguments that are as by default; and what was fitted."""
-        arguments = []
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            value, default = getattr(self, name), parameter.default
-            if value is not default and (type(value) is not type(default) or value != default):
-                text = repr(value)
-                arguments.append(f"{name}={text if chr(10) not in text else f'<{type(value).__name__}>'}")
-        return f"{type(self).__name__}({', '.join(arguments)}){self._fitted_on()}"
+        return constructor_call(self) + self._fitted_on()
 
     def _fitted_on(self) -> str:
         n, size = getattr(self, "n_images_", None), getattr(self, "image_size_", None)
@@ -396,18 +371,3 @@ class Detector(ABC):
 
     def __sklearn_tags__(self) -> Any:
         return tags_of_outlier_detectors()
-
-
-@cached
-def parameter_names(kind: type[Detector]) -> tuple[str, ...]:
-    """The names of the constructor's arguments, in order."""
-    return tuple(inspect.signature(kind).parameters)
-
-
-def _differ(one: Any, other: Any) -> bool:
-    """Whether two values of a parameter are not the same; masks may be arrays, whose comparison is no yes or no."""
-    if one is other:
-        return False
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return type(one) is not type(other) or not np.array_equal(one, other)
-    return bool(one != other)

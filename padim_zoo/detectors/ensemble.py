@@ -20,7 +20,8 @@ from padim_zoo.data.sources import listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, usual_rate
-from padim_zoo.detectors.config import DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
+from padim_zoo.detectors.combining import WEIGHTS, combined_maps, combined_scores, member_weights
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -30,10 +31,6 @@ from padim_zoo.metrics.conformal import conformal_threshold
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-WEIGHTS = ("uniform", "learned")
-RIDGE = 0.01
-"""Added to the diagonal of the correlation of the members' scores: two members that agree fully share their weight."""
 
 FOLDS_OF_MEMBERS = "folds of the members"
 """What the seed decides in an ensemble, whatever its members are."""
@@ -240,15 +237,7 @@ class Ensemble(Detector, EnsembleConfig):
     @property
     def weights_(self) -> np.ndarray:
         """Weights of the members, which sum to 1."""
-        calibrations = self._calibrations()
-        if not isinstance(self.weights, str):
-            weights = np.asarray(self.weights, dtype=np.float64)
-            shares: np.ndarray = weights / weights.sum()
-            return shares
-        if self.weights == "uniform":
-            return np.full(len(calibrations), 1 / len(calibrations))
-        scores = np.stack([_standardized(one, one.scores) for one in calibrations])
-        return least_variance_weights(scores)
+        return member_weights(self.weights, self._calibrations())
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by the features of all members."""
@@ -258,43 +247,18 @@ class Ensemble(Detector, EnsembleConfig):
         )
 
     def _together(self, predictions: Sequence[Prediction]) -> Prediction:
-        calibrations = self._calibrations()
-        scores = self._combined(calibrations, [prediction.scores for prediction in predictions])
-        maps = [
-            (prediction.maps - np.float32(one.map_low)) / np.float32((one.map_high - one.map_low) or 1.0)
-            for prediction, one in zip(predictions, calibrations, strict=True)
-            if prediction.maps is not None and one.map_low is not None and one.map_high is not None
-        ]
-        together: np.ndarray | None = None
-        if maps and self.rule == "max":
-            together = np.max(maps, axis=0)
-        elif maps:
-            of_maps = [prediction.maps is not None for prediction in predictions]
-            weights = self.weights_[of_maps]
-            # Members without maps may have all the weight: then those with maps count alike.
-            together = np.average(maps, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
+        calibrations, weights = self._calibrations(), self.weights_
+        scores = combined_scores(self.rule, weights, calibrations, [prediction.scores for prediction in predictions])
+        maps = combined_maps(self.rule, weights, calibrations, [prediction.maps for prediction in predictions])
         # On grids of their own, members may differ in the patches that they have seen.
         masks = [prediction.roi_masks for prediction in predictions if prediction.roi_masks is not None]
         roi_masks = np.all(masks, axis=0) if masks else None
-        if together is not None and roi_masks is not None:
-            together = np.where(roi_masks, together, np.float32(0))
-        return Prediction(scores, together, self.threshold_, roi_masks=roi_masks)
-
-    def _combined(self, calibrations: Sequence[Calibration], scores: Sequence[np.ndarray]) -> np.ndarray:
-        """Scores of all members (N,) each to those of the ensemble (N,), float32."""
-        if self.rule == "rank":
-            parts = [
-                np.searchsorted(np.sort(one.scores), of_member, side="right") / len(one.scores)
-                for one, of_member in zip(calibrations, scores, strict=True)
-            ]
-        else:
-            parts = [_standardized(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
-        together: np.ndarray = np.max(parts, axis=0) if self.rule == "max" else self.weights_ @ np.stack(parts)
-        combined: np.ndarray = together.astype(np.float32)
-        return combined
+        if maps is not None and roi_masks is not None:
+            maps = np.where(roi_masks, maps, np.float32(0))
+        return Prediction(scores, maps, self.threshold_, roi_masks=roi_masks)
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from the members' out-of-fold scores of the normal images, combined.
 
@@ -302,7 +266,7 @@ class Ensemble(Detector, EnsembleConfig):
         single detector. ``folds`` are those of the members, and so are ``groups``, beside those that are given.
         """
         calibrations = self._calibrations()
-        scores = self._combined(calibrations, [one.scores for one in calibrations])
+        scores = combined_scores(self.rule, self.weights_, calibrations, [one.scores for one in calibrations])
         of_members = [one.groups for one in calibrations if one.groups is not None]
         of_members += [] if groups is None else [groups]
         together = joined_groups(*of_members) if of_members else np.arange(len(scores))
@@ -375,54 +339,3 @@ class Ensemble(Detector, EnsembleConfig):
                 ensemble.threshold_ = Fields(told, "calibration.").number("threshold")
             ensemble.calibration_ = ensemble.calibration_.deciding_by(told.get("decides", DECIDES[0]))
         return ensemble
-
-
-def refuse_doubles(members: Sequence[Detector], names: Sequence[str]) -> None:
-    """Refuse a calibrated detector that is there twice: it would only be weighted twice.
-
-    Parameters
-    ----------
-    members : sequence of Detector
-    names : sequence of str
-        What errors call them.
-
-    Raises
-    ------
-    InputError
-        If two have the same parameters and the same out-of-fold scores.
-    """
-    for later, (member, name) in enumerate(zip(members, names, strict=True)):
-        for other, earlier in zip(members[:later], names, strict=False):
-            one, two = member.calibration_, other.calibration_
-            if one is None or two is None or not np.array_equal(one.scores, two.scores):
-                continue
-            if type(member) is type(other) and str(member.get_params()) == str(other.get_params()):
-                again = "is given twice" if name == earlier else f"is the same detector as {earlier}"
-                raise InputError(f"{name} {again}: an ensemble takes detectors that differ; leave one out")
-
-
-def least_variance_weights(scores: np.ndarray) -> np.ndarray:
-    """The weights of standardized scores (M, n) whose weighted mean varies least, none negative; they sum to 1.
-
-    Without the bound they are C⁻¹1 / 1ᵀC⁻¹1 of the correlation C. Members that would get a negative weight are left
-    out, the worst first.
-    """
-    correlation = np.atleast_2d(np.corrcoef(scores)) if scores.std(1).all() else np.eye(len(scores))
-    correlation = correlation + RIDGE * np.eye(len(scores))
-    members = np.arange(len(scores))
-    while True:
-        inverse_sums = np.linalg.solve(correlation[np.ix_(members, members)], np.ones(len(members)))
-        if (inverse_sums >= 0).all():
-            weights = np.zeros(len(scores))
-            weights[members] = inverse_sums / inverse_sums.sum()
-            return weights
-        members = np.delete(members, inverse_sums.argmin())
-
-
-def _standardized(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
-    """Scores in standard deviations from the mean of the out-of-fold normal scores."""
-    normal = calibration.scores.astype(np.float64)
-    deviation = normal.std(ddof=1)
-    # A member that is constant on normal images has no scale of its own.
-    standardized: np.ndarray = (scores - normal.mean()) / (deviation if deviation > 0 else 1.0)
-    return standardized

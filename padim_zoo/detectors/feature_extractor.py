@@ -33,7 +33,7 @@ from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
-from padim_zoo.data.training_depth import counts_of_images
+from padim_zoo.data.training_depth import depth_to_assume
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
@@ -148,7 +148,7 @@ class FeatureExtractor:
             extractor.grid = choose_grid(sizes, asked.resize, stride)
             others = count_other_aspects(sizes, extractor.grid, stride)
             if others:
-                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=4)
+                warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=5)
         return extractor, images
 
     @property
@@ -164,21 +164,7 @@ class FeatureExtractor:
         InputError
             If the bit depth that is asked for does not hold their samples.
         """
-        counts = counts_of_images(images)
-        asked = check_depth(self.config.bit_depth)
-        if asked is None:
-            self.assumed_depth = counts.depth_or_full
-            if self.assumed_depth < FULL_DEPTH:
-                warnings.warn(
-                    f"the normal images hold {self.assumed_depth} bits in 16-bit samples: white is "
-                    f"{largest_of(self.assumed_depth)}; --bit-depth says otherwise",
-                    stacklevel=3,
-                )
-        elif counts.total and counts.depth > asked:
-            raise InputError(
-                f"bit_depth is {asked}, but the normal images have samples of {counts.depth} bits: "
-                f"give --bit-depth {counts.depth}, or auto"
-            )
+        self.assumed_depth = depth_to_assume(images, check_depth(self.config.bit_depth)) or self.assumed_depth
 
     @property
     def learned(self) -> dict[str, Any]:
@@ -203,21 +189,6 @@ class FeatureExtractor:
         """The bit depth in words, where it is not that of the files."""
         depth = self.bit_depth
         return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
-
-    def refuse_other_depth(self, images: Any) -> None:
-        """Refuse normal images that hold more bits than those of the fit.
-
-        Raises
-        ------
-        InputError
-            Naming both.
-        """
-        counts = counts_of_images(images)
-        if counts.total and counts.depth > self.bit_depth:
-            raise InputError(
-                f"the images hold {counts.depth} bits, but the detector was fitted on {self.bit_depth}: "
-                "fit again on all images"
-            )
 
     @property
     def budget(self) -> int:

@@ -112,7 +112,7 @@ def remaining_of_fit(detector: BackboneDetector[Any], found: LearnedImages) -> d
     """What a detector says of the images that stay, by attribute."""
     learned = detector.learned_images_
     assert learned is not None
-    adapted = detector.adapted_images_ - count_adapted(detector.adapted_to, found.paths)
+    adapted = detector.adapted_images_ - count_adapted(detector.adapted_to, found.images)
     groups = detector.groups_so_far().some(np.flatnonzero(found.stays)).told
     return {"learned_images_": learned[found.stays], "adapted_images_": max(0, adapted), "groups_": groups}
 

@@ -15,7 +15,7 @@ from padim_zoo.backbones.stages import stages
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, MahalanobisADConfig, check_share
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE, MahalanobisADConfig, check_share
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.prediction import Prediction
@@ -171,7 +171,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
         return StageGaussian(mean, directions.contiguous(), weights.double(), rest.double())
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold, as ``threshold`` says: from out-of-fold scores, or from the χ² distribution.
 

@@ -14,12 +14,14 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
+from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
+from padim_zoo.statistics.accumulator import largest_array
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -44,17 +46,20 @@ MODEL_DTYPES = ("float16", "float32")
 
 
 def to_state(
-    detector: BackboneDetector[Any], arrays: Mapping[str, Tensor], own: Mapping[str, Any]
+    detector: BackboneDetector[Any], *, resumable: bool = False, dtype: str = "float16"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and arrays of a file: those of the model, and all that detectors on a backbone have.
+    """Header and arrays of the file that :meth:`BackboneDetector.save` writes: of the model, and all that is common.
 
-    Parameters
-    ----------
-    detector : BackboneDetector
-        Fitted.
-    arrays, own
-        Arrays and JSON of its model, :meth:`~padim_zoo.detectors.backbone_detector.BackboneDetector.model_arrays`.
+    Raises
+    ------
+    InputError
+        If the detector is not fitted or does not know its statistics, or there is no such type.
     """
+    if dtype not in MODEL_DTYPES:
+        raise InputError(f"dtype is {dtype!r}: expected {' or '.join(MODEL_DTYPES)}")
+    detector.model_  # noqa: B018  an unfitted detector says so
+    with spill_above(largest_array(detector.extractor.budget)):
+        arrays, own = detector.model_arrays(resumable=resumable, half=dtype == "float16")
     backbone, region = detector.build_backbone(), detector.extractor.region_of_interest()
     written = {**arrays, **{f"backbone.{name}": array for name, array in backbone.state_in_use().items()}}
     header: dict[str, Any] = {
@@ -160,6 +165,7 @@ def check_header(header: Mapping[str, Any]) -> None:
     fields.whole("n_images")
     fields.text("precision", PRECISIONS)
     fields.text("weights_hash")
+    fields.whole("bit_depth", 8, 16)
     parameters = fields.fields("parameters")
     parameters.text("backbone")
     if "passes" in parameters.values:

@@ -10,6 +10,7 @@ import numpy as np
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import find_duplicates
 from padim_zoo.data.image_hashes import are_learned
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
@@ -144,3 +145,30 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     if defects:
         notes.append(f"{defects} of these are labeled anomalous: the model has learned defects as normal")
     return NewSamples(new, positions, left_out, notes)
+
+
+def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]) -> int:
+    """How many test images are near copies, such as frames of one burst, of images that a detector has learned.
+
+    A model holds hashes of its images and not the images. So it takes the files: of ``train``, those count that the
+    detector has learned.
+
+    Parameters
+    ----------
+    detector : Detector
+    train, samples : sequence of Sample
+        Images that may have been learned, and test images that were not.
+    """
+    hashes = getattr(detector, "learned_images_", None)
+    if hashes is None or not train or not samples:
+        return 0
+    kept = Caches.of(getattr(detector, "cache", False)).fingerprints
+    duplicates = find_duplicates((*train, *samples), kept, len(train))
+    groups, n = duplicates.groups, len(train)
+    copied = {int(groups[pair.second]) for pair in duplicates.crossing(n)}
+    of_train = [index for index in range(n) if int(groups[index]) in copied]
+    if not of_train:
+        return 0
+    learned = are_learned([train[index] for index in of_train], hashes, detector.transform.bit_depth, kept)
+    learned_groups = groups[:n][np.array(of_train)[learned]]
+    return int(np.isin(groups[n:], learned_groups).sum())

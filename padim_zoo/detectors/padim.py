@@ -162,9 +162,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             vars(each).update(registration=learned[0], registration_note=learned[1])
         return extractor, images
 
-    def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
+    def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
+        """As of every detector; says where another size of the images would take far less memory."""
         estimator = self.build_estimator()  # one that does not exist is refused before any image is read
-        super()._accumulate(self._with_registration(parts), earlier)
+        super().add_features(self._with_registration(parts), earlier)
         if isinstance(estimator, LinearShrinkage) and estimator.same_shrinkage_everywhere:
             statistics = self.statistics_
             assert statistics is not None
@@ -172,7 +173,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
                 advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
                 if advice is not None:
-                    warnings.warn(advice, stacklevel=3)
+                    warnings.warn(advice, stacklevel=4)
 
     def _with_registration(self, parts: Iterable[Features]) -> Iterator[Features]:
         """Parts as they are; features of another detector bring the registration along by which they were made."""
@@ -234,8 +235,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             Height and width of the transformed images.
         """
         self.build_backbone()
+        self.drop_fit()
+        self._differing_in_file, self._poses_in_file = False, None
         self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.statistics_, self.calibration_, self.groups_, self.fitted_in = None, None, None, None
         self.model_ = gaussian
         return self
 

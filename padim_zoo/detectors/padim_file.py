@@ -13,8 +13,9 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.mean_image import MeanImage
 from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.registration import MeanImage, Registration
+from padim_zoo.detectors.registration import Registration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +14,6 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration
-from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
@@ -30,7 +26,6 @@ from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
-from padim_zoo.statistics.accumulator import refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -129,37 +124,27 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         matrix = torch.from_numpy(projection.components_.toarray()).to(patches.dtype).T.contiguous()
         return patches @ matrix
 
-    def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
-        """Fit on more normal images.
+    def earlier_fit(self) -> Any:
+        """The samples, or the memory bank of a detector that was loaded, which knows nothing else."""
+        return self._model if self.statistics_ is None else self.statistics_
 
-        A detector that was loaded knows only its memory bank: the new one is a coreset of that and of the new patches.
+    def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
+        """As of every detector; to a memory bank, new patches are added, and a coreset of both is the new one.
+
         Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
-        if self._model is None or self.statistics_ is not None:
-            return super().partial_fit(images, groups=groups)
-        memory_bank = self._model
-        self.check_parameters()
-        self.extractor.refuse_other_depth(images)
-        kept = Caches.of(self.cache).fingerprints
-        hashed = HashedImages(images, self.extractor.bit_depth, self.learned_images_, kept)
-        if hashed.all_learned():
-            hashed.tell()
-            return self
+        if not isinstance(earlier, Tensor):
+            return super().add_features(parts, earlier)
         added = copy.copy(self)
-        check_size = partial(refuse_to_join, self.image_size_)
-        added._accumulate(self.extractor.features(hashed, fit=True, check_size=check_size), None)
+        super(PatchCore, added).add_features(parts, None)
         assert isinstance(added.statistics_, Samples)
         patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.
-        stands_for = round(len(memory_bank) / self.coreset_ratio) + len(patches)
-        self.groups_ = self.groups_so_far().with_added(groups, hashed)
-        self._model = self._coreset(torch.cat([memory_bank, patches]), stands_for)
+        stands_for = round(len(earlier) / self.coreset_ratio) + len(patches)
+        self._model = self._coreset(torch.cat([earlier, patches]), stands_for)
         self.n_images_ += added.n_images_
-        if self.learned_images_ is not None:
-            self.learned_images_ = np.concatenate([self.learned_images_, hashed.hashes()])
         self.calibration_ = None
-        hashed.tell()
-        return self
+        return None
 
     def forget(self, images: Any) -> Self:
         """Become the detector that was never fitted on some of its images; see :meth:`BackboneDetector.forget`.

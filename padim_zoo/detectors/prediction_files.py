@@ -72,9 +72,9 @@ def save(prediction: Prediction, folder: Path, kinds: Sequence[str]) -> None:
 def plot(prediction: Prediction, most: int) -> Figure:
     """A figure; see :meth:`~padim_zoo.detectors.prediction.Prediction.plot`."""
     with needs_extra("report", "a plot"):
-        from matplotlib.figure import Figure
+        from padim_zoo.detectors.shown_figure import ShownFigure
     count = min(most, len(prediction))
-    figure = Figure(figsize=(5, 2.4 * max(1, count)), layout="constrained")
+    figure: Figure = ShownFigure(figsize=(5, 2.4 * max(1, count)), layout="constrained")
     axes = figure.subplots(max(1, count), 2, squeeze=False)
     anomalous = prediction.anomalous
     for position, (left, right) in enumerate(axes):

@@ -2,18 +2,72 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.passing_images import PassingImages
+from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import pixels
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Prediction:
+    """Score images, batch by batch; see :meth:`BackboneDetector.predict`."""
+    if detector.region_per_image and roi is None:
+        warnings.warn(
+            f"this {detector.name} was fitted with a mask for each image, which its file does not hold: all pixels are "
+            "scored; name the folder of these images' masks by --roi",
+            stacklevel=3,
+        )
+    detector.check_parameters()
+    model = detector.model_  # an unfitted detector says so before any image is read
+    images = listed(images)
+    check_size = partial(refuse_other_size, detector.image_size_)
+    passing = PassingImages(images, detector.extractor.bit_depth)
+    features = detector.extractor.features(passing.images, roi=roi, check_size=check_size)
+    embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
+    scored, count = (score_views(detector, model, batch) for batch in embedded), count_of(images)
+    prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
+    prediction = replace(detector.with_scale(prediction), sources=passing.sources)
+    return prediction.of(images, detector.transform)
+
+
+def embed_to_score(detector: BackboneDetector[Any], features: Features) -> PatchEmbeddings:
+    """Embeddings of the views to score, of images whose size is that of the fit."""
+    detector.check_blur(detector.image_size_)
+    return detector.embed(views_to_score(features, detector.image_size_, detector.extractor))
+
+
+def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
+    """Scores of images of which all views for scoring are given, those of one next to each other."""
+    views = detector.extractor.views_of_score()
+    prediction = detector.score_embeddings(model, embeddings)
+    if views.count > 1:
+        prediction = combine_views(prediction, views.others, score_is_map_maximum=detector.threshold_serves_maps)
+    refuse_unscored(prediction)
+    return rescore(detector, prediction)
+
+
+def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Prediction:
+    """The same maps, and scores by them where ``score`` says how."""
+    rule = detector.map_score
+    if rule is None or prediction.maps is None:
+        return prediction
+    return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
 
 def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> None:

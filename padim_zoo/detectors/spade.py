@@ -18,6 +18,7 @@ from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import embed_to_score
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
@@ -82,11 +83,22 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         """The gallery, or None before the first fit."""
         return None if self._model is None and self.statistics_ is None else Samples(self.model_)
 
-    def score_embeddings(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
-        """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
+    def score_features(self, features: Features) -> np.ndarray:
+        """Mean distances to the nearest images, without the maps, which take a thousand times as long."""
+        if self.map_score is not None or features.roi_masks is not None or self.extractor.views_of_score().count > 1:
+            return super().score_features(features)
+        distances, _, shown = self._nearest_images(self.model_, embed_to_score(self, features))
+        return distances.mean(1).where(shown, torch.nan).numpy()
+
+    def _nearest_images(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> tuple[Tensor, Tensor, Tensor]:
+        """Distances (N, k) to the nearest normal images, which these are (N, k), and whether there is anything (N,)."""
         vectors = embeddings.layers[-1][0]
         shown = ~vectors.isnan().any(1)  # a view may show nothing of what counts
-        distances, nearest = nearest_neighbors(vectors.nan_to_num(), model.layers[-1][0], self.n_neighbors)
+        return *nearest_neighbors(vectors.nan_to_num(), model.layers[-1][0], self.n_neighbors), shown
+
+    def score_embeddings(self, model: PatchEmbeddings, embeddings: PatchEmbeddings) -> Prediction:
+        """Mean distance to the nearest images; distances of positions to the nearest of those images' positions."""
+        distances, nearest, shown = self._nearest_images(model, embeddings)
         levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
         counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
         maps = torch.zeros(embeddings.n, *self.image_size_)

@@ -15,7 +15,7 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores
-from padim_zoo.detectors.config import STFPMConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
@@ -142,7 +142,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         return self.statistics_
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from the scores of the held-out images.
 

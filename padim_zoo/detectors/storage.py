@@ -83,7 +83,7 @@ class DetectorFile:
 
 
 class DetectorInMemory(DetectorFile):
-    """Header and arrays of a detector that are in memory, as :meth:`BackboneDetector.to_state` gives them.
+    """Header and arrays of a detector in memory, as :meth:`BackboneDetector.to_state` gives them.
 
     ``path`` is what errors call it.
     """

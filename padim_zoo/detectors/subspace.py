@@ -112,11 +112,12 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         """Patches that know their neighbors, on the grid of the finest of the last layers."""
         return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
 
-    def _accumulate(self, parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
+    def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
+        """As of every detector; to moments, the moments of the pooled patches are added."""
         if not isinstance(earlier, Moments):
-            return super()._accumulate(parts, earlier)
+            return super().add_features(parts, earlier)
         added = copy.copy(self)
-        super(Subspace, added)._accumulate(parts, None)
+        super(Subspace, added).add_features(parts, None)
         refuse_to_join(self.image_size_, added.image_size_)
         assert isinstance(added.statistics_, Samples)
         count = self.n_images_ + added.n_images_

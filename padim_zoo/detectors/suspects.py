@@ -27,6 +27,7 @@ from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import rescore
 from padim_zoo.estimators.leave_one_out import changes_coefficients, has_leave_one_out, leave_one_out
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
@@ -168,7 +169,7 @@ def _at_once(
         images = slice(start, min(start + size, embeddings.n))
         poses = None if embeddings.poses is None else embeddings.poses.images(images)
         prediction = detector.predict_distances(squared[:, images], embeddings.grid, poses=poses)
-        yield np.arange(images.start, images.stop), detector.rescore(prediction)
+        yield np.arange(images.start, images.stop), rescore(detector, prediction)
 
 
 def _by_n_fits(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 import padim_zoo
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.backbones.device import resolve_precision
-from padim_zoo.core.atomic_write import check_writable
+from padim_zoo.core.atomic_write import check_writable, draft_folder, flush
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.progress import told
 from padim_zoo.data.synthetic import CATEGORIES, KINDS
@@ -140,13 +139,9 @@ def export(
         )
     document = describe(detector, hash_of(network.state_dict()), computes_in, size, input_size is not None)
     metadata = to_text(document)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise WriteError(path, error.strerror or str(error), error.errno) from None
-    try:
+    with ExitStack() as stack:
         with _told_of_the_disk(path):
+            folder = stack.enter_context(draft_folder(path))
             write(form, network, size, metadata, folder / path.name)
         del network
         exported = ExportedModel(folder / path.name, form)
@@ -165,13 +160,40 @@ def export(
         del exported
         written = sorted(folder.iterdir(), key=lambda file: file.suffix != ".bin")  # the file that names it comes last
         with _told_of_the_disk(path):
-            for file in written:
-                os.replace(file, path.parent / file.name)
+            _put_in_place(written, path.parent)
         files = tuple(path.parent / file.name for file in reversed(written))
         note = _note_on_precision(detector, computes_in, moved)
         return Exported(files, sum(file.stat().st_size for file in files), difference, note)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(files: Sequence[Path], folder: Path) -> None:
+    """Rename files into a folder; where that ends midway, those that were there before are there again."""
+    for file in files:
+        flush(file)
+    kept: dict[Path, Path | None] = {}
+    if len(files) > 1:  # one file needs no way back
+        for file in files:
+            kept[folder / file.name] = _keep(folder / file.name, file.with_name(f"old-{file.name}"))
+    try:
+        for file in files:
+            os.replace(file, folder / file.name)
+    except BaseException:
+        for target, old in kept.items():
+            target.unlink(missing_ok=True) if old is None else os.replace(old, target)
+        raise
+    if os.name == "posix":
+        flush(folder)
+
+
+def _keep(path: Path, old: Path) -> Path | None:
+    """Keep a file under another name too; None if there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        os.link(path, old)
+    except OSError:  # of a disk that has no links
+        shutil.copyfile(path, old)
+    return old
 
 
 @contextmanager
@@ -184,6 +206,8 @@ def _told_of_the_disk(path: Path) -> Iterator[None]:
         while cause is not None:
             if isinstance(cause, OSError):
                 raise WriteError(path, cause.strerror or str(cause), cause.errno) from None
+            if "iostream error" in str(cause):  # OpenVINO does not say which
+                raise WriteError(path, os.strerror(errno.EIO), errno.EIO) from None
             for number in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT):
                 if os.strerror(number) in str(cause):
                     raise WriteError(path, os.strerror(number), number) from None

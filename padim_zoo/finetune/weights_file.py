@@ -28,6 +28,7 @@ def write_weights(
     backbone: Backbone,
     transform: Transform,
     paths: Sequence[Path],
+    left_out: Sequence[Path] = (),
     comparison: Comparison,
 ) -> dict[str, Any]:
     """Write an adapted backbone's weights, whole or not at all.
@@ -43,6 +44,8 @@ def write_weights(
         Of the images.
     paths : sequence of Path
         Their files.
+    left_out : sequence of Path
+        Files that cannot be read, if they were left out.
     comparison : Comparison
         What it was found to be worth.
 
@@ -63,6 +66,7 @@ def write_weights(
         "images": len(adaptation.used),
         "held_out_images": len(adaptation.held_out),
         "data_fingerprint": Category("", "", tuple(Sample(path, 0) for path in paths), ()).fingerprint(),
+        **({"left_out": [path.name for path in left_out]} if left_out else {}),
         ADAPTED_TO: hashes_of([paths[index] for index in adaptation.seen]),
         "evaluation": asdict(comparison),
         "padim_zoo": padim_zoo.__version__,

@@ -55,6 +55,8 @@ class Metric:
         The threshold that decides it, ``"image threshold"`` or ``"pixel threshold"``; None if all thresholds count.
     quarter : int, optional
         The quarter of the regions that it is of, from 1, the smallest, to 4; None if it is of all.
+    defined_by : str, optional
+        The setting that changes what it measures: values under two of its values are never averaged or compared.
     published : str, optional
         What the table of published figures calls it.
     interval : callable, optional
@@ -77,6 +79,7 @@ class Metric:
     curve: str | None = None
     decided_by: Literal["image threshold", "pixel threshold"] | None = None
     quarter: int | None = None
+    defined_by: str | None = None
     published: str | None = None
     interval: Callable[[np.ndarray, np.ndarray], tuple[float, float]] | None = None
     paired: Callable[[np.ndarray, np.ndarray, np.ndarray], PairedDifference] | None = None
@@ -131,8 +134,9 @@ _ROWS = (
     Metric("aupro_05", "AUPRO.05", "region", lambda t: aupro(t.pixels, t.regions, limit=LOW_LIMIT), main=True),
     Metric("spro_05", "sPRO.05", "region", lambda t: spro(t.pixels, t.regions, limit=LOW_LIMIT)),
     Metric("aupimo", "AUPIMO", "region", lambda t: mean_of_images(t.aupimo_of_images), main=True,
-           per_image=lambda t: t.aupimo_of_images),
-    *(Metric(f"aupimo_p{percent}", f"AUPIMO P{percent}", "region", _aupimo_percentile(percent), checked=False)
+           defined_by="aupimo_bounds", per_image=lambda t: t.aupimo_of_images),
+    *(Metric(f"aupimo_p{percent}", f"AUPIMO P{percent}", "region", _aupimo_percentile(percent), checked=False,
+             defined_by="aupimo_bounds")
       for percent in (10, 33, 50)),
     Metric("region_detections", "regions detected", "region", _detected_regions(), checked=False,
            decided_by="pixel threshold"),

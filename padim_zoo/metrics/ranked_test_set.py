@@ -109,6 +109,8 @@ def rank_test_set(
     tail = NormalTail.of(of_normal, aupimo_bounds)
     of_pixels = math.nan if pixel_threshold is None else pixel_threshold
     if pixels.defined:
+        if tail.sufficient and aupimo_bounds != AUPIMO_BOUNDS:
+            notes.append("AUPIMO is over false positive rates from {:g} to {:g}".format(*aupimo_bounds))
         if not tail.sufficient:
             notes.append(
                 f"AUPIMO is undefined: normal test images have {tail.count:,} pixels, "

@@ -211,13 +211,7 @@ class Registry(Generic[T]):
             # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
             of_the_call = error.__traceback__ is not None and error.__traceback__.tb_next is None
             if isinstance(error, TypeError) and of_the_call:
-                unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-                if unknown is None:
-                    raise InputError(f"{self.kind} {spec!r}: {error}") from None
-                expected = ", ".join(inspect.signature(factory).parameters)
-                raise InputError(
-                    f"{self.kind} {spec!r} has no parameter {unknown[1]!r}: expected {expected or 'none'}"
-                ) from None
+                raise arguments_that_do_not_fit(self.kind, spec, factory, error) from None
             if isinstance(error, InputError) or entry.code is None:
                 raise
             raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
@@ -378,6 +372,15 @@ class Registry(Generic[T]):
 def _module_of(factory: Callable[..., Any]) -> str:
     """Where a factory was written, partial or not."""
     return str(getattr(getattr(factory, "func", factory), "__module__", ""))
+
+
+def arguments_that_do_not_fit(kind: str, spec: str, factory: Callable[..., Any], error: TypeError) -> InputError:
+    """What to raise where the arguments of a spec are not those of its factory."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        return InputError(f"{kind} {spec!r}: {error}")
+    expected = ", ".join(inspect.signature(factory).parameters)
+    return InputError(f"{kind} {spec!r} has no parameter {unknown[1]!r}: expected {expected or 'none'}")
 
 
 def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:

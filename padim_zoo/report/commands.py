@@ -38,15 +38,15 @@ def _of_ensemble(config: dict[str, Any], weights: str) -> dict[str, Any]:
     members = [{**config, **member} for member in config["members"]]
     settings: dict[str, Any] = {row.name: None for row in SETTINGS.values() if row.one in differing}
     settings |= {
-        "ensemble": "+".join(":".join(filter(None, (part["backbone"], part["estimator"]))) for part in members),
+        "ensemble": "+".join(":".join(filter(None, (part["backbone"], part.get("estimator")))) for part in members),
         "rule": config["ensemble"],
         "backbones": members[0]["backbone"],
-        "estimators": members[0]["estimator"],
+        "estimators": members[0].get("estimator"),
     }
     if "layers" in differing:
-        settings["layers"] = [f"{part['backbone']}={','.join(part['layers'])}" for part in members]
+        settings["layers"] = [f"{part['backbone']}={','.join(part['layers'] or ())}" for part in members]
     if "+" in weights:
-        files = zip(members, map(_weights_file, weights.split("+")), strict=True)
+        files = zip(members, map(_weights_file, weights.split("+")), strict=False)
         settings["weights"] = [f"{part['backbone']}={file}" for part, file in files if file is not None]
     return settings
 

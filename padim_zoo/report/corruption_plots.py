@@ -1,16 +1,16 @@
-"""Severity curves: detections and false alarms at the threshold of the clean fit, over the amounts of a corruption."""
+"""Severity curves: what a run makes of corrupted images, over the amounts of a corruption."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
 
+from padim_zoo.bench.corruption_table import CORRUPTED, NO_CORRUPTIONS
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.corruptions import CORRUPTIONS
+from padim_zoo.metrics.metric import title_of
 from padim_zoo.report.plot_style import WIDTH, labeled, lines, short_names
-
-_RATES = ("detections", "false_alarms")
 
 
 def draw_corruptions(fig: Any, store: RunStore, rows: list[dict[str, Any]], metric: str) -> None:
@@ -23,20 +23,20 @@ def draw_corruptions(fig: Any, store: RunStore, rows: list[dict[str, Any]], metr
     """
     runs = [row for row in rows if row["corruptions"]]
     if not runs:
-        raise InputError("no run has corrupted images: padim-zoo bench --folds 5 --corruptions 'blur(1,2,4)'")
+        raise InputError(NO_CORRUPTIONS)
     kinds = [
         name for name in CORRUPTIONS if any(part["corruption"] == name for row in runs for part in row["corruptions"])
     ]
     names = short_names([row["name"] for row in runs])
-    fig.set_size_inches(max(WIDTH / 2, min(WIDTH, 1.6 * len(kinds))), 3.0)
-    axes = fig.subplots(2, len(kinds), squeeze=False, sharey="row")
-    for line_of_axes, rate in zip(axes, _RATES, strict=True):
+    fig.set_size_inches(max(WIDTH / 2, min(WIDTH, 1.6 * len(kinds))), 1.5 * len(CORRUPTED))
+    axes = fig.subplots(len(CORRUPTED), len(kinds), squeeze=False, sharey="row")
+    for line_of_axes, rate in zip(axes, CORRUPTED, strict=True):
         for ax, kind in zip(line_of_axes, kinds, strict=True):
             for look, (name, short) in zip(lines(len(names)), names.items(), strict=True):
                 points = _points([row for row in runs if row["name"] == name], kind, rate)
                 ax.plot(list(points), list(points.values()), marker="o", markersize=3, label=short, **look)
             ax.set(xlabel=f"{kind}: {CORRUPTIONS[kind].unit}", ylim=(-0.03, 1.03))
-        line_of_axes[0].set_ylabel(rate.replace("_", " "))
+        line_of_axes[0].set_ylabel(title_of(rate))
     legend = labeled(axes.flat)
     fig.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3)
 
@@ -45,6 +45,6 @@ def _points(runs: list[dict[str, Any]], kind: str, rate: str) -> dict[float, flo
     """Amount to the mean rate of some runs, by rising amount; clean images stand at the amount that changes nothing."""
     values: dict[float, list[float]] = defaultdict(list)
     for part in (part for row in runs for part in row["corruptions"]):
-        if part["corruption"] in (None, kind) and part[rate] is not None:
+        if part["corruption"] in (None, kind) and part.get(rate) is not None:
             values[CORRUPTIONS[kind].clean if part["amount"] is None else part["amount"]].append(part[rate])
     return {amount: sum(values[amount]) / len(values[amount]) for amount in sorted(values)}

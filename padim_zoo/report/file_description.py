@@ -5,6 +5,7 @@ Headers are read without torch. An exported file is opened by its runtime, and `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def describe_file(path: str | Path, *, verify: bool = False) -> dict[str, Any]:
         raise InputError(f"{path} is {content}: expected a model, an exported file, a baseline or a run store")
     try:
         facts = describe(path, verify)
-    except (KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path} does not say what it is ({reason}): write it again with this version") from None
     return {"kind": facts.pop("kind"), "path": str(path), "bytes": _size(path), **facts}
@@ -86,8 +89,14 @@ def _describe_safetensors(path: Path, verify: bool) -> dict[str, Any]:
 
 def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
     """The header of a model, members of an ensemble included."""
-    parameters, grids = header["parameters"], header.get("grids")
+    parameters = Fields(header).fields("parameters").values
+    grids = [Fields({"grids": grid}).sizes("grids") for grid in header.get("grids") or ()]
+    if parameters.get("layers") is not None:
+        Fields(parameters).array("layers")
     calibration = header.get("calibration") or {}
+    promised = Fields(calibration, "calibration.")
+    for name in {"threshold", "false_alarm_rate", "region_threshold", "region_rate"} & set(calibration):
+        promised.or_none(name, promised.number)
     facts = {
         "kind": "model",
         "format": header.get("format"),
@@ -98,7 +107,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "precision": header.get("precision"),
         "n_images": header.get("n_images"),
         "image_size": header.get("image_size"),
-        "grid": max(grids, key=lambda grid: grid[0] * grid[1]) if grids else None,
+        "grid": list(max(grids, key=math.prod)) if grids else None,
         "threshold": calibration.get("threshold"),
         "false_alarm_rate": calibration.get("false_alarm_rate"),
         "set_by_hand": True if calibration and calibration.get("false_alarm_rate") is None else None,
@@ -112,7 +121,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> dict[str, Any]:
-    names = ("backbone", "layers", "source", "weights_hash", "precision", "images", "held_out_images")
+    names = ("backbone", "layers", "source", "weights_hash", "precision", "images", "held_out_images", "left_out")
     facts = {
         "kind": "weights of a backbone",
         "version": document.get("padim_zoo"),

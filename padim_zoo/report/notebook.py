@@ -71,7 +71,8 @@ class Leaderboard:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=160).print(table.BoardTable(self.frame, self.sort))
+        # In a notebook rich would show the table itself, beside the one of _repr_html_.
+        Console(file=text, width=160, force_jupyter=False).print(table.BoardTable(self.frame, self.sort))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

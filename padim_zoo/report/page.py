@@ -184,12 +184,14 @@ def _behind(
         try:
             arrays = store.scores(document["id"])
             labels, scores = arrays["labels"], arrays["scores"].mean(0)
-        except (DamagedRunError, KeyError) as error:
+            drawn: dict[str, Any] = {
+                name: _rounded(scores[labels == label]) for label, name in enumerate(("normal", "anomalous"))
+            }
+            drawn |= {name: [_rounded(values) for values in curve] for name, curve in run_curves(arrays).items()}
+        except (DamagedRunError, LookupError, TypeError, ValueError) as error:
             problems.append(f"{error}: the page shows no curves of run {document['id']}")
-            return behind
-        for label, name in enumerate(("normal", "anomalous")):
-            behind[name] = _rounded(scores[labels == label])
-        behind |= {name: [_rounded(values) for values in curve] for name, curve in run_curves(arrays).items()}
+        else:
+            behind |= drawn
     return behind
 
 

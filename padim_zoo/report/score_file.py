@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.file_lock import FileLock, changing
 from padim_zoo.core.printable import printable, without_formula
 
 _LENGTH = 8
@@ -79,6 +80,7 @@ class ScoreFile:
         self.about: dict[str, Any] = {}
         self._rows: dict[str, Row] = {}
         self._file: TextIO | None = None
+        self._lock = FileLock(self.part)
 
     def begin(self, about: Mapping[str, Any], *, resume: bool) -> None:
         """Open the part; with ``resume``, after the rows of an earlier call.
@@ -92,27 +94,47 @@ class ScoreFile:
         Raises
         ------
         InputError
-            If there is a part that is not to be gone on with, or it is of another model or other options.
+            If there is a part that is not to be gone on with, or that another process is writing, or it is of another
+            model or other options.
         WriteError
             If it cannot be written to.
         """
         self.about = json.loads(json.dumps(about))
         if self.target.is_dir():
             raise InputError(f"{self.target} is a folder: expected the name of a file for the scores")
-        if self.part.exists():
-            rows = max(0, self._text_of_part().count("\n") - (1 if self.as_json else 2))
-            if rows and not resume:
+        with changing(self.part):
+            if not (lock := FileLock(self.part)).take():
                 raise InputError(
-                    f"{self.part} holds {rows} rows of a call that was cut short: go on with --resume, or delete it"
+                    f"{self.part} is being written by another process: wait for it, or name another file for the scores"
                 )
-            if rows:
-                self._rows = {without_formula(row.path): row for row in self._read() if row.error is None}
+            lock.release()
+            self._take_over(resume=resume)
+            self._open()
+
+    def _take_over(self, *, resume: bool) -> None:
+        """Read the rows of an earlier call."""
+        if not self.part.exists():
+            return
+        rows = max(0, self._text_of_part().count("\n") - (1 if self.as_json else 2))
+        if rows and not resume:
+            raise InputError(
+                f"{self.part} holds {rows} rows of a call that was cut short: go on with --resume, or delete it"
+            )
+        if rows:
+            self._rows = {without_formula(row.path): row for row in self._read() if row.error is None}
+
+    def _open(self) -> None:
         try:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             write_text_whole(self.part, self._first_lines() + "".join(map(self._line, self._rows.values())))
             self._file = self.part.open("a", encoding="utf-8", newline="")
+            self._lock.take()
         except OSError as error:
+            self._remove_if_empty()
             raise WriteError(self.part, error.strerror or str(error), error.errno) from None
+        except BaseException:  # a signal
+            self._remove_if_empty()
+            raise
 
     def __contains__(self, path: Path) -> bool:
         return without_formula(printable(path)) in self._rows
@@ -144,16 +166,21 @@ class ScoreFile:
         write_text_whole(self.target, to_text(rows, as_json=self.as_json))
         with suppress(OSError):
             self.part.unlink()
+        self._lock.release()
         return rows
 
     def keep_or_remove(self) -> bool:
         """After an error: keep the part if it has rows, else remove it; whether it is kept."""
         assert self._file is not None
         self._file.close()
+        self._remove_if_empty()
+        self._lock.release()
+        return bool(self._rows)
+
+    def _remove_if_empty(self) -> None:
         if not self._rows:
             with suppress(OSError):
                 self.part.unlink()
-        return bool(self._rows)
 
     def _first_lines(self) -> str:
         about = json.dumps(self.about, ensure_ascii=False)

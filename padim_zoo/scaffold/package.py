@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import keyword
 import re
-import secrets
-import shutil
 from importlib import resources
 from pathlib import Path
 from string import Template
 
+from padim_zoo.core.atomic_write import draft_folder
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.registry import REGISTRIES
 
 KINDS = ("backbone", "estimator", "detector", "dataset")
@@ -45,7 +45,7 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
         If the name or the kind cannot be used, the name is taken, or the folder exists or cannot be written.
     """
     if kind not in KINDS:
-        raise InputError(f"there is no kind {kind!r}: expected {', '.join(KINDS)}")
+        raise InputError(f"there is no kind {kind!r}: {suggest(kind, KINDS)}")
     name = name.removeprefix(PREFIX)
     if not NAME.fullmatch(name):
         raise InputError(
@@ -59,16 +59,14 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
     if target.exists() or target.is_symlink():
         raise InputError(f"{target} exists already: choose another name or --output, or remove it")
     files = _files(name, kind)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        for path, text in files.items():
-            (draft / path).parent.mkdir(parents=True, exist_ok=True)
-            (draft / path).write_text(text, encoding="utf-8")
-        draft.rename(target)
+        with draft_folder(target) as draft:
+            for path, text in files.items():
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                (draft / path).write_text(text, encoding="utf-8")
+            draft.rename(target)
     except OSError as error:
         raise WriteError(target, error.strerror or str(error), error.errno) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return target
 
 

@@ -26,6 +26,7 @@ from padim_zoo.bench.executors.messages import (
 from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.plan import groups, make_plan
+from padim_zoo.bench.shard import runs_of_shard
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 
@@ -146,6 +147,12 @@ def test_groups_are_cut_where_there_are_few(suite: Suite) -> None:
     parts = split_groups([group], 16)
     assert [run for part in parts for run in part] == group
     assert [len(part) for part in parts] == [2, 2, 2]  # estimators share a pass
+
+
+def test_nothing_is_cut_of_no_groups() -> None:
+    assert split_groups([], 2) == []
+    with pytest.raises(InputError, match="no runs to take shard 1/2 of"):
+        runs_of_shard([], "1/2")
 
 
 def test_versions_that_differ_are_one_line() -> None:

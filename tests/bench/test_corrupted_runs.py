@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from padim_zoo import InputError, PaDiM
+from padim_zoo.bench.corruption_table import corruption_table
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.robustness import NEEDS_THRESHOLD
@@ -46,9 +48,11 @@ def test_rates_are_those_of_a_fit_outside_of_a_benchmark(suite, run_suite, detec
             pixels = [
                 whole.cropped(corruption.apply(whole.resized(read_image(sample.path)))) for sample in category.test
             ]
-            called = fitted.predict(pixels).scores > document["threshold"]["threshold"]
+            scores = fitted.predict(pixels).scores
+            called = scores > document["threshold"]["threshold"]
             assert row["detections"] == pytest.approx(called[labels == 1].mean())
             assert row["false_alarms"] == pytest.approx(called[labels == 0].mean())
+            assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-3)
     clean, *corrupted = document["corruptions"]
     assert clean["corruption"] is None
     assert len(corrupted) == 4
@@ -69,6 +73,20 @@ def test_other_results_are_those_without_corruptions(suite, run_suite):
     assert math.isnan(leaderboard([without])["worst_detections"][0])
     for name, value in without["threshold"].items():
         assert with_them["threshold"][name] == value
+
+
+def test_the_table_has_a_row_for_each_run_and_amount(suite, run_suite):
+    documents = run_suite(suite, estimators=("full", "diagonal"))
+    [without] = run_suite(suite, corruptions=None)
+    table = corruption_table([*documents, without])
+    assert list(table["corruption"]) == 2 * ["none", "blur(1)", "blur(3)", "brightness(0.3)", "rotate(5)"]
+    assert set(table["estimator"]) == {"full", "diagonal"}
+    for document in documents:
+        rows = table[table["id"] == document["id"]]
+        for name in ("false_alarms", "detections", "image_auroc"):
+            assert list(rows[name]) == [part[name] for part in document["corruptions"]]
+    with pytest.raises(InputError, match="no run has corrupted images"):
+        corruption_table([without])
 
 
 def test_features_are_cached_by_corruption(suite, run_suite, monkeypatch):

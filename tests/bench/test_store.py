@@ -103,7 +103,8 @@ def test_temporary_files_of_dead_processes_alone_are_removed(tmp_path):
         "notes.tmp": True,
     }
     for name in names:
-        (tmp_path / name).touch()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
     RunStore(tmp_path).clean()
     assert {name: (tmp_path / name).exists() for name in names} == names
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 import padim_zoo
 from padim_zoo.cli.main import main
 from padim_zoo.data.synthetic import generate
+from padim_zoo.metrics import METRICS
 from padim_zoo.report.picture_folder import picture_names
 
 FIT = ["--resize", "none", "--crop", "none", "--n-components", "20"]
@@ -395,6 +397,18 @@ def test_evaluate_judges_the_test_images(gear: Path, model: Path, tmp_path: Path
     assert f"{own['detections']['count']} of 5" in table
 
 
+def test_evaluate_takes_the_bounds_of_aupimo(gear: Path, model: Path) -> None:
+    arguments = ["evaluate", model, "--data-root", gear, "--json"]
+    usual, own = (json.loads(succeed(*arguments, *more)) for more in ((), ("--aupimo-bounds", "0.002,0.1")))
+    assert usual["aupimo"] is None
+    assert usual["aupimo_bounds"] == [1e-5, 1e-4]
+    assert own["aupimo_bounds"] == [0.002, 0.1]
+    assert 0 < own["aupimo"] <= 1
+    assert any("false positive rates from 0.002 to 0.1" in note for note in own["notes"])
+    refused = refuse(*arguments, "--aupimo-bounds", "0.1,0.002")
+    assert "--aupimo-bounds is 0.1,0.002: expected two rising false positive rates, such as 1e-5,1e-4" in refused
+
+
 def test_evaluate_without_test_images_says_so(gear: Path, model: Path, tmp_path: Path) -> None:
     shutil.copytree(gear / "train", tmp_path / "gear" / "train")
     assert "has no test images" in refuse("evaluate", model, "--data-root", tmp_path / "gear")
@@ -407,3 +421,52 @@ def test_evaluate_without_masks_gives_image_figures(gear: Path, model: Path, tmp
     assert found["image_auroc"] is not None
     assert found["aupro"] is None
     assert any("mask" in note for note in found["notes"])
+
+
+def test_figures_of_an_evaluation_as_files(model: Path, gear: Path, tmp_path: Path) -> None:
+    told = json.loads(printed("evaluate", model, "--data-root", gear, "--no-cache", "-o", tmp_path / "out", "--json"))
+    assert json.loads((tmp_path / "out" / "figures.json").read_text()) == told
+    rows = {row["figure"]: row for row in read_csv(tmp_path / "out" / "figures.csv")}
+    for name in METRICS:
+        assert float(rows[name]["value"] or "nan") == pytest.approx(
+            math.nan if told[name] is None else told[name], nan_ok=True
+        )
+    assert float(rows["image_auroc"]["low"]) == told["image_auroc_low"]
+    assert float(rows["detections"]["value"]) == told["thresholds"][0]["detections"]["rate"]
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refuse("evaluate", model, "--data-root", gear, "--no-cache", "-o", tmp_path / "file")
+
+
+def test_metrics_without_masks_are_not_listed(model: Path, gear: Path, tmp_path: Path) -> None:
+    shutil.copytree(gear / "test", tmp_path / "gear" / "test")
+    shutil.copytree(gear / "train", tmp_path / "gear" / "train")
+    told = succeed("evaluate", model, "--data-root", tmp_path / "gear", "--no-cache")
+    assert "image AUROC" in told
+    assert "AUPIMO" not in told
+    assert "AUPIMO" in succeed("evaluate", model, "--data-root", gear, "--no-cache")
+    assert "near copies" not in told
+
+
+def test_near_copies_of_learned_images_are_told(model: Path, gear: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gear"
+    shutil.copytree(gear, folder)
+    for index, path in enumerate(sorted((folder / "train" / "good").iterdir())[:2]):
+        brighter = np.asarray(Image.open(path)).astype(int) + 2
+        Image.fromarray(brighter.clip(0, 255).astype(np.uint8)).save(folder / "test" / "good" / f"again{index}.png")
+    told = json.loads(printed("evaluate", model, "--data-root", folder, "--no-cache", "--json"))
+    assert told["near_copies_of_learned_images"] == 2
+    assert any("2 of" in note and "near copies of images that the model has learned" in note for note in told["notes"])
+    # Of images that the model has not learned a copy is none.
+    other = tmp_path / "other.safetensors"
+    succeed("fit", *sorted((gear / "train" / "good").iterdir())[2:], "-o", other, *FIT)
+    told = json.loads(printed("evaluate", other, "--data-root", folder, "--no-cache", "--json"))
+    assert told["near_copies_of_learned_images"] == 0
+
+
+def test_an_evaluation_says_that_a_threshold_was_set_by_hand(model: Path, gear: Path, tmp_path: Path) -> None:
+    other = tmp_path / "m.safetensors"
+    succeed("calibrate", model, "--threshold", 40, "-o", other)
+    told = json.loads(printed("evaluate", other, "--data-root", gear, "--json"))
+    assert told["thresholds"][0]["threshold_for"] == "set by hand"
+    told = json.loads(printed("evaluate", model, "--data-root", gear, "--json"))
+    assert told["thresholds"][0]["threshold_for"] == "false-alarm rate"

@@ -231,3 +231,21 @@ def test_a_folder_that_is_no_run_store(tmp_path):
     empty = invoke(tmp_path)
     assert (empty.exit_code, "holds no run" in empty.stderr) == (2, True)
     assert len(empty.stderr.splitlines()) == 1
+
+
+def test_corruptions_are_a_table_of_their_own(runs: Path, tmp_path: Path) -> None:
+    refused = invoke(runs, "--corruptions")
+    assert refused.exit_code == 2
+    assert "no run has corrupted images: padim-zoo bench --folds 5 --corruptions" in refused.output
+    assert "leave out --by" in invoke(runs, "--corruptions", "--sort", "aupro").output
+    store = RunStore(runs)
+    document = store.read_all().documents[0]
+    rates = {"false_alarms": 0.25, "detections": 0.75, "image_auroc": 0.8125}
+    parts = [{"corruption": None, "amount": None, **rates}, {"corruption": "blur", "amount": 2.0, **rates}]
+    store.write({**document, "corruptions": parts}, store.scores(document["id"]))
+    first, second = records(invoke(runs, "--corruptions", "--format", "json"))
+    assert first == {"category": document["config"]["category"], "corruption": "none", **rates, "id": document["id"]}
+    assert second == {**first, "corruption": "blur(2)"}
+    assert "blur(2)" in invoke(runs, "--corruptions").output
+    assert invoke(runs, "--corruptions", "-o", tmp_path / "table.md").exit_code == 0
+    assert "| blur(2) | 0.25 | 0.75 | 0.8125 |" in (tmp_path / "table.md").read_text()

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from padim_zoo.cli.main import main
+from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import generate
 
 COUNT = 12
@@ -137,6 +138,36 @@ def test_another_model_or_other_options_are_refused(folder: Path, tmp_path: Path
         assert not again.part.exists()
 
 
+def test_a_region_of_interest_is_known_by_its_pixels(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from padim_zoo.report.score_file import Row, ScoreFile
+
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[10:50, 10:50] = 255
+    mask, moved = tmp_path / "mask.png", tmp_path / "moved.png"
+    Image.fromarray(pixels).save(mask)
+    Image.fromarray(pixels).save(moved)
+    add = ScoreFile.add
+
+    def cut_short(file: ScoreFile, row: Row) -> None:
+        if len(file) == 3:
+            raise KeyboardInterrupt
+        add(file, row)
+
+    monkeypatch.setattr(ScoreFile, "add", cut_short)
+    run(*predict(folder, tmp_path, "--roi", mask))
+    monkeypatch.undo()
+    assert (tmp_path / "scores.csv.part").exists()
+    Image.fromarray(255 - pixels).save(mask)
+    other = run(*predict(folder, tmp_path, "--roi", mask, "--resume"))
+    assert other.exit_code == 2
+    assert "other options, --roi with pixels" in other.output
+    done = run(*predict(folder, tmp_path, "--roi", moved, "--resume"))
+    assert done.exit_code == 0, done.output
+    assert f"scores of {COUNT} images, 3 of them from before" in done.output
+
+
 def test_what_cannot_be_resumed(folder: Path, tmp_path: Path) -> None:
     result = run("predict", folder / "0.safetensors", folder / "new images", "--resume")
     assert result.exit_code == 2
@@ -145,6 +176,29 @@ def test_what_cannot_be_resumed(folder: Path, tmp_path: Path) -> None:
     result = run(*predict(folder, tmp_path, "--resume"))
     assert result.exit_code == 2
     assert "is damaged: delete it, and begin anew" in result.output
+
+
+def test_scores_that_another_process_is_writing_are_left_to_it(folder: Path, tmp_path: Path) -> None:
+    from padim_zoo.report.score_file import Row, ScoreFile
+
+    code = "import sys; from padim_zoo.report.score_file import *; f = ScoreFile(Path(sys.argv[1]), as_json=False); "
+    code += (
+        "f.begin({}, resume=False); f.add(Row('a.png', 1.0)); print(1, flush=True); input(); f.finish([Path('a.png')])"
+    )
+    target = tmp_path / "scores.csv"
+    with subprocess.Popen([sys.executable, "-c", code, str(target)], stdin=-1, stdout=-1) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for resume in (False, True):
+            with pytest.raises(InputError, match="is being written by another process: wait for it"):
+                ScoreFile(target, as_json=False).begin({}, resume=resume)
+        other.communicate(b"\n")
+    assert target.read_text().count("a.png") == 1
+    again = ScoreFile(target, as_json=False)
+    again.begin({}, resume=False)
+    again.add(Row("b.png", 2.0))
+    again.finish([Path("b.png")])
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
 def test_a_failure_before_the_first_row_leaves_nothing(folder: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_export_keeps_regions_and_refuses_to_decide_by_them(model, odd, tmp_p
     ("options", "why"),
     [
         (("--region-area", 4), "without --region-fpr"),
-        (("--decide-by", "region"), "needs a region threshold"),
+        (("--decide-by", "region"), "there is no region threshold to decide by"),
         (("--shard", "1/2", "--region-fpr", "0.2"), "after the merge"),
         (("--shard", "1/2", "--decide-by", "pixel"), "after the merge"),
     ],

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from padim_zoo import PaDiM, __version__, describe_file
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import FORMAT, RunStore, digest_of
+from padim_zoo.cli.main import main
 from padim_zoo.core.results_version import RESULTS_VERSION
 from tests.command_line import run
+from tests.faults.mangle import with_document
 
 BASELINE = Path(__file__).resolve().parents[2] / "benchmarks" / "baseline.json"
 
@@ -105,6 +108,31 @@ def test_a_damaged_model_is_found_by_its_hashes(model: Path, tmp_path: Path) -> 
     assert "is damaged" in run("show", damaged, "--verify", code=2)
     damaged.write_bytes(content[:60])
     assert len(run("show", damaged, code=2).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"backbone": 5, "layers": [1]}},
+        {"parameters": {"layers": 5}},
+        {"parameters": []},
+        {"grids": [[]]},
+        {"grids": 3},
+        {"calibration": {"threshold": 1.0, "false_alarm_rate": "often"}},
+        {"calibration": {"threshold": 10**400}},
+        {"members": 1},
+        {"members": [None]},
+    ],
+)
+def test_a_header_that_makes_no_sense_is_no_traceback(change: dict[str, object], model: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(with_document(model.read_bytes(), lambda document: {**document, **change}))
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(main, ["show", str(changed), *options])
+        assert result.exit_code in (0, 2), result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        if result.exit_code:
+            assert result.output.startswith(f"Error: {changed} does not say what it is")
 
 
 def test_an_ensemble_shows_its_members(model: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from padim_zoo.core import atomic_write
 from padim_zoo.core.atomic_write import check_writable, is_abandoned, write_text_whole, write_whole
 from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.signals import ending_signals, exit_code_of_signal
 
 
 def test_the_new_file_or_the_old_one(tmp_path: Path) -> None:
@@ -40,7 +42,7 @@ def test_a_temporary_file_says_whether_its_writer_is_gone(tmp_path: Path) -> Non
         temporaries.append(temporary)
 
     write_whole(tmp_path / ("long" * 60), note)
-    [temporary] = temporaries
+    temporary = temporaries[0].parent
     assert not is_abandoned(temporary)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -116,7 +118,8 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     name = f".model.{socket.gethostname()}.{dead.pid}.{16 * 'a'}.tmp"
-    (tmp_path / name).touch()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "half").touch()
     alive = tmp_path / name.replace(str(dead.pid), str(os.getpid()))
     alive.touch()
     write_text_whole(tmp_path / "other", "text")
@@ -131,7 +134,11 @@ def test_every_step_may_fail(
     path = tmp_path / "file"
     write_text_whole(path, "old")
 
-    def fail(*_: object, **__: object) -> None:
+    real = getattr(os, call)
+
+    def fail(*arguments: object, **options: object) -> object:
+        if call == "open" and not int(str(arguments[1])) & os.O_CREAT:  # a folder that is read to be removed
+            return real(*arguments, **options)
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
@@ -141,6 +148,44 @@ def test_every_step_may_fail(
     assert caught.value.exit_code == code
     assert len(str(caught.value).splitlines()) == 1
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_library_leaves_of_its_own_is_removed(tmp_path: Path) -> None:
+    def leave(temporary: Path) -> None:
+        temporary.with_name(".tmpA1b2C3").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", leave)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("call", ["mkdir", "open", "chmod", "fsync", "replace"])
+def test_a_signal_at_any_step_leaves_a_whole_file_and_nothing_else(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_text_whole(path, "old")
+    real = getattr(os, call)
+
+    sent = []
+
+    def at_signal(*arguments: object, **options: object) -> object:
+        done = real(*arguments, **options)
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, at_signal)
+        with pytest.raises(KeyboardInterrupt) as caught, ending_signals():
+            write_text_whole(path, "new")
+    assert exit_code_of_signal(caught.value) == 128 + number
+    assert path.read_text() == ("new" if call == "replace" else "old")
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -41,13 +44,25 @@ def literal_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_correlations_are_the_literal_ones() -> None:
     images = thumbnails([0, 0, 1])
-    details = search._Details(images)
+    correlation = search._correlations(images)
     for one, other in ((0, 1), (1, 2), (2, 0)):
-        assert details.correlation(one, other) == pytest.approx(
-            literal_correlation(images[one], images[other]), abs=1e-5
-        )
-    flat = search._Details(np.full((2, 256, 256), 7, dtype=np.uint8))
-    assert flat.correlation(0, 1) == 0
+        assert correlation(one, other) == pytest.approx(literal_correlation(images[one], images[other]), abs=1e-5)
+    flat = search._correlations(np.full((2, 256, 256), 7, dtype=np.uint8))
+    assert flat(0, 1) == 0
+
+
+def test_details_go_with_the_search() -> None:
+    """Half a MiB for each image is freed at once, and not when a collector runs."""
+    images = thumbnails([0, 1])
+    correlation = search._correlations(images)
+    correlation(0, 1)
+    last = weakref.ref(correlation)
+    gc.disable()
+    try:
+        del correlation
+        assert last() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("seeds", [[0, 1, 0, 0, 2, 0], [0] * 6, [0, 1, 2, 3], [0, 0, 0, 0, 1, 1]], ids=str)
@@ -83,23 +98,23 @@ def test_typical_distances_are_the_literal_ones() -> None:
 
 def test_linked_images_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one scene all 276 pairs are candidates; 23 links are enough, and as many join it as a burst, or a few more."""
-    compared: list[tuple[int, int]] = []
-    computed: list[int] = []
-    correlation, compute = search._Details._correlate, search._Details._compute
+    compared: list[search._Detail] = []
+    computed: list[np.ndarray] = []
+    correlation, detail = search._correlation, search._detail
 
-    def counted(self: search._Details, one: int, other: int) -> float:
-        compared.append((one, other))
-        return correlation(self, one, other)
+    def counted(fixed: search._Detail, moved: search._Detail) -> float:
+        compared.append(fixed)
+        return correlation(fixed, moved)
 
-    def counted_compute(self: search._Details, index: int) -> search._Detail:
-        computed.append(index)
-        return compute(self, index)
+    def counted_detail(thumbnail: np.ndarray) -> search._Detail:
+        computed.append(thumbnail)
+        return detail(thumbnail)
 
-    monkeypatch.setattr(search._Details, "_correlate", counted)
-    monkeypatch.setattr(search._Details, "_compute", counted_compute)
+    monkeypatch.setattr(search, "_correlation", counted)
+    monkeypatch.setattr(search, "_detail", counted_detail)
     assert len(near_copies(thumbnails([0] * 24)).links) == 23
     assert len(compared) <= 4 * 24
-    assert sorted(computed) == list(range(24))
+    assert len({thumbnail.tobytes() for thumbnail in computed}) == len(computed) == 24
 
 
 def test_distances_are_those_of_literal_correlations() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from padim_zoo import InputError, registry
 from padim_zoo.cli.main import main
+from padim_zoo.data.hold_out import held_out_images
 from padim_zoo.data.sample import Category
 
 FIT = ("--resize", "none", "--crop", "none", "--n-components", 5, "--no-cache")
@@ -129,6 +130,46 @@ def test_check_says_what_it_knows_and_warns_of_sizes(tmp_path: Path) -> None:
     assert "images have 2 sizes, 32x32 (10), 64x64 (1): all are resized to one grid" in result.output
 
 
+def literal_hold_out(groups: Sequence[int]) -> set[int]:
+    """The rule, image by image: a group is held out if all that are held out are then a fifth of those gone through."""
+    gone_through: list[int] = []
+    held_out: set[int] = set()
+    for group in dict.fromkeys(groups):
+        members = [index for index, one in enumerate(groups) if one == group]
+        gone_through += members
+        if 5 * (len(held_out) + len(members)) <= len(gone_through):
+            held_out |= set(members)
+    if not held_out:
+        by_size = sorted(dict.fromkeys(groups), key=lambda one: (groups.count(one), -list(groups).index(one)))
+        held_out = {index for index, one in enumerate(groups) if one == by_size[0]}
+    return held_out if len(held_out) < len(groups) else {len(groups) - 1}
+
+
+def test_whole_groups_are_held_out() -> None:
+    assert np.flatnonzero(held_out_images(range(12))).tolist() == [4, 9]
+    assert np.flatnonzero(held_out_images(range(3))).tolist() == [2]
+    assert np.flatnonzero(held_out_images([0, 0, 0])).tolist() == [2]
+    assert np.flatnonzero(held_out_images([0, 0, 0, 1])).tolist() == [3]
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        groups = rng.integers(0, rng.integers(1, 12), rng.integers(2, 40)).tolist()
+        assert set(np.flatnonzero(held_out_images(groups)).tolist()) == literal_hold_out(groups), groups
+
+
+def test_bursts_are_held_out_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in range(10):
+        picture = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((96, 96))
+        for frame in range(3):
+            noisy = np.asarray(picture).astype(int) + rng.integers(-3, 4, (96, 96, 3))
+            (tmp_path / "fine").mkdir(exist_ok=True)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(tmp_path / "fine" / f"{part}_{frame}.png")
+    for category in (load(normal=tmp_path / "fine"), load(root=tmp_path / "fine")):
+        train, test = ({sample.path.name[0] for sample in part} for part in (category.train, category.test))
+        assert split(category) == (24, 6, 0)
+        assert not train & test
+
+
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     photos(tmp_path / "b" / "good", numbered(12))
@@ -168,3 +209,23 @@ def test_bench_and_evaluate_name_them_too(broken: Path, tmp_path: Path) -> None:
     assert "z.jpg is an empty file" in refused.output
     evaluated = run("evaluate", tmp_path / "m.st", "--data-root", broken, "--no-cache", "--skip-unreadable")
     assert evaluated.exit_code == 0, evaluated.output
+
+
+def test_update_finetune_and_suspects_name_them_or_leave_them_out(broken: Path, tmp_path: Path) -> None:
+    model, good = tmp_path / "m.safetensors", broken / "good"
+    readable = [good / name for name in numbered(4)]
+    assert run("fit", *readable, *FIT, "-o", model).exit_code == 0
+    commands = (
+        ("update", model, good, "-o", tmp_path / "more.safetensors"),
+        ("finetune", good, "--resize", "64", "-o", tmp_path / "w.safetensors"),
+        ("data", "suspects", good, "--estimator", "diagonal", "--resize", "none", "--crop", "none"),
+    )
+    for command in commands:
+        refused = run(*command)
+        assert refused.exit_code == 2, refused.output
+        assert "2 of 14 images cannot be read" in refused.stderr, refused.stderr
+        done = run(*command, "--skip-unreadable")
+        assert done.exit_code in (0, 1), done.output
+        assert "2 of 14 images cannot be read and are left out" in done.stderr
+    assert "left out, as they cannot be read: x.jpg, y.jpg" in run("show", tmp_path / "more.safetensors").output
+    assert "x.jpg, y.jpg" in run("show", tmp_path / "w.safetensors").output

@@ -20,8 +20,9 @@ from padim_zoo.data.file_notes import collecting, counted
 from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
 from padim_zoo.data.loading import batches
 from padim_zoo.data.mask import read_mask
-from padim_zoo.data.pixel_limit import max_pixels, pixels_limited
+from padim_zoo.data.pixel_limit import max_pixels, pixels_limited, refuse_many_pixels
 from padim_zoo.data.transform import Transform
+from tests.faults.hostile import png as png_of
 
 HEIGHT, WIDTH = 5, 7
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -471,6 +472,15 @@ def test_a_later_page_that_is_too_large_is_not_decoded(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
     with pixels_limited(35), pytest.raises(InputError, match=r"has 3,500 pixels: at most 35"):
         read_mask([tmp_path / "x.tif"], (5, 7), whole=True)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 90_000_000), (90_000_000, 1)])
+def test_a_thin_image_whose_lines_take_gigabytes_is_not_decoded(tmp_path: Path, width: int, height: int) -> None:
+    (tmp_path / "x.png").write_bytes(png_of(width, height, 8, 0, zlib.compress(b"")))
+    with pytest.raises(InputError, match=r"90,000,000.* pixels: a side has at most 6,250,000; cut the image"):
+        read_image(tmp_path / "x.png")
+    with pixels_limited(10), pytest.raises(InputError, match="a side has at most 1,048,576"):
+        refuse_many_pixels("x", (2_000_000, 0))
 
 
 def test_the_limit_of_pixels_is_told_by_whoever_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

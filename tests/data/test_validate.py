@@ -13,6 +13,7 @@ from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import validate
 from padim_zoo.data.transform import Transform
+from padim_zoo.data.unreadable import naming_unreadable
 from padim_zoo.data.validate import Report, check
 
 HEIGHT, WIDTH = 8, 10
@@ -102,6 +103,16 @@ def test_every_unreadable_file_is_listed(category: Path) -> None:
     images, masks = (problem.items for problem in report.problems)
     for item, name in zip((*images, *masks), ("03.png", "05.png", "1.png", "0_mask.png"), strict=True):
         assert name in item
+
+
+def test_another_error_is_told_beside_unreadable_files(category: Path) -> None:
+    good = sorted((category / "train" / "good").iterdir())
+    good[0].write_bytes(b"no image")
+    both = r"^there is too little disk; besides, 1 of 12 images cannot be read: .*00"
+    with pytest.raises(InputError, match=both), naming_unreadable(good):
+        raise InputError("there is too little disk")
+    with pytest.raises(InputError, match=r"^1 of 12 images cannot be read"), naming_unreadable(good):
+        raise InputError(f"{good[0]} is no image")
 
 
 def test_masks(category: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from padim_zoo import Ensemble, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.cli.main import main
-from padim_zoo.detectors.ensemble import least_variance_weights
+from padim_zoo.detectors.combining import least_variance_weights
 from padim_zoo.detectors.loading import load
 
 SIZE = {"resize": 48, "crop": None}

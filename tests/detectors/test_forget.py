@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from padim_zoo import InputError, PaDiM
+from padim_zoo.backbones.weight_provenance import hashes_of
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.features import FeatureCache
 from padim_zoo.detectors.loading import load
@@ -87,6 +88,16 @@ def test_copies_of_an_image_are_forgotten_together(tmp_path):
             detector.save(tmp_path / "m.safetensors", resumable=True, dtype="float32")
             detector = load(tmp_path / "m.safetensors")
         agrees_with_a_refit(detector.forget(IMAGES[[2, 9]]), PaDiM, {"n_components": 6})
+
+
+def test_forgotten_copies_count_as_images_that_weights_were_adapted_to(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.fromarray(IMAGES[min(number, 4)]).save(path)  # the last is a copy of the one before
+    detector = PaDiM(**OPTIONS, n_components=6).fit(paths)
+    detector._adapted_to, detector.adapted_images_ = frozenset(hashes_of(paths[2:])), 4
+    detector.forget([paths[4]])
+    assert (detector.n_images_, detector.adapted_images_) == (4, 2)
 
 
 def test_groups_of_forgotten_images_go():

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from padim_zoo import InputError, PaDiM, load
+from padim_zoo.backbones.weight_provenance import hashes_of
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.patchcore import PatchCore
 
@@ -80,3 +82,33 @@ def test_a_merge_keeps_how_many_images_weights_were_adapted_to(first, adapted):
     assert one.adapted_images_ == adapted
     with pytest.warns(UserWarning, match="out of sample"):
         assert one.calibrate().adapted == adapted
+
+
+@pytest.mark.parametrize("kind", [PaDiM, PatchCore])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_later_images_that_weights_were_adapted_to_are_counted(kind, loaded, tmp_path: Path):
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for image, path in zip(IMAGES, paths, strict=False):
+        Image.fromarray(image).save(path)
+    detector = kind(**OPTIONS)
+    detector._adapted_to = frozenset(hashes_of(paths[2:5]))
+    detector.fit(paths[:3])
+    if loaded:
+        detector.save(tmp_path / "m.safetensors")
+        detector = load(tmp_path / "m.safetensors")
+    assert detector.adapted_images_ == 1
+    assert detector.partial_fit(paths).adapted_images_ == 3
+
+
+def test_nothing_of_a_fit_before_is_left():
+    detector = PaDiM(**OPTIONS, register="translation").fit(IMAGES)
+    detector.adapted_images_ = 3
+    other = PaDiM(**OPTIONS).fit(IMAGES)
+    detector.set_params(register=None)
+    assert detector.adapted_images_ == 0
+    detector = PaDiM(**OPTIONS, tta="flip").fit(IMAGES)
+    detector.adapted_images_ = 3
+    detector.extractor.registration = object()
+    detector.from_gaussian(other.reduction_, other.gaussian_, other.image_size_)
+    assert detector.learned_images_ is detector.other_views is detector.extractor.registration is None
+    assert (detector.n_images_, detector.adapted_images_) == (0, 0)

@@ -107,6 +107,7 @@ def test_a_figure_and_a_notebook_show_names_and_photos(fitted: PaDiM, photos: li
     assert html.count("data:image/png") == 3
     pytest.importorskip("matplotlib")
     figure = prediction.plot(most=2)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # which a notebook shows
     assert [ax.get_title() for ax in figure.axes][::2] == ["Teil <0>.png", "Teil <1>.png"]
     assert len(figure.axes[0].images) == 1
 

@@ -11,9 +11,10 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from padim_zoo import InputError, PaDiM, load
-from padim_zoo.detectors import registration
+from padim_zoo.detectors import mean_image
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
-from padim_zoo.detectors.registration import MeanImage, Registration, reduced, register
+from padim_zoo.detectors.mean_image import MeanImage, reduced
+from padim_zoo.detectors.registration import Registration, register
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.export.networks import exportable
 from padim_zoo.features.features import Features
@@ -106,18 +107,18 @@ def test_correlations_are_those_of_a_literal_search(turned):
     images = reduced(pixels(turned[:2]))
     mean = MeanImage.of(reduced(pixels(part()[None]))[0], turns=True, disc=True)
     correlations, found = mean.search(images)
-    half = registration.SIZE // 2
+    half = mean_image.SIZE // 2
     small, template = (
         torch.nn.functional.interpolate(each[:, None], (half, half), mode="area")[:, 0].double().numpy()
         for each in (images, mean.image[None])
     )
-    window = registration._window((half, half), True).double().numpy()
+    window = mean_image._window((half, half), True).double().numpy()
     rows, columns = np.meshgrid(*[np.arange(half) + 0.5 - half / 2] * 2, indexing="ij")
-    margin = math.ceil(registration.LARGEST_SHIFT * half)
+    margin = math.ceil(mean_image.LARGEST_SHIFT * half)
     for image in range(2):
         padded = np.pad(small[image], margin, mode="edge")
         for step in (0, 5, 20):
-            angle = step * 2 * math.pi / registration.STEPS
+            angle = step * 2 * math.pi / mean_image.STEPS
             x = math.cos(angle) * columns + math.sin(angle) * rows
             y = math.cos(angle) * rows - math.sin(angle) * columns
             at = [y + half / 2 - 0.5, x + half / 2 - 0.5]

@@ -63,6 +63,14 @@ def test_spade_equals_the_paper(images, n_neighbors):
         np.testing.assert_allclose(prediction.maps[image], np.mean(maps, 0), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("more", [{}, {"score": "mean(0.1)"}, {"tta": "flip"}])
+@pytest.mark.parametrize("kind", [SPADE, PatchCore])
+def test_scores_alone_are_those_of_a_prediction(images, kind, more):
+    detector = kind("resnet18", n_neighbors=3, **SMALL, **more).fit(images[:10])
+    features = detector.extract(images)
+    np.testing.assert_array_equal(detector.score_features(features), detector.predict_features(features).scores)
+
+
 def literal_patches(detector: PatchCore, images: np.ndarray) -> np.ndarray:
     second, third = (avg_pool2d(layer, 3, 1, 1) for layer in feature_maps(detector, images)[1:3])
     joined = torch.cat([second, interpolate(third, second.shape[2:], mode="bilinear")], 1)

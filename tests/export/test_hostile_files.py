@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from contextlib import suppress
@@ -161,6 +162,7 @@ def test_a_flipped_bit_is_told(form: str, model: Path, files: list[Path], tmp_pa
     [
         *(("threshold", "high"), ("threshold", float("nan")), ("input_size", [64]), ("input_size", [64, 10**9])),
         *(("map_scale", [1]), ("map_scale", None), ("transform", {"resize": 10**6}), ("transform", 3)),
+        ("transform", {"resize": 32, "crop": 32, "bit_depth": 1}),
         *(("makes_maps", "yes"), ("includes_transform", None), ("format", "2"), ("format", 99)),
     ],
 )
@@ -192,3 +194,24 @@ def test_numbers_in_other_files_are_refused(model: Path, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"cannot be run here"):
         ExportedModel(path)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_of_two_files_both_are_replaced_or_none(before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, draft = tmp_path / "models", tmp_path / "draft"
+    for parent, text in ((folder, "old"), (draft, "new")):
+        parent.mkdir()
+        for name in ("m.bin", "m.xml"):
+            if before or parent is draft:
+                (parent / name).write_text(text)
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if (source.name, target.name) == ("m.xml", "m.xml"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        exporting._put_in_place([draft / "m.bin", draft / "m.xml"], folder)
+    assert {path.read_text() for path in folder.iterdir()} == ({"old"} if before else set())

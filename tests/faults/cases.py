@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,14 +105,16 @@ def cases(world: Path, cache: Path, room: Path, pwned: Path, rng: random.Random)
     def named() -> None:
         _images(room / "images", world)
         for _ in range(3):
-            _write(room / "images" / odd_name(".png", rng), image.read_bytes())
+            with suppress(OSError):  # a name that this disk does not take
+                _write(room / "images" / odd_name(".png", rng), image.read_bytes())
 
     def named_category() -> None:
         _tree(room / "set", world)
-        name = odd_name("", rng)
-        (room / "set" / "part" / "test" / "dent").rename(room / "set" / "part" / "test" / name)
-        (room / "set" / "part" / "ground_truth" / "dent").rename(room / "set" / "part" / "ground_truth" / name)
-        (room / "set" / "part").rename(room / "set" / odd_name("", rng))
+        name, category = odd_name("", rng), odd_name("", rng)
+        with suppress(OSError):
+            (room / "set" / "part" / "test" / "dent").rename(room / "set" / "part" / "test" / name)
+            (room / "set" / "part" / "ground_truth" / "dent").rename(room / "set" / "part" / "ground_truth" / name)
+            (room / "set" / "part").rename(room / "set" / category)
 
     while True:
         runs = sorted((world / "runs").glob("*.json"))

@@ -1,8 +1,10 @@
-/* Preloaded before a program's own libraries: lets one call that writes below a folder fail, the n-th since armed. */
+/* Preloaded before a program's own libraries: lets one call that writes below a folder fail, the n-th since armed, or
+   sends this process a signal at that call. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +17,7 @@ static char folder[4096];
 static long which = -1, seen = 0;
 static int number = 0, from_then_on = 0;
 
-/* which: 0 only counts. from_then_on: every later call fails too, as on a disk that stays full. */
+/* call: 0 only counts. error: a negative one is a signal. stays: later calls fail too, as on a disk that stays full. */
 void disk_arm(const char *below, long call, int error, int stays) {
     strncpy(folder, below, sizeof folder - 1);
     which = call, seen = 0, number = error, from_then_on = stays;
@@ -27,6 +29,10 @@ static int fails(const char *path) {
     if (which < 0 || path == NULL || strncmp(path, folder, strlen(folder)) != 0) return 0;
     long now = __atomic_add_fetch(&seen, 1, __ATOMIC_SEQ_CST);
     if (which == 0 || now < which || (now > which && !from_then_on)) return 0;
+    if (number < 0) {
+        if (now == which) kill(getpid(), -number);
+        return 0;
+    }
     errno = number;
     return 1;
 }
@@ -57,9 +63,16 @@ static int fails_at(int descriptor) {
     }
 OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
 
-ssize_t write(int d, const void *b, size_t n) { return fails_at(d) ? -1 : REAL(write)(d, b, n); }
-ssize_t pwrite(int d, const void *b, size_t n, off_t o) { return fails_at(d) ? -1 : REAL(pwrite)(d, b, n, o); }
-ssize_t pwrite64(int d, const void *b, size_t n, off_t o) { return fails_at(d) ? -1 : REAL(pwrite64)(d, b, n, o); }
+/* Of what a full disk has no room for, it takes the first half. */
+#define WRITE(name, ...) \
+    if (!fails_at(d)) return REAL(name)(d, b, n, ##__VA_ARGS__); \
+    int error = errno; \
+    if (error == ENOSPC && REAL(name)(d, b, n / 2, ##__VA_ARGS__) < 0) {} \
+    errno = error; \
+    return -1;
+ssize_t write(int d, const void *b, size_t n) { WRITE(write) }
+ssize_t pwrite(int d, const void *b, size_t n, off_t o) { WRITE(pwrite, o) }
+ssize_t pwrite64(int d, const void *b, size_t n, off_t o) { WRITE(pwrite64, o) }
 ssize_t writev(int d, const struct iovec *v, int n) { return fails_at(d) ? -1 : REAL(writev)(d, v, n); }
 int fsync(int d) { return fails_at(d) ? -1 : REAL(fsync)(d); }
 int fdatasync(int d) { return fails_at(d) ? -1 : REAL(fdatasync)(d); }

@@ -1,4 +1,4 @@
-"""A disk that fails: a call that writes below a folder, in forks of a process that disk.c was loaded into."""
+"""A disk that fails, or a signal, at a call that writes below a folder: in forks of a process with disk.c in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,14 +26,14 @@ def preloaded() -> bool:
     return hasattr(ctypes.CDLL(None), "disk_arm")
 
 
-def run_preloaded(library: Path) -> None:
-    """Run this program anew with disk.c loaded into it; return where no compiler is there."""
+def preload(library: Path) -> None:
+    """Have disk.c loaded into programs that this one runs, where there is a compiler for it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if preloaded() or compiler is None or sys.platform != "linux":
+    if compiler is None or sys.platform != "linux":
         return
-    subprocess.run([compiler, "-O2", "-fPIC", "-shared", "-o", str(library), str(SOURCE), "-ldl"], check=True)
-    os.environ["LD_PRELOAD"] = str(library)
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+    command = [compiler, "-O2", "-fPIC", "-shared", "-o", str(library), str(SOURCE), "-ldl"]
+    if subprocess.run(command, check=False).returncode == 0:
+        os.environ["LD_PRELOAD"] = f"{library} {os.environ.get('LD_PRELOAD', '')}".strip()
 
 
 def counting(work: Callable[[], None], folder: Path, target: Path) -> Callable[[], None]:
@@ -50,7 +51,7 @@ def counting(work: Callable[[], None], folder: Path, target: Path) -> Callable[[
 
 
 def failing(work: Callable[[], None], folder: Path, call: int, error: int, stays: bool) -> Callable[[], None]:
-    """Work on a folder in which one call, or it and all later ones, end with an error."""
+    """Work on a folder in which one call, or it and all later ones, end with an error; a negative one is a signal."""
 
     def armed() -> None:
         ctypes.CDLL(None).disk_arm(str(folder).encode(), ctypes.c_long(call), error, int(stays))
@@ -65,12 +66,38 @@ def harm(outcome: Outcome, before: dict[Path, bytes], folder: Path) -> str | Non
         return outcome.verdict
     if outcome.verdict == "refused" and outcome.code != 3:
         return "traceback"
-    for path, content in contents(folder).items():
-        changed = before.get(path) != content
-        # Of a disk that fails for good, a temporary file can be removed all the same.
-        if path.name.endswith(".tmp") or (changed and not is_whole(path)):
-            return "half written"
-    return "half written" if set(before) - set(contents(folder)) else None
+    # Of a disk that fails for good, a temporary file can be removed all the same.
+    return None if are_whole(before, folder) and not hidden(folder) else "half written"
+
+
+def harm_of_signal(outcome: Outcome, number: int, before: dict[Path, bytes], folder: Path) -> str | None:
+    """What a command did wrong that a signal has ended: a row of the table, or None."""
+    if outcome.hung:
+        return "hang"
+    killed = number == signal.SIGKILL
+    if outcome.code != (None if killed else 128 + number):
+        return "traceback"
+    return None if are_whole(before, folder) and (killed or not hidden(folder)) else "half written"
+
+
+def harm_of_rerun(outcome: Outcome, folder: Path) -> str | None:
+    """What a command did wrong after one that was killed: a row of the table, or None."""
+    if outcome.verdict not in ("accepted", "refused"):
+        return outcome.verdict
+    return "half written" if hidden(folder) else None
+
+
+def are_whole(before: dict[Path, bytes], folder: Path) -> bool:
+    """Whether every file below a folder is as it was, or a whole new one."""
+    after = {path: content for path, content in contents(folder).items() if path not in hidden(folder)}
+    return set(before) <= set(after) and all(
+        before.get(path) == content or is_whole(path) for path, content in after.items()
+    )
+
+
+def hidden(folder: Path) -> set[Path]:
+    """Drafts, claims and other things that no command leaves, and all below them."""
+    return {path for path in folder.rglob("*") if any(part[0] == "." for part in path.relative_to(folder).parts)}
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -91,6 +118,8 @@ def is_whole(path: Path) -> bool:
             np.load(path)
         elif path.suffix == ".json":
             json.loads(path.read_text())
+        elif path.suffix == ".jsonl":
+            return all(json.loads(line) for line in path.read_text().splitlines())
         elif path.suffix == ".html":
             return path.read_text().rstrip().endswith("</html>")
         else:

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 SECONDS = 20.0
 ABOVE_BYTES = 1.5e9
 _ROOM_BYTES = 6 * 10**9
+_PROGRESS = 0.05
+"""Seconds of processor time that show that a command does not merely wait."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ class Outcome:
     stdout : str
         Standard output alone.
     seconds : float
+        Of processor time, which other work on the machine does not make longer.
     hung : bool
-        Whether it was ended for the time it took.
+        Whether it was ended, for it computed or waited for too long.
     peak : int
         Bytes of memory.
     """
@@ -61,24 +66,36 @@ class Outcome:
 
 
 def fork(work: Callable[[], None], log: Path, seconds: float = SECONDS) -> Outcome:
-    """Do some work in a fork, its output in a file, for so many seconds at most."""
-    started, hung = time.monotonic(), False
+    """Do some work in a fork, its output in a file; it may compute for so many seconds, and idle as long at a time."""
     pid = os.fork()
     if pid == 0:
         _live(work, log)
+    child, hung = psutil.Process(pid), False
+    used, since = 0.0, time.monotonic()
     while True:
-        found, status, used = os.wait4(pid, os.WNOHANG)
+        found, status, usage = os.wait4(pid, os.WNOHANG)
         if found:
             break
-        if time.monotonic() - started > seconds:
+        now = _processor_seconds(child)
+        if now > used + _PROGRESS:
+            used, since = now, time.monotonic()
+        if now > seconds or time.monotonic() > since + seconds:
             hung = True
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
     code = os.waitstatus_to_exitcode(status)
     stdout = log.read_text(errors="replace")
     output = stdout + log.with_suffix(".err").read_text(errors="replace")
-    seconds = time.monotonic() - started
-    return Outcome(code if code >= 0 else None, output, stdout, seconds, hung, used.ru_maxrss * 1024)
+    seconds = usage.ru_utime + usage.ru_stime
+    return Outcome(code if code >= 0 else None, output, stdout, seconds, hung, usage.ru_maxrss * 1024)
+
+
+def _processor_seconds(child: psutil.Process) -> float:
+    try:
+        times = child.cpu_times()
+    except psutil.Error:  # it has just ended
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _live(work: Callable[[], None], log: Path) -> None:

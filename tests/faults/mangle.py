@@ -19,7 +19,8 @@ ODD_VALUES: tuple[Any, ...] = (
 def damage(content: bytes, rng: random.Random) -> bytes:
     """Bytes with one accident: a flipped bit, a lost end, zeros, a part twice, a part lost, two parts exchanged."""
     spoilt, n = bytearray(content), len(content)
-    first, second = sorted(rng.randrange(n) for _ in range(2))
+    # Files differ by some bytes from one machine to another: the same draws hit the same parts of them.
+    first, second = sorted(int(n * rng.random()) for _ in range(2))
     kind = rng.choice(["flip"] * 4 + ["cut", "zeros", "twice", "lost", "noise"])
     if kind == "flip":
         spoilt[first] ^= 1 << rng.randrange(8)
@@ -39,7 +40,7 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 def flip_header(content: bytes, rng: random.Random) -> bytes:
     """A flipped bit in the first bytes, where formats keep what the rest means."""
     spoilt = bytearray(content)
-    spoilt[rng.randrange(min(len(content), 8000))] ^= 1 << rng.randrange(8)
+    spoilt[int(min(len(content), 8000) * rng.random())] ^= 1 << rng.randrange(8)
     return bytes(spoilt)
 
 

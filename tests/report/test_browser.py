@@ -102,7 +102,7 @@ def test_every_chart_is_drawn_and_can_be_hovered(page: Path, browser: Chromium) 
     browser.open(page)
     drawn = "[...document.querySelectorAll('.chart')].filter(e => e.querySelector('.trace')).map(e => e.id)"
     charts = {"latency", "size", "folds", "learning", "roc", "pr", "pro", "histogram"}
-    charts |= {"corrupted-false_alarms", "corrupted-detections"}
+    charts |= {"corrupted-false-alarms", "corrupted-detections", "corrupted-metric"}
     assert set(browser.run(drawn)) == charts
     browser.run(choose("metric", "aupro"))
     assert browser.run("document.querySelector('#latency .ytitle').textContent") == "AUPRO"

@@ -91,3 +91,13 @@ def test_ipython_shows_them(store: RunStore) -> None:
     formatters = pytest.importorskip("IPython.core.formatters")
     shown, _ = formatters.DisplayFormatter().format(padim_zoo.Leaderboard(store.folder))
     assert "<table" in shown["text/html"]
+
+
+def test_it_is_shown_once(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    import rich.jupyter
+
+    displayed: list[object] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(rich.jupyter, "display", lambda *parts: displayed.append(parts))
+    assert "ms/image" in repr(padim_zoo.Leaderboard(store.folder))
+    assert not displayed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,11 +144,10 @@ def test_learning_curves_go_from_few_to_all_images(store: RunStore) -> None:
 
 def test_severity_curves_are_the_tables_of_the_runs(store: RunStore) -> None:
     axes = [ax for ax in drawn(store, "corruptions").axes if ax.get_visible()]
-    assert [ax.get_xlabel() for ax in axes] == 2 * ["blur: sigma in pixels", "jpeg: quality"]
+    assert [ax.get_xlabel() for ax in axes] == 3 * ["blur: sigma in pixels", "jpeg: quality"]
+    rates = [rate for rate in ("false_alarms", "detections", "image_auroc") for _ in range(2)]
     runs = [document for document in store.read_all().documents if document["config"]["train_size"] is None]
-    for ax, rate, name, clean in zip(
-        axes, [*2 * ["detections"], *2 * ["false_alarms"]], 2 * ["blur", "jpeg"], 2 * [0, 100], strict=True
-    ):
+    for ax, rate, name, clean in zip(axes, rates, 3 * ["blur", "jpeg"], 3 * [0, 100], strict=True):
         for line in ax.get_lines():
             own = [
                 run["corruptions"]
@@ -296,3 +298,12 @@ def test_a_grid_has_room_for_all_and_no_empty_row(count: int, most: int) -> None
     columns, rows = grid_of(count, most)
     assert columns <= most
     assert columns * (rows - 1) < count <= columns * rows
+
+
+def test_the_backend_of_a_notebook_is_not_asked_for(store: RunStore, tmp_path: Path) -> None:
+    environment = {**os.environ, "MPLBACKEND": "module://of_a_notebook", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = "from padim_zoo.cli.main import main; main()"
+    arguments = ["plot", str(store.folder), "--kind", "roc", "--output", str(tmp_path / "roc.svg")]
+    done = subprocess.run([sys.executable, "-c", command, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "roc.svg").is_file()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from padim_zoo.data.image import read_image
 from padim_zoo.data.mask import read_mask
+from padim_zoo.data.sample import Sample
 from padim_zoo.registry import datasets
 
 KIND = "crack"
@@ -16,6 +17,9 @@ KIND = "crack"
 
 TRAIN, GOOD, DEFECTS = 10, 4, 4
 """Images of a category: to fit, and normal and anomalous ones to test."""
+
+MANY_TRAIN, MANY_TEST = 40, 12
+"""Images of a real category for traps that only a larger test can tell."""
 
 SIDE = 64
 """Pixels of the shorter side."""
@@ -85,15 +89,28 @@ def draw_category(folder: Path) -> Path:
 
 def take_category(folder: Path, source: Path) -> Path:
     """As many images of a real category, made small, and defects whose masks have a mark left."""
+    train, normal, marked = _samples_of(source)
+    return _write_small(folder, train[:TRAIN], normal[:GOOD], marked[:DEFECTS])
+
+
+def take_many(folder: Path, source: Path) -> Path:
+    """More images of a real category, for what few cannot tell; all its normal images are one heap, drawn from."""
+    train, normal, marked = _samples_of(source)
+    every = [*train, *normal]
+    drawn = [every[index] for index in np.random.default_rng(0).permutation(len(every))]
+    return _write_small(folder, drawn[:MANY_TRAIN], drawn[MANY_TRAIN:][:MANY_TEST], marked[:MANY_TEST])
+
+
+def _samples_of(source: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """The images of a real category to fit, the normal ones of its test, and the marked ones."""
     dataset = datasets.create("folder", root=source)
     category = dataset.load(dataset.categories()[0])
     normal = [sample for sample in category.test if not sample.label]
-    marked = [sample for sample in category.test if sample.label and sample.masks]
-    for where, samples in (
-        ("train/good", category.train[:TRAIN]),
-        ("test/good", normal[:GOOD]),
-        (f"test/{KIND}", marked[:DEFECTS]),
-    ):
+    return list(category.train), normal, [sample for sample in category.test if sample.label and sample.masks]
+
+
+def _write_small(folder: Path, train: list[Sample], normal: list[Sample], marked: list[Sample]) -> Path:
+    for where, samples in (("train/good", train), ("test/good", normal), (f"test/{KIND}", marked)):
         for index, sample in enumerate(samples):
             image = read_image(sample.path)
             height, width = image.shape[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -151,21 +152,34 @@ def two_labels(world: World) -> Outcome:
 
 @trap("normal and anomalous test images swapped")
 def swapped(world: World) -> Outcome:
-    folder = world.copy("swapped")
+    folder = world.copy("swapped", many=True)
     test = folder / "test"
     (test / "good").rename(test / "was_good")
     (test / KIND).rename(test / "good")
     (test / "was_good").rename(test / KIND)
     shutil.rmtree(folder / "ground_truth")
-    return is_told(world.evaluate(world.model, folder), "look whether the two are swapped")
+    outcome = is_told(world.evaluate(world.model_of_many, folder), "look whether the two are swapped")
+    sound = world.figures(world.model_of_many, world.many)
+    if outcome.passed or sound["image_auroc_low"] > 0.5:
+        return outcome
+    # Scores of chance, the same in both orders, mislead nobody.
+    return Outcome(outcome.printed, f"nothing: image AUROC is {sound['image_auroc']:.2f} unswapped", True)
 
 
 @trap("test images in another light")
 def another_light(world: World) -> Outcome:
-    folder = world.copy("another_light")
+    folder = world.copy("another_light", many=True)
     for path in sorted((folder / "test" / "good").iterdir()):
-        save((read_image(path) * 0.6).astype(np.uint8), path)
-    return is_told(world.evaluate(world.model, folder), "normal test images are alarms", "was promised")
+        save((read_image(path) * 0.3).astype(np.uint8), path)
+    ran = world.evaluate(world.model_of_many, folder)
+    outcome = is_told(ran, "normal test images are alarms", "was promised")
+    if outcome.passed or ran.code:
+        return outcome
+    alarms = json.loads(ran.stdout)["thresholds"][0]["false_alarms"]
+    # As few alarms as promised: the light did not mislead this model.
+    kept = alarms["low"] <= load(world.model_of_many).calibration_.false_alarm_rate
+    printed = f"{alarms['count']} of {alarms['of']} normal images are alarms"
+    return Outcome(printed, f"{outcome.right}, or no more alarms than promised", kept)
 
 
 @trap("a fit on few images")

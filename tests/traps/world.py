@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from click.testing import CliRunner
-from traps.drawing import SIDE, draw_category, take_category
+from traps.drawing import SIDE, draw_category, take_category, take_many
 
 from padim_zoo.cli.main import main
 
@@ -38,6 +38,11 @@ class Ran(NamedTuple):
         """The last line that it wrote to standard error, or to standard output."""
         lines = (self.stderr.strip() or self.stdout.strip()).splitlines()
         return lines[-1] if lines else ""
+
+    def line_with(self, part: str) -> str:
+        """The line that holds a part, or the last one."""
+        lines = (self.stderr + "\n" + self.stdout).splitlines()
+        return next((line.strip() for line in lines if part in line), self.line)
 
     def says(self, *parts: str) -> bool:
         """Whether all parts stand in what it wrote."""
@@ -82,6 +87,16 @@ class World:
         return draw_category(folder) if self.source is None else take_category(folder, self.source)
 
     @cached_property
+    def many(self) -> Path:
+        """A sound category with as many images as a statistical test takes."""
+        return self.base if self.source is None else take_many(self.folder / "many", self.source)
+
+    @cached_property
+    def model_of_many(self) -> Path:
+        """The model of that one."""
+        return self.model if self.source is None else self.fit(self.many / "train" / "good")
+
+    @cached_property
     def model(self) -> Path:
         """The model of the sound category."""
         return self.fit(self.base / "train" / "good")
@@ -91,9 +106,9 @@ class World:
         """Its figures."""
         return self.figures(self.model, self.base)
 
-    def copy(self, name: str) -> Path:
+    def copy(self, name: str, many: bool = False) -> Path:
         """A copy of the sound category, to be altered."""
-        return Path(shutil.copytree(self.base, self.folder / name))
+        return Path(shutil.copytree(self.many if many else self.base, self.folder / name))
 
     def run(self, *arguments: object) -> Ran:
         """Run a command."""
@@ -150,7 +165,7 @@ def is_refused(ran: Ran, *parts: str) -> Outcome:
 
 def is_told(ran: Ran, *parts: str) -> Outcome:
     """A command has to say so."""
-    return Outcome(ran.line, f"says {' … '.join(parts)}", ran.code in (0, 1) and ran.says(*parts))
+    return Outcome(ran.line_with(parts[0]), f"says {' … '.join(parts)}", ran.code in (0, 1) and ran.says(*parts))
 
 
 def has_figures(ran: Ran, right: dict[str, float], *parts: str, tolerance: float = CLOSE) -> Outcome:

@@ -15,8 +15,10 @@ from typing import Any
 import padim_zoo
 from padim_zoo.bench.check.row import Row
 from padim_zoo.bench.costs import MAIN_COSTS
-from padim_zoo.core.errors import InputError, WriteError
+from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
+from padim_zoo.core.file_lock import changing
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.metric import main_metrics
 
@@ -67,21 +69,19 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def append_entry(path: Path, entry: dict[str, Any]) -> None:
-    """Add a line to a history, which is made if need be.
+    """Add a line to a history, which is made if need be; checks that end at once lose none.
 
     Raises
     ------
     WriteError
         If it cannot be written to.
     """
-    if path.exists():
-        read_history(path)  # another file is not written into
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-    except OSError as error:
-        raise WriteError(path, error.strerror or str(error), error.errno) from None
+    with changing(path):
+        before = ""
+        if path.is_file():
+            read_history(path)  # another file is not written into
+            before = path.read_text(encoding="utf-8").rstrip("\n")
+        write_text_whole(path, f"{before}\n{json.dumps(entry)}\n".lstrip("\n"))
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

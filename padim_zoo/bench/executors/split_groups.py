@@ -25,7 +25,7 @@ def split_groups(in_groups: Sequence[list[Run]], wanted: int) -> list[list[Run]]
         The same runs in the same order.
     """
     parts = [[list(unit) for _, unit in groupby(group, key=_shared)] for group in in_groups]
-    while len(parts) < wanted:
+    while parts and len(parts) < wanted:
         largest = max(range(len(parts)), key=lambda number: (len(parts[number]) > 1, sum(map(len, parts[number]))))
         units = parts[largest]
         if len(units) < 2:

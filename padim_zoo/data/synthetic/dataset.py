@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from padim_zoo import registry
-from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.atomic_write import draft_folder, write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.fields import read_json
@@ -184,19 +182,22 @@ def _generate_category(root: Path, category: str, parameters: Parameters, pool: 
         if missing:
             raise InputError(f"{target} lacks {missing} of its files: delete that folder to have it made again")
         return
-    draft = root / f".{category}.{uuid.uuid4().hex}"
     try:
-        for folder in {path.parent for picture in pictures for path in _files(draft, picture)}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for _ in told(pool.map(partial(_write, draft, parameters), pictures), f"drawing {category}", len(pictures)):
-            pass
-        draft.rename(target)
+        with draft_folder(target) as draft:
+            for folder in {path.parent for picture in pictures for path in _files(draft, picture)}:
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                drawn = pool.map(partial(_write, draft, parameters), pictures)
+                for _ in told(drawn, f"drawing {category}", len(pictures)):
+                    pass
+            except BaseException:  # no thread may draw into a folder that is being removed
+                pool.shutdown(cancel_futures=True)
+                raise
+            draft.rename(target)
     except OSError as error:
         # Another process that generates the same category may have been first; its files are the same.
         if not target.is_dir():
             raise WriteError(target, error.strerror or str(error), error.errno) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _files(folder: Path, picture: Picture) -> list[Path]:

@@ -107,17 +107,18 @@ function drawCorruptions() {
   const label = part => `${part.corruption} ${part.amount}`;
   // Each corruption starts at the clean images; lines of two corruptions do not touch.
   const ticks = kinds.flatMap(kind => [`clean (${kind})`, ...new Set(all.filter(part => part.corruption === kind).sort((a, b) => a.amount - b.amount).map(label)), `gap ${kind}`]).slice(0, -1);
-  $("corruptions-note").textContent = "Shares of the test images above the threshold of the clean fit, of the last fold. Amounts are those of --corruptions. Several runs of a configuration give their mean.";
+  const [ranked] = data.metrics;
+  $("corruptions-note").textContent = `Shares of the test images above the threshold of the clean fit, of the last fold, and ${ranked.title}, which needs no threshold. Amounts are those of --corruptions. Several runs of a configuration give their mean.`;
   legend("corruptions-legend", names);
-  for (const rate of ["false_alarms", "detections"]) {
-    plot(`corrupted-${rate}`, names.map(name => {
+  for (const [id, rate, title] of [["false-alarms", "false_alarms", "false alarms"], ["detections", "detections", "detections"], ["metric", ranked.name, ranked.title]]) {
+    plot(`corrupted-${id}`, names.map(name => {
       const own = rows.filter(row => row.name === name).flatMap(row => data.runs[row.id].corruptions);
       const at = tick => own.filter(part => (part.corruption ? label(part) === tick : tick.startsWith("clean ")) && has(part[rate])).map(part => part[rate]);
       return {
         x: ticks, y: ticks.map(tick => at(tick).length ? mean(at(tick)) : null), mode: "lines+markers", line: {color: color(name), width: 2, dash: DASHES[turn(name) % DASHES.length]}, marker: {size: 6},
         hovertemplate: `<b>${plain(name)}</b><br>%{x}: %{y:.3f}<extra></extra>`,
       };
-    }), "", rate.replace("_", " "), {xaxis: {type: "category", categoryarray: ticks, tickvals: ticks.filter(tick => !tick.startsWith("gap ")), ticktext: ticks.filter(tick => !tick.startsWith("gap ")).map(tick => tick.startsWith("clean ") ? "clean" : tick)}, yaxis: {range: SHARES}});
+    }), "", title, {xaxis: {type: "category", categoryarray: ticks, tickvals: ticks.filter(tick => !tick.startsWith("gap ")), ticktext: ticks.filter(tick => !tick.startsWith("gap ")).map(tick => tick.startsWith("clean ") ? "clean" : tick)}, yaxis: {range: SHARES}});
   }
 }
 function drawHistogram() {

@@ -1,0 +1,104 @@
+"""Normal images into the statistics of a detector: a fit anew, or on more images beside those seen so far."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from padim_zoo.backbones.weight_provenance import count_adapted
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.image_groups import ImageGroups
+from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.data.training_depth import refuse_deeper
+from padim_zoo.features.features import Features
+from padim_zoo.statistics.accumulator import TrainingEmbeddings, refuse_to_join
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+
+def fit_images(detector: BackboneDetector[Any], images: Any, whole: Sequence[Path] | None) -> None:
+    """Fit on normal images, forgetting any earlier fit; see :meth:`BackboneDetector.fit`."""
+    detector.check_parameters()
+    with detector.extractor.learning():
+        detector.extractor.look_at(images if whole is None else whole)
+        extractor, ahead = detector.prepare(*detector.on_grid(images if whole is None else whole, anew=True))
+        if whole is not None:
+            ahead = images
+        hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(detector.cache).fingerprints)
+        detector.add_features(extractor.features(hashed, fit=True), None)
+    detector.learned_images_ = hashed.hashes()
+    detector.adapted_images_ = count_adapted(detector.adapted_to, hashed.paths)
+
+
+def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups | np.ndarray | None) -> None:
+    """Fit on more normal images; see :meth:`BackboneDetector.partial_fit`."""
+    earlier = detector.earlier_fit()
+    precision = detector.build_backbone().precision
+    if earlier is not None and detector.precision_ != precision:
+        warnings.warn(
+            f"images added in {precision} join those seen in {detector.precision_}: a fit with precision float32 goes "
+            "on the same on every machine",
+            stacklevel=3,
+        )
+    with detector.extractor.learning():
+        if earlier is None:
+            detector.look_at(images)
+        else:
+            refuse_deeper(images, detector.extractor.bit_depth)
+        learned = None if earlier is None else detector.learned_images_
+        extractor, ahead = detector.on_grid(images)
+        if earlier is None:
+            extractor, ahead = detector.prepare(extractor, ahead)
+        hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(detector.cache).fingerprints)
+        if not hashed.all_learned():
+            more = copy.copy(detector)  # groups may turn out to be those of other images
+            groups_before = ImageGroups.apart(0) if earlier is None else detector.groups_so_far()
+            check_size = None if earlier is None else partial(refuse_to_join, detector.image_size_)
+            more.add_features(extractor.features(hashed, fit=True, check_size=check_size), earlier)
+            more.groups_ = groups_before.with_added(groups, hashed)
+            if earlier is None:
+                more.learned_images_ = hashed.hashes()
+            elif learned is not None:
+                more.learned_images_ = np.concatenate([learned, hashed.hashes()])
+            more.adapted_images_ = detector.adapted_images_ + count_adapted(detector.adapted_to, hashed.paths)
+            vars(detector).update(vars(more))
+    hashed.tell()
+
+
+def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
+    """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
+    fitted = copy.copy(detector)
+    if earlier is None:
+        fitted.draw()
+        fitted.fitted_in = None
+    size = None if earlier is None else detector.image_size_
+    view_set, budget = detector.extractor.views_of_fit(), detector.extractor.budget
+    normal = TrainingEmbeddings(view_set, earlier, size, detector.other_views, budget)
+    for features in parts:
+        normal.check(features)
+        detector.check_blur(features.image_size)
+        normal.add(fitted.select_patches(fitted.embed(normal.fitted_views(features)), normal.like))
+        others = normal.other_views_of(features)
+        if others is not None:
+            normal.add_other_views(fitted.select_patches(fitted.embed(others), normal.like))
+    if normal.image_size is None:
+        raise InputError("there are no images to fit on: expected at least one normal image")
+    statistics = normal.statistics()
+    if isinstance(statistics, Moments) and not detector.supports_moments:
+        raise InputError(
+            f"{detector.name} needs all normal embeddings, which fit neither the memory allowed nor the disk: allow "
+            "more memory (--memory), free some disk, or fit on fewer images"
+        )
+    fitted.image_size_ = normal.image_size
+    fitted.set_statistics(statistics, normal.other_views())
+    vars(detector).update(vars(fitted))

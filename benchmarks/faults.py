@@ -26,6 +26,7 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from padim_zoo.core.atomic_write import write_text_whole
 from tests.faults import disk
 from tests.faults.cases import Case, cases
 from tests.faults.harness import ABOVE_BYTES, SECONDS, Outcome, command, fork, scores_in
@@ -65,9 +66,8 @@ class Attack:
         self.number = 0
         self.ordinary = self._usual(["predict", self.world / "model.safetensors", self.world / "images"])
 
-    def run(self, most: int, minutes: float, only: str) -> None:
+    def run(self, most: int, deadline: float, only: str) -> None:
         """Try cases until there were so many, or the time is over."""
-        deadline = time.monotonic() + 60 * minutes
         writing = self._writing(only) if disk.preloaded() else []
         order = itertools.cycle(writing)
         for case in cases(self.world, self.cache, self.room, self.pwned, self.rng):
@@ -135,6 +135,8 @@ class Attack:
         problem = disk.harm_of_signal(outcome, number, before, writer.folder)
         if number == signal.SIGKILL and problem is None:
             outcome = fork(work, self.log, _limit(whole))
+            if outcome.verdict == "refused":  # what was killed had done its work: the next writer is another
+                fork(lambda: write_text_whole(writer.folder / "next.txt", "next"), self.log)
             problem = disk.harm_of_rerun(outcome, writer.folder)
         what = f"{writer.arguments} call {call} of {n_calls} {number.name}: code {outcome.code}"
         what += f" {sorted(disk.hidden(writer.folder))}"
@@ -251,8 +253,11 @@ def main() -> None:
     for module in PRELOADED:  # which forks need not import again
         importlib.import_module(f"padim_zoo.{module}")
 
+    deadline = time.monotonic() + 60 * arguments.minutes
     attack = Attack(folder, arguments.seed)
-    attack.run(arguments.cases, arguments.minutes, arguments.only)
+    attack.run(arguments.cases, deadline, arguments.only)
+    if not attack.number:
+        raise SystemExit("nothing was tried: give more --minutes, or another --only")
     print(f"{'':28}" + "".join(f"{column:>14}" for column in COLUMNS))
     total: Counter[str] = Counter()
     for kind, counted in [*sorted(attack.counts.items()), ("all", total)]:

@@ -386,7 +386,7 @@ class GroupRunner:
         result.coverage = truth.coverage.to_dict()
         groups = self.groups(run.config.groups)[images]
         parts = split_folds(n, run.config.folds, run.config.seed, groups) if run.config.folds > 1 else [np.arange(0)]
-        timed_fit = TimedFit(detector, extracted)
+        timed_fit = TimedFit(detector, extracted, groups)
         predictions = self._shared_folds.predictions(run, timed_fit, parts) or timed_fit.predict_fold_by_fold(parts)
         test_scores: list[np.ndarray] = []
         held_out_scores = np.full(n, np.nan, dtype=np.float32)
@@ -449,7 +449,7 @@ class GroupRunner:
         if folds < 2:
             return None
         parts = split_folds(len(groups), folds, run.config.seed, groups)
-        held_out = self._shared_folds.held_out(run, timed_fit, parts)
+        held_out = timed_fit.normal_p_values() or self._shared_folds.held_out(run, timed_fit, parts)
         if held_out is None:
             return None
         fold_of = np.empty(len(groups), dtype=np.int64)

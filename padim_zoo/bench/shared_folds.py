@@ -139,7 +139,7 @@ def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     """The estimator of a detector whose distances a pass gives, with nothing of their own in the way to scores."""
     if type(detector) is not PaDiM or detector.extractor.views_of_fit().count > 1:
         return None
-    if detector.roi is not None or detector.register is not None:
+    if detector.roi is not None or detector.register is not None or detector.values_of_maps is not None:
         return None
     estimator = detector.build_estimator()
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:

@@ -12,6 +12,7 @@ import numpy as np
 
 from padim_zoo.bench.extraction import Extraction
 from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, milliseconds_per_image
+from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
@@ -39,11 +40,14 @@ class TimedFit:
     detector : Detector
     extracted : Extracted
         Its features.
+    groups : ndarray (n,)
+        Of the normal images. A detector whose maps are p-values is calibrated with each fit.
     """
 
-    def __init__(self, detector: Detector, extracted: Extracted) -> None:
+    def __init__(self, detector: Detector, extracted: Extracted, groups: np.ndarray) -> None:
         self.detector = detector
         self.extracted = extracted
+        self.groups = groups
         self._fit_seconds: list[float] = []
         self._model_bytes = 0
         self._peak = 0.0
@@ -56,9 +60,19 @@ class TimedFit:
         with self._watching_memory():
             start = time.perf_counter()
             self.detector.fit_features(features)
+            if getattr(self.detector, "map_values", None) is not None:
+                self.detector.calibrate(folds=CALIBRATION_FOLDS, groups=self.groups[rest])
             self._model_bytes = self.detector.size_in_bytes()  # a detector may put its estimation off until asked
             seconds = time.perf_counter() - start
         self._fit_seconds.append(seconds + len(rest) * train.seconds_per_image)
+
+    def normal_p_values(self) -> Prediction | None:
+        """What the calibration of a fit says of its normal images, cell by cell; None where no fit is calibrated."""
+        calibration = self.detector.calibration_
+        if calibration is None:
+            return None
+        cells = [calibration.normal_maps.values_of_normal(image) for image in range(len(calibration.scores))]
+        return Prediction(calibration.scores, np.nan_to_num(np.stack(cells)))
 
     def predict(self, features: Features) -> Prediction:
         """Score images by their features."""

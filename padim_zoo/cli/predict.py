@@ -13,7 +13,7 @@ import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import PATH, blocks_of, check_target, coverage_of, load_detector, predict_in, refuse_same
-from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
@@ -67,6 +67,7 @@ def predict(
     alpha: float,
     colormap: str,
     roi: Path | None,
+    map_values: str | None,
     threshold: float | None,
     batch_size: int,
     device: str,
@@ -113,6 +114,8 @@ def predict(
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
+    if "map_values" in asked_settings():
+        _set_map_values(detector, model, map_values)
     if (maps or regions) and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
     if regions and resume:
@@ -124,7 +127,7 @@ def predict(
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
     options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
-    options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime}
+    options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime, "map_values": map_values}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
     if file is None and resume:
         raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
@@ -173,6 +176,13 @@ def predict(
         write_text_whole(target, to_text(rows, as_json=as_json))
     if region_file is not None:
         click.echo(region_file.write(), err=True)
+    if getattr(detector, "values_of_maps", None) is not None:
+        least = detector.calibration_.normal_maps.least_p_value
+        click.echo(
+            f"scores and maps are -log10 of p-values: by ranks of normal images up to {-math.log10(least):.2f} "
+            f"(p {least:.2g}), by a model of the tail beyond",
+            err=True,
+        )
     if limit is not None:
         click.echo(f"decided by the {decides} threshold, {limit:.4g}", err=True)
     if target != "-":
@@ -187,6 +197,20 @@ def predict(
         click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
+
+
+def _set_map_values(detector: Any, model: Path, values: str | None) -> None:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
+
+    if values is None:
+        if getattr(detector, "values_of_maps", None) is not None:
+            raise InputError(
+                f"{model} was fitted with --map-values {detector.values_of_maps}: fit without it for scores"
+            )
+        return
+    if not isinstance(detector, BackboneDetector):
+        raise InputError(f"{model} knows no normal images to make p-values of: predict by the model of one detector")
+    detector.use_p_values()
 
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]

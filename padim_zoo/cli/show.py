@@ -73,6 +73,8 @@ def _model_rows(facts: dict[str, Any]) -> dict[str, str]:
         rows["grid"] = f"{_sides(facts['grid'])} patches"
     if "image_size" in facts:
         rows["images"] = f"resize {_pixels(facts.get('resize'))}, crop {_pixels(facts.get('crop'))}"
+    if "map_values" in facts:
+        rows["maps"] = f"of {facts['map_values']}s, -log10"
     return rows | {"threshold": _promise(facts)} | _region_rows(facts)
 
 

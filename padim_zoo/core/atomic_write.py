@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -74,7 +75,10 @@ def draft_folder(path: Path) -> Iterator[Path]:
     Nobody can guess its name. A library may leave files of its own in it. What killed processes left beside it is
     removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from None
     _remove_abandoned(path.parent)
     start = os.fsdecode(os.fsencode(path.name)[:100])  # a file system counts bytes
     draft = path.with_name(f".{start}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")

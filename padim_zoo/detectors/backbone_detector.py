@@ -25,7 +25,15 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, MapConfig, ScoreConfig, check_sigma
+from padim_zoo.detectors.config import (
+    CALIBRATION_FOLDS,
+    MAP_VALUES,
+    BackboneConfig,
+    MapConfig,
+    ScoreConfig,
+    check_map_values,
+    check_sigma,
+)
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
@@ -33,6 +41,7 @@ from padim_zoo.detectors.forgetting import find_learned, forget_images
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
+from padim_zoo.detectors.p_value_maps import calibration_in_p_values, prediction_in_p_values
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_views
@@ -216,6 +225,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.extractor.check_parameters()
         self.check_blur()
         self.map_score  # noqa: B018  checks score
+        check_map_values(self.values_of_maps)
 
     def check_blur(self, image_size: tuple[int, int] | None = None) -> None:
         """Refuse a blur that is too wide, for maps of a size where that is known."""
@@ -227,6 +237,16 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """How images are scored by their maps, where ``score`` says it."""
         rule = self.score if isinstance(self, ScoreConfig) else None
         return None if rule is None else MapScore.parse(rule)
+
+    @property
+    def values_of_maps(self) -> str | None:
+        """What the pixels of maps are, where ``map_values`` says it."""
+        return self.map_values if isinstance(self, ScoreConfig) else None
+
+    @property
+    def _rule_of_p_values(self) -> MapScore | None:
+        """How maps of p-values give scores; None where scores are not made of the map."""
+        return self.map_score or (MapScore() if self.score_is_map_maximum else None)
 
     @property
     def threshold_serves_maps(self) -> bool:
@@ -254,8 +274,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def reset_fit(self, changed: Collection[str]) -> None:
         """Drop what rests on parameters that have changed.
 
-        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters and
-        ``score`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
+        ``batch_size``, ``memory``, ``stream`` and ``cache`` leave all as it is; :attr:`scoring` parameters, ``score``
+        and ``map_values`` drop the threshold, and those of :attr:`modeling` the model too, which is made anew from the
         statistics of the images. All others drop the fit, and those of the backbone also the backbone; of a detector
         that was loaded, the one in the file.
         """
@@ -268,7 +288,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if changed & self.modeling and self._model is not None:
             self.statistics_ = self.statistics_ or self._statistics_if_there()
             self._model = None
-        if changed - self.scoring - self.modeling - {"score"}:
+        if changed - self.scoring - self.modeling - {"score", "map_values"}:
             self.drop_fit()
         if "roi" in changed:
             self.region_per_image = False
@@ -503,13 +523,49 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         return self.set_calibration(out_of_fold(self, false_alarm_rate, folds, groups))
 
     def set_calibration(self, calibration: Calibration) -> Calibration:
-        """Make it the detector's own, and say where its threshold may not keep its promise."""
+        """Make it the detector's own, and say where its threshold may not keep its promise.
+
+        Its maps are of scores; where the detector's are of p-values, so is what it keeps.
+        """
+        if self.values_of_maps is not None:
+            calibration = calibration_in_p_values(calibration, self.image_size_, self._rule_of_p_values)
         self.calibration_ = replace(calibration, adapted=self.adapted_images_)
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_
 
+    def use_p_values(self) -> None:
+        """Go over to maps of p-values and thresholds on them, at the same rates and without a fit.
+
+        Raises
+        ------
+        InputError
+            If the detector is not calibrated, or knows no normal maps or too few, or its threshold was set by hand.
+        """
+        if self.values_of_maps is not None:
+            return
+        if self.calibration_ is None or "map_values" not in self.get_params():
+            raise InputError(
+                f"this {self.name} knows no maps of normal images to make p-values of: calibrate a detector with maps"
+            )
+        calibration = calibration_in_p_values(self.calibration_, self.image_size_, self._rule_of_p_values)
+        vars(self).update(map_values=MAP_VALUES[0], calibration_=calibration)
+
     # -- predict -----------------------------------------------------------------------------------------------------
+
+    def in_map_values(self, prediction: Prediction) -> Prediction:
+        """The prediction with the values that maps are to have.
+
+        Raises
+        ------
+        InputError
+            If these are p-values, and the detector is not calibrated.
+        """
+        if self.values_of_maps is None or prediction.maps is None:
+            return prediction
+        if self.calibration_ is None:
+            raise InputError("map_values=p-value needs the maps of normal images: calibrate the detector first")
+        return prediction_in_p_values(prediction, self.calibration_.normal_maps, self._rule_of_p_values)
 
     @property
     def images_at_once(self) -> int:
@@ -538,7 +594,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         model = self.model_
         parts = features.in_parts(largest_array(self.extractor.budget))
-        scored = (score_views(self, model, embed_to_score(self, part)) for part in parts)
+        scored = (self.in_map_values(score_views(self, model, embed_to_score(self, part))) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import DECIDES, FALSE_ALARM_RATE, LARGEST_SEED, REGION_AREAS, check_whole_number
 from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
+from padim_zoo.metrics.map_p_values import NormalMaps, cell_maxima
 from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
@@ -67,6 +69,9 @@ class Calibration:
         Of :data:`~padim_zoo.detectors.config.REGION_AREAS`.
     decides : str
         Of :data:`~padim_zoo.detectors.config.DECIDES`: which threshold says that an image is anomalous.
+    map_maxima : ndarray (n, R, C), float32, or None
+        The highest score of each normal image in each cell of its out-of-fold map, which p-values of pixels are made
+        of (:mod:`padim_zoo.metrics.map_p_values`). None where there are no region peaks.
     """
 
     threshold: float
@@ -83,6 +88,7 @@ class Calibration:
     region_rate: float | None = None
     region_area: int = 1
     decides: str = DECIDES[0]
+    map_maxima: np.ndarray | None = None
 
     @staticmethod
     def by_hand(threshold: float, before: Calibration | None = None) -> Calibration:
@@ -175,6 +181,22 @@ class Calibration:
         made = self if before.region_rate is None else self.for_regions(before.region_rate, before.region_area)
         return made.deciding_by(before.decides)
 
+    @cached_property
+    def normal_maps(self) -> NormalMaps:
+        """What the maps of normal images are, out of fold.
+
+        Raises
+        ------
+        InputError
+            If they are not known, or too few.
+        """
+        if self.map_maxima is None:
+            raise InputError(
+                "there are no out-of-fold maps to make p-values of, as of ensembles, detectors without maps and "
+                "thresholds by hand: fit one detector with maps"
+            )
+        return NormalMaps(self.map_maxima, self.groups)
+
     @property
     def deciding_threshold(self) -> float:
         """The threshold that decides."""
@@ -215,7 +237,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
         values = asdict(self)
-        for name in ("scores", "groups", "region_peaks"):
+        for name in ("scores", "groups", "region_peaks", "map_maxima"):
             del values[name]
         defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
         return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
@@ -325,6 +347,7 @@ class HeldOutScores:
         self._scores = np.empty(n, dtype=np.float32)
         self._pixels: list[np.ndarray] = []
         self._peaks = np.empty((n, len(REGION_AREAS)), dtype=np.float32)
+        self._maxima: dict[int, np.ndarray] = {}
         self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
 
     def add(self, images: np.ndarray, prediction: Prediction) -> None:
@@ -335,6 +358,7 @@ class HeldOutScores:
             return
         for image, one in zip(images, pictured, strict=True):
             self._peaks[image] = region_peaks(one, REGION_AREAS)
+            self._maxima[int(image)] = cell_maxima(one)
         in_scale = images % self._every == 0
         if prediction.roi_masks is None:
             pixels = prediction.maps[in_scale, ::4, ::4]
@@ -354,4 +378,5 @@ class HeldOutScores:
             groups=self._groups,
             rate_asked=self._asked,
             region_peaks=self._peaks if self._pixels else None,
+            map_maxima=np.stack([self._maxima[image] for image in range(len(self._scores))]) if self._maxima else None,
         )

@@ -130,9 +130,14 @@ class ScoreConfig(BackboneConfig):
     score : str, optional
         How an image is scored by its map: ``"max"``, or ``"mean(0.01)"`` for the mean of that share of its pixels, the
         highest ones; see :class:`~padim_zoo.detectors.map_score.MapScore`. By default as the detector's paper says.
+    map_values : str, optional
+        ``"p-value"``: pixels are -log10 of p-values among normal images at their place, by
+        :mod:`padim_zoo.metrics.map_p_values`, and so are scores that are made of the map. :meth:`calibrate` knows
+        these images. By default pixels are the scores of the detector.
     """
 
     score: str | None = None
+    map_values: str | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -333,6 +338,9 @@ SMALL_FIT = 20
 FALSE_ALARM_RATE = 0.05
 """The rate that a threshold aims at when none is asked for, where there are images enough: see docs/thresholds.md."""
 
+MAP_VALUES = ("p-value",)
+"""What pixels of maps may be, beside scores."""
+
 DECIDES = ("image", "pixel", "region")
 """What may decide whether an image is anomalous: its score, the maximum of its map, or a region that it shows."""
 
@@ -375,6 +383,18 @@ def check_share(name: str, value: Any) -> None:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not 0 < value <= 1:
         raise InputError(f"{name} is {value!r}: expected a number above 0 and up to 1")
+
+
+def check_map_values(values: Any) -> None:
+    """Refuse what no map can hold.
+
+    Raises
+    ------
+    InputError
+        Naming what was found and what was expected.
+    """
+    if values is not None and values not in MAP_VALUES:
+        raise InputError(f"map_values is {values!r}: expected {', '.join(MAP_VALUES)}, or None for scores")
 
 
 def check_sigma(sigma: Any, image_size: tuple[int, int] | None = None) -> None:

@@ -110,6 +110,8 @@ def add_calibration(calibration: Calibration | None, header: dict[str, Any], arr
             arrays["calibration.groups"] = torch.from_numpy(calibration.groups)
         if calibration.region_peaks is not None:
             arrays["calibration.region_peaks"] = torch.from_numpy(calibration.region_peaks)
+        if calibration.map_maxima is not None:
+            arrays["calibration.map_maxima"] = torch.from_numpy(calibration.map_maxima)
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:
@@ -134,6 +136,9 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     peaks = calibration.region_peaks
     if peaks is not None and peaks.shape != (len(calibration.scores), len(REGION_AREAS)):
         raise FieldError("calibration.region_peaks are not one number for each image and area")
+    maxima = calibration.map_maxima
+    if maxima is not None and (maxima.ndim != 3 or len(maxima) != len(calibration.scores)):
+        raise FieldError("calibration.map_maxima are not one grid of cells for each image")
     deciding = {"pixel": calibration.map_high, "region": calibration.region_threshold}
     if deciding.get(calibration.decides, 0.0) is None:
         raise FieldError(f"calibration.decides is {calibration.decides}, which has no threshold")

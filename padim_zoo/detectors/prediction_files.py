@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,9 +73,9 @@ def save(prediction: Prediction, folder: Path, kinds: Sequence[str]) -> None:
 def plot(prediction: Prediction, most: int) -> Figure:
     """A figure; see :meth:`~padim_zoo.detectors.prediction.Prediction.plot`."""
     with needs_extra("report", "a plot"):
-        from padim_zoo.detectors.shown_figure import ShownFigure
+        from matplotlib.figure import Figure
     count = min(most, len(prediction))
-    figure: Figure = ShownFigure(figsize=(5, 2.4 * max(1, count)), layout="constrained")
+    figure = Figure(figsize=(5, 2.4 * max(1, count)), layout="constrained")
     axes = figure.subplots(max(1, count), 2, squeeze=False)
     anomalous = prediction.anomalous
     for position, (left, right) in enumerate(axes):
@@ -92,4 +93,12 @@ def plot(prediction: Prediction, most: int) -> Figure:
             low, high = prediction.scale or (None, None)
             anomaly_map = prediction.pictured[position] if photo is None else map_on_photo(prediction, position, photo)
             right.imshow(anomaly_map, vmin=low, vmax=high, cmap="inferno")
+    # A notebook shows figures of pyplot only, which would need, or choose, a screen.
+    vars(figure)["_repr_png_"] = partial(_png_of, figure)
     return figure
+
+
+def _png_of(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()

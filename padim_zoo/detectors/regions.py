@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.outlines import Ring, outlines
 from padim_zoo.metrics.conformal import conformal_p_value
 from padim_zoo.metrics.region_overlap import label_regions
 from padim_zoo.metrics.region_peak import region_peaks
@@ -85,6 +86,12 @@ class Region:
         lengths: list[int] = np.diff(borders).tolist()
         return lengths if lengths[-1] else lengths[:-1]
 
+    @property
+    def polygons(self) -> list[Ring]:
+        """The outline in the image, as :func:`~padim_zoo.detectors.outlines.outlines` gives it."""
+        left, top, _, _ = self.box
+        return [[(left + x, top + y) for x, y in ring] for ring in outlines(self.mask)]
+
     def to_dict(self) -> dict[str, Any]:
         """In JSON's types."""
         return {
@@ -92,6 +99,7 @@ class Region:
             "area": self.area,
             "score": float(str(np.float32(self.score))),
             "p_value": self.p_value,
+            "polygons": self.polygons,
             "mask": {"size": list(self.image_size), "counts": self.run_lengths},
         }
 

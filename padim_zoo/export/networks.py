@@ -77,6 +77,11 @@ def exportable(
             raise InputError(
                 f"a detector with {option} cannot be exported: a network scores one whole view of an image"
             )
+    if detector.values_of_maps is not None:
+        raise InputError(
+            "a detector with maps of p-values cannot be exported: a network compares with no normal images; fit "
+            "without --map-values"
+        )
     backbone = detector.build_backbone()
     computes_in = precision or backbone.precision
     if computes_in not in PRECISIONS:

@@ -102,7 +102,10 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "format": header.get("format"),
         "results_version": header.get("results_version"),
         "detector": header["detector"],
-        **{name: parameters.get(name) for name in ("backbone", "estimator", "layers", "resize", "crop", "rule")},
+        **{
+            name: parameters.get(name)
+            for name in ("backbone", "estimator", "layers", "resize", "crop", "rule", "map_values")
+        },
         "weights_hash": header.get("weights_hash"),
         "precision": header.get("precision"),
         "n_images": header.get("n_images"),

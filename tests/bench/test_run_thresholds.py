@@ -16,6 +16,7 @@ from padim_zoo.cli.table import print_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.patchcore import PatchCore
 
 
 @pytest.fixture
@@ -113,3 +114,19 @@ def test_the_table_shows_both_beside_auroc(run_suite, small, capsys):
     printed = capsys.readouterr().out
     assert "detections" in printed
     assert "alarms" in printed
+
+
+@pytest.mark.parametrize("detector", ["padim", "patchcore"])
+def test_runs_with_maps_of_p_values_are_those_of_fit(run_suite, small, images, detector):
+    detectors = {"padim": PaDiM, "patchcore": PatchCore}
+    options = {"n_components": 8} if detector == "padim" else {}
+    (document,) = run_suite(small, detectors=(detector,), estimators=("full",), map_values="p-value", fpr=0.2)
+    assert document["config"]["map_values"] == "p-value"
+    fitted = detectors[detector](resize=32, map_values="p-value", **options).fit(images / "alpha/train/good")
+    calibration = fitted.calibrate(false_alarm_rate=0.2)
+    arrays = RunStore(small.output).scores(document["id"])
+    np.testing.assert_allclose(arrays["out_of_fold_scores"], calibration.scores, rtol=1e-3)
+    assert document["threshold"]["threshold"] == pytest.approx(calibration.threshold, rel=1e-3)
+    cells = [calibration.normal_maps.values_of_normal(image) for image in range(len(calibration.scores))]
+    pixel_threshold = document["folds"][0]["pixel_threshold"]
+    assert pixel_threshold == pytest.approx(np.quantile(np.stack(cells), 0.999), rel=1e-2)

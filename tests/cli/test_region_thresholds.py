@@ -213,3 +213,28 @@ def test_an_evaluation_counts_the_decisions_of_predict(images, odd, model, tmp_p
     assert by_region["detections"]["count"] == 1
     assert by_image["score"] == pytest.approx(detector.calibration_.threshold)
     assert by_image["false_alarms"]["count"] == (prediction.scores > detector.calibration_.threshold).sum()
+
+
+def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
+    rare = tmp_path / "rare.safetensors"
+    told = run(
+        "fit", *images, "-o", rare, *OPTIONS, "--region-fpr", "0.1", "--region-area", "16", "--map-values", "p-value"
+    )
+    assert "maps       of p-values, -log10" in run("show", rare)
+    assert "from 16 pixels of the map" in told
+    asked = run("predict", model, odd, *images[:3], "--map-values", "p-value", "--maps", "npy", "-o", tmp_path / "a")
+    assert "by ranks of normal images up to 1.40 (p 0.04), by a model of the tail beyond" in asked
+    run("predict", rare, odd, *images[:3], "--maps", "npy", "-o", tmp_path / "b", "--regions", tmp_path / "r.json")
+    assert (tmp_path / "a/scores.csv").read_text() == (tmp_path / "b/scores.csv").read_text()
+    one, other = (np.load(next((tmp_path / folder).rglob("odd*.npy"))) for folder in "ab")
+    assert (one == other).all()
+    assert other.max() > 1.4
+    (region, *_) = json.loads((tmp_path / "r.json").read_text())["images"][0]["regions"]
+    assert region["score"] == pytest.approx(float(other.max()))
+    refused = CliRunner().invoke(main, ["predict", str(rare), str(odd), "--map-values", "score"])
+    assert refused.exit_code == 2
+    assert "was fitted with --map-values p-value: fit without it for scores" in refused.output
+    exported = ["export", str(rare), "--format", "torch", "-o", str(tmp_path / "m.pt2")]
+    refused = CliRunner().invoke(main, exported)
+    assert refused.exit_code == 2
+    assert "a network compares with no normal images" in refused.output

@@ -8,6 +8,7 @@ from PIL import Image
 
 from padim_zoo import InputError, PaDiM
 from padim_zoo.data.transform import Transform
+from padim_zoo.detectors.outlines import outlines
 from padim_zoo.detectors.regions import RegionRule, find_regions, to_coco
 
 SIZES = [(40, 40), (37, 61), (90, 50), (12, 9)]
@@ -59,6 +60,16 @@ def decoded(counts: list[int], size: list[int]) -> np.ndarray:
     return np.array(values).reshape(size[1], size[0]).T
 
 
+def inside(rings: list[list[tuple[int, int]]], y: int, x: int) -> bool:
+    """Whether a ray from the center of a pixel to the left crosses the rings an odd number of times."""
+    crossed = 0
+    for ring in rings:
+        for (x1, y1), (x2, y2) in zip(ring, ring[1:] + ring[:1], strict=True):
+            assert (x1 == x2) != (y1 == y2)
+            crossed += x1 == x2 <= x and min(y1, y2) <= y < max(y1, y2)
+    return crossed % 2 == 1
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 def test_regions_are_the_literal_ones(transform, size):
@@ -78,6 +89,9 @@ def test_regions_are_the_literal_ones(transform, size):
             ys, xs = [y for y, _ in pixels], [x for _, x in pixels]
             assert region.box == (min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1)
             assert region.area == len(pixels) > 0
+            left, top, width, height = region.box
+            around = [(y, x) for y in range(top - 1, top + height + 1) for x in range(left - 1, left + width + 1)]
+            assert {(y, x) for y, x in around if inside(region.polygons, y, x)} == pixels
             told.append(pixels)
         # A region that no pixel's center falls on has one pixel all the same.
         for pixels in filter(None, expected):
@@ -92,6 +106,14 @@ def test_runs_go_on_from_column_to_column():
     assert region.to_dict()["mask"] == {"size": [3, 4], "counts": [2, 6, 4]}
     whole = find_regions(np.ones((2, 2), dtype=np.float32), RegionRule(0.5), Transform(None, None), (2, 2))[0]
     assert whole.run_lengths == [0, 4]
+
+
+def test_outlines_have_corners_alone_and_go_round_holes():
+    assert outlines(np.ones((2, 3), dtype=bool)) == [[(0, 0), (3, 0), (3, 2), (0, 2)]]
+    ring = np.ones((3, 3), dtype=bool)
+    ring[1, 1] = False
+    assert outlines(ring) == [[(0, 0), (3, 0), (3, 3), (0, 3)], [(1, 1), (1, 2), (2, 2), (2, 1)]]
+    assert len(outlines(np.eye(2, dtype=bool))) == 2
 
 
 def test_pixels_that_were_not_scored_are_in_no_region():

@@ -13,6 +13,7 @@ from traps.world import Outcome, World, is_refused, is_told
 
 from padim_zoo.data.image import read_image
 from padim_zoo.detectors.loading import load
+from padim_zoo.registry import datasets
 
 
 @trap("defects beside good")
@@ -130,6 +131,31 @@ def some_learned(world: World) -> Outcome:
     printed = f"{count[1]} normal images" if count else ran.line
     right = f"{len(list((world.base / 'test' / 'good').iterdir()))} normal images"
     return Outcome(printed, f"{right}, says 3 are left out", printed == right and ran.says("3 of", "left out"))
+
+
+@trap("near copies of the fit among the test images")
+def nearly_learned(world: World) -> Outcome:
+    folder = world.copy("nearly_learned")
+    for path in sorted((folder / "train" / "good").iterdir())[:3]:
+        brighter = np.clip(read_image(path).astype(int) + 1, 0, 255).astype(np.uint8)
+        save(brighter, folder / "test" / "good" / f"again_{path.name}")
+    ran = world.evaluate(world.model, folder)
+    return is_told(ran, "near copies of images that the model has learned", '"near_copies_of_learned_images": 3')
+
+
+@trap("a burst among images of which some are held out")
+def held_out_burst(world: World) -> Outcome:
+    folder = world.folder / "held_out" / "fine"
+    for index, path in enumerate(sorted((world.base / "train" / "good").iterdir())):
+        image = read_image(path)
+        part = damaged(image, disc(index, *image.shape[:2]))  # told apart by a mark, for parts are much alike
+        for frame in range(2):
+            save(np.clip(part.astype(int) + frame, 0, 255).astype(np.uint8), folder / f"{index:02}_{frame}.png")
+    dataset = datasets.create("folder", normal=folder)
+    category = dataset.load(dataset.categories()[0])
+    train, test = ({sample.path.stem[:2] for sample in part} for part in (category.train, category.test))
+    printed = f"{len(test)} of {len(train | test)} parts held out, {len(train & test)} on both sides"
+    return Outcome(printed, "no part on both sides", bool(test) and not train & test)
 
 
 @trap("a defect among the images of the fit")

@@ -40,13 +40,19 @@ def create_detector(suite: Suite, run: Run, *backbones: Backbone | None) -> Dete
         for row in settings_of("bench")
         if row.parameter and row.form != "by backbone"
     }
-    values |= {"backbone": backbone, "roi": suite.roi}
+    values |= {"backbone": backbone, "roi": suite.roi, "memory": memory_of_worker(suite)}
     # Where an optional setting is None, the spec may have set it.
     unset = {row.one for row in settings_of("bench") if row.optional and values.get(row.one) is None}
     names = detector_parameters(config.detector) - unset
     return registry.detectors.create(
         config.detector, **{name: value for name, value in values.items() if name in names}
     )
+
+
+def memory_of_worker(suite: Suite) -> int | None:
+    """Bytes that each worker process may take; None for half of what is free."""
+    memory: int | None = suite.memory
+    return None if memory is None else memory // suite.jobs
 
 
 def check_detector(suite: Suite, detector: str) -> None:

@@ -68,7 +68,7 @@ _CONFIG: dict[str, Check] = {
 _NEEDED_SETTINGS = ("dataset", "category", "detector", "seed", "folds")
 _COVERAGE: dict[str, Check] = {
     **dict.fromkeys(("resize", "crop"), _is_side),
-    **dict.fromkeys(("image_share", "annotated_share"), none_or(lambda value: is_finite(value) and 0 <= value <= 1)),
+    **dict.fromkeys(("image_share", "annotated_share"), none_or(lambda value: is_finite(value) and 0 <= value <= 2)),
 }
 _DOCUMENT: dict[str, Check] = {
     "id": lambda value: is_text(value) and re.fullmatch(r"\w[\w.-]*", value) is not None,  # files are named by it
@@ -82,7 +82,7 @@ _DOCUMENT: dict[str, Check] = {
     **dict.fromkeys(("drawn", "runtimes"), list_of(is_text)),
     **dict.fromkeys(("n_train", "n_test", "cached_images", "asked_resize"), none_or(is_count)),
     **dict.fromkeys(("interval", "threshold"), _is_numbers),
-    "coverage": none_or(lambda value: isinstance(value, dict) and not _amiss(value, _COVERAGE, _COVERAGE)),
+    "coverage": none_or(lambda value: value == {} or _is_coverage(value)),  # empty of a run that saw no image
     "corruptions": list_of(map_of(is_scalar)),
     "environment": none_or(map_of(is_scalar)),
     "error": none_or(map_of(is_scalar)),
@@ -114,6 +114,10 @@ def _amiss(values: Mapping[str, Any], checks: Mapping[str, Check], needed: Any) 
         if name in values and not check(values[name]):
             return name
     return next((name for name in needed if name not in values), None)
+
+
+def _is_coverage(value: Any) -> bool:
+    return isinstance(value, dict) and _amiss(value, _COVERAGE, _COVERAGE) is None
 
 
 def _are_members(config: Mapping[str, Any]) -> bool:

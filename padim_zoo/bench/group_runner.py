@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -12,7 +13,7 @@ import numpy as np
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
-from padim_zoo.bench.build import create_backbone, create_detector
+from padim_zoo.bench.build import create_backbone, create_detector, memory_of_worker
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
 from padim_zoo.bench.measure import BATCH_SIZES
@@ -23,6 +24,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import spill_above
 from padim_zoo.data.corruptions import parse_corruptions
 from padim_zoo.data.coverage import Coverage, coverage
 from padim_zoo.data.duplicates import (
@@ -31,6 +33,7 @@ from padim_zoo.data.duplicates import (
     groups_by_pattern,
     refuse_two_labels,
 )
+from padim_zoo.data.grid import sizes_of
 from padim_zoo.data.groups import joined_groups
 from padim_zoo.data.image import read_image
 from padim_zoo.data.loading import masks
@@ -48,6 +51,10 @@ from padim_zoo.metrics.evaluation import evaluate, evaluate_decisions
 from padim_zoo.metrics.metric import confidence_intervals, per_image_array
 from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds
 from padim_zoo.metrics.thresholds import pixel_threshold
+from padim_zoo.statistics.accumulator import default_budget, largest_array
+
+LATENCY_PIXELS = 2**25
+"""Of all images on which latency is measured, at most: they are in memory, decoded."""
 
 NO_THRESHOLD = (
     "no threshold, so neither detections nor false alarms: this needs --folds (one pass gives folds only of PaDiM with "
@@ -317,7 +324,9 @@ class GroupRunner:
     @cached_property
     def images(self) -> Sequence[np.ndarray | Path]:
         """Some test images to measure latency on: decoded, unless their masks are found by their names."""
-        some = [sample.path for sample in self.category.test[: max(BATCH_SIZES)]]
+        pixels = max(sizes_of([sample.path for sample in self.category.test[:1]]))
+        most = max(1, min(max(BATCH_SIZES), LATENCY_PIXELS // math.prod(pixels)))
+        some = [sample.path for sample in self.category.test[:most]]
         by_name = self.suite.roi is not None and self.suite.roi.is_dir()
         return some if by_name else [read_image(path) for path in some]
 
@@ -360,7 +369,12 @@ class GroupRunner:
         return joined_groups(copies, groups_by_pattern([sample.path for sample in self.category.train], pattern))
 
     def do(self, run: Run) -> RunResult:
-        """Fit and score every fold of a run."""
+        """Fit and score every fold of a run; features and maps that memory has no room for lie in files."""
+        memory = memory_of_worker(self.suite)
+        with spill_above(largest_array(default_budget() if memory is None else memory)):
+            return self._do(run)
+
+    def _do(self, run: Run) -> RunResult:
         refuse_two_labels((*self.category.train, *self.category.test), self.duplicates)
         detector = self._create(run)
         images = _drawn_images(self.category.train, run)

@@ -64,11 +64,13 @@ class PeakMemory:
     megabytes : float
         In 10⁶ bytes. All of the process counts: the interpreter, its libraries, the features that runs share. What it
         takes while the context is closed does not: the process's own peak is higher.
+    before : int
+        Bytes when the context was opened.
     """
 
     def __enter__(self) -> PeakMemory:
         self._process = psutil.Process()
-        self._peak = self._process.memory_info().rss
+        self.before = self._peak = self._process.memory_info().rss
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()

@@ -72,6 +72,19 @@ def share_of_defects(name: str, value: Any) -> float:
     return result
 
 
+def share_to_trim(name: str, value: Any) -> float | str:
+    """A number above 0 and below 0.5, or ``"auto"``."""
+    if value == "auto":
+        return "auto"
+    try:
+        result = number(name, value)
+    except InputError:
+        result = 0.0
+    if not 0 < result < 0.5:
+        raise InputError(f"{name} is {value}: expected a number above 0 and below 0.5, e.g. 0.05, or auto")
+    return result
+
+
 def rising_rates(name: str, value: Any) -> tuple[float, float]:
     """Two rising false positive rates, as text or as a list."""
     parts = split(value) if isinstance(value, str) else sequence(name, value)

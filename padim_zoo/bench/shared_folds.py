@@ -14,13 +14,12 @@ from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import rescore
-from padim_zoo.estimators.cross_validation import FoldDistances, fold_distances
+from padim_zoo.estimators.cross_validation import fold_distances
 from padim_zoo.estimators.linear_shrinkage import LinearShrinkage
+from padim_zoo.features.features import Features, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import default_budget
-
-SHARE_OF_BUDGET = 0.25
-"""Part of the memory that statistics may take which the distances of one pass may take; beyond it nothing is shared."""
+from padim_zoo.statistics.accumulator import Accumulator, largest_array
+from padim_zoo.statistics.samples import Samples
 
 
 class _Distances(NamedTuple):
@@ -61,13 +60,9 @@ class SharedFolds:
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
-        grid = detector.gaussian_.mean.grid
-
-        def predict(squared: Tensor) -> Prediction:
-            return rescore(detector, detector.predict_distances(squared, grid))
 
         return (
-            Predictions(predict(distances.test[:, number]), predict(distances.held_out[:, fold]))
+            Predictions(_predict(detector, distances.test[:, number]), _predict(detector, distances.held_out, fold))
             for number, fold in enumerate(folds)
         )
 
@@ -83,7 +78,7 @@ class SharedFolds:
         if distances is None:
             return None
         assert isinstance(detector, PaDiM)
-        return rescore(detector, detector.predict_distances(distances.held_out, detector.gaussian_.mean.grid))
+        return _predict(detector, distances.held_out)
 
     def _distances_of(
         self, run: Run, timed_fit: TimedFit, folds: Sequence[np.ndarray], *, of_test: bool = True
@@ -103,17 +98,36 @@ class SharedFolds:
         estimators = {run_id: estimator for run_id, estimator in shrinkages if estimator is not None}
         assert isinstance(timed_fit.detector, PaDiM)
         reduction = timed_fit.detector.reduction_
-        normal, test = (PatchEmbeddings.of(reduction.apply(part.features)) for part in timed_fit.extracted)
+        normal, test = (
+            _embeddings(reduction, part.features, timed_fit.detector.extractor.budget) for part in timed_fit.extracted
+        )
         if not of_test:
             test = normal.images(np.arange(0))
-        needed = FoldDistances.bytes_needed(normal.P, len(estimators), len(folds), normal.n, test.n)
-        if needed > SHARE_OF_BUDGET * default_budget():
-            return {}
         distances = fold_distances(normal, test, folds, list(estimators.values()))
         return {
             run_id: _Distances(distances.test[:, number], distances.held_out[:, number])
             for number, run_id in enumerate(estimators)
         }
+
+
+def _embeddings(reduction: Reduction, features: Features, budget: int) -> PatchEmbeddings:
+    """The embeddings of all images, on disk where they are too large for the memory allowed."""
+    accumulator = Accumulator(None, budget)
+    for part in features.in_parts(largest_array(budget)):
+        accumulator.add(PatchEmbeddings.of(reduction.apply(part)))
+    samples = accumulator.result()
+    assert isinstance(samples, Samples)  # else nothing is shared
+    return samples.embeddings
+
+
+def _predict(detector: PaDiM, squared: Tensor, images: np.ndarray | None = None) -> Prediction:
+    """What squared distances (P, N) say of all images or of some, a few at a time."""
+    grid, (height, width) = detector.gaussian_.mean.grid, detector.image_size_
+    columns = np.arange(squared.shape[1]) if images is None else images
+    at_once = max(1, largest_array(detector.extractor.budget) // (4 * height * width))
+    parts = (columns[start : start + at_once] for start in range(0, max(len(columns), 1), at_once))
+    scored = (rescore(detector, detector.predict_distances(squared[:, part], grid)) for part in parts)
+    return Prediction.gather(scored, len(columns))
 
 
 def _but_the_estimator(run: Run) -> RunConfig:

@@ -91,10 +91,18 @@ class TimedFit:
         """All that is measured: of the fits so far, and latency on some decoded images now."""
         return {
             "fit_seconds": float(np.mean(self._fit_seconds)),
-            **{f"ms_per_image_b{size}": milliseconds_per_image(self.detector, images, size) for size in BATCH_SIZES},
+            **{
+                f"ms_per_image_b{size}": milliseconds_per_image(self.detector, images, self._in_work_of(size))
+                for size in BATCH_SIZES
+            },
             "model_mb": self._model_bytes / MEGABYTE,
             "peak_memory_mb": self._peak,
         }
+
+    def _in_work_of(self, size: int) -> int:
+        """How many images of a call tell its time per image: those that are in work together, where they are large."""
+        at_once: int = getattr(self.detector, "images_at_once", size)
+        return min(size, max(at_once, 1)) if at_once < getattr(self.detector, "batch_size", size) else size
 
     @contextmanager
     def _watching_memory(self) -> Iterator[None]:

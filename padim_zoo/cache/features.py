@@ -18,6 +18,7 @@ from torch import Tensor
 
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.fields import FieldError, Fields
+from padim_zoo.core.spill import empty, release
 from padim_zoo.data.decoding import decoder
 from padim_zoo.data.file_notes import stored_kinds
 from padim_zoo.features.features import Features
@@ -108,13 +109,14 @@ class Stack:
         """Copy one image into its place, unless its shapes are not those of the others."""
         with self._lock:
             if not self._layers:
-                self._layers = [torch.empty(self._images, *layer.shape) for layer in entry.maps]
+                self._layers = [empty(self._images, *layer.shape, dtype=torch.float32) for layer in entry.maps]
                 self._image_size = entry.image_size
         shapes = [layer.shape[1:] for layer in self._layers]
         if entry.image_size != self._image_size or [layer.shape for layer in entry.maps] != shapes:
             return False
         for stack, layer in zip(self._layers, entry.maps, strict=True):
             stack[index] = layer
+        release()
         return True
 
     @property

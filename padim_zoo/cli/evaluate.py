@@ -73,6 +73,7 @@ def evaluate(
 
     from padim_zoo import metrics
     from padim_zoo.cache.caches import Caches
+    from padim_zoo.core.spill import spill_above
     from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.image_hashes import HashedImages
     from padim_zoo.data.loading import masks
@@ -85,9 +86,12 @@ def evaluate(
     from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
     from padim_zoo.report.figure_files import write_figures
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
+    from padim_zoo.statistics.accumulator import default_budget, largest_array
 
     if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
+    # Maps that memory has no room for lie in files, from which metrics are computed block by block.
+    click.get_current_context().with_resource(spill_above(largest_array(memory or default_budget())))
     opened, category = load_category({"dataset": dataset, "cache": cache, **source})
     if not category.test:
         raise InputError(

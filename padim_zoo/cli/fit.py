@@ -21,7 +21,6 @@ from padim_zoo.cli.options import (
     groups_of_images,
     load_category,
     named_groups,
-    output_option,
     refuse_same,
     regions_of,
     remember_names,
@@ -41,10 +40,15 @@ from padim_zoo.detectors.config import CALIBRATION_FOLDS
 
 CLUSTER_LOST = 1
 
+NAMED = 5
+"""Trimmed images whose names are printed."""
+
 
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
-@output_option("The model, a safetensors file.")
+@click.option("-o", "--output", type=PATH, help="The model, a safetensors file; not with --dry-run.")
+@click.option("--dry-run", is_flag=True, help="Tell time, memory and model size of the fit, and fit nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead of a table.")
 @click.option(
     "--folds", type=click.IntRange(2), default=CALIBRATION_FOLDS, show_default=True, help="Folds for the threshold."
 )
@@ -52,7 +56,9 @@ CLUSTER_LOST = 1
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def fit(
     images: tuple[str, ...],
-    output: Path,
+    output: Path | None,
+    dry_run: bool,
+    as_json: bool,
     folds: int,
     report: Path | None,
     model_dtype: str | None,
@@ -67,6 +73,7 @@ def fit(
     cluster: str | None,
     insecure: bool,
     shard: str | None,
+    trim: float | str | None,
     **settings: Any,
 ) -> None:
     """Fit a detector on normal images and save it.
@@ -79,6 +86,8 @@ def fit(
 
     --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
     of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
+
+    --dry-run reads one image and fits small parts of it. It tells what the fit would cost, and what cheaper ways would.
     """
     import numpy as np
 
@@ -95,10 +104,17 @@ def fit(
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
         raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
-    check_target(output)
+    if as_json and not dry_run:
+        raise InputError("--json prints what --dry-run tells: add --dry-run")
+    if output is None and not dry_run:
+        raise InputError("no file to write: give --output FILE, or --dry-run to see what the fit costs")
+    if output is not None:
+        check_target(output)
     if report is not None:
         check_target(report, "suspects.html", "--report")
     if shard is not None:
+        if trim is not None:
+            raise InputError("--shard excludes --trim: trim a fit on all images, or look at data suspects before")
         _refuse_with_shard(cluster, fpr, region_fpr, region_area, decide_by)
     dataset = None
     skipped: list[Path] = []
@@ -119,12 +135,16 @@ def fit(
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
     check_decision(model, region_fpr, region_area, decide_by)
-    if report is not None:
+    if output is None or dry_run:
+        _show_costs(model, paths, folds, as_json)
+        return
+    if report is not None or trim is not None:
         check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
     doubts: Sequence[str] = ()
+    trimmed: dict[str, str] = {}
     if shard is not None:
         with naming_unreadable(paths):
             paths = _fit_shard(model, paths, shard, groups)
@@ -140,6 +160,9 @@ def fit(
                 model.fit(paths)
         else:
             _fit_on_cluster(model, paths, parameters, cluster, insecure)
+        if trim is not None:
+            trimmed, paths = _trim(model, paths, trim)
+            tell_data(paths, skipped)
         held_together, doubts = groups_of_images(model, paths, groups)
         remember_names(model, paths, groups)
         threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
@@ -159,6 +182,7 @@ def fit(
     saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
     saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
     saved |= {"runtime": runs} if (runs := runtime_of(model)) else {}
+    saved |= trimmed
     saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
@@ -167,6 +191,51 @@ def fit(
         click.echo(write_suspects(model, paths, report))
     for note in (*doubts, *model.notes_of_fit()):
         click.echo(f"note: {note}")
+
+
+def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[str, str], list[Path]]:
+    """Take images out of a fit; what there is to say of that, and the images that stay."""
+    from padim_zoo.detectors.trimming import trim_images
+
+    out = trim_images(model, share, paths, lambda line: click.echo(line, err=True))
+    if not len(out.images):
+        return {"trimmed": f"none of {len(paths)} images"}, list(paths)
+    names = ", ".join(str(paths[image]) for image in sorted(out.images, key=lambda image: -out.scores[image])[:NAMED])
+    more = f" and {len(out.images) - NAMED} more" if len(out.images) > NAMED else ""
+    promise = f"the threshold promises its rate and {out.share:.3g} more, for normal images like these"
+    row = f"{len(out.images)} of {len(paths)} images ({names}{more}); {promise}"
+    gone = set(out.images.tolist())
+    return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
+
+
+def _show_costs(model: Any, paths: Sequence[Path], folds: int, as_json: bool) -> None:
+    from padim_zoo.bench.fit_cost import fit_costs
+    from padim_zoo.cli.table import show_json, show_table
+    from padim_zoo.core.memory import amount
+    from padim_zoo.core.progress import duration
+
+    costs = fit_costs(model, paths, folds)
+    if as_json:
+        show_json([cost.to_dict() for cost in costs])
+        return
+    click.echo(f"A fit on {len(paths)} images, measured on one of them and on small parts of it:\n")
+    show_table(
+        [
+            {
+                "way": cost.way,
+                "patches": cost.patches,
+                "dimensions": cost.dimensions,
+                "time": duration(cost.seconds),
+                "memory": amount(cost.memory_mb * 1e6),
+                "on disk meanwhile": amount(cost.scratch_mb * 1e6) if cost.scratch_mb else "nothing",
+                "model": amount(cost.model_mb * 1e6),
+                "": "recommended" if cost.recommended else "",
+            }
+            for cost in costs
+        ]
+    )
+    if not any(cost.recommended for cost in costs):
+        click.echo("note: no way makes a small model: resize the images (--resize 1024)")
 
 
 def _refuse_with_shard(

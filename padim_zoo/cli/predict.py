@@ -49,7 +49,11 @@ SOME_FAILED = 1
 @click.option(
     "--format", "form", type=click.Choice(["csv", "json"]), help="Format of the scores.  [default: by FILE, or csv]"
 )
-@click.option("--maps", type=click.Choice(["npy"]), help="Write anomaly maps to --output.")
+@click.option(
+    "--maps",
+    type=click.Choice(["npy", "original"]),
+    help="Write anomaly maps to --output as .npy: of the transformed image, or in the pixels of the original one.",
+)
 @click.option(
     "--regions", type=PATH, metavar="FILE", help="Write the regions of each image: JSON, or COCO to FILE.coco.json."
 )
@@ -91,9 +95,12 @@ def predict(
 
     An exported MODEL has the runtime of its suffix, unless --runtime names another.
 
+    --maps original undoes resize and crop; pixels that were not looked at are NaN. Pictures are of the original too.
+
     All pictures share one color scale: it starts at a typical normal pixel and turns bright at the threshold.
     """
     from padim_zoo.data.files import image_files
+    from padim_zoo.data.image import image_size
     from padim_zoo.report.picture_folder import picture_folder, picture_names, refuse_among_images, write_map
     from padim_zoo.report.region_file import RegionFile
 
@@ -148,6 +155,8 @@ def predict(
                     if not isinstance(result, InputError):
                         score, anomaly_map, pictured = result
                         if maps and output is not None and anomaly_map is not None:
+                            if maps == "original" and pictured is not None:
+                                anomaly_map = detector.transform.on_original(pictured, *image_size(path))
                             write_map(output, name, anomaly_map)
                         if region_file is not None and pictured is not None:
                             region_file.add(path, row.score, row.anomalous, pictured)

@@ -62,6 +62,8 @@ def suspects(
     from padim_zoo.registry import detectors
     from padim_zoo.report.suspects_page import examine, render_suspects
 
+    if not 0 < rate < 1:
+        raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
     if output is not None:
         check_target(output, "suspects.html")
     paths, test = _images_of(folder)
@@ -72,8 +74,6 @@ def suspects(
     refuse_same({"--output": output}, paths)
     model: Any = detectors.create(detector, **asked_parameters())
     check_suspects(model, paths)
-    if not 0 < rate < 1:
-        raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
     model.cache = Caches.usual()
     with naming_unreadable(paths):
         _tell(_cost_of_features(model, paths))

@@ -48,6 +48,11 @@ def spill_above(n_bytes: float) -> Iterator[None]:
         _largest.reset(token)
 
 
+def is_large(n_bytes: int) -> bool:
+    """Whether an array of so many bytes lies in a file here."""
+    return n_bytes > _largest.get()
+
+
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     """A tensor of undefined content, in memory or, when it is too large for that, in a mapped file.
 
@@ -60,7 +65,7 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
         If the disk has no room; nothing is written then.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes <= _largest.get():
+    if not is_large(n_bytes):
         return torch.empty(shape, dtype=dtype)
     mapped = _map(n_bytes)
     with _lock:

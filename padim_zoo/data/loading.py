@@ -268,7 +268,7 @@ def masks(
 
     Returns
     -------
-    list of ndarray (H, W), int32, or None
+    list of ndarray (H, W), of the smallest signed type that holds the numbers, or None
         0 where nothing is marked, and k in region k, which is numbered on the mask before its resize; a number that is
         missing lies outside of the crop. With ``"nearest"``, the regions of a single file are numbered after the resize
         and the crop, as published figures count them. None for a sample without mask files.
@@ -294,7 +294,7 @@ def masks(
         before, after = len(np.unique(full[marked])), len(np.unique(regions[regions > 0]))
         if rule == "nearest" and not file_is_region(sample.masks, sample.path):
             regions = label_regions(regions > 0)
-        return regions, before, after
+        return _narrowed(regions), before, after
 
     with collecting() as notes, ThreadPoolExecutor(usual_workers()) as executor:
         loaded = list(told(executor.map(load, samples), "reading masks", len(samples), "masks"))
@@ -306,6 +306,13 @@ def masks(
                 stacklevel=2,
             )
     return [regions for regions, _, _ in loaded]
+
+
+def _narrowed(regions: np.ndarray) -> np.ndarray:
+    """The same numbers in as few bytes as they take: the masks of a test set are in memory together."""
+    most = int(regions.max(initial=0))
+    narrow = next(kind for kind in (np.int8, np.int16, np.int32) if most <= np.iinfo(kind).max)
+    return regions.astype(narrow, copy=False)
 
 
 class _Prepared(NamedTuple):

@@ -48,7 +48,7 @@ from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_vi
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import largest_array
+from padim_zoo.statistics.accumulator import LARGE_ARRAYS, largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -102,6 +102,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not the statistics of the normal images."""
+    fit_grows_with_patches: ClassVar[bool] = True
+    """Whether time and memory of a fit grow along a line with the number of patches, but for :meth:`model_seconds`."""
 
     image_size_: tuple[int, int]
     n_images_: int
@@ -157,6 +159,23 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
         for rest in rests:
             yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def model_seconds(self, features: Features, n: int, folds: int) -> float:
+        """What of the time of a fit and its folds grows faster than the patches; here nothing.
+
+        Parameters
+        ----------
+        features : Features
+            Of one image.
+        n : int
+            Images of the fit.
+        folds : int
+        """
+        return 0.0
+
+    def model_memory(self, sample_bytes: int, budget: int) -> int:
+        """Bytes in memory, at most, while a model is made of samples of a size."""
+        return min(budget, LARGE_ARRAYS * sample_bytes)
 
     def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
         """What moments the detector makes of samples, about a point."""
@@ -389,7 +408,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def fit_features(self, features: Features) -> Self:
         """Fit on the features of normal images, as :meth:`extract_normal` gives them, forgetting any earlier fit."""
         self.check_parameters()
-        self.add_features([features], None)
+        self.add_features(features.in_parts(largest_array(self.extractor.budget)), None)
         return self
 
     def partial_fit(self, images: Any, *, groups: ImageGroups | np.ndarray | None = None) -> Self:
@@ -589,8 +608,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        prediction = score_views(self, self.model_, embed_to_score(self, features))
-        return self.with_scale(self.in_map_values(prediction))
+        model = self.model_
+        parts = features.in_parts(largest_array(self.extractor.budget))
+        scored = (self.in_map_values(score_views(self, model, embed_to_score(self, part))) for part in parts)
+        return self.with_scale(Prediction.gather(scored, len(features)))
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,9 @@ from padim_zoo.core.progress import stage
 
 ACTIVE = 4096
 """Points among which centers are chosen before the others are looked at again; changes speed, not the choice."""
+
+PROBED_POINTS, PROBED_CENTERS = 50_000, 512
+"""The choice by which the time of a larger one is told."""
 
 BLOCK_BYTES = 16 * 2**20
 """Distances of other points that are in memory together."""
@@ -64,6 +68,18 @@ def greedy_k_center(points: Tensor, count: int, seed: int, report: Callable[[int
             if report is not None:
                 report(len(selected), count)
     return torch.tensor(selected)
+
+
+def coreset_seconds(points: Tensor, n: int, count: int) -> float:
+    """About how long the choice of ``count`` centers of ``n`` points takes, by a small one of points like them.
+
+    The time grows with the product of both numbers.
+    """
+    sample = points[:PROBED_POINTS]
+    centers = min(PROBED_CENTERS, len(sample))
+    start = time.perf_counter()
+    greedy_k_center(sample, centers, 0)
+    return (time.perf_counter() - start) * n / len(sample) * count / centers
 
 
 def _choose_among(points: Tensor, norms: Tensor, nearest: Tensor, limit: float, most: int) -> list[int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +14,10 @@ from torch import nn
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.sources import listed
+from padim_zoo.data.sources import image_items, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, FrozenConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, BackboneConfig, FrozenConfig
 from padim_zoo.detectors.parameters import constructor_call, nested_parameters, parameter_names, set_arguments
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.regions import RegionRule
@@ -127,6 +128,21 @@ class Detector(ABC):
         """Score images."""
         images = listed(images)
         return self.with_scale(self.predict_features(self.extract(images))).of(images, self.transform)
+
+    def predict_iter(self, images: Any, **options: Any) -> Iterator[Prediction]:
+        """Score images of any number, a few at a time: predictions of one after the other are in memory.
+
+        Parameters
+        ----------
+        images
+            As above; of an iterator no more than these few are taken at once.
+        **options
+            Of :meth:`predict`.
+        """
+        items = image_items(listed(images))
+        at_once: int = getattr(self, "images_at_once", BackboneConfig.batch_size)
+        while few := list(islice(items, at_once)):
+            yield self.predict(few, **options)
 
     @abstractmethod
     def predict_features(self, features: Features) -> Prediction:

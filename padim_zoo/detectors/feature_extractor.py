@@ -33,7 +33,7 @@ from padim_zoo.data.coverage import other_aspects
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.data.sources import count_of
+from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.training_depth import depth_to_assume
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.cached_features import CachedFeatures
@@ -339,7 +339,12 @@ class FeatureExtractor:
 
     def extract(self, images: Any, *, fit: bool = False, roi: Any = None) -> Features:
         """All features of ``images`` at once, in float32; arguments are those of :meth:`features`."""
-        return Features.concatenate(list(self.features(images, fit=fit, roi=roi))).widened()
+        images = listed(images)
+        parts = self.features(images, fit=fit, roi=roi)
+        count = count_of(images)
+        if count is None:
+            return Features.concatenate(list(parts)).widened()
+        return Features.gather(parts, count)
 
     def features(
         self,

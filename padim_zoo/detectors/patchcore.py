@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.core.progress import duration
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
-from padim_zoo.detectors.coreset import greedy_k_center
+from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
@@ -36,6 +37,9 @@ SAME_PATCH = 1e-4
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
+
+LARGE_CHOICE, LONG = 10**9, 60.0
+"""Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
 
 
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
@@ -89,7 +93,25 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         count = min(len(patches), max(1, round(self.coreset_ratio * stands_for)))
         if count == len(patches):
             return patches.clone()
-        return patches[greedy_k_center(self._projected(patches), count, self.seed, self.progress)]
+        points = self._projected(patches)
+        if len(points) * count > LARGE_CHOICE and (seconds := coreset_seconds(points, len(points), count)) > LONG:
+            warnings.warn(
+                f"the choice of {count:,} of {len(points):,} patches takes about {duration(seconds)}: its time grows "
+                "with the square of the patches; fewer: --resize, or patchcore(coreset_ratio=0.01)",
+                stacklevel=2,
+            )
+        return patches[greedy_k_center(points, count, self.seed, self.progress)]
+
+    def model_seconds(self, features: Features, n: int, folds: int) -> float:
+        """The choice of the coreset, of all images and of those of each fold."""
+        patches = _patches(self.embed(features))
+        points, count = self._projected(patches), self.coreset_ratio * n * len(patches)
+        once = 0.0 if self.coreset_ratio == 1 else coreset_seconds(points, n * len(patches), max(1, round(count)))
+        return once * (1 + folds * (1 - 1 / folds) ** 2)
+
+    def model_memory(self, sample_bytes: int, budget: int) -> int:
+        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
+        return 3 * sample_bytes
 
     def _projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""

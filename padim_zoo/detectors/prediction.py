@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import build_array, empty, is_large, release
 from padim_zoo.data.image import image_size
 from padim_zoo.data.sources import single_images
 from padim_zoo.data.transform import Transform
@@ -21,6 +23,7 @@ from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.regions import Region, RegionRule, find_regions
 from padim_zoo.features.patch_embeddings import upsample_mask
 from padim_zoo.metrics.region_peak import region_peaks
+from padim_zoo.metrics.scored_pixels import ScoredPixels
 from padim_zoo.pictures.colormap import Scale
 
 if TYPE_CHECKING:
@@ -138,13 +141,44 @@ class Prediction:
             )
         return replace(parts[0], scores=scores, maps=np.concatenate(maps), roi_masks=roi_masks)
 
+    @staticmethod
+    def gather(parts: Iterable[Prediction], images: int) -> Prediction:
+        """As :meth:`concatenate`, of parts that come one after the other and have so many images.
+
+        Where their maps would be too large for the memory allowed, they lie in a file.
+        """
+        parts = iter(parts)
+        first = next(parts)
+        if first.maps is None or not is_large(images * first.maps[0].nbytes):
+            return Prediction.concatenate([first, *parts])
+        maps = empty(images, *first.maps.shape[1:], dtype=torch.float32).numpy()
+        roi_masks: np.ndarray | None = None
+        scores: list[np.ndarray] = []
+        start = 0
+        for part in chain([first], parts):
+            rows = slice(start, start + len(part))
+            maps[rows] = part.maps
+            if part.roi_masks is not None:
+                if roi_masks is None:
+                    roi_masks = empty(*maps.shape, dtype=torch.bool).numpy()
+                    roi_masks[:start] = True
+                roi_masks[rows] = part.roi_masks
+            elif roi_masks is not None:
+                roi_masks[rows] = True
+            scores.append(part.scores)
+            start += len(part)
+            release()
+        return replace(first, scores=np.concatenate(scores), maps=maps, roi_masks=roi_masks)
+
     def images(self, positions: np.ndarray) -> Prediction:
         """The prediction of some images (m,), int64."""
+        if np.array_equal(positions, np.arange(len(self))):
+            return self
         return replace(
             self,
             scores=self.scores[positions],
-            maps=None if self.maps is None else self.maps[positions],
-            roi_masks=None if self.roi_masks is None else self.roi_masks[positions],
+            maps=None if self.maps is None else _take(self.maps, positions),
+            roi_masks=None if self.roi_masks is None else _take(self.roi_masks, positions),
             sources=None if self.sources is None else [self.sources[position] for position in positions],
             originals=None if self.originals is None else tuple(self.originals[position] for position in positions),
         )
@@ -233,10 +267,9 @@ class Prediction:
         ]
 
     @property
-    def scored_pixels(self) -> list[np.ndarray]:
+    def scored_pixels(self) -> Sequence[np.ndarray]:
         """The scores of all pixels that were scored, one array an image; empty without maps."""
-        maps = [] if self.maps is None else list(self.maps)
-        return maps if self.roi_masks is None else [one[mask] for one, mask in zip(maps, self.roi_masks, strict=True)]
+        return [] if self.maps is None else ScoredPixels(self.maps, self.roi_masks)
 
     @property
     def pictured(self) -> np.ndarray | None:
@@ -253,3 +286,10 @@ class Prediction:
         from padim_zoo.detectors.notebook_view import to_html
 
         return to_html(self)
+
+
+def _take(images: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Some of the maps or masks of images, in a file where they would be too large for the memory allowed."""
+    whole = torch.from_numpy(images)
+    rows = torch.from_numpy(np.asarray(positions, dtype=np.int64))
+    return build_array((len(rows), *whole.shape[1:]), whole.dtype, lambda part: whole[rows[part]]).numpy()

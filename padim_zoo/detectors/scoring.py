@@ -13,7 +13,7 @@ import torch
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.passing_images import PassingImages
-from padim_zoo.data.sources import listed
+from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.prediction import Prediction
@@ -40,8 +40,10 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     passing = PassingImages(images, detector.extractor.bit_depth)
     features = detector.extractor.features(passing.images, roi=roi, check_size=check_size)
     embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
-    prediction = Prediction.concatenate([score_views(detector, model, batch) for batch in embedded])
-    prediction = replace(detector.with_scale(detector.in_map_values(prediction)), sources=passing.sources)
+    scored = (detector.in_map_values(score_views(detector, model, batch)) for batch in embedded)
+    count = count_of(images)
+    prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
+    prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)
 
 

@@ -95,6 +95,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
 
     name = "stfpm"
     extractor_type = PixelExtractor
+    fit_grows_with_patches = False
     modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
     progress: Callable[[int, int, float], None] | None = None

@@ -41,11 +41,6 @@ class FoldDistances:
     test: Tensor
     held_out: Tensor
 
-    @staticmethod
-    def bytes_needed(P: int, estimators: int, folds: int, n: int, N: int) -> int:
-        """Memory of all distances."""
-        return 4 * P * estimators * (folds * N + n)
-
 
 def fold_distances(
     normal: PatchEmbeddings,

@@ -6,15 +6,17 @@ channels, or a projection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import empty, is_large, release
 from padim_zoo.features.poses import Poses
 
 
@@ -81,7 +83,14 @@ class Features:
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None
         poses = None if self.poses is None else self.poses.images(rows)
-        return Features(tuple(layer[rows] for layer in self.maps), self.image_size, views, roi_masks, poses)
+        return Features(tuple(_take(layer, rows) for layer in self.maps), self.image_size, views, roi_masks, poses)
+
+    def in_parts(self, n_bytes: int) -> Iterator[Features]:
+        """The same images, some at a time, of about so many bytes; at least one."""
+        of_image = sum(layer[: self.views].nbytes for layer in self.maps)
+        size = max(1, n_bytes // of_image)
+        for start in range(0, len(self), size):
+            yield self.images(slice(start, start + size))
 
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
@@ -95,9 +104,55 @@ class Features:
     def concatenate(parts: Sequence[Features]) -> Features:
         """All images of several parts, which must agree in layers, grids, image size and views."""
         maps = tuple(torch.cat(layers) for layers in zip(*(p.maps for p in parts), strict=True))
+        return Features._joined(parts, maps)
+
+    @staticmethod
+    def gather(parts: Iterable[Features], images: int) -> Features:
+        """As :meth:`concatenate`, of parts that come one after the other and have so many images, in float32.
+
+        Where all of them would be too large for the memory allowed, they lie in a file, and only a part is in memory.
+        """
+        parts = iter(parts)
+        first = next(parts)
+        views = images * first.views
+        if not is_large(max(4 * views * layer[0].numel() for layer in first.maps)):
+            return Features.concatenate([first, *parts]).widened()
+        whole: list[Tensor] = []
+        without: list[Features] = []
+        row = 0
+        for part in chain([first], parts):
+            count = int(part.maps[0].shape[0])
+            for number, layer in enumerate(part.widened().maps):
+                if len(whole) == number:
+                    whole.append(empty_maps(views, layer))
+                whole[number][row : row + count] = layer
+            without.append(part.with_maps((torch.empty(count, 0),)))  # for what goes with maps
+            row += count
+            release()
+        return Features._joined(without, tuple(whole))
+
+    @staticmethod
+    def _joined(parts: Sequence[Features], maps: tuple[Tensor, ...]) -> Features:
         roi_masks = concatenate_roi_masks([(int(part.maps[0].shape[0]), part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
         return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses)
+
+
+def empty_maps(n: int, like: Tensor) -> Tensor:
+    """Maps (n, C, h, w) of undefined content, channels last in memory as networks leave them, like those of others."""
+    channels, height, width = like.shape[1:]
+    return empty(n, height, width, channels, dtype=like.dtype).permute(0, 3, 1, 2)
+
+
+def _take(layer: Tensor, rows: slice | Tensor) -> Tensor:
+    """Some rows of a layer, in a file where they would be too large for the memory allowed."""
+    if isinstance(rows, slice) or not is_large(len(rows) * layer[:1].nbytes):
+        return layer[rows]
+    taken = empty_maps(len(rows), layer)
+    for position, row in enumerate(rows.tolist()):
+        taken[position] = layer[row]
+        release()
+    return taken
 
 
 def widened(layer: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def check_maps(maps: np.ndarray, count: int) -> np.ndarray:
     maps = _as_float(maps)
     if maps.ndim != 3 or len(maps) != count:
         raise InputError(f"anomaly maps of shape {maps.shape} do not fit {count} images: expected ({count}, H, W)")
-    _refuse_non_finite("anomaly maps", np.isfinite(maps).all(axis=(1, 2)))
+    _refuse_non_finite("anomaly maps", np.array([bool(np.isfinite(one).all()) for one in maps], dtype=bool))
     return maps
 
 

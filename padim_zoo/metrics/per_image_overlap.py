@@ -17,6 +17,7 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking
 from padim_zoo.metrics.region_overlap import Regions
+from padim_zoo.metrics.sorted_scores import highest
 
 Bounds = tuple[float, float]
 
@@ -57,10 +58,8 @@ class NormalTail:
         low, high = bounds
         if not 0 < low < high <= 1:
             raise InputError(f"the AUPIMO bounds {low:g} and {high:g} are no rising false positive rates: expected two")
-        flat = np.concatenate([part.ravel() for part in pixels]) if pixels else np.empty(0, dtype=np.float32)
-        kept = min(math.floor(high * len(flat)) + 1, len(flat))
-        tail = np.partition(flat, len(flat) - kept)[len(flat) - kept :] if kept else flat
-        return cls(np.sort(tail), len(flat), bounds)
+        count = sum(part.size for part in pixels)
+        return cls(highest(pixels, min(math.floor(high * count) + 1, count)), count, bounds)
 
     @property
     def least_count(self) -> int:

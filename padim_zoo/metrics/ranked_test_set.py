@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from padim_zoo.metrics.doubts import order_doubt
 from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds, NormalTail, aupimo_of_images
 from padim_zoo.metrics.ranking import Ranking, f1_max, rank
 from padim_zoo.metrics.region_overlap import Regions, rank_pixels
+from padim_zoo.metrics.scored_pixels import ScoredPixels
 from padim_zoo.metrics.thresholds import pixel_threshold as threshold_of_pixels
 
 _NO_PIXELS, _NO_REGIONS = rank_pixels([], [])
@@ -91,7 +92,7 @@ def rank_test_set(
     labels = check_labels(labels)
     scores = check_scores(scores, len(labels))
     images = rank(scores[~labels], scores[labels])
-    notes = [*_undefined("image", images), *filter(None, [order_doubt(images.normal, images.anomalous)])]
+    notes = [*_undefined("image", images), *filter(None, [order_doubt(scores[~labels], scores[labels])])]
     of_images = math.nan if image_threshold is None else image_threshold
     if maps is None:
         notes.append("the pixel metrics are undefined: there are no anomaly maps")
@@ -104,9 +105,7 @@ def rank_test_set(
     pixels, regions = rank_pixels([maps[image] for image in truth], list(truth.values()), inside, shares)
     regions = replace(regions, images=np.fromiter(truth, dtype=np.int64, count=len(truth))[regions.images])
     notes += _undefined("pixel", pixels)
-    of_normal = [
-        maps[image] if roi_masks is None else maps[image][roi_masks[image]] for image in np.flatnonzero(~labels)
-    ]
+    of_normal = ScoredPixels(maps, roi_masks, np.flatnonzero(~labels))
     tail = NormalTail.of(of_normal, aupimo_bounds)
     of_pixels = math.nan if pixel_threshold is None else pixel_threshold
     if pixels.defined:
@@ -117,7 +116,7 @@ def rank_test_set(
                 f"AUPIMO is undefined: normal test images have {tail.count:,} pixels, "
                 f"and a false positive rate of {aupimo_bounds[0]:g} takes {tail.least_count:,}"
             )
-        if pixel_threshold is None and of_normal:
+        if pixel_threshold is None and len(of_normal):
             of_pixels = threshold_of_pixels(of_normal)
             notes.append("no normal image was held out: the pixel threshold is that of the normal test images")
     return RankedTestSet(images, pixels, regions, tail, len(labels), of_images, of_pixels, notes)
@@ -156,11 +155,11 @@ def _pixel_truth(
     if len(masks) != len(labels):
         raise InputError(f"{len(masks)} masks do not fit {len(labels)} labels: expected one mask or None per image")
     truth: dict[int, np.ndarray] = {}
-    empty = 0
+    empty, nothing = 0, np.zeros(size, dtype=bool)
     for image, (anomalous, mask) in enumerate(zip(labels, masks, strict=True)):
         if mask is None and anomalous:
             continue
-        mask = np.zeros(size, dtype=bool) if mask is None else _bool_or_labels(mask, image)
+        mask = nothing if mask is None else _bool_or_labels(mask, image)
         if mask.shape != size:
             raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
         if mask.any() != anomalous:
@@ -182,12 +181,12 @@ def _bool_or_labels(mask: np.ndarray, image: int) -> np.ndarray:
     """A mask as bool; one of a signed integer type as it is, for it numbers the regions."""
     mask = np.asarray(mask)
     if not np.issubdtype(mask.dtype, np.signedinteger):
-        return mask.astype(bool)
+        return mask.astype(bool, copy=False)
     if mask.size and mask.min() < 0:
         raise InputError(f"the mask of image {image} has the region {mask.min()}: expected 0 (normal) or 1, 2, …")
     return mask
 
 
 def _undefined(level: str, ranking: Ranking) -> list[str]:
-    scores = {"normal": ranking.normal, "anomalous": ranking.anomalous}
+    scores: dict[str, Sized] = {"normal": ranking.normal, "anomalous": ranking.anomalous}
     return [f"the {level} metrics are undefined: no {kind} {level}" for kind in scores if not len(scores[kind])]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from padim_zoo.metrics.sorted_scores import SortedScores
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -19,8 +21,8 @@ class Ranking:
 
     Attributes
     ----------
-    normal : ndarray (M,), float
-        Scores of the normal items, ascending.
+    normal : SortedScores
+        Those of the M normal items.
     anomalous : ndarray (P,), float
         Scores of the anomalous items, ascending. The counts below are in this order.
     order : ndarray (P,), int
@@ -33,7 +35,7 @@ class Ranking:
         Normal items that score at least as high. Less ``fp_above``, these are the ties.
     """
 
-    normal: np.ndarray
+    normal: SortedScores
     anomalous: np.ndarray
     order: np.ndarray
     true_positives: np.ndarray
@@ -46,26 +48,26 @@ class Ranking:
         return bool(len(self.normal) and len(self.anomalous))
 
 
-def rank(normal: np.ndarray, anomalous: np.ndarray) -> Ranking:
+def rank(normal: np.ndarray | SortedScores, anomalous: np.ndarray) -> Ranking:
     """Rank anomalous items among normal ones.
 
     Parameters
     ----------
-    normal, anomalous : ndarray (M,) and (P,), float
+    normal, anomalous : ndarray or SortedScores (M,), and ndarray (P,), float
         Finite scores; larger is more anomalous.
     """
     # Only the normal scores need a full sort by value, which NumPy vectorises; the permutation is needed for the
     # anomalous ones alone, and those are few among pixels.
-    normal = np.sort(normal)
     order = np.argsort(anomalous)
     anomalous = anomalous[order]
+    sorted_normal = normal if isinstance(normal, SortedScores) else SortedScores.of([normal])
     return Ranking(
-        normal=normal,
+        normal=sorted_normal,
         anomalous=anomalous,
         order=order,
         true_positives=len(anomalous) - np.searchsorted(anomalous, anomalous, side="left"),
-        fp_above=len(normal) - np.searchsorted(normal, anomalous, side="right"),
-        fp_at_or_above=len(normal) - np.searchsorted(normal, anomalous, side="left"),
+        fp_above=sorted_normal.count_above(anomalous),
+        fp_at_or_above=sorted_normal.count_at_or_above(anomalous),
     )
 
 
@@ -180,14 +182,8 @@ def f1_max(ranking: Ranking) -> tuple[float, float]:
 def _just_below(ranking: Ranking, item: int) -> float:
     """A threshold between the score of an anomalous item and the next lower score of any item."""
     score = ranking.anomalous[item]
-    lower = [
-        scores[len(scores) - at_least - 1]
-        for scores, at_least in (
-            (ranking.normal, ranking.fp_at_or_above[item]),
-            (ranking.anomalous, ranking.true_positives[item]),
-        )
-        if at_least < len(scores)
-    ]
+    candidates = (ranking.normal.highest_below(score), SortedScores([ranking.anomalous]).highest_below(score))
+    lower = [each for each in candidates if each is not None]
     if not lower:
         with np.errstate(over="ignore"):  # minus infinity is right below the lowest float
             return float(np.nextafter(score, score.dtype.type(-np.inf)))

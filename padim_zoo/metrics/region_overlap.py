@@ -11,13 +11,14 @@ Bergmann et al., "Beyond Dents and Scratches" (IJCV 2022): some defects need not
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.ranking import Ranking, detection_curve, partial_auc_terms, rank
+from padim_zoo.metrics.sorted_scores import SortedScores
 
 AUPRO_LIMIT = 0.3
 """The false positive rate up to which AUPRO counts, as nearly all publications have it."""
@@ -77,24 +78,31 @@ def rank_pixels(
         Of P anomalous pixels.
     regions : Regions
     """
-    normal, anomalous, ids, images, saturated_at = [], [], [], [], []
+    anomalous, ids, images, saturated_at = [], [], [], []
     count = 0
     of_images = zip(maps, masks, roi_masks or [None] * len(masks), saturation or [None] * len(masks), strict=True)
-    for image, (scores, mask, inside, shares) in enumerate(of_images):
-        labels = label_regions(mask)
-        if inside is not None:
-            scores, labels = scores[inside], labels[inside]
-        anomalous_pixels = labels > 0
-        normal.append(scores[~anomalous_pixels])
-        if anomalous_pixels.any():
-            # Numbered without the regions that lie outside.
-            numbers, of_pixels = np.unique(labels[anomalous_pixels], return_inverse=True)
-            anomalous.append(scores[anomalous_pixels])
-            ids.append((of_pixels.ravel() + count).astype(np.int32))
-            images.append(np.full(len(numbers), image))
-            saturated_at.append(np.full(len(numbers), math.nan) if shares is None else np.asarray(shares)[numbers - 1])
-            count += len(numbers)
-    ranking = rank(_concatenate(normal, np.float32), _concatenate(anomalous, np.float32))
+
+    def normal_pixels() -> Iterator[np.ndarray]:
+        """Those of one image after the other; notes the anomalous ones beside them."""
+        nonlocal count
+        for image, (scores, mask, inside, shares) in enumerate(of_images):
+            labels = label_regions(mask)
+            if inside is not None:
+                scores, labels = scores[inside], labels[inside]
+            anomalous_pixels = labels > 0
+            yield scores[~anomalous_pixels]
+            if anomalous_pixels.any():
+                # Numbered without the regions that lie outside.
+                numbers, of_pixels = np.unique(labels[anomalous_pixels], return_inverse=True)
+                anomalous.append(scores[anomalous_pixels])
+                ids.append((of_pixels.ravel() + count).astype(np.int32))
+                images.append(np.full(len(numbers), image))
+                own = np.full(len(numbers), math.nan) if shares is None else np.asarray(shares)[numbers - 1]
+                saturated_at.append(own)
+                count += len(numbers)
+
+    normal = SortedScores.of(normal_pixels())
+    ranking = rank(normal, _concatenate(anomalous, np.float32))
     regions = Regions(
         _concatenate(ids, np.int32)[ranking.order], _concatenate(images, np.int64), _concatenate(saturated_at, float)
     )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from padim_zoo.metrics.ranking import Ranking
+from padim_zoo.metrics.sorted_scores import SortedScores, quantile
 
 PIXEL_FALSE_ALARM_RATE = 0.001
 """The share of pixels of normal images that exceed the pixel threshold."""
@@ -32,15 +33,15 @@ def pixel_threshold(pixels: Sequence[np.ndarray]) -> float:
     float
         NaN without pixels.
     """
-    scores = np.concatenate([part.ravel() for part in pixels]) if pixels else np.empty(0)
-    return float(np.quantile(scores, 1 - PIXEL_FALSE_ALARM_RATE)) if len(scores) else math.nan
+    return quantile(pixels, 1 - PIXEL_FALSE_ALARM_RATE) if any(part.size for part in pixels) else math.nan
 
 
 def f1_at(ranking: Ranking, threshold: float) -> float:
     """F1 of calling items anomalous that score above a threshold; NaN without both kinds, or without a threshold."""
     if not ranking.defined or math.isnan(threshold):
         return math.nan
-    true_positives, false_positives = (_count_above(items, threshold) for items in (ranking.anomalous, ranking.normal))
+    true_positives = _count_above(SortedScores([ranking.anomalous]), threshold)
+    false_positives = _count_above(ranking.normal, threshold)
     return 2 * true_positives / (len(ranking.anomalous) + true_positives + false_positives)
 
 
@@ -51,6 +52,6 @@ def false_positive_rate_at(ranking: Ranking, threshold: float) -> float:
     return _count_above(ranking.normal, threshold) / len(ranking.normal)
 
 
-def _count_above(ascending: np.ndarray, threshold: float) -> int:
+def _count_above(scores: SortedScores, threshold: float) -> int:
     # In the type of the scores, as ``scores > threshold`` compares.
-    return len(ascending) - int(np.searchsorted(ascending, ascending.dtype.type(threshold), side="right"))
+    return int(scores.count_above(np.array([threshold], dtype=scores.blocks[0].dtype))[0])

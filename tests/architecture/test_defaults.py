@@ -86,6 +86,7 @@ OTHER_OPTIONS = {
     "combine.py": {"--weights"},  # of the members
     "data.py": {"--categories", "--seed"},  # of the synthetic data set
     "fit.py": {"--folds"},  # for the threshold alone
+    "leaderboard.py": {"--corruptions"},  # shows what bench made of them
 }
 """Options that share the name of a setting's and are another thing; all commands have an output of their own."""
 

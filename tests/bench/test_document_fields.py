@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from padim_zoo.bench.coverages import coverage_lines
+from padim_zoo.bench.document_fields import find_problem
+from padim_zoo.bench.group_runner import RunResult
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import FORMAT, DamagedRunError, digest_of, read_document
@@ -82,6 +84,12 @@ def variants(whole: dict[str, Any], within: Sequence[str]) -> Iterator[tuple[str
 
 def write_document(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps({**content, "digest": digest_of(content)}))
+
+
+def test_what_a_run_that_failed_before_its_images_were_seen_records_is_read() -> None:
+    seen = RunResult().recorded()
+    failed = {**document(), **seen, "runtimes": list(seen["runtimes"]), "status": "failed", "environment": {}}
+    assert find_problem({**failed, "error": {"type": "E", "message": "m", "traceback": "t"}}) is None
 
 
 @pytest.mark.parametrize(

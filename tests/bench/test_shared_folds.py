@@ -110,15 +110,12 @@ def test_only_what_is_missing_is_shared_and_done(run_suite, grid, fits, monkeypa
     assert (passes, fits) == ([3, 1], ["oas"])
 
 
-@pytest.mark.parametrize("trouble", ["an error", "no memory", "one fold"])
+@pytest.mark.parametrize("trouble", ["an error", "one fold"])
 def test_what_cannot_be_shared_is_done_fold_by_fold(run_suite, grid, fits, monkeypatch, trouble):
     def fail(*_):
         raise ArithmeticError("not positive definite")
 
-    if trouble == "no memory":
-        monkeypatch.setattr(shared_folds, "default_budget", lambda: 1000)
-    else:
-        monkeypatch.setattr(shared_folds, "fold_distances", fail)
+    monkeypatch.setattr(shared_folds, "fold_distances", fail)
     documents = run_suite(grid, folds=1 if trouble == "one fold" else 4)
     assert {document["status"] for document in documents} == {"done"}
     assert set(fits) == set(SHARING)

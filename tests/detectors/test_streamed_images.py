@@ -79,3 +79,46 @@ def test_the_commands_say_how_images_were_cut(images: np.ndarray, tmp_path: Path
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
     updated = CliRunner().invoke(main, ["update", model, paths[4], "--in-place", "--stream", "2"])
     assert "streams    in 2 bands" in updated.stdout, updated.output
+
+
+def test_any_number_of_images_is_scored_a_few_at_a_time(images: np.ndarray) -> None:
+    detector = PaDiM(**OPTIONS, batch_size=2).fit(images[:4])
+    together = detector.predict(images)
+    taken: list[int] = []
+
+    def stream() -> Any:
+        for number, image in enumerate(images):
+            taken.append(number)
+            yield image
+
+    parts = detector.predict_iter(stream())
+    first = next(parts)
+    assert len(first) == 2
+    assert taken == [0, 1]
+    rest = list(parts)
+    assert [len(part) for part in rest] == [2, 1]
+    scores = np.concatenate([part.scores for part in (first, *rest)])
+    np.testing.assert_allclose(scores, together.scores, rtol=1e-5)
+    np.testing.assert_allclose(rest[-1].maps, together.maps[4:], rtol=1e-4, atol=1e-4)  # type: ignore[index]
+
+
+def test_maps_are_written_in_the_pixels_of_the_original(images: np.ndarray, tmp_path: Path) -> None:
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    paths = [str(tmp_path / f"{number}.png") for number in range(5)]
+    model, output = str(tmp_path / "model"), tmp_path / "out"
+    size = ["--resize", "64", "--crop", "48"]
+    assert CliRunner().invoke(main, ["fit", *paths[:4], "-o", model, *size, "--no-cache"]).exit_code == 0
+    for kind in ("npy", "original"):
+        options = ["--maps", kind, "--output", str(output / kind)]
+        assert CliRunner().invoke(main, ["predict", model, paths[4], *options, "--threshold", "1"]).exit_code == 0
+    small, original = (np.load(output / kind / "maps" / "4.npy") for kind in ("npy", "original"))
+    assert small.shape == (48, 48)
+    assert original.shape == images[4].shape[:2]
+    assert np.isnan(original[:10]).all()  # outside of the crop
+    rows, columns = np.nonzero(~np.isnan(original))
+    peak = np.array(np.unravel_index(np.nanargmax(original), original.shape))
+    found = (peak - [rows.min(), columns.min()] + 0.5) / [np.ptp(rows) + 1, np.ptp(columns) + 1]
+    wanted = (np.array(np.unravel_index(small.argmax(), small.shape)) + 0.5) / 48
+    np.testing.assert_allclose(found, wanted, atol=0.03)
+    assert np.nanmax(original) == pytest.approx(small.max(), rel=0.05)

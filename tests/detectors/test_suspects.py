@@ -162,4 +162,4 @@ def test_what_files_tell_is_listed(tmp_path):
 
 def test_a_rate_is_refused_before_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PaDiM, "fit", None)
-    assert "0<x<1" in run(tmp_path, "--rate", "1", code=2)
+    assert "--rate is 1.0" in run(tmp_path, "--rate", "1", code=2)

@@ -135,10 +135,3 @@ def test_neither_blocks_nor_threads_change_a_distance(draw, D, monkeypatch):
             torch.set_num_threads(before)
     for other in found[1:]:
         assert_same(other, found[0], rtol=1e-6)
-
-
-def test_the_memory_asked_for_is_that_of_the_result(draw):
-    normal, test, folds = embeddings_of(draw(20, 37, 4)), embeddings_of(draw(5, 37, 4, seed=1)), folds_of(20, 3, 0)
-    found = fold_distances(normal, test, folds, [estimators.create("full"), estimators.create("oas")])
-    held = 4 * (found.test.numel() + found.held_out.numel())
-    assert FoldDistances.bytes_needed(37, 2, 3, 20, 5) == held

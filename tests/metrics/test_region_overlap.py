@@ -79,7 +79,7 @@ def test_aupro_equals_the_literal_loop(test_set: tuple[np.ndarray, np.ndarray], 
 def test_pixels_are_counted_as_by_boolean_indexing(test_set: tuple[np.ndarray, np.ndarray]) -> None:
     maps, masks = test_set
     ranking, regions = rank_pixels(maps, masks)
-    np.testing.assert_array_equal(ranking.normal, np.sort(maps[~masks]))
+    np.testing.assert_array_equal(np.concatenate(ranking.normal.blocks), np.sort(maps[~masks]))
     np.testing.assert_array_equal(ranking.anomalous, np.sort(maps[masks]))
     sizes = sorted((image, int(defect.sum())) for image, mask in enumerate(masks) for defect in defects(mask))
     assert sorted(zip(regions.images.tolist(), regions.areas.tolist(), strict=True)) == sizes

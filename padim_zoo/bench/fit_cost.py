@@ -1,0 +1,224 @@
+"""What a fit would cost, in time, memory and model size, before it is done; and what cheaper ways would cost.
+
+One image passes through the backbone as in the fit. The rest is fitted on small crops of it, at two sizes, as many
+as there would be images. What that takes grows with the number of patches, and is drawn on along a line.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from padim_zoo.bench.measure import PeakMemory
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.image import read_image
+from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.features.features import Features
+from padim_zoo.statistics.accumulator import largest_array
+
+LARGEST_MODEL = 500 * 10**6
+"""Bytes of a model beyond which another way is recommended."""
+
+MOST_CROPS = 1000
+"""Crops of a probe; of more images, time and samples are drawn on too."""
+
+_SIDES = (4, 8)
+"""Sides of the crops of the two probes, in strides of the coarsest layer."""
+
+_NOISE = 8.0
+"""Of crops, in gray levels of 255."""
+
+_MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class FitCost:
+    """What a fit would cost.
+
+    Attributes
+    ----------
+    way : str
+        What is fitted, in options of ``fit``; ``"as asked"`` for the one that was asked for.
+    patches, dimensions : int
+    seconds : float
+        Of reading all images, of the fit, and of the folds for its threshold.
+    memory_mb : float
+        The most that the process takes.
+    scratch_mb : float
+        Of mapped files beside it, which vanish with the process.
+    model_mb : float
+        Of the file.
+    recommended : bool
+        Whether it is the first way whose model is small enough; no way may be.
+    """
+
+    way: str
+    patches: int
+    dimensions: int
+    seconds: float
+    memory_mb: float
+    scratch_mb: float
+    model_mb: float
+    recommended: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types, times and sizes in three digits."""
+        return {
+            name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in asdict(self).items()
+        }
+
+
+def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]:
+    """What a fit on image files would cost, the way that is asked for first, then cheaper ones.
+
+    Parameters
+    ----------
+    detector : BackboneDetector
+        Not fitted; it stays so.
+    paths : sequence of Path
+        At least one.
+    folds : int
+        For the threshold.
+
+    Raises
+    ------
+    InputError
+        If the first image cannot be read, or the detector is of no kind whose fit can be drawn on.
+    """
+    if not isinstance(detector, BackboneDetector) or not detector.fit_grows_with_patches:
+        name = getattr(detector, "name", type(detector).__name__)
+        raise InputError(f"--dry-run cannot tell what a fit of {name} costs: expected a detector such as padim")
+    costs: list[FitCost] = []
+    for way, changes in _ways(detector):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            costs.append(_cost(detector, way, changes, paths, folds))
+    budget = detector.extractor.budget
+    limit = min(LARGEST_MODEL, budget) / _MEGABYTE
+    best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
+    return [FitCost(**asdict(cost) | {"recommended": number == best}) for number, cost in enumerate(costs)]
+
+
+def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The fit that is asked for, and cheaper ones, by their options and parameters."""
+    yield "as asked", {}
+    parameters, backbone = detector.get_params(deep=False), detector.build_backbone()
+    if "estimator" in parameters and not str(parameters["estimator"]).startswith("tied"):
+        yield '--estimator "tied(cells=8)"', {"estimator": "tied(cells=8)"}
+    if "n_components" in parameters:
+        all_channels = sum(backbone.channels)
+        fewer = min(parameters["n_components"] or backbone.default_n_components or all_channels, all_channels) // 2
+        if fewer:
+            yield f"--n-components {fewer}", {"n_components": fewer}
+    if "estimator" in parameters and isinstance(detector.backbone, str) and len(backbone.layers) > 2:
+        coarser = backbone.layers[1:]
+        yield f"--layers {','.join(coarser)}", {"layers": coarser, "n_components": None}
+
+
+def _cost(
+    detector: BackboneDetector[Any], way: str, changes: dict[str, Any], paths: Sequence[Path], folds: int
+) -> FitCost:
+    whole = _variant(detector, cache=False, **changes)
+    if "layers" not in changes:
+        whole = whole.with_backbone(detector.build_backbone())
+    backbone = whole.build_backbone()
+    extractor, _ = whole.extractor.on_grid_of(list(paths))
+    next(extractor.features(paths[:1], fit=True))  # how images are cut, and what is packed once, takes time of its own
+    with PeakMemory() as of_image:
+        start = time.perf_counter()
+        features = next(extractor.features(paths[:1], fit=True))
+        seconds = time.perf_counter() - start
+    n = len(paths) * whole.extractor.views_of_fit().augmentation.passes
+    probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
+    if "register" in probe.get_params(deep=False):
+        probe.set_params(register=None)
+    image, stride = read_image(paths[0]), max(backbone.strides)
+    crops = min(n, MOST_CROPS)
+    sizes = [[size % stride + stride * side for size in features.image_size] for side in _SIDES]
+    _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
+    probes = [_Probe.of(probe, _crops(image, size, crops), folds) for size in sizes]
+    patches = features.finest_grid[0] * features.finest_grid[1]
+
+    def drawn_on(name: str) -> float:
+        return _on_the_line([(each.patches, getattr(each, name)) for each in probes], patches)
+
+    samples = drawn_on("sample_bytes") * n / crops
+    weights = sum(array.nbytes for array in backbone.state_in_use().values())
+    model = drawn_on("model_bytes") + weights
+    budget = whole.extractor.budget
+    making = probe.model_memory(int(samples), budget)
+    on_disk = samples > largest_array(budget)
+    return FitCost(
+        way,
+        patches,
+        probes[-1].dimensions,
+        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.model_seconds(features, n, folds),
+        max(of_image.megabytes, (of_image.before + making) / _MEGABYTE),
+        3 * samples / _MEGABYTE if on_disk else 0.0,
+        model / _MEGABYTE,
+    )
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A fit on crops of one size."""
+
+    patches: int
+    dimensions: int
+    seconds: float
+    sample_bytes: int
+    model_bytes: int
+
+    @classmethod
+    def of(cls, detector: BackboneDetector[Any], parts: Sequence[np.ndarray], folds: int) -> _Probe:
+        """Fit on images."""
+        features: Features = detector.extract_normal(parts)
+        start = time.perf_counter()
+        detector.fit_features(features)
+        detector.model_  # noqa: B018  made when first wanted
+        if len(parts) > 1:
+            detector.calibrate(folds=folds)
+        seconds = time.perf_counter() - start
+        arrays, _ = detector.model_arrays(resumable=False, half=True)
+        embeddings = detector.statistics_.embeddings  # type: ignore[union-attr]
+        return cls(
+            features.finest_grid[0] * features.finest_grid[1],
+            embeddings.D,
+            seconds,
+            embeddings.size_in_bytes(),
+            sum(array.nbytes for array in arrays.values()),
+        )
+
+
+def _crops(image: np.ndarray, size: Sequence[int], count: int) -> list[np.ndarray]:
+    """Random parts of an image, with noise: parts of a black background have no covariance.
+
+    Their sides leave the same rest as the image's, divided by the stride of the layers. So the grids of their layers
+    nest if those of the image do.
+    """
+    rng = np.random.default_rng(0)
+    height, width = (min(side, own) for side, own in zip(size, image.shape[:2], strict=True))
+    corners = rng.integers(0, (image.shape[0] - height + 1, image.shape[1] - width + 1), (count, 2))
+    parts = (image[top : top + height, left : left + width] for top, left in corners)
+    return [np.clip(part + rng.normal(0, _NOISE, part.shape), 0, 255).astype(np.uint8) for part in parts]
+
+
+def _on_the_line(points: Sequence[tuple[int, float]], at: int) -> float:
+    """The value at a number of patches on the line through two points, or through the second and 0 if that falls."""
+    (x0, y0), (x1, y1) = points
+    slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0
+    if slope <= 0:  # of times on a busy machine
+        slope = y1 / x1
+    return y1 + slope * (at - x1)
+
+
+def _variant(detector: BackboneDetector[Any], **changes: Any) -> BackboneDetector[Any]:
+    """An unfitted detector of the same kind with some parameters changed."""
+    other: BackboneDetector[Any] = type(detector)(**detector.get_params(deep=False) | changes)
+    return other

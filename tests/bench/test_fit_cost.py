@@ -1,0 +1,102 @@
+"""What a fit is said to cost is what it costs, as far as a machine that does other work can tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo.bench.fit_cost import fit_costs
+from padim_zoo.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Eight images of (200, 264) pixels: noise on stripes."""
+    folder, rng = tmp_path_factory.mktemp("normal"), np.random.default_rng(0)
+    stripes = 120 + 60 * np.sin(np.arange(264) / 5)[None, :, None]
+    for number in range(8):
+        image = np.clip(stripes + rng.normal(0, 20, (200, 264, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        (PaDiM, {}),
+        (PaDiM, {"estimator": "tied(cells=4)"}),
+        (PaDiM, {"estimator": "diagonal"}),
+        (PatchCore, {"coreset_ratio": 0.05}),
+        (SPADE, {}),
+        (MahalanobisAD, {}),
+        (Subspace, {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_the_model_has_the_size_that_was_told(
+    kind: Any, own: dict[str, Any], paths: list[Path], tmp_path: Path
+) -> None:
+    detector = kind(resize=None, **own)
+    told = fit_costs(detector, paths, 2)[0]
+    detector.fit(paths).calibrate(folds=2)
+    detector.save(tmp_path / "model")
+    embeddings = detector.statistics_.embeddings
+    assert told.dimensions == embeddings.D
+    assert told.model_mb * 1e6 == pytest.approx((tmp_path / "model").stat().st_size, rel=0.1, abs=50_000)
+    assert told.seconds > 0
+    assert told.memory_mb > 0
+
+
+def test_the_detector_stays_unfitted(paths: list[Path]) -> None:
+    detector = PaDiM(resize=None)
+    fit_costs(detector, paths, 2)
+    with pytest.raises(InputError, match="not fitted"):
+        detector.predict(paths)
+
+
+def test_cheaper_ways_are_told_and_the_first_small_enough_is_recommended(paths: list[Path]) -> None:
+    costs = fit_costs(PaDiM(resize=None, memory=10**9), paths, 2)
+    ways = [cost.way for cost in costs]
+    assert ways[0] == "as asked"
+    assert any("tied(cells=8)" in way for way in ways)
+    assert any("--n-components" in way for way in ways)
+    assert any("--layers" in way for way in ways)
+    assert [cost.recommended for cost in costs] == [True] + [False] * (len(costs) - 1)
+    sizes = {cost.way: cost.model_mb for cost in costs}
+    between = (sizes["as asked"] + sizes['--estimator "tied(cells=8)"']) / 2
+    tight = fit_costs(PaDiM(resize=None, memory=int(between * 1e6)), paths, 2)
+    assert [cost.way for cost in tight if cost.recommended] == ['--estimator "tied(cells=8)"']
+
+
+def test_a_training_cannot_be_told(paths: list[Path]) -> None:
+    with pytest.raises(InputError, match="--dry-run cannot tell what a fit of stfpm costs"):
+        fit_costs(STFPM(), paths, 2)
+
+
+def test_the_command_writes_nothing(paths: list[Path], tmp_path: Path) -> None:
+    options = ["fit", str(paths[0].parent), "--dry-run", "--resize", "none", "--no-cache", "--folds", "2"]
+    table = CliRunner().invoke(main, [*options, "-o", str(tmp_path / "model")])
+    assert table.exit_code == 0, table.output
+    assert "as asked" in table.stdout
+    assert "recommended" in table.stdout
+    assert not list(tmp_path.iterdir())
+    as_json = CliRunner().invoke(main, [*options, "--json"])
+    rows = json.loads(as_json.stdout)
+    assert {"way", "seconds", "memory_mb", "scratch_mb", "model_mb", "recommended"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], "no file to write: give --output FILE, or --dry-run"), (["--json", "-o", "m"], "add --dry-run")],
+)
+def test_what_goes_with_a_dry_run(options: list[str], message: str, paths: list[Path]) -> None:
+    refused = CliRunner().invoke(main, ["fit", str(paths[0].parent), *options])
+    assert refused.exit_code == 2
+    assert message in refused.stderr

@@ -70,11 +70,11 @@ def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
         ({"format": "1"}, "without a format"),
         ({"format": 99}, "upgrade"),
         ({"format": 3}, "older version"),
-        ({"format": 4}, "another version"),
-        ({"format": 4, "detector": "padim"}, "another version"),
-        ({"format": 4, "detector": ["padim"], "arrays": {}}, "another version"),
-        ({"format": 4, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
-        ({"format": 4, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+        ({"format": 5}, "another version"),
+        ({"format": 5, "detector": "padim"}, "another version"),
+        ({"format": 5, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": 5, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": 5, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
     ],
 )
 def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:

@@ -95,8 +95,9 @@ def better_values() -> dict[str, Literal["high", "low"]]:
 _KEYS = (*CONFIGURED, "precision_asked", "ensemble", *HASHES, "results_version")
 """The columns that tell runs apart."""
 
-_DEFINING = {metric.defined_by: None for metric in METRICS.values() if metric.defined_by is not None}
-_SPLIT_ALWAYS = ("dataset", "ensemble", *_DEFINING)
+DEFINING = tuple(dict.fromkeys(metric.defined_by for metric in METRICS.values() if metric.defined_by is not None))
+"""The settings that change what a metric measures."""
+_SPLIT_ALWAYS = ("dataset", "ensemble", *DEFINING)
 """No average is taken over these: it would mean nothing."""
 
 CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data", "precision"))

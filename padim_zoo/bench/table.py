@@ -279,14 +279,12 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Row number and column of every value of the configuration that no other of its category beats.
 
     What counts of a configuration is the mean over its seeds, and all its rows are marked: the luckiest draw of several
-    is no merit.
+    is no merit. Of a metric that a setting defines, rows under other values of it are no rivals.
     """
     better = better_values()
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     # Plain values: pandas takes milliseconds for each group.
-    keys = (board[name].fillna("").tolist() for name in ("dataset", "category"))
-    for number, key in enumerate(zip(*keys, board["id"].isna(), strict=True)):
-        groups[key].append(number)
+    categories = [board[name].fillna("").tolist() for name in ("dataset", "category")]
+    of_means = board["id"].isna().tolist()
     covered = board["categories"].tolist()
     settings = (board[name].astype(object).where(board[name].notna(), None).tolist() for name in CONFIGURATION)
     configurations = _numbered(zip(*settings, strict=True))
@@ -294,6 +292,11 @@ def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     for name in (name for name in names if name in better):
         column = board[name].tolist()
         choose = max if better[name] == "high" else min
+        defined_by = METRICS[name].defined_by if name in METRICS else None
+        definitions = [] if defined_by is None else [board[defined_by].fillna("").tolist()]
+        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for number, key in enumerate(zip(*categories, of_means, *definitions, strict=True)):
+            groups[key].append(number)
         for numbers in groups.values():
             # A mean over fewer categories is no rival of one over all: they may be the easy ones.
             most = max(covered[number] for number in numbers)

@@ -46,6 +46,15 @@ def rivals(rows: Rows, metric: str) -> Rows:
     return compared
 
 
+def _defined_alike(rows: Rows, metric: str) -> list[Rows]:
+    """Rows whose values compare: apart where the setting differs that defines the metric."""
+    defined_by = METRICS[metric].defined_by
+    groups: dict[Any, Rows] = {}
+    for row in rows:
+        groups.setdefault(None if defined_by is None else row[defined_by], []).append(row)
+    return list(groups.values())
+
+
 def draw_pareto(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     """A metric against latency and against size; filled points are those that no other beats in both."""
     compared = rivals(rows, metric)
@@ -56,15 +65,16 @@ def draw_pareto(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     for ax, (cost, title) in zip(axes, _COSTS.items(), strict=True):
         measured = [row for row in compared if row[cost] is not None]
         costs = [row[cost] for row in measured]
-        front = pareto_front(costs, [METRICS[metric].sign * row[metric] for row in measured])
-        corners = [(costs[number], measured[number][metric]) for number in front]
-        ax.plot(*np.reshape(corners, (-1, 2)).T, color="#909090", linewidth=0.8, drawstyle="steps-post")
-        for number, row in enumerate(measured):
-            look = mark(list(names).index(row["name"]))
-            fill = look["color"] if number in front else "white"
-            [handle] = ax.plot(row[cost], row[metric], **look, markerfacecolor=fill, markersize=5)
-            if number in front or row["name"] not in handles:
-                handles[row["name"]] = handle
+        for alike in _defined_alike(measured, metric):
+            front = pareto_front([row[cost] for row in alike], [METRICS[metric].sign * row[metric] for row in alike])
+            corners = [(alike[number][cost], alike[number][metric]) for number in front]
+            ax.plot(*np.reshape(corners, (-1, 2)).T, color="#909090", linewidth=0.8, drawstyle="steps-post")
+            for number, row in enumerate(alike):
+                look = mark(list(names).index(row["name"]))
+                fill = look["color"] if number in front else "white"
+                [handle] = ax.plot(row[cost], row[metric], **look, markerfacecolor=fill, markersize=5)
+                if number in front or row["name"] not in handles:
+                    handles[row["name"]] = handle
         if costs and min(costs) > 0:
             _scale_by_logarithm(ax, costs)
         ax.set_xlabel(title)
@@ -185,7 +195,8 @@ def draw_heat_table(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     """A table of configurations and categories, colored by the metric; the best of each column is bold."""
     from matplotlib.colors import ListedColormap
 
-    names = short_names([row["name"] for row in rivals(rows, metric)])
+    compared = rivals(rows, metric)
+    names = short_names([row["name"] for row in compared])
     runs = [row for row in rows if row["name"] in names]
     categories = list(dict.fromkeys(row["category"] for row in runs if not row["mean"]))
     several = any(row["mean"] for row in runs)
@@ -198,14 +209,18 @@ def draw_heat_table(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     colors = color_table(OWN)
     colormap = ListedColormap(colors / 255.0).with_extremes(bad="#f0f0f0")
     ax.imshow(table, cmap=colormap, vmin=low, vmax=high, aspect="auto")
-    best = (np.nanmax if METRICS[metric].better == "high" else np.nanmin)(table, axis=0)
+    best = np.full(table.shape, np.nan)
+    for alike in _defined_alike(compared, metric):
+        group = list({list(names).index(row["name"]) for row in alike})
+        if len(group) > 1:
+            best[group] = (np.fmax if METRICS[metric].better == "high" else np.fmin).reduce(table[group])
     shades = to_oklab(colors)[:, 0]
     for (line, column), value in np.ndenumerate(table):
         text, color, weight = "–", "#707070", "normal"
         if not np.isnan(value):
             dark = shades[int(255 * min(max((value - low) / (high - low), 0), 1))] < 0.6
             text, color = f"{value:.3f}", "white" if dark else "black"
-            weight = "bold" if value == best[column] and len(names) > 1 else "normal"
+            weight = "bold" if value == best[line, column] else "normal"
         ax.text(column, line, text, ha="center", va="center", color=color, fontweight=weight, fontsize=6)
     if several and categories:
         ax.axvline(len(categories) - 0.5, color="white", linewidth=2.5)

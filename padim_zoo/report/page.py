@@ -15,7 +15,16 @@ from padim_zoo import __version__
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
-from padim_zoo.bench.leaderboard import CONFIGURED, MODEL, RATES, SHOWN_RATES, is_mean, leaderboard, metric_columns
+from padim_zoo.bench.leaderboard import (
+    CONFIGURED,
+    DEFINING,
+    MODEL,
+    RATES,
+    SHOWN_RATES,
+    is_mean,
+    leaderboard,
+    metric_columns,
+)
 from padim_zoo.bench.published import add_published
 from padim_zoo.bench.published_columns import published_column, published_metrics
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
@@ -126,14 +135,16 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
 
 def _metric(metric: Metric) -> dict[str, Any]:
     """A row of the METRICS table, as the page's scripts read it."""
-    plain = {name: getattr(metric, name) for name in ("name", "title", "level", "better", "range", "main")}
+    plain = {
+        name: getattr(metric, name) for name in ("name", "title", "level", "better", "range", "main", "defined_by")
+    }
     return {**plain, "published": metric.published is not None, "interval": metric.interval is not None}
 
 
 def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
     measured = [column.name for metric in METRICS.values() for column in metric_columns(metric)]
     published = [*map(published_column, published_metrics()), "published_source"]
-    names = (*_SHOWN, *telling, *measured, "threshold", *RATES, *COSTS, *published)
+    names = (*_SHOWN, *telling, *DEFINING, *measured, "threshold", *RATES, *COSTS, *published)
     return {
         **{name: row[name] for name in names},
         "mean": is_mean(row),

@@ -378,3 +378,15 @@ def test_the_luckiest_of_several_seeds_is_not_the_best():
     best = {board["backbone"][number] for number, name in best_values(board, ["image_auroc"]) if board["id"][number]}
     assert best == {"b"}
     assert best_values(leaderboard(seeds), ["image_auroc"]) == set()
+
+
+def test_aupimo_under_other_bounds_is_no_rival():
+    wide = {"aupimo_bounds": (1e-4, 1e-3)}
+    values = [("a", 0.6, {}), ("b", 0.5, {}), ("c", 0.9, wide), ("d", 0.8, wide)]
+    runs = [run(backbone=name, figures={"aupimo": value}, **bounds) for name, value, bounds in values]
+    board = leaderboard(runs)
+    best = best_values(board, ["aupimo", "image_auroc"])
+    assert {board["backbone"][number] for number, name in best if name == "aupimo"} == {"a", "c"}
+    assert {board["backbone"][number] for number, name in best if name == "image_auroc"} == {"a", "b", "c", "d"}
+    alone = leaderboard([runs[0], runs[2]])
+    assert best_values(alone, ["aupimo"]) == set()

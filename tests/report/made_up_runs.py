@@ -16,7 +16,14 @@ EVIL = "</script><script>alert(1)</script><b onclick=alert(2)>%{x} & “ß” " 
 
 
 def write_run(
-    store: RunStore, *, failed: bool = False, gallery: int = 0, side: int = 32, curves: bool = True, **config: Any
+    store: RunStore,
+    *,
+    failed: bool = False,
+    gallery: int = 0,
+    side: int = 32,
+    curves: bool = True,
+    figures: dict[str, float] | None = None,
+    **config: Any,
 ) -> str:
     """A run as bench would have written it, with made-up figures: of as many images as its gallery has of each kind."""
     asked = RunConfig(
@@ -40,7 +47,9 @@ def write_run(
         "weights": "default",
         "n_train": 10,
         "n_test": 20,
-        "folds": [] if failed else [{"image_auroc": float(x), "aupro": float(x) / 2} for x in random.random(2)],
+        "folds": []
+        if failed
+        else [{"image_auroc": float(x), "aupro": float(x) / 2, **(figures or {})} for x in random.random(2)],
         "interval": {},
         "threshold": {},
         "timings": {} if failed else {"ms_per_image_b1": float(random.random()), "model_mb": float(random.random())},

@@ -290,3 +290,19 @@ def test_seeds_are_told_apart(tmp_path: Path, browser: Chromium) -> None:
     told = browser.run("[plusMinus(0), plusMinus(null), plusMinus(3e-4), plusMinus(0.0213)]")
     assert told == ["", "", "±<.001", "±.021"]
     assert browser.errors == []
+
+
+def test_aupimo_under_other_bounds_is_no_rival(tmp_path: Path, browser: Chromium) -> None:
+    store = RunStore(tmp_path / "runs")
+    for backbone, value, bounds in (("a", 0.6, None), ("b", 0.5, None), ("c", 0.9, (1e-4, 1e-3))):
+        write_run(store, category="gear", backbone=backbone, figures={"aupimo": value}, aupimo_bounds=bounds)
+    (tmp_path / "report.html").write_text(render_report(store).page, encoding="utf-8")
+    browser.open(tmp_path / "report.html")
+    assert "Best AUPIMO" not in browser.run("$('tiles').textContent")
+    assert "Best AUPRO" in browser.run("$('tiles').textContent")
+    browser.run(choose("metric", "aupimo"))
+    best = "[...document.querySelectorAll('#board td.best')].map(cell => cell.firstChild.textContent)"
+    assert "0.600" in browser.run(best)
+    assert "0.900" not in browser.run(best)
+    assert browser.run("$('latency').data.filter(trace => trace.mode === 'lines').length") == 2
+    assert browser.errors == []

@@ -307,3 +307,15 @@ def test_the_backend_of_a_notebook_is_not_asked_for(store: RunStore, tmp_path: P
     done = subprocess.run([sys.executable, "-c", command, *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "roc.svg").is_file()
+
+
+def test_aupimo_under_other_bounds_is_no_rival(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    for backbone, value, bounds in (("a", 0.6, None), ("b", 0.5, None), ("c", 0.9, (1e-4, 1e-3))):
+        write_run(store, category="gear", backbone=backbone, figures={"aupimo": value}, aupimo_bounds=bounds)
+    [ax] = drawn(store, "heat-table", "aupimo").axes
+    assert [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"] == ["0.600"]
+    for ax in drawn(store, "pareto", "aupimo").axes:
+        fronts = [set(line.get_ydata()) for line in ax.get_lines() if line.get_marker() == "None"]
+        assert {0.9} in fronts
+        assert {0.6} in fronts or {0.5, 0.6} in fronts

@@ -28,11 +28,12 @@ function plot(id, traces, x, y, more = {}) {
 }
 function drawCost(id, cost) {
   const key = state.metric, sign = METRICS[key].better === "high" ? 1 : -1, rows = configurations().filter(row => has(row[key]) && row[cost] > 0);
-  const front = [...rows].sort((a, b) => a[cost] - b[cost] || sign * (b[key] - a[key])).reduce((front, row) => !front.length || sign * (row[key] - front.at(-1)[key]) > 1e-9 ? [...front, row] : front, []);
+  const groups = [...new Set(rows.map(row => definedBy(key, row)))].map(value => rows.filter(row => definedBy(key, row) === value));
+  const fronts = groups.map(group => [...group].sort((a, b) => a[cost] - b[cost] || sign * (b[key] - a[key])).reduce((front, row) => !front.length || sign * (row[key] - front.at(-1)[key]) > 1e-9 ? [...front, row] : front, []));
   const costs = rows.map(row => row[cost]), wide = Math.max(...costs) > 12 * Math.min(...costs);
   const spans = rows.map(row => interval(row, key) || [row[key], row[key]]);
   plot(id, rows.length ? [
-    {x: front.map(row => row[cost]), y: front.map(row => row[key]), mode: "lines", line: {color: style("--faint"), dash: "dot", shape: "hv", width: 1.5}, hoverinfo: "skip"},
+    ...fronts.map(front => ({x: front.map(row => row[cost]), y: front.map(row => row[key]), mode: "lines", line: {color: style("--faint"), dash: "dot", shape: "hv", width: 1.5}, hoverinfo: "skip"})),
     {
       x: costs, y: rows.map(row => row[key]), mode: "markers",
       error_y: {type: "data", symmetric: false, array: rows.map((row, i) => spans[i][1] - row[key]), arrayminus: rows.map((row, i) => row[key] - spans[i][0]), thickness: 1, width: 3, color: style("--faint")},

@@ -60,7 +60,7 @@ function whisker(row, key, [low, high]) {
 function drawBoard() {
   const rows = sorted(shown()), keys = columns(), axes = Object.fromEntries(keys.filter(isMetric).map(key => [key, axisOf(rows, key)]));
   // Of each category, for no row is a rival of one of another; and of the means.
-  const rivals = (row, key) => rows.filter(other => other.mean === row.mean && other.category === row.category && other.dataset === row.dataset).map(other => other[key]).filter(has);
+  const rivals = (row, key) => rows.filter(other => other.mean === row.mean && other.category === row.category && other.dataset === row.dataset && definedBy(key, other) === definedBy(key, row)).map(other => other[key]).filter(has);
   const best = (row, key) => {
     const values = rivals(row, key);
     return has(row[key]) && values.length > 1 && key !== "n_train" && row[key] === bestOf(key, values);

@@ -5,7 +5,7 @@ function drawTiles() {
   const made = [];
   for (const [key, label, alone, unit] of tiles) {
     const measured = rows.filter(row => has(row[key]));
-    if (!measured.length || new Set(rows.map(row => row.dataset)).size > 1) continue;
+    if (!measured.length || new Set(rows.map(row => row.dataset)).size > 1 || new Set(measured.map(row => definedBy(key, row))).size > 1) continue;
     const best = measured.reduce((a, b) => beats(key, b[key], a[key]) ? b : a), tile = element("div", null, "tile"), value = element("div", number(best[key], isMetric(key)), "value"), span = isMetric(key) && interval(best, key);
     if (unit) value.append(element("small", " " + unit));
     if (span) value.append(element("small", !has(best[key + "_low"]) ? ` ± ${best[key + "_std"].toFixed(3)}` : ` ${span[0].toFixed(3)} – ${span[1].toFixed(3)}`));

@@ -31,6 +31,8 @@ const isHighBetter = key => (METRICS[key] ?? RATES[key])?.better === "high";
 // Whether the first value is better: of a metric or a rate as its row says, of a cost the lower one.
 const beats = (key, a, b) => isHighBetter(key) ? a > b : a < b;
 const bestOf = (key, values) => values.reduce((a, b) => beats(key, b, a) ? b : a);
+// Values of a metric under two values of the setting that defines it are no rivals.
+const definedBy = (key, row) => METRICS[key]?.defined_by ? row[METRICS[key].defined_by] : null;
 const within = (key, value) => Math.max(METRICS[key].range[0] ?? -Infinity, Math.min(METRICS[key].range[1] ?? Infinity, value));
 const has = value => value !== null && value !== undefined;
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;

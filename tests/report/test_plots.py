@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.store import RunStore
 from padim_zoo.cli import plot as plot_command
 from padim_zoo.cli.main import main
+from padim_zoo.data.corruptions import CORRUPTIONS
 from padim_zoo.report import plots
 from padim_zoo.report.board_plots import pareto_front
 from padim_zoo.report.curve_plots import area_below
 from padim_zoo.report.page import report_data
-from padim_zoo.report.plot_style import grid_of, in_lines, lines, short_names
+from padim_zoo.report.plot_style import STYLE, grid_of, in_lines, lines, short_names
 
 pytest.importorskip("matplotlib")
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 
@@ -144,7 +147,7 @@ def test_learning_curves_go_from_few_to_all_images(store: RunStore) -> None:
 
 def test_severity_curves_are_the_tables_of_the_runs(store: RunStore) -> None:
     axes = [ax for ax in drawn(store, "corruptions").axes if ax.get_visible()]
-    assert [ax.get_xlabel() for ax in axes] == 3 * ["blur: sigma in pixels", "jpeg: quality"]
+    assert [ax.get_xlabel() for ax in axes] == 4 * [""] + ["blur: sigma in pixels", "jpeg: quality"]
     rates = [rate for rate in ("false_alarms", "detections", "image_auroc") for _ in range(2)]
     runs = [document for document in store.read_all().documents if document["config"]["train_size"] is None]
     for ax, rate, name, clean in zip(axes, rates, 3 * ["blur", "jpeg"], 3 * [0, 100], strict=True):
@@ -319,3 +322,22 @@ def test_aupimo_under_other_bounds_is_no_rival(tmp_path: Path) -> None:
         fronts = [set(line.get_ydata()) for line in ax.get_lines() if line.get_marker() == "None"]
         assert {0.9} in fronts
         assert {0.6} in fronts or {0.5, 0.6} in fronts
+
+
+def test_the_names_of_seven_corruptions_do_not_overlap(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "runs")
+    rates = {"false_alarms": 0.1, "detections": 0.9, "image_auroc": 0.95}
+    amounts = [(None, None), *((name, 1.0) for name in CORRUPTIONS)]
+    run_id = write_run(store, category="gear")
+    document = store.read(run_id) | {"corruptions": [{"corruption": a, "amount": b, **rates} for a, b in amounts]}
+    store.write(document, store.scores(run_id))
+    fig = Figure(layout="constrained")
+    with rc_context(STYLE):
+        plots.KINDS["corruptions"](fig, store, plots.rows_with_runs(report_data(store, [document])), "image_auroc")
+        fig.draw_without_rendering()
+        boxes = [ax.xaxis.label.get_window_extent() for ax in fig.axes if ax.get_xlabel()]
+    assert len(boxes) == len(CORRUPTIONS) == 7
+    for left, right in pairwise(sorted(boxes, key=lambda box: box.x0)):
+        assert left.x1 < right.x0
+    assert boxes[0].x0 > 0
+    assert boxes[-1].x1 < fig.bbox.width

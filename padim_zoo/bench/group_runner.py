@@ -40,7 +40,6 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
-from padim_zoo.data.unreadable import left_out_note
 from padim_zoo.detectors.calibration import split_folds, usual_rate
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
@@ -298,12 +297,10 @@ class GroupRunner:
     def _category_and_notes(self) -> tuple[Category, list[str]]:
         whole = self._whole_category
         category, notes = _without_learned(whole, self._caches)
+        notes = [*whole.notes, *notes]
         defects = sum(sample.label for sample in whole.train)
         if defects:
             notes = [*notes, f"{defects} anomalous test images are among the images to fit, by --contaminate"]
-        if whole.left_out:
-            total = len(whole.train) + len(whole.test) + len(whole.left_out)
-            notes = [*notes, left_out_note(whole.left_out, total)]
         return category, notes
 
     @property

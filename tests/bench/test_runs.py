@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -268,3 +269,15 @@ def test_peak_memory_sees_an_allocation():
 def test_unknown_device_is_refused_before_any_run(run_suite, suite):
     with pytest.raises(InputError, match="device"):
         make_plan(type(suite)(backbones=("builtin",), data_root=suite.data_root, dataset="mvtec", device="abacus"))
+
+
+def test_runs_have_the_notes_of_their_data(gear_suite, gears, run_suite, tmp_path):
+    can = tmp_path / "can"
+    shutil.copytree(gears / "gear" / "train", can / "train")
+    shutil.copytree(gears / "gear" / "test", can / "test_public")
+    shutil.copytree(gears / "gear" / "test" / "good", can / "test_private")
+    (document,) = run_suite(gear_suite, dataset="mvtec_ad_2", data_root=tmp_path, folds=1)
+    assert document["status"] == "done"
+    private = "3 images of test_private have no labels: padim-zoo predict scores them for the benchmark's server"
+    assert document["notes"].count(private) == 1
+    assert private in leaderboard([document])["notes"][0]

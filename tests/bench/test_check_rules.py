@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,20 @@ def test_seeds_on_the_same_images_are_no_more_images():
 def test_pixel_metrics_are_judged_by_their_folds(now, before, regressed):
     expected = {"pixel_auroc", "pixel_ap", "pixel_f1", "aupro"} if regressed else set()
     assert {what for _, what in regressions([make_row(pixel=now)], [make_row(pixel=before)])} == expected
+
+
+@pytest.mark.parametrize("metric", [metric for metric in METRICS.values() if metric.needs_masks], ids=lambda m: m.name)
+def test_a_drop_of_any_checked_metric_is_a_regression(metric):
+    before, now = make_row(), make_row()
+    before.metrics[metric.name], now.metrics[metric.name] = [0.6], [0.6 - 0.1 * metric.sign]
+    assert regressions([now], [before]) == ([("gear resnet18 full", metric.name)] if metric.checked else [])
+    assert regressions([before], [now]) == []
+
+
+def test_every_metric_that_is_checked_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "ci-check.md").read_text(encoding="utf-8")
+    for metric in METRICS.values():
+        assert (f"`{metric.name}`" in text) == metric.checked
 
 
 def test_a_metric_that_is_no_longer_defined():

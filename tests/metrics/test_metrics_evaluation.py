@@ -127,6 +127,12 @@ def test_no_mask_at_all(labels, scores, maps) -> None:
     ]
 
 
+def test_without_masks_normal_images_tell_their_false_alarms(labels, scores, maps) -> None:
+    result = evaluate(labels, scores, maps, pixel_threshold=0.5)
+    assert undefined(result) == (PIXEL_METRICS | {"class_f1"}) - {"pixel_false_alarms", "pixel_threshold"}
+    assert result.values["pixel_false_alarms"] == (maps[np.asarray(labels) == 0] > 0.5).mean()
+
+
 def test_an_empty_mask_keeps_its_image_and_is_noted(labels, scores, maps, masks) -> None:
     masks[4] = np.zeros(SIZE, dtype=bool)
     result = evaluate(labels, scores, maps, masks)

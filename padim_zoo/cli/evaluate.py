@@ -73,6 +73,7 @@ def evaluate(
 
     from padim_zoo import metrics
     from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.core.spill import spill_above
     from padim_zoo.data.duplicates import refuse_equal_scores
     from padim_zoo.data.image_hashes import HashedImages
@@ -100,6 +101,9 @@ def evaluate(
         )
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = load_detector(model, runtime=runtime, cache=cache, **limits)
+    if Caches.of(getattr(detector, "cache", False)).fingerprints is None:
+        # Copies are looked for after the pass over the images, which decodes each once.
+        detector.cache = Caches(fingerprints=FingerprintsInMemory(len(category.train) + len(category.test)))
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
     if output is not None:
         check_target(output / "figures.csv")

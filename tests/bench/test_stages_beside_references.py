@@ -56,8 +56,8 @@ def session(tmp_path: Path):
     def measure(name: str, stage: float, machine: float = 1) -> str:
         output = tmp_path / f"{name}.json"
         command = [sys.executable, "-m", "pytest", str(tmp_path), "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
-        # pytest-benchmark measures nothing in a worker of xdist, which this process may be.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        # pytest-benchmark measures nothing in a worker of xdist, which this process may be, or is told to start.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = {**inherited, "STAGE": str(stage), "MACHINE": str(machine), "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [*command, "--benchmark-json", str(output)], env=environment, cwd=tmp_path, capture_output=True, text=True

@@ -65,11 +65,11 @@ def draw_pareto(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     for ax, (cost, title) in zip(axes, _COSTS.items(), strict=True):
         measured = [row for row in compared if row[cost] is not None]
         costs = [row[cost] for row in measured]
-        for alike in _defined_alike(measured, metric):
-            front = pareto_front([row[cost] for row in alike], [METRICS[metric].sign * row[metric] for row in alike])
-            corners = [(alike[number][cost], alike[number][metric]) for number in front]
+        for group in _defined_alike(measured, metric):
+            front = pareto_front([row[cost] for row in group], [METRICS[metric].sign * row[metric] for row in group])
+            corners = [(group[number][cost], group[number][metric]) for number in front]
             ax.plot(*np.reshape(corners, (-1, 2)).T, color="#909090", linewidth=0.8, drawstyle="steps-post")
-            for number, row in enumerate(alike):
+            for number, row in enumerate(group):
                 look = mark(list(names).index(row["name"]))
                 fill = look["color"] if number in front else "white"
                 [handle] = ax.plot(row[cost], row[metric], **look, markerfacecolor=fill, markersize=5)
@@ -130,9 +130,9 @@ def draw_histogram(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     categories = list(dict.fromkeys(row["category"] for row in runs))
     columns, blocks = grid_of(len(names), 5)
     titles = [in_lines(short, 24 if columns < 5 else 20) for short in names.values()]
-    lines_of_titles = max(title.count("\n") + 1 for title in titles)
+    numbers_titles = max(title.count("\n") + 1 for title in titles)
     tall = 1.05 if blocks == 1 else 0.85
-    height = 0.6 + blocks * (tall * len(categories) + (0.11 * lines_of_titles if blocks > 1 else 0))
+    height = 0.6 + blocks * (tall * len(categories) + (0.11 * numbers_titles if blocks > 1 else 0))
     fig.set_size_inches(max(WIDTH / 2, min(WIDTH, 2.3 * columns)), height)
     axes = fig.subplots(blocks * len(categories), columns, squeeze=False)
     for ax in axes.flat:
@@ -210,10 +210,10 @@ def draw_heat_table(fig: Any, store: RunStore, rows: Rows, metric: str) -> None:
     colormap = ListedColormap(colors / 255.0).with_extremes(bad="#f0f0f0")
     ax.imshow(table, cmap=colormap, vmin=low, vmax=high, aspect="auto")
     best = np.full(table.shape, np.nan)
-    for alike in _defined_alike(compared, metric):
-        group = list({list(names).index(row["name"]) for row in alike})
-        if len(group) > 1:
-            best[group] = (np.fmax if METRICS[metric].better == "high" else np.fmin).reduce(table[group])
+    for group in _defined_alike(compared, metric):
+        numbers = list({list(names).index(row["name"]) for row in group})
+        if len(numbers) > 1:
+            best[numbers] = (np.fmax if METRICS[metric].better == "high" else np.fmin).reduce(table[numbers])
     shades = to_oklab(colors)[:, 0]
     for (line, column), value in np.ndenumerate(table):
         text, color, weight = "–", "#707070", "normal"

@@ -167,7 +167,9 @@ def test_what_is_wrong_is_told(broken: Any, check: str, words: str) -> None:
 def test_a_sound_detector_passes_and_others_are_told_at_once() -> None:
     registry.detectors.register("broken", summary="for tests")(Sound)
     check_detector("broken", **SMALL)
-    with pytest.raises(ContractError, match=r"creation: cannot be made with .*no_such_option=1.*has no parameter 'no_such_option'"):
+    with pytest.raises(
+        ContractError, match=r"creation: cannot be made with .*no_such_option=1.*has no parameter 'no_such_option'"
+    ):
         check_detector("broken", no_such_option=1)
     registry.detectors.register("no-detector", summary="for tests")(PlainClass)
     with pytest.raises(

@@ -12,7 +12,7 @@ from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.data.decoding import decoder
 from padim_zoo.data.duplicates import count_compared, without_thumbnail
-from padim_zoo.data.image_hashes import SIDE, Fingerprint, file_version
+from padim_zoo.data.image_hashes import SIDE, Fingerprint, version_in_depth
 
 
 class FingerprintCache(ContentCache):
@@ -62,14 +62,14 @@ class FingerprintsInMemory:
     def read(self, path: Path, bit_depth: int | None) -> Fingerprint | None:
         """The fingerprint of a file that is read in a bit depth; None if it was not, or was changed since."""
         try:
-            return self._held.get(file_version(path, bit_depth))
+            return self._held.get(version_in_depth(path, bit_depth))
         except OSError:  # as of FingerprintCache
             return None
 
     def write(self, path: Path, bit_depth: int | None, one: Fingerprint) -> None:
         """Hold a fingerprint."""
         with suppress(OSError):
-            self._held[file_version(path, bit_depth)] = one if self._thumbnails else without_thumbnail(one)
+            self._held[version_in_depth(path, bit_depth)] = one if self._thumbnails else without_thumbnail(one)
 
     def remove(self, path: Path) -> int:
         """Let go of all that is held of a file, and say how many fingerprints that were."""

@@ -15,6 +15,19 @@ _SETTLED_SECONDS = 2.0
 Value = TypeVar("Value")
 
 
+def file_version(path: Path) -> tuple[Path, int, int, int, int]:
+    """The path, and what changes whenever the file does.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    """
+    status = path.stat()
+    # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
+    return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def once_per_version(read: Callable[[Path], Value]) -> Callable[[Path], Value]:
     """What is read from a file, read once per process as long as the file stays as it is.
 
@@ -28,11 +41,10 @@ def once_per_version(read: Callable[[Path], Value]) -> Callable[[Path], Value]:
 
     @functools.wraps(read)
     def remembered(path: Path) -> Value:
-        status = path.stat()
-        if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_SECONDS:
+        version = file_version(path)
+        if time.time() - max(version[-2:]) / 1e9 < _SETTLED_SECONDS:
             return read(path)
-        # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
-        return read_version(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return read_version(*version)
 
     return remembered
 

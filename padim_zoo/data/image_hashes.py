@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.progress import told
+from padim_zoo.data.content import file_version
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import count_of, image_items
@@ -95,23 +96,21 @@ def _remember(path: Path, bit_depth: int | None, digest: str) -> None:
     if len(_remembered) >= _MOST_REMEMBERED:
         _remembered.clear()
     try:
-        _remembered[file_version(path, bit_depth)] = _short(digest)
+        _remembered[version_in_depth(path, bit_depth)] = _short(digest)
     except OSError:  # removed meanwhile
         return
 
 
 def _is_remembered(path: Path, bit_depth: int | None) -> bool:
     try:
-        return file_version(path, bit_depth) in _remembered
+        return version_in_depth(path, bit_depth) in _remembered
     except OSError:  # removed meanwhile
         return True
 
 
-def file_version(path: Path, bit_depth: int | None) -> tuple[object, ...]:
+def version_in_depth(path: Path, bit_depth: int | None) -> tuple[object, ...]:
     """What changes whenever a file does, or the bit depth that it is read in."""
-    status = path.stat()
-    # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
-    return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, bit_depth
+    return *file_version(path), bit_depth
 
 
 def hash_of_file(path: Path, bit_depth: int | None = None, kept: KeptFingerprints | None = None) -> int:
@@ -123,7 +122,7 @@ def hash_of_file(path: Path, bit_depth: int | None = None, kept: KeptFingerprint
         If it cannot be read.
     """
     try:
-        return _remembered[file_version(path, bit_depth)]
+        return _remembered[version_in_depth(path, bit_depth)]
     except (OSError, KeyError):
         pass
     if kept is not None:

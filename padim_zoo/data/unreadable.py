@@ -12,6 +12,7 @@ from pathlib import Path
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
+from padim_zoo.data.content import file_version
 from padim_zoo.data.image import read_image
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Category, Dataset, protocol_of
@@ -31,10 +32,10 @@ def find_unreadable(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _why(path: Path) -> str:
     try:
-        status = path.stat()
+        _, *version = file_version(path)
     except OSError as error:
         return f"{path}: {error.strerror}"
-    return _why_version(path, max_pixels(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _why_version(path, max_pixels(), *version)
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_dark_images_beside_bright_ones_are_no_other_depth(tmp_path: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector.predict(paths)
+
+
+def test_a_file_that_is_replaced_is_looked_at_again(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, 10, 1, ".tif")
+    before = path.stat()
+    assert counts_of_images([path]).depth == 10
+    write(tmp_path, 12, 1, ".tif")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as tools restore it
+    assert path.stat().st_size == before.st_size
+    assert counts_of_images([path]).depth == 12
 
 
 def test_a_model_keeps_its_depth(tmp_path: Path) -> None:

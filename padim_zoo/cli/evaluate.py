@@ -75,7 +75,7 @@ def evaluate(
     from padim_zoo.cache.caches import Caches
     from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.core.spill import spill_above
-    from padim_zoo.data.duplicates import refuse_equal_scores
+    from padim_zoo.data.duplicates import MOST_IMAGES, refuse_equal_scores
     from padim_zoo.data.image_hashes import HashedImages
     from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
@@ -123,6 +123,8 @@ def evaluate(
             f"{near_copies} of {len(samples)} test images are near copies of images that the model has learned: its "
             "figures may be too good"
         )
+    elif near_copies is None:
+        notes.append(f"near copies of learned images are not looked for among more than {MOST_IMAGES} images")
     prediction = prediction.images(positions)
     refuse_equal_scores(samples, prediction.scores, depth, kept)
     truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)

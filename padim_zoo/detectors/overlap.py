@@ -10,7 +10,7 @@ import numpy as np
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.duplicates import find_duplicates
+from padim_zoo.data.duplicates import count_compared, find_duplicates
 from padim_zoo.data.image_hashes import are_learned
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
@@ -147,11 +147,12 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     return NewSamples(new, positions, left_out, notes)
 
 
-def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]) -> int:
+def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]) -> int | None:
     """How many test images are near copies, such as frames of one burst, of images that a detector has learned.
 
     A model holds hashes of its images and not the images. So it takes the files: of ``train``, those count that the
-    detector has learned.
+    detector has learned. All files are decoded, unless their fingerprints are kept. None where there are more than
+    near copies are looked for among.
 
     Parameters
     ----------
@@ -162,9 +163,12 @@ def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequ
     hashes = getattr(detector, "learned_images_", None)
     if hashes is None or not train or not samples:
         return 0
+    n = len(train)
+    if not count_compared(n + len(samples)):
+        return None
     kept = Caches.of(getattr(detector, "cache", False)).fingerprints
-    duplicates = find_duplicates((*train, *samples), kept, len(train))
-    groups, n = duplicates.groups, len(train)
+    duplicates = find_duplicates((*train, *samples), kept)
+    groups = duplicates.groups
     copied = {int(groups[pair.second]) for pair in duplicates.crossing(n)}
     of_train = [index for index in range(n) if int(groups[index]) in copied]
     if not of_train:

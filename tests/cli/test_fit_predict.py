@@ -16,6 +16,7 @@ from PIL import Image
 
 import padim_zoo
 from padim_zoo.cli.main import main
+from padim_zoo.data import duplicates
 from padim_zoo.data.synthetic import generate
 from padim_zoo.metrics import METRICS
 from padim_zoo.report.picture_folder import picture_names
@@ -461,6 +462,16 @@ def test_near_copies_of_learned_images_are_told(model: Path, gear: Path, tmp_pat
     succeed("fit", *sorted((gear / "train" / "good").iterdir())[2:], "-o", other, *FIT)
     told = json.loads(printed("evaluate", other, "--data-root", folder, "--no-cache", "--json"))
     assert told["near_copies_of_learned_images"] == 0
+
+
+def test_near_copies_among_too_many_images_are_not_counted_as_none(
+    model: Path, gear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = (len(list((gear / part).rglob("*.png"))) for part in ("train", "test"))
+    monkeypatch.setattr(duplicates, "MOST_IMAGES", train + test - 1)
+    told = json.loads(printed("evaluate", model, "--data-root", gear, "--no-cache", "--json"))
+    assert told["near_copies_of_learned_images"] is None
+    assert any("near copies of learned images are not looked for" in note for note in told["notes"])
 
 
 def test_an_evaluation_says_that_a_threshold_was_set_by_hand(model: Path, gear: Path, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from padim_zoo.bench.measure import PeakMemory
+from padim_zoo.bench.measure import MEGABYTE, PeakMemory
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -33,8 +33,6 @@ _SIDES = (4, 8)
 
 _NOISE = 8.0
 """Of crops, in gray levels of 255."""
-
-_MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,9 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             costs.append(_cost(detector, way, changes, paths, folds))
-    budget = detector.extractor.budget
-    limit = min(LARGEST_MODEL, budget) / _MEGABYTE
+    limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
-    return [FitCost(**asdict(cost) | {"recommended": number == best}) for number, cost in enumerate(costs)]
+    return [replace(cost, recommended=number == best) for number, cost in enumerate(costs)]
 
 
 def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,9 +156,9 @@ def _cost(
         patches,
         probes[-1].dimensions,
         seconds * len(paths) + drawn_on("seconds") * n / crops + probe.model_seconds(features, n, folds),
-        max(of_image.megabytes, (of_image.before + making) / _MEGABYTE),
-        3 * samples / _MEGABYTE if on_disk else 0.0,
-        model / _MEGABYTE,
+        max(of_image.megabytes, (of_image.before + making) / MEGABYTE),
+        3 * samples / MEGABYTE if on_disk else 0.0,
+        model / MEGABYTE,
     )
 
 

@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.metrics.conformal import smallest_false_alarm_rate
 
 CELL = 8
 """Pixels along a side of a cell, at least."""
@@ -125,7 +126,7 @@ class NormalMaps:
     @property
     def least_p_value(self) -> float:
         """The smallest p-value that ranks tell; below it the tail does."""
-        return 1 / (self.m + 1)
+        return smallest_false_alarm_rate(self.m)
 
     def values(self, maps: np.ndarray) -> np.ndarray:
         """-log10 of the p-values of the pixels of maps (N, H, W), float32; NaN where they are.

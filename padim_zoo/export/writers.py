@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +15,7 @@ from padim_zoo.export.digest import records_of, seal
 from padim_zoo.export.metadata import KEY
 from padim_zoo.export.networks import ExportableNetwork
 from padim_zoo.runtimes.openvino_runtime import import_openvino
+from padim_zoo.runtimes.quiet import quiet_exporters
 
 INPUT = "images"
 _ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
@@ -97,7 +95,7 @@ def write(form: str, network: ExportableNetwork, image_size: tuple[int, int], me
     """
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_exporters(), torch.no_grad():
             WRITERS[form](network, example, metadata, path)
     except (InputError, OSError):
         raise
@@ -107,19 +105,3 @@ def write(form: str, network: ExportableNetwork, image_size: tuple[int, int], me
             f"the network cannot be written as {form} ({type(error).__name__}: {reason}): choose another format, or "
             "another backbone"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on the code of networks, which are not for those who export one."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

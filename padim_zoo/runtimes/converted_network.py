@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from padim_zoo.runtimes.network_files import Entry, read_entry, write_entry
+from padim_zoo.runtimes.quiet import quiet_exporters
 from padim_zoo.runtimes.runtime import Runtime, Session
 
 TOLERANCE = 1e-4
@@ -106,7 +103,7 @@ class ConvertedNetwork:
 def _convert(runtime: Runtime, network: nn.Module, example: Tensor) -> Entry:
     size = list(example.shape[-2:])
     try:
-        with _quiet():
+        with quiet_exporters():
             files = runtime.convert(network, torch.cat([example, example.flip(-1)]))
         run = ConvertedNetwork(runtime, Entry(files, {"any_size": True}), "float32")
         # Of three kinds: what depends on the numbers in an image was lost by the trace.
@@ -131,19 +128,3 @@ def _agrees(network: nn.Module, converted: ConvertedNetwork, examples: Sequence[
         for images in examples
         for one, other in zip(network(images), converted(images), strict=True)
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters say and print of the code of networks, which is not for those who use one."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "openvino")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -35,6 +35,7 @@ from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
+    from padim_zoo.features.patch_embeddings import PatchEmbeddings
 
 AUTO = "auto"
 """Trims what the rule of suspects marks, and not a share."""
@@ -98,8 +99,8 @@ def trim_images(
     if not isinstance(statistics, Samples):
         raise InputError("trimming needs the samples, but there are only moments (or no fit): allow more memory")
     # Of the detector itself nothing changes until all is known.
-    probe = _copy_on(detector, statistics)
-    n = statistics.n // detector.extractor.views_of_fit().augmentation.passes
+    probe = _copy_on(detector, statistics, detector.other_views)
+    n = probe.n_images_
     least = LEAST_IMAGES if isinstance(share, str) else math.ceil(LEAST_IMAGES / (1 - share))
     if n < least:
         raise InputError(f"there are {n} normal images: expected {least} or more to trim {share} of them")
@@ -118,11 +119,13 @@ def trim_images(
     return Trimmed(images, scores, rounds)
 
 
-def _copy_on(detector: BackboneDetector[Any], samples: Samples) -> BackboneDetector[Any]:
+def _copy_on(
+    detector: BackboneDetector[Any], samples: Samples, other_views: PatchEmbeddings | None
+) -> BackboneDetector[Any]:
     probe = copy.copy(detector)
     if isinstance(probe, PatchCore):
         probe.coreset_ratio = 1.0  # as suspects are found
-    probe.set_statistics(samples, detector.other_views)
+    probe.set_statistics(samples, other_views)
     return probe
 
 
@@ -145,8 +148,7 @@ def _scores(
         if len(out):
             rows = rows_of(kept, views.augmentation.passes)
             of_kept = None if others is None else others.images(rows_of(kept, len(views.others)))
-            fitted = _copy_on(probe, Samples(samples.embeddings.images(rows)))
-            fitted.other_views = of_kept
+            fitted = _copy_on(probe, Samples(samples.embeddings.images(rows)), of_kept)
         else:
             fitted = probe
         scores = np.empty(len(stays), dtype=np.float32)

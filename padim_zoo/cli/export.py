@@ -10,6 +10,7 @@ import click
 from padim_zoo.cli.options import PATH, check_target, coverage_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.export.suffixes import SUFFIXES
 
 
 def _height_and_width(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -25,7 +26,7 @@ def _height_and_width(ctx: click.Context, parameter: click.Parameter, value: str
 
 @setting_command("export")
 @click.argument("model", type=PATH)
-@click.option("--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), required=True)
+@click.option("--format", "form", type=click.Choice(list(SUFFIXES)), required=True)
 @click.option("-o", "--output", type=PATH, help="The file.  [default: MODEL with the suffix of the format]")
 @click.option(
     "--images", multiple=True, metavar="PATH", help="Images to test the file on; repeatable.  [default: synthetic]"
@@ -54,7 +55,6 @@ def export(
     from padim_zoo.data.files import image_files
     from padim_zoo.detectors.loading import load
     from padim_zoo.export.exporting import export as write
-    from padim_zoo.export.suffixes import SUFFIXES
 
     target = output or model.with_suffix(SUFFIXES[form])
     check_target(target, f"model{SUFFIXES[form]}")

@@ -130,11 +130,13 @@ def expect(detector: Any, images: int) -> None:
 
 def runtime_of(detector: Any) -> str:
     """What runs the backbone, or those of all members, where that is not torch or was measured; else empty."""
+    from padim_zoo.runtimes.runtime import TORCH
+
     backbones = (getattr(part, "backbone_", None) for part in _parts(detector))
     named = [
         str(backbone.choice or backbone.runtime)
         for backbone in backbones
-        if backbone is not None and (backbone.choice is not None or backbone.runtime != "torch")
+        if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH)
     ]
     return "; ".join(dict.fromkeys(named))
 

@@ -249,12 +249,13 @@ def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, A
     """What scores images: a detector, or an exported one, which needs no torch."""
     from padim_zoo.core.file_type import file_type
     from padim_zoo.export.runtimes import ExportedModel, runtime_of_file
+    from padim_zoo.runtimes.runtime import AUTO, RUNTIMES
 
     exported = runtime_of_file(model) is not None
-    if runtime in ("onnx", "openvino") and not exported:  # a name of one's own
+    if runtime in RUNTIMES and not exported:  # a name of one's own
         exported = model.is_file() and file_type(model) != "a safetensors file"
     if exported:
-        if runtime == "auto":
+        if runtime == AUTO:
             raise InputError(f"{model} is exported and has its own runtime: leave out --runtime auto")
         if limits["stream"] != "auto":
             raise InputError(f"{model} is exported and takes whole images: leave out --stream, or predict by the model")

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
@@ -70,10 +70,8 @@ class Session(NamedTuple):
 
 def open_onnx(path: Path) -> Session:
     """ONNX Runtime, on the CPU; numbers in other files are refused."""
-    try:
+    with needs_extra("onnx", "running an ONNX file"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx", "running an ONNX file") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")

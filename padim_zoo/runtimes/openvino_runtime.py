@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from padim_zoo.core.errors import MissingExtraError
+from padim_zoo.core.errors import needs_extra
 from padim_zoo.runtimes.runtime import Session
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 def import_openvino(purpose: str) -> Any:
     """The package, or the error that names the extra that brings it."""
-    try:
+    with needs_extra("openvino", purpose):
         import openvino
-    except ImportError:
-        raise MissingExtraError("openvino", "openvino", purpose) from None
     return openvino
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from padim_zoo.core.errors import InputError, MissingExtraError
+from padim_zoo.core.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,10 +57,8 @@ class Runtime(NamedTuple):
         MissingExtraError
             If it is not installed.
         """
-        try:
+        with needs_extra(self.name, f"the runtime {self.name}"):
             return str(importlib.import_module(self.package).__version__)
-        except ImportError:
-            raise MissingExtraError(self.package, self.name, f"the runtime {self.name}") from None
 
     def convert(self, network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
         """The files of a network that takes images like ``example``, of any number and size."""

@@ -19,6 +19,8 @@ PAGES = sorted(
         *(page for folder in ("docs", "plugins", "benchmarks", ".github") for page in (ROOT / folder).rglob("*.md")),
     ]
 )
+LONGEST = 120
+"""Characters of a line, as in code."""
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
@@ -52,6 +54,12 @@ def test_commands_and_options_in_the_text_exist(name: str) -> None:
     """As in `padim-zoo bench --folds`, `fit --folds` and a bare `--folds`."""
     for where, span in read_page(ROOT / name, ROOT).spans:
         check_span(where, span)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_are_short(name: str) -> None:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert [f"{name}:{number}" for number, line in enumerate(lines, 1) if len(line) > LONGEST] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

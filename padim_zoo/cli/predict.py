@@ -113,6 +113,8 @@ def predict(
         check_target(regions, "regions.json", "--regions")
         if str(regions) == "-":
             raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
+    if output is not None and not output.is_dir():
+        check_target(output / "scores.csv")
     paths = image_files(images)
     written = {"--scores": None if is_stream(target) else Path(target), "--regions": regions}
     refuse_same({"MODEL": model, **written})

@@ -100,6 +100,9 @@ def test_suspects_are_refused_before_features(root, monkeypatch, options, words)
         (["--regions", "images"], "--regions images is a folder"),
         (["--regions", "file/x.json"], "--regions file/x.json cannot be"),
         (["--regions", "-"], "--regions is -"),
+        (["-o", "file"], "file is a file; expected a folder"),
+        (["-o", "file/new", "--maps", "npy"], "file is a file; expected a folder"),
+        (["-o", "file", "--maps", "npy", "--scores", "-"], "file is a file; expected a folder"),
     ],
 )
 def test_predict_overwrites_nothing_that_it_reads(root, options, words):

@@ -46,7 +46,7 @@ NAMED = 5
 
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
-@click.option("-o", "--output", type=PATH, help="The model, a safetensors file; not with --dry-run.")
+@click.option("-o", "--output", type=PATH, help="The model, a safetensors file; --dry-run writes none.")
 @click.option("--dry-run", is_flag=True, help="Tell time, memory and model size of the fit, and fit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead of a table.")
 @click.option(
@@ -135,11 +135,11 @@ def fit(
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
     check_decision(model, region_fpr, region_area, decide_by)
+    if report is not None or trim is not None:
+        check_suspects(model, paths)
     if output is None or dry_run:
         _show_costs(model, paths, folds, as_json)
         return
-    if report is not None or trim is not None:
-        check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)

@@ -66,6 +66,12 @@ def test_a_detector_without_maps_has_one_threshold(root, monkeypatch, options):
     assert "MahalanobisAD makes no maps" in told
 
 
+@pytest.mark.parametrize("options", [["--trim", "auto"], ["--report", "r.html"]])
+def test_a_dry_run_refuses_what_its_fit_would(root, options):
+    few = [f"images/{n}.png" for n in range(3)]
+    assert "suspects need 8 or more" in refused("fit", *few, "--dry-run", *options, *OPTIONS)
+
+
 def test_too_few_images_for_a_sheet_leave_no_model(root):
     told = refused("fit", *[f"images/{n}.png" for n in range(3)], "-o", "x", "--report", "r.html", *OPTIONS)
     assert "there are 3 normal images: suspects need 8 or more" in told

@@ -72,6 +72,23 @@ def test_a_dry_run_refuses_what_its_fit_would(root, options):
     assert "suspects need 8 or more" in refused("fit", *few, "--dry-run", *options, *OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "m.safetensors", "--data-root", ".", "-o", ""], "--output is empty: expected a path"),
+        (["evaluate", "", "--data-root", "."], "MODEL is empty: expected a path"),
+        (["predict", "m.safetensors", ""], "a path of images is empty: expected an image file"),
+        (["fit", "", "-o", "x"], "a path of images is empty: expected an image file"),
+        (["data", "suspects", ""], "FOLDER is empty: expected a path"),
+        (["leaderboard", "", "--corruptions"], "RUNS is empty: expected a path"),
+    ],
+)
+def test_an_empty_path_is_not_the_folder_at_hand(root, words, told):
+    before = content(root)
+    assert told in refused(*words)
+    assert content(root) == before
+
+
 def test_too_few_images_for_a_sheet_leave_no_model(root):
     told = refused("fit", *[f"images/{n}.png" for n in range(3)], "-o", "x", "--report", "r.html", *OPTIONS)
     assert "there are 3 normal images: suspects need 8 or more" in told
@@ -109,6 +126,7 @@ def test_suspects_are_refused_before_features(root, monkeypatch, options, words)
         (["-o", "file"], "file is a file; expected a folder"),
         (["-o", "file/new", "--maps", "npy"], "file is a file; expected a folder"),
         (["-o", "file", "--maps", "npy", "--scores", "-"], "file is a file; expected a folder"),
+        (["-o", ""], "--output is empty: expected a path"),
     ],
 )
 def test_predict_overwrites_nothing_that_it_reads(root, options, words):

@@ -137,6 +137,10 @@ def fit(
     check_decision(model, region_fpr, region_area, decide_by)
     if report is not None or trim is not None:
         check_suspects(model, paths)
+    if trim is not None:
+        from padim_zoo.detectors.trimming import check_count
+
+        check_count(len(paths), trim)
     if output is None or dry_run:
         _show_costs(model, paths, folds, as_json)
         return

@@ -156,9 +156,11 @@ def fit(
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
         named = named_groups(model, paths, groups)
+        if isinstance(trim, float) and groups is None:  # which groups a trim leaves is not known before
+            named = named[: len(paths) - round(trim * len(paths))]
         for rate in (fpr, region_fpr):
             if rate is not None:
-                conformal_threshold(np.zeros(len(paths)), rate, named)
+                conformal_threshold(np.zeros(len(named)), rate, named)
         if cluster is None:
             with naming_unreadable(paths):
                 model.fit(paths)

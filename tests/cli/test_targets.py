@@ -51,6 +51,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["-o", "x", "--shard", "1/2", "--region-fpr", "0.2"], "a shard has no threshold"),
         (["-o", "x", "--shard", "1/2", "--decide-by", "pixel"], "a shard has no threshold"),
         (["-o", "x", "--trim", "0.4"], "there are 9 normal images: expected 14 or more to trim 0.4 of them"),
+        (["-o", "x", "--trim", "0.1", "--fpr", "0.1"], "needs at least 9 normal images, found 8"),
     ],
 )
 def test_fit_refuses_before_it_fits(root, monkeypatch, options, words):

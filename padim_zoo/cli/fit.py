@@ -46,7 +46,7 @@ NAMED = 5
 
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
-@click.option("-o", "--output", type=PATH, help="The model, a safetensors file; not with --dry-run.")
+@click.option("-o", "--output", type=PATH, help="The model, a safetensors file; --dry-run writes none.")
 @click.option("--dry-run", is_flag=True, help="Tell time, memory and model size of the fit, and fit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead of a table.")
 @click.option(
@@ -135,11 +135,15 @@ def fit(
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
     check_decision(model, region_fpr, region_area, decide_by)
+    if report is not None or trim is not None:
+        check_suspects(model, paths)
+    if trim is not None:
+        from padim_zoo.detectors.trimming import check_count
+
+        check_count(len(paths), trim)
     if output is None or dry_run:
         _show_costs(model, paths, folds, as_json)
         return
-    if report is not None or trim is not None:
-        check_suspects(model, paths)
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
     model.cache = caches if caches.fingerprints is not None else Caches(fingerprints=fingerprints)
@@ -152,9 +156,11 @@ def fit(
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.
         named = named_groups(model, paths, groups)
+        if isinstance(trim, float) and groups is None:  # which groups a trim leaves is not known before
+            named = named[: len(paths) - round(trim * len(paths))]
         for rate in (fpr, region_fpr):
             if rate is not None:
-                conformal_threshold(np.zeros(len(paths)), rate, named)
+                conformal_threshold(np.zeros(len(named)), rate, named)
         if cluster is None:
             with naming_unreadable(paths):
                 model.fit(paths)

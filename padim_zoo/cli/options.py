@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     from padim_zoo.data.sample import Category, Dataset, Sample
     from padim_zoo.detectors.prediction import Prediction
 
-PATH = click.Path(path_type=Path)
+
+class _NamedPath(click.Path):
+    """A path that is not empty: an empty one, as of a variable that is not set, would be the folder at hand."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Make a path of it, or say which option or argument is empty."""
+        if not str(value):
+            assert param is not None
+            name = max(param.opts, key=len) if isinstance(param, click.Option) else (param.name or "").upper()
+            raise InputError(f"{name} is empty: expected a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _NamedPath(path_type=Path)
 """The type of arguments and options that are files or folders."""
 
 DATASET = ("dataset", "data_root", "category", "normal", "abnormal", "masks")

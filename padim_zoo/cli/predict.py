@@ -110,9 +110,11 @@ def predict(
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     if regions is not None:
-        check_target(regions, "regions.json", "--regions")
         if str(regions) == "-":
             raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
+        check_target(regions, "regions.json", "--regions")
+    if output is not None and not output.is_dir():
+        check_target(output / "scores.csv")
     paths = image_files(images)
     written = {"--scores": None if is_stream(target) else Path(target), "--regions": regions}
     refuse_same({"MODEL": model, **written})

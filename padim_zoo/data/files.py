@@ -81,6 +81,8 @@ def paths_of(source: str | Path | Iterable[str | Path]) -> list[Path]:
     """
     if not isinstance(source, (str, Path)):
         return [path for part in source for path in paths_of(part)]
+    if not str(source):
+        raise InputError("a path of images is empty: expected an image file, a folder of images or a glob pattern")
     path = Path(source)
     if path.is_dir():
         return _images_of(path)

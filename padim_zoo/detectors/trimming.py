@@ -67,6 +67,26 @@ class Trimmed:
         return len(self.images) / len(self.scores)
 
 
+def check_count(n: int, share: float | str) -> None:
+    """Refuse to trim so few images that what stays could not be judged.
+
+    Parameters
+    ----------
+    n : int
+        Normal images.
+    share : float or str
+        As :func:`trim_images` takes it.
+
+    Raises
+    ------
+    InputError
+        If there are too few.
+    """
+    least = LEAST_IMAGES if isinstance(share, str) else math.ceil(LEAST_IMAGES / (1 - share))
+    if n < least:
+        raise InputError(f"there are {n} normal images: expected {least} or more to trim {share} of them")
+
+
 def trim_images(
     detector: BackboneDetector[Any],
     share: float | str,
@@ -101,9 +121,7 @@ def trim_images(
     # Of the detector itself nothing changes until all is known.
     probe = _copy_on(detector, statistics, detector.other_views)
     n = probe.n_images_
-    least = LEAST_IMAGES if isinstance(share, str) else math.ceil(LEAST_IMAGES / (1 - share))
-    if n < least:
-        raise InputError(f"there are {n} normal images: expected {least} or more to trim {share} of them")
+    check_count(n, share)
     stays, before = np.ones(n, dtype=bool), set()
     rounds = 0
     while True:

@@ -145,6 +145,7 @@ def test_a_damaged_run_is_done_again(arguments):
         (["--folds", "0"], "folds is 0"),
         (["--ensemble", "toy-linear+toy-square"], "expected two or more, each on a backbone"),
         (["--rule", "sum"], "--rule is 'sum': expected mean, max or rank"),
+        (["--map-values", "p"], "--map-values is 'p': expected score or p-value"),
         (["--seeds", "a"], "seeds is 'a'"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--plugin", "none.py"], "none.py"),

@@ -50,6 +50,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["-o", "x", "--decide-by", "region"], "there is no region threshold to decide by"),
         (["-o", "x", "--shard", "1/2", "--region-fpr", "0.2"], "a shard has no threshold"),
         (["-o", "x", "--shard", "1/2", "--decide-by", "pixel"], "a shard has no threshold"),
+        (["-o", "x", "--trim", "0.4"], "there are 9 normal images: expected 14 or more to trim 0.4 of them"),
+        (["-o", "x", "--trim", "0.1", "--fpr", "0.1"], "needs at least 9 normal images, found 8"),
     ],
 )
 def test_fit_refuses_before_it_fits(root, monkeypatch, options, words):
@@ -64,6 +66,29 @@ def test_a_detector_without_maps_has_one_threshold(root, monkeypatch, options):
     monkeypatch.setattr("padim_zoo.detectors.backbone_detector.BackboneDetector.fit", None)
     told = refused("fit", "images", "-o", "x", "--resize", "none", "--detector", "mahalanobis-ad", *options)
     assert "MahalanobisAD makes no maps" in told
+
+
+@pytest.mark.parametrize("options", [["--trim", "auto"], ["--report", "r.html"]])
+def test_a_dry_run_refuses_what_its_fit_would(root, options):
+    few = [f"images/{n}.png" for n in range(3)]
+    assert "suspects need 8 or more" in refused("fit", *few, "--dry-run", *options, *OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "m.safetensors", "--data-root", ".", "-o", ""], "--output is empty: expected a path"),
+        (["evaluate", "", "--data-root", "."], "MODEL is empty: expected a path"),
+        (["predict", "m.safetensors", ""], "a path of images is empty: expected an image file"),
+        (["fit", "", "-o", "x"], "a path of images is empty: expected an image file"),
+        (["data", "suspects", ""], "FOLDER is empty: expected a path"),
+        (["leaderboard", "", "--corruptions"], "RUNS is empty: expected a path"),
+    ],
+)
+def test_an_empty_path_is_not_the_folder_at_hand(root, words, told):
+    before = content(root)
+    assert told in refused(*words)
+    assert content(root) == before
 
 
 def test_too_few_images_for_a_sheet_leave_no_model(root):
@@ -100,6 +125,10 @@ def test_suspects_are_refused_before_features(root, monkeypatch, options, words)
         (["--regions", "images"], "--regions images is a folder"),
         (["--regions", "file/x.json"], "--regions file/x.json cannot be"),
         (["--regions", "-"], "--regions is -"),
+        (["-o", "file"], "file is a file; expected a folder"),
+        (["-o", "file/new", "--maps", "npy"], "file is a file; expected a folder"),
+        (["-o", "file", "--maps", "npy", "--scores", "-"], "file is a file; expected a folder"),
+        (["-o", ""], "--output is empty: expected a path"),
     ],
 )
 def test_predict_overwrites_nothing_that_it_reads(root, options, words):

@@ -132,12 +132,15 @@ def _cost(
         features = next(extractor.features(paths[:1], fit=True))
         seconds = time.perf_counter() - start
     n = len(paths) * whole.extractor.views_of_fit().augmentation.passes
-    probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
+    plain = dict.fromkeys(("resize", "crop", "augment", "passes", "tta", "roi", "tiles"))
+    probe = _variant(whole, backbone=backbone, **plain)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)
     image, stride = read_image(paths[0]), max(backbone.strides)
     crops = min(n, MOST_CROPS)
-    sizes = [[size % stride + stride * side for size in features.image_size] for side in _SIDES]
+    layout = extractor.tile_layout(features.image_size)
+    image_size = features.image_size if layout is None else layout.tile_size
+    sizes = [[size % stride + stride * side for size in image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
     probes = [_Probe.of(probe, _crops(image, size, crops), folds) for size in sizes]
     patches = features.finest_grid[0] * features.finest_grid[1]

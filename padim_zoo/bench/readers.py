@@ -14,6 +14,7 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.features.tiles import Tiles
 
 Reader = Callable[[str, Any], Any]
 
@@ -116,6 +117,11 @@ def at_least(least: int, otherwise: str = "") -> Reader:
 def bands(name: str, value: Any) -> str | int:
     """``auto``, or a number of bands."""
     return "auto" if value == "auto" else integer(name, value, least=1, otherwise=" or auto")
+
+
+def tiles(name: str, value: Any) -> str:
+    """Rows and columns of tiles, or their size and overlap, in one form of text."""
+    return str(Tiles.parse(text(name, value)))
 
 
 def one_of(*choices: str, late: str | None = None) -> Reader:

@@ -33,6 +33,7 @@ from padim_zoo.bench.readers import (
     size_or_protocol,
     switch,
     text,
+    tiles,
 )
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import (
@@ -117,6 +118,9 @@ _ROWS = (
             "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
             defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("tiles", tiles, "Cut images into tiles, each an image of its own: 2x2, or 512+64 (pixels + overlap).",
+            "Images", commands=_FIT, metavar="RxC|N+M", none="none", recorded=True, parameter=True, optional=True,
+            column="text"),
     Setting("bit_depth", one_of("auto", "8", "10", "12", "14", "16"),
             "Bits that 16-bit samples use: auto, 8, 10, 12, 14 or 16.", "Images", PaDiMConfig.bit_depth,
             commands=_FIT, metavar="BITS", recorded=True, parameter=True, column="text"),

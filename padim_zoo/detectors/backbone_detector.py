@@ -48,6 +48,7 @@ from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_vi
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.tiles import TileLayout
 from padim_zoo.statistics.accumulator import LARGE_ARRAYS, largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -102,6 +103,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not the statistics of the normal images."""
+    supports_tiles: ClassVar[bool] = False
+    """Whether it takes the mosaics of images in tiles, see :mod:`padim_zoo.features.tiles`."""
     fit_grows_with_patches: ClassVar[bool] = True
     """Whether time and memory of a fit grow along a line with the number of patches, but for :meth:`model_seconds`."""
 
@@ -226,6 +229,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             Naming the parameter, what was found and what was expected.
         """
         self.extractor.check_parameters()
+        if self.tiles is not None and not self.supports_tiles:
+            raise InputError(f"tiles is {self.tiles!r}, but {self.name} takes whole images: leave it out")
         self.check_blur()
         self.map_score  # noqa: B018  checks score
         check_map_values(self.values_of_maps)
@@ -234,6 +239,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Refuse a blur that is too wide, for maps of a size where that is known."""
         if isinstance(self, MapConfig):
             check_sigma(self.sigma, image_size)
+
+    @property
+    def tile_layout(self) -> TileLayout | None:
+        """The tiles of the images of the fit; None where each image is one."""
+        return self.extractor.tile_layout(self.image_size_)
 
     @property
     def map_score(self) -> MapScore | None:
@@ -619,7 +629,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What was fitted, in words."""
         network = self.build_backbone().name
         fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
-        return {"fitted": fitted, **self.extractor.describe_depth()}
+        return {"fitted": fitted, **self.extractor.describe_images()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

@@ -42,6 +42,7 @@ from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.poses import Mover
 from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
+from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 from padim_zoo.statistics.accumulator import default_budget
 
@@ -112,6 +113,8 @@ class FeatureExtractor:
             check_whole_number("memory", config.memory, 1)
         if config.stream != "auto":
             check_whole_number("stream", config.stream, 1)
+        if config.tiles is not None:
+            Tiles.parse(config.tiles)
         resolve_runtime(config.runtime)
         if not isinstance(config.cache, (bool, Caches)):
             raise InputError(
@@ -129,6 +132,16 @@ class FeatureExtractor:
         """What happens to an image before the backbone."""
         config = self.config
         return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
+
+    def tile_layout(self, image_size: tuple[int, int]) -> TileLayout | None:
+        """The tiles of transformed images of a size; None where each image is one.
+
+        Raises
+        ------
+        InputError
+            If such images cannot be cut so.
+        """
+        return None if self.config.tiles is None else layout_of(self.config.tiles, image_size)
 
     @property
     def stride(self) -> int:
@@ -189,10 +202,11 @@ class FeatureExtractor:
         """Drop what normal images have told."""
         self.assumed_depth = self.registration = None
 
-    def describe_depth(self) -> dict[str, str]:
-        """The bit depth in words, where it is not that of the files."""
-        depth = self.bit_depth
-        return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+    def describe_images(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files, and the tiles, where there are any."""
+        depth, layout = self.bit_depth, None if self.grid is None else self.tile_layout(self.grid)
+        rows = {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+        return rows if layout is None else rows | {"tiles": str(layout)}
 
     @property
     def budget(self) -> int:
@@ -287,6 +301,8 @@ class FeatureExtractor:
         if size is None or backbone.converted is not None:
             return
         self._decided_for = images
+        if (layout := self.tile_layout(size)) is not None:
+            images, size = images * len(layout), layout.tile_size
         choice = decide_runtime(backbone, images, size)
         if choice is not None:
             backbone.choice, backbone.converted = choice, in_runtime(backbone, choice.fastest).converted
@@ -310,6 +326,7 @@ class FeatureExtractor:
         layers = ",".join(backbone.layers)
         key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
         key += "" if backbone.runtime == TORCH else f" {backbone.runtime}"
+        key += "" if self.config.tiles is None else f" tiles {Tiles.parse(self.config.tiles)}"
         return key + self.views_key(fit)
 
     def views_key(self, fit: bool) -> str:
@@ -410,11 +427,15 @@ class FeatureExtractor:
         together = max(1, images_at_once) * count
         poses = None if self.registration is None else self.registration.poses(batch)
         batch = batch if poses is None else poses.to_mean(batch)
+        layout = self.tile_layout((height, width))
+        roi_masks = roi_masks if roi_masks is None or layout is None else layout.mosaic(roi_masks)
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
             with torch.inference_mode():
-                maps = self.reduce_maps(self._maps(batch[views]), masks)
+                images = batch[views]
+                maps = self._maps(images) if layout is None else self._mosaics(images, layout)
+                maps = self.reduce_maps(maps, masks)
                 if not self.accepts_bfloat16:
                     maps = [layer.float() for layer in maps]
             own = None if poses is None else poses.images(views)
@@ -422,6 +443,18 @@ class FeatureExtractor:
             del maps
             yield features
             del features  # while the next images pass through the backbone
+
+    def _mosaics(self, batch: Tensor, layout: TileLayout) -> list[Tensor]:
+        """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""
+        tiles = layout.cut(batch)
+        at_once = self.build_backbone().images_at_once(*layout.tile_size) or len(tiles)
+        mosaics: list[Tensor] = []
+        for first in range(0, len(tiles), at_once):
+            for number, layer in enumerate(self._maps(tiles[first : first + at_once])):
+                if number == len(mosaics):
+                    mosaics.append(layout.empty(len(batch), layer))
+                layout.place(mosaics[number], layer, first)
+        return mosaics
 
     def _maps(self, batch: Tensor) -> list[Tensor]:
         """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""

@@ -76,6 +76,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     name = "padim"
     extractor_type = AligningExtractor
     supports_moments = True
+    supports_tiles = True
     modeling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "pad_mode"})
 
@@ -100,7 +101,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if self.register is not None and self.register not in (*KINDS, "auto"):
             raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")
-        for other in ("augment", "tta", "roi"):
+        for other in ("augment", "tta", "roi", "tiles"):
             if self.register is not None and getattr(self, other) is not None:
                 raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
@@ -171,7 +172,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             assert statistics is not None
             embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
-                advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
+                tiles = self.tile_layout
+                size = self.image_size_ if tiles is None else tiles.tile_size
+                advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
 
@@ -261,7 +264,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 "not hold these; fit again"
             )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
-            samples = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
+            samples = samples_in(self._model, self.extractor.region_of_interest(), self.transform, self.tile_layout)
             if self._poses_in_file is not None:
                 poses = Poses(self._poses_in_file, self.registration_)
                 samples = Samples(replace(samples.embeddings, poses=poses))
@@ -327,8 +330,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
             return Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
-        return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
+        tiles = self.tile_layout
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)
+        return Prediction.from_maps(
+            maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
+        )
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -341,7 +347,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
-            **self.extractor.describe_depth(),
+            **self.extractor.describe_images(),
             **({} if self.registration_ is None else {"register": self.registration_.describe()}),
         }
 

@@ -57,6 +57,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
     """
 
     name = "patchcore"
+    supports_tiles = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio"})
@@ -78,7 +79,8 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """Patches that know their neighbors (section 3.1), on the grid of the finest of the last layers."""
-        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
+        tiles = self.extractor.tile_layout(features.image_size)
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :], tiles),)))
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -196,9 +198,15 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
         on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
+        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
         return Prediction.from_maps(
-            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
+            maps,
+            scores,
+            threshold=self.threshold_,
+            roi_masks=embeddings.roi_masks,
+            scored_patches=on_grid,
+            tiles=tiles,
         )
 
     def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def _cost(
         start = time.perf_counter()
         features = next(extractor.features(paths[:1], fit=True))
         seconds = time.perf_counter() - start
-    n = len(paths) * whole.extractor.views_of_fit().augmentation.passes
+    n = len(paths) * whole.extractor.passes_of_fit
     probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)

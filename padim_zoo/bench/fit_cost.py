@@ -131,7 +131,7 @@ def _cost(
         start = time.perf_counter()
         features = next(extractor.features(paths[:1], fit=True))
         seconds = time.perf_counter() - start
-    n = len(paths) * whole.extractor.views_of_fit().augmentation.passes
+    n = len(paths) * whole.extractor.passes_of_fit
     plain = dict.fromkeys(("resize", "crop", "augment", "passes", "tta", "roi", "tiles"))
     probe = _variant(whole, backbone=backbone, **plain)
     if "register" in probe.get_params(deep=False):

@@ -139,8 +139,8 @@ _ROWS = (
             Unset("as the detector's paper says"), commands=_FIT, metavar="RULE", recorded=True, parameter=True,
             optional=True, column="text"),
     Setting("map_values", one_of("score", *MAP_VALUES), "What pixels of maps are: score, or p-value for -log10 of how "
-            "rare that is at its place.", "Images", commands=(*_FIT, "predict"), metavar="VALUES", none="score",
-            recorded=True, parameter=True, optional=True, column="text"),
+            "rare that is at its place.", "Images", commands=(*_FIT, "predict", "calibrate"), metavar="VALUES",
+            none="score", recorded=True, parameter=True, optional=True, column="text"),
     Setting("augment", operations, "Also fit on augmented views, e.g. flip,rotate(10),brightness(0.1).", "Images",
             commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("passes", at_least(2), "Views of each normal image with --augment.", "Images", Unset(f"{PASSES}"),

@@ -101,7 +101,7 @@ def evaluate(
         )
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = load_detector(model, runtime=runtime, cache=cache, **limits)
-    if Caches.of(getattr(detector, "cache", False)).fingerprints is None:
+    if detector.fingerprints is None:
         # Copies are looked for after the pass over the images, which decodes each once.
         detector.cache = Caches(fingerprints=FingerprintsInMemory(len(category.train) + len(category.test)))
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
@@ -109,10 +109,10 @@ def evaluate(
         check_target(output / "figures.csv")
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
-    depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints
+    depth, kept = detector.transform.bit_depth, detector.fingerprints
     # All are scored, for what is decoded then gives the hashes by which learned images are left out.
     images: Any = [sample.path for sample in category.test]
-    if getattr(detector, "learned_images_", None) is not None:
+    if detector.learned_images_.hashes is not None:
         images = HashedImages(images, depth, kept=kept)
     with naming_unreadable([sample.path for sample in category.test]):
         prediction: Prediction = predict_in(detector, roi)(images)

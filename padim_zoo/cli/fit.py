@@ -276,12 +276,12 @@ def _fit_on_cluster(
 def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
     """Fit on a shard of the images, on the grid of all; the images of the shard."""
     from padim_zoo.bench.cluster_fit import part_of_shard
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
     if not hasattr(model, "merge"):
         raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
     part = part_of_shard(paths, shard)
     model.fit(part, whole=paths)
-    model.groups_ = ImageGroups.of(part, pattern, Caches.of(model.cache).fingerprints).told
+    groups = ImageGroups.of(part, pattern, model.fingerprints)
+    model.learned_images_ = model.learned_images_.with_groups(groups)
     return part

@@ -328,34 +328,32 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
 
     And notes of copies that may have been missed, where no pattern names them.
     """
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.duplicates import find_duplicates, groups_of
 
     if not _takes_groups(detector):
         return {}, []
-    kept = Caches.of(detector.cache).fingerprints
+    kept = detector.fingerprints
     notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()
     return {"groups": groups_of(paths, pattern, kept)}, notes
 
 
 def remember_names(detector: Any, paths: Sequence[Path], pattern: str | None) -> None:
     """Have a fitted detector keep which group a pattern names for each image, for ``update`` and ``merge``."""
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
-    if pattern is not None and hasattr(detector, "groups_"):
-        detector.groups_ = ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)
+    if pattern is not None and _takes_groups(detector):
+        groups = ImageGroups.of(paths, pattern, detector.fingerprints)
+        detector.learned_images_ = detector.learned_images_.with_groups(groups)
 
 
 def groups_of_new_images(detector: Any, paths: Sequence[Path]) -> dict[str, Any]:
     """The groups of more normal images as an option of ``partial_fit``, by the pattern that the detector keeps."""
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
     if "groups" not in inspect.signature(detector.partial_fit).parameters:
         return {}
-    pattern = None if detector.groups_ is None else detector.groups_.pattern
-    return {"groups": ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+    groups = detector.learned_images_.all_groups
+    return {"groups": ImageGroups.of(paths, groups.pattern, detector.fingerprints)}
 
 
 def different_images(n: int, n_groups: int) -> str:

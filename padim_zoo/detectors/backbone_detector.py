@@ -38,6 +38,7 @@ from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
 from padim_zoo.detectors.forgetting import find_learned, forget_images
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
@@ -77,16 +78,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Those of the normal images; None in a detector that was loaded, until they are wanted.
     model_
         What was made of them.
-    n_images_ : int
+    learned_images_ : LearnedImages
+        What is known of the normal images; :attr:`n_images_` is their number.
     image_size_ : tuple of int
         Height and width of the transformed images and of anomaly maps, in pixels.
-    learned_images_ : ndarray (n,), int64, or None
-        The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
-        all that is known is an imported model.
-    groups_ : ImageGroups or None
-        Which of the normal images show one thing, as far as that was told or found; None where nothing was.
-    adapted_images_ : int
-        How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
         The precision of the fit, of a detector that was loaded.
     fitted_by : str or None
@@ -109,11 +104,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Whether time and memory of a fit grow along a line with the number of patches, but for :meth:`model_seconds`."""
 
     image_size_: tuple[int, int]
-    n_images_: int
     statistics_: Samples | Moments | None = None
-    learned_images_: np.ndarray | None = None
-    groups_: ImageGroups | None = None
-    adapted_images_: int = 0
     fitted_in: str | None = None
     fitted_by: str | None = None
     region_per_image: bool = False
@@ -315,8 +306,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def drop_fit(self) -> None:
         """Become a detector that was never fitted."""
         self._model = self.statistics_ = self.other_views = self.calibration_ = None
-        self.learned_images_ = self.groups_ = self.fitted_in = self.fitted_by = None
-        self.adapted_images_, self.region_per_image = 0, False
+        self.fitted_in = self.fitted_by = None
+        self.learned_images_, self.region_per_image = LearnedImages(), False
         self.extractor.forget()
 
     def _statistics_if_there(self) -> Samples | Moments | None:
@@ -465,10 +456,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Caches.of(self.cache).forget(found.paths)
         return self
 
-    def groups_so_far(self) -> ImageGroups:
-        """The groups of the normal images, which all differ where nothing else is known."""
-        return self.groups_ or ImageGroups.apart(self.n_images_)
-
     def earlier_fit(self) -> Any:
         """What a fit on more images goes on from: the statistics so far, or None before the first fit.
 
@@ -483,19 +470,26 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Add the features of normal images to an earlier fit, or to none; one that fails leaves all as it was."""
         accumulate(self, parts, earlier)
 
-    def set_statistics(self, statistics: Samples | Moments, other_views: PatchEmbeddings | None = None) -> None:
+    def set_statistics(
+        self, statistics: Samples | Moments, learned: LearnedImages, other_views: PatchEmbeddings | None = None
+    ) -> None:
         """Become the detector of these statistics; the model is made of them when it is wanted.
 
         Parameters
         ----------
         statistics : Samples or Moments
+        learned : LearnedImages
+            The images that they are of.
         other_views : PatchEmbeddings, optional
             The same images in the views for scoring beyond the first.
         """
-        self.statistics_, self.other_views = statistics, other_views
-        self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image, self.learned_images_, self.groups_ = 0, False, None, None
+        self.statistics_, self.learned_images_, self.other_views = statistics, learned, other_views
         self._model = self.calibration_ = None
+
+    @property
+    def n_images_(self) -> int:
+        """The number of normal images; 0 where it is not known."""
+        return self.learned_images_.n
 
     @property
     def adapted_to(self) -> frozenset[str]:
@@ -555,7 +549,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         if self.values_of_maps is not None:
             calibration = calibration_in_p_values(calibration, self.image_size_, self._rule_of_p_values)
-        self.calibration_ = replace(calibration, adapted=self.adapted_images_)
+        self.calibration_ = replace(calibration, adapted=self.learned_images_.adapted)
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_

@@ -13,11 +13,13 @@ import numpy as np
 from torch import nn
 
 from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.sources import image_items, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, BackboneConfig, FrozenConfig
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.parameters import constructor_call, nested_parameters, parameter_names, set_arguments
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.regions import RegionRule
@@ -41,6 +43,8 @@ class Detector(ABC):
     ----------
     calibration_ : Calibration or None
         Threshold and what it was made from; None until :meth:`calibrate`.
+    learned_images_ : LearnedImages
+        What is known of the normal images of the fit.
 
     Images are anything :func:`padim_zoo.data.loading.batches` takes: paths, PIL images, arrays, tensors, a data loader.
     """
@@ -48,6 +52,7 @@ class Detector(ABC):
     name: ClassVar[str]
     """The name in the registry, by which a file says what made it."""
     calibration_: Calibration | None = None
+    learned_images_: LearnedImages = LearnedImages()
     makes_maps: bool = True
     """Whether predictions have anomaly maps."""
     score_is_map_maximum: ClassVar[bool] = True
@@ -55,6 +60,11 @@ class Detector(ABC):
     cache: bool | Caches = False
     """What a detector keeps on disk of image files, if it keeps anything at all."""
     _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which has no tags
+
+    @property
+    def fingerprints(self) -> FingerprintCache | FingerprintsInMemory | None:
+        """Where what tells one image file from others is kept."""
+        return Caches.of(self.cache).fingerprints
 
     # -- features ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +212,7 @@ class Detector(ABC):
         Parameters
         ----------
         false_alarm_rate : float, optional
-            In (0, 1). By default 0.01, or the least that the number of images allows.
+            In (0, 1). By default 0.05, or the least that the number of images allows.
 
         Raises
         ------

@@ -23,6 +23,7 @@ from padim_zoo.detectors.calibration import Calibration, usual_rate
 from padim_zoo.detectors.combining import WEIGHTS, combined_maps, combined_scores, member_weights
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
@@ -295,10 +296,13 @@ class Ensemble(Detector, EnsembleConfig):
     # -- files -------------------------------------------------------------------------------------------------------
 
     @property
-    def learned_images_(self) -> np.ndarray | None:
-        """The hashes of the images that any member was fitted on; None if one does not know them."""
-        hashes = [member.learned_images_ for member in self.members if member.learned_images_ is not None]
-        return np.unique(np.concatenate(hashes)) if len(hashes) == len(self.members) else None
+    def learned_images_(self) -> LearnedImages:  # type: ignore[override]  # of its members
+        """The images that any member was fitted on, without hashes if one does not know them."""
+        hashes = [each for member in self.members if (each := member.learned_images_.hashes) is not None]
+        if len(hashes) < len(self.members):
+            return LearnedImages()
+        different = np.unique(np.concatenate(hashes))
+        return LearnedImages(len(different), different)
 
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""

@@ -231,6 +231,11 @@ class FeatureExtractor:
         augmentation = Augmentation(parse_operations("augment", augment), count, self.config.seed)
         return ViewSet(augmentation, self.views_of_score().others)
 
+    @property
+    def passes_of_fit(self) -> int:
+        """How often a fit sees each normal image: so many samples are of one."""
+        return self.views_of_fit().augmentation.passes
+
     def views_of_score(self) -> ViewSet:
         """The views by which an image is scored: as it is, and those of ``tta``."""
         if self.config.tta is None:
@@ -334,7 +339,7 @@ class FeatureExtractor:
         config, key = self.config, ""
         if fit and config.augment is not None:
             operations = canonical_operations("augment", config.augment)
-            key = f" {operations} {self.views_of_fit().augmentation.passes} {config.seed}"
+            key = f" {operations} {self.passes_of_fit} {config.seed}"
         if config.tta is not None:
             key += f" tta {canonical_operations('tta', config.tta)}"
         region = self.region_of_interest()

@@ -10,7 +10,6 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
-from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.prediction import Prediction
@@ -42,11 +41,12 @@ def out_of_fold(
         )
     detector.check_parameters()
     require_other_views(detector)
-    embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
+    embeddings, passes = statistics.embeddings, detector.extractor.passes_of_fit
     n = statistics.n // passes
-    known = detector.groups_ or ImageGroups.apart(n)
-    groups = groups_with_copies(embeddings, passes, known.numbers if groups is None else groups)
-    detector.groups_ = replace(known, numbers=groups).told  # even if these are too few: more images may come
+    before = detector.learned_images_.all_groups
+    groups = groups_with_copies(embeddings, passes, before.numbers if groups is None else groups)
+    # Even if these are too few: more images may come.
+    detector.learned_images_ = detector.learned_images_.with_groups(replace(before, numbers=groups))
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
     limit = largest_array(detector.extractor.budget)
@@ -88,7 +88,7 @@ def score_normal(
     images : ndarray (m,)
         Their indices.
     """
-    views = embeddings.images(images * detector.extractor.views_of_fit().augmentation.passes)
+    views = embeddings.images(images * detector.extractor.passes_of_fit)
     if detector.other_views is not None:
         count = detector.extractor.views_of_score().count
         views = interleaved(views, detector.other_views.images(rows_of(images, count - 1)))

@@ -240,7 +240,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         self.build_backbone()
         self.drop_fit()
         self._differing_in_file, self._poses_in_file = False, None
-        self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
+        self.reduction_, self.image_size_ = reduction, image_size
         self.model_ = gaussian
         return self
 
@@ -414,7 +414,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         vars(self.extractor).update(registration=registration_in(file))
         self._poses_in_file = file.arrays("poses").get("")
         gaussian, self.reduction_ = model_in(file)
-        self.statistics_ = statistics_in(file, gaussian.mean, self.extractor.views_of_fit().augmentation.passes)
+        self.statistics_ = statistics_in(file, gaussian.mean, self.extractor.passes_of_fit)
         return gaussian
 
     def scoring_network(self) -> PaDiMNetwork:

@@ -17,7 +17,7 @@ from padim_zoo.core.progress import duration
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
 from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
-from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
+from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -144,7 +144,6 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(earlier) / self.coreset_ratio) + len(patches)
         self._model = self._coreset(torch.cat([earlier, patches]), stands_for)
-        self.n_images_ += added.n_images_
         self.calibration_ = None
         return None
 
@@ -163,9 +162,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
             gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank, dim=1)
         if gone.all():
             raise InputError("all patches of the memory bank are of these images: fit again without them")
-        n_images = int(found.stays.sum())
-        vars(self).update(remaining_of_fit(self, found), _model=memory_bank[~gone], n_images_=n_images)
-        self.calibration_ = None
+        self._model, self.learned_images_, self.calibration_ = memory_bank[~gone], remaining_images(self, found), None
         Caches.of(self.cache).forget(found.paths)
         warnings.warn(
             f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "

@@ -133,7 +133,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         )
 
     def _groups_with_copies(self, embeddings: PatchEmbeddings, groups: np.ndarray | None = None) -> np.ndarray:
-        return groups_with_copies(embeddings, self.extractor.views_of_fit().augmentation.passes, groups)
+        return groups_with_copies(embeddings, self.extractor.passes_of_fit, groups)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""

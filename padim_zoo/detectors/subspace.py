@@ -122,9 +122,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         super(Subspace, added).add_features(parts, None)
         refuse_to_join(self.image_size_, added.image_size_)
         assert isinstance(added.statistics_, Samples)
-        count = self.n_images_ + added.n_images_
-        self.set_statistics(earlier + pooled_moments(added.statistics_))
-        self.n_images_ = count
+        self.set_statistics(earlier + pooled_moments(added.statistics_), self.learned_images_)
         return None
 
     def fit_model(self, statistics: Samples | Moments) -> NormalSubspace:

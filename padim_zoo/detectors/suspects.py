@@ -110,7 +110,7 @@ def find_suspects(
     if not isinstance(statistics, Samples):
         raise InputError("suspects need the samples, but there are only moments (or no fit): allow more memory")
     require_other_views(detector)
-    n = statistics.n // detector.extractor.views_of_fit().augmentation.passes
+    n = statistics.n // detector.extractor.passes_of_fit
     if n < LEAST_IMAGES:
         raise InputError(f"there are {n} normal images: expected {LEAST_IMAGES} or more, to say which stand out")
     if not 0 < rate < 1:
@@ -175,7 +175,7 @@ def _at_once(
 def _by_n_fits(
     detector: Any, embeddings: PatchEmbeddings, n: int, tell: Callable[[str], None]
 ) -> Iterator[tuple[np.ndarray, Prediction]]:
-    passes = detector.extractor.views_of_fit().augmentation.passes
+    passes = detector.extractor.passes_of_fit
     if isinstance(detector, PatchCore):
         detector = copy.copy(detector)
         detector.coreset_ratio = 1.0

@@ -24,7 +24,8 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.config import SUSPECTS_RATE
-from padim_zoo.detectors.forgetting import LearnedImages, forget_images
+from padim_zoo.detectors.forgetting import ForgottenImages, forget_images
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.out_of_fold import score_normal
 from padim_zoo.detectors.patchcore import PatchCore
 from padim_zoo.detectors.suspects import LEAST_IMAGES, find_suspects
@@ -133,7 +134,8 @@ def trim_images(
             break
     images = np.flatnonzero(~stays)
     if len(images):
-        forget_images(detector, LearnedImages([], [paths[image] for image in images.tolist()] if paths else [], stays))
+        files = [paths[image] for image in images.tolist()] if paths else []
+        forget_images(detector, ForgottenImages([], files, ~stays))
     return Trimmed(images, scores, rounds)
 
 
@@ -143,7 +145,7 @@ def _copy_on(
     probe = copy.copy(detector)
     if isinstance(probe, PatchCore):
         probe.coreset_ratio = 1.0  # as suspects are found
-    probe.set_statistics(samples, other_views)
+    probe.set_statistics(samples, LearnedImages(samples.n // probe.extractor.passes_of_fit), other_views)
     return probe
 
 

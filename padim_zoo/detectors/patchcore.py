@@ -12,11 +12,18 @@ from torch import Tensor, nn
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
-from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
+from padim_zoo.detectors.coreset import (
+    PROBED_POINTS,
+    coreset_seconds,
+    greedy_k_center,
+    is_literal,
+    k_center_in_blocks,
+)
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.prediction import Prediction
@@ -95,14 +102,19 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         count = min(len(patches), max(1, round(self.coreset_ratio * stands_for)))
         if count == len(patches):
             return patches.clone()
-        points = self._projected(patches)
-        if len(points) * count > LARGE_CHOICE and (seconds := coreset_seconds(points, len(points), count)) > LONG:
+        n, literal = len(patches), is_literal(len(patches), count)
+        probed = self._projected(patches if literal else patches[:PROBED_POINTS])
+        if n * count > LARGE_CHOICE and (seconds := coreset_seconds(probed, n, count)) > LONG:
+            grows = "its time grows with the square of the patches" if literal else "it is made in blocks of patches"
             warnings.warn(
-                f"the choice of {count:,} of {len(points):,} patches takes about {duration(seconds)}: its time grows "
-                "with the square of the patches; fewer: --resize, or patchcore(coreset_ratio=0.01)",
+                f"the choice of {count:,} of {n:,} patches takes about {duration(seconds)}, and they take "
+                f"{amount(count * patches[0].nbytes)}: {grows}; fewer: --resize, or patchcore(coreset_ratio=0.01)",
                 stacklevel=2,
             )
-        return patches[greedy_k_center(points, count, self.seed, self.progress)]
+        if literal:
+            return patches[greedy_k_center(probed, count, self.seed, self.progress)]
+        chosen = k_center_in_blocks(lambda rows: self._projected(patches[rows]), n, count, self.seed, self.progress)
+        return patches[chosen]
 
     def model_seconds(self, features: Features, n: int, folds: int) -> float:
         """The choice of the coreset, of all images and of those of each fold."""
@@ -112,8 +124,13 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         return once * (1 + folds * (1 - 1 / folds) ** 2)
 
     def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
-        return 3 * sample_bytes
+        """All patches, the same in few dimensions and these about their mean; of a choice in blocks, what is chosen.
+
+        A choice among all compares all with all.
+        """
+        n = sample_bytes // (4 * sum(self.build_backbone().channels[-self.levels :]))
+        in_blocks = not is_literal(n, round(self.coreset_ratio * n))
+        return min(budget, sample_bytes) + round(self.coreset_ratio * sample_bytes) if in_blocks else 3 * sample_bytes
 
     def _projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""

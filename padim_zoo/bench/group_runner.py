@@ -72,11 +72,11 @@ class GroundTruth:
     coverage: Coverage
 
     @classmethod
-    def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
+    def of(cls, category: Category, transform: Transform, suite: Suite, canvas: tuple[int, int] | None) -> GroundTruth:
         """Read the ground truth of a category, as a suite wants masks to be read."""
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
         orientation = suite.mask_orientation
-        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=orientation)
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=orientation, canvas=canvas)
         seen = coverage(transform, category.test, orientation=orientation)
         return cls(labels, truth, saturation_shares(category.test, truth), seen)
 
@@ -289,7 +289,7 @@ class GroupRunner:
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
-        self._truths: dict[Transform, GroundTruth] = {}
+        self._truths: dict[tuple[Transform, tuple[int, int] | None], GroundTruth] = {}
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
@@ -312,11 +312,12 @@ class GroupRunner:
     def _thumbnail(self) -> Callable[[int, Transform], bytes]:
         return cache(partial(thumbnail, self.category))
 
-    def truth(self, transform: Transform) -> GroundTruth:
-        """Labels of the test images, and masks in register with the maps of a detector with this transform."""
-        if transform not in self._truths:
-            self._truths[transform] = GroundTruth.of(self.category, transform, self.suite)
-        return self._truths[transform]
+    def truth(self, detector: Detector) -> GroundTruth:
+        """Labels of the test images, and masks in register with the maps of a detector."""
+        key = detector.transform, detector.canvas
+        if key not in self._truths:
+            self._truths[key] = GroundTruth.of(self.category, key[0], self.suite, key[1])
+        return self._truths[key]
 
     @cached_property
     def images(self) -> Sequence[np.ndarray | Path]:
@@ -377,7 +378,7 @@ class GroupRunner:
         images = _drawn_images(self.category.train, run)
         extracted = _drawn(self.extract(detector), run, images)
         detector.cache = False  # whatever reads a file from here on is timed
-        truth = self.truth(detector.transform)
+        truth = self.truth(detector)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, detector.runtime_, n, len(extracted.test.features), cached)
@@ -464,5 +465,6 @@ class GroupRunner:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
         detector.look_at([sample.path for sample in self.category.train])
+        detector.make_room(self.paths)
         detector.expect(len(self.paths))
         return detector

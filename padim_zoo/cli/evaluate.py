@@ -127,7 +127,8 @@ def evaluate(
         notes.append(f"near copies of learned images are not looked for among more than {MOST_IMAGES} images")
     prediction = prediction.images(positions)
     refuse_equal_scores(samples, prediction.scores, depth, kept)
-    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
+    canvas = None if prediction.maps is None else prediction.maps.shape[1:]
+    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation, canvas=canvas)
     labels = np.array([sample.label for sample in samples])
     calibration, bounds = detector.calibration_, aupimo_bounds or AUPIMO_BOUNDS
     own = prediction.threshold if calibration is None else calibration.threshold

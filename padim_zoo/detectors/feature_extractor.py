@@ -30,7 +30,7 @@ from padim_zoo.data.augmentation import (
 )
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth, largest_of
 from padim_zoo.data.coverage import other_aspects
-from padim_zoo.data.grid import look_ahead
+from padim_zoo.data.grid import canvas_of, known_sizes, look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
@@ -44,7 +44,7 @@ from padim_zoo.features.poses import Mover
 from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
-from padim_zoo.statistics.accumulator import default_budget
+from padim_zoo.statistics.accumulator import default_budget, pixels
 
 
 class FeatureExtractor:
@@ -72,6 +72,11 @@ class FeatureExtractor:
         The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
     native_size : (int, int) or None
         Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
+    takes_sizes : bool
+        Whether images may differ in size.
+    canvas : (int, int) or None
+        Height and width that images of several sizes lie on, in its top left corner. Each passes through the backbone
+        in its own size, and is embedded and scored in that.
     """
 
     registration: Mover | None = None
@@ -85,6 +90,8 @@ class FeatureExtractor:
         self.shared_stride: int | None = None
         self.assumed_depth: int | None = None
         self.native_size: tuple[int, int] | None = None
+        self.takes_sizes = False
+        self.canvas: tuple[int, int] | None = None
         self._plans: dict[Any, Blocks | None] = {}
         self._region: tuple[Any, RegionOfInterest] | None = None
         self._decided_for = 0
@@ -161,12 +168,29 @@ class FeatureExtractor:
         extractor = copy.copy(self)
         if asked.resize is None:
             extractor.native_size = max(sizes, key=math.prod, default=None)
-        elif sizes:
+            return extractor.on_canvas_of(images), images
+        if sizes:
             extractor.grid = choose_grid(sizes, asked.resize, stride)
             others = count_other_aspects(sizes, extractor.grid, stride)
             if others:
                 warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=5)
         return extractor, images
+
+    def on_canvas_of(self, images: Any, of_fit: tuple[int, int] | None = None) -> FeatureExtractor:
+        """One whose canvas has room for some images, where these may differ in size and are known to.
+
+        Parameters
+        ----------
+        images
+        of_fit : (int, int), optional
+            The size of the images of the fit, or their canvas.
+        """
+        canvas = canvas_of(known_sizes(images), self.stride, of_fit) if self.takes_sizes else None
+        if canvas is None or self.canvas is not None:
+            return self
+        extractor = copy.copy(self)
+        extractor.canvas = canvas
+        return extractor
 
     @property
     def bit_depth(self) -> int:
@@ -350,7 +374,7 @@ class FeatureExtractor:
 
         None, so that nothing is kept, where masks of pixels go with the features, or the grid is not known yet.
         """
-        if self.transform.leaves_grid:
+        if self.transform.leaves_grid or self.canvas is not None:
             return None
         if self.config.roi is not None or any(view.resamples for view in self.views_of_score().others):
             return None
@@ -398,8 +422,8 @@ class FeatureExtractor:
         if caches.features is None or key is None:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
                 if check_size is not None:
-                    check_size((int(batch.shape[2]), int(batch.shape[3])))
-                yield from self._compute(batch, roi_masks, view_set.count, size)
+                    check_size(self.canvas or (int(batch.shape[2]), int(batch.shape[3])))
+                yield from map(self._on_canvas, self._compute(batch, roi_masks, view_set.count, size))
             return
         stored = CachedFeatures(caches.features, key)
         at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
@@ -420,8 +444,26 @@ class FeatureExtractor:
                 region = RegionOfInterest.both(own, region)
         at_once, resized = max(1, size // view_set.count), Caches.of(self.config.cache).images
         return view_batches(
-            images, self.transform, at_once, view_set, roi=region, ahead=self._decodes_ahead, cache=resized
+            images,
+            self.transform,
+            at_once,
+            view_set,
+            roi=region,
+            ahead=self._decodes_ahead,
+            cache=resized,
+            several_sizes=self.canvas is not None,
         )
+
+    def _on_canvas(self, features: Features) -> Features:
+        """Features of images of one size on the canvas of all, if there is one."""
+        if self.canvas is None:
+            return features
+        if any(own > side for own, side in zip(features.image_size, self.canvas, strict=True)):
+            raise InputError(
+                f"an image of {pixels(features.image_size)} is larger than those whose size was known before, up to "
+                f"{pixels(self.canvas)}: give files, or a list of arrays"
+            )
+        return features.on_canvas(self.canvas, self.build_backbone().strides)
 
     def _compute(self, batch: Tensor, roi_masks: Tensor | None, count: int, size: int) -> Iterator[Features]:
         """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""

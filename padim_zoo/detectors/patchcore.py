@@ -64,7 +64,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
     """
 
     name = "patchcore"
-    supports_tiles = True
+    supports_tiles = supports_sizes = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio"})

@@ -212,11 +212,16 @@ class PatchCoreConfig(MapConfig):
     levels : int
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
         three are extracted, so that PaDiM shares the features.
+    radius : int, optional
+        A patch is compared with normal patches of at most so many positions further along either axis: 0 for those of
+        its own position. The coreset is then chosen in each cell of ``radius + 1`` positions a side. By default with
+        those of all positions, as in the paper.
     """
 
     coreset_ratio: float = 0.1
     n_neighbors: int = 9
     levels: int = 2
+    radius: int | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

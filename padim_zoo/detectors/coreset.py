@@ -113,17 +113,18 @@ def is_literal(n: int, count: int) -> bool:
     return n * count <= LITERAL_PAIRS
 
 
-def coreset_seconds(points: Tensor, n: int, count: int) -> float:
-    """About how long the choice of ``count`` centers of ``n`` points takes, by a small one of points like them.
+def compared_pairs(n: int, count: int) -> int:
+    """Points times centers that are compared: of all points, or of each block its own."""
+    return n * count if is_literal(n, count) else CANDIDATES * n * count // len(_blocks(n, count))
 
-    The time grows with the product of both numbers; of blocks, with that of all points and the centers of a block.
-    """
+
+def coreset_seconds(points: Tensor, pairs: int) -> float:
+    """About how long a choice takes that compares so many pairs, by a small one of points like them."""
     sample = points[:PROBED_POINTS]
     centers = min(PROBED_CENTERS, len(sample))
     start = time.perf_counter()
     greedy_k_center(sample, centers, 0)
-    of_a_block = count if is_literal(n, count) else CANDIDATES * count / len(_blocks(n, count))
-    return (time.perf_counter() - start) * n / len(sample) * of_a_block / centers
+    return (time.perf_counter() - start) * pairs / (len(sample) * centers)
 
 
 def _blocks(n: int, count: int) -> list[slice]:

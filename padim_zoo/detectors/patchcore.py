@@ -84,6 +84,11 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             check_whole_number("radius", self.radius, 0)
 
     @property
+    def takes_sizes(self) -> bool:
+        """As of every detector, unless positions play a part."""
+        return super().takes_sizes and self.radius is None
+
+    @property
     def draws(self) -> tuple[str, ...]:
         """The coreset, unless all patches are kept; and augmented views."""
         return ("coreset",) * (self.coreset_ratio < 1) + self.drawn_views

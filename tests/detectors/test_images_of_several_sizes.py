@@ -58,16 +58,16 @@ def test_a_canvas_has_room_for_all(sizes: Any, of_fit: Any, canvas: Any) -> None
 
 def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
     detector = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit(normal)
-    of_each = [PatchCore(**OPTIONS, coreset_ratio=1.0).fit([image]).model_ for image in normal]
+    of_each = [PatchCore(**OPTIONS, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
     bank = torch.cat(of_each)
-    assert detector.model_.shape == bank.shape
+    assert detector.model_.patches.shape == bank.shape
     predicted = detector.predict(others)
     assert predicted.maps is not None
     assert predicted.maps.shape == (3, 144, 128)
     assert predicted.roi_masks is not None
     for number, image in enumerate(others):
         alone = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit([image])
-        distances = torch.cdist(alone.model_, bank).amin(1)
+        distances = torch.cdist(alone.model_.patches, bank).amin(1)
         assert predicted.scores[number] == pytest.approx(float(distances.max()), rel=1e-4)
         height, width = image.shape[:2]
         inside = np.zeros((144, 128), dtype=bool)
@@ -120,8 +120,8 @@ def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarr
         kind(**OPTIONS).fit(normal)
 
 
-@pytest.mark.parametrize("options", [{"tta": "flip"}, {"tiles": "2x2"}])
-def test_views_and_tiles_take_one_size(options: dict[str, str], normal: list[np.ndarray]) -> None:
+@pytest.mark.parametrize("options", [{"tta": "flip"}, {"tiles": "2x2"}, {"radius": 1}])
+def test_views_tiles_and_places_take_one_size(options: dict[str, Any], normal: list[np.ndarray]) -> None:
     with pytest.raises(InputError, match="must have one size"):
         PatchCore(**OPTIONS, **options).fit(normal)
 

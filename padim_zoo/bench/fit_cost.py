@@ -89,7 +89,7 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
     InputError
         If the first image cannot be read, or the detector is of no kind whose fit can be drawn on.
     """
-    if not isinstance(detector, BackboneDetector) or not detector.fit_grows_with_patches:
+    if not isinstance(detector, BackboneDetector) or not detector.cost.grows_with_patches:
         name = getattr(detector, "name", type(detector).__name__)
         raise InputError(f"--dry-run cannot tell what a fit of {name} costs: expected a detector such as padim")
     costs: list[FitCost] = []
@@ -131,7 +131,7 @@ def _cost(
         start = time.perf_counter()
         features = next(extractor.features(paths[:1], fit=True))
         seconds = time.perf_counter() - start
-    n = len(paths) * whole.extractor.passes_of_fit
+    n = len(paths) * whole.extractor.views.passes
     probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)
@@ -149,13 +149,13 @@ def _cost(
     weights = sum(array.nbytes for array in backbone.state_in_use().values())
     model = drawn_on("model_bytes") + weights
     budget = whole.extractor.budget
-    making = probe.model_memory(int(samples), budget)
+    making = probe.cost.memory(int(samples), budget)
     on_disk = samples > largest_array(budget)
     return FitCost(
         way,
         patches,
         probes[-1].dimensions,
-        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.model_seconds(features, n, folds),
+        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.cost.seconds(probe, features, n, folds),
         max(of_image.megabytes, (of_image.before + making) / MEGABYTE),
         3 * samples / MEGABYTE if on_disk else 0.0,
         model / MEGABYTE,

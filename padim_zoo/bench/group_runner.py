@@ -40,9 +40,10 @@ from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import split_folds, usual_rate
+from padim_zoo.detectors.calibration import usual_rate
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.doubts import promise_doubt

@@ -9,7 +9,6 @@ import click
 
 from padim_zoo.cli.options import (
     PATH,
-    area_of_regions,
     hold,
     new_model_options,
     regions_of,
@@ -67,7 +66,7 @@ def calibrate(
         false_alarm_rate=fpr,
         threshold=threshold,
         region_rate=region_fpr,
-        region_area=area_of_regions(region_fpr, region_area),
+        region_area=region_area,
         decide_by=decide_by,
     )
     above = int((made.scores > made.threshold).sum())

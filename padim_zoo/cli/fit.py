@@ -15,7 +15,6 @@ from padim_zoo.cli.options import (
     DATASET,
     PATH,
     blocks_of,
-    check_decision,
     check_target,
     coverage_of,
     groups_of_images,
@@ -25,7 +24,6 @@ from padim_zoo.cli.options import (
     regions_of,
     remember_names,
     runtime_of,
-    set_regions,
     show_prices,
     show_rows,
     size_of,
@@ -97,6 +95,7 @@ def fit(
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
+    from padim_zoo.detectors.calibration import Calibration
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -134,7 +133,7 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
-    check_decision(model, region_fpr, region_area, decide_by)
+    Calibration.imagined(len(paths), model.makes_maps).with_decision(region_fpr, region_area, decide_by)
     if report is not None or trim is not None:
         check_suspects(model, paths)
     if trim is not None:
@@ -175,7 +174,7 @@ def fit(
     fingerprints.clear()
     regions = {}
     if model.calibration_ is not None:
-        model.calibration_ = set_regions(model.calibration_, region_fpr, region_area, decide_by)
+        model.calibration_ = model.calibration_.with_decision(region_fpr, region_area, decide_by)
         threshold, regions = threshold_of(model.calibration_), regions_of(model.calibration_)
     elif region_fpr is not None or decide_by is not None:
         raise InputError(f"there is no region threshold: {threshold.removeprefix('none: ')}")

@@ -130,8 +130,8 @@ def load_detector(
 
 def blocks_of(detector: Any) -> str:
     """The bands or blocks in which images passed through the backbone, or those of all members; empty for none."""
-    extractors = (getattr(part, "extractor", None) for part in _parts(detector))
-    blocks = (getattr(extractor, "blocks", None) for extractor in extractors)
+    extractors = [part.extractor for part in _parts(detector) if hasattr(part, "extractor")]
+    blocks = (extractor.plans.latest for extractor in extractors)
     return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
 
 
@@ -373,55 +373,6 @@ def threshold_of(calibration: Any) -> str:
         count = different_images(len(calibration.scores), calibration.n_groups)
         least = f" (the least that {count} images can promise)"
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
-
-
-def set_regions(calibration: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> Any:
-    """A calibration with the region threshold that was asked for, if any, and the one that decides.
-
-    Raises
-    ------
-    InputError
-        If there can be none, or an area comes without a rate.
-    """
-    area = area_of_regions(region_fpr, region_area)
-    if region_fpr is not None:
-        calibration = calibration.for_regions(region_fpr, area)
-    return calibration if decide_by is None else calibration.deciding_by(decide_by)
-
-
-def area_of_regions(region_fpr: float | None, region_area: int | None) -> int:
-    """The least area of regions, 1 where none is given.
-
-    Raises
-    ------
-    InputError
-        If one is given without a rate, or is none of those that are looked at.
-    """
-    from padim_zoo.detectors.config import REGION_AREAS
-
-    if region_area is not None and region_fpr is None:
-        raise InputError("--region-area has no effect without --region-fpr: add it, e.g. --region-fpr 0.05")
-    if region_area is not None and region_area not in REGION_AREAS:
-        raise InputError(f"--region-area is {region_area}: expected one of {', '.join(map(str, REGION_AREAS))}")
-    return 1 if region_area is None else region_area
-
-
-def check_decision(detector: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> None:
-    """Refuse before a fit what :func:`set_regions` would refuse after it.
-
-    Raises
-    ------
-    InputError
-        If there can be no such threshold.
-    """
-    area_of_regions(region_fpr, region_area)
-    if not detector.makes_maps and (region_fpr is not None or decide_by in ("pixel", "region")):
-        raise InputError(
-            f"{type(detector).__name__} makes no maps, so there is only the image threshold: leave out --region-fpr, "
-            "and decide by image"
-        )
-    if decide_by == "region" and region_fpr is None:
-        raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
 
 
 def regions_of(calibration: Any) -> dict[str, str]:

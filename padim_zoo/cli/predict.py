@@ -213,6 +213,7 @@ def predict(
 
 def _set_map_values(detector: Any, model: Path, values: str | None) -> None:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
+    from padim_zoo.detectors.p_value_maps import use_p_values
 
     if values is None:
         if getattr(detector, "values_of_maps", None) is not None:
@@ -222,7 +223,7 @@ def _set_map_values(detector: Any, model: Path, values: str | None) -> None:
         return
     if not isinstance(detector, BackboneDetector):
         raise InputError(f"{model} knows no normal images to make p-values of: predict by the model of one detector")
-    detector.use_p_values()
+    use_p_values(detector)
 
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]

@@ -93,7 +93,7 @@ def forget_images(detector: BackboneDetector[Any], found: ForgottenImages) -> No
     statistics = detector.require_statistics("forget images")
     assert statistics is not None, "a detector that knows its images is fitted"
     stays, other_views = np.flatnonzero(~found.gone), detector.other_views
-    view_set = detector.extractor.views_of_fit()
+    view_set = detector.extractor.views.of_fit
     with spill_above(largest_array(detector.extractor.budget)):
         if isinstance(statistics, Moments):
             rest: Samples | Moments = _moments_without(detector, statistics, found)
@@ -106,7 +106,7 @@ def forget_images(detector: BackboneDetector[Any], found: ForgottenImages) -> No
 
 def remaining_images(detector: BackboneDetector[Any], found: ForgottenImages) -> LearnedImages:
     """The images that stay."""
-    return detector.learned_images_.without(found.gone, count_adapted(detector.adapted_to, found.images))
+    return detector.learned_images_.without(found.gone, count_adapted(detector.extractor.adapted_to, found.images))
 
 
 def embeddings_again(
@@ -125,7 +125,7 @@ def embeddings_again(
             f"cannot forget images: they were learned in {detector.precision_}, and would be taken out in {precision}; "
             "do it on a machine that computes in that precision, or fit again without them"
         )
-    passes = detector.extractor.passes_of_fit
+    passes = detector.extractor.views.passes
     for features in detector.extractor.features(found.images, fit=True):
         yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
 

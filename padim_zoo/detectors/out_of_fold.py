@@ -10,8 +10,9 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
-from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
+from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.equal_images import groups_with_copies
+from padim_zoo.detectors.held_out import HeldOutScores, folds_of
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import score_views
 from padim_zoo.features.features import rows_of
@@ -41,7 +42,7 @@ def out_of_fold(
         )
     detector.check_parameters()
     require_other_views(detector)
-    embeddings, passes = statistics.embeddings, detector.extractor.passes_of_fit
+    embeddings, passes = statistics.embeddings, detector.extractor.views.passes
     n = statistics.n // passes
     before = detector.learned_images_.all_groups
     groups = groups_with_copies(embeddings, passes, before.numbers if groups is None else groups)
@@ -67,7 +68,7 @@ def require_other_views(detector: BackboneDetector[Any]) -> None:
     InputError
         If some are not.
     """
-    if detector.extractor.views_of_score().count > 1 and detector.other_views is None:
+    if detector.extractor.views.of_score.count > 1 and detector.other_views is None:
         raise InputError(
             "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
             "this session only: fit again"
@@ -88,9 +89,9 @@ def score_normal(
     images : ndarray (m,)
         Their indices.
     """
-    views = embeddings.images(images * detector.extractor.passes_of_fit)
+    views = embeddings.images(images * detector.extractor.views.passes)
     if detector.other_views is not None:
-        count = detector.extractor.views_of_score().count
+        count = detector.extractor.views.of_score.count
         views = interleaved(views, detector.other_views.images(rows_of(images, count - 1)))
     return score_views(detector, model, views)
 

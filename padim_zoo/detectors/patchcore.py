@@ -15,10 +15,12 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import PatchCoreConfig
 from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
+from padim_zoo.detectors.model_cost import ModelCost
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -42,6 +44,21 @@ LARGE_CHOICE, LONG = 10**9, 60.0
 """Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
 
 
+class CoresetCost(ModelCost):
+    """Of a memory bank that is chosen from all patches."""
+
+    def seconds(self, detector: PatchCore, features: Features, n: int, folds: int) -> float:
+        """The choice of the coreset, of all images and of those of each fold."""
+        patches, ratio = _patches(detector.embed(features)), detector.coreset_ratio
+        count = max(1, round(ratio * n * len(patches)))
+        once = 0.0 if ratio == 1 else coreset_seconds(detector.projected(patches), n * len(patches), count)
+        return once * (1 + folds * (1 - 1 / folds) ** 2)
+
+    def memory(self, sample_bytes: int, budget: int) -> int:
+        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
+        return 3 * sample_bytes
+
+
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
 class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
     """Nearest normal patch in a memory bank that holds patches of all images and positions, thinned out by a coreset.
@@ -60,6 +77,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio"})
+    cost = CoresetCost()
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -93,7 +111,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         count = min(len(patches), max(1, round(self.coreset_ratio * stands_for)))
         if count == len(patches):
             return patches.clone()
-        points = self._projected(patches)
+        points = self.projected(patches)
         if len(points) * count > LARGE_CHOICE and (seconds := coreset_seconds(points, len(points), count)) > LONG:
             warnings.warn(
                 f"the choice of {count:,} of {len(points):,} patches takes about {duration(seconds)}: its time grows "
@@ -102,18 +120,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
             )
         return patches[greedy_k_center(points, count, self.seed, self.progress)]
 
-    def model_seconds(self, features: Features, n: int, folds: int) -> float:
-        """The choice of the coreset, of all images and of those of each fold."""
-        patches = _patches(self.embed(features))
-        points, count = self._projected(patches), self.coreset_ratio * n * len(patches)
-        once = 0.0 if self.coreset_ratio == 1 else coreset_seconds(points, n * len(patches), max(1, round(count)))
-        return once * (1 + folds * (1 - 1 / folds) ** 2)
-
-    def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
-        return 3 * sample_bytes
-
-    def _projected(self, patches: Tensor) -> Tensor:
+    def projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""
         D = patches.shape[1]
         if D <= PROJECTED:
@@ -126,7 +133,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def earlier_fit(self) -> Any:
         """The samples, or the memory bank of a detector that was loaded, which knows nothing else."""
-        return self._model if self.statistics_ is None else self.statistics_
+        return self.made_model if self.statistics_ is None else self.statistics_
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to a memory bank, new patches are added, and a coreset of both is the new one.
@@ -141,7 +148,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.
         stands_for = round(len(earlier) / self.coreset_ratio) + len(patches)
-        self._model = self._coreset(torch.cat([earlier, patches]), stands_for)
+        self.made_model = self._coreset(torch.cat([earlier, patches]), stands_for)
         self.calibration_ = None
         return None
 
@@ -151,16 +158,17 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
         so that patches of other images that they stood for may be missed: a warning says so.
         """
-        if self._model is None or self.statistics_ is not None:
+        if self.made_model is None or self.statistics_ is not None:
             return super().forget(images)
-        found, memory_bank = find_learned(self, images), self._model
+        found, memory_bank = find_learned(self, images), self.made_model
         gone = torch.zeros(len(memory_bank), dtype=torch.bool)
         for embeddings in embeddings_again(self, found, None):
             distances, _ = nearest_neighbors(memory_bank, _patches(embeddings))
             gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank, dim=1)
         if gone.all():
             raise InputError("all patches of the memory bank are of these images: fit again without them")
-        self._model, self.learned_images_, self.calibration_ = memory_bank[~gone], remaining_images(self, found), None
+        self.made_model, self.calibration_ = memory_bank[~gone], None
+        self.learned_images_ = remaining_images(self, found)
         Caches.of(self.cache).forget(found.paths)
         warnings.warn(
             f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
@@ -171,7 +179,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
             )

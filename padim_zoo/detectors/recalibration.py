@@ -21,7 +21,7 @@ def calibrate_file(
     false_alarm_rate: float | None = None,
     threshold: float | None = None,
     region_rate: float | None = None,
-    region_area: int = 1,
+    region_area: int | None = None,
     decide_by: str | None = None,
 ) -> Calibration:
     """Set the threshold of a saved detector from the out-of-fold scores that it holds, or by hand: without a fit.
@@ -36,11 +36,9 @@ def calibrate_file(
         In (0, 1). By default 0.01, or the least that the number of images allows.
     threshold : float, optional
         Set by hand; it promises no false-alarm rate.
-    region_rate, region_area
-        Make a region threshold: see :meth:`~padim_zoo.detectors.calibration.Calibration.for_regions`.
-    decide_by : str, optional
-        Whose threshold decides: ``"image"``, ``"pixel"`` or ``"region"``. With this or a region rate alone, the image
-        threshold stays.
+    region_rate, region_area, decide_by
+        As of :meth:`~padim_zoo.detectors.calibration.Calibration.with_decision`. With these alone the image threshold
+        stays.
 
     Raises
     ------
@@ -58,12 +56,8 @@ def calibrate_file(
         detector.threshold_ = threshold
     elif false_alarm_rate is not None or before is None or (region_rate is None and decide_by is None):
         detector.recalibrate(false_alarm_rate=false_alarm_rate)
-    calibration = detector.calibration_
-    assert calibration is not None
-    if region_rate is not None:
-        calibration = calibration.for_regions(region_rate, region_area)
-    if decide_by is not None:
-        calibration = calibration.deciding_by(decide_by)
+    assert detector.calibration_ is not None
+    calibration = detector.calibration_.with_decision(region_rate, region_area, decide_by)
     if output is not None:
         header = {name: value for name, value in file.header.items() if name not in ("format", "arrays")}
         arrays: dict[str, Tensor] = dict(file.tensors)

@@ -110,7 +110,7 @@ def find_suspects(
     if not isinstance(statistics, Samples):
         raise InputError("suspects need the samples, but there are only moments (or no fit): allow more memory")
     require_other_views(detector)
-    n = statistics.n // detector.extractor.passes_of_fit
+    n = statistics.n // detector.extractor.views.passes
     if n < LEAST_IMAGES:
         raise InputError(f"there are {n} normal images: expected {LEAST_IMAGES} or more, to say which stand out")
     if not 0 < rate < 1:
@@ -146,7 +146,7 @@ def find_suspects(
 
 def _estimator_of(detector: BackboneDetector[Any], embeddings: PatchEmbeddings) -> Any:
     """The estimator whose n fits cost about one; None where they have to be made."""
-    views = detector.extractor.views_of_fit()
+    views = detector.extractor.views.of_fit
     if not isinstance(detector, PaDiM) or views.count > 1 or embeddings.roi_masks is not None:
         return None
     estimator = detector.build_estimator()
@@ -175,7 +175,7 @@ def _at_once(
 def _by_n_fits(
     detector: Any, embeddings: PatchEmbeddings, n: int, tell: Callable[[str], None]
 ) -> Iterator[tuple[np.ndarray, Prediction]]:
-    passes = detector.extractor.passes_of_fit
+    passes = detector.extractor.views.passes
     if isinstance(detector, PatchCore):
         detector = copy.copy(detector)
         detector.coreset_ratio = 1.0

@@ -145,7 +145,7 @@ def _copy_on(
     probe = copy.copy(detector)
     if isinstance(probe, PatchCore):
         probe.coreset_ratio = 1.0  # as suspects are found
-    probe.set_statistics(samples, LearnedImages(samples.n // probe.extractor.passes_of_fit), other_views)
+    probe.set_statistics(samples, LearnedImages(samples.n // probe.extractor.views.passes), other_views)
     return probe
 
 
@@ -162,7 +162,7 @@ def _scores(
     probe: BackboneDetector[Any], samples: Samples, stays: np.ndarray, tell: Callable[[str], None]
 ) -> np.ndarray:
     """Scores of all images (n,), float32: those that stay by a fit on the others of these, the rest by one on all."""
-    views, kept, out = probe.extractor.views_of_fit(), np.flatnonzero(stays), np.flatnonzero(~stays)
+    views, kept, out = probe.extractor.views.of_fit, np.flatnonzero(stays), np.flatnonzero(~stays)
     others = probe.other_views
     with spill_above(largest_array(probe.extractor.budget)):
         if len(out):

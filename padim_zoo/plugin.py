@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from padim_zoo.data.transform import Transform as Transform
     from padim_zoo.detectors.backbone_detector import BackboneDetector as BackboneDetector
     from padim_zoo.detectors.calibration import Calibration as Calibration
+    from padim_zoo.detectors.config import CALIBRATION_FOLDS as CALIBRATION_FOLDS
     from padim_zoo.detectors.config import LARGEST_SEED as LARGEST_SEED
     from padim_zoo.detectors.config import BackboneConfig as BackboneConfig
     from padim_zoo.detectors.config import MapConfig as MapConfig
@@ -87,7 +88,7 @@ _NAMES = {
     "padim_zoo.statistics.moments": ("Moments",),
     "padim_zoo.statistics.samples": ("Samples", "Statistics"),
     "padim_zoo.detectors.backbone_detector": ("BackboneDetector",),
-    "padim_zoo.detectors.config": ("LARGEST_SEED", "BackboneConfig", "MapConfig"),
+    "padim_zoo.detectors.config": ("CALIBRATION_FOLDS", "LARGEST_SEED", "BackboneConfig", "MapConfig"),
     "padim_zoo.detectors.detector": ("Detector",),
     "padim_zoo.detectors.equal_images": ("groups_with_copies",),
     "padim_zoo.detectors.prediction": ("Prediction",),

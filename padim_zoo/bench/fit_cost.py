@@ -93,10 +93,14 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
         name = getattr(detector, "name", type(detector).__name__)
         raise InputError(f"--dry-run cannot tell what a fit of {name} costs: expected a detector such as padim")
     costs: list[FitCost] = []
+    start = time.perf_counter()
+    image = read_image(paths[0], detector.extractor.bit_depth)
+    decoding = time.perf_counter() - start
     for way, changes in _ways(detector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            costs.append(_cost(detector, way, changes, paths, folds))
+            cost = _cost(detector, way, changes, image, paths, folds)
+            costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
     return [replace(cost, recommended=number == best) for number, cost in enumerate(costs)]
@@ -119,23 +123,31 @@ def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _cost(
-    detector: BackboneDetector[Any], way: str, changes: dict[str, Any], paths: Sequence[Path], folds: int
+    detector: BackboneDetector[Any],
+    way: str,
+    changes: dict[str, Any],
+    image: np.ndarray,
+    paths: Sequence[Path],
+    folds: int,
 ) -> FitCost:
+    """What a way costs but for decoding, by one decoded image."""
     whole = _variant(detector, cache=False, **changes)
     if "layers" not in changes:
         whole = whole.with_backbone(detector.build_backbone())
     backbone = whole.build_backbone()
     extractor, _ = whole.extractor.on_grid_of(list(paths))
-    next(extractor.features(paths[:1], fit=True))  # how images are cut, and what is packed once, takes time of its own
+    region = extractor.region_of_interest()
+    source: Any = [image] if region is None or region.common else paths[:1]  # masks of single images go by names
+    next(extractor.features(source, fit=True))  # how images are cut, and what is packed once, takes time of its own
     with PeakMemory() as of_image:
         start = time.perf_counter()
-        features = next(extractor.features(paths[:1], fit=True))
+        features = next(extractor.features(source, fit=True))
         seconds = time.perf_counter() - start
     n = len(paths) * whole.extractor.views.passes
     probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)
-    image, stride = read_image(paths[0]), max(backbone.strides)
+    stride = max(backbone.strides)
     crops = min(n, MOST_CROPS)
     sizes = [[size % stride + stride * side for size in features.image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once

@@ -7,20 +7,11 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import (
-    PATH,
-    hold,
-    new_model_options,
-    regions_of,
-    show_rows,
-    size_of,
-    target_of,
-    threshold_of,
-    unpromised,
-)
+from padim_zoo.cli.options import PATH, hold, new_model_options, regions_of, show_rows, size_of, target_of, threshold_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.description import unpromised
 
 
 @setting_command("calibrate")

@@ -14,16 +14,13 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     PATH,
-    blocks_of,
     check_target,
-    coverage_of,
     groups_of_images,
     load_category,
     named_groups,
     refuse_same,
     regions_of,
     remember_names,
-    runtime_of,
     show_prices,
     show_rows,
     size_of,
@@ -31,10 +28,11 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import check_suspects, write_suspects
+from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
+from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 
 CLUSTER_LOST = 1
 
@@ -202,7 +200,7 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     """Take images out of a fit; what there is to say of that, and the images that stay."""
     from padim_zoo.detectors.trimming import trim_images
 
-    out = trim_images(model, share, paths, lambda line: click.echo(line, err=True))
+    out = trim_images(model, share, paths, tell_cost)
     if not len(out.images):
         return {"trimmed": f"none of {len(paths)} images"}, list(paths)
     names = ", ".join(str(paths[image]) for image in sorted(out.images, key=lambda image: -out.scores[image])[:NAMED])

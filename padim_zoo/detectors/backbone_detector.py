@@ -10,7 +10,6 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -149,10 +148,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
 
-        Raises
-        ------
-        InputError
-            If the detector was loaded from a file that does not hold them.
+        One that was loaded from a file without them raises an InputError.
         """
         return self.statistics_
 
@@ -429,7 +425,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         if self.values_of_maps is not None:
             calibration = calibration_in_p_values(self, calibration)
-        self.calibration_ = replace(calibration, adapted=self.learned_images_.adapted)
+        self.calibration_ = calibration.changed(adapted=self.learned_images_.adapted)
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_

@@ -98,7 +98,7 @@ class Calibration:
             raise InputError(f"{threshold} is no threshold: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
-        return replace(before, threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
+        return before.changed(threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
 
     @staticmethod
     def imagined(n: int, makes_maps: bool) -> Calibration:
@@ -122,7 +122,7 @@ class Calibration:
         rate = usual_rate(self.n_groups) if false_alarm_rate is None else false_alarm_rate
         threshold = conformal_threshold(self.scores, rate, self.groups)
         asked = false_alarm_rate is not None
-        return replace(self, threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
+        return self.changed(threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
 
     def for_regions(self, false_alarm_rate: float, area: int = 1) -> Calibration:
         """With a threshold of regions that a new normal image shows with a probability of at most a rate.
@@ -140,7 +140,7 @@ class Calibration:
             If there are no region peaks, too few for the rate, or none for the area.
         """
         threshold = conformal_threshold(self.peaks_of(area), false_alarm_rate, self.groups)
-        return replace(self, region_threshold=threshold, region_rate=float(false_alarm_rate), region_area=area)
+        return self.changed(region_threshold=threshold, region_rate=float(false_alarm_rate), region_area=area)
 
     def with_decision(
         self, region_rate: float | None = None, region_area: int | None = None, decide_by: str | None = None
@@ -193,7 +193,7 @@ class Calibration:
             raise InputError(_NO_MAPS.format(f"a {level} threshold"))
         if level == "region" and self.region_threshold is None:
             raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
-        return replace(self, decides=level)
+        return self.changed(decides=level)
 
     def with_decisions_of(self, before: Calibration | None) -> Calibration:
         """With the rate and area of regions of another calibration, and the threshold that decides there."""
@@ -214,6 +214,13 @@ class Calibration:
         if self.map_maxima is None:
             raise InputError(_NO_MAPS.format("p-values"))
         return NormalMaps(self.map_maxima, self.groups)
+
+    def changed(self, **changes: Any) -> Calibration:
+        """With other values; what was computed of the maps of the same normal images stays."""
+        made = replace(self, **changes)
+        if "normal_maps" in vars(self) and not {"map_maxima", "groups"} & changes.keys():
+            vars(made)["normal_maps"] = self.normal_maps
+        return made
 
     @property
     def deciding_threshold(self) -> float:

@@ -319,12 +319,8 @@ class Detector(ABC):
         """The fitted detector as a module of plain tensor operations, after the backbone, for an export.
 
         Its ``forward(maps, images)`` takes the maps (N, C_l, H_l, W_l) of the backbone's layers, a list of float32,
-        and the images (N, 3, H, W) in [0, 1]. It gives scores (N,), and maps (N, H, W) or None.
-
-        Raises
-        ------
-        InputError
-            If there is none, as here, or the detector is not fitted.
+        and the images (N, 3, H, W) in [0, 1]. It gives scores (N,), and maps (N, H, W) or None. Where there is none,
+        as here, or no fit, an InputError says so.
         """
         name = getattr(self, "name", type(self).__name__)
         raise InputError(f"a detector {name} cannot be exported: it gives no scoring network; choose another detector")

@@ -34,12 +34,7 @@ def out_of_fold(
     InputError
         If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
     """
-    statistics = detector.require_statistics("make a threshold")
-    if not isinstance(statistics, Samples):
-        raise InputError(
-            "a threshold needs the samples, but there are only moments (or no fit): "
-            "allow more memory, or fit on fewer images"
-        )
+    statistics = require_samples(detector, "make a threshold")
     detector.check_parameters()
     require_other_views(detector)
     embeddings, passes = statistics.embeddings, detector.extractor.views.passes
@@ -58,6 +53,23 @@ def out_of_fold(
                 scores.add(images, score_normal(detector, model, embeddings, images))
                 progress.advance(len(images))
     return scores.calibration(len(cut))
+
+
+def require_samples(detector: BackboneDetector[Any], purpose: str) -> Samples:
+    """The embeddings of all normal images of a fit.
+
+    Raises
+    ------
+    InputError
+        If they are not kept, or there is no fit.
+    """
+    statistics = detector.require_statistics(purpose)
+    if not isinstance(statistics, Samples):
+        raise InputError(
+            f"cannot {purpose} without the samples, and there are only moments (or no fit): allow more memory, or fit "
+            "on fewer images"
+        )
+    return statistics
 
 
 def require_other_views(detector: BackboneDetector[Any]) -> None:

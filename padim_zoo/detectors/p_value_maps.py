@@ -87,14 +87,13 @@ def calibration_in_p_values(detector: BackboneDetector[Any], calibration: Calibr
         raise InputError("the threshold was set by hand, as a score and not as a p-value: calibrate for a rate (--fpr)")
     normal = calibration.normal_maps
     n, size = len(calibration.scores), cell_size(*image_size)
-    scores, peaks, cells = calibration.scores.copy(), np.empty((n, len(REGION_AREAS)), dtype=np.float32), []
+    scores, peaks = calibration.scores.copy(), np.empty((n, len(REGION_AREAS)), dtype=np.float32)
     for image in range(n):
-        cells.append(normal.values_of_normal(image))
-        of_pixels = cells[-1].repeat(size, 0).repeat(size, 1)[: image_size[0], : image_size[1]]
+        of_pixels = normal.of_normal[image].repeat(size, 0).repeat(size, 1)[: image_size[0], : image_size[1]]
         peaks[image] = region_peaks(of_pixels, REGION_AREAS)
         if rule is not None:
             scores[image] = rule.of(of_pixels[~np.isnan(of_pixels)][None])[0]
-    low, high = np.nanquantile(np.stack(cells), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
+    low, high = np.nanquantile(normal.of_normal, [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
     threshold = conformal_threshold(scores, rate, calibration.groups)
-    made = replace(calibration, threshold=threshold, scores=scores, region_peaks=peaks, map_low=low, map_high=high)
+    made = calibration.changed(threshold=threshold, scores=scores, region_peaks=peaks, map_low=low, map_high=high)
     return made.with_decisions_of(calibration)

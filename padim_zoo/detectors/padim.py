@@ -76,13 +76,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     in_file: InFile = InFile()
 
     def check_parameters(self) -> None:
-        """Refuse parameters that nothing can be made of, before any image is read.
-
-        Raises
-        ------
-        InputError
-            Naming the parameter, what was found and what was expected.
-        """
+        """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         if self.n_components is not None:
             check_whole_number("n_components", self.n_components, 1)
@@ -197,11 +191,6 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
 
         Images that both were fitted on count once: they are taken out of the samples of either, with a warning.
 
-        Parameters
-        ----------
-        other : PaDiM
-            Fitted on other images with the same backbone, weights, transform and draw.
-
         Raises
         ------
         InputError
@@ -240,13 +229,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return super().forget(images)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The statistics, or None before the first fit.
-
-        Raises
-        ------
-        InputError
-            If the detector was loaded from a file that does not hold them.
-        """
+        """The statistics, or None before the first fit; a file may hold them."""
         return statistics_for(self, purpose)
 
     # -- score -------------------------------------------------------------------------------------------------------
@@ -353,13 +336,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return padim_in(file, self)
 
     def scoring_network(self) -> PaDiMNetwork:
-        """Scores and maps by the Gaussians.
-
-        Raises
-        ------
-        InputError
-            If Gaussians do not cover all patches, or the reduction is of a kind that has no module.
-        """
+        """Scores and maps by the Gaussians; see :func:`~padim_zoo.detectors.padim_network.padim_network`."""
         return padim_network(self)
 
 

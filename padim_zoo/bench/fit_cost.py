@@ -144,12 +144,15 @@ def _cost(
         features = next(extractor.features(source, fit=True))
         seconds = time.perf_counter() - start
     n = len(paths) * whole.extractor.views.passes
-    probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
+    plain = dict.fromkeys(("resize", "crop", "augment", "passes", "tta", "roi", "tiles"))
+    probe = _variant(whole, backbone=backbone, **plain)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)
     stride = max(backbone.strides)
     crops = min(n, MOST_CROPS)
-    sizes = [[size % stride + stride * side for size in features.image_size] for side in _SIDES]
+    layout = extractor.tile_layout(features.image_size)
+    image_size = features.image_size if layout is None else layout.tile_size
+    sizes = [[size % stride + stride * side for size in image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
     probes = [_Probe.of(probe, _crops(image, size, crops), folds) for size in sizes]
     patches = features.finest_grid[0] * features.finest_grid[1]
@@ -161,7 +164,7 @@ def _cost(
     weights = sum(array.nbytes for array in backbone.state_in_use().values())
     model = drawn_on("model_bytes") + weights
     budget = whole.extractor.budget
-    making = probe.cost.memory(int(samples), budget)
+    making = probe.cost.memory(probe, int(samples), budget)
     on_disk = samples > largest_array(budget)
     return FitCost(
         way,

@@ -33,6 +33,7 @@ from padim_zoo.bench.readers import (
     size_or_protocol,
     switch,
     text,
+    tiles,
 )
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import (
@@ -118,6 +119,9 @@ _ROWS = (
             "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
             defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("tiles", tiles, "Cut images into tiles, each an image of its own: 2x2, or 512+64 (pixels + overlap).",
+            "Images", commands=_FIT, metavar="RxC|N+M", none="none", recorded=True, parameter=True, optional=True,
+            column="text"),
     Setting("bit_depth", one_of("auto", "8", "10", "12", "14", "16"),
             "Bits that 16-bit samples use: auto, 8, 10, 12, 14 or 16.", "Images", PaDiMConfig.bit_depth,
             commands=_FIT, metavar="BITS", recorded=True, parameter=True, column="text"),
@@ -136,8 +140,8 @@ _ROWS = (
             Unset("as the detector's paper says"), commands=_FIT, metavar="RULE", recorded=True, parameter=True,
             optional=True, column="text"),
     Setting("map_values", one_of("score", *MAP_VALUES), "What pixels of maps are: score, or p-value for -log10 of how "
-            "rare that is at its place.", "Images", commands=(*_FIT, "predict"), metavar="VALUES", none="score",
-            recorded=True, parameter=True, optional=True, column="text"),
+            "rare that is at its place.", "Images", commands=(*_FIT, "predict", "calibrate"), metavar="VALUES",
+            none="score", recorded=True, parameter=True, optional=True, column="text"),
     Setting("augment", operations, "Also fit on augmented views, e.g. flip,rotate(10),brightness(0.1).", "Images",
             commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("passes", at_least(2), "Views of each normal image with --augment.", "Images", Unset(f"{PASSES}"),

@@ -117,7 +117,9 @@ def predict(
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
     if "map_values" in asked_settings():
-        _set_map_values(detector, model, map_values)
+        from padim_zoo.detectors.recalibration import set_map_values
+
+        set_map_values(detector, model, map_values or "score")
     if (maps or regions) and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
     if regions and resume:
@@ -202,21 +204,6 @@ def predict(
         click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
-
-
-def _set_map_values(detector: Any, model: Path, values: str | None) -> None:
-    from padim_zoo.detectors.backbone_detector import BackboneDetector
-    from padim_zoo.detectors.p_value_maps import use_p_values
-
-    if values is None:
-        if getattr(detector, "values_of_maps", None) is not None:
-            raise InputError(
-                f"{model} was fitted with --map-values {detector.values_of_maps}: fit without it for scores"
-            )
-        return
-    if not isinstance(detector, BackboneDetector):
-        raise InputError(f"{model} knows no normal images to make p-values of: predict by the model of one detector")
-    use_p_values(detector)
 
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]

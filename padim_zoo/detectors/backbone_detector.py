@@ -28,7 +28,6 @@ from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
 from padim_zoo.detectors.forgetting import find_learned, forget_images
-from padim_zoo.detectors.image_facts import describe_depth
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_cost import ModelCost
@@ -43,6 +42,7 @@ from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_vi
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.tiles import TileLayout
 from padim_zoo.statistics.accumulator import largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -88,6 +88,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not the statistics of the normal images."""
+    supports_tiles: ClassVar[bool] = False
+    """Whether it takes the mosaics of images in tiles, see :mod:`padim_zoo.features.tiles`."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What the model adds to the cost of a fit."""
 
@@ -187,6 +189,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             Naming the parameter, what was found and what was expected.
         """
         self.extractor.check_parameters()
+        if self.tiles is not None and not self.supports_tiles:
+            raise InputError(f"tiles is {self.tiles!r}, but {self.name} takes whole images: leave it out")
         self.check_blur()
         self.map_score  # noqa: B018  checks score
         check_map_values(self.values_of_maps)
@@ -194,6 +198,11 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def check_blur(self, image_size: tuple[int, int] | None = None) -> None:
         """Refuse a blur that is too wide, for maps of a size where that is known."""
         check_sigma(getattr(self, "sigma", 0), image_size)
+
+    @property
+    def tile_layout(self) -> TileLayout | None:
+        """The tiles of the images of the fit; None where each image is one."""
+        return self.extractor.tile_layout(self.image_size_)
 
     @property
     def map_score(self) -> MapScore | None:
@@ -468,7 +477,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What was fitted, in words."""
         network = self.build_backbone().name
         fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
-        return {"fitted": fitted, **describe_depth(self.extractor.bit_depth)}
+        return {"fitted": fitted, **self.extractor.describe_images()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

@@ -69,6 +69,11 @@ class BackboneConfig:
         Large images pass through the backbone in bands or blocks, whose features are those of the whole image.
         ``"auto"`` takes the fewest that ``memory`` allows, a number so many bands, and 1 the whole image: see
         :mod:`padim_zoo.features.streaming`. It changes speed and memory only.
+    tiles : str, optional
+        Large images in tiles, each of which is an image of its own: ``"2x2"`` for rows and columns, ``"2x2+64"`` for
+        those that overlap by 64 pixels, ``"512+64"`` for tiles of 512 pixels that overlap by at least 64. All tiles
+        have one size. A detector without positions has one model of all tiles, ``padim`` a grid of Gaussians for each
+        place of a tile. Maps of tiles are blended where they overlap.
     cache : bool or Caches
         Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
         cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
@@ -114,6 +119,7 @@ class BackboneConfig:
     batch_size: int = 32
     memory: int | None = None
     stream: str | int = "auto"
+    tiles: str | None = None
     cache: bool | Caches = False
     device: str = "auto"
     precision: str = "auto"
@@ -202,11 +208,16 @@ class PatchCoreConfig(MapConfig):
     levels : int
         The last so many of the layers are used: of the usual three the second and the third, as in the paper. All
         three are extracted, so that PaDiM shares the features.
+    radius : int, optional
+        A patch is compared with normal patches of at most so many positions further along either axis: 0 for those of
+        its own position. The coreset is then chosen in each cell of ``radius + 1`` positions a side. By default with
+        those of all positions, as in the paper.
     """
 
     coreset_ratio: float = 0.1
     n_neighbors: int = 9
     levels: int = 2
+    radius: int | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

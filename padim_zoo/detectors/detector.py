@@ -222,7 +222,7 @@ class Detector(ABC):
         Parameters
         ----------
         false_alarm_rate : float, optional
-            In (0, 1). By default 0.01, or the least that the number of images allows.
+            In (0, 1). By default 0.05, or the least that the number of images allows.
 
         Raises
         ------

@@ -32,11 +32,12 @@ from padim_zoo.detectors.backbone_in_use import BackboneInUse
 from padim_zoo.detectors.block_plans import BlockPlans, batch_within, budget_of
 from padim_zoo.detectors.cached_features import CachedFeatures
 from padim_zoo.detectors.config import LARGEST_SEED, BackboneConfig
-from padim_zoo.detectors.image_facts import ImageFacts
+from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
 from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.views import Views
 from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
+from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 
 
@@ -102,6 +103,8 @@ class FeatureExtractor:
             check_whole_number("memory", config.memory, 1)
         if config.stream != "auto":
             check_whole_number("stream", config.stream, 1)
+        if config.tiles is not None:
+            Tiles.parse(config.tiles)
         resolve_runtime(config.runtime)
         if not isinstance(config.cache, (bool, Caches)):
             raise InputError(
@@ -119,6 +122,16 @@ class FeatureExtractor:
         """What happens to an image before the backbone."""
         config = self.config
         return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
+
+    def tile_layout(self, image_size: tuple[int, int]) -> TileLayout | None:
+        """The tiles of transformed images of a size; None where each image is one.
+
+        Raises
+        ------
+        InputError
+            If such images cannot be cut so.
+        """
+        return None if self.config.tiles is None else layout_of(self.config.tiles, image_size)
 
     @property
     def stride(self) -> int:
@@ -171,6 +184,11 @@ class FeatureExtractor:
             self.facts = before
             raise
 
+    def describe_images(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files, and the tiles, where there are any."""
+        layout = None if self.grid is None else self.tile_layout(self.grid)
+        return describe_depth(self.bit_depth) | ({} if layout is None else {"tiles": str(layout)})
+
     @property
     def budget(self) -> int:
         """Bytes that a fit may take beside the backbone."""
@@ -215,9 +233,13 @@ class FeatureExtractor:
 
     def expect(self, images: int | None) -> None:
         """Decide which runtime is the fastest for so many images, if that is left open and their size is known."""
-        if images is not None and resolve_runtime(self.config.runtime) == AUTO:
-            self.build_backbone()
-            self.in_use.decide_runtime(images, self._largest_size)
+        if images is None or resolve_runtime(self.config.runtime) != AUTO:
+            return
+        self.build_backbone()
+        size = self._largest_size
+        if size is not None and (layout := self.tile_layout(size)) is not None:
+            images, size = images * len(layout), layout.tile_size
+        self.in_use.decide_runtime(images, size)
 
     @property
     def map_count(self) -> int:
@@ -238,6 +260,7 @@ class FeatureExtractor:
         layers = ",".join(backbone.layers)
         key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
         key += "" if backbone.runtime == TORCH else f" {backbone.runtime}"
+        key += "" if self.config.tiles is None else f" tiles {Tiles.parse(self.config.tiles)}"
         return key + self.views_key(fit)
 
     def views_key(self, fit: bool) -> str:
@@ -332,11 +355,15 @@ class FeatureExtractor:
         together = max(1, images_at_once) * count
         poses = None if self.facts.registration is None else self.facts.registration.poses(batch)
         batch = batch if poses is None else poses.to_mean(batch)
+        layout = self.tile_layout((height, width))
+        roi_masks = roi_masks if roi_masks is None or layout is None else layout.mosaic(roi_masks)
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
             with torch.inference_mode():
-                maps = self.reduce_maps(self._maps(backbone, batch[views]), masks)
+                images = batch[views]
+                maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
+                maps = self.reduce_maps(maps, masks)
                 if not self.accepts_bfloat16:
                     maps = [layer.float() for layer in maps]
             own = None if poses is None else poses.images(views)
@@ -344,6 +371,18 @@ class FeatureExtractor:
             del maps
             yield features
             del features  # while the next images pass through the backbone
+
+    def _mosaics(self, backbone: Backbone, batch: Tensor, layout: TileLayout) -> list[Tensor]:
+        """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""
+        tiles = layout.cut(batch)
+        at_once = backbone.images_at_once(*layout.tile_size) or len(tiles)
+        mosaics: list[Tensor] = []
+        for first in range(0, len(tiles), at_once):
+            for number, layer in enumerate(self._maps(backbone, tiles[first : first + at_once])):
+                if number == len(mosaics):
+                    mosaics.append(layout.empty(len(batch), layer))
+                layout.place(mosaics[number], layer, first)
+        return mosaics
 
     def _maps(self, backbone: Backbone, batch: Tensor) -> list[Tensor]:
         """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""

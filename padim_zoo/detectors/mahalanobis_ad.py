@@ -101,6 +101,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
     """
 
     name = "mahalanobis-ad"
+    supports_tiles = True
     extractor_type = AverageExtractor
     makes_maps = False
     scoring = frozenset({"threshold"})

@@ -44,7 +44,7 @@ def merge_images(
         f"precision ({precisions[0]}, {precisions[1]})": precisions,
         f"bit depth ({depths[0]}, {depths[1]})": depths,
         f"transform ({detector.transform}; {other.transform})": (detector.transform, other.transform),
-        "backbone or weights": (detector.features_key, other.features_key),
+        "backbone, weights or tiles": (detector.features_key, other.features_key),
         **{what: (read(detector), read(other)) for what, read in own.items()},
         "image size": (detector.image_size_, other.image_size_),
     }

@@ -28,6 +28,6 @@ class ModelCost:
         """
         return 0.0
 
-    def memory(self, sample_bytes: int, budget: int) -> int:
+    def memory(self, detector: Any, sample_bytes: int, budget: int) -> int:
         """Bytes in memory, at most, while a model is made of samples of a size."""
         return min(budget, LARGE_ARRAYS * sample_bytes)

@@ -19,7 +19,6 @@ from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.choose_registration import choose_registration
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
-from padim_zoo.detectors.image_facts import describe_depth
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
@@ -69,6 +68,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     name = "padim"
     extractor_type = AligningExtractor
     supports_moments = True
+    supports_tiles = True
     modeling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "pad_mode"})
 
@@ -86,7 +86,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if self.register is not None and self.register not in (*KINDS, "auto"):
             raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")
-        for other in ("augment", "tta", "roi"):
+        for other in ("augment", "tta", "roi", "tiles"):
             if self.register is not None and getattr(self, other) is not None:
                 raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
@@ -157,7 +157,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             assert statistics is not None
             embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
-                advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
+                tiles = self.tile_layout
+                size = self.image_size_ if tiles is None else tiles.tile_size
+                advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
 
@@ -278,8 +280,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
             return Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
-        return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
+        tiles = self.tile_layout
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)
+        return Prediction.from_maps(
+            maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
+        )
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -292,7 +297,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
-            **describe_depth(self.extractor.bit_depth),
+            **self.extractor.describe_images(),
             **({} if self.registration_ is None else {"register": self.registration_.describe()}),
         }
 

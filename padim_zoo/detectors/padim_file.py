@@ -20,6 +20,7 @@ from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.features.poses import Poses
+from padim_zoo.features.tiles import TileLayout
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
@@ -98,7 +99,8 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
             f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
             "resumable=True (padim-zoo fit --resumable) before the next time"
         )
-    samples = samples_in(detector.made_model, detector.extractor.region_of_interest(), detector.transform)
+    region = detector.extractor.region_of_interest()
+    samples = samples_in(detector.made_model, region, detector.transform, detector.tile_layout)
     if detector.in_file.poses is not None:
         poses = Poses(detector.in_file.poses, detector.registration_)
         samples = Samples(replace(samples.embeddings, poses=poses))
@@ -200,7 +202,9 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
     return Moments.from_arrays(file.header["n_images"] * passes, reference, moments)
 
 
-def samples_in(gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform) -> Samples:
+def samples_in(
+    gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform, tiles: TileLayout | None
+) -> Samples:
     """The samples that a dual Gaussian holds.
 
     A file holds one mask for all images, and not one for each: pixels beside it must not have part in a threshold.
@@ -208,5 +212,7 @@ def samples_in(gaussian: DualGaussian, region: RegionOfInterest | None, transfor
     embeddings, roi_masks = gaussian.samples + gaussian.mean, None
     if region is not None and region.mask is not None:
         _, pixels = AS_IT_IS.of(np.zeros((*region.mask.shape, 3), dtype=np.uint8), transform, region.mask)
-        roi_masks = None if pixels is None else torch.from_numpy(pixels).expand(embeddings.n, -1, -1)
+        if pixels is not None:
+            one = torch.from_numpy(pixels)
+            roi_masks = (one if tiles is None else tiles.mosaic(one)).expand(embeddings.n, -1, -1)
     return Samples(replace(embeddings, roi_masks=roi_masks))

@@ -55,6 +55,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
     """
 
     name = "spade"
+    supports_tiles = True
     extractor_type = PyramidExtractor
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
@@ -102,7 +103,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         distances, nearest, shown = self._nearest_images(model, embeddings)
         levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
         counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
-        maps = torch.zeros(embeddings.n, *self.image_size_)
+        maps, tiles = torch.zeros(embeddings.n, *self.image_size_), self.tile_layout
         for (layer, gallery, grid), (here, there) in zip(levels, counted, strict=True):
             for image in told(shown.nonzero().flatten().tolist(), "comparing maps", int(shown.sum()), "maps"):
                 normal = gallery[:, nearest[image]]
@@ -112,12 +113,13 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
                 of_positions[rows] = nearest_neighbors(layer[rows, image], positions)[0][:, 0]
                 on_grid = None if here is None else here[:, image].view(1, *grid)
                 of_grid = of_positions.view(1, *grid)
-                maps[image] += anomaly_maps(of_grid, self.image_size_, self.sigma, counted=on_grid)[0]
+                maps[image] += anomaly_maps(of_grid, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)[0]
         return Prediction.from_maps(
             maps / len(levels),
             distances.mean(1).where(shown, torch.nan),
             threshold=self.threshold_,
             roi_masks=embeddings.roi_masks,
+            tiles=tiles,
         )
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -135,6 +137,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         packed = file.arrays("roi_masks").get("")
         if packed is None:
             return gallery
-        shape = (gallery.n, *self.image_size_)
+        tiles = self.tile_layout
+        shape = (gallery.n, *(self.image_size_ if tiles is None else tiles.mosaic_size))
         counted = np.unpackbits(packed.numpy(), count=math.prod(shape)).reshape(shape).astype(bool)
         return replace(gallery, roi_masks=torch.from_numpy(counted))

@@ -94,6 +94,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     """
 
     name = "subspace"
+    supports_tiles = True
     modeling = frozenset({"explained_variance"})
 
     def check_parameters(self) -> None:
@@ -111,7 +112,8 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """Patches that know their neighbors, on the grid of the finest of the last layers."""
-        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
+        tiles = self.extractor.tile_layout(features.image_size)
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :], tiles),)))
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to moments, the moments of the pooled patches are added."""
@@ -171,9 +173,10 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         distances = model.distances(layer)
         counted = embeddings.present(embeddings.grid)
         on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
+        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
         return Prediction.from_maps(
-            maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
+            maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid, tiles=tiles
         )
 
     # -- state -------------------------------------------------------------------------------------------------------

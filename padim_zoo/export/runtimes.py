@@ -103,7 +103,7 @@ def open_openvino(path: Path) -> Session:
         raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
     weights = numbers.read_bytes()
     try:
-        model, compiled = compile_on_cpu((content, weights), "running an OpenVINO file")
+        model, compiled = compile_on_cpu((content, weights), "running an OpenVINO file", "float32")
     except RuntimeError as error:
         raise _refusal(path, "an OpenVINO", f"{error} Is {numbers.name} its own?") from None
     request, names = compiled.create_infer_request(), [output.any_name for output in compiled.outputs]

@@ -36,9 +36,7 @@ def convert(network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def compile_on_cpu(
-    files: Sequence[bytes], purpose: str, precision: str = "float32", threads: int | None = None
-) -> tuple[Any, Any]:
+def compile_on_cpu(files: Sequence[bytes], purpose: str, precision: str, threads: int | None = None) -> tuple[Any, Any]:
     """The model in an XML and its numbers, and the same compiled for the processor.
 
     It is told its precision: by its own default OpenVINO computes in bfloat16 where the processor has that.

@@ -91,6 +91,6 @@ def test_patchcore_chooses_in_blocks_of_many_patches(monkeypatch):
     monkeypatch.setattr(patchcore, "LONG", 0.0)
     with pytest.warns(UserWarning, match=r"the choice of 77 of 384 patches takes about .*made in blocks"):
         in_blocks.model_  # noqa: B018  made when first wanted
-    assert in_blocks.model_.shape == literal.model_.shape
+    assert in_blocks.model_.patches.shape == literal.model_.patches.shape
     scores = [detector.predict(images[:2] // 2).scores for detector in (literal, in_blocks)]
     np.testing.assert_allclose(*scores, rtol=0.2)

@@ -14,7 +14,6 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
-from padim_zoo.features.tiles import Tiles
 
 Reader = Callable[[str, Any], Any]
 
@@ -121,6 +120,8 @@ def bands(name: str, value: Any) -> str | int:
 
 def tiles(name: str, value: Any) -> str:
     """Rows and columns of tiles, or their size and overlap, in one form of text."""
+    from padim_zoo.features.tiles import Tiles  # it takes NumPy, which help does not
+
     return str(Tiles.parse(text(name, value)))
 
 

@@ -47,6 +47,7 @@ from padim_zoo.detectors.config import (
     PaDiMConfig,
 )
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
+from padim_zoo.runtimes.runtime import AUTO, NAMES
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
@@ -172,7 +173,7 @@ _ROWS = (
             "Also score corrupted test images at the threshold, e.g. blur(1,2),jpeg(30).", "Runs", metavar="A,B",
             none="none", recorded=True, column="text"),
     Setting("time_exports", one_of(late="padim_zoo.export.suffixes:RUNTIMES"),
-            "Also export to these runtimes (torch, onnx, openvino) and time them.", "Runs", form="list"),
+            f"Also export to these runtimes ({', '.join(NAMES[1:])}) and time them.", "Runs", form="list"),
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
     Setting("cluster", cluster, "Dask cluster to run on: local, tcp://…, tls://… or file:scheduler.json.", "Runs",
             commands=_FIT, metavar="ADDRESS"),
@@ -208,8 +209,8 @@ _ROWS = (
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
-    Setting("runtime", one_of("auto", "torch", "onnx", "openvino"),
-            "Runtime of the backbone: torch, onnx, openvino, or auto for the fastest.",
+    Setting("runtime", one_of(*NAMES),
+            f"Runtime of the backbone: {', '.join(NAMES[1:])}, or {AUTO} for the fastest.",
             "Computing", Unset("PADIM_ZOO_RUNTIME, or torch"), commands=(*_SCORE, "update"), parameter=True),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),

@@ -7,21 +7,11 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import (
-    PATH,
-    area_of_regions,
-    hold,
-    new_model_options,
-    regions_of,
-    show_rows,
-    size_of,
-    target_of,
-    threshold_of,
-    unpromised,
-)
+from padim_zoo.cli.options import PATH, hold, new_model_options, regions_of, show_rows, size_of, target_of, threshold_of
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_json
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.description import unpromised
 
 
 @setting_command("calibrate")
@@ -69,7 +59,7 @@ def calibrate(
         false_alarm_rate=fpr,
         threshold=threshold,
         region_rate=region_fpr,
-        region_area=area_of_regions(region_fpr, region_area),
+        region_area=region_area,
         decide_by=decide_by,
         map_values=(map_values or "score") if "map_values" in asked_settings() else None,
     )

@@ -12,23 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import (
-    PATH,
-    blocks_of,
-    check_target,
-    coverage_of,
-    expect,
-    load_detector,
-    predict_in,
-    refuse_same,
-    runtime_of,
-)
+from padim_zoo.cli.options import PATH, check_target, expect, load_detector, predict_in, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.progress import stage
+from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 from padim_zoo.pictures.kinds import PictureChoice
 from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stream, to_text
 
@@ -108,6 +99,8 @@ def predict(
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
+    if scores == "":
+        raise InputError("--scores is empty: expected a file, or - for standard output")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     if regions is not None:
         if str(regions) == "-":

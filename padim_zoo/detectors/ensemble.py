@@ -122,12 +122,10 @@ class Ensemble(Detector, EnsembleConfig):
 
     @property
     def precision_(self) -> str:
-        """Those of all members."""
         return "+".join(dict.fromkeys(member.precision_ for member in self.members))
 
     @property
     def runtime_(self) -> str:
-        """Those of all members."""
         return "+".join(dict.fromkeys(member.runtime_ for member in self.members))
 
     def expect(self, images: int) -> None:
@@ -163,22 +161,21 @@ class Ensemble(Detector, EnsembleConfig):
 
     def extract(self, images: Any) -> Features:
         """Features of all members, one kind after the other; images that can be read only once are kept."""
-        images = images if hasattr(images, "__len__") else list(images)
-        self._share_grid()
+        images = self._for_all(images)
         return self.join([source.extract(images) for source in self.sources().values()])
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
-        images = images if hasattr(images, "__len__") else list(images)
-        self._share_grid()
+        images = self._for_all(images)
         return self.join([source.extract_normal(images) for source in self.sources().values()])
 
-    def _share_grid(self) -> None:
-        """Have all members choose the grid by the coarsest stride of any."""
+    def _for_all(self, images: Any) -> Any:
+        """Images that each member can go through; all members choose the grid by the coarsest stride of any."""
         extractors = [member.extractor for member in self.members]
         stride = max(max(extractor.build_backbone().strides) for extractor in extractors)
         for extractor in extractors:
             extractor.shared_stride = stride
+        return images if hasattr(images, "__len__") else list(images)
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -196,8 +193,7 @@ class Ensemble(Detector, EnsembleConfig):
         Labels ``y`` are those of :meth:`Detector.fit`.
         """
         self.check_parameters()
-        images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
-        self._share_grid()
+        images = normal_images(self._for_all(images), y)
         for member in self.members:
             member.fit(images)
         return self._calibrate_members()
@@ -323,7 +319,6 @@ class Ensemble(Detector, EnsembleConfig):
         return {"ensemble": f"{self.rule} of {' + '.join(weighted)}"}
 
     def size_in_bytes(self) -> int:
-        """Size of all members."""
         return sum(member.size_in_bytes() for member in self.members)
 
     def save(self, path: str | Path, *, resumable: bool = False, dtype: str = "float16") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,7 +49,7 @@ def embed_part(
     detector: BackboneDetector[Any], images: Sequence[Path], grid: tuple[int, int] | None, bit_depth: int
 ) -> Part:
     """Embed some of the normal images of a fit. Grid and bit depth are those of all, the draw is that of the fit."""
-    detector.extractor.assumed_depth = bit_depth
+    detector.extractor.facts = replace(detector.extractor.facts, bit_depth=bit_depth)
     detector.draw()
     extractor = copy.copy(detector.extractor)
     extractor.grid = grid
@@ -87,8 +88,8 @@ def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth:
         fitted.image_size_ = part.image_size
         accumulator.add(part.embeddings)
         hashes.append(part.hashes)
-    adapted = count_adapted(detector.adapted_to, images)
+    adapted = count_adapted(detector.extractor.adapted_to, images)
     learned = LearnedImages(len(images), np.concatenate(hashes), adapted=adapted)
     fitted.set_statistics(accumulator.result(), learned)
     vars(detector).update(vars(fitted))
-    detector.extractor.assumed_depth = bit_depth
+    detector.extractor.facts = replace(detector.extractor.facts, bit_depth=bit_depth)

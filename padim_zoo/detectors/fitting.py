@@ -36,7 +36,7 @@ def fit_images(detector: BackboneDetector[Any], images: Any, whole: Sequence[Pat
             ahead = images
         hashed = HashedImages(ahead, extractor.bit_depth, kept=detector.fingerprints)
         detector.add_features(extractor.features(hashed, fit=True), None)
-    detector.learned_images_ = LearnedImages().with_added(hashed, detector.adapted_to)
+    detector.learned_images_ = LearnedImages().with_added(hashed, detector.extractor.adapted_to)
 
 
 def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups | np.ndarray | None) -> None:
@@ -63,7 +63,7 @@ def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups
             more = copy.copy(detector)  # groups may turn out to be those of other images
             check_size = None if earlier is None else partial(refuse_to_join, detector.image_size_)
             more.add_features(extractor.features(hashed, fit=True, check_size=check_size), earlier)
-            more.learned_images_ = learned.with_added(hashed, detector.adapted_to, groups)
+            more.learned_images_ = learned.with_added(hashed, detector.extractor.adapted_to, groups)
             vars(detector).update(vars(more))
     hashed.tell()
 
@@ -84,7 +84,7 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
         fitted.draw()
         fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
     size = None if earlier is None else detector.image_size_
-    view_set, budget = detector.extractor.views_of_fit(), detector.extractor.budget
+    view_set, budget = detector.extractor.views.of_fit, detector.extractor.budget
     normal = TrainingEmbeddings(view_set, earlier, size, detector.other_views, budget)
     for features in parts:
         normal.check(features)

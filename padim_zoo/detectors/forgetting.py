@@ -18,6 +18,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import image_items
+from padim_zoo.detectors.fitting import embedded
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -93,7 +94,7 @@ def forget_images(detector: BackboneDetector[Any], found: ForgottenImages) -> No
     statistics = detector.require_statistics("forget images")
     assert statistics is not None, "a detector that knows its images is fitted"
     stays, other_views = np.flatnonzero(~found.gone), detector.other_views
-    view_set = detector.extractor.views_of_fit()
+    view_set = detector.extractor.views.of_fit
     with spill_above(largest_array(detector.extractor.budget)):
         if isinstance(statistics, Moments):
             rest: Samples | Moments = _moments_without(detector, statistics, found)
@@ -106,7 +107,7 @@ def forget_images(detector: BackboneDetector[Any], found: ForgottenImages) -> No
 
 def remaining_images(detector: BackboneDetector[Any], found: ForgottenImages) -> LearnedImages:
     """The images that stay."""
-    return detector.learned_images_.without(found.gone, count_adapted(detector.adapted_to, found.images))
+    return detector.learned_images_.without(found.gone, count_adapted(detector.extractor.adapted_to, found.images))
 
 
 def embeddings_again(
@@ -125,9 +126,10 @@ def embeddings_again(
             f"cannot forget images: they were learned in {detector.precision_}, and would be taken out in {precision}; "
             "do it on a machine that computes in that precision, or fit again without them"
         )
-    passes = detector.extractor.passes_of_fit
-    for features in detector.extractor.features(found.images, fit=True):
-        yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
+    passes = detector.extractor.views.passes
+    extractor, images = detector.on_grid(found.images)
+    for features in extractor.features(images, fit=True):
+        yield detector.select_patches(embedded(detector, features.of_views(range(passes))), like)
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

@@ -70,7 +70,8 @@ class LearnedImages:
         InputError
             If there is not one group for each image.
         """
-        groups = self.all_groups.with_added(groups, hashed)
+        if groups is not None or self.groups is not None:
+            groups = self.all_groups.with_added(groups, hashed)
         new = hashed.hashes()
         hashes = new if self.n == 0 else None if self.hashes is None else np.concatenate([self.hashes, new])
         return LearnedImages(self.n + len(new), hashes, groups, self.adapted + count_adapted(adapted_to, hashed.paths))

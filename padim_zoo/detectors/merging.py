@@ -51,7 +51,7 @@ def merge_images(
     for what, (ours, others) in facts.items():
         if ours != others:
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-    passes = detector.extractor.passes_of_fit
+    passes = detector.extractor.views.passes
     images = (detector.learned_images_, other.learned_images_)
     apart = without_overlap(mine, theirs, images, passes)
     learned = images[0].merged(images[1], apart.images)

@@ -17,6 +17,7 @@ from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
+from padim_zoo.detectors.image_facts import ImageFacts
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
@@ -57,7 +58,7 @@ def to_state(
         arrays, own = detector.model_arrays(resumable=resumable, half=dtype == "float16")
     backbone, region = detector.build_backbone(), detector.extractor.region_of_interest()
     of_backbone = {f"backbone.{name}": array for name, array in backbone.state_in_use().items()}
-    of_images, hashes_and_groups = detector.learned_images_.to_file(detector.adapted_to)
+    of_images, hashes_and_groups = detector.learned_images_.to_file(detector.extractor.adapted_to)
     written = {**arrays, **of_backbone, **hashes_and_groups}
     header: dict[str, Any] = {
         "detector": detector.name,
@@ -198,16 +199,17 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     height, width = header["image_size"]
     detector.image_size_, detector.learned_images_ = (height, width), LearnedImages.in_file(file)
     detector.fitted_in, detector.fitted_by = header["precision"], header["runtime"]
-    detector.extractor.assumed_depth = header["bit_depth"]
-    detector._adapted_to = frozenset(header.get("adapted_to", ()))
+    extractor = detector.extractor
+    extractor.facts = ImageFacts(header["bit_depth"])
+    extractor.in_use.adapted_to = frozenset(header.get("adapted_to", ()))
     detector.region_per_image = header.get("region_per_image", False)
-    detector.extractor.use_backbone(backbone, header["precision"])
+    extractor.in_use.use(backbone, extractor.config, header["precision"])
     if backbone.weights_hash != header["weights_hash"]:
         raise InputError(
             f"{file.path} was fitted with weights {header['weights_hash']} of {backbone.name}, but holds "
             f"{backbone.weights_hash}: the file is damaged"
         )
-    detector.model_ = detector.restore(file)
+    detector.made_model = detector.restore(file)
     detector.calibration_ = calibration_in(file)
     return detector
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.duplicates import count_compared, find_duplicates
+from padim_zoo.data.duplicates import MOST_IMAGES, count_compared, find_duplicates
 from padim_zoo.data.image_hashes import are_learned
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
@@ -139,32 +139,42 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     return NewSamples(new, positions, left_out, notes)
 
 
-def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]) -> int | None:
+def count_near_copies(
+    detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]
+) -> tuple[int | None, str | None]:
     """How many test images are near copies, such as frames of one burst, of images that a detector has learned.
 
     A model holds hashes of its images and not the images. So it takes the files: of ``train``, those count that the
-    detector has learned. All files are decoded, unless their fingerprints are kept. None where there are more than
-    near copies are looked for among.
+    detector has learned. All files are decoded, unless their fingerprints are kept.
 
     Parameters
     ----------
     detector : Detector
     train, samples : sequence of Sample
         Images that may have been learned, and test images that were not.
+
+    Returns
+    -------
+    count : int or None
+        None where it is not known.
+    note : str or None
+        Why it is not known, or what such images do to figures.
     """
-    hashes = detector.learned_images_.hashes
-    if hashes is None or not train or not samples:
-        return 0
-    n = len(train)
+    hashes, n = detector.learned_images_.hashes, len(train)
+    unknown = "near copies of learned images are not looked for: "
+    if hashes is None:
+        return None, f"{unknown}the model does not say which images it has learned"
     if not count_compared(n + len(samples)):
-        return None
-    kept = detector.fingerprints
-    duplicates = find_duplicates((*train, *samples), kept)
+        return None, f"{unknown}there are more than {MOST_IMAGES} images"
+    learned = are_learned(train, hashes, detector.transform.bit_depth, detector.fingerprints)
+    if not learned.any():
+        return None, f"{unknown}none of them is among the training images of the data set"
+    duplicates = find_duplicates((*train, *samples), detector.fingerprints)
     groups = duplicates.groups
     copied = {int(groups[pair.second]) for pair in duplicates.crossing(n)}
-    of_train = [index for index in range(n) if int(groups[index]) in copied]
-    if not of_train:
-        return 0
-    learned = are_learned([train[index] for index in of_train], hashes, detector.transform.bit_depth, kept)
-    learned_groups = groups[:n][np.array(of_train)[learned]]
-    return int(np.isin(groups[n:], learned_groups).sum())
+    of_learned = copied & set(groups[:n][learned].tolist())
+    count = int(np.isin(groups[n:], list(of_learned)).sum())
+    if not count:
+        return 0, None
+    told = f"{count} of {len(samples)} test images are near copies of images that the model has learned"
+    return count, f"{told}: its figures may be too good"

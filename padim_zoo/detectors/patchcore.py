@@ -16,7 +16,7 @@ from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import PatchCoreConfig
 from padim_zoo.detectors.coreset import (
     PROBED_POINTS,
     compared_pairs,
@@ -28,6 +28,8 @@ from padim_zoo.detectors.coreset import (
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
+from padim_zoo.detectors.model_cost import ModelCost
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -52,6 +54,29 @@ LARGE_CHOICE, LONG = 10**9, 60.0
 """Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
 
 
+class CoresetCost(ModelCost):
+    """Of a memory bank that is chosen from all patches."""
+
+    def seconds(self, detector: PatchCore, features: Features, n: int, folds: int) -> float:
+        """The choice of the coreset, of all images and of those of each fold."""
+        patches, ratio, radius = _patches(detector.embed(features)), detector.coreset_ratio, detector.radius
+        cells = 1 if radius is None else -(-len(patches) // (radius + 1) ** 2)
+        of_cell = -(-n * len(patches) // cells)
+        pairs = cells * compared_pairs(of_cell, max(1, round(ratio * of_cell)))
+        once = 0.0 if ratio == 1 else coreset_seconds(detector.projected(patches), pairs)
+        return once * (1 + folds * (1 - 1 / folds) ** 2)
+
+    def memory(self, detector: PatchCore, sample_bytes: int, budget: int) -> int:
+        """All patches, the same in few dimensions and these about their mean; of a choice in blocks, what is chosen.
+
+        A choice among all compares all with all.
+        """
+        ratio = detector.coreset_ratio
+        n = sample_bytes // (4 * sum(detector.build_backbone().channels[-detector.levels :]))
+        in_blocks = not is_literal(n, round(ratio * n))
+        return min(budget, sample_bytes) + round(ratio * sample_bytes) if in_blocks else 3 * sample_bytes
+
+
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
 class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """Nearest normal patch in a memory bank that holds patches of all images and positions, thinned out by a coreset.
@@ -72,6 +97,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius"})
+    cost = CoresetCost()
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -131,7 +157,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             return bank.some(torch.arange(len(bank)))
         sizes = [(len(rows), count) for rows, count in zip(cells, counts, strict=True)]
         literal = all(is_literal(*size) for size in sizes)
-        points = self._projected(bank.patches if literal else bank.patches[:PROBED_POINTS])
+        points = self.projected(bank.patches if literal else bank.patches[:PROBED_POINTS])
         pairs = sum(compared_pairs(*size) for size in sizes)
         if pairs > LARGE_CHOICE and (seconds := coreset_seconds(points, pairs)) > LONG:
             grows = "its time grows with the square of the patches" if literal else "it is made in blocks of patches"
@@ -152,35 +178,17 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
                         self.progress(done + chosen * count // of, sum(counts))
 
                 if is_literal(len(rows), count):
-                    of_cell = points[rows] if literal else self._projected(bank.patches[rows])
+                    of_cell = points[rows] if literal else self.projected(bank.patches[rows])
                     selected.append(rows[greedy_k_center(of_cell, count, self.seed, report)])
                     continue
 
                 def of_block(block: slice, rows: Tensor = rows) -> Tensor:
-                    return self._projected(bank.patches[rows[block]])
+                    return self.projected(bank.patches[rows[block]])
 
                 selected.append(rows[k_center_in_blocks(of_block, len(rows), count, self.seed, report)])
         return bank.some(torch.cat(selected))
 
-    def model_seconds(self, features: Features, n: int, folds: int) -> float:
-        """The choice of the coreset, of all images and of those of each fold."""
-        patches = _patches(self.embed(features))
-        cells = 1 if self.radius is None else -(-len(patches) // (self.radius + 1) ** 2)
-        of_cell = -(-n * len(patches) // cells)
-        pairs = cells * compared_pairs(of_cell, max(1, round(self.coreset_ratio * of_cell)))
-        once = 0.0 if self.coreset_ratio == 1 else coreset_seconds(self._projected(patches), pairs)
-        return once * (1 + folds * (1 - 1 / folds) ** 2)
-
-    def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """All patches, the same in few dimensions and these about their mean; of a choice in blocks, what is chosen.
-
-        A choice among all compares all with all.
-        """
-        n = sample_bytes // (4 * sum(self.build_backbone().channels[-self.levels :]))
-        in_blocks = not is_literal(n, round(self.coreset_ratio * n))
-        return min(budget, sample_bytes) + round(self.coreset_ratio * sample_bytes) if in_blocks else 3 * sample_bytes
-
-    def _projected(self, patches: Tensor) -> Tensor:
+    def projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""
         D = patches.shape[1]
         if D <= PROJECTED:
@@ -193,7 +201,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
 
     def earlier_fit(self) -> Any:
         """The samples, or the memory bank of a detector that was loaded, which knows nothing else."""
-        return self._model if self.statistics_ is None else self.statistics_
+        return self.made_model if self.statistics_ is None else self.statistics_
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to a memory bank, new patches are added, and a coreset of both is the new one.
@@ -206,7 +214,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         super(PatchCore, added).add_features(parts, None)
         assert isinstance(added.statistics_, Samples)
         # The bank stands for as many patches as it is a share of.
-        self._model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
+        self.made_model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
         self.calibration_ = None
         return None
 
@@ -216,9 +224,9 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
         so that patches of other images that they stood for may be missed: a warning says so.
         """
-        if self._model is None or self.statistics_ is not None:
+        if self.made_model is None or self.statistics_ is not None:
             return super().forget(images)
-        found, memory_bank = find_learned(self, images), self._model
+        found, memory_bank = find_learned(self, images), self.made_model
         gone = torch.zeros(len(memory_bank), dtype=torch.bool)
         for embeddings in embeddings_again(self, found, None):
             distances, _ = nearest_neighbors(memory_bank.patches, _patches(embeddings))
@@ -228,7 +236,8 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         left = memory_bank.some(~gone)
         if left.serves_less_than(memory_bank):
             raise InputError("all patches near some position are of these images: fit again without them")
-        self._model, self.learned_images_, self.calibration_ = left, remaining_images(self, found), None
+        self.made_model, self.calibration_ = left, None
+        self.learned_images_ = remaining_images(self, found)
         Caches.of(self.cache).forget(found.paths)
         warnings.warn(
             f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
@@ -239,7 +248,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
             )

@@ -13,6 +13,7 @@ from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import MAP_VALUES
 from padim_zoo.detectors.loading import detector_in
 from padim_zoo.detectors.model_file import add_calibration
+from padim_zoo.detectors.p_value_maps import use_p_values
 from padim_zoo.detectors.storage import DetectorFile, open_detector, write_detector
 
 
@@ -23,7 +24,7 @@ def calibrate_file(
     false_alarm_rate: float | None = None,
     threshold: float | None = None,
     region_rate: float | None = None,
-    region_area: int = 1,
+    region_area: int | None = None,
     decide_by: str | None = None,
     map_values: str | None = None,
 ) -> Calibration:
@@ -39,11 +40,9 @@ def calibrate_file(
         In (0, 1). By default 0.05, or the least that the number of images allows.
     threshold : float, optional
         Set by hand; it promises no false-alarm rate.
-    region_rate, region_area
-        Make a region threshold: see :meth:`~padim_zoo.detectors.calibration.Calibration.for_regions`.
-    decide_by : str, optional
-        Whose threshold decides: ``"image"``, ``"pixel"`` or ``"region"``. With this or a region rate alone, the image
-        threshold stays.
+    region_rate, region_area, decide_by
+        As of :meth:`~padim_zoo.detectors.calibration.Calibration.with_decision`. With these alone the image threshold
+        stays.
     map_values : str, optional
         Of :func:`set_map_values`. Rates stay; a threshold by hand is of the new values.
 
@@ -67,12 +66,8 @@ def calibrate_file(
         set_map_values(detector, model, map_values)
     if threshold is not None:
         detector.threshold_ = threshold
-    calibration = detector.calibration_
-    assert calibration is not None
-    if region_rate is not None:
-        calibration = calibration.for_regions(region_rate, region_area)
-    if decide_by is not None:
-        calibration = calibration.deciding_by(decide_by)
+    assert detector.calibration_ is not None
+    calibration = detector.calibration_.with_decision(region_rate, region_area, decide_by)
     if output is not None:
         header = {name: value for name, value in file.header.items() if name not in ("format", "arrays")}
         arrays: dict[str, Tensor] = dict(file.tensors)
@@ -109,7 +104,7 @@ def set_map_values(detector: Any, model: str | Path, values: str) -> None:
         return
     if not isinstance(detector, BackboneDetector):
         raise InputError(f"{model} knows no normal images to make p-values of: take the model of one detector")
-    detector.use_p_values()
+    use_p_values(detector)
 
 
 def _refuse_other_model(file: DetectorFile, output: Path) -> None:

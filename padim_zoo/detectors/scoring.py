@@ -17,6 +17,7 @@ from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.p_value_maps import in_map_values
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -43,7 +44,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     features = extractor.features(passing.images, roi=roi, check_size=check_size)
     if extractor.canvas is None:
         embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
-        scored = (detector.in_map_values(score_views(detector, model, batch)) for batch in embedded)
+        scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
     else:
         scored = (score_part(detector, model, part) for part in features)
     count = count_of(images)
@@ -61,7 +62,7 @@ def embed_to_score(detector: BackboneDetector[Any], features: Features) -> Patch
 def score_part(detector: BackboneDetector[Any], model: Any, features: Features) -> Prediction:
     """Scores of images by their features; where these lie on a canvas, of each image alone."""
     if features.sizes is None:
-        return detector.in_map_values(score_views(detector, model, embed_to_score(detector, features)))
+        return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
     parts = []
     for one in features.apart():
         alone = copy.copy(detector)
@@ -72,7 +73,7 @@ def score_part(detector: BackboneDetector[Any], model: Any, features: Features) 
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
     """Scores of images of which all views for scoring are given, those of one next to each other."""
-    views = detector.extractor.views_of_score()
+    views = detector.extractor.views.of_score
     prediction = detector.score_embeddings(model, embeddings)
     if views.count > 1:
         prediction = combine_views(prediction, views.others, score_is_map_maximum=detector.threshold_serves_maps)
@@ -112,7 +113,7 @@ def views_to_score(features: Features, image_size: tuple[int, int], extractor: F
         If the images are not of the size of the fit, or their views are others.
     """
     refuse_other_size(image_size, features.image_size)
-    count, of_fit = extractor.views_of_score().count, extractor.views_of_fit().count
+    count, of_fit = extractor.views.of_score.count, extractor.views.of_fit.count
     if features.views not in (count, of_fit):
         raise InputError(
             f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "

@@ -14,9 +14,10 @@ from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import told
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SPADEConfig, check_whole_number
+from padim_zoo.detectors.config import SPADEConfig
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
+from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import embed_to_score
 from padim_zoo.detectors.storage import DetectorFile
@@ -82,11 +83,11 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
 
     def require_statistics(self, purpose: str) -> Samples | None:
         """The gallery, or None before the first fit."""
-        return None if self._model is None and self.statistics_ is None else Samples(self.model_)
+        return None if self.made_model is None and self.statistics_ is None else Samples(self.model_)
 
     def score_features(self, features: Features) -> np.ndarray:
         """Mean distances to the nearest images, without the maps, which take a thousand times as long."""
-        if self.map_score is not None or features.roi_masks is not None or self.extractor.views_of_score().count > 1:
+        if self.map_score is not None or features.roi_masks is not None or self.extractor.views.of_score.count > 1:
             return super().score_features(features)
         distances, _, shown = self._nearest_images(self.model_, embed_to_score(self, features))
         return distances.mean(1).where(shown, torch.nan).numpy()

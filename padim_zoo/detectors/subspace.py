@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SubspaceConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import SubspaceConfig
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -157,7 +158,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit; a file that was not saved resumable does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
                 "resumable=True (padim-zoo fit --resumable) before the next time"

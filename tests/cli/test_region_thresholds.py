@@ -161,7 +161,7 @@ def test_mistakes_get_one_line(images, model, tmp_path):
     both = tmp_path / "both.safetensors"
     run("fit", *images, "-o", out, *OPTIONS, "--sigma", "2")
     run("combine", model, out, "-o", both)
-    assert "as of ensembles" in run("calibrate", both, "--region-fpr", "0.2", code=2)
+    assert "an ensemble" in run("calibrate", both, "--region-fpr", "0.2", code=2)
     run("calibrate", both, "--decide-by", "pixel", "--in-place")
     assert padim_zoo.load(both).predict(images[:1]).decides == "pixel"
 

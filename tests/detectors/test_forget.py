@@ -97,7 +97,7 @@ def test_forgotten_copies_count_as_images_that_weights_were_adapted_to(tmp_path)
     for number, path in enumerate(paths):
         Image.fromarray(IMAGES[min(number, 4)]).save(path)  # the last is a copy of the one before
     detector = PaDiM(**OPTIONS, n_components=6).fit(paths)
-    detector._adapted_to = frozenset(hashes_of(paths[2:]))
+    detector.extractor.in_use.adapted_to = frozenset(hashes_of(paths[2:]))
     detector.learned_images_ = replace(detector.learned_images_, adapted=4)
     detector.forget([paths[4]])
     assert (detector.n_images_, detector.learned_images_.adapted) == (4, 2)

@@ -12,6 +12,7 @@ from PIL import Image
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.backbones.weight_provenance import hashes_of
 from padim_zoo.data.image_groups import ImageGroups
+from padim_zoo.detectors.image_facts import ImageFacts
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.patchcore import PatchCore
 
@@ -95,7 +96,7 @@ def test_later_images_that_weights_were_adapted_to_are_counted(kind, loaded, tmp
     for image, path in zip(IMAGES, paths, strict=False):
         Image.fromarray(image).save(path)
     detector = kind(**OPTIONS)
-    detector._adapted_to = frozenset(hashes_of(paths[2:5]))
+    detector.extractor.in_use.adapted_to = frozenset(hashes_of(paths[2:5]))
     detector.fit(paths[:3])
     if loaded:
         detector.save(tmp_path / "m.safetensors")
@@ -112,7 +113,8 @@ def test_nothing_of_a_fit_before_is_left():
     assert detector.learned_images_.adapted == 0
     detector = PaDiM(**OPTIONS, tta="flip").fit(IMAGES)
     detector.learned_images_ = replace(detector.learned_images_, adapted=3)
-    detector.extractor.registration = object()
+    detector.extractor.facts = ImageFacts(registration=object())
     detector.from_gaussian(other.reduction_, other.gaussian_, other.image_size_)
-    assert detector.other_views is detector.extractor.registration is None
+    assert detector.other_views is None
+    assert detector.extractor.facts == ImageFacts()
     assert detector.learned_images_ == LearnedImages()

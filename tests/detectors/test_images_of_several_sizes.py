@@ -112,6 +112,16 @@ def test_more_images_join_a_fit(normal: list[np.ndarray], others: list[np.ndarra
         added.partial_fit(others[1:2])
 
 
+@pytest.mark.parametrize(("kind", "own"), DETECTORS[:2], ids=["PatchCore", "Subspace"])
+def test_a_model_from_a_file_forgets_some(kind: Any, own: Any, normal: Any, others: Any, tmp_path: Path) -> None:
+    if kind is PatchCore:
+        own = {"coreset_ratio": 1.0}  # else what is left is not a coreset of the others
+    kind(**OPTIONS | own).fit(normal).save(tmp_path / "model", resumable=kind is Subspace)
+    left = load(tmp_path / "model").forget([normal[0], normal[2]])
+    again = kind(**OPTIONS | own).fit([normal[1], *normal[3:]])
+    np.testing.assert_allclose(left.predict(others).scores, again.predict(others).scores, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [PaDiM, SPADE])
 def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarray]) -> None:
     with pytest.raises(

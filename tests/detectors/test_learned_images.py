@@ -237,6 +237,6 @@ def test_a_first_batch_that_fails_leaves_the_bit_depth_unknown():
     detector = PaDiM(**OPTIONS)
     with pytest.raises(InputError, match="all images must have one size"):
         detector.partial_fit([*deep[:3], deep[3][:32, :32]])
-    assert detector.extractor.assumed_depth is None
+    assert detector.extractor.facts.bit_depth is None
     detector.partial_fit(IMAGES)
     np.testing.assert_array_equal(detector.predict(IMAGES).scores, PaDiM(**OPTIONS).fit(IMAGES).predict(IMAGES).scores)

@@ -19,8 +19,8 @@ from padim_zoo.bench.cluster_chunks import ChunkRunner, chunk_count
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.core.progress import stage
-from padim_zoo.detectors.calibration import HeldOutScores
 from padim_zoo.detectors.fit_in_parts import Part, take_fit
+from padim_zoo.detectors.held_out import HeldOutScores
 from padim_zoo.detectors.moments_of_parts import PIECE, Folds, PartMoments
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.statistics.moments import Moments
@@ -116,7 +116,7 @@ class MomentsFit:
         whole = _sum_of(moments)
         hashes = _in_order(folds, [part.hashes for part in parts])
         take_fit(self.model, whole, parts[0].image_size, self.bit_depth, hashes, self.paths)
-        self.model.groups_ = folds.groups.told
+        self.model.learned_images_ = self.model.learned_images_.with_groups(folds.groups)
         folds.refuse_rate(false_alarm_rate)
         if folds.why_none:
             return folds.why_none

@@ -33,13 +33,19 @@ def nearest_neighbors(queries: Tensor, references: Tensor, k: int = 1) -> tuple[
     k = min(k, len(references))
     query_array, reference_array = (np.ascontiguousarray(points.float().numpy()) for points in (queries, references))
     indices = torch.from_numpy(_search(query_array, reference_array, k).astype(np.int64))
+    distances = distances_to(queries, references, indices)
+    order = distances.argsort(dim=1, stable=True)
+    return distances.gather(1, order), indices.gather(1, order)
+
+
+def distances_to(queries: Tensor, references: Tensor, indices: Tensor) -> Tensor:
+    """Distances (m, k), float32, of queries (m, D) to some references (n, D) each, by their numbers (m, k)."""
     distances = torch.empty(indices.shape)
-    size = max(1, RECOMPUTED_AT_ONCE // (4 * k * queries.shape[1]))
+    size = max(1, RECOMPUTED_AT_ONCE // (4 * indices.shape[1] * queries.shape[1]))
     for start in range(0, len(queries), size):
         rows = slice(start, start + size)
         distances[rows] = torch.linalg.vector_norm(queries[rows, None] - references[indices[rows]], dim=2)
-    order = distances.argsort(dim=1, stable=True)
-    return distances.gather(1, order), indices.gather(1, order)
+    return distances
 
 
 def _search(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.detectors.calibration import HeldOutScores, folds_of, kept_of_prediction
 from padim_zoo.detectors.fit_in_parts import Part, embed_part
+from padim_zoo.detectors.held_out import HeldOutScores, folds_of, kept_of_prediction
 from padim_zoo.detectors.scoring import score_views
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import Gaussian
@@ -127,7 +127,7 @@ def score_part(
     numbers : ndarray (m,)
         Of these images among all.
     every : int
-        As of :class:`~padim_zoo.detectors.calibration.HeldOutScores`.
+        As of :class:`~padim_zoo.detectors.held_out.HeldOutScores`.
     """
     scoring = copy.copy(detector)
     scoring.image_size_ = image_size

@@ -8,17 +8,29 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
-from padim_zoo.core.progress import duration
+from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
-from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
-from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
+from padim_zoo.detectors.config import PatchCoreConfig
+from padim_zoo.detectors.coreset import (
+    PROBED_POINTS,
+    compared_pairs,
+    coreset_seconds,
+    greedy_k_center,
+    is_literal,
+    k_center_in_blocks,
+)
+from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
+from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
+from padim_zoo.detectors.model_cost import ModelCost
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
+from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -42,24 +54,50 @@ LARGE_CHOICE, LONG = 10**9, 60.0
 """Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
 
 
+class CoresetCost(ModelCost):
+    """Of a memory bank that is chosen from all patches."""
+
+    def seconds(self, detector: PatchCore, features: Features, n: int, folds: int) -> float:
+        """The choice of the coreset, of all images and of those of each fold."""
+        patches, ratio, radius = _patches(detector.embed(features)), detector.coreset_ratio, detector.radius
+        cells = 1 if radius is None else -(-len(patches) // (radius + 1) ** 2)
+        of_cell = -(-n * len(patches) // cells)
+        pairs = cells * compared_pairs(of_cell, max(1, round(ratio * of_cell)))
+        once = 0.0 if ratio == 1 else coreset_seconds(detector.projected(patches), pairs)
+        return once * (1 + folds * (1 - 1 / folds) ** 2)
+
+    def memory(self, detector: PatchCore, sample_bytes: int, budget: int) -> int:
+        """All patches, the same in few dimensions and these about their mean; of a choice in blocks, what is chosen.
+
+        A choice among all compares all with all.
+        """
+        ratio = detector.coreset_ratio
+        n = sample_bytes // (4 * sum(detector.build_backbone().channels[-detector.levels :]))
+        in_blocks = not is_literal(n, round(ratio * n))
+        return min(budget, sample_bytes) + round(ratio * sample_bytes) if in_blocks else 3 * sample_bytes
+
+
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
-class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
+class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """Nearest normal patch in a memory bank that holds patches of all images and positions, thinned out by a coreset.
+
+    With ``radius``, the bank of a position holds the patches of the positions around it, and is otherwise used alike.
 
     Parameters are those of :class:`~padim_zoo.detectors.config.PatchCoreConfig`.
 
     Attributes
     ----------
-    model_ : Tensor (m, D), float32
-        The memory bank.
+    model_ : MemoryBank
     progress : callable, optional
         Told how many patches of the coreset are chosen, of how many, while it is made; None by default.
     """
 
     name = "patchcore"
+    supports_tiles = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
-    modeling = frozenset({"coreset_ratio"})
+    modeling = frozenset({"coreset_ratio", "radius"})
+    cost = CoresetCost()
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -68,6 +106,8 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         check_share("coreset_ratio", self.coreset_ratio)
         check_whole_number("n_neighbors", self.n_neighbors, 1)
         check_whole_number("levels", self.levels, 1)
+        if self.radius is not None:
+            check_whole_number("radius", self.radius, 0)
 
     @property
     def draws(self) -> tuple[str, ...]:
@@ -78,42 +118,72 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """Patches that know their neighbors (section 3.1), on the grid of the finest of the last layers."""
-        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
+        tiles = self.extractor.tile_layout(features.image_size)
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :], tiles),)))
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
-    def fit_model(self, statistics: Samples | Moments) -> Tensor:
-        """A coreset of all patches of all images."""
+    def fit_model(self, statistics: Samples | Moments) -> MemoryBank:
+        """A coreset of all patches of all images, or of those of each cell of positions."""
         assert isinstance(statistics, Samples)
-        patches = _patches(statistics.embeddings)
-        return self._coreset(patches, len(patches))
+        return self._coreset(self._bank_of(statistics.embeddings), 0)
 
-    def _coreset(self, patches: Tensor, stands_for: int) -> Tensor:
-        """A coreset whose size is the share of the patches that were seen, of those that are left of them."""
-        count = min(len(patches), max(1, round(self.coreset_ratio * stands_for)))
-        if count == len(patches):
-            return patches.clone()
-        points = self._projected(patches)
-        if len(points) * count > LARGE_CHOICE and (seconds := coreset_seconds(points, len(points), count)) > LONG:
+    def _bank_of(self, embeddings: PatchEmbeddings) -> MemoryBank:
+        """All patches that count."""
+        if self.radius is None:
+            return MemoryBank(_patches(embeddings))
+        positions = torch.arange(embeddings.P)[:, None].expand(-1, embeddings.n)
+        counted = embeddings.present(embeddings.grid)
+        positions = positions.flatten() if counted is None else positions[counted]
+        return MemoryBank(_patches(embeddings), Neighborhoods(positions, embeddings.grid, self.radius))
+
+    def _coreset(self, bank: MemoryBank, thinned: int) -> MemoryBank:
+        """A coreset of a bank, or one of each of its cells.
+
+        Its size is the share of the patches that were seen. The first ``thinned`` of the bank are what is left of more.
+        """
+        cells = [torch.arange(len(bank))] if bank.neighborhoods is None else bank.neighborhoods.of_cells()
+        counts = []
+        for rows in cells:
+            old = int((rows < thinned).sum())
+            seen = round(old / self.coreset_ratio) + len(rows) - old
+            counts.append(min(len(rows), max(1, round(self.coreset_ratio * seen))))
+        if sum(counts) == len(bank):
+            return bank.some(torch.arange(len(bank)))
+        sizes = [(len(rows), count) for rows, count in zip(cells, counts, strict=True)]
+        literal = all(is_literal(*size) for size in sizes)
+        points = self.projected(bank.patches if literal else bank.patches[:PROBED_POINTS])
+        pairs = sum(compared_pairs(*size) for size in sizes)
+        if pairs > LARGE_CHOICE and (seconds := coreset_seconds(points, pairs)) > LONG:
+            grows = "its time grows with the square of the patches" if literal else "it is made in blocks of patches"
             warnings.warn(
-                f"the choice of {count:,} of {len(points):,} patches takes about {duration(seconds)}: its time grows "
-                "with the square of the patches; fewer: --resize, or patchcore(coreset_ratio=0.01)",
+                f"the choice of {sum(counts):,} of {len(bank):,} patches takes about {duration(seconds)}, and they "
+                f"take {amount(sum(counts) * bank.patches[0].nbytes)}: {grows}; fewer: --resize, or "
+                "patchcore(coreset_ratio=0.01)",
                 stacklevel=2,
             )
-        return patches[greedy_k_center(points, count, self.seed, self.progress)]
+        selected: list[Tensor] = []
+        with stage("choosing the coreset", sum(counts), "patches") as progress:
+            for rows, count in zip(cells, counts, strict=True):
+                done = sum(len(each) for each in selected)
 
-    def model_seconds(self, features: Features, n: int, folds: int) -> float:
-        """The choice of the coreset, of all images and of those of each fold."""
-        patches = _patches(self.embed(features))
-        points, count = self._projected(patches), self.coreset_ratio * n * len(patches)
-        once = 0.0 if self.coreset_ratio == 1 else coreset_seconds(points, n * len(patches), max(1, round(count)))
-        return once * (1 + folds * (1 - 1 / folds) ** 2)
+                def report(chosen: int, of: int, done: int = done, count: int = count) -> None:
+                    progress.advance(done + chosen * count // of - progress.done)
+                    if self.progress is not None:
+                        self.progress(done + chosen * count // of, sum(counts))
 
-    def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
-        return 3 * sample_bytes
+                if is_literal(len(rows), count):
+                    of_cell = points[rows] if literal else self.projected(bank.patches[rows])
+                    selected.append(rows[greedy_k_center(of_cell, count, self.seed, report)])
+                    continue
 
-    def _projected(self, patches: Tensor) -> Tensor:
+                def of_block(block: slice, rows: Tensor = rows) -> Tensor:
+                    return self.projected(bank.patches[rows[block]])
+
+                selected.append(rows[k_center_in_blocks(of_block, len(rows), count, self.seed, report)])
+        return bank.some(torch.cat(selected))
+
+    def projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""
         D = patches.shape[1]
         if D <= PROJECTED:
@@ -126,23 +196,20 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def earlier_fit(self) -> Any:
         """The samples, or the memory bank of a detector that was loaded, which knows nothing else."""
-        return self._model if self.statistics_ is None else self.statistics_
+        return self.made_model if self.statistics_ is None else self.statistics_
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to a memory bank, new patches are added, and a coreset of both is the new one.
 
         Every old patch stays as near to the bank as the old coreset and the new one together allow.
         """
-        if not isinstance(earlier, Tensor):
+        if not isinstance(earlier, MemoryBank):
             return super().add_features(parts, earlier)
         added = copy.copy(self)
         super(PatchCore, added).add_features(parts, None)
         assert isinstance(added.statistics_, Samples)
-        patches = _patches(added.statistics_.embeddings)
         # The bank stands for as many patches as it is a share of.
-        stands_for = round(len(earlier) / self.coreset_ratio) + len(patches)
-        self._model = self._coreset(torch.cat([earlier, patches]), stands_for)
-        self.n_images_ += added.n_images_
+        self.made_model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
         self.calibration_ = None
         return None
 
@@ -152,18 +219,20 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
         Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
         so that patches of other images that they stood for may be missed: a warning says so.
         """
-        if self._model is None or self.statistics_ is not None:
+        if self.made_model is None or self.statistics_ is not None:
             return super().forget(images)
-        found, memory_bank = find_learned(self, images), self._model
+        found, memory_bank = find_learned(self, images), self.made_model
         gone = torch.zeros(len(memory_bank), dtype=torch.bool)
         for embeddings in embeddings_again(self, found, None):
-            distances, _ = nearest_neighbors(memory_bank, _patches(embeddings))
-            gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank, dim=1)
+            distances, _ = nearest_neighbors(memory_bank.patches, _patches(embeddings))
+            gone |= distances[:, 0] <= SAME_PATCH * torch.linalg.vector_norm(memory_bank.patches, dim=1)
         if gone.all():
             raise InputError("all patches of the memory bank are of these images: fit again without them")
-        n_images = int(found.stays.sum())
-        vars(self).update(remaining_of_fit(self, found), _model=memory_bank[~gone], n_images_=n_images)
-        self.calibration_ = None
+        left = memory_bank.some(~gone)
+        if left.serves_less_than(memory_bank):
+            raise InputError("all patches near some position are of these images: fit again without them")
+        self.made_model, self.calibration_ = left, None
+        self.learned_images_ = remaining_images(self, found)
         Caches.of(self.cache).forget(found.paths)
         warnings.warn(
             f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
@@ -174,7 +243,7 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
             )
@@ -182,61 +251,68 @@ class PatchCore(BackboneDetector[Tensor], PatchCoreConfig):
 
     # -- score -------------------------------------------------------------------------------------------------------
 
-    def score_embeddings(self, model: Tensor, embeddings: PatchEmbeddings) -> Prediction:
+    def score_embeddings(self, model: MemoryBank, embeddings: PatchEmbeddings) -> Prediction:
         """Distance of each patch to the bank; the score is that of the worst patch, weighed (equations 6 and 7)."""
         (layer,) = embeddings.layers  # (P, N, D)
-        nearest_distances, indices = nearest_neighbors(layer.flatten(0, 1), model)
-        distances, indices = nearest_distances.view(layer.shape[:2]), indices.view(layer.shape[:2])
-        counted = embeddings.present(embeddings.grid)
+        distances, indices = model.nearest(layer)
+        counted = model.counted(embeddings.present(embeddings.grid), embeddings.n)
         worst = (distances if counted is None else distances.where(counted, -1.0)).argmax(0)
         images = torch.arange(embeddings.n)
         scores = distances[worst, images]
         if self.n_neighbors > 1:
-            scores = scores * self._weight(model, layer[worst, images], indices[worst, images], scores)
+            around = model.around(indices[worst, images], worst, self.n_neighbors)
+            scores = scores * _weight(model.patches, layer[worst, images], around, scores)
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
         on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
+        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
         return Prediction.from_maps(
-            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
+            maps,
+            scores,
+            threshold=self.threshold_,
+            roi_masks=embeddings.roi_masks,
+            scored_patches=on_grid,
+            tiles=tiles,
         )
-
-    def _weight(self, model: Tensor, patches: Tensor, nearest: Tensor, distances: Tensor) -> Tensor:
-        """1 − exp(d*) / Σ exp(d) over the neighborhood in the bank of the nearest patch, which is one of it.
-
-        Exponents are taken relative to the largest: features of some backbones have distances whose exponential is
-        beyond any float.
-        """
-        _, around = nearest_neighbors(model[nearest], model, self.n_neighbors)
-        if around.shape[1] < 2:
-            return torch.ones_like(distances)
-        others = torch.linalg.vector_norm(model[around] - patches[:, None], dim=2)
-        largest = others.amax(1, keepdim=True)
-        shares = (others - largest).double().exp().sum(1)
-        weight: Tensor = 1 - (distances - largest[:, 0]).double().exp() / shares
-        return weight.float().clamp_min(0)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
-        size, D = self.model_.shape
-        return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions"}
+        size, D = self.model_.patches.shape
+        within = "" if self.radius is None else f", compared within {self.radius} positions"
+        return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions{within}"}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The memory bank, from which a fit can always go on."""
-        return {"memory_bank": self.model_}, {}
+        arrays, places = {"memory_bank": self.model_.patches}, self.model_.neighborhoods
+        if places is None:
+            return arrays, {}
+        return {**arrays, "positions": places.positions}, {"grid": places.grid}
 
-    def restore(self, file: DetectorFile) -> Tensor:
+    def restore(self, file: DetectorFile) -> MemoryBank:
         """The memory bank."""
-        return file.arrays("memory_bank")[""]
+        patches, positions = file.arrays("memory_bank")[""], file.arrays("positions").get("")
+        if positions is None or self.radius is None:
+            return MemoryBank(patches)
+        height, width = file.header["grid"]
+        return MemoryBank(patches, Neighborhoods(positions, (height, width), self.radius))
 
-    def scoring_network(self) -> PatchCoreNetwork:
+    def scoring_network(self) -> PatchCoreNetwork | LocalPatchCoreNetwork:
         """Scores and maps by the memory bank."""
+        bank, places = self.model_, self.model_.neighborhoods
         grids = grids_of(self.build_backbone(), self.image_size_)[-self.levels :]
         grid = max(grids, key=lambda grid: grid[0] * grid[1])
         to_maps = AnomalyMaps(grid, self.image_size_, self.sigma)
-        return PatchCoreNetwork(self.model_, self.n_neighbors, self.levels, grid, to_maps)
+        if places is None:
+            return PatchCoreNetwork(bank.patches, self.n_neighbors, self.levels, grid, to_maps)
+        if not places.served.all():
+            raise InputError(
+                "a detector that was fitted with regions of interest cannot be exported: its memory bank has no "
+                "patches near some positions, and a network scores a whole image"
+            )
+        return LocalPatchCoreNetwork(bank.patches, places, self.n_neighbors, self.levels, to_maps)
 
 
 def _patches(embeddings: PatchEmbeddings) -> Tensor:
@@ -246,45 +322,23 @@ def _patches(embeddings: PatchEmbeddings) -> Tensor:
     return layer.flatten(0, 1) if counted is None else layer[counted]
 
 
-class PatchCoreNetwork(nn.Module):
-    """Distances to the nearest patches of a memory bank; the score is that of the worst patch, weighed."""
+def _weight(bank: Tensor, patches: Tensor, around: Tensor, distances: Tensor) -> Tensor:
+    """1 − exp(d*) / Σ exp(d) over the neighborhood in the bank of the nearest patch, which is one of it.
 
-    memory_bank: Tensor
-    shifted: Tensor
-    center: Tensor
-    norms: Tensor
-    around: Tensor | None
+    Exponents are taken relative to the largest: features of some backbones have distances whose exponential is
+    beyond any float.
 
-    def __init__(
-        self, memory_bank: Tensor, n_neighbors: int, levels: int, grid: tuple[int, int], to_maps: AnomalyMaps
-    ) -> None:
-        super().__init__()
-        self.levels, self.grid, self.to_maps = levels, grid, to_maps
-        # A common shift changes no distance, and products of small numbers lose fewer digits.
-        center = memory_bank.mean(0)
-        self.register_buffer("memory_bank", memory_bank)
-        self.register_buffer("center", center)
-        self.register_buffer("shifted", (memory_bank - center).T.contiguous())
-        self.register_buffer("norms", (memory_bank - center).square().sum(1))
-        around = nearest_neighbors(memory_bank, memory_bank, n_neighbors)[1] if n_neighbors > 1 else None
-        self.register_buffer("around", around if around is not None and around.shape[1] > 1 else None)
-
-    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and maps."""
-        patches = local_patches(maps[-self.levels :]).flatten(2).transpose(-1, -2)  # (N, P, D)
-        nearest = (self.norms - 2 * ((patches - self.center) @ self.shifted)).argmin(2)
-        # Distances by products lose digits where points are close: the one that counts is taken from the difference.
-        positions, channels = self.grid[0] * self.grid[1], self.memory_bank.shape[1]
-        neighbors = self.memory_bank.index_select(0, nearest.reshape(-1)).reshape(-1, positions, channels)
-        distances = (patches - neighbors).square().sum(2).sqrt()
-        scores, worst = distances.max(1)
-        if self.around is not None:
-            patch = patches.gather(1, worst.reshape(-1, 1, 1).expand(-1, 1, channels))
-            index = nearest.gather(1, worst.reshape(-1, 1)).reshape(-1)
-            around = self.around.index_select(0, index)
-            others = self.memory_bank.index_select(0, around.reshape(-1)).reshape(-1, around.shape[1], channels)
-            distant = (others - patch).square().sum(2).sqrt()
-            largest = distant.amax(1, keepdim=True)
-            shares = (distant - largest).exp().sum(1)
-            scores = scores * (1 - (scores - largest[:, 0]).exp() / shares).clamp_min(0)
-        return scores, self.to_maps(distances.reshape(-1, *self.grid))
+    Parameters
+    ----------
+    bank : Tensor (m, D)
+    patches : Tensor (n, D)
+    around : Tensor (n, k), int64
+        The neighborhood of each; -1 where it is smaller.
+    distances : Tensor (n,)
+        To the nearest patch.
+    """
+    others = torch.linalg.vector_norm(bank[around] - patches[:, None], dim=2).masked_fill(around < 0, -torch.inf)
+    largest = others.amax(1, keepdim=True)
+    shares = (others - largest).double().exp().sum(1)
+    weight: Tensor = 1 - (distances - largest[:, 0]).double().exp() / shares
+    return weight.float().clamp_min(0).where((around >= 0).sum(1) > 1, 1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from padim_zoo import PaDiM, load
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.calibration import folds_of, split_folds
+from padim_zoo.detectors.held_out import folds_of, split_folds
 from padim_zoo.metrics.conformal import conformal_threshold
 
 SMALL = {"resize": 32, "crop": None, "n_components": 8, "device": "cpu", "precision": "float32"}
@@ -108,5 +108,5 @@ def test_copies_are_found_where_a_layer_has_no_channel() -> None:
     assert detector.statistics_ is not None
     assert 0 in [layer.shape[2] for layer in detector.statistics_.embeddings.layers]  # type: ignore[union-attr]
     detector.calibrate()
-    assert detector.groups_ is not None
-    assert detector.groups_.numbers.tolist() == [0, 1, 2, 3, 1, 4]
+    assert detector.learned_images_.groups is not None
+    assert detector.learned_images_.groups.numbers.tolist() == [0, 1, 2, 3, 1, 4]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.detectors.calibration import HeldOutScores
 from padim_zoo.detectors.fit_in_parts import embed_part, grid_of_fit, take_fit
+from padim_zoo.detectors.held_out import HeldOutScores
 from padim_zoo.detectors.moments_of_parts import Folds, PartMoments, Place, score_part
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.statistics.moments import Moments
@@ -51,8 +51,8 @@ def test_model_and_threshold_are_those_of_samples(
     assert not folds.is_cut_like(equal)
     take_fit(model, everything.moments, everything.image_size, place.bit_depth, everything.hashes, paths)
     np.testing.assert_allclose(model.predict(paths).scores, local.predict(paths).scores, rtol=1e-5)
-    assert local.learned_images_ is not None
-    assert everything.hashes.tolist() == local.learned_images_.tolist()
+    assert local.learned_images_.hashes is not None
+    assert everything.hashes.tolist() == local.learned_images_.hashes.tolist()
 
     scores = HeldOutScores(70, 0.1, equal.groups.numbers)
     for images in equal.held_out:

@@ -16,11 +16,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo import SPADE, InputError, MahalanobisAD, PatchCore
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.loading import load
+from padim_zoo.detectors.patchcore import _weight
 
 SMALL: dict[str, Any] = {"weights": "none", "resize": 64, "crop": (48, 64)}
 KINDS = [
     (SPADE, {"n_neighbors": 3}),
     (PatchCore, {"coreset_ratio": 0.2}),
+    (PatchCore, {"coreset_ratio": 0.4, "radius": 1}),
     (MahalanobisAD, {}),
     (MahalanobisAD, {"components": "npca"}),
 ]
@@ -85,9 +87,9 @@ def test_patchcore_equals_the_paper(images, n_neighbors, coreset_ratio):
     bank, patches = literal_patches(detector, images[:10]), literal_patches(detector, images[10:])
     grid, n_components = bank.shape[1:3], bank.shape[3]
     bank = bank.reshape(-1, n_components)
-    assert detector.model_.shape == (round(coreset_ratio * len(bank)), 384)
+    assert detector.model_.patches.shape == (round(coreset_ratio * len(bank)), 384)
     # The memory holds normal patches, each once, whichever the coreset chose.
-    from_bank = cdist(detector.model_.double().numpy(), bank)
+    from_bank = cdist(detector.model_.patches.double().numpy(), bank)
     members = from_bank.argmin(1)
     assert from_bank.min(1).max() < 1e-3
     assert len(set(members.tolist())) == len(members)
@@ -107,10 +109,11 @@ def test_patchcore_equals_the_paper(images, n_neighbors, coreset_ratio):
 
 def test_the_weight_of_patchcore_survives_large_distances(images):
     detector = PatchCore("resnet18", coreset_ratio=0.2, **SMALL).fit(images[:10])
-    bank = detector.model_ * 1e4
+    bank = detector.model_.patches * 1e4
     patches = bank[:3] + 5e4
     distances = torch.linalg.vector_norm(patches - bank[:3], dim=1)
-    weight = detector._weight(bank, patches, torch.arange(3), distances)
+    around = detector.model_.around(torch.arange(3), torch.zeros(3), 9)
+    weight = _weight(bank, patches, around, distances)
     assert torch.isfinite(weight).all()
     assert ((weight >= 0) & (weight <= 1)).all()
 
@@ -119,7 +122,7 @@ def test_the_coreset_of_patchcore_leaves_no_patch_far_away(images):
     """A greedy choice covers everything within twice the radius that any choice of as many needs."""
     dense = PatchCore("resnet18", coreset_ratio=0.3, **SMALL).fit(images[:10])
     patches = literal_patches(dense, images[:10]).reshape(-1, 384)
-    radius = cdist(patches, dense.model_.double().numpy()).min(1).max()
+    radius = cdist(patches, dense.model_.patches.double().numpy()).min(1).max()
     random = np.random.default_rng(0).choice(len(patches), len(dense.model_), replace=False)
     assert radius < cdist(patches, patches[random]).min(1).max()
 
@@ -157,9 +160,9 @@ def test_the_chi2_threshold_holds_for_gaussian_features():
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(5000, 6)) @ rng.normal(size=(6, 6)))
     detector = MahalanobisAD("resnet18", threshold="chi2", layers=("layer1",), **SMALL)
-    detector._model = (detector._gaussian(vectors[:4000]),)
+    detector.made_model = (detector._gaussian(vectors[:4000]),)
     calibration = detector.calibrate(false_alarm_rate=0.1)
-    scores = detector._model[0].squared_distances(vectors[4000:]).sqrt()
+    scores = detector.made_model[0].squared_distances(vectors[4000:]).sqrt()
     assert 0.07 < (scores > calibration.threshold).double().mean() < 0.13
 
 

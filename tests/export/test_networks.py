@@ -86,6 +86,8 @@ def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
     [
         PatchCore(coreset_ratio=0.3, n_neighbors=4, **SMALL),
         PatchCore(coreset_ratio=1.0, n_neighbors=1, **SMALL),
+        PatchCore(coreset_ratio=0.3, radius=0, **SMALL),
+        PatchCore(coreset_ratio=0.2, n_neighbors=4, radius=2, **SMALL),
         MahalanobisAD(**SMALL),
         MahalanobisAD(components="npca", **SMALL),
         STFPM(epochs=2, **SMALL),
@@ -95,7 +97,7 @@ def test_resize_and_crop_within_the_network(images: np.ndarray) -> None:
         PaDiM(n_components=8, score="mean(0.02)", estimator="pooled", **SMALL),
     ],
     ids=[
-        *("patchcore", "whole memory", "mahalanobis-ad", "npca", "stfpm"),
+        *("patchcore", "whole memory", "radius 0", "radius 2", "mahalanobis-ad", "npca", "stfpm"),
         *("subspace", "leading directions", "mean of a map", "pooled"),
     ],
 )

@@ -30,6 +30,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("padim", {"backbone": "scattering", "n_components": 20}),
         ("padim", {"estimator": "diagonal", "layers": ("stage1", "stage2")}),
         ("patchcore(coreset_ratio=0.5)", {"layers": ("stage2",)}),
+        ("patchcore(coreset_ratio=0.5, radius=1)", {"layers": ("stage2",)}),
         ("padim(register='auto')", {"backbone": "scattering", "n_components": 20}),
         ("spade", {}),
         ("subspace", {"layers": ("stage2",), "levels": 1}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _work_on(asked: dict[str, Any], work: Work) -> bytes:
             raise InputError(f"its copy of the images differs: {name} is missing or has other content there")
     model = LOADED.get(asked["parameters"], _detector)
     model.cache = Caches.usual() if asked["cache"] else False
-    model.extractor.assumed_depth = asked["bit_depth"]  # part of the key
+    model.extractor.facts = replace(model.extractor.facts, bit_depth=asked["bit_depth"])  # part of the key
     if model.features_key != asked["features_key"]:
         raise InputError(f"its backbone or weights differ: {model.features_key} there, {asked['features_key']} here")
     grid = asked["grid"]

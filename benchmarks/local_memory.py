@@ -1,0 +1,52 @@
+"""PatchCore within a radius: the time of a local search beside that of the whole memory bank, and the ratio of both.
+
+python benchmarks/local_memory.py [--images 50] [--grid 32] [--channels 384] [--share 0.1] [--batch 1] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
+
+
+def seconds(bank: MemoryBank, layer: torch.Tensor, repeats: int) -> float:
+    """The least processor time of a search, after one that makes the tables."""
+    bank.nearest(layer)
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        bank.nearest(layer)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--grid", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=384)
+    parser.add_argument("--share", type=float, default=0.1, help="of the patches that the bank holds")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+
+    generator = torch.Generator().manual_seed(0)
+    grid, D = (arguments.grid, arguments.grid), arguments.channels
+    of_each = max(1, round(arguments.share * arguments.images))
+    positions = torch.arange(grid[0] * grid[1])[:, None].expand(-1, of_each).flatten()
+    patches = torch.randn(len(positions), D, generator=generator)
+    layer = torch.randn(grid[0] * grid[1], arguments.batch, D, generator=generator)
+    whole = seconds(MemoryBank(patches), layer, arguments.repeats)
+    print(f"{len(patches)} patches of {D} dimensions, {arguments.batch} images, processor time")
+    print(f"all positions {1e3 * whole:.1f} ms")
+    for radius in sorted({0, 1, 2, 3, 5, arguments.grid // 4}):
+        local = seconds(MemoryBank(patches, Neighborhoods(positions, grid, radius)), layer, arguments.repeats)
+        print(f"radius {radius}: {1e3 * local:.1f} ms, ratio {local / whole:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -262,8 +262,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             )
         if self.statistics_ is None and isinstance(self._model, DualGaussian):
             samples = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
-            if self._poses_in_file is not None:
-                poses = Poses(self._poses_in_file, self.registration_)
+            if self._poses_in_file is not None and self.registration_ is not None:
+                poses = self.registration_.of(self._poses_in_file)
                 samples = Samples(replace(samples.embeddings, poses=poses))
             self.statistics_ = samples
         if self.statistics_ is None and self._model is not None:
@@ -325,7 +325,12 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         if poses is not None:
             seen = poses.seen(grid, self.image_size_)
             moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
-            return Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
+            maps = poses.to_image(moved)
+            added = None if self.registration_ is None else self.registration_.evidence(poses)
+            if added is not None:  # the map says where, the pose how surely
+                highest = maps.amax((1, 2)).clamp_min(1e-6)
+                maps = maps * (1 + added / highest.square()).sqrt()[:, None, None]
+            return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
         maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
         return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
@@ -398,8 +403,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             own_arrays, header["registration"] = registration_to_file(self.registration_)
             arrays |= own_arrays
             samples = self.statistics_ or (self.require_statistics("save") if gaussian.form == "dual" else None)
-            if isinstance(samples, Samples) and samples.embeddings.poses is not None:
-                arrays["poses"] = samples.embeddings.poses.values
+            poses = samples.embeddings.poses if isinstance(samples, Samples) else None
+            if poses is not None and poses.found is not None:
+                arrays["poses"] = poses.found
         return arrays, {**header, "differing": self._differing}
 
     def restore(self, file: DetectorFile) -> Gaussian:

@@ -1,6 +1,6 @@
 """Attacks padim-zoo with made files, and counts what comes of it; exits with 1 if anything bad does.
 
-python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000] [--only KIND]
+python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000] [--only KIND] [--in-turn]
 """
 
 from __future__ import annotations
@@ -80,6 +80,18 @@ class Attack:
                 self.on_spoilt_file(case)
             self._draw_anew()
 
+    def in_turn(self, most: int, deadline: float, only: str) -> None:
+        """Let each call that writes fail, one after the other, with each error, until that is done or it is time."""
+        for writer in writers(self.world):
+            if not f"disk: {writer.name}".startswith(only):
+                continue
+            _, n_calls, whole = self._call_of(writer)
+            for call, error, stays in itertools.product(range(1, n_calls + 1), ERRORS, (False, True)):
+                if self.number >= most or time.monotonic() > deadline:
+                    return
+                writer.prepare()
+                self._fail_at(writer, call, n_calls, error, stays, whole)
+
     def _writing(self, only: str) -> list[Callable[[], None]]:
         """What is done to commands that write, in an order of the seed."""
         attacks = {"disk": self.on_failing_disk, "signal": self.at_a_signal}
@@ -118,8 +130,10 @@ class Attack:
     def on_failing_disk(self, writer: Writer) -> None:
         """Run a command once whole, then with one of its writes failing."""
         call, n_calls, whole = self._call_of(writer)
+        self._fail_at(writer, call, n_calls, self.rng.choice(ERRORS), self.rng.random() < 0.5, whole)
+
+    def _fail_at(self, writer: Writer, call: int, n_calls: int, error: int, stays: bool, whole: Outcome) -> None:
         before = disk.contents(writer.folder)
-        error, stays = self.rng.choice(ERRORS), self.rng.random() < 0.5
         work = disk.failing(command(*writer.arguments), writer.folder, call, error, stays)
         outcome = fork(work, self.log, _limit(whole))
         problem = disk.harm(outcome, before, writer.folder)
@@ -246,6 +260,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--only", default="", help="kinds that begin so")
+    parser.add_argument("--in-turn", action="store_true", help="only calls that write, each failing in turn")
     arguments = parser.parse_args()
     if _FOLDER not in os.environ:
         _run_as_on_any_machine()
@@ -255,7 +270,8 @@ def main() -> None:
 
     deadline = time.monotonic() + 60 * arguments.minutes
     attack = Attack(folder, arguments.seed)
-    attack.run(arguments.cases, deadline, arguments.only)
+    attempt = attack.in_turn if arguments.in_turn else attack.run
+    attempt(arguments.cases, deadline, arguments.only)
     if not attack.number:
         raise SystemExit("nothing was tried: give more --minutes, or another --only")
     print(f"{'':28}" + "".join(f"{column:>14}" for column in COLUMNS))

@@ -67,7 +67,7 @@ def measure(folder: str, options: dict[str, Any]) -> dict[str, Any]:
         "predict_peak_mb": of_predict.megabytes,
         "model_mb": detector.size_in_bytes() / 1e6,
         "score": score,
-        "cut": str(detector.extractor.blocks or "whole"),
+        "cut": str(detector.extractor.plans.latest or "whole"),
     }
 
 

@@ -24,6 +24,7 @@ from padim_zoo.cli.table import show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.duplicates import find_duplicates
 from padim_zoo.data.sample import Category
+from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.decisions import rate_with_interval
 from padim_zoo.metrics.region_peak import region_peaks
 
@@ -96,7 +97,7 @@ def try_category(
         fit, others = split(groups, share, rng)
         fitted.append(len(np.unique(groups[fit])))
         detector.fit_features(normal_features.images(fit))
-        normal_maps, maps = None, None
+        scored: list[dict[int | None, np.ndarray]] = []
         for promise in promises:
             try:
                 calibration = detector.calibration_ or detector.calibrate(groups=groups[fit])
@@ -107,9 +108,11 @@ def try_category(
             except InputError:
                 missed.add(promise)
                 continue
-            normal_maps = normal_maps or detector.predict_features(normal_features.images(others))
-            maps = maps or detector.predict_features(features)
-            alarms, detections = (_decided(one, promise, threshold) for one in (normal_maps, maps))
+            scored = scored or [
+                scores_of(detector.predict_features(one), promises)
+                for one in (normal_features.images(others), features)
+            ]
+            alarms, detections = (scores[promise.area] > threshold for scores in scored)
             tried[promise].append(Tried(others, alarms, float(detections.mean())))
     for promise in promises:
         if promise in missed:
@@ -127,11 +130,11 @@ def try_category(
         }
 
 
-def _decided(prediction, promise: Promise, threshold: float) -> np.ndarray:
-    """Which images are called anomalous."""
-    if promise.area is None:
-        return prediction.scores > threshold
-    return np.array([region_peaks(one, (promise.area,))[0] > threshold for one in prediction.maps])
+def scores_of(prediction: Prediction, promises: Sequence[Promise]) -> dict[int | None, np.ndarray]:
+    """What is compared with thresholds (n,), by the least area of regions; None for the image threshold."""
+    areas = sorted({promise.area for promise in promises if promise.area is not None})
+    peaks = np.array([region_peaks(one, areas) for one in prediction.maps])
+    return {None: prediction.scores, **dict(zip(areas, peaks.T, strict=True))}
 
 
 def categories(root: Path) -> Iterator[Category]:

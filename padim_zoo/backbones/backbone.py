@@ -216,7 +216,7 @@ class Backbone(nn.Module):
         at_once = self.images_at_once(*images.shape[-2:])
         try:
             if at_once is None or is_traced():
-                return self._compute(images)
+                return self.compute(images)
             return _concatenate(map(self._compute_batch, torch.split(images, at_once)))
         except (AssertionError, RuntimeError) as error:
             if is_out_of_memory(error) or not self._takes_example_size(images.device):
@@ -253,12 +253,12 @@ class Backbone(nn.Module):
         return _concatenate(map(self._run, torch.split(images, 1)))
 
     def _run(self, images: Tensor) -> list[Tensor]:
-        """The maps of :meth:`_compute`, by the runtime that the network is converted for."""
+        """The maps of :meth:`compute`, by the runtime that the network is converted for."""
         if self.converted is None or self.device.type != "cpu" or not self.converted.takes(images):
-            return self._compute(images)
+            return self.compute(images)
         return [layer.to(PRECISIONS[self.precision]) for layer in self.converted(images)]
 
-    def _compute(self, images: Tensor) -> list[Tensor]:
+    def compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together in torch, in its type."""
         normalized = self._normalized(images)
         with _without_tf32():
@@ -277,7 +277,7 @@ class Backbone(nn.Module):
     def _takes_example_size(self, device: torch.device) -> bool:
         """Whether the network works at all: then the size of the images is to blame."""
         try:
-            self._compute(torch.zeros(1, 3, *self.example_size, device=device))
+            self.compute(torch.zeros(1, 3, *self.example_size, device=device))
         except (AssertionError, RuntimeError):
             return False
         return True
@@ -310,7 +310,7 @@ class Backbone(nn.Module):
             other = copy.deepcopy(self.run_by(None), {id(self._state): self._state})
             other.network.to(PRECISIONS[precision])
             other.precision = precision
-            other._compute(torch.zeros(1, 3, *self.example_size, device=self.device))
+            other.compute(torch.zeros(1, 3, *self.example_size, device=self.device))
         except Exception as error:  # whatever it is that the network's own code cannot do
             if automatic:
                 return self

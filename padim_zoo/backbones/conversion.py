@@ -133,4 +133,4 @@ class _PixelsToMaps(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps of images (n, 3, H, W) in [0, 1]."""
-        return tuple(self.backbone._compute(images))
+        return tuple(self.backbone.compute(images))

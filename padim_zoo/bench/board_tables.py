@@ -10,6 +10,7 @@ from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
 from padim_zoo.bench.leaderboard import NUMBERS, is_mean
 from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
+from padim_zoo.bench.status import FAILED
 from padim_zoo.bench.table import (
     Rows,
     best_values,
@@ -36,7 +37,7 @@ def rows_table(board: pd.DataFrame, sorted_by: str | None = None) -> TextTable:
     table = TextTable([title_in_line(name) for name in names], title=_shared(rows))
     table.numbers = set(range(len(leading), len(names)))
     for number, row in enumerate(rows):
-        texts = ["failed"] * len(metrics) if row["status"] == "failed" else [value_text(row, name) for name in metrics]
+        texts = [FAILED] * len(metrics) if row["status"] == FAILED else [value_text(row, name) for name in metrics]
         table.rows.append([*(cell(row[name]) for name in leading), *texts, *(_cost(row[name]) for name in costs)])
         table.bold |= {(number, names.index(name)) for name in metrics if (number, name) in best}
         if not is_mean(row) and number + 1 < len(rows) and is_mean(rows[number + 1]):

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from padim_zoo.bench.leaderboard import MEAN, MODEL, NUMBERS, one_draw_note
+from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import Document, RunStore, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.confidence import PairedDifference, paired_images, student_test
@@ -293,7 +294,7 @@ def _find(documents: Sequence[Document], run_id: str) -> Document:
     if len(matches) != 1:
         what = f"{len(matches)} runs have ids that begin with" if matches else "no run has the id"
         raise InputError(f"{what} {run_id!r}: the column id of --format csv shows them (mean rows have none)")
-    if matches[0]["status"] != "done":
+    if not is_done(matches[0]):
         raise InputError(f"the run {matches[0]['id']} failed: only runs that are done have scores to compare")
     return matches[0]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from padim_zoo.bench.settings import SETTINGS
+from padim_zoo.bench.status import DONE, FAILED, has_failed, is_done
 from padim_zoo.core.fields import LARGEST_SIDE, is_finite, is_size, is_whole
 
 Check = Callable[[Any], bool]
@@ -72,7 +73,7 @@ _COVERAGE: dict[str, Check] = {
 }
 _DOCUMENT: dict[str, Check] = {
     "id": lambda value: is_text(value) and re.fullmatch(r"\w[\w.-]*", value) is not None,  # files are named by it
-    "status": lambda value: value in ("done", "failed"),
+    "status": lambda value: value in (DONE, FAILED),
     "config": map_of(lambda value: True),
     "folds": list_of(_is_numbers),
     "timings": _is_numbers,
@@ -101,9 +102,9 @@ def find_problem(document: Mapping[str, Any]) -> str | None:
         return "'environment' has names that are no text"
     if config.get("ensemble") is not None and not _are_members(config):
         return "'config' names no members of its ensemble"
-    if document["status"] == "failed" and not _is_error(document.get("error")):
+    if has_failed(document) and not _is_error(document.get("error")):
         return "'error' is missing or of the wrong type"
-    if document["status"] == "done" and not document["folds"]:
+    if is_done(document) and not document["folds"]:
         return "'folds' is empty"
     return None
 

@@ -88,7 +88,7 @@ def extract(
             sum(parts[member.features_key].seconds_per_image for member in detector.members),
             min(part.cached for part in parts.values()),
         )
-    cache_key = detector.cache_key_of_normal if normal else detector.cache_key
+    cache_key = detector.cache_key(fit=normal)
     if cache_key is not None and corruption is not None:
         cache_key = f"{cache_key} {corruption}"
 

@@ -89,14 +89,18 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
     InputError
         If the first image cannot be read, or the detector is of no kind whose fit can be drawn on.
     """
-    if not isinstance(detector, BackboneDetector) or not detector.fit_grows_with_patches:
+    if not isinstance(detector, BackboneDetector) or not detector.cost.grows_with_patches:
         name = getattr(detector, "name", type(detector).__name__)
         raise InputError(f"--dry-run cannot tell what a fit of {name} costs: expected a detector such as padim")
     costs: list[FitCost] = []
+    start = time.perf_counter()
+    image = read_image(paths[0], detector.extractor.bit_depth)
+    decoding = time.perf_counter() - start
     for way, changes in _ways(detector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            costs.append(_cost(detector, way, changes, paths, folds))
+            cost = _cost(detector, way, changes, image, paths, folds)
+            costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
     return [replace(cost, recommended=number == best) for number, cost in enumerate(costs)]
@@ -119,25 +123,36 @@ def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _cost(
-    detector: BackboneDetector[Any], way: str, changes: dict[str, Any], paths: Sequence[Path], folds: int
+    detector: BackboneDetector[Any],
+    way: str,
+    changes: dict[str, Any],
+    image: np.ndarray,
+    paths: Sequence[Path],
+    folds: int,
 ) -> FitCost:
+    """What a way costs but for decoding, by one decoded image."""
     whole = _variant(detector, cache=False, **changes)
     if "layers" not in changes:
         whole = whole.with_backbone(detector.build_backbone())
     backbone = whole.build_backbone()
     extractor, _ = whole.extractor.on_grid_of(list(paths))
-    next(extractor.features(paths[:1], fit=True))  # how images are cut, and what is packed once, takes time of its own
+    region = extractor.region_of_interest()
+    source: Any = [image] if region is None or region.common else paths[:1]  # masks of single images go by names
+    next(extractor.features(source, fit=True))  # how images are cut, and what is packed once, takes time of its own
     with PeakMemory() as of_image:
         start = time.perf_counter()
-        features = next(extractor.features(paths[:1], fit=True))
+        features = next(extractor.features(source, fit=True))
         seconds = time.perf_counter() - start
-    n = len(paths) * whole.extractor.views_of_fit().augmentation.passes
-    probe = _variant(whole, backbone=backbone, resize=None, crop=None, augment=None, passes=None, tta=None, roi=None)
+    n = len(paths) * whole.extractor.views.passes
+    plain = dict.fromkeys(("resize", "crop", "augment", "passes", "tta", "roi", "tiles"))
+    probe = _variant(whole, backbone=backbone, **plain)
     if "register" in probe.get_params(deep=False):
         probe.set_params(register=None)
-    image, stride = read_image(paths[0]), max(backbone.strides)
+    stride = max(backbone.strides)
     crops = min(n, MOST_CROPS)
-    sizes = [[size % stride + stride * side for size in features.image_size] for side in _SIDES]
+    layout = extractor.tile_layout(features.image_size)
+    image_size = features.image_size if layout is None else layout.tile_size
+    sizes = [[size % stride + stride * side for size in image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
     probes = [_Probe.of(probe, _crops(image, size, crops), folds) for size in sizes]
     patches = features.finest_grid[0] * features.finest_grid[1]
@@ -149,13 +164,13 @@ def _cost(
     weights = sum(array.nbytes for array in backbone.state_in_use().values())
     model = drawn_on("model_bytes") + weights
     budget = whole.extractor.budget
-    making = probe.model_memory(int(samples), budget)
+    making = probe.cost.memory(probe, int(samples), budget)
     on_disk = samples > largest_array(budget)
     return FitCost(
         way,
         patches,
         probes[-1].dimensions,
-        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.model_seconds(features, n, folds),
+        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.cost.seconds(probe, features, n, folds),
         max(of_image.megabytes, (of_image.before + making) / MEGABYTE),
         3 * samples / MEGABYTE if on_disk else 0.0,
         model / MEGABYTE,

@@ -13,6 +13,7 @@ import pandas as pd
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.setting import Kind
 from padim_zoo.bench.settings import SETTINGS
+from padim_zoo.bench.status import DONE, PARTIAL, is_done
 from padim_zoo.bench.store import Document, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
@@ -177,7 +178,7 @@ class _Entry:
     def __init__(self, document: Document) -> None:
         config, threshold, timings = document["config"], document.get("threshold", {}), document["timings"]
         self.document = document
-        self.done = document["status"] == "done"
+        self.done = is_done(document)
         self.keys: dict[str, Any] = {
             **{name: config.get(name) for name in _KEYS},
             "weights": document.get("weights"),
@@ -303,7 +304,7 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
         **(dict.fromkeys(_TIMES, math.nan) if len(_processors(done)) > 1 else {}),
         "categories": len(covered),
         "runs": len(done),
-        "status": "partial" if notes else "done",
+        "status": PARTIAL if notes else DONE,
         "notes": "; ".join(
             [
                 *notes,

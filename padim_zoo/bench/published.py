@@ -19,6 +19,7 @@ from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import MEAN, is_mean
 from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.bench.specs import canonical_estimator
+from padim_zoo.bench.status import DONE
 
 _DATASET = "mvtec"
 _CATEGORIES = 15
@@ -87,7 +88,7 @@ def _comparable(row: dict[str, Any]) -> bool:
     single = row["dataset"] == _DATASET and row["ensemble"] is None and row["folds"] == 1
     if not single or row["weights"] in ("none", "builtin"):
         return False
-    whole = is_mean(row) and row["categories"] == _CATEGORIES and row["status"] == "done"
+    whole = is_mean(row) and row["categories"] == _CATEGORIES and row["status"] == DONE
     if row["category"] == MEAN and not whole:
         return False
     if row["detector"] != "padim":

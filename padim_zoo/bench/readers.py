@@ -118,6 +118,13 @@ def bands(name: str, value: Any) -> str | int:
     return "auto" if value == "auto" else integer(name, value, least=1, otherwise=" or auto")
 
 
+def tiles(name: str, value: Any) -> str:
+    """Rows and columns of tiles, or their size and overlap, in one form of text."""
+    from padim_zoo.features.tiles import Tiles  # it takes NumPy, which help does not
+
+    return str(Tiles.parse(text(name, value)))
+
+
 def one_of(*choices: str, late: str | None = None) -> Reader:
     """Reads one of some words; ``late`` says where they are to be imported from."""
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import RunStore
 from padim_zoo.core.atomic_write import write_bytes_whole
 from padim_zoo.core.errors import InputError
@@ -96,7 +97,7 @@ class BenchState:
         self.doing.pop(event.run.id, None)
         self.done += 1
         self.informed = time.time()
-        self.failed += event.document["status"] == "failed"
+        self.failed += has_failed(event.document)
 
     def look_around(self) -> bool:
         """Take over what this process is at, if it does the one run itself; whether that is news."""

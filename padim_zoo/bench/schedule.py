@@ -15,6 +15,7 @@ from padim_zoo.bench.executors.recorder import Recorder
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.running import BenchState, heartbeat
+from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, NewerRunError, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.atomic_write import check_writable
@@ -62,7 +63,7 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
         except DamagedRunError as error:
             notes.append(f"{error}; it is done again")
             continue
-        if document is not None and document["status"] == "done":
+        if document is not None and is_done(document):
             if knows_runtimes(document, runtimes):
                 done[run.id] = document
             else:

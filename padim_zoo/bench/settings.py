@@ -33,6 +33,7 @@ from padim_zoo.bench.readers import (
     size_or_protocol,
     switch,
     text,
+    tiles,
 )
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.detectors.config import (
@@ -46,6 +47,7 @@ from padim_zoo.detectors.config import (
     PaDiMConfig,
 )
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
+from padim_zoo.runtimes.runtime import AUTO, NAMES
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
@@ -117,6 +119,9 @@ _ROWS = (
             "Crop the center: N, HxW or none; protocol: as the data set says, else none.", "Images", PROTOCOL,
             defaults=_AS_THE_PROGRAM,
             commands=_WEIGHTS, metavar="SIZE", none="none", recorded=True, parameter=True, column="text"),
+    Setting("tiles", tiles, "Cut images into tiles, each an image of its own: 2x2, or 512+64 (pixels + overlap).",
+            "Images", commands=_FIT, metavar="RxC|N+M", none="none", recorded=True, parameter=True, optional=True,
+            column="text"),
     Setting("bit_depth", one_of("auto", "8", "10", "12", "14", "16"),
             "Bits that 16-bit samples use: auto, 8, 10, 12, 14 or 16.", "Images", PaDiMConfig.bit_depth,
             commands=_FIT, metavar="BITS", recorded=True, parameter=True, column="text"),
@@ -135,8 +140,8 @@ _ROWS = (
             Unset("as the detector's paper says"), commands=_FIT, metavar="RULE", recorded=True, parameter=True,
             optional=True, column="text"),
     Setting("map_values", one_of("score", *MAP_VALUES), "What pixels of maps are: score, or p-value for -log10 of how "
-            "rare that is at its place.", "Images", commands=(*_FIT, "predict"), metavar="VALUES", none="score",
-            recorded=True, parameter=True, optional=True, column="text"),
+            "rare that is at its place.", "Images", commands=(*_FIT, "predict", "calibrate"), metavar="VALUES",
+            none="score", recorded=True, parameter=True, optional=True, column="text"),
     Setting("augment", operations, "Also fit on augmented views, e.g. flip,rotate(10),brightness(0.1).", "Images",
             commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
     Setting("passes", at_least(2), "Views of each normal image with --augment.", "Images", Unset(f"{PASSES}"),
@@ -168,7 +173,7 @@ _ROWS = (
             "Also score corrupted test images at the threshold, e.g. blur(1,2),jpeg(30).", "Runs", metavar="A,B",
             none="none", recorded=True, column="text"),
     Setting("time_exports", one_of(late="padim_zoo.export.suffixes:RUNTIMES"),
-            "Also export to these runtimes (torch, onnx, openvino) and time them.", "Runs", form="list"),
+            f"Also export to these runtimes ({', '.join(NAMES[1:])}) and time them.", "Runs", form="list"),
     Setting("jobs", at_least(1), "Number of worker processes.", "Runs", 1, metavar="N"),
     Setting("cluster", cluster, "Dask cluster to run on: local, tcp://…, tls://… or file:scheduler.json.", "Runs",
             commands=_FIT, metavar="ADDRESS"),
@@ -204,8 +209,8 @@ _ROWS = (
             PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
-    Setting("runtime", one_of("auto", "torch", "onnx", "openvino"),
-            "Runtime of the backbone: torch, onnx, openvino, or auto for the fastest.",
+    Setting("runtime", one_of(*NAMES),
+            f"Runtime of the backbone: {', '.join(NAMES[1:])}, or {AUTO} for the fastest.",
             "Computing", Unset("PADIM_ZOO_RUNTIME, or torch"), commands=(*_SCORE, "update"), parameter=True),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),

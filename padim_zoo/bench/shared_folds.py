@@ -137,7 +137,7 @@ def _but_the_estimator(run: Run) -> RunConfig:
 
 def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     """The estimator of a detector whose distances a pass gives, with nothing of their own in the way to scores."""
-    if type(detector) is not PaDiM or detector.extractor.views_of_fit().count > 1:
+    if type(detector) is not PaDiM or detector.extractor.views.of_fit.count > 1:
         return None
     if detector.roi is not None or detector.register is not None or detector.values_of_maps is not None:
         return None

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from safetensors.numpy import save as save_tensors
 
 from padim_zoo.bench.claims import remove_stale
 from padim_zoo.bench.document_fields import find_problem
+from padim_zoo.bench.status import is_done
 from padim_zoo.core.atomic_write import discard, is_abandoned, write_bytes_whole
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import is_whole, read_json
@@ -41,6 +43,8 @@ FORMAT = 2
 """Format of the documents; one of another format is not read."""
 
 _SCORES, _GALLERY = ".safetensors", ".gallery.safetensors"
+
+_RUN_FILE = re.compile(r"[0-9a-f]{16}\.json")
 
 
 class DamagedRunError(InputError):
@@ -107,7 +111,7 @@ class RunStore:
             document = self.read(run_id)
         except DamagedRunError:
             return None
-        complete = document is not None and document["status"] == "done" and knows_runtimes(document, runtimes)
+        complete = document is not None and is_done(document) and knows_runtimes(document, runtimes)
         return document if complete else None
 
     def read_all(self) -> StoreContents:
@@ -150,7 +154,7 @@ class RunStore:
         InputError
             If there is none, or the folder does not exist.
         """
-        documents = [document for document in self.read_all().documents if document["status"] == "done"]
+        documents = [document for document in self.read_all().documents if is_done(document)]
         if not documents:
             raise InputError(f"{self.folder} holds no run that is done: fill it with padim-zoo bench")
         return documents
@@ -240,7 +244,9 @@ def read_document(path: Path) -> Document:
             )
         problem = _find_problem(document)
     if problem is not None:
-        raise DamagedRunError(f"{path} is not a run document ({problem}): delete it or move it away")
+        # What is not named as runs are may be anything of the user's.
+        advice = ": delete it or move it away" if _RUN_FILE.fullmatch(path.name) else ""
+        raise DamagedRunError(f"{path} is not a run document ({problem}){advice}")
     for numbers in _numbers_of(document):
         numbers.update({name: math.nan for name, value in numbers.items() if value is None})
     return dict(document)
@@ -248,7 +254,7 @@ def read_document(path: Path) -> Document:
 
 def merged(documents: Sequence[Document]) -> list[Document]:
     """One document of each run: of several a done one, and of these the newest."""
-    ordered = sorted(documents, key=lambda document: (document["status"] == "done", str(document.get("created"))))
+    ordered = sorted(documents, key=lambda document: (is_done(document), str(document.get("created"))))
     return list({document["id"]: document for document in ordered}.values())
 
 

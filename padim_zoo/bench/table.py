@@ -30,6 +30,7 @@ from padim_zoo.bench.leaderboard import (
     is_mean,
 )
 from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
+from padim_zoo.bench.status import FAILED
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
 _TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
@@ -171,8 +172,8 @@ class BoardTable:
             first = self.podium and number == 0 and len(rows) > 1
             told = {**row, "category": f"{'▶' if first else ' '} {row['categories']}"} if self.podium else row
             cells = [Text(cell(told[name]), style="bold green" if first else "") for name in leading]
-            if row["status"] == "failed":
-                cells += [Text("failed", style="red")]
+            if row["status"] == FAILED:
+                cells += [Text(FAILED, style="red")]
             else:
                 for name in columns:
                     cells.append(_number(row, name, (number, name) in best))

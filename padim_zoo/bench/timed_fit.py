@@ -71,8 +71,7 @@ class TimedFit:
         calibration = self.detector.calibration_
         if calibration is None:
             return None
-        cells = [calibration.normal_maps.values_of_normal(image) for image in range(len(calibration.scores))]
-        return Prediction(calibration.scores, np.nan_to_num(np.stack(cells)))
+        return Prediction(calibration.scores, np.nan_to_num(calibration.normal_maps.of_normal))
 
     def predict(self, features: Features) -> Prediction:
         """Score images by their features."""

@@ -13,23 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
-import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from padim_zoo.core.atomic_write import discard, write_whole
-from padim_zoo.core.cache_folder import KINDS, LIMITED, cache_folder, cache_limit
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.cache_folder import cache_folder, cache_limit, remove_entry, trim
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.data.content import content_hash
@@ -38,7 +36,6 @@ from padim_zoo.data.pixel_limit import refuse_many_pixels
 
 _OF_CONTENT = 32
 """Digits of an entry's name that are the beginning of the hash of the file's content."""
-_STALE_SECONDS = 3600.0
 _TRIMS_PER_LIMIT = 16
 
 _warned_folders: set[Path] = set()
@@ -158,41 +155,16 @@ class ContentCache:
         """
         entries = list(self.folder.glob(f"{content_hash(path)[:_OF_CONTENT]}*.safetensors"))
         for entry in entries:
-            _remove(entry)
+            remove_entry(entry)
         return len(entries)
 
     def trim(self) -> None:
-        """Remove what killed processes left half written, and the least recently used entries beyond the limit.
-
-        They are those of all kinds that have a limit.
-        """
+        """See :func:`~padim_zoo.core.cache_folder.trim`."""
         self._written = 0
-        entries = sorted(self._entries())
-        now = time.time()
-        for entry in entries:
-            if entry.path.suffix == ".tmp" and now - entry.used > _STALE_SECONDS:
-                _remove(entry.path)
-        complete = [entry for entry in entries if entry.path.suffix != ".tmp"]
-        held = sum(entry.bytes for entry in complete)
-        with suppress(OSError):
-            budget = min(self.limit, (held + shutil.disk_usage(self.root).free) // 2)
-            for entry in complete:
-                if held <= budget:
-                    break
-                _remove(entry.path)
-                held -= entry.bytes
+        trim(self.root, self.limit)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
-
-    def _entries(self) -> Iterator[_File]:
-        for kind in LIMITED:
-            with suppress(OSError), os.scandir(self.root / kind) as files:
-                for file in files:
-                    if KINDS[kind].fullmatch(file.name):
-                        with suppress(OSError):  # gone meanwhile
-                            status = file.stat(follow_symlinks=False)
-                            yield _File(status.st_mtime, Path(file.path), status.st_size)
 
 
 def _warn_of_others(root: Path) -> None:
@@ -209,19 +181,6 @@ def _warn_of_others(root: Path) -> None:
             f"others may write to the cache folder {root}, and so change scores: choose another by PADIM_ZOO_CACHE",
             stacklevel=4,
         )
-
-
-class _File(NamedTuple):
-    """A file of the cache; sorts by its last use."""
-
-    used: float
-    path: Path
-    bytes: int
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or open in another process where that forbids it
-        discard(path)
 
 
 def _checksum(about: str, tensors: Sequence[Tensor]) -> str:

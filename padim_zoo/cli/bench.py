@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from padim_zoo.bench.status import has_failed, is_done
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.errors import InputError
@@ -79,7 +80,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
                 for line in coverage_lines(documents.values()):
                     report.note(line)
     except KeyboardInterrupt as error:
-        done = sum(document["status"] == "done" for document in documents.values())
+        done = sum(is_done(document) for document in documents.values())
         click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
         sys.exit(exit_code_of_signal(error))
     except ClusterLostError as error:
@@ -98,7 +99,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
         from padim_zoo.cli.table import print_table
 
         print_table(BoardTable(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
-    failed = [document for document in documents.values() if document["status"] == "failed"]
+    failed = [document for document in documents.values() if has_failed(document)]
     if failed:
         why = failed[0]["error"]["message"]
         click.echo(f"{len(failed)} of {len(plan)} runs failed, the first with: {why}", err=True)

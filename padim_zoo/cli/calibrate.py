@@ -7,21 +7,11 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import (
-    PATH,
-    area_of_regions,
-    hold,
-    new_model_options,
-    regions_of,
-    show_rows,
-    size_of,
-    target_of,
-    threshold_of,
-    unpromised,
-)
-from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.options import PATH, hold, new_model_options, regions_of, show_rows, size_of, target_of, threshold_of
+from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_json
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.description import unpromised
 
 
 @setting_command("calibrate")
@@ -45,12 +35,14 @@ def calibrate(
     region_fpr: float | None,
     region_area: int | None,
     decide_by: str | None,
+    map_values: str | None,
 ) -> None:
     """Set another threshold of a saved detector, without a fit.
 
     It is made of the out-of-fold scores of normal images that the file holds, for a false-alarm rate, or is given by
     --threshold. --region-fpr sets the region threshold and --decide-by which of them decides; alone, they leave the
-    image threshold. All else stays as it is. Without --output or --in-place nothing is written.
+    image threshold. --map-values p-value goes over to maps of p-values, at the same rates. All else stays as it is.
+    Without --output or --in-place nothing is written.
     """
     from padim_zoo.detectors.recalibration import calibrate_file
 
@@ -67,8 +59,9 @@ def calibrate(
         false_alarm_rate=fpr,
         threshold=threshold,
         region_rate=region_fpr,
-        region_area=area_of_regions(region_fpr, region_area),
+        region_area=region_area,
         decide_by=decide_by,
+        map_values=(map_values or "score") if "map_values" in asked_settings() else None,
     )
     above = int((made.scores > made.threshold).sum())
     if as_json:

@@ -25,4 +25,6 @@ def completion(ctx: click.Context, /, shell: str) -> None:
     root = ctx.find_root().command
     # The template and not source(), which looks for a bash on this machine first.
     made = script(root, {}, "padim-zoo", VARIABLE)
-    click.echo(made.source_template % made.source_vars())
+    source = made.source_template % made.source_vars()
+    # That of fish cuts at all commas, and lists of names have some.
+    click.echo(source.replace('string split ","', 'string split --max 1 ","'))

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import (
-    PATH,
-    check_target,
-    coverage_of,
-    load_category,
-    load_detector,
-    predict_in,
-    runtime_of,
-    unpromised,
-)
+from padim_zoo.cli.options import PATH, check_target, load_category, load_detector, predict_in
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
+from padim_zoo.detectors.description import coverage_of
 from padim_zoo.pictures.kinds import PictureChoice
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from padim_zoo.data.sample import Sample
-    from padim_zoo.detectors.prediction import Prediction
+    from padim_zoo.bench.evaluation import Evaluation, ScoredTestSet
     from padim_zoo.report.picture_folder import PictureFolder
 
 
@@ -69,21 +58,9 @@ def evaluate(
 
     --output writes all of this as figures.csv and figures.json too.
     """
-    import numpy as np
-
-    from padim_zoo import metrics
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.cache.fingerprints import FingerprintsInMemory
+    from padim_zoo.bench.evaluation import Evaluation, score_test_images
     from padim_zoo.core.spill import spill_above
-    from padim_zoo.data.duplicates import MOST_IMAGES, refuse_equal_scores
-    from padim_zoo.data.image_hashes import HashedImages
-    from padim_zoo.data.loading import masks
     from padim_zoo.data.sample import protocol_of
-    from padim_zoo.data.saturation import saturation_shares
-    from padim_zoo.data.unreadable import naming_unreadable
-    from padim_zoo.detectors.config import DECIDES
-    from padim_zoo.detectors.overlap import count_near_copies, new_samples
-    from padim_zoo.metrics.metric import confidence_intervals
     from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
     from padim_zoo.report.figure_files import write_figures
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
@@ -101,117 +78,69 @@ def evaluate(
         )
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = load_detector(model, runtime=runtime, cache=cache, **limits)
-    if Caches.of(getattr(detector, "cache", False)).fingerprints is None:
-        # Copies are looked for after the pass over the images, which decodes each once.
-        detector.cache = Caches(fingerprints=FingerprintsInMemory(len(category.train) + len(category.test)))
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, None)
     if output is not None:
         check_target(output / "figures.csv")
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
-    depth, kept = detector.transform.bit_depth, Caches.of(getattr(detector, "cache", False)).fingerprints
-    # All are scored, for what is decoded then gives the hashes by which learned images are left out.
-    images: Any = [sample.path for sample in category.test]
-    if getattr(detector, "learned_images_", None) is not None:
-        images = HashedImages(images, depth, kept=kept)
-    with naming_unreadable([sample.path for sample in category.test]):
-        prediction: Prediction = predict_in(detector, roi)(images)
-    samples, positions, left_out, notes = new_samples(detector, category.test)
-    near_copies = count_near_copies(detector, category.train, samples)
-    if near_copies:
-        notes.append(
-            f"{near_copies} of {len(samples)} test images are near copies of images that the model has learned: its "
-            "figures may be too good"
-        )
-    elif near_copies is None:
-        notes.append(f"near copies of learned images are not looked for among more than {MOST_IMAGES} images")
-    prediction = prediction.images(positions)
-    refuse_equal_scores(samples, prediction.scores, depth, kept)
-    truth = masks(samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
-    labels = np.array([sample.label for sample in samples])
-    calibration, bounds = detector.calibration_, aupimo_bounds or AUPIMO_BOUNDS
-    own = prediction.threshold if calibration is None else calibration.threshold
-    result = metrics.evaluate(
-        labels,
-        prediction.scores,
-        prediction.maps,
-        truth,
-        roi_masks=prediction.roi_masks,
-        saturation=saturation_shares(samples, truth),
-        image_threshold=own,
-        pixel_threshold=None if calibration is None else calibration.map_high,
-        aupimo_bounds=bounds,
-    )
-    intervals = confidence_intervals(labels, prediction.scores)
-    rates = [
-        {"false_alarm_rate": rate, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
-        for rate, threshold in ({} if calibration is None else calibration.thresholds()).items()
-    ]
-    by_hand = calibration is not None and calibration.false_alarm_rate is None
-    thresholds = [
-        {"threshold_for": purpose, **metrics.rates_at_threshold(threshold, labels, prediction.scores)}
-        for purpose, threshold in (
-            ("set by hand" if by_hand else "false-alarm rate", own),
-            ("highest F1", result.values["image_f1_threshold"]),
-        )
-    ]
-    if prediction.decides != DECIDES[0]:
-        decided = metrics.rates_at_threshold(prediction.threshold, labels, prediction.deciding_scores)
-        thresholds.insert(0, {"threshold_for": f"decision by {prediction.decides}", **decided})
+    predict = predict_in(detector, roi)
+    scored = score_test_images(detector, category, predict, mask_resize=mask_resize, mask_orientation=mask_orientation)
+    made = Evaluation.of(detector, scored, aupimo_bounds or AUPIMO_BOUNDS)
     if folder is not None:
-        _write_pictures(folder, samples, prediction, truth)
-    notes += result.notes
-    notes += [f"the backbone runs in {runs}"] if (runs := runtime_of(detector)) else []
-    if calibration is not None:
-        alarms, doubt = thresholds[0]["false_alarms"], None
-        rate = {"image": calibration.false_alarm_rate, "region": calibration.region_rate}.get(prediction.decides)
-        if alarms is not None and rate is not None:
-            doubt = metrics.promise_doubt(alarms["count"], alarms["of"], rate, calibration.n_groups)
-        notes += [note for note in (doubt, calibration.caveat, unpromised(calibration)) if note is not None]
-    seen, protocol = coverage_of(detector, samples, mask_orientation), protocol_of(opened)
-    notes += [] if seen.note is None else [seen.note]
+        _write_pictures(folder, scored)
+    seen, protocol = coverage_of(detector, scored.samples, mask_orientation), protocol_of(opened)
+    notes = [*made.notes, *([] if seen.note is None else [seen.note])]
     if protocol is not None and str(protocol) != str(detector.transform):
         notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
-
-    title = f"{dataset}, {category.name}: {(labels == 0).sum()} normal and {labels.sum()} anomalous test images"
+    anomalous = int(scored.labels.sum())
+    normal = len(scored.labels) - anomalous
     document = {
         "model": str(model),
         "dataset": dataset,
         "category": category.name,
-        "normal_images": int((labels == 0).sum()),
-        "anomalous_images": int(labels.sum()),
+        "normal_images": normal,
+        "anomalous_images": anomalous,
         "coverage": seen.to_dict(),
-        **result.values,
-        **intervals,
-        "aupimo_bounds": bounds,
-        "thresholds": thresholds,
-        "false_alarm_rates": rates,
-        "learned_images_left_out": left_out,
-        "near_copies_of_learned_images": near_copies,
+        **made.values,
+        **made.intervals,
+        "aupimo_bounds": aupimo_bounds or AUPIMO_BOUNDS,
+        "thresholds": made.thresholds,
+        "false_alarm_rates": made.rates,
+        "learned_images_left_out": scored.left_out,
+        "near_copies_of_learned_images": scored.near_copies,
         "notes": notes,
     }
     if output is not None:
-        write_figures(output, document, intervals, thresholds[0])
+        write_figures(output, document, made.intervals, made.thresholds[0])
     if as_json:
         show_json(document)
         return
-    masks_there = any(sample.masks for sample in samples)
-    click.echo(f"{title}\n{seen}\n")
+    click.echo(f"{dataset}, {category.name}: {normal} normal and {anomalous} anomalous test images\n{seen}\n")
+    _show(made, any(sample.masks for sample in scored.samples), scored.prediction.decides)
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _show(made: Evaluation, has_masks: bool, decides: str) -> None:
+    """Tables of the metrics, of regions by their size, and of the decisions at thresholds."""
+    from padim_zoo.metrics import METRICS
+
+    values, intervals = made.values, made.intervals
     show_table(
         [
             {
                 "metric": metric.title,
-                "value": result.values[name],
+                "value": values[name],
                 "decided by": metric.decided_by,
                 "95 % interval": _interval(intervals.get(f"{name}_low"), intervals.get(f"{name}_high")),
             }
-            for name, metric in metrics.METRICS.items()
-            if metric.quarter is None and (masks_there or not math.isnan(result.values[name]))
+            for name, metric in METRICS.items()
+            if metric.quarter is None and (has_masks or not math.isnan(values[name]))
         ]
     )
     click.echo()
-    if not math.isnan(result.values["region_area_50"]):
-        show_table(_by_region_size(result.values))
+    if not math.isnan(values["region_area_50"]):
+        show_table(_by_region_size(values))
         click.echo()
     show_table(
         [
@@ -221,16 +150,14 @@ def evaluate(
                 "false alarms": _rate(row["false_alarms"]),
                 "detections": _rate(row["detections"]),
             }
-            for row in [*thresholds, *rates]
+            for row in [*made.thresholds, *made.rates]
         ]
     )
-    if not math.isnan(result.values["pixel_threshold"]):
+    if not math.isnan(values["pixel_threshold"]):
         click.echo(
-            f"\nThe {prediction.decides} threshold decides which images are alarms. The pixel threshold, "
-            f"{result.values['pixel_threshold']:.4g}, decides which pixels are marked."
+            f"\nThe {decides} threshold decides which images are alarms. The pixel threshold, "
+            f"{values['pixel_threshold']:.4g}, decides which pixels are marked."
         )
-    for note in notes:
-        click.echo(f"note: {note}")
 
 
 def _by_region_size(values: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -266,22 +193,16 @@ def _interval(low: float | None, high: float | None) -> str | None:
     return None if low is None or math.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 
-def _write_pictures(
-    folder: PictureFolder,
-    samples: Sequence[Sample],
-    prediction: Prediction,
-    truth: Sequence[np.ndarray | None],
-) -> None:
+def _write_pictures(folder: PictureFolder, scored: ScoredTestSet) -> None:
     """Pictures of all test images; the panel shows the ground truth."""
     import numpy as np
 
     from padim_zoo.report.picture_folder import picture_names
 
-    names = picture_names([sample.path for sample in samples])
-    pictured = prediction.pictured
-    of_each = told(zip(names, samples, truth, strict=True), "drawing pictures", len(names), "pictures")
+    names, pictured = picture_names([sample.path for sample in scored.samples]), scored.prediction.pictured
+    of_each = told(zip(names, scored.samples, scored.truth, strict=True), "drawing pictures", len(names), "pictures")
     for position, (name, sample, mask) in enumerate(of_each):
         anomaly_map = None if pictured is None else pictured[position]
         if mask is None and anomaly_map is not None and sample.label == 0:
             mask = np.zeros(anomaly_map.shape, dtype=bool)
-        folder.write(name, sample.path, float(prediction.scores[position]), anomaly_map, mask)
+        folder.write(name, sample.path, float(scored.prediction.scores[position]), anomaly_map, mask)

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, coverage_of
+from padim_zoo.cli.options import PATH, check_target
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.description import coverage_of
 from padim_zoo.export.suffixes import SUFFIXES
 
 

@@ -14,18 +14,13 @@ from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     DATASET,
     PATH,
-    blocks_of,
-    check_decision,
     check_target,
-    coverage_of,
     groups_of_images,
     load_category,
     named_groups,
     refuse_same,
     regions_of,
     remember_names,
-    runtime_of,
-    set_regions,
     show_prices,
     show_rows,
     size_of,
@@ -33,10 +28,11 @@ from padim_zoo.cli.options import (
     try_to_calibrate,
 )
 from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import check_suspects, write_suspects
+from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
+from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 
 CLUSTER_LOST = 1
 
@@ -97,6 +93,7 @@ def fit(
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
+    from padim_zoo.detectors.calibration import Calibration
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -134,7 +131,7 @@ def fit(
         parameters |= {name: getattr(protocol, name) for name in names}
     started = time.perf_counter()
     model: Any = detectors.create(detector, **parameters)
-    check_decision(model, region_fpr, region_area, decide_by)
+    Calibration.imagined(len(paths), model.makes_maps).with_decision(region_fpr, region_area, decide_by)
     if report is not None or trim is not None:
         check_suspects(model, paths)
     if trim is not None:
@@ -175,7 +172,7 @@ def fit(
     fingerprints.clear()
     regions = {}
     if model.calibration_ is not None:
-        model.calibration_ = set_regions(model.calibration_, region_fpr, region_area, decide_by)
+        model.calibration_ = model.calibration_.with_decision(region_fpr, region_area, decide_by)
         threshold, regions = threshold_of(model.calibration_), regions_of(model.calibration_)
     elif region_fpr is not None or decide_by is not None:
         raise InputError(f"there is no region threshold: {threshold.removeprefix('none: ')}")
@@ -203,7 +200,7 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     """Take images out of a fit; what there is to say of that, and the images that stay."""
     from padim_zoo.detectors.trimming import trim_images
 
-    out = trim_images(model, share, paths, lambda line: click.echo(line, err=True))
+    out = trim_images(model, share, paths, tell_cost)
     if not len(out.images):
         return {"trimmed": f"none of {len(paths)} images"}, list(paths)
     names = ", ".join(str(paths[image]) for image in sorted(out.images, key=lambda image: -out.scores[image])[:NAMED])
@@ -276,12 +273,12 @@ def _fit_on_cluster(
 def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
     """Fit on a shard of the images, on the grid of all; the images of the shard."""
     from padim_zoo.bench.cluster_fit import part_of_shard
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
     if not hasattr(model, "merge"):
         raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
     part = part_of_shard(paths, shard)
     model.fit(part, whole=paths)
-    model.groups_ = ImageGroups.of(part, pattern, Caches.of(model.cache).fingerprints).told
+    groups = ImageGroups.of(part, pattern, model.fingerprints)
+    model.learned_images_ = model.learned_images_.with_groups(groups)
     return part

@@ -136,7 +136,9 @@ class LazyGroup(SuggestingGroup):
         except InputError as error:
             raise Mistake(printable(error), error.exit_code) from error
         except click.UsageError as error:
-            raise meant(error) from None
+            if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 and later: it shows the help
+                raise
+            raise Mistake(printable(meant(error).format_message()), error.exit_code) from None
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise
         except OSError as error:

@@ -13,13 +13,13 @@ import click
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.detectors.description import parts_of, unpromised
 
 if TYPE_CHECKING:
     import numpy as np
 
     from padim_zoo.bench.store import Document, RunStore
-    from padim_zoo.data.coverage import Coverage
-    from padim_zoo.data.sample import Category, Dataset, Sample
+    from padim_zoo.data.sample import Category, Dataset
     from padim_zoo.detectors.prediction import Prediction
 
 
@@ -72,16 +72,6 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
     return dataset, category
 
 
-def coverage_of(detector: Any, images: Iterable[Path | Sample], orientation: str | None = None) -> Coverage:
-    """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
-    from padim_zoo.data.coverage import coverage
-
-    leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
-    extractor = getattr(detector, "extractor", None)
-    stride = extractor.stride if leaves_grid and extractor is not None else None
-    return coverage(detector.transform, images, stride, orientation=orientation)
-
-
 def read_runs(folder: Path) -> tuple[RunStore, list[Document]]:
     """A run store and its documents; files that are none are told of.
 
@@ -120,7 +110,7 @@ def load_detector(
     from padim_zoo.detectors.loading import load
 
     detector = load(model, device=device, batch_size=batch_size)
-    for part in _parts(detector):
+    for part in parts_of(detector):
         limits = {"memory": memory, "stream": stream, "runtime": runtime}
         part.set_params(**{name: value for name, value in limits.items() if name in part.get_params(deep=False)})
     if cache:
@@ -128,35 +118,10 @@ def load_detector(
     return detector
 
 
-def blocks_of(detector: Any) -> str:
-    """The bands or blocks in which images passed through the backbone, or those of all members; empty for none."""
-    extractors = (getattr(part, "extractor", None) for part in _parts(detector))
-    blocks = (getattr(extractor, "blocks", None) for extractor in extractors)
-    return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
-
-
 def expect(detector: Any, images: int) -> None:
     """Tell a detector how many images will come."""
     if hasattr(detector, "expect"):  # no exported one has
         detector.expect(images)
-
-
-def runtime_of(detector: Any) -> str:
-    """What runs the backbone, or those of all members, where that is not torch or was measured; else empty."""
-    from padim_zoo.runtimes.runtime import TORCH
-
-    backbones = (getattr(part, "backbone_", None) for part in _parts(detector))
-    named = [
-        str(backbone.choice or backbone.runtime)
-        for backbone in backbones
-        if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH)
-    ]
-    return "; ".join(dict.fromkeys(named))
-
-
-def _parts(detector: Any) -> Sequence[Any]:
-    """The members of an ensemble, or the detector itself."""
-    return getattr(detector, "members", (detector,))
 
 
 def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
@@ -328,34 +293,32 @@ def groups_of_images(detector: Any, paths: Sequence[Path], pattern: str | None) 
 
     And notes of copies that may have been missed, where no pattern names them.
     """
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.duplicates import find_duplicates, groups_of
 
     if not _takes_groups(detector):
         return {}, []
-    kept = Caches.of(detector.cache).fingerprints
+    kept = detector.fingerprints
     notes = [] if pattern is not None else find_duplicates(paths, kept).doubts()
     return {"groups": groups_of(paths, pattern, kept)}, notes
 
 
 def remember_names(detector: Any, paths: Sequence[Path], pattern: str | None) -> None:
     """Have a fitted detector keep which group a pattern names for each image, for ``update`` and ``merge``."""
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
-    if pattern is not None and hasattr(detector, "groups_"):
-        detector.groups_ = ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)
+    if pattern is not None and _takes_groups(detector):
+        groups = ImageGroups.of(paths, pattern, detector.fingerprints)
+        detector.learned_images_ = detector.learned_images_.with_groups(groups)
 
 
 def groups_of_new_images(detector: Any, paths: Sequence[Path]) -> dict[str, Any]:
     """The groups of more normal images as an option of ``partial_fit``, by the pattern that the detector keeps."""
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.image_groups import ImageGroups
 
     if "groups" not in inspect.signature(detector.partial_fit).parameters:
         return {}
-    pattern = None if detector.groups_ is None else detector.groups_.pattern
-    return {"groups": ImageGroups.of(paths, pattern, Caches.of(detector.cache).fingerprints)}
+    groups = detector.learned_images_.all_groups
+    return {"groups": ImageGroups.of(paths, groups.pattern, detector.fingerprints)}
 
 
 def different_images(n: int, n_groups: int) -> str:
@@ -375,55 +338,6 @@ def threshold_of(calibration: Any) -> str:
         count = different_images(len(calibration.scores), calibration.n_groups)
         least = f" (the least that {count} images can promise)"
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
-
-
-def set_regions(calibration: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> Any:
-    """A calibration with the region threshold that was asked for, if any, and the one that decides.
-
-    Raises
-    ------
-    InputError
-        If there can be none, or an area comes without a rate.
-    """
-    area = area_of_regions(region_fpr, region_area)
-    if region_fpr is not None:
-        calibration = calibration.for_regions(region_fpr, area)
-    return calibration if decide_by is None else calibration.deciding_by(decide_by)
-
-
-def area_of_regions(region_fpr: float | None, region_area: int | None) -> int:
-    """The least area of regions, 1 where none is given.
-
-    Raises
-    ------
-    InputError
-        If one is given without a rate, or is none of those that are looked at.
-    """
-    from padim_zoo.detectors.config import REGION_AREAS
-
-    if region_area is not None and region_fpr is None:
-        raise InputError("--region-area has no effect without --region-fpr: add it, e.g. --region-fpr 0.05")
-    if region_area is not None and region_area not in REGION_AREAS:
-        raise InputError(f"--region-area is {region_area}: expected one of {', '.join(map(str, REGION_AREAS))}")
-    return 1 if region_area is None else region_area
-
-
-def check_decision(detector: Any, region_fpr: float | None, region_area: int | None, decide_by: str | None) -> None:
-    """Refuse before a fit what :func:`set_regions` would refuse after it.
-
-    Raises
-    ------
-    InputError
-        If there can be no such threshold.
-    """
-    area_of_regions(region_fpr, region_area)
-    if not detector.makes_maps and (region_fpr is not None or decide_by in ("pixel", "region")):
-        raise InputError(
-            f"{type(detector).__name__} makes no maps, so there is only the image threshold: leave out --region-fpr, "
-            "and decide by image"
-        )
-    if decide_by == "region" and region_fpr is None:
-        raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
 
 
 def regions_of(calibration: Any) -> dict[str, str]:
@@ -456,22 +370,6 @@ def price_rows(calibration: Any) -> list[dict[str, Any]]:
         {"false-alarm rate": f"{rate:.3g}", "threshold": threshold}
         for rate, threshold in calibration.thresholds().items()
     ]
-
-
-def unpromised(calibration: Any) -> str | None:
-    """Which of these rates the images cannot promise; None where they can promise all."""
-    from padim_zoo.detectors.calibration import RATES
-    from padim_zoo.metrics.conformal import images_for
-
-    least = calibration.least_rate
-    if None not in calibration.thresholds().values():
-        return None
-    images = calibration.n_groups
-    needed = images_for(RATES[0])
-    return (
-        f"{images} different images promise no false-alarm rate below {least:.3g}; {RATES[0]:g} takes {needed}, "
-        f"{needed - images} more"
-    )
 
 
 def show_rows(rows: dict[str, str]) -> None:

@@ -12,23 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import (
-    PATH,
-    blocks_of,
-    check_target,
-    coverage_of,
-    expect,
-    load_detector,
-    predict_in,
-    refuse_same,
-    runtime_of,
-)
+from padim_zoo.cli.options import PATH, check_target, expect, load_detector, predict_in, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
 from padim_zoo.core.progress import stage
+from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 from padim_zoo.pictures.kinds import PictureChoice
 from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stream, to_text
 
@@ -108,6 +99,8 @@ def predict(
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
+    if scores == "":
+        raise InputError("--scores is empty: expected a file, or - for standard output")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     if regions is not None:
         if str(regions) == "-":
@@ -124,7 +117,9 @@ def predict(
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
     if "map_values" in asked_settings():
-        _set_map_values(detector, model, map_values)
+        from padim_zoo.detectors.recalibration import set_map_values
+
+        set_map_values(detector, model, map_values or "score")
     if (maps or regions) and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
     if regions and resume:
@@ -209,20 +204,6 @@ def predict(
         click.echo(f"note: {seen.note}", err=True)
     if any(row.error for row in rows):
         sys.exit(SOME_FAILED)
-
-
-def _set_map_values(detector: Any, model: Path, values: str | None) -> None:
-    from padim_zoo.detectors.backbone_detector import BackboneDetector
-
-    if values is None:
-        if getattr(detector, "values_of_maps", None) is not None:
-            raise InputError(
-                f"{model} was fitted with --map-values {detector.values_of_maps}: fit without it for scores"
-            )
-        return
-    if not isinstance(detector, BackboneDetector):
-        raise InputError(f"{model} knows no normal images to make p-values of: predict by the model of one detector")
-    detector.use_p_values()
 
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]

@@ -17,6 +17,7 @@ from rich.text import Text
 from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings
 from padim_zoo.bench.running import BenchState
+from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import Document, mean_over_folds
 from padim_zoo.cli.stages import JSON_SECONDS, json_stages
 from padim_zoo.core.jsonable import to_jsonable
@@ -153,7 +154,7 @@ class _LiveTable(Reporter):
         self.state.take(event)
         if event.document is not None:
             self.documents[event.run.id] = event.document
-            if event.document["status"] == "failed":
+            if has_failed(event.document):
                 self.note(f"failed: {event.run}: {event.document['error']['message']}")
             self._draw()
         self.live.refresh()

@@ -139,6 +139,11 @@ def _option(setting: Setting, command: str) -> Callable[[Callable[..., Any]], Ca
     return click.option(*names, metavar=metavar, multiple=several, **{"callback": read, **attributes})
 
 
+def is_quiet() -> bool:
+    """Whether the command that runs was told to say no more than its results."""
+    return bool(click.get_current_context().meta.get(_QUIET, False))
+
+
 def _note_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
     ctx.meta[_QUIET] = value
     return value

@@ -20,6 +20,9 @@ from padim_zoo.core.progress import Stage, duration, listening, open_stages
 JSON_SECONDS = 10.0
 """Between two lines of JSON."""
 
+_LOOK_SECONDS = 0.1
+"""Between two looks at whether a stage is open, when a line is due."""
+
 _SHORT = 0.5
 """Stages of fewer seconds are not drawn."""
 
@@ -115,8 +118,10 @@ class _JsonLines:
 
     def _write(self) -> None:
         while not self.over.wait(JSON_SECONDS):
-            stages = open_stages()
-            if stages:
-                now = time.monotonic()
-                outer, *inner = (stage.to_dict(now) for stage in stages)
-                click.echo(json.dumps({**outer, **({"within": inner} if inner else {})}), err=True)
+            # Between two stages there is nothing to tell: the next one is told as soon as it is open.
+            while not (stages := open_stages()):
+                if self.over.wait(_LOOK_SECONDS):
+                    return
+            now = time.monotonic()
+            outer, *inner = (stage.to_dict(now) for stage in stages)
+            click.echo(json.dumps({**outer, **({"within": inner} if inner else {})}), err=True)

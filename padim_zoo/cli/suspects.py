@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from padim_zoo.cli.options import PATH, check_target, refuse_same
-from padim_zoo.cli.settings import asked_parameters, setting_command
+from padim_zoo.cli.settings import asked_parameters, is_quiet, setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import SUSPECTS_RATE
@@ -76,9 +76,9 @@ def suspects(
     check_suspects(model, paths)
     model.cache = Caches.usual()
     with naming_unreadable(paths):
-        _tell(_cost_of_features(model, paths))
+        tell_cost(_cost_of_features(model, paths))
         model.fit(paths)
-    found = examine(paths, find_suspects(model, exact=exact, rate=rate, tell=_tell), test)
+    found = examine(paths, find_suspects(model, exact=exact, rate=rate, tell=tell_cost), test)
     if output is not None:
         write_text_whole(output, render_suspects(found, model))
     if as_json:
@@ -107,15 +107,14 @@ def check_suspects(model: Any, paths: Sequence[Path]) -> None:
     InputError
         If the detector keeps no images, a parameter is wrong, or there are too few images.
     """
-    from padim_zoo.detectors.suspects import LEAST_IMAGES
+    from padim_zoo.detectors.suspects import refuse_few
 
     if not hasattr(model, "require_statistics"):
         raise InputError(
             f"{type(model).__name__} keeps no normal images to leave out: choose padim, spade or patchcore"
         )
     model.check_parameters()
-    if len(paths) < LEAST_IMAGES:
-        raise InputError(f"there are {len(paths)} normal images: suspects need {LEAST_IMAGES} or more; use more images")
+    refuse_few(len(paths))
 
 
 def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
@@ -124,14 +123,16 @@ def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
     from padim_zoo.detectors.suspects import find_suspects
     from padim_zoo.report.suspects_page import examine, render_suspects
 
-    found = examine(paths, find_suspects(model, tell=_tell))
+    found = examine(paths, find_suspects(model, tell=tell_cost))
     write_text_whole(output, render_suspects(found, model))
     count = int(found.suspects.suspected.sum())
     return f"\n{count} of {len(paths)} normal images are suspected ({found.suspects.method}): see {output}"
 
 
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
+def tell_cost(line: str) -> None:
+    """Say what comes, unless the command is quiet."""
+    if not is_quiet():
+        click.echo(line, err=True)
 
 
 def _images_of(folder: Path) -> tuple[list[Path], list[Any]]:

@@ -10,14 +10,11 @@ import click
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.options import (
     PATH,
-    blocks_of,
-    coverage_of,
     groups_of_new_images,
     hold,
     load_detector,
     new_model_options,
     regions_of,
-    runtime_of,
     show_prices,
     show_rows,
     size_of,
@@ -28,6 +25,7 @@ from padim_zoo.cli.options import (
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.provenance import tell_data
+from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 
 
 @setting_command("update")

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from padim_zoo.bench.live import draw_progress
+from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.store_watcher import StoreWatcher
 
@@ -67,7 +68,7 @@ def watch(runs: Path, draw: Draw, console: Console | None = None) -> StoreWatche
 def _below(watcher: StoreWatcher, runs: Path) -> list[RenderableType]:
     """What is said of the benchmarks at work, or of the lack of one."""
     parts: list[RenderableType] = [draw_progress(state) for state in watcher.benches]
-    failed = [document for document in watcher.documents if document["status"] == "failed"]
+    failed = [document for document in watcher.documents if has_failed(document)]
     if failed:
         config, error = failed[-1]["config"], failed[-1]["error"]
         what = " ".join(filter(None, (config["category"], config["detector"], config["backbone"], config["estimator"])))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from padim_zoo.core.atomic_write import discard
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
 
 DEFAULT_LIMIT = 10 * 10**9
+
+_STALE_SECONDS = 3600.0
 
 _ENTRY = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp")
 
@@ -116,3 +120,56 @@ def _size(entry: Path) -> int:
         with suppress(OSError):  # gone meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total
+
+
+class _File(NamedTuple):
+    """A file of the cache; sorts by its last use."""
+
+    used: float
+    path: Path
+    bytes: int
+
+
+def trim(root: Path, limit: int) -> None:
+    """Remove what killed processes left half written, and the least recently used entries beyond a limit.
+
+    They are those of all kinds that share one. Whatever it is, they take no more than half of what the disk has left
+    for them.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds that of each kind.
+    limit : int
+        Bytes.
+    """
+    files = sorted(_files(root))
+    now = time.time()
+    for file in files:
+        if file.path.suffix == ".tmp" and now - file.used > _STALE_SECONDS:
+            remove_entry(file.path)
+    complete = [file for file in files if file.path.suffix != ".tmp"]
+    held = sum(file.bytes for file in complete)
+    with suppress(OSError):
+        budget = min(limit, (held + shutil.disk_usage(root).free) // 2)
+        for file in complete:
+            if held <= budget:
+                break
+            remove_entry(file.path)
+            held -= file.bytes
+
+
+def _files(root: Path) -> Iterator[_File]:
+    for kind in LIMITED:
+        with suppress(OSError), os.scandir(root / kind) as files:
+            for file in files:
+                if KINDS[kind].fullmatch(file.name):
+                    with suppress(OSError):  # gone meanwhile
+                        status = file.stat(follow_symlinks=False)
+                        yield _File(status.st_mtime, Path(file.path), status.st_size)
+
+
+def remove_entry(path: Path) -> None:
+    """Remove a file of the cache, unless it is gone, or open in another process where that forbids it."""
+    with suppress(OSError):
+        discard(path)

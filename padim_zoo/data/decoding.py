@@ -27,6 +27,9 @@ from padim_zoo.data.pixel_limit import refuse_many_bytes, refuse_many_pixels
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is read, by Pillow's names; its JPEG has MPO too. The content of a file decides, never its suffix."""
+REPLACE_IT = ": replace or remove it"
+"""What to do about a broken image."""
+
 _EXPECTED = "png, jpg, jp2, bmp, gif, tif, webp, pgm or ppm"
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
@@ -450,4 +453,4 @@ def _broken(name: str, error: Exception) -> InputError:
     if isinstance(error, MemoryError):
         return InputError(f"{name} does not fit into memory: cut the image into tiles, or make it smaller")
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return InputError(f"{name} is broken and cannot be decoded ({reason}): replace or remove it")
+    return InputError(f"{name} is broken and cannot be decoded ({reason}){REPLACE_IT}")

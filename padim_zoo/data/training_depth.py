@@ -17,6 +17,7 @@ from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import FULL_DEPTH, SampleCounts, counts_of, counts_of_picture, largest_of
 from padim_zoo.data.content import file_version
 from padim_zoo.data.decoding import may_be_deep, open_image, picture_of
+from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import image_items
 
@@ -46,14 +47,15 @@ def counts_of_images(images: Any) -> SampleCounts:
 def _counts_of_item(item: Any) -> SampleCounts:
     if isinstance(item, Path):
         try:
-            return _counts_of_version(*file_version(item))
+            return _counts_of_version(max_pixels(), *file_version(item))
         except OSError:  # which is told by the attempt to decode it
             return SampleCounts()
     return counts_of(np.asarray(item)) if _is_deep_array(item) else SampleCounts()
 
 
 @functools.lru_cache(maxsize=100_000)
-def _counts_of_version(path: Path, *version: int) -> SampleCounts:
+def _counts_of_version(most_pixels: int, path: Path, *version: int) -> SampleCounts:
+    """The counts of a version of a file, under a limit that may refuse it."""
     try:
         image = open_image(path)
         return counts_of_picture(picture_of(image, str(path))) if may_be_deep(image) else SampleCounts()

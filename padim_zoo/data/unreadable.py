@@ -13,6 +13,7 @@ from pathlib import Path
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.data.content import file_version
+from padim_zoo.data.decoding import REPLACE_IT
 from padim_zoo.data.image import read_image
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Category, Dataset, protocol_of
@@ -72,12 +73,12 @@ def explained(error: InputError, paths: Sequence[Path]) -> InputError:
     unreadable = find_unreadable(paths)
     if not unreadable:
         return error
-    reasons = list(unreadable.values())
+    reasons = [reason.removesuffix(REPLACE_IT) for reason in unreadable.values()]  # one advice serves all
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     first = "" if any(str(path) in str(error) for path in unreadable) else f"{error}; besides, "
     return InputError(
-        f"{first}{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; mend or remove them, or "
-        "leave them out with --skip-unreadable"
+        f"{first}{counted(len(reasons), len(paths))}: {'; '.join(reasons[:NAMED])}{more}; replace or remove "
+        "them, or leave them out with --skip-unreadable"
     )
 
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 
 
 class AligningExtractor(NativeTypeExtractor):
-    """Knows the poses that ``register`` asks for.
-
-    Attributes
-    ----------
-    registration_note : str
-        Why images are not moved as ``register`` asks.
-    """
+    """Moves images to the pose that ``register`` asks for."""
 
     config: PaDiMConfig
-    registration_note: str = ""
-
-    @property
-    def learned(self) -> dict[str, Any]:
-        """The bit depth and the registration."""
-        return {**super().learned, "registration": self.registration, "registration_note": self.registration_note}
-
-    def forget(self) -> None:
-        """Drop what normal images have told."""
-        super().forget()
-        self.registration_note = ""
 
     def features_key(self, *, fit: bool = True) -> str:
         """As of all, and the motions that are undone."""

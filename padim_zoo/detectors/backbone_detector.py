@@ -10,7 +10,6 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -18,37 +17,33 @@ import numpy as np
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import (
-    CALIBRATION_FOLDS,
-    MAP_VALUES,
-    BackboneConfig,
-    MapConfig,
-    ScoreConfig,
-    check_map_values,
-    check_sigma,
-)
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
 from padim_zoo.detectors.forgetting import find_learned, forget_images
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.map_score import MapScore
+from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
-from padim_zoo.detectors.p_value_maps import calibration_in_p_values, prediction_in_p_values
+from padim_zoo.detectors.p_value_maps import calibration_in_p_values, in_map_values
+from padim_zoo.detectors.parameter_checks import check_map_values, check_sigma
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_views
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.statistics.accumulator import LARGE_ARRAYS, largest_array
+from padim_zoo.features.tiles import TileLayout
+from padim_zoo.statistics.accumulator import largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 
@@ -56,9 +51,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Model = TypeVar("Model")
-
-_HARMLESS = {"batch_size", "memory", "stream", "cache"}
-_BACKBONE = {"backbone", "weights", "layers", "device", "precision"}
 
 
 class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
@@ -76,16 +68,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Those of the normal images; None in a detector that was loaded, until they are wanted.
     model_
         What was made of them.
-    n_images_ : int
+    learned_images_ : LearnedImages
+        What is known of the normal images; :attr:`n_images_` is their number.
     image_size_ : tuple of int
         Height and width of the transformed images and of anomaly maps, in pixels.
-    learned_images_ : ndarray (n,), int64, or None
-        The hashes of the normal images, see :mod:`padim_zoo.data.image_hashes`; None where features were fitted, or
-        all that is known is an imported model.
-    groups_ : ImageGroups or None
-        Which of the normal images show one thing, as far as that was told or found; None where nothing was.
-    adapted_images_ : int
-        How many of the normal images the weights of the backbone were adapted to, so far as that is known.
     fitted_in : str or None
         The precision of the fit, of a detector that was loaded.
     fitted_by : str or None
@@ -102,21 +88,18 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
     """Parameters on which the model depends, but not the statistics of the normal images."""
-    fit_grows_with_patches: ClassVar[bool] = True
-    """Whether time and memory of a fit grow along a line with the number of patches, but for :meth:`model_seconds`."""
+    supports_tiles: ClassVar[bool] = False
+    """Whether it takes the mosaics of images in tiles, see :mod:`padim_zoo.features.tiles`."""
+    cost: ClassVar[ModelCost] = ModelCost()
+    """What the model adds to the cost of a fit."""
 
     image_size_: tuple[int, int]
-    n_images_: int
     statistics_: Samples | Moments | None = None
-    learned_images_: np.ndarray | None = None
-    groups_: ImageGroups | None = None
-    adapted_images_: int = 0
     fitted_in: str | None = None
     fitted_by: str | None = None
     region_per_image: bool = False
-    _adapted_to: frozenset[str] | None = None
     _extractor: FeatureExtractor | None = None
-    _model: Model | None = None
+    made_model: Model | None = None
     other_views: PatchEmbeddings | None = None
 
     # -- what a subclass says ----------------------------------------------------------------------------------------
@@ -160,23 +143,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         for rest in rests:
             yield self.fit_model(Samples(samples.embeddings.images(rest)))
 
-    def model_seconds(self, features: Features, n: int, folds: int) -> float:
-        """What of the time of a fit and its folds grows faster than the patches; here nothing.
-
-        Parameters
-        ----------
-        features : Features
-            Of one image.
-        n : int
-            Images of the fit.
-        folds : int
-        """
-        return 0.0
-
-    def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """Bytes in memory, at most, while a model is made of samples of a size."""
-        return min(budget, LARGE_ARRAYS * sample_bytes)
-
     def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:
         """What moments the detector makes of samples, about a point."""
         return Moments.of(samples.embeddings, reference)
@@ -184,10 +150,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
 
-        Raises
-        ------
-        InputError
-            If the detector was loaded from a file that does not hold them.
+        One that was loaded from a file without them raises an InputError.
         """
         return self.statistics_
 
@@ -226,30 +189,31 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             Naming the parameter, what was found and what was expected.
         """
         self.extractor.check_parameters()
+        if self.tiles is not None and not self.supports_tiles:
+            raise InputError(f"tiles is {self.tiles!r}, but {self.name} takes whole images: leave it out")
         self.check_blur()
         self.map_score  # noqa: B018  checks score
         check_map_values(self.values_of_maps)
 
     def check_blur(self, image_size: tuple[int, int] | None = None) -> None:
         """Refuse a blur that is too wide, for maps of a size where that is known."""
-        if isinstance(self, MapConfig):
-            check_sigma(self.sigma, image_size)
+        check_sigma(getattr(self, "sigma", 0), image_size)
+
+    @property
+    def tile_layout(self) -> TileLayout | None:
+        """The tiles of the images of the fit; None where each image is one."""
+        return self.extractor.tile_layout(self.image_size_)
 
     @property
     def map_score(self) -> MapScore | None:
         """How images are scored by their maps, where ``score`` says it."""
-        rule = self.score if isinstance(self, ScoreConfig) else None
+        rule = getattr(self, "score", None)
         return None if rule is None else MapScore.parse(rule)
 
     @property
     def values_of_maps(self) -> str | None:
         """What the pixels of maps are, where ``map_values`` says it."""
-        return self.map_values if isinstance(self, ScoreConfig) else None
-
-    @property
-    def _rule_of_p_values(self) -> MapScore | None:
-        """How maps of p-values give scores; None where scores are not made of the map."""
-        return self.map_score or (MapScore() if self.score_is_map_maximum else None)
+        return getattr(self, "map_values", None)
 
     @property
     def threshold_serves_maps(self) -> bool:
@@ -265,55 +229,21 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     @property
     def backbone_(self) -> Backbone | None:
         """The backbone, if it has been made."""
-        return self.extractor.backbone
+        return self.extractor.in_use.backbone
 
     def with_backbone(self, backbone: Backbone) -> Self:
         """A copy that scores by another form of the same backbone."""
         other = copy.copy(self)
         other._extractor = self.extractor_type(self.config)
-        vars(other._extractor).update(self.extractor.learned, backbone=backbone)
+        other._extractor.facts, in_use = self.extractor.facts, other._extractor.in_use
+        in_use.backbone, in_use.adapted_to = backbone, self.extractor.in_use.adapted_to
         return other
 
     def reset_fit(self, changed: Collection[str]) -> None:
-        """Drop what rests on parameters that have changed.
-
-        ``batch_size``, ``memory``, ``stream``, ``cache`` and ``runtime`` leave all as it is; :attr:`scoring`
-        parameters, ``score`` and ``map_values`` drop the threshold, and those of :attr:`modeling` the model too, which
-        is made anew from the statistics of the images. All others drop the fit, and those of the backbone also the
-        backbone; of a detector that was loaded, the one in the file.
-        """
-        if "runtime" in changed:
-            if self.__sklearn_is_fitted__():
-                self.fitted_by = self.runtime_
-            self.extractor.change_runtime()
-        changed = set(changed) - _HARMLESS - {"runtime"}
-        if changed:
-            self.calibration_ = None
-        if "tta" in changed:
-            self.other_views = None
-            changed = changed - {"tta"}
-        if changed & self.modeling and self._model is not None:
-            self.statistics_ = self.statistics_ or self._statistics_if_there()
-            self._model = None
-        if changed - self.scoring - self.modeling - {"score", "map_values"}:
-            self.drop_fit()
-        if "roi" in changed:
-            self.region_per_image = False
-        if changed & _BACKBONE:
-            self._extractor = self._adapted_to = None
-
-    def drop_fit(self) -> None:
-        """Become a detector that was never fitted."""
-        self._model = self.statistics_ = self.other_views = self.calibration_ = None
-        self.learned_images_ = self.groups_ = self.fitted_in = self.fitted_by = None
-        self.adapted_images_, self.region_per_image = 0, False
-        self.extractor.forget()
-
-    def _statistics_if_there(self) -> Samples | Moments | None:
-        try:
-            return self.require_statistics("make another model")
-        except InputError:
-            return None
+        """Drop what rests on parameters that have changed: the backbone in a file too."""
+        reset_fit(self, changed)
+        if OF_BACKBONE & set(changed):
+            self._extractor = None
 
     # -- features ----------------------------------------------------------------------------------------------------
 
@@ -328,18 +258,9 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.check_parameters()
         return self.extractor.features_key()
 
-    @property
-    def cache_key(self) -> str | None:
-        """What :attr:`features_key` tells apart, and the device and the code of the network.
-
-        None, so that nothing is kept, where masks of pixels go with the features.
-        """
-        return self.extractor.cache_key(fit=False)
-
-    @property
-    def cache_key_of_normal(self) -> str | None:
-        """The same of :meth:`extract_normal`."""
-        return self.extractor.cache_key(fit=True)
+    def cache_key(self, *, fit: bool) -> str | None:
+        """What :attr:`features_key` tells apart, and the device and the code of the network."""
+        return self.extractor.cache_key(fit=fit)
 
     @property
     def precision_(self) -> str:
@@ -363,7 +284,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def look_at(self, images: Any) -> None:
         """Find out the bit depth of the normal images, unless it is known."""
-        if self.extractor.assumed_depth is None:
+        if self.extractor.facts.bit_depth is None:
             self.check_parameters()
             self.extractor.look_at(images)
 
@@ -377,16 +298,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def prepare(self, extractor: FeatureExtractor, images: Any) -> tuple[FeatureExtractor, Any]:
         """Find out of the normal images of a fit what takes their pixels; here nothing.
 
-        Parameters
-        ----------
-        extractor : FeatureExtractor
-            On the grid of the images. What is found has to be known to :attr:`extractor` too.
-        images
-
-        Returns
-        -------
-        extractor, images
-            To go on with; images that can be gone through once are kept in memory.
+        The images that are given back are gone through next. What is found has to be known to :attr:`extractor` too.
         """
         return extractor, images
 
@@ -455,10 +367,6 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Caches.of(self.cache).forget(found.paths)
         return self
 
-    def groups_so_far(self) -> ImageGroups:
-        """The groups of the normal images, which all differ where nothing else is known."""
-        return self.groups_ or ImageGroups.apart(self.n_images_)
-
     def earlier_fit(self) -> Any:
         """What a fit on more images goes on from: the statistics so far, or None before the first fit.
 
@@ -473,68 +381,49 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Add the features of normal images to an earlier fit, or to none; one that fails leaves all as it was."""
         accumulate(self, parts, earlier)
 
-    def set_statistics(self, statistics: Samples | Moments, other_views: PatchEmbeddings | None = None) -> None:
+    def set_statistics(
+        self, statistics: Samples | Moments, learned: LearnedImages, other_views: PatchEmbeddings | None = None
+    ) -> None:
         """Become the detector of these statistics; the model is made of them when it is wanted.
 
         Parameters
         ----------
         statistics : Samples or Moments
+        learned : LearnedImages
+            The images that they are of.
         other_views : PatchEmbeddings, optional
             The same images in the views for scoring beyond the first.
         """
-        self.statistics_, self.other_views = statistics, other_views
-        self.n_images_ = statistics.n // self.extractor.views_of_fit().augmentation.passes
-        self.adapted_images_, self.region_per_image, self.learned_images_, self.groups_ = 0, False, None, None
-        self._model = self.calibration_ = None
+        self.statistics_, self.learned_images_, self.other_views = statistics, learned, other_views
+        self.made_model = self.calibration_ = None
 
     @property
-    def adapted_to(self) -> frozenset[str]:
-        """The hashes of the images that the backbone's weights were adapted to, so far as these say it."""
-        if self._adapted_to is None:
-            self._adapted_to = images_adapted_to(self.build_backbone().weights_source)
-        return self._adapted_to
+    def n_images_(self) -> int:
+        """The number of normal images; 0 where it is not known."""
+        return self.learned_images_.n
 
     @property
     def model_(self) -> Model:
         """The model, made when first wanted after a fit."""
-        if self._model is None:
+        if self.made_model is None:
             if self.statistics_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
             with spill_above(largest_array(self.extractor.budget)):
-                self._model = self.fit_model(self.statistics_)
-        return self._model
-
-    @model_.setter
-    def model_(self, model: Model) -> None:
-        self._model = model
+                self.made_model = self.fit_model(self.statistics_)
+        return self.made_model
 
     def __sklearn_is_fitted__(self) -> bool:
-        return self._model is not None or self.statistics_ is not None
+        return self.made_model is not None or self.statistics_ is not None
 
     # -- threshold ---------------------------------------------------------------------------------------------------
 
     def calibrate(
         self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
-        """Set the threshold from out-of-fold scores of the normal images that the detector was fitted on.
+        """Set the threshold from out-of-fold scores of the normal images, as of every detector.
 
-        Images of one group are held out together and count once. Equal images are a group by themselves.
-
-        Parameters
-        ----------
-        false_alarm_rate : float, optional
-            In (0, 1). By default 0.05, or the least that the number of images allows.
-        folds : int
-            At least 2; lowered to the number of groups when there are fewer.
-        groups : ndarray (n,), int, optional
-            Equal for images that show one thing, in the order of the fit; see
-            :func:`~padim_zoo.data.duplicates.groups_of`. By default those of the calibration before, and of images
-            that were added to it.
-
-        Raises
-        ------
-        InputError
-            If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
+        By default groups are those of the calibration before, and of images that were added to it. Equal images are a
+        group by themselves.
         """
         return self.set_calibration(out_of_fold(self, false_alarm_rate, folds, groups))
 
@@ -544,44 +433,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         Its maps are of scores; where the detector's are of p-values, so is what it keeps.
         """
         if self.values_of_maps is not None:
-            calibration = calibration_in_p_values(calibration, self.image_size_, self._rule_of_p_values)
-        self.calibration_ = replace(calibration, adapted=self.adapted_images_)
+            calibration = calibration_in_p_values(self, calibration)
+        self.calibration_ = calibration.changed(adapted=self.learned_images_.adapted)
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
         return self.calibration_
 
-    def use_p_values(self) -> None:
-        """Go over to maps of p-values and thresholds on them, at the same rates and without a fit.
-
-        Raises
-        ------
-        InputError
-            If the detector is not calibrated, or knows no normal maps or too few, or its threshold was set by hand.
-        """
-        if self.values_of_maps is not None:
-            return
-        if self.calibration_ is None or "map_values" not in self.get_params():
-            raise InputError(
-                f"this {self.name} knows no maps of normal images to make p-values of: calibrate a detector with maps"
-            )
-        calibration = calibration_in_p_values(self.calibration_, self.image_size_, self._rule_of_p_values)
-        vars(self).update(map_values=MAP_VALUES[0], calibration_=calibration)
-
     # -- predict -----------------------------------------------------------------------------------------------------
-
-    def in_map_values(self, prediction: Prediction) -> Prediction:
-        """The prediction with the values that maps are to have.
-
-        Raises
-        ------
-        InputError
-            If these are p-values, and the detector is not calibrated.
-        """
-        if self.values_of_maps is None or prediction.maps is None:
-            return prediction
-        if self.calibration_ is None:
-            raise InputError("map_values=p-value needs the maps of normal images: calibrate the detector first")
-        return prediction_in_p_values(prediction, self.calibration_.normal_maps, self._rule_of_p_values)
 
     @property
     def images_at_once(self) -> int:
@@ -610,7 +468,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         model = self.model_
         parts = features.in_parts(largest_array(self.extractor.budget))
-        scored = (self.in_map_values(score_views(self, model, embed_to_score(self, part))) for part in parts)
+        scored = (in_map_values(self, score_views(self, model, embed_to_score(self, part))) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -619,7 +477,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """What was fitted, in words."""
         network = self.build_backbone().name
         fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
-        return {"fitted": fitted, **self.extractor.describe_depth()}
+        return {"fitted": fitted, **self.extractor.describe_images()}
 
     def size_in_bytes(self) -> int:
         """Size of the fitted arrays as :meth:`save` writes them, without the backbone's weights."""

@@ -6,32 +6,27 @@ maximum of its map, and the region threshold on its region peak. The first and t
 
 from __future__ import annotations
 
-import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.config import DECIDES, FALSE_ALARM_RATE, LARGEST_SEED, REGION_AREAS, check_whole_number
+from padim_zoo.detectors.config import DECIDES, FALSE_ALARM_RATE, REGION_AREAS
+from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
-from padim_zoo.metrics.map_p_values import NormalMaps, cell_maxima
-from padim_zoo.metrics.region_peak import region_peaks
-from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
+from padim_zoo.metrics.map_p_values import NormalMaps
+from padim_zoo.pictures.colormap import Scale, scale_of_maps
 
-if TYPE_CHECKING:
-    from padim_zoo.detectors.prediction import Prediction
+_NO_MAPS = (
+    "there are no out-of-fold maps to make {} of: an ensemble, a detector that makes no maps and a threshold by hand "
+    "have none; decide by image, or fit one detector with maps"
+)
 
 RATES = (0.01, 0.02, 0.05, 0.10)
 """False-alarm rates whose thresholds are shown side by side: what each costs in detections."""
-
-SCORED_AT_ONCE = 64
-"""Images of a fold whose maps are in memory together."""
-
-MOST_IMAGES_IN_SCALE = 2000
-"""Images whose pixels make the color scale; of more, every second, third and so on is taken."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +98,17 @@ class Calibration:
             raise InputError(f"{threshold} is no threshold: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
-        return replace(before, threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
+        return before.changed(threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
+
+    @staticmethod
+    def imagined(n: int, makes_maps: bool) -> Calibration:
+        """That of n normal images which all score alike: it refuses before a fit what cannot be after it."""
+        peaks = np.zeros((n, len(REGION_AREAS)), dtype=np.float32) if makes_maps else None
+        high = 0.0 if makes_maps else None
+        return Calibration(0.0, None, 0, high, high, np.zeros(n, dtype=np.float32), region_peaks=peaks)
 
     def at_rate(self, false_alarm_rate: float | None = None) -> Calibration:
-        """The threshold of the same scores for another false-alarm rate; by default as :class:`HeldOutScores` says.
+        """The threshold of the same scores for another false-alarm rate; by default the :func:`usual_rate`.
 
         Raises
         ------
@@ -120,7 +122,7 @@ class Calibration:
         rate = usual_rate(self.n_groups) if false_alarm_rate is None else false_alarm_rate
         threshold = conformal_threshold(self.scores, rate, self.groups)
         asked = false_alarm_rate is not None
-        return replace(self, threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
+        return self.changed(threshold=threshold, false_alarm_rate=float(rate), rate_asked=asked)
 
     def for_regions(self, false_alarm_rate: float, area: int = 1) -> Calibration:
         """With a threshold of regions that a new normal image shows with a probability of at most a rate.
@@ -138,7 +140,29 @@ class Calibration:
             If there are no region peaks, too few for the rate, or none for the area.
         """
         threshold = conformal_threshold(self.peaks_of(area), false_alarm_rate, self.groups)
-        return replace(self, region_threshold=threshold, region_rate=float(false_alarm_rate), region_area=area)
+        return self.changed(region_threshold=threshold, region_rate=float(false_alarm_rate), region_area=area)
+
+    def with_decision(
+        self, region_rate: float | None = None, region_area: int | None = None, decide_by: str | None = None
+    ) -> Calibration:
+        """With the region threshold that is asked for, if any, and the one that decides.
+
+        Parameters
+        ----------
+        region_rate, region_area
+            As of :meth:`for_regions`.
+        decide_by : str, optional
+            As of :meth:`deciding_by`.
+
+        Raises
+        ------
+        InputError
+            If there can be none, or an area comes without a rate.
+        """
+        if region_area is not None and region_rate is None:
+            raise InputError("--region-area has no effect without --region-fpr: add it, e.g. --region-fpr 0.05")
+        made = self if region_rate is None else self.for_regions(region_rate, 1 if region_area is None else region_area)
+        return made if decide_by is None else made.deciding_by(decide_by)
 
     def peaks_of(self, area: int) -> np.ndarray:
         """The region peaks (n,) of the normal images for one least area.
@@ -149,12 +173,9 @@ class Calibration:
             If they are not known.
         """
         if area not in REGION_AREAS:
-            raise InputError(f"the area of regions is {area!r}: expected one of {', '.join(map(str, REGION_AREAS))}")
+            raise InputError(f"--region-area is {area!r}: expected one of {', '.join(map(str, REGION_AREAS))}")
         if self.region_peaks is None:
-            raise InputError(
-                "there are no out-of-fold maps to make a threshold of regions of, as of ensembles, detectors without "
-                "maps and thresholds by hand: fit one detector with maps"
-            )
+            raise InputError(_NO_MAPS.format("a region threshold"))
         peaks: np.ndarray = self.region_peaks[:, REGION_AREAS.index(area)]
         return peaks
 
@@ -168,11 +189,11 @@ class Calibration:
         """
         if level not in DECIDES:
             raise InputError(f"decide by {level!r}: expected {', '.join(DECIDES)}")
-        if level == "pixel" and self.map_high is None:
-            raise InputError("there is no pixel threshold to decide by: decide by image")
+        if level != DECIDES[0] and self.map_high is None:
+            raise InputError(_NO_MAPS.format(f"a {level} threshold"))
         if level == "region" and self.region_threshold is None:
             raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
-        return replace(self, decides=level)
+        return self.changed(decides=level)
 
     def with_decisions_of(self, before: Calibration | None) -> Calibration:
         """With the rate and area of regions of another calibration, and the threshold that decides there."""
@@ -191,11 +212,15 @@ class Calibration:
             If they are not known, or too few.
         """
         if self.map_maxima is None:
-            raise InputError(
-                "there are no out-of-fold maps to make p-values of, as of ensembles, detectors without maps and "
-                "thresholds by hand: fit one detector with maps"
-            )
+            raise InputError(_NO_MAPS.format("p-values"))
         return NormalMaps(self.map_maxima, self.groups)
+
+    def changed(self, **changes: Any) -> Calibration:
+        """With other values; what was computed of the maps of the same normal images stays."""
+        made = replace(self, **changes)
+        if "normal_maps" in vars(self) and not {"map_maxima", "groups"} & changes.keys():
+            vars(made)["normal_maps"] = self.normal_maps
+        return made
 
     @property
     def deciding_threshold(self) -> float:
@@ -204,6 +229,40 @@ class Calibration:
         threshold = by_level[self.decides]
         assert threshold is not None
         return threshold
+
+    def color_scale(self, threshold: float | None, serves_maps: bool) -> tuple[Scale, float]:
+        """What the colors of pictures of maps rest on; see :meth:`~padim_zoo.detectors.detector.Detector.color_scale`.
+
+        Parameters
+        ----------
+        threshold : float or None
+            Instead of the one that decides.
+        serves_maps : bool
+            Whether the image threshold is one of pixels too.
+        """
+        if threshold is None:
+            of_maps = self.map_high if self.decides == "pixel" else self.region_threshold
+        else:
+            of_maps = None if self.decides == DECIDES[0] else threshold
+        limit = self.threshold if threshold is None else threshold
+        limit = limit if of_maps is None else of_maps
+        return scale_of_maps(limit, (self.map_low, self.map_high), serves_maps or of_maps is not None)
+
+    def region_rule(self, threshold: float | None, limit: float) -> RegionRule:
+        """What a region of a map is: pixels above a limit, of the least area where regions decide.
+
+        Parameters
+        ----------
+        threshold : float or None
+            Instead of the one that decides.
+        limit : float
+            That of :meth:`color_scale`.
+        """
+        if self.region_peaks is None:
+            return RegionRule(limit)
+        of_regions = self.decides == "region" or (threshold is None and self.decides != "pixel")
+        area = self.region_area if of_regions else 1
+        return RegionRule(limit, area, self.peaks_of(area), self.groups)
 
     @property
     def asked_rate(self) -> float | None:
@@ -251,132 +310,3 @@ class Calibration:
 def usual_rate(n_groups: int) -> float:
     """The false-alarm rate that is promised where none is asked for."""
     return max(FALSE_ALARM_RATE, smallest_false_alarm_rate(n_groups))
-
-
-def split_folds(n: int, folds: int, seed: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
-    """Cut n images at random into folds; images of one group stay together.
-
-    Parameters
-    ----------
-    n, folds, seed : int
-    groups : ndarray (n,), int, optional
-        By default each image is a group. The numbers of groups in the folds differ by at most one.
-
-    Returns
-    -------
-    list of ndarray, int64
-        Indices of the images of each fold, ascending.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two folds, or fewer groups than folds, or the seed is none.
-    """
-    check_whole_number("folds", folds, 2)
-    check_whole_number("seed", seed, 0, LARGEST_SEED)
-    _, group_of = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
-    m = int(group_of.max(initial=-1)) + 1
-    if m < folds:
-        copies = "" if m == n else f", of which {m} are different,"
-        raise InputError(f"{n} normal images{copies} cannot make {folds} folds: use at most {m} folds, or more images")
-    from sklearn.model_selection import KFold  # half a second to import, and only folds need it
-
-    cut = KFold(folds, shuffle=True, random_state=seed).split(np.empty(m))
-    return [np.flatnonzero(np.isin(group_of, held_out)) for _, held_out in cut]
-
-
-def folds_of(
-    n: int, folds: int, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-    """Cut n normal images into folds, at most as many as there are groups; see :func:`split_folds`.
-
-    Returns
-    -------
-    list of (rest, held_out), one per fold
-    rest : ndarray
-        Indices of the images that a model is fitted on.
-    held_out : list of ndarray
-        Indices of the images of the fold, in parts whose maps are in memory together.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two groups, or folds.
-    """
-    m = n if groups is None else len(np.unique(groups))
-    if m < 2:
-        copies = "" if m == n else f" among {n}"
-        raise InputError(
-            f"a threshold needs at least 2 different normal images, for one must be left out of the fit; "
-            f"found {m}{copies}"
-        )
-    check_whole_number("folds", folds, 2)
-    return [
-        (np.setdiff1d(np.arange(n), fold), np.split(fold, range(SCORED_AT_ONCE, len(fold), SCORED_AT_ONCE)))
-        for fold in split_folds(n, min(folds, m), seed, groups)
-    ]
-
-
-class HeldOutScores:
-    """Scores and maps of normal images by models that were fitted without them, which make a conformal threshold.
-
-    A model of a fold has seen fewer images than one of all, and its scores are a little higher, so the threshold errs
-    to the side of fewer false alarms.
-
-    Parameters
-    ----------
-    n : int
-        Normal images.
-    false_alarm_rate : float, optional
-        In (0, 1). By default 0.05, or the least that the number of groups allows.
-    groups : ndarray (n,), int, optional
-        Those that were held out together. By default each image is one.
-
-    Raises
-    ------
-    InputError
-        If there are too few groups for the rate asked for: before any work is done.
-    """
-
-    def __init__(self, n: int, false_alarm_rate: float | None, groups: np.ndarray | None = None) -> None:
-        m = n if groups is None else len(np.unique(groups))
-        self._asked = false_alarm_rate is not None
-        self._rate = usual_rate(m) if false_alarm_rate is None else false_alarm_rate
-        conformal_threshold(np.zeros(n), self._rate, groups)  # refuses a rate that so few cannot support
-        self._groups = None if m == n else groups
-        self._scores = np.empty(n, dtype=np.float32)
-        self._pixels: list[np.ndarray] = []
-        self._peaks = np.empty((n, len(REGION_AREAS)), dtype=np.float32)
-        self._maxima: dict[int, np.ndarray] = {}
-        self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
-
-    def add(self, images: np.ndarray, prediction: Prediction) -> None:
-        """The scores (m,), and maps if any, of some of the images, by their indices (m,)."""
-        self._scores[images] = prediction.scores
-        pictured = prediction.pictured
-        if prediction.maps is None or pictured is None:
-            return
-        for image, one in zip(images, pictured, strict=True):
-            self._peaks[image] = region_peaks(one, REGION_AREAS)
-            self._maxima[int(image)] = cell_maxima(one)
-        in_scale = images % self._every == 0
-        if prediction.roi_masks is None:
-            pixels = prediction.maps[in_scale, ::4, ::4]
-        else:
-            # All pixels: of a small region every fourth of every fourth row may be none.
-            pixels = prediction.maps[in_scale][prediction.roi_masks[in_scale]]
-        self._pixels.append(pixels.ravel())
-
-    def calibration(self, folds: int) -> Calibration:
-        """The threshold of all images, which were cut into ``folds``."""
-        low, high = None, None
-        if self._pixels:
-            low, high = np.quantile(np.concatenate(self._pixels), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
-        threshold = float(conformal_threshold(self._scores, self._rate, self._groups))
-        return Calibration(
-            *(threshold, float(self._rate), folds, low, high, self._scores),
-            groups=self._groups,
-            rate_asked=self._asked,
-            region_peaks=self._peaks if self._pixels else None,
-            map_maxima=np.stack([self._maxima[image] for image in range(len(self._scores))]) if self._maxima else None,
-        )

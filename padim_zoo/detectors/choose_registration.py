@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -68,12 +69,12 @@ def choose_registration(
 
     def log_likelihoods(mover: Mover) -> Tensor:
         moving = copy.copy(extractor)
-        moving.registration = mover
+        moving.facts = replace(moving.facts, registration=mover)
         at_once = max(1, MOST_IMAGES // config.batch_size)
         parts = [embed(features) for features in islice(moving.features(images, fit=True), at_once)]
         return held_out_log_likelihoods(PatchEmbeddings.concatenate(parts))
 
-    found = {}
+    found: dict[str, Registration] = {}
     for kind in KINDS:
         registration, _ = register(torch.cat(small), size, kind, config.seed)
         if registration is not None:  # a rigid one without turns is the translation

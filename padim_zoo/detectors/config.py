@@ -1,4 +1,4 @@
-"""The parameters of all detectors: what they mean, their defaults, and what they may be.
+"""The parameters of all detectors: what they mean, and their defaults.
 
 A default is written here and nowhere else. This module imports no torch, so that the command line can read it:
 ``PaDiMConfig.sigma`` is 4.0. The dataclasses hold fields alone; a detector inherits its constructor from one of them.
@@ -7,13 +7,9 @@ In scikit-learn's manner, parameters are looked at when they are first used.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
-
-from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
     from padim_zoo.backbones.backbone import Backbone
@@ -73,6 +69,11 @@ class BackboneConfig:
         Large images pass through the backbone in bands or blocks, whose features are those of the whole image.
         ``"auto"`` takes the fewest that ``memory`` allows, a number so many bands, and 1 the whole image: see
         :mod:`padim_zoo.features.streaming`. It changes speed and memory only.
+    tiles : str, optional
+        Large images in tiles, each of which is an image of its own: ``"2x2"`` for rows and columns, ``"2x2+64"`` for
+        those that overlap by 64 pixels, ``"512+64"`` for tiles of 512 pixels that overlap by at least 64. All tiles
+        have one size. A detector without positions has one model of all tiles, ``padim`` a grid of Gaussians for each
+        place of a tile. Maps of tiles are blended where they overlap.
     cache : bool or Caches
         Whether features and resized images of image files are kept on disk for the next fit or prediction, in the
         cache folder (``padim-zoo cache info``). Scores are the same. Where masks of pixels go with the features
@@ -118,6 +119,7 @@ class BackboneConfig:
     batch_size: int = 32
     memory: int | None = None
     stream: str | int = "auto"
+    tiles: str | None = None
     cache: bool | Caches = False
     device: str = "auto"
     precision: str = "auto"
@@ -368,60 +370,3 @@ SUSPECTS_RATE = 0.05
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's legacy generators, by which scikit-learn draws folds, take no larger one."""
-
-
-def check_whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Refuse what is not a whole number from ``least`` on.
-
-    Raises
-    ------
-    InputError
-        Naming the parameter, what was found and what was expected.
-    """
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):
-        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{name} is {value!r}: expected a whole number {bounds}")
-
-
-def check_share(name: str, value: Any) -> None:
-    """Refuse what is no share of a whole, in (0, 1].
-
-    Raises
-    ------
-    InputError
-        Naming the parameter, what was found and what was expected.
-    """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value <= 1:
-        raise InputError(f"{name} is {value!r}: expected a number above 0 and up to 1")
-
-
-def check_map_values(values: Any) -> None:
-    """Refuse what no map can hold.
-
-    Raises
-    ------
-    InputError
-        Naming what was found and what was expected.
-    """
-    if values is not None and values not in MAP_VALUES:
-        raise InputError(f"map_values is {values!r}: expected {', '.join(MAP_VALUES)}, or None for scores")
-
-
-def check_sigma(sigma: Any, image_size: tuple[int, int] | None = None) -> None:
-    """Refuse a blur that is no finite number of pixels, or wider than the image where its size is known.
-
-    Raises
-    ------
-    InputError
-        Naming what was found and what was expected.
-    """
-    is_number = isinstance(sigma, Real) and not isinstance(sigma, bool)
-    if not is_number or not math.isfinite(sigma) or sigma < 0:
-        raise InputError(f"sigma is {sigma!r}: expected a number of pixels, 0 for no blur")
-    if image_size is not None and sigma > max(image_size):
-        raise InputError(
-            f"sigma is {sigma:g}, but the images have {image_size[0]}x{image_size[1]} pixels after the transform: "
-            f"expected at most {max(image_size)}, usually 4"
-        )

@@ -13,11 +13,13 @@ import numpy as np
 from torch import nn
 
 from padim_zoo.cache.caches import Caches
+from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.sources import image_items, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, BackboneConfig, FrozenConfig
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.parameters import constructor_call, nested_parameters, parameter_names, set_arguments
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.regions import RegionRule
@@ -41,6 +43,8 @@ class Detector(ABC):
     ----------
     calibration_ : Calibration or None
         Threshold and what it was made from; None until :meth:`calibrate`.
+    learned_images_ : LearnedImages
+        What is known of the normal images of the fit.
 
     Images are anything :func:`padim_zoo.data.loading.batches` takes: paths, PIL images, arrays, tensors, a data loader.
     """
@@ -48,6 +52,7 @@ class Detector(ABC):
     name: ClassVar[str]
     """The name in the registry, by which a file says what made it."""
     calibration_: Calibration | None = None
+    learned_images_: LearnedImages = LearnedImages()
     makes_maps: bool = True
     """Whether predictions have anomaly maps."""
     score_is_map_maximum: ClassVar[bool] = True
@@ -55,6 +60,11 @@ class Detector(ABC):
     cache: bool | Caches = False
     """What a detector keeps on disk of image files, if it keeps anything at all."""
     _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which has no tags
+
+    @property
+    def fingerprints(self) -> FingerprintCache | FingerprintsInMemory | None:
+        """Where what tells one image file from others is kept."""
+        return Caches.of(self.cache).fingerprints
 
     # -- features ----------------------------------------------------------------------------------------------------
 
@@ -68,18 +78,17 @@ class Detector(ABC):
     def features_key(self) -> str:
         """Identity of what :meth:`extract` gives: equal keys mean equal features."""
 
-    @property
-    def cache_key(self) -> str | None:
-        """Identity of what :meth:`extract` gives, beyond this process and version of the code; None: not to be kept.
+    def cache_key(self, *, fit: bool) -> str | None:
+        """Identity of features beyond this process and version of the code; None: not to be kept.
 
         Images with equal bytes have equal features under equal keys, so that they can be read from a disk.
+
+        Parameters
+        ----------
+        fit : bool
+            Of what :meth:`extract_normal` gives; otherwise of :meth:`extract`.
         """
         return None
-
-    @property
-    def cache_key_of_normal(self) -> str | None:
-        """As :attr:`cache_key`, of :meth:`extract_normal`."""
-        return self.cache_key
 
     @property
     def precision_(self) -> str | None:
@@ -187,12 +196,23 @@ class Detector(ABC):
     ) -> Calibration:
         """Set the threshold from out-of-fold scores of the normal images of the fit.
 
-        Images of one group (n,) are held out together and count once.
+        Images of one group are held out together and count once.
+
+        Parameters
+        ----------
+        false_alarm_rate : float, optional
+            In (0, 1). By default 0.05, or the least that the number of images allows.
+        folds : int
+            At least 2; lowered to the number of groups when there are fewer.
+        groups : ndarray (n,), int, optional
+            Equal for images that show one thing, in the order of the fit; see
+            :func:`~padim_zoo.data.duplicates.groups_of`.
 
         Raises
         ------
         InputError
-            If there are too few images for the rate, or the detector makes no threshold, as here.
+            If there are fewer than two groups, or too few for the rate asked for, or not all is known of them, or the
+            detector makes no threshold, as here.
         """
         raise InputError(f"{type(self).__name__} makes no threshold: give one, e.g. padim-zoo predict --threshold")
 
@@ -202,7 +222,7 @@ class Detector(ABC):
         Parameters
         ----------
         false_alarm_rate : float, optional
-            In (0, 1). By default 0.01, or the least that the number of images allows.
+            In (0, 1). By default 0.05, or the least that the number of images allows.
 
         Raises
         ------
@@ -257,16 +277,9 @@ class Detector(ABC):
         """
         if not self.makes_maps:
             raise InputError(f"{type(self).__name__} scores whole images and makes no anomaly maps: none to color")
-        calibration = self.calibration_
-        if calibration is not None:
-            of_map = threshold if calibration.decides != DECIDES[0] else None
-            if threshold is None:
-                of_map = calibration.map_high if calibration.decides == "pixel" else calibration.region_threshold
-            if of_map is not None:
-                return scale_of_maps(of_map, (calibration.map_low, calibration.map_high), True)
-        normal_pixels = (None, None) if calibration is None else (calibration.map_low, calibration.map_high)
-        limit = self.threshold_ if threshold is None else threshold
-        return scale_of_maps(limit, normal_pixels, self.threshold_serves_maps)
+        if self.calibration_ is None:
+            return scale_of_maps(threshold, (None, None), self.threshold_serves_maps)
+        return self.calibration_.color_scale(threshold, self.threshold_serves_maps)
 
     def with_scale(self, prediction: Prediction) -> Prediction:
         """The prediction with the threshold that decides, what a region is, and the scale of its pictures."""
@@ -280,25 +293,9 @@ class Detector(ABC):
         return replace(prediction, scale=scale, map_threshold=limit, region_rule=self.region_rule())
 
     def region_rule(self, threshold: float | None = None) -> RegionRule:
-        """What a region of a map is: by the region threshold and its least area, or as pictures show it.
-
-        Parameters
-        ----------
-        threshold : float, optional
-            Instead of the one that decides, as of :meth:`color_scale`.
-
-        Raises
-        ------
-        InputError
-            As of :meth:`color_scale`.
-        """
+        """What a region of a map is: by the region threshold and its least area, or as :meth:`color_scale` has it."""
         _, limit = self.color_scale(threshold)
-        calibration = self.calibration_
-        if calibration is None or calibration.region_peaks is None:
-            return RegionRule(limit)
-        decides = calibration.decides == "region" or (threshold is None and calibration.decides != "pixel")
-        area = calibration.region_area if decides else 1
-        return RegionRule(limit, area, calibration.peaks_of(area), calibration.groups)
+        return RegionRule(limit) if self.calibration_ is None else self.calibration_.region_rule(threshold, limit)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -322,12 +319,8 @@ class Detector(ABC):
         """The fitted detector as a module of plain tensor operations, after the backbone, for an export.
 
         Its ``forward(maps, images)`` takes the maps (N, C_l, H_l, W_l) of the backbone's layers, a list of float32,
-        and the images (N, 3, H, W) in [0, 1]. It gives scores (N,), and maps (N, H, W) or None.
-
-        Raises
-        ------
-        InputError
-            If there is none, as here, or the detector is not fitted.
+        and the images (N, 3, H, W) in [0, 1]. It gives scores (N,), and maps (N, H, W) or None. Where there is none,
+        as here, or no fit, an InputError says so.
         """
         name = getattr(self, "name", type(self).__name__)
         raise InputError(f"a detector {name} cannot be exported: it gives no scoring network; choose another detector")

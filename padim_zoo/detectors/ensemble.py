@@ -23,6 +23,7 @@ from padim_zoo.detectors.calibration import Calibration, usual_rate
 from padim_zoo.detectors.combining import WEIGHTS, combined_maps, combined_scores, member_weights
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, DECIDES, ENSEMBLE_RULES, BackboneConfig, EnsembleConfig
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
@@ -121,12 +122,10 @@ class Ensemble(Detector, EnsembleConfig):
 
     @property
     def precision_(self) -> str:
-        """Those of all members."""
         return "+".join(dict.fromkeys(member.precision_ for member in self.members))
 
     @property
     def runtime_(self) -> str:
-        """Those of all members."""
         return "+".join(dict.fromkeys(member.runtime_ for member in self.members))
 
     def expect(self, images: int) -> None:
@@ -152,22 +151,21 @@ class Ensemble(Detector, EnsembleConfig):
 
     def extract(self, images: Any) -> Features:
         """Features of all members, one kind after the other; images that can be read only once are kept."""
-        images = images if hasattr(images, "__len__") else list(images)
-        self._share_grid()
+        images = self._for_all(images)
         return self.join([source.extract(images) for source in self.sources().values()])
 
     def extract_normal(self, images: Any) -> Features:
         """The same of normal images, in all views of a fit and for scoring."""
-        images = images if hasattr(images, "__len__") else list(images)
-        self._share_grid()
+        images = self._for_all(images)
         return self.join([source.extract_normal(images) for source in self.sources().values()])
 
-    def _share_grid(self) -> None:
-        """Have all members choose the grid by the coarsest stride of any."""
+    def _for_all(self, images: Any) -> Any:
+        """Images that each member can go through; all members choose the grid by the coarsest stride of any."""
         extractors = [member.extractor for member in self.members]
         stride = max(max(extractor.build_backbone().strides) for extractor in extractors)
         for extractor in extractors:
             extractor.shared_stride = stride
+        return images if hasattr(images, "__len__") else list(images)
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
@@ -185,8 +183,7 @@ class Ensemble(Detector, EnsembleConfig):
         Labels ``y`` are those of :meth:`Detector.fit`.
         """
         self.check_parameters()
-        images = normal_images(images if y is not None or hasattr(images, "__len__") else list(images), y)
-        self._share_grid()
+        images = normal_images(self._for_all(images), y)
         for member in self.members:
             member.fit(images)
         return self._calibrate_members()
@@ -295,10 +292,13 @@ class Ensemble(Detector, EnsembleConfig):
     # -- files -------------------------------------------------------------------------------------------------------
 
     @property
-    def learned_images_(self) -> np.ndarray | None:
-        """The hashes of the images that any member was fitted on; None if one does not know them."""
-        hashes = [member.learned_images_ for member in self.members if member.learned_images_ is not None]
-        return np.unique(np.concatenate(hashes)) if len(hashes) == len(self.members) else None
+    def learned_images_(self) -> LearnedImages:  # type: ignore[override]  # of its members
+        """The images that any member was fitted on, without hashes if one does not know them."""
+        hashes = [each for member in self.members if (each := member.learned_images_.hashes) is not None]
+        if len(hashes) < len(self.members):
+            return LearnedImages()
+        different = np.unique(np.concatenate(hashes))
+        return LearnedImages(len(different), different)
 
     def describe_fit(self) -> dict[str, str]:
         """What was combined, in words."""
@@ -309,7 +309,6 @@ class Ensemble(Detector, EnsembleConfig):
         return {"ensemble": f"{self.rule} of {' + '.join(weighted)}"}
 
     def size_in_bytes(self) -> int:
-        """Size of all members."""
         return sum(member.size_in_bytes() for member in self.members)
 
     def save(self, path: str | Path, *, resumable: bool = False, dtype: str = "float16") -> None:

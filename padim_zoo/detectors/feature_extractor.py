@@ -7,28 +7,20 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.conversion import decide_runtime, in_runtime
 from padim_zoo.backbones.device import resolve_device
-from padim_zoo.backbones.placement import placed
+from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import return_freed_memory
-from padim_zoo.data.augmentation import (
-    AS_IT_IS,
-    Augmentation,
-    ViewSet,
-    canonical_operations,
-    parse_operations,
-    views_for_scoring,
-)
-from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth, largest_of
+from padim_zoo.data.augmentation import ViewSet
+from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
 from padim_zoo.data.grid import look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
@@ -36,14 +28,17 @@ from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.training_depth import depth_to_assume
 from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
+from padim_zoo.detectors.backbone_in_use import BackboneInUse
+from padim_zoo.detectors.block_plans import BlockPlans, batch_within, budget_of
 from padim_zoo.detectors.cached_features import CachedFeatures
-from padim_zoo.detectors.config import LARGEST_SEED, PASSES, BackboneConfig, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, BackboneConfig
+from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
+from padim_zoo.detectors.parameter_checks import check_whole_number
+from padim_zoo.detectors.views import Views
 from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
-from padim_zoo.features.poses import Mover
-from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
+from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
-from padim_zoo.statistics.accumulator import default_budget
 
 
 class FeatureExtractor:
@@ -58,35 +53,31 @@ class FeatureExtractor:
 
     Attributes
     ----------
-    backbone : Backbone or None
-        Made at first use, see :meth:`build_backbone`.
+    in_use : BackboneInUse
+        The backbone, see :meth:`build_backbone`; one for all copies.
     grid : (int, int) or None
         Height and width in pixels that images are resized to, where the parameters leave that to the images: those of
         the fit, or of :meth:`on_grid_of`.
     shared_stride : int or None
         The coarsest stride of all members of an ensemble, which have one grid.
-    registration : Mover or None
-        What brings images to the mean pose of the part; None where they stay as they are.
-    assumed_depth : int or None
-        The bit depth that the normal images of the fit were found to have, see :meth:`look_at`.
+    facts : ImageFacts
+        What the normal images of the fit have told of images, see :meth:`look_at`.
     native_size : (int, int) or None
         Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
     """
 
-    registration: Mover | None = None
     accepts_bfloat16: ClassVar[bool] = False
     """Whether maps are left in the type of the network, and not always brought to float32."""
 
     def __init__(self, config: BackboneConfig) -> None:
         self.config = config
-        self.backbone: Backbone | None = None
+        self.in_use = BackboneInUse()
+        self.facts = ImageFacts()
         self.grid: tuple[int, int] | None = None
         self.shared_stride: int | None = None
-        self.assumed_depth: int | None = None
         self.native_size: tuple[int, int] | None = None
-        self._plans: dict[Any, Blocks | None] = {}
+        self.plans = BlockPlans()
         self._region: tuple[Any, RegionOfInterest] | None = None
-        self._decided_for = 0
 
     @staticmethod
     def layers_wanted(backbone: str) -> tuple[str, ...] | None:
@@ -112,6 +103,8 @@ class FeatureExtractor:
             check_whole_number("memory", config.memory, 1)
         if config.stream != "auto":
             check_whole_number("stream", config.stream, 1)
+        if config.tiles is not None:
+            Tiles.parse(config.tiles)
         resolve_runtime(config.runtime)
         if not isinstance(config.cache, (bool, Caches)):
             raise InputError(
@@ -121,7 +114,7 @@ class FeatureExtractor:
         if isinstance(config.layers, str):
             raise InputError(f"layers is {config.layers!r}: expected a sequence of names, e.g. ({config.layers!r},)")
         self.transform  # noqa: B018  checks resize, crop and bit depth
-        self.views_of_fit()
+        self.views  # noqa: B018  checks augment, passes and tta
         self.region_of_interest()
 
     @property
@@ -129,6 +122,16 @@ class FeatureExtractor:
         """What happens to an image before the backbone."""
         config = self.config
         return Transform(resize=config.resize, crop=config.crop, bit_depth=self.bit_depth).on_grid(self.grid)
+
+    def tile_layout(self, image_size: tuple[int, int]) -> TileLayout | None:
+        """The tiles of transformed images of a size; None where each image is one.
+
+        Raises
+        ------
+        InputError
+            If such images cannot be cut so.
+        """
+        return None if self.config.tiles is None else layout_of(self.config.tiles, image_size)
 
     @property
     def stride(self) -> int:
@@ -158,7 +161,7 @@ class FeatureExtractor:
     @property
     def bit_depth(self) -> int:
         """Bits that samples of more than 8 bits use."""
-        return check_depth(self.config.bit_depth) or self.assumed_depth or FULL_DEPTH
+        return check_depth(self.config.bit_depth) or self.facts.bit_depth or FULL_DEPTH
 
     def look_at(self, images: Any) -> None:
         """Find out what only the normal images of a fit can tell: here, the bit depth.
@@ -168,60 +171,33 @@ class FeatureExtractor:
         InputError
             If the bit depth that is asked for does not hold their samples.
         """
-        self.assumed_depth = depth_to_assume(images, check_depth(self.config.bit_depth)) or self.assumed_depth
-
-    @property
-    def learned(self) -> dict[str, Any]:
-        """What normal images have told of images themselves, by the names of attributes."""
-        return {"assumed_depth": self.assumed_depth}
+        depth = depth_to_assume(images, check_depth(self.config.bit_depth)) or self.facts.bit_depth
+        self.facts = replace(self.facts, bit_depth=depth)
 
     @contextmanager
     def learning(self) -> Iterator[None]:
         """Within it an error takes back what normal images have told."""
-        before = self.learned
+        before = self.facts
         try:
             yield
         except BaseException:
-            vars(self).update(before)
+            self.facts = before
             raise
 
-    def forget(self) -> None:
-        """Drop what normal images have told."""
-        self.assumed_depth = self.registration = None
-
-    def describe_depth(self) -> dict[str, str]:
-        """The bit depth in words, where it is not that of the files."""
-        depth = self.bit_depth
-        return {} if depth == FULL_DEPTH else {"bit depth": f"{depth}, white is {largest_of(depth)}"}
+    def describe_images(self) -> dict[str, str]:
+        """The bit depth in words, where it is not that of the files, and the tiles, where there are any."""
+        layout = None if self.grid is None else self.tile_layout(self.grid)
+        return describe_depth(self.bit_depth) | ({} if layout is None else {"tiles": str(layout)})
 
     @property
     def budget(self) -> int:
         """Bytes that a fit may take beside the backbone."""
-        return default_budget() if self.config.memory is None else self.config.memory
+        return budget_of(self.config)
 
-    def views_of_fit(self) -> ViewSet:
-        """The views of normal images: those of the passes, then those for scoring beyond the first.
-
-        Raises
-        ------
-        InputError
-            If ``augment``, ``passes`` or ``tta`` cannot be read.
-        """
-        augment, passes = self.config.augment, self.config.passes
-        if augment is None and passes is not None:
-            raise InputError(f"passes is {passes!r} without augment: say what to change, e.g. flip,rotate(10)")
-        if augment is None:
-            return self.views_of_score()
-        count = PASSES if passes is None else passes
-        check_whole_number("passes", count, 2)
-        augmentation = Augmentation(parse_operations("augment", augment), count, self.config.seed)
-        return ViewSet(augmentation, self.views_of_score().others)
-
-    def views_of_score(self) -> ViewSet:
-        """The views by which an image is scored: as it is, and those of ``tta``."""
-        if self.config.tta is None:
-            return AS_IT_IS
-        return ViewSet(others=views_for_scoring(parse_operations("tta", self.config.tta))[1:])
+    @property
+    def views(self) -> Views:
+        """The views of images, by the parameters as they are now."""
+        return Views.of(self.config)
 
     def region_of_interest(self) -> RegionOfInterest | None:
         """What ``roi`` stands for; opened once.
@@ -241,55 +217,29 @@ class FeatureExtractor:
     # -- backbone ----------------------------------------------------------------------------------------------------
 
     def build_backbone(self) -> Backbone:
-        """The backbone, made at first use.
+        """The backbone, made at first use; see :meth:`~padim_zoo.detectors.backbone_in_use.BackboneInUse.make`."""
+        if self.in_use.backbone is not None:
+            return self.in_use.backbone
+        name = self.config.backbone
+        layers = self.config.layers or (self.layers_wanted(name) if isinstance(name, str) else None)
+        return self.in_use.make(self.config, layers)
 
-        Raises
-        ------
-        InputError
-            If the name is unknown or makes no Backbone, the weights do not fit or cannot be had, or the device is not
-            there or the precision unknown.
-        """
-        if self.backbone is not None:
-            return self.backbone
-        made: Any = self.config.backbone
-        if isinstance(made, str):
-            layers = self.config.layers or self.layers_wanted(made)
-            made = registry.backbones.create(made, layers=layers, weights=self.config.weights)
-        return self.use_backbone(made)
-
-    def use_backbone(self, backbone: Any, fitted_in: str | None = None) -> Backbone:
-        """Take a backbone that a factory made; arguments are those of :func:`~padim_zoo.backbones.placement.placed`."""
-        self.backbone = placed(backbone, self.config.device, self.config.precision, fitted_in)
-        self.change_runtime()
-        return self.backbone
-
-    def change_runtime(self) -> None:
-        """Have the runtime that the parameters ask for run the backbone, once it is made.
-
-        Raises
-        ------
-        InputError
-            If there is no such runtime, or it is not installed.
-        """
-        asked = resolve_runtime(self.config.runtime)
-        self._decided_for = 0
-        if self.backbone is None or (self.config.runtime is None and self.backbone.converted is not None):
-            return
-        # A backbone of its own, whose runtime is decided later, in all copies of the extractor.
-        self.backbone = self.backbone.run_by(None) if asked == AUTO else in_runtime(self.backbone, asked)
+    @property
+    def adapted_to(self) -> frozenset[str]:
+        """The hashes of the images that the backbone's weights were adapted to, so far as these say it."""
+        if self.in_use.adapted_to is None:
+            self.in_use.adapted_to = images_adapted_to(self.build_backbone().weights_source)
+        return self.in_use.adapted_to
 
     def expect(self, images: int | None) -> None:
         """Decide which runtime is the fastest for so many images, if that is left open and their size is known."""
+        if images is None or resolve_runtime(self.config.runtime) != AUTO:
+            return
+        self.build_backbone()
         size = self._largest_size
-        if images is None or images <= self._decided_for or resolve_runtime(self.config.runtime) != AUTO:
-            return
-        backbone = self.build_backbone()
-        if size is None or backbone.converted is not None:
-            return
-        self._decided_for = images
-        choice = decide_runtime(backbone, images, size)
-        if choice is not None:
-            backbone.choice, backbone.converted = choice, in_runtime(backbone, choice.fastest).converted
+        if size is not None and (layout := self.tile_layout(size)) is not None:
+            images, size = images * len(layout), layout.tile_size
+        self.in_use.decide_runtime(images, size)
 
     @property
     def map_count(self) -> int:
@@ -310,17 +260,12 @@ class FeatureExtractor:
         layers = ",".join(backbone.layers)
         key = f"{backbone.name} {backbone.weights_hash} {backbone.precision} {layers} {self.transform.to_dict()}"
         key += "" if backbone.runtime == TORCH else f" {backbone.runtime}"
+        key += "" if self.config.tiles is None else f" tiles {Tiles.parse(self.config.tiles)}"
         return key + self.views_key(fit)
 
     def views_key(self, fit: bool) -> str:
         """What tells views and regions apart; nothing where an image is seen whole and as it is."""
-        config, key = self.config, ""
-        if fit and config.augment is not None:
-            operations = canonical_operations("augment", config.augment)
-            key = f" {operations} {self.views_of_fit().augmentation.passes} {config.seed}"
-        if config.tta is not None:
-            key += f" tta {canonical_operations('tta', config.tta)}"
-        region = self.region_of_interest()
+        key, region = self.views.key(fit), self.region_of_interest()
         return key if region is None else f"{key} roi {region.fingerprint()}"
 
     def cache_key(self, *, fit: bool) -> str | None:
@@ -330,7 +275,7 @@ class FeatureExtractor:
         """
         if self.transform.leaves_grid:
             return None
-        if self.config.roi is not None or any(view.resamples for view in self.views_of_score().others):
+        if self.config.roi is not None or any(view.resamples for view in self.views.of_score.others):
             return None
         backbone = self.build_backbone()
         return f"{self.features_key(fit=fit)} {resolve_device(self.config.device).type} {backbone.response}"
@@ -370,7 +315,7 @@ class FeatureExtractor:
         """
         self.expect(count_of(images))
         size = self.batch_within_budget()
-        view_set = self.views_of_fit() if fit else self.views_of_score()
+        view_set = self.views.of_fit if fit else self.views.of_score
         caches = Caches.of(self.config.cache)
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
         if caches.features is None or key is None:
@@ -408,13 +353,17 @@ class FeatureExtractor:
         # All views of an image stay together; the backbone takes no more of them at once than it wants.
         images_at_once = (backbone.images_at_once(height, width) or size) // count
         together = max(1, images_at_once) * count
-        poses = None if self.registration is None else self.registration.poses(batch)
+        poses = None if self.facts.registration is None else self.facts.registration.poses(batch)
         batch = batch if poses is None else poses.to_mean(batch)
+        layout = self.tile_layout((height, width))
+        roi_masks = roi_masks if roi_masks is None or layout is None else layout.mosaic(roi_masks)
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
             with torch.inference_mode():
-                maps = self.reduce_maps(self._maps(batch[views]), masks)
+                images = batch[views]
+                maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
+                maps = self.reduce_maps(maps, masks)
                 if not self.accepts_bfloat16:
                     maps = [layer.float() for layer in maps]
             own = None if poses is None else poses.images(views)
@@ -423,9 +372,20 @@ class FeatureExtractor:
             yield features
             del features  # while the next images pass through the backbone
 
-    def _maps(self, batch: Tensor) -> list[Tensor]:
+    def _mosaics(self, backbone: Backbone, batch: Tensor, layout: TileLayout) -> list[Tensor]:
+        """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""
+        tiles = layout.cut(batch)
+        at_once = backbone.images_at_once(*layout.tile_size) or len(tiles)
+        mosaics: list[Tensor] = []
+        for first in range(0, len(tiles), at_once):
+            for number, layer in enumerate(self._maps(backbone, tiles[first : first + at_once])):
+                if number == len(mosaics):
+                    mosaics.append(layout.empty(len(batch), layer))
+                layout.place(mosaics[number], layer, first)
+        return mosaics
+
+    def _maps(self, backbone: Backbone, batch: Tensor) -> list[Tensor]:
         """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""
-        backbone = self.build_backbone()
 
         def forward(part: Tensor) -> list[Tensor]:
             pixels = part.to(backbone.device)
@@ -433,25 +393,11 @@ class FeatureExtractor:
             pixels = pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
             return backbone.forward_native_dtype(pixels) if self.accepts_bfloat16 else backbone(pixels)
 
-        blocks = self._plan_blocks((int(batch.shape[2]), int(batch.shape[3])))
+        blocks = self.plans.plan(self.config, backbone, (int(batch.shape[2]), int(batch.shape[3])))
         if blocks is None:
             return forward(batch)
         return_freed_memory()
         return block_maps(forward, batch, blocks.rows, blocks.columns, backbone.strides)
-
-    @property
-    def blocks(self) -> Blocks | None:
-        """How images of the latest size were cut; None where they passed through the backbone whole."""
-        return next(reversed(self._plans.values()), None)
-
-    def _plan_blocks(self, image_size: tuple[int, int]) -> Blocks | None:
-        """How images of a size are cut: all of them in the same way, however much memory is free meanwhile."""
-        config = self.config
-        key = (image_size, config.stream, config.memory)
-        if key not in self._plans:
-            limit = math.inf if config.memory is None else config.memory
-            self._plans[key] = plan_blocks(self.build_backbone(), image_size, config.stream, self.budget, limit)
-        return self._plans[key]
 
     def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """What features keep of the maps of a batch: everything, unless a detector needs less.
@@ -472,9 +418,7 @@ class FeatureExtractor:
     def batch_within_budget(self) -> int:
         """How many images are in work at once, of the size that is known; an unknown one is no limit."""
         size = self._largest_size
-        if size is None or self.config.batch_size == 1:  # to ask how much memory is free takes half a millisecond
-            return self.config.batch_size
-        return images_within(self.build_backbone(), size, self.config.batch_size, self.budget)
+        return self.config.batch_size if size is None else batch_within(self.config, self.build_backbone(), size)
 
     @property
     def _largest_size(self) -> tuple[int, int] | None:

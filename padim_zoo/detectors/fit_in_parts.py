@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import count_adapted
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator, refuse_to_join
 
@@ -48,11 +49,11 @@ def embed_part(
     detector: BackboneDetector[Any], images: Sequence[Path], grid: tuple[int, int] | None, bit_depth: int
 ) -> Part:
     """Embed some of the normal images of a fit. Grid and bit depth are those of all, the draw is that of the fit."""
-    detector.extractor.assumed_depth = bit_depth
+    detector.extractor.facts = replace(detector.extractor.facts, bit_depth=bit_depth)
     detector.draw()
     extractor = copy.copy(detector.extractor)
     extractor.grid = grid
-    hashed = HashedImages(images, bit_depth, kept=Caches.of(detector.cache).fingerprints)
+    hashed = HashedImages(images, bit_depth, kept=detector.fingerprints)
     embedded: list[PatchEmbeddings] = []
     image_size: tuple[int, int] | None = None
     for features in extractor.features(hashed, fit=True):
@@ -79,7 +80,7 @@ def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth:
     fitted = copy.copy(detector)
     hashes: list[np.ndarray] = []
     fitted.draw()
-    fitted.fitted_in = fitted.fitted_by = None
+    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
     accumulator = Accumulator(None, detector.extractor.budget)
     for part in parts:
         if hashes:
@@ -87,8 +88,8 @@ def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth:
         fitted.image_size_ = part.image_size
         accumulator.add(part.embeddings)
         hashes.append(part.hashes)
-    fitted.set_statistics(accumulator.result())
+    adapted = count_adapted(detector.extractor.adapted_to, images)
+    learned = LearnedImages(len(images), np.concatenate(hashes), adapted=adapted)
+    fitted.set_statistics(accumulator.result(), learned)
     vars(detector).update(vars(fitted))
-    detector.extractor.assumed_depth = bit_depth
-    detector.learned_images_ = np.concatenate(hashes)
-    detector.adapted_images_ = count_adapted(detector.adapted_to, images)
+    detector.extractor.facts = replace(detector.extractor.facts, bit_depth=bit_depth)

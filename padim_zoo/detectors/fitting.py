@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from padim_zoo.backbones.weight_provenance import count_adapted
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.training_depth import refuse_deeper
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import TrainingEmbeddings, refuse_to_join
 from padim_zoo.statistics.moments import Moments
@@ -34,10 +33,9 @@ def fit_images(detector: BackboneDetector[Any], images: Any, whole: Sequence[Pat
         extractor, ahead = detector.prepare(*detector.on_grid(images if whole is None else whole, anew=True))
         if whole is not None:
             ahead = images
-        hashed = HashedImages(ahead, extractor.bit_depth, kept=Caches.of(detector.cache).fingerprints)
+        hashed = HashedImages(ahead, extractor.bit_depth, kept=detector.fingerprints)
         detector.add_features(extractor.features(hashed, fit=True), None)
-    detector.learned_images_ = hashed.hashes()
-    detector.adapted_images_ = count_adapted(detector.adapted_to, hashed.paths)
+    detector.learned_images_ = LearnedImages().with_added(hashed, detector.extractor.adapted_to)
 
 
 def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups | np.ndarray | None) -> None:
@@ -55,22 +53,16 @@ def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups
             detector.look_at(images)
         else:
             refuse_deeper(images, detector.extractor.bit_depth)
-        learned = None if earlier is None else detector.learned_images_
+        learned = LearnedImages() if earlier is None else detector.learned_images_
         extractor, ahead = detector.on_grid(images)
         if earlier is None:
             extractor, ahead = detector.prepare(extractor, ahead)
-        hashed = HashedImages(ahead, extractor.bit_depth, learned, Caches.of(detector.cache).fingerprints)
+        hashed = HashedImages(ahead, extractor.bit_depth, learned.hashes, detector.fingerprints)
         if not hashed.all_learned():
             more = copy.copy(detector)  # groups may turn out to be those of other images
-            groups_before = ImageGroups.apart(0) if earlier is None else detector.groups_so_far()
             check_size = None if earlier is None else partial(refuse_to_join, detector.image_size_)
             more.add_features(extractor.features(hashed, fit=True, check_size=check_size), earlier)
-            more.groups_ = groups_before.with_added(groups, hashed)
-            if earlier is None:
-                more.learned_images_ = hashed.hashes()
-            elif learned is not None:
-                more.learned_images_ = np.concatenate([learned, hashed.hashes()])
-            more.adapted_images_ = detector.adapted_images_ + count_adapted(detector.adapted_to, hashed.paths)
+            more.learned_images_ = learned.with_added(hashed, detector.extractor.adapted_to, groups)
             vars(detector).update(vars(more))
     hashed.tell()
 
@@ -80,9 +72,9 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     fitted = copy.copy(detector)
     if earlier is None:
         fitted.draw()
-        fitted.fitted_in = fitted.fitted_by = None
+        fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
     size = None if earlier is None else detector.image_size_
-    view_set, budget = detector.extractor.views_of_fit(), detector.extractor.budget
+    view_set, budget = detector.extractor.views.of_fit, detector.extractor.budget
     normal = TrainingEmbeddings(view_set, earlier, size, detector.other_views, budget)
     for features in parts:
         normal.check(features)
@@ -100,7 +92,8 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
             "more memory (--memory), free some disk, or fit on fewer images"
         )
     fitted.image_size_ = normal.image_size
-    fitted.set_statistics(statistics, normal.other_views())
+    n = statistics.n // view_set.augmentation.passes
+    fitted.set_statistics(statistics, LearnedImages(n), normal.other_views())
     if fitted.fitted_by is not None:
         ran = [*fitted.fitted_by.split("+"), detector.build_backbone().runtime]
         fitted.fitted_by = "+".join(dict.fromkeys(ran))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import count_adapted
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import image_items
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import largest_array
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LearnedImages:
+class ForgottenImages:
     """Images of a fit that are to be forgotten.
 
     Attributes
@@ -39,16 +39,16 @@ class LearnedImages:
         Each picture as often as the fit has seen it.
     paths : list of Path
         The files among them, each once.
-    stays : ndarray (n,), bool
-        Which images of the fit are not among them.
+    gone : ndarray (n,), bool
+        Which images of the fit are among them.
     """
 
     images: list[Any]
     paths: list[Path]
-    stays: np.ndarray
+    gone: np.ndarray
 
 
-def find_learned(detector: BackboneDetector[Any], images: Any) -> LearnedImages:
+def find_learned(detector: BackboneDetector[Any], images: Any) -> ForgottenImages:
     """Find images of a fit by their pixels.
 
     Raises
@@ -56,13 +56,13 @@ def find_learned(detector: BackboneDetector[Any], images: Any) -> LearnedImages:
     InputError
         If the detector does not know its images, or has not learned one of these, or would keep none.
     """
-    learned = detector.learned_images_
+    learned = detector.learned_images_.hashes
     if learned is None:
         raise InputError(
             "cannot forget images: the model does not say which images it has learned; fit again without them"
         )
     asked = list(image_items(images))
-    hashed = HashedImages(asked, detector.extractor.bit_depth, kept=Caches.of(detector.cache).fingerprints)
+    hashed = HashedImages(asked, detector.extractor.bit_depth, kept=detector.fingerprints)
     for _ in hashed:
         pass
     hashes = hashed.hashes()
@@ -74,15 +74,15 @@ def find_learned(detector: BackboneDetector[Any], images: Any) -> LearnedImages:
             f"the model has not learned {len(unknown)} of {len(asked)} images, the first {name}: expected images of "
             "its fit, pixel for pixel; leave out the others"
         )
-    stays = ~np.isin(learned, hashes)
-    if not stays.any():
+    gone = np.isin(learned, hashes)
+    if gone.all():
         raise InputError(f"these are all {len(learned)} images of the model: at least one must stay")
     _, firsts = np.unique(hashes, return_index=True)
     seen = [asked[first] for first in sorted(firsts.tolist()) for _ in range(int((learned == hashes[first]).sum()))]
-    return LearnedImages(seen, hashed.paths, stays)
+    return ForgottenImages(seen, hashed.paths, gone)
 
 
-def forget_images(detector: BackboneDetector[Any], found: LearnedImages) -> None:
+def forget_images(detector: BackboneDetector[Any], found: ForgottenImages) -> None:
     """Take images out of the statistics of a detector; see :meth:`BackboneDetector.forget`.
 
     Raises
@@ -92,8 +92,8 @@ def forget_images(detector: BackboneDetector[Any], found: LearnedImages) -> None
     """
     statistics = detector.require_statistics("forget images")
     assert statistics is not None, "a detector that knows its images is fitted"
-    stays, other_views = np.flatnonzero(found.stays), detector.other_views
-    view_set = detector.extractor.views_of_fit()
+    stays, other_views = np.flatnonzero(~found.gone), detector.other_views
+    view_set = detector.extractor.views.of_fit
     with spill_above(largest_array(detector.extractor.budget)):
         if isinstance(statistics, Moments):
             rest: Samples | Moments = _moments_without(detector, statistics, found)
@@ -101,24 +101,16 @@ def forget_images(detector: BackboneDetector[Any], found: LearnedImages) -> None
             rest = Samples(statistics.embeddings.images(rows_of(stays, view_set.augmentation.passes)))
         if other_views is not None:
             other_views = other_views.images(rows_of(stays, len(view_set.others)))
-    region_per_image = detector.region_per_image
-    of_fit = remaining_of_fit(detector, found)
-    detector.set_statistics(rest, other_views)
-    detector.region_per_image = region_per_image
-    vars(detector).update(of_fit, n_images_=int(found.stays.sum()))
+    detector.set_statistics(rest, remaining_images(detector, found), other_views)
 
 
-def remaining_of_fit(detector: BackboneDetector[Any], found: LearnedImages) -> dict[str, Any]:
-    """What a detector says of the images that stay, by attribute."""
-    learned = detector.learned_images_
-    assert learned is not None
-    adapted = detector.adapted_images_ - count_adapted(detector.adapted_to, found.images)
-    groups = detector.groups_so_far().some(np.flatnonzero(found.stays)).told
-    return {"learned_images_": learned[found.stays], "adapted_images_": max(0, adapted), "groups_": groups}
+def remaining_images(detector: BackboneDetector[Any], found: ForgottenImages) -> LearnedImages:
+    """The images that stay."""
+    return detector.learned_images_.without(found.gone, count_adapted(detector.extractor.adapted_to, found.images))
 
 
 def embeddings_again(
-    detector: BackboneDetector[Any], found: LearnedImages, like: PatchEmbeddings | None
+    detector: BackboneDetector[Any], found: ForgottenImages, like: PatchEmbeddings | None
 ) -> Iterator[PatchEmbeddings]:
     """Embeddings of images of the fit, in the views of its passes, computed as they were.
 
@@ -133,12 +125,12 @@ def embeddings_again(
             f"cannot forget images: they were learned in {detector.precision_}, and would be taken out in {precision}; "
             "do it on a machine that computes in that precision, or fit again without them"
         )
-    passes = detector.extractor.views_of_fit().augmentation.passes
+    passes = detector.extractor.views.passes
     for features in detector.extractor.features(found.images, fit=True):
         yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
 
 
-def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: LearnedImages) -> Moments:
+def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:
     for embeddings in embeddings_again(detector, found, moments.reference):
         moments = moments - detector.moments_of(Samples(embeddings), moments.reference)
     # The reference was a mean over all images: about the mean of the others, nothing of the forgotten ones is left.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.overlap import without_overlap
 from padim_zoo.statistics.accumulator import Accumulator
@@ -46,40 +44,28 @@ def merge_images(
         f"precision ({precisions[0]}, {precisions[1]})": precisions,
         f"bit depth ({depths[0]}, {depths[1]})": depths,
         f"transform ({detector.transform}; {other.transform})": (detector.transform, other.transform),
-        "backbone or weights": (detector.features_key, other.features_key),
+        "backbone, weights or tiles": (detector.features_key, other.features_key),
         **{what: (read(detector), read(other)) for what, read in own.items()},
         "image size": (detector.image_size_, other.image_size_),
     }
     for what, (ours, others) in facts.items():
         if ours != others:
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-    passes = detector.extractor.views_of_fit().augmentation.passes
-    my_hashes, their_hashes = detector.learned_images_, other.learned_images_
-    counts = detector.n_images_, other.n_images_
-    apart = without_overlap(mine, theirs, (my_hashes, their_hashes), counts, passes)
-    groups = detector.groups_so_far().followed_by(other.groups_so_far())
-    if my_hashes is not None and their_hashes is not None:
-        groups = groups.joined(np.concatenate([my_hashes, their_hashes]))
-    adapted = detector.adapted_images_ + other.adapted_images_
+    passes = detector.extractor.views.passes
+    images = (detector.learned_images_, other.learned_images_)
+    apart = without_overlap(mine, theirs, images, passes)
+    learned = images[0].merged(images[1], apart.images)
     if apart.theirs is None:
-        adapted = detector.adapted_images_ if apart.mine is mine else other.adapted_images_
-    count = detector.n_images_ + other.n_images_ if apart.learned is None else len(apart.learned)
-    if apart.theirs is None:
-        if apart.mine is not mine:
-            detector.set_statistics(apart.mine)
+        if apart.mine is mine:
+            detector.learned_images_ = learned
+        else:
+            detector.set_statistics(apart.mine, learned)
     elif isinstance(apart.theirs, Samples) and isinstance(apart.mine, Samples):
         accumulator = Accumulator(apart.mine, detector.extractor.budget)
         accumulator.add(apart.theirs.embeddings)
-        detector.set_statistics(accumulator.result())
+        detector.set_statistics(accumulator.result(), learned)
     else:
         both = [apart.mine, apart.theirs]
         reference = next(each.reference for each in both if isinstance(each, Moments))
         first, second = (each if isinstance(each, Moments) else detector.moments_of(each, reference) for each in both)
-        detector.set_statistics(first + second)
-    detector.n_images_, detector.learned_images_, detector.groups_ = (
-        count,
-        apart.learned,
-        groups.some(apart.images).told,
-    )
-    # Which of the images that both know were adapted to is not told: these may count twice, but not beyond all.
-    detector.adapted_images_ = min(adapted, count)
+        detector.set_statistics(first + second, learned)

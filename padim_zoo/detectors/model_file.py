@@ -15,9 +15,10 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.core.spill import spill_above
-from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
+from padim_zoo.detectors.image_facts import ImageFacts
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
@@ -31,11 +32,6 @@ Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
 _LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi", "runtime")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
-
-LEARNED = "learned_images"
-"""The array of the hashes of the images of the fit."""
-GROUPS = "groups"
-"""What the arrays of the groups of these images are called: ``groups.numbers`` and ``groups.names``."""
 
 PRECISIONS = ("float32", "bfloat16")
 """Types that a backbone may have computed in."""
@@ -61,7 +57,9 @@ def to_state(
     with spill_above(largest_array(detector.extractor.budget)):
         arrays, own = detector.model_arrays(resumable=resumable, half=dtype == "float16")
     backbone, region = detector.build_backbone(), detector.extractor.region_of_interest()
-    written = {**arrays, **{f"backbone.{name}": array for name, array in backbone.state_in_use().items()}}
+    of_backbone = {f"backbone.{name}": array for name, array in backbone.state_in_use().items()}
+    of_images, hashes_and_groups = detector.learned_images_.to_file(detector.extractor.adapted_to)
+    written = {**arrays, **of_backbone, **hashes_and_groups}
     header: dict[str, Any] = {
         "detector": detector.name,
         "parameters": _parameters(detector, backbone),
@@ -70,7 +68,7 @@ def to_state(
         "runtime": detector.runtime_,
         "image_size": detector.image_size_,
         "bit_depth": detector.extractor.bit_depth,
-        "n_images": detector.n_images_,
+        **of_images,
         **own,
     }
     if region is not None and region.mask is not None:
@@ -78,15 +76,6 @@ def to_state(
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
     if detector.region_per_image if region is None else not region.common:
         header["region_per_image"] = True
-    if detector.learned_images_ is not None:
-        written[LEARNED] = torch.from_numpy(detector.learned_images_)
-    if detector.groups_ is not None:
-        header["groups_pattern"] = detector.groups_.pattern
-        # A copy: the calibration may have the same array, and no two in a file share memory.
-        written[f"{GROUPS}.numbers"] = torch.tensor(detector.groups_.numbers)
-        written[f"{GROUPS}.names"] = torch.from_numpy(detector.groups_.names)
-    if detector.adapted_to:
-        header["adapted_to"], header["adapted_images"] = sorted(detector.adapted_to), detector.adapted_images_
     add_calibration(detector.calibration_, header, written)
     return header, written
 
@@ -168,7 +157,6 @@ def check_header(header: Mapping[str, Any]) -> None:
     """
     fields = Fields(header)
     fields.sizes("image_size")
-    fields.whole("n_images")
     fields.text("precision", PRECISIONS)
     fields.text("runtime")
     fields.text("weights_hash")
@@ -209,46 +197,21 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
         raise InputError(f"{error}; if a plugin brought it, load that first (--plugin FILE)") from None
     backbone = registry.backbones.create(name, layers=detector.layers, weights=weights)
     height, width = header["image_size"]
-    detector.image_size_, detector.n_images_ = (height, width), header["n_images"]
+    detector.image_size_, detector.learned_images_ = (height, width), LearnedImages.in_file(file)
     detector.fitted_in, detector.fitted_by = header["precision"], header["runtime"]
-    detector.extractor.assumed_depth = header["bit_depth"]
-    detector._adapted_to = frozenset(header.get("adapted_to", ()))
-    detector.adapted_images_ = header.get("adapted_images", 0)
+    extractor = detector.extractor
+    extractor.facts = ImageFacts(header["bit_depth"])
+    extractor.in_use.adapted_to = frozenset(header.get("adapted_to", ()))
     detector.region_per_image = header.get("region_per_image", False)
-    detector.extractor.use_backbone(backbone, header["precision"])
+    extractor.in_use.use(backbone, extractor.config, header["precision"])
     if backbone.weights_hash != header["weights_hash"]:
         raise InputError(
             f"{file.path} was fitted with weights {header['weights_hash']} of {backbone.name}, but holds "
             f"{backbone.weights_hash}: the file is damaged"
         )
-    detector.model_ = detector.restore(file)
-    detector.learned_images_ = _learned_in(file)
-    detector.groups_ = _groups_in(file)
+    detector.made_model = detector.restore(file)
     detector.calibration_ = calibration_in(file)
     return detector
-
-
-def _learned_in(file: DetectorFile) -> np.ndarray | None:
-    """The hashes of the images of the fit, if the file holds them."""
-    hashes = file.arrays(LEARNED).get("")
-    if hashes is None:
-        return None
-    if hashes.dtype != torch.int64 or list(hashes.shape) != [file.header["n_images"]]:
-        raise FieldError(f"{LEARNED} are not one hash for each of {file.header['n_images']} images")
-    return hashes.numpy()
-
-
-def _groups_in(file: DetectorFile) -> ImageGroups | None:
-    """The groups of the images of the fit, if the file holds them."""
-    arrays = file.arrays(f"{GROUPS}.")
-    if not arrays:
-        return None
-    n = file.header["n_images"]
-    for name, array in arrays.items():
-        if array.dtype != torch.int64 or list(array.shape) != [n]:
-            raise FieldError(f"{GROUPS}.{name} are not one number for each of {n} images")
-    pattern = Fields(file.header).or_none("groups_pattern", Fields(file.header).text)
-    return ImageGroups(arrays["numbers"].numpy(), arrays["names"].numpy(), pattern)
 
 
 def numbered(prefix: str, embeddings: PatchEmbeddings) -> dict[str, Tensor]:

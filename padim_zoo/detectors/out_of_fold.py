@@ -10,9 +10,9 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import spill_above
-from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.detectors.calibration import Calibration, HeldOutScores, folds_of
+from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.equal_images import groups_with_copies
+from padim_zoo.detectors.held_out import HeldOutScores, folds_of
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import score_views
 from padim_zoo.features.features import rows_of
@@ -34,19 +34,15 @@ def out_of_fold(
     InputError
         If there are fewer than two groups, or too few for the rate asked for, or not all is known of them.
     """
-    statistics = detector.require_statistics("make a threshold")
-    if not isinstance(statistics, Samples):
-        raise InputError(
-            "a threshold needs the samples, but there are only moments (or no fit): "
-            "allow more memory, or fit on fewer images"
-        )
+    statistics = require_samples(detector, "make a threshold")
     detector.check_parameters()
     require_other_views(detector)
-    embeddings, passes = statistics.embeddings, detector.extractor.views_of_fit().augmentation.passes
+    embeddings, passes = statistics.embeddings, detector.extractor.views.passes
     n = statistics.n // passes
-    known = detector.groups_ or ImageGroups.apart(n)
-    groups = groups_with_copies(embeddings, passes, known.numbers if groups is None else groups)
-    detector.groups_ = replace(known, numbers=groups).told  # even if these are too few: more images may come
+    before = detector.learned_images_.all_groups
+    groups = groups_with_copies(embeddings, passes, before.numbers if groups is None else groups)
+    # Even if these are too few: more images may come.
+    detector.learned_images_ = detector.learned_images_.with_groups(replace(before, numbers=groups))
     cut = folds_of(n, folds, detector.seed, groups)
     scores = HeldOutScores(n, false_alarm_rate, groups)
     limit = largest_array(detector.extractor.budget)
@@ -59,6 +55,23 @@ def out_of_fold(
     return scores.calibration(len(cut))
 
 
+def require_samples(detector: BackboneDetector[Any], purpose: str) -> Samples:
+    """The embeddings of all normal images of a fit.
+
+    Raises
+    ------
+    InputError
+        If they are not kept, or there is no fit.
+    """
+    statistics = detector.require_statistics(purpose)
+    if not isinstance(statistics, Samples):
+        raise InputError(
+            f"cannot {purpose} without the samples, and there are only moments (or no fit): allow more memory, or fit "
+            "on fewer images"
+        )
+    return statistics
+
+
 def require_other_views(detector: BackboneDetector[Any]) -> None:
     """Refuse to score normal images of which not all views are known.
 
@@ -67,7 +80,7 @@ def require_other_views(detector: BackboneDetector[Any]) -> None:
     InputError
         If some are not.
     """
-    if detector.extractor.views_of_score().count > 1 and detector.other_views is None:
+    if detector.extractor.views.of_score.count > 1 and detector.other_views is None:
         raise InputError(
             "a threshold needs the normal images in all views of tta, which are known of a fit with that tta in "
             "this session only: fit again"
@@ -88,9 +101,9 @@ def score_normal(
     images : ndarray (m,)
         Their indices.
     """
-    views = embeddings.images(images * detector.extractor.views_of_fit().augmentation.passes)
+    views = embeddings.images(images * detector.extractor.views.passes)
     if detector.other_views is not None:
-        count = detector.extractor.views_of_score().count
+        count = detector.extractor.views.of_score.count
         views = interleaved(views, detector.other_views.images(rows_of(images, count - 1)))
     return score_views(detector, model, views)
 

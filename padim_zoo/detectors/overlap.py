@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.duplicates import count_compared, find_duplicates
+from padim_zoo.data.duplicates import MOST_IMAGES, count_compared, find_duplicates
 from padim_zoo.data.image_hashes import are_learned
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -29,23 +29,19 @@ class Disjoint(NamedTuple):
     mine : Samples or Moments
     theirs : Samples, Moments or None
         None if all their images are among mine.
-    learned : ndarray (n,), int64, or None
-        The hashes of the images of both; None where either does not know its own.
     images : ndarray (n,), int64
         Which these are, of all of mine and, behind them, all of theirs.
     """
 
     mine: Statistics
     theirs: Statistics | None
-    learned: np.ndarray | None
     images: np.ndarray
 
 
 def without_overlap(
     mine: Statistics,
     theirs: Statistics,
-    hashes: tuple[np.ndarray | None, np.ndarray | None],
-    counts: tuple[int, int],
+    learned: tuple[LearnedImages, LearnedImages],
     passes: int,
 ) -> Disjoint:
     """Take the images of both out of the samples of either.
@@ -53,10 +49,8 @@ def without_overlap(
     Parameters
     ----------
     mine, theirs : Samples or Moments
-    hashes : (ndarray (n,), ndarray (m,)), int64, or None
-        Of the images of each, in the order of its samples.
-    counts : (int, int)
-        Images of both, which pooled moments do not tell.
+    learned : (LearnedImages, LearnedImages)
+        The images of each, in the order of its samples.
     passes : int
         How many samples an image has, where these are kept.
 
@@ -65,20 +59,19 @@ def without_overlap(
     InputError
         If there are such images, and both are moments, of which none can be taken out.
     """
-    own, others = hashes
-    n = counts[0]
+    own, others = learned[0].hashes, learned[1].hashes
+    n, count = learned[0].n, learned[1].n
     if own is None or others is None:
-        return Disjoint(mine, theirs, None, np.arange(n + counts[1]))
+        return Disjoint(mine, theirs, np.arange(n + count))
     new = ~np.isin(others, own)
     if new.all():
-        return Disjoint(mine, theirs, np.concatenate([own, others]), np.arange(n + len(others)))
-    count = len(others)
+        return Disjoint(mine, theirs, np.arange(n + count))
     warnings.warn(f"{new.sum()} new of {count} normal images: the others count once", stacklevel=4)
     if not new.any():
-        return Disjoint(mine, None, own, np.arange(n))
+        return Disjoint(mine, None, np.arange(n))
     if isinstance(theirs, Samples):
         images = np.concatenate([np.arange(n), n + np.flatnonzero(new)])
-        return Disjoint(mine, _some(theirs, new, passes), np.concatenate([own, others[new]]), images)
+        return Disjoint(mine, _some(theirs, new, passes), images)
     if isinstance(mine, Moments):
         raise InputError(
             f"{count - new.sum()} of {count} images were fitted on in both, and moments cannot be told apart: fit on "
@@ -86,9 +79,8 @@ def without_overlap(
         )
     rest = ~np.isin(own, others)
     if not rest.any():
-        return Disjoint(theirs, None, others, n + np.arange(count))
-    images = np.concatenate([np.flatnonzero(rest), n + np.arange(count)])
-    return Disjoint(_some(mine, rest, passes), theirs, np.concatenate([own[rest], others]), images)
+        return Disjoint(theirs, None, n + np.arange(count))
+    return Disjoint(_some(mine, rest, passes), theirs, np.concatenate([np.flatnonzero(rest), n + np.arange(count)]))
 
 
 def _some(samples: Samples, images: np.ndarray, passes: int) -> Samples:
@@ -123,11 +115,11 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     InputError
         If no normal image is left.
     """
-    hashes = getattr(detector, "learned_images_", None)
+    hashes = detector.learned_images_.hashes
     if hashes is None:
         note = "the model does not say which images it has learned: test images may be among them"
         return NewSamples(list(samples), np.arange(len(samples)), 0, [note])
-    kept = Caches.of(getattr(detector, "cache", False)).fingerprints
+    kept = detector.fingerprints
     learned = are_learned(samples, hashes, detector.transform.bit_depth, kept)
     positions = np.flatnonzero(~learned)
     new = [samples[position] for position in positions.tolist()]
@@ -147,32 +139,42 @@ def new_samples(detector: Detector, samples: Sequence[Sample]) -> NewSamples:
     return NewSamples(new, positions, left_out, notes)
 
 
-def count_near_copies(detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]) -> int | None:
+def count_near_copies(
+    detector: Detector, train: Sequence[Sample], samples: Sequence[Sample]
+) -> tuple[int | None, str | None]:
     """How many test images are near copies, such as frames of one burst, of images that a detector has learned.
 
     A model holds hashes of its images and not the images. So it takes the files: of ``train``, those count that the
-    detector has learned. All files are decoded, unless their fingerprints are kept. None where there are more than
-    near copies are looked for among.
+    detector has learned. All files are decoded, unless their fingerprints are kept.
 
     Parameters
     ----------
     detector : Detector
     train, samples : sequence of Sample
         Images that may have been learned, and test images that were not.
+
+    Returns
+    -------
+    count : int or None
+        None where it is not known.
+    note : str or None
+        Why it is not known, or what such images do to figures.
     """
-    hashes = getattr(detector, "learned_images_", None)
-    if hashes is None or not train or not samples:
-        return 0
-    n = len(train)
+    hashes, n = detector.learned_images_.hashes, len(train)
+    unknown = "near copies of learned images are not looked for: "
+    if hashes is None:
+        return None, f"{unknown}the model does not say which images it has learned"
     if not count_compared(n + len(samples)):
-        return None
-    kept = Caches.of(getattr(detector, "cache", False)).fingerprints
-    duplicates = find_duplicates((*train, *samples), kept)
+        return None, f"{unknown}there are more than {MOST_IMAGES} images"
+    learned = are_learned(train, hashes, detector.transform.bit_depth, detector.fingerprints)
+    if not learned.any():
+        return None, f"{unknown}none of them is among the training images of the data set"
+    duplicates = find_duplicates((*train, *samples), detector.fingerprints)
     groups = duplicates.groups
     copied = {int(groups[pair.second]) for pair in duplicates.crossing(n)}
-    of_train = [index for index in range(n) if int(groups[index]) in copied]
-    if not of_train:
-        return 0
-    learned = are_learned([train[index] for index in of_train], hashes, detector.transform.bit_depth, kept)
-    learned_groups = groups[:n][np.array(of_train)[learned]]
-    return int(np.isin(groups[n:], learned_groups).sum())
+    of_learned = copied & set(groups[:n][learned].tolist())
+    count = int(np.isin(groups[n:], list(of_learned)).sum())
+    if not count:
+        return 0, None
+    told = f"{count} of {len(samples)} test images are near copies of images that the model has learned"
+    return count, f"{told}: its figures may be too good"

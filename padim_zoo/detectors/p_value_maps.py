@@ -9,71 +9,91 @@ areas, means of pixels, and the pixel threshold are too high, if anything, and p
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import REGION_AREAS
+from padim_zoo.detectors.config import MAP_VALUES, REGION_AREAS
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold
-from padim_zoo.metrics.map_p_values import NormalMaps, cell_size
+from padim_zoo.metrics.map_p_values import cell_size
 from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.metrics.thresholds import PIXEL_FALSE_ALARM_RATE
 
+if TYPE_CHECKING:
+    from padim_zoo.detectors.backbone_detector import BackboneDetector
 
-def prediction_in_p_values(prediction: Prediction, normal: NormalMaps, rule: MapScore | None) -> Prediction:
-    """The prediction with maps of -log10 p, and scores by them where a rule says how.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        With maps of scores, or none.
-    normal : NormalMaps
-    rule : MapScore or None
-        None for detectors whose scores are not made of the map: they stay.
+def rule_of_p_values(detector: BackboneDetector[Any]) -> MapScore | None:
+    """How maps of p-values give scores; None where scores are not made of the map."""
+    return detector.map_score or (MapScore() if detector.score_is_map_maximum else None)
+
+
+def use_p_values(detector: BackboneDetector[Any]) -> None:
+    """Go over to maps of p-values and thresholds on them, at the same rates and without a fit.
+
+    Raises
+    ------
+    InputError
+        If the detector is not calibrated, or knows no normal maps or too few, or its threshold was set by hand.
+    """
+    if detector.values_of_maps is not None:
+        return
+    if detector.calibration_ is None or "map_values" not in detector.get_params():
+        raise InputError(
+            f"this {detector.name} knows no maps of normal images to make p-values of: calibrate a detector with maps"
+        )
+    calibration = calibration_in_p_values(detector, detector.calibration_)
+    vars(detector).update(map_values=MAP_VALUES[0], calibration_=calibration)
+
+
+def in_map_values(detector: BackboneDetector[Any], prediction: Prediction) -> Prediction:
+    """The prediction with the values that maps are to have, and scores by them where these are made of the map.
+
+    Raises
+    ------
+    InputError
+        If these are p-values, and the detector is not calibrated.
     """
     pictured = prediction.pictured
-    if pictured is None:
+    if detector.values_of_maps is None or pictured is None:
         return prediction
-    maps = np.nan_to_num(normal.values(pictured))
+    if detector.calibration_ is None:
+        raise InputError("map_values=p-value needs the maps of normal images: calibrate the detector first")
+    maps, rule = np.nan_to_num(detector.calibration_.normal_maps.values(pictured)), rule_of_p_values(detector)
     scores = prediction.scores if rule is None else rule.of(maps, prediction.roi_masks)
     return replace(prediction, maps=maps, scores=scores)
 
 
-def calibration_in_p_values(
-    calibration: Calibration, image_size: tuple[int, int], rule: MapScore | None
-) -> Calibration:
+def calibration_in_p_values(detector: BackboneDetector[Any], calibration: Calibration) -> Calibration:
     """The calibration of the same normal images at the same rates, by maps of -log10 p.
 
     Parameters
     ----------
+    detector : BackboneDetector
     calibration : Calibration
         By maps of scores.
-    image_size : (int, int)
-        Height and width of the maps.
-    rule : MapScore or None
-        As of :func:`prediction_in_p_values`.
 
     Raises
     ------
     InputError
         If it knows no normal maps, or too few, or its threshold was set by hand.
     """
-    rate = calibration.false_alarm_rate
+    rate, image_size, rule = calibration.false_alarm_rate, detector.image_size_, rule_of_p_values(detector)
     if rate is None:
         raise InputError("the threshold was set by hand, as a score and not as a p-value: calibrate for a rate (--fpr)")
     normal = calibration.normal_maps
     n, size = len(calibration.scores), cell_size(*image_size)
-    scores, peaks, cells = calibration.scores.copy(), np.empty((n, len(REGION_AREAS)), dtype=np.float32), []
+    scores, peaks = calibration.scores.copy(), np.empty((n, len(REGION_AREAS)), dtype=np.float32)
     for image in range(n):
-        cells.append(normal.values_of_normal(image))
-        of_pixels = cells[-1].repeat(size, 0).repeat(size, 1)[: image_size[0], : image_size[1]]
+        of_pixels = normal.of_normal[image].repeat(size, 0).repeat(size, 1)[: image_size[0], : image_size[1]]
         peaks[image] = region_peaks(of_pixels, REGION_AREAS)
         if rule is not None:
             scores[image] = rule.of(of_pixels[~np.isnan(of_pixels)][None])[0]
-    low, high = np.nanquantile(np.stack(cells), [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
+    low, high = np.nanquantile(normal.of_normal, [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
     threshold = conformal_threshold(scores, rate, calibration.groups)
-    made = replace(calibration, threshold=threshold, scores=scores, region_peaks=peaks, map_low=low, map_high=high)
+    made = calibration.changed(threshold=threshold, scores=scores, region_peaks=peaks, map_low=low, map_high=high)
     return made.with_decisions_of(calibration)

@@ -17,22 +17,15 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.choose_registration import choose_registration
-from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_whole_number
+from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.merging import merge_images
-from padim_zoo.detectors.padim_file import (
-    model_in,
-    model_to_file,
-    registration_in,
-    registration_to_file,
-    samples_in,
-    statistics_in,
-    statistics_to_file,
-)
-from padim_zoo.detectors.padim_network import PaDiMNetwork, embedding_network
+from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
+from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
+from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.registration import KINDS, Registration
-from padim_zoo.detectors.scoring_network import AnomalyMaps
+from padim_zoo.detectors.reset import drop_fit
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
@@ -40,7 +33,6 @@ from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
 from padim_zoo.features.poses import Poses
-from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import advice_on_size
 from padim_zoo.registry import detectors
@@ -76,21 +68,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     name = "padim"
     extractor_type = AligningExtractor
     supports_moments = True
+    supports_tiles = True
     modeling = frozenset({"estimator"})
     scoring = frozenset({"sigma", "pad_mode"})
 
     reduction_: Reduction
-    _differing_in_file = False
-    _poses_in_file: Tensor | None = None
+    in_file: InFile = InFile()
 
     def check_parameters(self) -> None:
-        """Refuse parameters that nothing can be made of, before any image is read.
-
-        Raises
-        ------
-        InputError
-            Naming the parameter, what was found and what was expected.
-        """
+        """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         if self.n_components is not None:
             check_whole_number("n_components", self.n_components, 1)
@@ -100,7 +86,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if self.register is not None and self.register not in (*KINDS, "auto"):
             raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")
-        for other in ("augment", "tta", "roi"):
+        for other in ("augment", "tta", "roi", "tiles"):
             if self.register is not None and getattr(self, other) is not None:
                 raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
@@ -139,7 +125,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         region = self.extractor.region_of_interest()
         subset = None if like is None else like.subset
         if subset is None:
-            augmentation = self.extractor.views_of_fit().augmentation
+            augmentation = self.extractor.views.of_fit.augmentation
             moved = any(operation.moves for operation in augmentation.operations)
             if like is not None or region is None or not region.common or moved or embeddings.roi_masks is None:
                 return embeddings
@@ -159,7 +145,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         probe.draw()
         learned = choose_registration(extractor, images, probe.embed)
         for each in (extractor, self.extractor):
-            vars(each).update(registration=learned[0], registration_note=learned[1])
+            each.facts = replace(each.facts, registration=learned[0], registration_note=learned[1])
         return extractor, images
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
@@ -171,7 +157,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             assert statistics is not None
             embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
-                advice = advice_on_size(embeddings, self.image_size_, max(self.build_backbone().strides))
+                tiles = self.tile_layout
+                size = self.image_size_ if tiles is None else tiles.tile_size
+                advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
 
@@ -179,7 +167,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """Parts as they are; features of another detector bring the registration along by which they were made."""
         for part in parts:
             if part.poses is not None:
-                vars(self.extractor).update(registration=part.poses.registration)
+                self.extractor.facts = replace(self.extractor.facts, registration=part.poses.registration)
             yield part
 
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
@@ -204,11 +192,6 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """Add the images that another detector was fitted on, as if they had been fitted on here.
 
         Images that both were fitted on count once: they are taken out of the samples of either, with a warning.
-
-        Parameters
-        ----------
-        other : PaDiM
-            Fitted on other images with the same backbone, weights, transform and draw.
 
         Raises
         ------
@@ -235,10 +218,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             Height and width of the transformed images.
         """
         self.build_backbone()
-        self.drop_fit()
-        self._differing_in_file, self._poses_in_file = False, None
-        self.reduction_, self.image_size_, self.n_images_ = reduction, image_size, 0
-        self.model_ = gaussian
+        drop_fit(self)
+        self.in_file = InFile()
+        self.reduction_, self.image_size_ = reduction, image_size
+        self.made_model = gaussian
         return self
 
     def forget(self, images: Any) -> Self:
@@ -248,38 +231,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return super().forget(images)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The statistics, or None before the first fit.
-
-        Raises
-        ------
-        InputError
-            If the detector was loaded from a file that does not hold them.
-        """
-        if self.statistics_ is None and self._model is not None and self._differing:
-            raise InputError(
-                f"cannot {purpose}: the images of the fit differ in their regions of interest, and the model file does "
-                "not hold these; fit again"
-            )
-        if self.statistics_ is None and isinstance(self._model, DualGaussian):
-            samples = samples_in(self._model, self.extractor.region_of_interest(), self.transform)
-            if self._poses_in_file is not None and self.registration_ is not None:
-                poses = self.registration_.of(self._poses_in_file)
-                samples = Samples(replace(samples.embeddings, poses=poses))
-            self.statistics_ = samples
-        if self.statistics_ is None and self._model is not None:
-            raise InputError(
-                f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
-                "resumable=True (padim-zoo fit --resumable) before the next time"
-            )
-        return self.statistics_
-
-    @property
-    def _differing(self) -> bool:
-        """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
-        if isinstance(self.statistics_, Samples):
-            embeddings = self.statistics_.embeddings
-            return embeddings.roi_masks is not None and embeddings.subset is None
-        return self._differing_in_file and self.statistics_ is None
+        """The statistics, or None before the first fit; a file may hold them."""
+        return statistics_for(self, purpose)
 
     # -- score -------------------------------------------------------------------------------------------------------
 
@@ -332,8 +285,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 maps = maps * (1 + added / highest.square()).sqrt()[:, None, None]
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid)
-        return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid)
+        tiles = self.tile_layout
+        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)
+        return Prediction.from_maps(
+            maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
+        )
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -346,28 +302,23 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return {
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
-            **self.extractor.describe_depth(),
+            **self.extractor.describe_images(),
             **({} if self.registration_ is None else {"register": self.registration_.describe()}),
         }
 
     @property
     def registration_(self) -> Registration | None:
         """What normal images say of poses; None where images are not moved."""
-        registration = self.aligning.registration
+        registration = self.extractor.facts.registration
         assert registration is None or isinstance(registration, Registration)
         return registration
-
-    @property
-    def aligning(self) -> AligningExtractor:
-        """The extractor, as one that moves images."""
-        assert isinstance(self.extractor, AligningExtractor)
-        return self.extractor
 
     def notes_of_fit(self) -> list[str]:
         """That the ridge decides, where few images leave it the most directions."""
         mean = self.gaussian_.mean
         estimator = self.build_estimator()
-        notes = [self.aligning.registration_note] if self.aligning.registration_note else []
+        note = self.extractor.facts.registration_note
+        notes = [note] if note else []
         if not isinstance(estimator, Full) or self.augment is not None:
             return notes
         if not 0 < self.n_images_ < min(SMALL_FIT, mean.D + 1):
@@ -388,57 +339,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         A detector in the dual form, fitted on no more images than it has dimensions, holds its samples and is
         resumable without.
         """
-        if resumable and self._differing:
-            raise InputError(
-                "cannot save a resumable model: the images of the fit differ in their regions of interest, which a "
-                "file does not hold; save it without --resumable, or use one mask for all images"
-            )
-        gaussian = self.gaussian_
-        arrays, header = model_to_file(gaussian, self.reduction_, half=half)
-        if resumable and not isinstance(gaussian, DualGaussian):
-            statistics = self.require_statistics("save a resumable model")
-            assert statistics is not None
-            arrays |= statistics_to_file(statistics)
-        if self.registration_ is not None:
-            own_arrays, header["registration"] = registration_to_file(self.registration_)
-            arrays |= own_arrays
-            samples = self.statistics_ or (self.require_statistics("save") if gaussian.form == "dual" else None)
-            poses = samples.embeddings.poses if isinstance(samples, Samples) else None
-            if poses is not None and poses.found is not None:
-                arrays["poses"] = poses.found
-        return arrays, {**header, "differing": self._differing}
+        return padim_to_file(self, resumable=resumable, half=half)
 
     def restore(self, file: DetectorFile) -> Gaussian:
         """The Gaussians; sets the reduction, and the moments that a resumable file holds."""
-        self._differing_in_file = file.header["differing"]
-        vars(self.extractor).update(registration=registration_in(file))
-        self._poses_in_file = file.arrays("poses").get("")
-        gaussian, self.reduction_ = model_in(file)
-        self.statistics_ = statistics_in(file, gaussian.mean, self.extractor.views_of_fit().augmentation.passes)
-        return gaussian
+        return padim_in(file, self)
 
     def scoring_network(self) -> PaDiMNetwork:
-        """Scores and maps by the Gaussians.
-
-        Raises
-        ------
-        InputError
-            If Gaussians do not cover all patches, or the reduction is of a kind that has no module.
-        """
-        if self.register is not None:
-            raise InputError(
-                "a detector with register cannot be exported: a network does not search for the pose of a part; fit "
-                "without it, or bring images to one pose before"
-            )
-        mean = self.gaussian_.mean
-        if mean.subset is not None:
-            raise InputError(
-                "a detector that was fitted with regions of interest cannot be exported: its Gaussians do not cover "
-                "all patches, and a network scores a whole image"
-            )
-        embed = embedding_network(self.reduction_, self.build_backbone(), self.image_size_)
-        to_maps = AnomalyMaps(mean.grid, self.image_size_, self.sigma, self.pad_mode)
-        return PaDiMNetwork(embed, self.gaussian_, to_maps)
+        """Scores and maps by the Gaussians; see :func:`~padim_zoo.detectors.padim_network.padim_network`."""
+        return padim_network(self)
 
 
 def _fingerprint(reduction: Reduction) -> str:

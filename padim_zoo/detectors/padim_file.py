@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,11 +19,101 @@ from padim_zoo.detectors.registration import Registration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.tiles import TileLayout
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.padim import PaDiM
+
+
+@dataclass(frozen=True)
+class InFile:
+    """What the file of a PaDiM said of the samples of its fit.
+
+    Attributes
+    ----------
+    differing : bool
+        Whether images differ in the patches that count, so that the file does not hold what it takes to go on.
+    poses : Tensor or None
+        Of the images, where these were moved.
+    """
+
+    differing: bool = False
+    poses: Tensor | None = None
+
+
+def padim_to_file(detector: PaDiM, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Arrays and JSON of a fitted detector; see :meth:`PaDiM.model_arrays`.
+
+    Raises
+    ------
+    InputError
+        If it is to be resumable, and that cannot be.
+    """
+    differing = _differing(detector)
+    if resumable and differing:
+        raise InputError(
+            "cannot save a resumable model: the images of the fit differ in their regions of interest, which a "
+            "file does not hold; save it without --resumable, or use one mask for all images"
+        )
+    gaussian = detector.gaussian_
+    arrays, header = model_to_file(gaussian, detector.reduction_, half=half)
+    if resumable and not isinstance(gaussian, DualGaussian):
+        statistics = detector.require_statistics("save a resumable model")
+        assert statistics is not None
+        arrays |= statistics_to_file(statistics)
+    if detector.registration_ is not None:
+        own_arrays, header["registration"] = registration_to_file(detector.registration_)
+        arrays |= own_arrays
+        samples = detector.statistics_ or (detector.require_statistics("save") if gaussian.form == "dual" else None)
+        poses = samples.embeddings.poses if isinstance(samples, Samples) else None
+        if poses is not None and poses.found is not None:
+            arrays["poses"] = poses.found
+    return arrays, {**header, "differing": differing}
+
+
+def padim_in(file: DetectorFile, detector: PaDiM) -> Gaussian:
+    """What :func:`padim_to_file` put into a file; sets the reduction, and what else the detector is to know."""
+    detector.in_file = InFile(file.header["differing"], file.arrays("poses").get(""))
+    detector.extractor.facts = replace(detector.extractor.facts, registration=registration_in(file))
+    gaussian, detector.reduction_ = model_in(file)
+    detector.statistics_ = statistics_in(file, gaussian.mean, detector.extractor.views.passes)
+    return gaussian
+
+
+def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
+    """The statistics, or None before the first fit; see :meth:`PaDiM.require_statistics`."""
+    if detector.statistics_ is not None or detector.made_model is None:
+        return detector.statistics_
+    if _differing(detector):
+        raise InputError(
+            f"cannot {purpose}: the images of the fit differ in their regions of interest, and the model file does "
+            "not hold these; fit again"
+        )
+    if not isinstance(detector.made_model, DualGaussian):
+        raise InputError(
+            f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
+            "resumable=True (padim-zoo fit --resumable) before the next time"
+        )
+    region = detector.extractor.region_of_interest()
+    samples = samples_in(detector.made_model, region, detector.transform, detector.tile_layout)
+    if detector.in_file.poses is not None and detector.registration_ is not None:
+        poses = detector.registration_.of(detector.in_file.poses)
+        samples = Samples(replace(samples.embeddings, poses=poses))
+    detector.statistics_ = samples
+    return samples
+
+
+def _differing(detector: PaDiM) -> bool:
+    """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
+    if isinstance(detector.statistics_, Samples):
+        embeddings = detector.statistics_.embeddings
+        return embeddings.roi_masks is not None and embeddings.subset is None
+    return detector.in_file.differing and detector.statistics_ is None
 
 
 def model_to_file(gaussian: Gaussian, reduction: Reduction, *, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,7 +202,9 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
     return Moments.from_arrays(file.header["n_images"] * passes, reference, moments)
 
 
-def samples_in(gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform) -> Samples:
+def samples_in(
+    gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform, tiles: TileLayout | None
+) -> Samples:
     """The samples that a dual Gaussian holds.
 
     A file holds one mask for all images, and not one for each: pixels beside it must not have part in a threshold.
@@ -120,5 +212,7 @@ def samples_in(gaussian: DualGaussian, region: RegionOfInterest | None, transfor
     embeddings, roi_masks = gaussian.samples + gaussian.mean, None
     if region is not None and region.mask is not None:
         _, pixels = AS_IT_IS.of(np.zeros((*region.mask.shape, 3), dtype=np.uint8), transform, region.mask)
-        roi_masks = None if pixels is None else torch.from_numpy(pixels).expand(embeddings.n, -1, -1)
+        if pixels is not None:
+            one = torch.from_numpy(pixels)
+            roi_masks = (one if tiles is None else tiles.mosaic(one)).expand(embeddings.n, -1, -1)
     return Samples(replace(embeddings, roi_masks=roi_masks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,32 @@ from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.features.features import RandomChannels, Reduction, SemiOrthogonal, nearest_positions
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import Gaussian
+
+if TYPE_CHECKING:
+    from padim_zoo.detectors.padim import PaDiM
+
+
+def padim_network(detector: PaDiM) -> PaDiMNetwork:
+    """The network of a fitted detector.
+
+    Raises
+    ------
+    InputError
+        If Gaussians do not cover all patches, or images are moved, or the reduction is of a kind that has no module.
+    """
+    if detector.register is not None:
+        raise InputError(
+            "a detector with register cannot be exported: a network does not search for the pose of a part; fit "
+            "without it, or bring images to one pose before"
+        )
+    mean, size = detector.gaussian_.mean, detector.image_size_
+    if mean.subset is not None:
+        raise InputError(
+            "a detector that was fitted with regions of interest cannot be exported: its Gaussians do not cover "
+            "all patches, and a network scores a whole image"
+        )
+    embed = embedding_network(detector.reduction_, detector.build_backbone(), size)
+    return PaDiMNetwork(embed, detector.gaussian_, AnomalyMaps(mean.grid, size, detector.sigma, detector.pad_mode))
 
 
 class PaDiMNetwork(nn.Module):

@@ -12,14 +12,24 @@ from torch import Tensor
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_whole_number
-from padim_zoo.detectors.coreset import coreset_seconds, greedy_k_center
-from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_of_fit
+from padim_zoo.detectors.config import PatchCoreConfig
+from padim_zoo.detectors.coreset import (
+    PROBED_POINTS,
+    compared_pairs,
+    coreset_seconds,
+    greedy_k_center,
+    is_literal,
+    k_center_in_blocks,
+)
+from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
+from padim_zoo.detectors.model_cost import ModelCost
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -44,6 +54,29 @@ LARGE_CHOICE, LONG = 10**9, 60.0
 """Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
 
 
+class CoresetCost(ModelCost):
+    """Of a memory bank that is chosen from all patches."""
+
+    def seconds(self, detector: PatchCore, features: Features, n: int, folds: int) -> float:
+        """The choice of the coreset, of all images and of those of each fold."""
+        patches, ratio, radius = _patches(detector.embed(features)), detector.coreset_ratio, detector.radius
+        cells = 1 if radius is None else -(-len(patches) // (radius + 1) ** 2)
+        of_cell = -(-n * len(patches) // cells)
+        pairs = cells * compared_pairs(of_cell, max(1, round(ratio * of_cell)))
+        once = 0.0 if ratio == 1 else coreset_seconds(detector.projected(patches), pairs)
+        return once * (1 + folds * (1 - 1 / folds) ** 2)
+
+    def memory(self, detector: PatchCore, sample_bytes: int, budget: int) -> int:
+        """All patches, the same in few dimensions and these about their mean; of a choice in blocks, what is chosen.
+
+        A choice among all compares all with all.
+        """
+        ratio = detector.coreset_ratio
+        n = sample_bytes // (4 * sum(detector.build_backbone().channels[-detector.levels :]))
+        in_blocks = not is_literal(n, round(ratio * n))
+        return min(budget, sample_bytes) + round(ratio * sample_bytes) if in_blocks else 3 * sample_bytes
+
+
 @detectors.register("patchcore", source="padim_zoo", summary="Nearest of a coreset of normal patches (2106.08265)")
 class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """Nearest normal patch in a memory bank that holds patches of all images and positions, thinned out by a coreset.
@@ -60,9 +93,11 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """
 
     name = "patchcore"
+    supports_tiles = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius"})
+    cost = CoresetCost()
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -83,7 +118,8 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """Patches that know their neighbors (section 3.1), on the grid of the finest of the last layers."""
-        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
+        tiles = self.extractor.tile_layout(features.image_size)
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :], tiles),)))
 
     # -- fit ---------------------------------------------------------------------------------------------------------
 
@@ -114,12 +150,16 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             counts.append(min(len(rows), max(1, round(self.coreset_ratio * seen))))
         if sum(counts) == len(bank):
             return bank.some(torch.arange(len(bank)))
-        points = self._projected(bank.patches)
-        pairs = sum(len(rows) * count for rows, count in zip(cells, counts, strict=True))
-        if pairs > LARGE_CHOICE and (seconds := coreset_seconds(points, pairs, 1)) > LONG:
+        sizes = [(len(rows), count) for rows, count in zip(cells, counts, strict=True)]
+        literal = all(is_literal(*size) for size in sizes)
+        points = self.projected(bank.patches if literal else bank.patches[:PROBED_POINTS])
+        pairs = sum(compared_pairs(*size) for size in sizes)
+        if pairs > LARGE_CHOICE and (seconds := coreset_seconds(points, pairs)) > LONG:
+            grows = "its time grows with the square of the patches" if literal else "it is made in blocks of patches"
             warnings.warn(
-                f"the choice of {sum(counts):,} of {len(points):,} patches takes about {duration(seconds)}: its time "
-                "grows with the square of the patches; fewer: --resize, or patchcore(coreset_ratio=0.01)",
+                f"the choice of {sum(counts):,} of {len(bank):,} patches takes about {duration(seconds)}, and they "
+                f"take {amount(sum(counts) * bank.patches[0].nbytes)}: {grows}; fewer: --resize, or "
+                "patchcore(coreset_ratio=0.01)",
                 stacklevel=2,
             )
         selected: list[Tensor] = []
@@ -127,28 +167,23 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             for rows, count in zip(cells, counts, strict=True):
                 done = sum(len(each) for each in selected)
 
-                def report(chosen: int, _: int, done: int = done) -> None:
-                    progress.advance(done + chosen - progress.done)
+                def report(chosen: int, of: int, done: int = done, count: int = count) -> None:
+                    progress.advance(done + chosen * count // of - progress.done)
                     if self.progress is not None:
-                        self.progress(done + chosen, sum(counts))
+                        self.progress(done + chosen * count // of, sum(counts))
 
-                selected.append(rows[greedy_k_center(points[rows], count, self.seed, report)])
+                if is_literal(len(rows), count):
+                    of_cell = points[rows] if literal else self.projected(bank.patches[rows])
+                    selected.append(rows[greedy_k_center(of_cell, count, self.seed, report)])
+                    continue
+
+                def of_block(block: slice, rows: Tensor = rows) -> Tensor:
+                    return self.projected(bank.patches[rows[block]])
+
+                selected.append(rows[k_center_in_blocks(of_block, len(rows), count, self.seed, report)])
         return bank.some(torch.cat(selected))
 
-    def model_seconds(self, features: Features, n: int, folds: int) -> float:
-        """The choice of the coreset, of all images and of those of each fold."""
-        patches = _patches(self.embed(features))
-        points, count = self._projected(patches), self.coreset_ratio * n * len(patches)
-        cells = 1 if self.radius is None else -(-len(patches) // (self.radius + 1) ** 2)
-        pairs = round(n * len(patches) * max(1, count) / cells)
-        once = 0.0 if self.coreset_ratio == 1 else coreset_seconds(points, pairs, 1)
-        return once * (1 + folds * (1 - 1 / folds) ** 2)
-
-    def model_memory(self, sample_bytes: int, budget: int) -> int:
-        """All patches, the same in few dimensions and these about their mean: the choice compares all with all."""
-        return 3 * sample_bytes
-
-    def _projected(self, patches: Tensor) -> Tensor:
+    def projected(self, patches: Tensor) -> Tensor:
         """Patches in few dimensions, in which distances are nearly the same (Johnson and Lindenstrauss)."""
         D = patches.shape[1]
         if D <= PROJECTED:
@@ -161,7 +196,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
 
     def earlier_fit(self) -> Any:
         """The samples, or the memory bank of a detector that was loaded, which knows nothing else."""
-        return self._model if self.statistics_ is None else self.statistics_
+        return self.made_model if self.statistics_ is None else self.statistics_
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to a memory bank, new patches are added, and a coreset of both is the new one.
@@ -174,8 +209,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         super(PatchCore, added).add_features(parts, None)
         assert isinstance(added.statistics_, Samples)
         # The bank stands for as many patches as it is a share of.
-        self._model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
-        self.n_images_ += added.n_images_
+        self.made_model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
         self.calibration_ = None
         return None
 
@@ -185,9 +219,9 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         Of a detector that was loaded, their patches leave the memory bank. The coreset was chosen with them present,
         so that patches of other images that they stood for may be missed: a warning says so.
         """
-        if self._model is None or self.statistics_ is not None:
+        if self.made_model is None or self.statistics_ is not None:
             return super().forget(images)
-        found, memory_bank = find_learned(self, images), self._model
+        found, memory_bank = find_learned(self, images), self.made_model
         gone = torch.zeros(len(memory_bank), dtype=torch.bool)
         for embeddings in embeddings_again(self, found, None):
             distances, _ = nearest_neighbors(memory_bank.patches, _patches(embeddings))
@@ -197,9 +231,8 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         left = memory_bank.some(~gone)
         if left.serves_less_than(memory_bank):
             raise InputError("all patches near some position are of these images: fit again without them")
-        n_images = int(found.stays.sum())
-        vars(self).update(remaining_of_fit(self, found), _model=left, n_images_=n_images)
-        self.calibration_ = None
+        self.made_model, self.calibration_ = left, None
+        self.learned_images_ = remaining_images(self, found)
         Caches.of(self.cache).forget(found.paths)
         warnings.warn(
             f"{int(gone.sum())} of {len(gone)} patches leave the memory bank, whose coreset was chosen with them "
@@ -210,7 +243,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
             )
@@ -232,9 +265,15 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
         on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
+        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
         return Prediction.from_maps(
-            maps, scores, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
+            maps,
+            scores,
+            threshold=self.threshold_,
+            roi_masks=embeddings.roi_masks,
+            scored_patches=on_grid,
+            tiles=tiles,
         )
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.regions import Region, RegionRule, find_regions
 from padim_zoo.features.patch_embeddings import upsample_mask
+from padim_zoo.features.tiles import TileLayout
 from padim_zoo.metrics.region_peak import region_peaks
 from padim_zoo.metrics.scored_pixels import ScoredPixels
 from padim_zoo.pictures.colormap import Scale
@@ -96,6 +97,7 @@ class Prediction:
         threshold: float | None,
         roi_masks: Tensor | None,
         scored_patches: Tensor | None = None,
+        tiles: TileLayout | None = None,
     ) -> Prediction:
         """A prediction that says nothing of pixels that do not count.
 
@@ -110,9 +112,13 @@ class Prediction:
             The pixels that count; None for all.
         scored_patches : Tensor (N, h, w), bool, or None
             The patches that have a distance; None for all.
+        tiles : TileLayout, optional
+            The tiles of which masks and patches are mosaics.
         """
+        if tiles is not None and roi_masks is not None:
+            roi_masks = tiles.restore(roi_masks)
         if scored_patches is not None:
-            scored_pixels = upsample_mask(scored_patches, (maps.shape[1], maps.shape[2]))
+            scored_pixels = upsample_mask(scored_patches, (maps.shape[1], maps.shape[2]), tiles)
             roi_masks = scored_pixels if roi_masks is None else roi_masks & scored_pixels
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None

@@ -16,6 +16,7 @@ from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.p_value_maps import in_map_values
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -40,7 +41,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     passing = PassingImages(images, detector.extractor.bit_depth)
     features = detector.extractor.features(passing.images, roi=roi, check_size=check_size)
     embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
-    scored = (detector.in_map_values(score_views(detector, model, batch)) for batch in embedded)
+    scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
     count = count_of(images)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
@@ -55,7 +56,7 @@ def embed_to_score(detector: BackboneDetector[Any], features: Features) -> Patch
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
     """Scores of images of which all views for scoring are given, those of one next to each other."""
-    views = detector.extractor.views_of_score()
+    views = detector.extractor.views.of_score
     prediction = detector.score_embeddings(model, embeddings)
     if views.count > 1:
         prediction = combine_views(prediction, views.others, score_is_map_maximum=detector.threshold_serves_maps)
@@ -95,7 +96,7 @@ def views_to_score(features: Features, image_size: tuple[int, int], extractor: F
         If the images are not of the size of the fit, or their views are others.
     """
     refuse_other_size(image_size, features.image_size)
-    count, of_fit = extractor.views_of_score().count, extractor.views_of_fit().count
+    count, of_fit = extractor.views.of_score.count, extractor.views.of_fit.count
     if features.views not in (count, of_fit):
         raise InputError(
             f"features of {features.views} views of each image do not fit a detector that scores {count}: extract "

@@ -14,9 +14,10 @@ from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import told
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SPADEConfig, check_whole_number
+from padim_zoo.detectors.config import SPADEConfig
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
+from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import embed_to_score
 from padim_zoo.detectors.storage import DetectorFile
@@ -54,6 +55,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
     """
 
     name = "spade"
+    supports_tiles = True
     extractor_type = PyramidExtractor
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
@@ -81,11 +83,11 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
 
     def require_statistics(self, purpose: str) -> Samples | None:
         """The gallery, or None before the first fit."""
-        return None if self._model is None and self.statistics_ is None else Samples(self.model_)
+        return None if self.made_model is None and self.statistics_ is None else Samples(self.model_)
 
     def score_features(self, features: Features) -> np.ndarray:
         """Mean distances to the nearest images, without the maps, which take a thousand times as long."""
-        if self.map_score is not None or features.roi_masks is not None or self.extractor.views_of_score().count > 1:
+        if self.map_score is not None or features.roi_masks is not None or self.extractor.views.of_score.count > 1:
             return super().score_features(features)
         distances, _, shown = self._nearest_images(self.model_, embed_to_score(self, features))
         return distances.mean(1).where(shown, torch.nan).numpy()
@@ -101,7 +103,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         distances, nearest, shown = self._nearest_images(model, embeddings)
         levels = list(zip(embeddings.layers, model.layers, embeddings.grids, strict=True))[:-1]
         counted = [(embeddings.present(grid), model.present(grid)) for _, _, grid in levels]
-        maps = torch.zeros(embeddings.n, *self.image_size_)
+        maps, tiles = torch.zeros(embeddings.n, *self.image_size_), self.tile_layout
         for (layer, gallery, grid), (here, there) in zip(levels, counted, strict=True):
             for image in told(shown.nonzero().flatten().tolist(), "comparing maps", int(shown.sum()), "maps"):
                 normal = gallery[:, nearest[image]]
@@ -111,12 +113,13 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
                 of_positions[rows] = nearest_neighbors(layer[rows, image], positions)[0][:, 0]
                 on_grid = None if here is None else here[:, image].view(1, *grid)
                 of_grid = of_positions.view(1, *grid)
-                maps[image] += anomaly_maps(of_grid, self.image_size_, self.sigma, counted=on_grid)[0]
+                maps[image] += anomaly_maps(of_grid, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)[0]
         return Prediction.from_maps(
             maps / len(levels),
             distances.mean(1).where(shown, torch.nan),
             threshold=self.threshold_,
             roi_masks=embeddings.roi_masks,
+            tiles=tiles,
         )
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -134,6 +137,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         packed = file.arrays("roi_masks").get("")
         if packed is None:
             return gallery
-        shape = (gallery.n, *self.image_size_)
+        tiles = self.tile_layout
+        shape = (gallery.n, *(self.image_size_ if tiles is None else tiles.mosaic_size))
         counted = np.unpackbits(packed.numpy(), count=math.prod(shape)).reshape(shape).astype(bool)
         return replace(gallery, roi_masks=torch.from_numpy(counted))

@@ -14,11 +14,14 @@ from torch.nn.functional import normalize
 from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.calibration import Calibration, HeldOutScores
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
+from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.held_out import HeldOutScores
+from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -68,12 +71,18 @@ class PixelExtractor(FeatureExtractor):
         check_size: Callable[[tuple[int, int]], None] | None = None,
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
-        view_set = self.views_of_fit() if fit else self.views_of_score()
+        view_set = self.views.of_fit if fit else self.views.of_score
         for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
             size = (int(batch.shape[2]), int(batch.shape[3]))
             if check_size is not None:
                 check_size(size)
             yield Features((batch,), size, view_set.count, roi_masks)
+
+
+class TrainingCost(ModelCost):
+    """Of a training, which ends when it does not get better."""
+
+    grows_with_patches = False
 
 
 @detectors.register("stfpm", source="padim_zoo", summary="A student of the features of normal images (2103.04257)")
@@ -95,7 +104,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
 
     name = "stfpm"
     extractor_type = PixelExtractor
-    fit_grows_with_patches = False
+    cost = TrainingCost()
     modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
     progress: Callable[[int, int, float], None] | None = None
@@ -133,11 +142,11 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         )
 
     def _groups_with_copies(self, embeddings: PatchEmbeddings, groups: np.ndarray | None = None) -> np.ndarray:
-        return groups_with_copies(embeddings, self.extractor.views_of_fit().augmentation.passes, groups)
+        return groups_with_copies(embeddings, self.extractor.views.passes, groups)
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The images, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(f"cannot {purpose}: the model file holds a student and not the normal images; fit again")
         return self.statistics_
 
@@ -162,8 +171,8 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
             raise InputError("the detector is not fitted: call fit with normal images first")
         require_other_views(self)
         groups = self._groups_with_copies(statistics.embeddings, groups)
-        if self._model is None:
-            self.model_ = self._train(statistics.embeddings, groups)
+        if self.made_model is None:
+            self.made_model = self._train(statistics.embeddings, groups)
         held_out = self.model_.held_out.numpy()
         trained_on = np.delete(groups, held_out)
         held_out = held_out[~np.isin(groups[held_out], trained_on)]

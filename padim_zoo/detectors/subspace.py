@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SubspaceConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import SubspaceConfig
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
+from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -93,6 +94,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     """
 
     name = "subspace"
+    supports_tiles = True
     modeling = frozenset({"explained_variance"})
 
     def check_parameters(self) -> None:
@@ -110,7 +112,8 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
 
     def embed(self, features: Features) -> PatchEmbeddings:
         """Patches that know their neighbors, on the grid of the finest of the last layers."""
-        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :]),)))
+        tiles = self.extractor.tile_layout(features.image_size)
+        return PatchEmbeddings.of(features.with_maps((local_patches(features.maps[-self.levels :], tiles),)))
 
     def add_features(self, parts: Iterable[Features], earlier: Any) -> None:
         """As of every detector; to moments, the moments of the pooled patches are added."""
@@ -120,9 +123,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         super(Subspace, added).add_features(parts, None)
         refuse_to_join(self.image_size_, added.image_size_)
         assert isinstance(added.statistics_, Samples)
-        count = self.n_images_ + added.n_images_
-        self.set_statistics(earlier + pooled_moments(added.statistics_))
-        self.n_images_ = count
+        self.set_statistics(earlier + pooled_moments(added.statistics_), self.learned_images_)
         return None
 
     def fit_model(self, statistics: Samples | Moments) -> NormalSubspace:
@@ -157,7 +158,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
 
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics, or None before the first fit; a file that was not saved resumable does not hold them."""
-        if self.statistics_ is None and self._model is not None:
+        if self.statistics_ is None and self.made_model is not None:
             raise InputError(
                 f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
                 "resumable=True (padim-zoo fit --resumable) before the next time"
@@ -172,9 +173,10 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         distances = model.distances(layer)
         counted = embeddings.present(embeddings.grid)
         on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        maps = anomaly_maps(distances.T.reshape(-1, *embeddings.grid), self.image_size_, self.sigma, counted=on_grid)
+        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
+        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
         return Prediction.from_maps(
-            maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid
+            maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid, tiles=tiles
         )
 
     # -- state -------------------------------------------------------------------------------------------------------

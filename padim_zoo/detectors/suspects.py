@@ -23,7 +23,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.config import SUSPECTS_RATE
-from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
+from padim_zoo.detectors.out_of_fold import require_other_views, require_samples, score_normal
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore
 from padim_zoo.detectors.prediction import Prediction
@@ -106,13 +106,10 @@ def find_suspects(
     InputError
         If the samples are not known, or there are fewer than :data:`LEAST_IMAGES`.
     """
-    statistics = detector.require_statistics("find suspects")
-    if not isinstance(statistics, Samples):
-        raise InputError("suspects need the samples, but there are only moments (or no fit): allow more memory")
+    statistics = require_samples(detector, "find suspects")
     require_other_views(detector)
-    n = statistics.n // detector.extractor.views_of_fit().augmentation.passes
-    if n < LEAST_IMAGES:
-        raise InputError(f"there are {n} normal images: expected {LEAST_IMAGES} or more, to say which stand out")
+    n = statistics.n // detector.extractor.views.passes
+    refuse_few(n)
     if not 0 < rate < 1:
         raise InputError(f"the rate is {rate}: expected a number between 0 and 1, e.g. {SUSPECTS_RATE}")
     started = time.perf_counter()
@@ -144,9 +141,22 @@ def find_suspects(
     return Suspects(scores, p_values, suspected, method, maps, (low, high), time.perf_counter() - started)
 
 
+def refuse_few(n: int, least: int = LEAST_IMAGES, purpose: str = "say which stand out") -> None:
+    """Refuse so few normal images that none can be told from the others.
+
+    Raises
+    ------
+    InputError
+        Naming both numbers.
+    """
+    if n < least:
+        found = "there is 1 normal image" if n == 1 else f"there are {n} normal images"
+        raise InputError(f"{found}: expected {least} or more to {purpose}")
+
+
 def _estimator_of(detector: BackboneDetector[Any], embeddings: PatchEmbeddings) -> Any:
     """The estimator whose n fits cost about one; None where they have to be made."""
-    views = detector.extractor.views_of_fit()
+    views = detector.extractor.views.of_fit
     if not isinstance(detector, PaDiM) or views.count > 1 or embeddings.roi_masks is not None:
         return None
     estimator = detector.build_estimator()
@@ -175,10 +185,8 @@ def _at_once(
 def _by_n_fits(
     detector: Any, embeddings: PatchEmbeddings, n: int, tell: Callable[[str], None]
 ) -> Iterator[tuple[np.ndarray, Prediction]]:
-    passes = detector.extractor.views_of_fit().augmentation.passes
-    if isinstance(detector, PatchCore):
-        detector = copy.copy(detector)
-        detector.coreset_ratio = 1.0
+    passes = detector.extractor.views.passes
+    detector = with_all_patches(detector)
     for image in range(n):
         started = time.perf_counter()
         rest = embeddings.images(rows_of(np.delete(np.arange(n), image), passes))
@@ -187,3 +195,11 @@ def _by_n_fits(
         if image == 0:
             tell(f"leave-one-out of {n} images takes about {n * (time.perf_counter() - started):.0f} s")
         yield images, prediction
+
+
+def with_all_patches(detector: BackboneDetector[Any]) -> BackboneDetector[Any]:
+    """A copy that keeps all patches of normal images: a coreset drawn anew would score each image by chance."""
+    probe = copy.copy(detector)
+    if isinstance(probe, PatchCore):
+        probe.coreset_ratio = 1.0
+    return probe

@@ -12,7 +12,6 @@ a threshold is another one, since new images that are like the trimmed ones are 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.config import SUSPECTS_RATE
-from padim_zoo.detectors.forgetting import LearnedImages, forget_images
-from padim_zoo.detectors.out_of_fold import score_normal
-from padim_zoo.detectors.patchcore import PatchCore
-from padim_zoo.detectors.suspects import LEAST_IMAGES, find_suspects
+from padim_zoo.detectors.forgetting import ForgottenImages, forget_images
+from padim_zoo.detectors.learned_images import LearnedImages
+from padim_zoo.detectors.out_of_fold import require_samples, score_normal
+from padim_zoo.detectors.suspects import LEAST_IMAGES, find_suspects, refuse_few, with_all_patches
 from padim_zoo.features.features import rows_of
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values
 from padim_zoo.statistics.accumulator import largest_array
@@ -83,8 +82,7 @@ def check_count(n: int, share: float | str) -> None:
         If there are too few.
     """
     least = LEAST_IMAGES if isinstance(share, str) else math.ceil(LEAST_IMAGES / (1 - share))
-    if n < least:
-        raise InputError(f"there are {n} normal images: expected {least} or more to trim {share} of them")
+    refuse_few(n, least, f"trim {share} of them")
 
 
 def trim_images(
@@ -115,9 +113,7 @@ def trim_images(
     """
     if share != AUTO and not (isinstance(share, float) and 0 < share < 0.5):
         raise InputError(f"the share to trim is {share!r}: expected a number above 0 and below 0.5, or {AUTO}")
-    statistics = detector.require_statistics("trim images")
-    if not isinstance(statistics, Samples):
-        raise InputError("trimming needs the samples, but there are only moments (or no fit): allow more memory")
+    statistics = require_samples(detector, "trim images")
     # Of the detector itself nothing changes until all is known.
     probe = _copy_on(detector, statistics, detector.other_views)
     n = probe.n_images_
@@ -133,17 +129,16 @@ def trim_images(
             break
     images = np.flatnonzero(~stays)
     if len(images):
-        forget_images(detector, LearnedImages([], [paths[image] for image in images.tolist()] if paths else [], stays))
+        files = [paths[image] for image in images.tolist()] if paths else []
+        forget_images(detector, ForgottenImages([], files, ~stays))
     return Trimmed(images, scores, rounds)
 
 
 def _copy_on(
     detector: BackboneDetector[Any], samples: Samples, other_views: PatchEmbeddings | None
 ) -> BackboneDetector[Any]:
-    probe = copy.copy(detector)
-    if isinstance(probe, PatchCore):
-        probe.coreset_ratio = 1.0  # as suspects are found
-    probe.set_statistics(samples, other_views)
+    probe = with_all_patches(detector)
+    probe.set_statistics(samples, LearnedImages(samples.n // probe.extractor.views.passes), other_views)
     return probe
 
 
@@ -160,7 +155,7 @@ def _scores(
     probe: BackboneDetector[Any], samples: Samples, stays: np.ndarray, tell: Callable[[str], None]
 ) -> np.ndarray:
     """Scores of all images (n,), float32: those that stay by a fit on the others of these, the rest by one on all."""
-    views, kept, out = probe.extractor.views_of_fit(), np.flatnonzero(stays), np.flatnonzero(~stays)
+    views, kept, out = probe.extractor.views.of_fit, np.flatnonzero(stays), np.flatnonzero(~stays)
     others = probe.other_views
     with spill_above(largest_array(probe.extractor.budget)):
         if len(out):

@@ -72,7 +72,7 @@ def exportable(
     scoring = detector.scoring_network()
     if not isinstance(detector, BackboneDetector):
         raise InputError(f"a {type(detector).__name__} cannot be exported: expected a detector on a backbone")
-    for option in ("tta", "roi"):
+    for option in ("tta", "roi", "tiles"):
         if getattr(detector, option) is not None:
             raise InputError(
                 f"a detector with {option} cannot be exported: a network scores one whole view of an image"

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from padim_zoo.core.errors import InputError, needs_extra
+from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
 from padim_zoo.data.image import read_image, to_image
@@ -27,7 +27,8 @@ from padim_zoo.export.digest import is_sealed, records_of
 from padim_zoo.export.metadata import KEY, Metadata
 from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
-from padim_zoo.runtimes.openvino_runtime import import_openvino
+from padim_zoo.runtimes.onnx_runtime import cpu_session
+from padim_zoo.runtimes.openvino_runtime import compile_on_cpu
 
 THREADS = 8
 """Images that are decoded at once, at most."""
@@ -70,14 +71,11 @@ class Session(NamedTuple):
 
 def open_onnx(path: Path) -> Session:
     """ONNX Runtime, on the CPU; numbers in other files are refused."""
-    with needs_extra("onnx", "running an ONNX file"):
-        import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
     content = path.read_bytes()
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = cpu_session(content, "running an ONNX file")
+    except MissingExtraError:
+        raise
     except Exception as error:  # its errors share no class of their own
         raise _refusal(path, "an ONNX", error) from None
     names, input_name = [output.name for output in session.get_outputs()], session.get_inputs()[0].name
@@ -91,11 +89,8 @@ def open_onnx(path: Path) -> Session:
 def open_openvino(path: Path) -> Session:
     """OpenVINO Runtime, on the CPU.
 
-    The types of the file are kept: by its own default OpenVINO computes in bfloat16 where the processor has that, which
-    Mahalanobis distances do not bear. What is to be in bfloat16 is so in the file.
+    The types of the file are kept: Mahalanobis distances do not bear bfloat16. What is to be in it is so in the file.
     """
-    openvino = import_openvino("running an OpenVINO file")
-    core = openvino.Core()
     numbers = path.with_suffix(".bin")
     content = path.read_bytes()
     try:  # of other files OpenVINO would try to guess the format, with remarks
@@ -108,9 +103,7 @@ def open_openvino(path: Path) -> Session:
         raise InputError(f"{path} is half of an OpenVINO file, and {numbers.name} is not beside it: copy both")
     weights = numbers.read_bytes()
     try:
-        model = core.read_model(content, weights)
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(model, "CPU", hints)
+        model, compiled = compile_on_cpu((content, weights), "running an OpenVINO file", "float32")
     except RuntimeError as error:
         raise _refusal(path, "an OpenVINO", f"{error} Is {numbers.name} its own?") from None
     request, names = compiled.create_infer_request(), [output.any_name for output in compiled.outputs]

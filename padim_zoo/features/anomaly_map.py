@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from padim_zoo.core.parallel import map_blocks
+from padim_zoo.features.tiles import AxisTiles, TileLayout
 
 TRUNCATE = 4.0
 """The Gaussian kernel is cut at this many standard deviations, as scipy does by default."""
@@ -28,13 +29,19 @@ anodet."""
 
 
 @lru_cache(maxsize=32)
-def axis_matrix(patches: int, pixels: int, sigma: float, edges: str = "symmetric") -> Tensor:
+def axis_matrix(
+    patches: int, pixels: int, sigma: float, edges: str = "symmetric", tiles: AxisTiles | None = None
+) -> Tensor:
     """Upsampling and blur of one axis, (pixels, patches), float32: what they make of each patch alone.
 
-    Half-pixel centers, edges held; rows sum to 1.
+    Half-pixel centers, edges held; rows sum to 1. Of tiles, patches are those of all of them, which are blended before
+    the blur.
     """
-    units = torch.eye(patches, dtype=torch.float64)[None]
-    matrix = interpolate(units, size=pixels, mode="linear", align_corners=False)[0].T.numpy()
+    if tiles is None:
+        units = torch.eye(patches, dtype=torch.float64)[None]
+        matrix = interpolate(units, size=pixels, mode="linear", align_corners=False)[0].T.numpy()
+    else:
+        matrix = tiles.upsampling(patches)
     if sigma > 0:
         matrix = gaussian_filter1d(matrix, sigma, axis=0, mode=EDGES[edges], truncate=TRUNCATE)
     return torch.from_numpy(matrix).float().contiguous()
@@ -47,6 +54,7 @@ def anomaly_maps(
     edges: str = "symmetric",
     *,
     counted: Tensor | None = None,
+    tiles: TileLayout | None = None,
 ) -> Tensor:
     """Bring distances to the size of the image and blur them.
 
@@ -63,17 +71,20 @@ def anomaly_maps(
     counted : Tensor (N, h, w), bool, optional
         The patches that have a distance. The others have no part in a pixel: it is the mean of those that do, weighed
         as always; 0 where there is none within reach.
+    tiles : TileLayout, optional
+        The tiles of which the patches are a mosaic.
 
     Returns
     -------
     Tensor (N, H, W), float32
     """
     if counted is not None:
-        values = anomaly_maps(torch.where(counted, distances, 0), image_size, sigma, edges)
-        weights = anomaly_maps(counted.to(distances.dtype), image_size, sigma, edges)
+        values = anomaly_maps(torch.where(counted, distances, 0), image_size, sigma, edges, tiles=tiles)
+        weights = anomaly_maps(counted.to(distances.dtype), image_size, sigma, edges, tiles=tiles)
         return torch.where(weights > 0, values / weights.clamp_min(torch.finfo(torch.float32).tiny), 0)
-    rows = axis_matrix(distances.shape[1], image_size[0], sigma, edges)
-    columns = axis_matrix(distances.shape[2], image_size[1], sigma, edges)
+    of_rows, of_columns = (None, None) if tiles is None else (tiles.rows, tiles.columns)
+    rows = axis_matrix(distances.shape[1], image_size[0], sigma, edges, of_rows)
+    columns = axis_matrix(distances.shape[2], image_size[1], sigma, edges, of_columns)
 
     def block(images: slice) -> tuple[Tensor]:
         # Distances come with the images innermost, which batched products take one image at a time.

@@ -27,14 +27,15 @@ class Features:
     Attributes
     ----------
     maps : tuple of Tensor
-        One tensor (N·V, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution. The views of one image
+        One tensor (N·V, C_l, H_l, W_l), float32, per layer; each at the layer's own resolution. Of images in tiles,
+        they are mosaics: see :mod:`padim_zoo.features.tiles`. The views of one image
         lie next to each other. On the way to a detector that says ``accepts_bfloat16`` they may be in bfloat16.
     image_size : tuple of int
         Height and width in pixels of the images after the transform: the size of an anomaly map.
     views : int
         V: the image as it is, and other views of it, where a detector asks for some.
     roi_masks : Tensor (N·V, H, W), bool, or None
-        The pixels of each view that count; None where all do.
+        The pixels of each view, or of the mosaic of its tiles, that count; None where all do.
     poses : Poses or None
         Of the parts, where images were brought to the mean pose; N of them, for there is one view then.
     """

@@ -17,6 +17,7 @@ from torch import Tensor
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.features import Features, concatenate_roi_masks, nearest_positions, widened
 from padim_zoo.features.poses import Poses
+from padim_zoo.features.tiles import TileLayout
 
 
 def valid_patches(roi_masks: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -47,8 +48,15 @@ def masked_mean(maps: Tensor, roi_masks: Tensor | None) -> Tensor:
     return (maps * counted).sum((2, 3), keepdim=True) / counted.sum((2, 3), keepdim=True)
 
 
-def upsample_mask(cells: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """The pixels (n, H, W) of cells (n, h, w): the same value at all pixels of a cell."""
+def upsample_mask(cells: Tensor, image_size: tuple[int, int], tiles: TileLayout | None = None) -> Tensor:
+    """The pixels (n, H, W) of cells (n, h, w): the same value at all pixels of a cell.
+
+    Where tiles overlap, a pixel lies in a cell of each; one of them is enough.
+    """
+    if tiles is not None:
+        inside = (axis.cells(count) for axis, count in zip((tiles.rows, tiles.columns), cells.shape[1:], strict=True))
+        of_rows, of_columns = (torch.from_numpy(axis).float() for axis in inside)
+        return of_rows @ cells.float() @ of_columns.T > 0
     rows, columns = (_cell_of_pixels(*sizes) for sizes in zip(image_size, cells.shape[1:], strict=True))
     return cells[:, rows][:, :, columns]
 
@@ -103,7 +111,7 @@ class PatchEmbeddings:
         The patches that these are the embeddings of, if not all of the grid: layers hold the positions that they lie
         on, and no others.
     roi_masks : Tensor (n, H, W), bool, or None
-        The pixels of each image that count; None where all do.
+        The pixels of each image, or of the mosaic of its tiles, that count; None where all do.
     poses : Poses or None
         Of the parts of the images, where these were brought to the mean pose.
     """

@@ -79,7 +79,7 @@ def _reach(backbone: Backbone, period: int, axis: int) -> tuple[int, int] | None
         images = torch.zeros(1, 3, *_size(backbone, length, axis), device=backbone.device)
         images.narrow(2 + axis, middle, period).fill_(torch.nan)
         with torch.enable_grad():  # fused operations, which may hide what is no number, have no gradients
-            maps = backbone._compute(images)
+            maps = backbone.compute(images)
         reach = [0, 0]
         for layer, stride in zip(maps, backbone.strides, strict=True):
             spoiled = layer.isnan().any(1)[0].any(1 - axis).nonzero().flatten()

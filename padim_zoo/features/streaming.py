@@ -108,7 +108,9 @@ def plan_blocks(
         if automatic and each * pixels <= limit:
             return None
         why = f"to fit {amount(limit)} of memory" if automatic else f"into {stream} bands"
-        instead = "allow more memory (--memory), resize (--resize 512)" if automatic else "leave out --stream"
+        instead = "leave out --stream"
+        if automatic:
+            instead = "allow more memory (--memory), resize (--resize 512), cut it into tiles (--tiles 512+64)"
         raise InputError(
             f"{backbone.name} looks at all of an image at once: {image_size[0]}x{image_size[1]} pixels cannot be cut "
             f"{why}: {instead}, or take a convolutional backbone, e.g. resnet18"

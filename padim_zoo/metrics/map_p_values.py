@@ -149,6 +149,11 @@ class NormalMaps:
         below = np.stack([np.searchsorted(ascending[:count], of_part) for ascending, count, of_part in ranks])
         return _joined(normal.values(scores, below, 1 + normal.counts).reshape(parts.shape), maps.shape)
 
+    @cached_property
+    def of_normal(self) -> np.ndarray:
+        """:meth:`values_of_normal` of all images, (n, R, C), float32."""
+        return np.stack([self.values_of_normal(image) for image in range(len(self._group_of))])
+
     def values_of_normal(self, image: int) -> np.ndarray:
         """The values of the cells (R, C) of a normal image, whose highest scores are compared with those of others.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from padim_zoo.bench.status import has_failed, is_done
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.core.file_type import file_type
@@ -204,7 +205,7 @@ def _describe_store(folder: Path, verify: bool) -> dict[str, Any]:
         "path": str(folder),
         "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
         "runs": len(documents),
-        "failed": sum(document["status"] == "failed" for document in documents),
+        "failed": sum(has_failed(document) for document in documents),
         "damaged": len(contents.problems),
         "version": sorted(version for version in versions if version),
         "date": [created[0], created[-1]] if created else [],
@@ -226,7 +227,7 @@ def _verify_run(folder: Path, document: Mapping[str, Any]) -> None:
     run_id = document["id"]
     if RunConfig(**document["config"]).id != run_id:
         raise InputError(f"the run {run_id} in {folder} is damaged: its configuration has another id; run it again")
-    if document["status"] == "done":
+    if is_done(document):
         RunStore(folder).scores(run_id)
         RunStore(folder).gallery(run_id)
 

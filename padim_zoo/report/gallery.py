@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from padim_zoo.bench.gallery import PER_REASON, PICTURES, Gallery, Shown
+from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore
 
 BUDGET = 6_500_000
@@ -73,7 +74,7 @@ def collect(store: RunStore, documents: Sequence[Document], per_reason: int = PE
     galleries: dict[str, Gallery] = {}
     for document in documents:
         run_id = document["id"]
-        if document["status"] != "done":
+        if not is_done(document):
             continue
         try:
             arrays = store.gallery(run_id)

@@ -27,6 +27,7 @@ from padim_zoo.bench.leaderboard import (
 )
 from padim_zoo.bench.published import add_published
 from padim_zoo.bench.published_columns import published_column, published_metrics
+from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
 from padim_zoo.bench.table import shared_settings, tell_apart
 from padim_zoo.core.errors import needs_extra
@@ -191,7 +192,7 @@ def _behind(
         "gallery": pictures.by_run.get(document["id"]),
         "no_gallery": pictures.without.get(document["id"]),
     }
-    if document["status"] == "done":
+    if is_done(document):
         try:
             arrays = store.scores(document["id"])
             labels, scores = arrays["labels"], arrays["scores"].mean(0)

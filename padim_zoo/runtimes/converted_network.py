@@ -85,11 +85,11 @@ class ConvertedNetwork:
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Maps (n, C_l, H_l, W_l), float32, of images (n, 3, H, W), float32, in as many threads as torch has."""
         threads = torch.get_num_threads()
-        session = self._sessions.get(threads)
-        if session is None:
+        if threads not in self._sessions:
             with self._lock:
-                session = self.runtime.open(self._entry.files, self.precision, threads)
-                self._sessions[threads] = session
+                if threads not in self._sessions:  # another thread may have opened it meanwhile
+                    self._sessions[threads] = self.runtime.open(self._entry.files, self.precision, threads)
+        session = self._sessions[threads]
         return [torch.from_numpy(layer) for layer in session(images.detach().contiguous().numpy())]
 
     def __getstate__(self) -> dict[str, Any]:

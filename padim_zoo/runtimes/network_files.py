@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from padim_zoo.core.atomic_write import write_whole
-from padim_zoo.core.cache_folder import cache_folder, cache_limit
+from padim_zoo.core.cache_folder import cache_folder, cache_limit, trim
 from padim_zoo.core.errors import WriteError
 from padim_zoo.core.fields import FieldError, Fields, read_json
 
@@ -55,14 +55,16 @@ def read_entry(decisive: str) -> Entry | None:
 
 
 def write_entry(decisive: str, entry: Entry) -> None:
-    """Keep an entry, unless the limit of the cache is 0 or the folder cannot be written to."""
-    if cache_limit() == 0:
+    """Keep an entry, unless the limit of the cache is 0 or the folder cannot be written to; trim the cache then."""
+    limit = cache_limit()
+    if limit == 0:
         return
     about = json.dumps(entry.about, sort_keys=True)
     arrays = {str(number): np.frombuffer(content, np.uint8) for number, content in enumerate(entry.files)}
     metadata = {"about": about, "digest": _digest(decisive, about, entry.files)}
     with suppress(WriteError):
         write_whole(_path(decisive), lambda path: save_file(arrays, path, metadata), durable=False)
+        trim(cache_folder(), limit)
 
 
 def _path(decisive: str) -> Path:

@@ -6,12 +6,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
+from padim_zoo.core.errors import needs_extra
 from padim_zoo.runtimes.runtime import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
 
 INPUT = "images"
 
@@ -21,6 +23,8 @@ def convert(network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
 
     By the exporter that traces: it takes 0.2 s for a resnet18, the one that compiles 4.5 s and one package more.
     """
+    import torch
+
     axes = {INPUT: {0: "n", 2: "height", 3: "width"}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
@@ -28,17 +32,32 @@ def convert(network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
         return (path.read_bytes(),)
 
 
-def open_session(files: Sequence[bytes], precision: str, threads: int) -> Session:
-    """A session in so many threads, which do not spin when there is nothing to do: others want the processor."""
-    import onnxruntime
+def cpu_session(content: bytes, purpose: str, threads: int | None = None) -> Any:
+    """An ONNX file on the processor; numbers in other files are refused.
 
+    Parameters
+    ----------
+    content : bytes
+    purpose : str
+        What the package is wanted for, if it is not there.
+    threads : int, optional
+        So many, which do not spin when there is nothing to do: others want the processor. By default as many as there
+        are processors.
+    """
+    with needs_extra("onnx", purpose):
+        import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # errors are raised too
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Numbers in other files are refused.
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
-    session = onnxruntime.InferenceSession(files[0], options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def open_session(files: Sequence[bytes], precision: str, threads: int) -> Session:
+    """A session in so many threads."""
+    session = cpu_session(files[0], "the runtime onnx", threads)
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
         maps: Sequence[np.ndarray] = session.run(None, {INPUT: images})

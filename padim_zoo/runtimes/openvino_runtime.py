@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from padim_zoo.core.errors import needs_extra
 from padim_zoo.runtimes.runtime import Session
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 _TYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -37,18 +36,22 @@ def convert(network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def open_session(files: Sequence[bytes], precision: str, threads: int) -> Session:
-    """A compiled network in so many threads.
+def compile_on_cpu(files: Sequence[bytes], purpose: str, precision: str, threads: int | None = None) -> tuple[Any, Any]:
+    """The model in an XML and its numbers, and the same compiled for the processor.
 
     It is told its precision: by its own default OpenVINO computes in bfloat16 where the processor has that.
     """
-    core = import_openvino("the runtime openvino").Core()
-    hints = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _TYPES[precision],
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    compiled = core.compile_model(core.read_model(*files), "CPU", hints)
+    core = import_openvino(purpose).Core()
+    hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _TYPES[precision]}
+    model = core.read_model(*files)
+    return model, core.compile_model(
+        model, "CPU", hints if threads is None else hints | {"INFERENCE_NUM_THREADS": threads}
+    )
+
+
+def open_session(files: Sequence[bytes], precision: str, threads: int) -> Session:
+    """A compiled network in so many threads."""
+    _, compiled = compile_on_cpu(files, "the runtime openvino", precision, threads)
     own = threading.local()  # a request serves one caller at a time
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:

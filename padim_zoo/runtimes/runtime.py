@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-
 from padim_zoo.core.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 AUTO, TORCH = "auto", "torch"
 VARIABLE = "PADIM_ZOO_RUNTIME"
 
-Session: TypeAlias = Callable[[np.ndarray], Sequence[np.ndarray]]
+Session: TypeAlias = "Callable[[np.ndarray], Sequence[np.ndarray]]"
 """Images (n, 3, H, W), float32, to one map (n, C_l, H_l, W_l) of each layer."""
 
 
@@ -86,6 +85,9 @@ RUNTIMES = {
 }
 """Those beside torch, by name."""
 
+NAMES = (AUTO, TORCH, *RUNTIMES)
+"""What may be asked for."""
+
 
 def resolve_runtime(asked: str | None) -> str:
     """The runtime that is asked for, else the one in the environment variable ``PADIM_ZOO_RUNTIME``, else torch.
@@ -99,6 +101,6 @@ def resolve_runtime(asked: str | None) -> str:
     if asked is None:
         asked = os.environ.get(VARIABLE) or TORCH
         problem = f"the environment variable {VARIABLE} is {asked!r}"
-    if asked not in (AUTO, TORCH, *RUNTIMES):
+    if asked not in NAMES:
         raise InputError(f"{problem}: expected {AUTO}, {TORCH}, {' or '.join(RUNTIMES)}")
     return asked

@@ -139,7 +139,7 @@ def test_a_graph_of_the_network_has_ordinary_convolutions() -> None:
 def test_images_that_pass_a_few_at_a_time_give_the_maps_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = registry.backbones.create("builtin")
     images = torch.rand(5, 3, 64, 64)
-    together = backbone._compute(images)
+    together = backbone.compute(images)
     monkeypatch.setattr("padim_zoo.backbones.backbone.AT_ONCE_PIXELS", 2 * 64 * 64)
     assert backbone.images_at_once(64, 64) == 2
     for expected, found in zip(together, backbone(images), strict=True):

@@ -9,7 +9,7 @@ from padim_zoo import InputError, MahalanobisAD, PaDiM
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.held_out import split_folds
 
 SMALL = {"resize": 56, "crop": 48}
 AUGMENT = "flip,rotate(10)"

@@ -18,7 +18,7 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.data.corruptions import parse_corruptions
 from padim_zoo.data.image import read_image
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.report.commands import reproducing_command
 
 CORRUPTIONS = "blur(1,3),brightness(0.3),rotate(5)"

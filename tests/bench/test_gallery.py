@@ -12,7 +12,7 @@ from padim_zoo.bench.gallery import PER_REASON, FoldMaps, Gallery, choose
 from padim_zoo.bench.store import RunStore
 from padim_zoo.data.image import read_image
 from padim_zoo.data.sample import Category
-from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.held_out import split_folds
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from padim_zoo.bench.group_runner import NO_THRESHOLD, BackboneCache, GroupRunner
+from padim_zoo.bench.backbone_cache import BackboneCache
+from padim_zoo.bench.group_runner import NO_THRESHOLD, GroupRunner
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import BoardTable

@@ -61,18 +61,32 @@ def test_each_shell_has_a_script(shell: str) -> None:
     assert f"_PADIM_ZOO_COMPLETE={shell}_complete" in result.output
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_the_script_completes_in_bash(tmp_path: Path) -> None:
+def test_fish_keeps_the_commas_of_a_list() -> None:
+    script = CliRunner().invoke(main, ["completion", "fish"]).output
+    assert 'string split --max 1 ","' in script
+    assert 'string split ","' not in script
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        (
+            "bash",
+            """eval "$(padim-zoo completion bash)"
+            COMP_WORDS=(padim-zoo bench --estimators full,led) COMP_CWORD=3
+            _padim_zoo_completion padim-zoo
+            echo "${COMPREPLY[@]}" """,
+        ),
+        ("fish", 'padim-zoo completion fish | source; complete -C "padim-zoo bench --estimators full,led"'),
+    ],
+)
+def test_the_script_completes_in_the_shell(tmp_path: Path, shell: str, script: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
     program = tmp_path / "padim-zoo"
     program.write_text(f"#!{sys.executable}\nfrom padim_zoo.cli.main import main\nmain(prog_name='padim-zoo')\n")
     program.chmod(0o755)
-    script = """
-        eval "$(padim-zoo completion bash)"
-        COMP_WORDS=(padim-zoo fit --estimator led) COMP_CWORD=3
-        _padim_zoo_completion padim-zoo
-        echo "${COMPREPLY[@]}"
-    """
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PATH": path}
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert result.stdout.split() == ["ledoit-wolf"], result.stderr
+    result = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.split() == ["full,ledoit-wolf"], result.stderr

@@ -464,6 +464,16 @@ def test_near_copies_of_learned_images_are_told(model: Path, gear: Path, tmp_pat
     assert told["near_copies_of_learned_images"] == 0
 
 
+def test_near_copies_of_images_elsewhere_are_not_counted_as_none(model: Path, gear: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "gear"
+    shutil.copytree(gear, folder)
+    for path in (folder / "train" / "good").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    told = json.loads(printed("evaluate", model, "--data-root", folder, "--no-cache", "--json"))
+    assert told["near_copies_of_learned_images"] is None
+    assert any("none of them is among the training images" in note for note in told["notes"])
+
+
 def test_near_copies_among_too_many_images_are_not_counted_as_none(
     model: Path, gear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

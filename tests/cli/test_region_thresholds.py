@@ -161,7 +161,7 @@ def test_mistakes_get_one_line(images, model, tmp_path):
     both = tmp_path / "both.safetensors"
     run("fit", *images, "-o", out, *OPTIONS, "--sigma", "2")
     run("combine", model, out, "-o", both)
-    assert "as of ensembles" in run("calibrate", both, "--region-fpr", "0.2", code=2)
+    assert "an ensemble" in run("calibrate", both, "--region-fpr", "0.2", code=2)
     run("calibrate", both, "--decide-by", "pixel", "--in-place")
     assert padim_zoo.load(both).predict(images[:1]).decides == "pixel"
 
@@ -233,7 +233,29 @@ def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
     assert region["score"] == pytest.approx(float(other.max()))
     refused = CliRunner().invoke(main, ["predict", str(rare), str(odd), "--map-values", "score"])
     assert refused.exit_code == 2
-    assert "was fitted with --map-values p-value: fit without it for scores" in refused.output
+    assert "has --map-values p-value: fit without it for scores" in refused.output
+    later = tmp_path / "later.safetensors"
+    options = ("--region-fpr", "0.1", "--region-area", "16", "--map-values", "p-value")
+    run("calibrate", model, *options, "-o", later)
+    run("calibrate", model, *options, "-o", later)  # the same model, so it may be replaced
+    assert "maps       of p-values, -log10" in run("show", later)
+    run("predict", later, odd, *images[:3], "-o", tmp_path / "c")
+    assert (tmp_path / "c/scores.csv").read_text() == (tmp_path / "b/scores.csv").read_text()
+    assert padim_zoo.load(later).calibration_.region_threshold == padim_zoo.load(rare).calibration_.region_threshold
+    refused = CliRunner().invoke(main, ["calibrate", str(later), "--map-values", "score"])
+    assert refused.exit_code == 2
+    assert "fit without it for scores" in refused.output
+    by_hand = tmp_path / "by-hand.safetensors"
+    run("calibrate", model, "--threshold", "1.2", "--map-values", "p-value", "-o", by_hand)
+    assert padim_zoo.load(by_hand).threshold_ == 1.2
+    again = tmp_path / "again.safetensors"
+    run("calibrate", model, "--threshold", "5", "-o", by_hand.with_name("scores.safetensors"))
+    refused = CliRunner().invoke(main, ["calibrate", str(tmp_path / "scores.safetensors"), "--map-values", "p-value"])
+    assert "calibrate for a rate (--fpr)" in refused.output
+    told = run("calibrate", tmp_path / "scores.safetensors", "--map-values", "p-value", "--fpr", "0.1", "-o", again)
+    assert "threshold" in told
+    (same,) = {json.loads(run("calibrate", one, "--fpr", "0.1", "--json"))["threshold"] for one in (again, later, rare)}
+    assert padim_zoo.load(again).threshold_ == same
     exported = ["export", str(rare), "--format", "torch", "-o", str(tmp_path / "m.pt2")]
     refused = CliRunner().invoke(main, exported)
     assert refused.exit_code == 2

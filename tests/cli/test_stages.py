@@ -13,7 +13,7 @@ from rich.console import Console
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.cli import stages
 from padim_zoo.cli.main import main
-from padim_zoo.core.progress import Stage
+from padim_zoo.core.progress import Stage, stage
 from padim_zoo.data.synthetic import generate
 
 
@@ -72,6 +72,21 @@ def test_quiet_tells_nothing(folder: Path, slow: None) -> None:
     assert result.exit_code == 0, result.output
     assert "doing" not in result.stderr
     assert "image AUROC" in result.stdout
+
+
+def test_a_line_that_is_due_waits_for_the_next_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stages, "JSON_SECONDS", 0.4)
+    monkeypatch.setattr(stages, "_LOOK_SECONDS", 0.01)
+    with stages.json_stages():
+        with stage("one", 1):
+            pass
+        time.sleep(0.6)  # no stage is open when the line is due
+        with stage("two", 1):
+            time.sleep(0.2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["doing"] == "two"
 
 
 @pytest.mark.parametrize("command", SETTINGS["quiet"].commands)

@@ -12,7 +12,7 @@ import torch
 
 from padim_zoo.core import spill as arrays
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.calibration import HeldOutScores, folds_of
+from padim_zoo.detectors.held_out import HeldOutScores, folds_of
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings

@@ -17,6 +17,7 @@ from padim_zoo import PaDiM
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import DEPTHS, largest_of
 from padim_zoo.data.image import read_image, to_image
+from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.detectors.detector import Detector
 from tests.data.test_read_image import write_png_deep
@@ -115,6 +116,13 @@ def test_a_file_that_is_replaced_is_looked_at_again(tmp_path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as tools restore it
     assert path.stat().st_size == before.st_size
     assert counts_of_images([path]).depth == 12
+
+
+def test_a_file_that_was_too_large_is_looked_at_under_another_limit(tmp_path: Path) -> None:
+    paths = write(tmp_path, 12)
+    with pixels_limited(10):
+        assert counts_of_images(paths).total == 0
+    assert counts_of_images(paths).depth == 12
 
 
 def test_a_model_keeps_its_depth(tmp_path: Path) -> None:

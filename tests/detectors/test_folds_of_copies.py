@@ -9,7 +9,7 @@ import pytest
 
 from padim_zoo import PaDiM, load
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.calibration import folds_of, split_folds
+from padim_zoo.detectors.held_out import folds_of, split_folds
 from padim_zoo.metrics.conformal import conformal_threshold
 
 SMALL = {"resize": 32, "crop": None, "n_components": 8, "device": "cpu", "precision": "float32"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,7 +39,7 @@ EXACT = [
 def agrees_with_a_refit(detector, kind, options, rtol=1e-5) -> None:
     refit = kind(**OPTIONS, **options).fit(IMAGES[REST])
     assert detector.n_images_ == refit.n_images_
-    assert detector.learned_images_.tolist() == refit.learned_images_.tolist()
+    assert detector.learned_images_.hashes.tolist() == refit.learned_images_.hashes.tolist()
     ours, theirs = detector.predict(IMAGES), refit.predict(IMAGES)
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=rtol)
     if theirs.maps is not None:
@@ -70,9 +72,8 @@ def test_a_file_forgets_what_it_holds(kind, options, tmp_path):
 
 def test_nothing_of_a_forgotten_image_is_left_in_the_moments():
     detector = PaDiM(**OPTIONS, n_components=6).fit(IMAGES)
-    learned, samples = detector.learned_images_, detector.statistics_
-    detector.set_statistics(Moments.of(samples.embeddings, samples.embeddings.mean()))
-    detector.learned_images_ = learned
+    samples = detector.statistics_
+    detector.set_statistics(Moments.of(samples.embeddings, samples.embeddings.mean()), detector.learned_images_)
     detector.forget(IMAGES[[2, 9]])
     embeddings = PaDiM(**OPTIONS, n_components=6).fit(IMAGES[REST]).statistics_.embeddings
     expected = Moments.of(embeddings, embeddings.mean())
@@ -96,9 +97,10 @@ def test_forgotten_copies_count_as_images_that_weights_were_adapted_to(tmp_path)
     for number, path in enumerate(paths):
         Image.fromarray(IMAGES[min(number, 4)]).save(path)  # the last is a copy of the one before
     detector = PaDiM(**OPTIONS, n_components=6).fit(paths)
-    detector._adapted_to, detector.adapted_images_ = frozenset(hashes_of(paths[2:])), 4
+    detector.extractor.in_use.adapted_to = frozenset(hashes_of(paths[2:]))
+    detector.learned_images_ = replace(detector.learned_images_, adapted=4)
     detector.forget([paths[4]])
-    assert (detector.n_images_, detector.adapted_images_) == (4, 2)
+    assert (detector.n_images_, detector.learned_images_.adapted) == (4, 2)
 
 
 def test_groups_of_forgotten_images_go():
@@ -106,7 +108,7 @@ def test_groups_of_forgotten_images_go():
     detector = PaDiM(**OPTIONS, n_components=6).fit(IMAGES)
     detector.calibrate(groups=groups)
     detector.forget(IMAGES[[2, 9]])
-    assert detector.groups_.numbers.tolist() == np.unique(groups[REST], return_inverse=True)[1].tolist()
+    assert detector.learned_images_.groups.numbers.tolist() == np.unique(groups[REST], return_inverse=True)[1].tolist()
 
 
 def test_a_region_of_interest_stays(tmp_path):

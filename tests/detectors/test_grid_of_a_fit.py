@@ -42,10 +42,10 @@ def test_the_backbone_is_made_once(resize: object) -> None:
     detector = PaDiM("resnet18", weights="none", resize=resize, crop=None, precision="float32")
     images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     detector.extract(images)
-    made = detector.extractor.backbone
+    made = detector.extractor.in_use.backbone
     detector.extract(images)
     assert made is not None
-    assert detector.extractor.backbone is made
+    assert detector.extractor.in_use.backbone is made
 
 
 def test_the_outer_parts_of_a_photo_are_seen(wide: list[Path]) -> None:

@@ -44,24 +44,24 @@ def files(tmp_path: Path) -> list[Path]:
 def test_hashes_are_those_of_pixels_whatever_holds_them(kind, files, tmp_path):
     expected = literal_hashes(IMAGES[:4])
     for images in (IMAGES[:4], list(IMAGES[:4]), iter(files[:4]), files[:4], [str(path) for path in files[:4]]):
-        assert kind(**OPTIONS).fit(images).learned_images_.tolist() == expected
+        assert kind(**OPTIONS).fit(images).learned_images_.hashes.tolist() == expected
     detector = kind(**OPTIONS).fit(files[:4])
     detector.save(tmp_path / "m.safetensors")
-    assert load(tmp_path / "m.safetensors").learned_images_.tolist() == expected
+    assert load(tmp_path / "m.safetensors").learned_images_.hashes.tolist() == expected
 
 
 def test_cached_images_have_hashes_too(files, tmp_path, monkeypatch):
     monkeypatch.setenv("PADIM_ZOO_CACHE", str(tmp_path / "cache"))
     for _ in range(2):
-        assert PaDiM(**OPTIONS, cache=True).fit(files[:3]).learned_images_.tolist() == literal_hashes(IMAGES[:3])
+        assert PaDiM(**OPTIONS, cache=True).fit(files[:3]).learned_images_.hashes.tolist() == literal_hashes(IMAGES[:3])
 
 
 def test_a_detector_of_features_does_not_know_its_images(tmp_path):
     detector = PaDiM(**OPTIONS)
     detector.fit_features(detector.extract_normal(IMAGES[:4]))
-    assert detector.learned_images_ is None
+    assert detector.learned_images_.hashes is None
     detector.save(tmp_path / "m.safetensors")
-    assert load(tmp_path / "m.safetensors").learned_images_ is None
+    assert load(tmp_path / "m.safetensors").learned_images_.hashes is None
 
 
 @pytest.mark.parametrize("loaded", [False, True])
@@ -84,17 +84,15 @@ def test_known_images_are_passed_over(kind, loaded, files, tmp_path):
     np.testing.assert_array_equal(one.predict(IMAGES).scores, scores)
     with pytest.warns(UserWarning, match="4 new of 12"):
         one.partial_fit(iter(files))
-    assert (one.n_images_, one.learned_images_.tolist()) == (12, literal_hashes(IMAGES))
+    assert (one.n_images_, one.learned_images_.hashes.tolist()) == (12, literal_hashes(IMAGES))
     expected = detector().partial_fit(IMAGES[8:])
     np.testing.assert_allclose(one.predict(IMAGES).scores, expected.predict(IMAGES).scores, rtol=1e-5)
 
 
 def of_moments(images: np.ndarray) -> PaDiM:
     detector = PaDiM(**OPTIONS, n_components=6).fit(images)
-    learned = detector.learned_images_
     samples = detector.statistics_
-    detector.set_statistics(Moments.of(samples.embeddings, samples.embeddings.mean()))
-    detector.learned_images_ = learned
+    detector.set_statistics(Moments.of(samples.embeddings, samples.embeddings.mean()), detector.learned_images_)
     return detector
 
 
@@ -108,7 +106,7 @@ def of_samples(images: np.ndarray, **options: object) -> PaDiM:
 def test_an_overlapping_merge_counts_images_once(one, other):
     with pytest.warns(UserWarning, match="4 new of 8"):
         merged = one(IMAGES[:8]).merge(other(IMAGES[4:]))
-    assert (merged.n_images_, sorted(merged.learned_images_)) == (12, sorted(literal_hashes(IMAGES)))
+    assert (merged.n_images_, sorted(merged.learned_images_.hashes)) == (12, sorted(literal_hashes(IMAGES)))
     expected = of_samples(IMAGES).predict(IMAGES).scores
     np.testing.assert_allclose(merged.predict(IMAGES).scores, expected, rtol=1e-4)
 
@@ -139,7 +137,7 @@ def test_a_merge_of_what_is_known():
 
 def test_an_ensemble_knows_what_its_members_know():
     ensemble = Ensemble([PaDiM(**OPTIONS), SPADE(**OPTIONS)]).fit(IMAGES[:6])
-    assert set(ensemble.learned_images_) == set(literal_hashes(IMAGES[:6]))
+    assert set(ensemble.learned_images_.hashes) == set(literal_hashes(IMAGES[:6]))
 
 
 def test_no_more_images_are_drawn_than_are_wanted():
@@ -239,6 +237,6 @@ def test_a_first_batch_that_fails_leaves_the_bit_depth_unknown():
     detector = PaDiM(**OPTIONS)
     with pytest.raises(InputError, match="all images must have one size"):
         detector.partial_fit([*deep[:3], deep[3][:32, :32]])
-    assert detector.extractor.assumed_depth is None
+    assert detector.extractor.facts.bit_depth is None
     detector.partial_fit(IMAGES)
     np.testing.assert_array_equal(detector.predict(IMAGES).scores, PaDiM(**OPTIONS).fit(IMAGES).predict(IMAGES).scores)

@@ -48,7 +48,7 @@ def literal(detector: PatchCore, normal: np.ndarray, images: np.ndarray) -> tupl
             count = max(1, round(ratio * len(of_cell)))
             rows = range(len(of_cell))
             if count < len(of_cell):
-                points = detector._projected(torch.stack([vector for _, vector in of_cell]))
+                points = detector.projected(torch.stack([vector for _, vector in of_cell]))
                 rows = greedy_k_center(points, count, detector.seed).tolist()
             kept += [(of_cell[row][0], of_cell[row][1].double().numpy()) for row in rows]
     distances = np.empty((len(images), *GRID))

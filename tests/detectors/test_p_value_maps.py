@@ -10,7 +10,8 @@ import pytest
 import padim_zoo
 from padim_zoo import InputError, PaDiM, PatchCore
 from padim_zoo.data.image import read_image
-from padim_zoo.detectors.calibration import folds_of
+from padim_zoo.detectors.held_out import folds_of
+from padim_zoo.detectors.p_value_maps import use_p_values
 from padim_zoo.export.networks import exportable
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.map_p_values import NormalMaps, cell_maxima
@@ -58,7 +59,7 @@ def test_a_detector_goes_over_to_p_values_as_it_would_have_been_fitted(images, t
     before = scored.predict(images[20:])
     scored.save(tmp_path / "scored.safetensors", dtype="float32")
     loaded = padim_zoo.load(tmp_path / "scored.safetensors")
-    loaded.use_p_values()
+    use_p_values(loaded)
     expected = rare.predict(images[20:])
     loaded.save(tmp_path / "rare.safetensors", dtype="float32")
     for detector in (loaded, padim_zoo.load(tmp_path / "rare.safetensors")):
@@ -103,11 +104,11 @@ def test_what_cannot_be_is_refused_in_one_line(images):
         exportable(detector)
     by_hand = PaDiM(**OPTIONS).fit(images[:5])
     with pytest.raises(InputError, match="knows no maps of normal images"):
-        by_hand.use_p_values()
+        use_p_values(by_hand)
     by_hand.calibrate()
     by_hand.threshold_ = 3.0
     with pytest.raises(InputError, match="set by hand, as a score and not as a p-value"):
-        by_hand.use_p_values()
+        use_p_values(by_hand)
     few = PaDiM(**OPTIONS, map_values="p-value").fit(images[:2])
     with pytest.raises(InputError, match="at least 3 different normal images, found 2"):
         few.calibrate(folds=2)

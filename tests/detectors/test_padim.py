@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import padim_zoo
 from padim_zoo import InputError, PaDiM
 from padim_zoo.core import spill as arrays
-from padim_zoo.detectors.calibration import split_folds
+from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.detectors.loading import load
 from padim_zoo.estimators import Full
 from padim_zoo.statistics.moments import Moments

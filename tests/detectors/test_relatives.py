@@ -160,9 +160,9 @@ def test_the_chi2_threshold_holds_for_gaussian_features():
     rng = np.random.default_rng(0)
     vectors = torch.from_numpy(rng.normal(size=(5000, 6)) @ rng.normal(size=(6, 6)))
     detector = MahalanobisAD("resnet18", threshold="chi2", layers=("layer1",), **SMALL)
-    detector._model = (detector._gaussian(vectors[:4000]),)
+    detector.made_model = (detector._gaussian(vectors[:4000]),)
     calibration = detector.calibrate(false_alarm_rate=0.1)
-    scores = detector._model[0].squared_distances(vectors[4000:]).sqrt()
+    scores = detector.made_model[0].squared_distances(vectors[4000:]).sqrt()
     assert 0.07 < (scores > calibration.threshold).double().mean() < 0.13
 
 

@@ -18,8 +18,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.detectors.loading import load
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.registry import backbones
@@ -300,7 +300,7 @@ def test_a_flipped_view_has_a_flipped_region(images, common):
     detector = PaDiM(network(PaDiM), n_components=30, roi=common, augment="flip", passes=2, **SMALL).fit(images[:N])
     views, masks = [], []
     for image in images[:N]:
-        for view in detector.extractor.views_of_fit().augmentation.views(image):
+        for view in detector.extractor.views.of_fit.augmentation.views(image):
             views.append(view.image(image, (0, 0, 48, 64)))
             masks.append(view.mask(common, (0, 0, 48, 64)))
     masks_of_all = np.stack([*masks, *[common] * 12])

@@ -30,7 +30,7 @@ def images() -> np.ndarray:
 def test_bands_change_no_score(kind: Any, own: dict[str, Any], images: np.ndarray, tmp_path: Path) -> None:
     whole = kind(**OPTIONS | own, stream=1).fit(images[:4])
     bands = kind(**OPTIONS | own, stream=3).fit(images[:4])
-    assert len(bands.extractor.blocks) == 3
+    assert len(bands.extractor.plans.latest) == 3
     one, other = whole.predict(images[3:]), bands.predict(images[3:])
     np.testing.assert_allclose(other.scores, one.scores, rtol=1e-4, atol=1e-4)
     if one.maps is not None:

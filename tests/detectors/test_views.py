@@ -12,8 +12,8 @@ import torch
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.augmentation import parse_operations, views_for_scoring
-from padim_zoo.detectors.calibration import split_folds
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.detectors.loading import load
 from padim_zoo.registry import backbones
 
@@ -46,7 +46,7 @@ def images() -> np.ndarray:
 def literal_views(detector: Any, image: np.ndarray) -> list[np.ndarray]:
     """The passes of an image, cropped."""
     box = detector.transform.crop_box(56, 56)
-    return [view.image(image, box) for view in detector.extractor.views_of_fit().augmentation.views(image)]
+    return [view.image(image, box) for view in detector.extractor.views.of_fit.augmentation.views(image)]
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
@@ -169,11 +169,11 @@ def test_tta_can_be_changed_without_another_fit(images, tmp_path):
 def test_keys_tell_views_apart():
     plain, other = PaDiM(network(PaDiM), **SMALL), PaDiM(network(PaDiM), **AUGMENT, **SMALL)
     assert plain.features_key != other.features_key
-    assert plain.cache_key == other.cache_key == plain.cache_key_of_normal
-    assert other.cache_key_of_normal not in (None, other.cache_key)
+    assert plain.cache_key(fit=False) == other.cache_key(fit=False) == plain.cache_key(fit=True)
+    assert other.cache_key(fit=True) not in (None, other.cache_key(fit=False))
     flipped = PaDiM(network(PaDiM), tta="flip", **SMALL)
-    assert flipped.cache_key not in (None, plain.cache_key)
-    assert PaDiM(network(PaDiM), tta="rotate(5)", **SMALL).cache_key is None
+    assert flipped.cache_key(fit=False) not in (None, plain.cache_key(fit=False))
+    assert PaDiM(network(PaDiM), tta="rotate(5)", **SMALL).cache_key(fit=False) is None
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ def page(store: RunStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_metric_that_no_run_has_takes_no_column(tmp_path: Path, browser: Chromium) -> None:
+    store = RunStore(tmp_path / "runs")
+    for estimator in ("full", "diagonal"):
+        write_run(store, category="gear", estimator=estimator)
+    path = tmp_path / "report.html"
+    path.write_text(render_report(store).page, encoding="utf-8")
+    browser.open(path)
+    headings = browser.run("[...document.querySelectorAll('#board th button')].map(e => e.textContent)")
+    assert headings[:4] == ["configuration", "category", "image AUROC", "AUPRO"]
+    assert not {"pixel AUROC", "AUPRO.05", "AUPIMO"} & set(headings)
+
+
 def test_the_leaderboard_sorts_and_filters(page: Path, browser: Chromium) -> None:
     browser.open(page)
     assert len(browser.run(NAMES)) == 8 + 4  # runs and means

@@ -116,7 +116,7 @@ def test_images_in_bands_are_those_of_whole_images(runtime: str) -> None:
     whole = PaDiM("builtin", stream=1, **options).fit(images[:4]).predict(images)
     banded = PaDiM("builtin", stream=2, **options).fit(images[:4])
     np.testing.assert_allclose(banded.predict(images).scores, whole.scores, rtol=EXACT)
-    assert banded.extractor.blocks is not None
+    assert banded.extractor.plans.latest is not None
 
 
 def test_a_student_is_trained_on_the_maps_of_any_runtime(runtime: str) -> None:

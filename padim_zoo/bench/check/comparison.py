@@ -15,6 +15,7 @@ from padim_zoo.bench.check.finding import Findings, Limits
 from padim_zoo.bench.check.matching import Matching, Names, Pair, match, telling_settings
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
+from padim_zoo.bench.status import DONE, FAILED
 from padim_zoo.core.errors import InputError
 
 
@@ -87,10 +88,10 @@ def _settings_apart(fresh: Sequence[Row], baseline: Sequence[Row]) -> str:
 def _compare_status(matching: Matching, findings: Findings) -> list[Pair]:
     """Tell of runs that are missing, failed or new; return the pairs that are done."""
     for name in matching.missing:
-        findings.regress(name, "status", "done", "missing", "", "it must not disappear")
+        findings.regress(name, "status", DONE, "missing", "", "it must not disappear")
     for pair in matching.pairs:
         if pair.now.error is not None:
-            findings.regress(pair.name, "status", "done", "failed", "", pair.now.error)
+            findings.regress(pair.name, "status", DONE, FAILED, "", pair.now.error)
     findings.note("runs that the baseline lacks", matching.new)
     return [pair for pair in matching.pairs if pair.now.error is None]
 

@@ -13,6 +13,7 @@ from padim_zoo.bench.check.matching import Pair
 from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.noise import repetition_interval
 from padim_zoo.bench.costs import COSTS, Cost
+from padim_zoo.bench.status import DONE
 
 TIMES = tuple(cost for cost in COSTS.values() if cost.is_time)
 SIZES = tuple(cost for cost in COSTS.values() if not cost.is_time)
@@ -85,7 +86,7 @@ def compare_microbenchmarks(now: Microbenchmarks, before: Microbenchmarks, limit
         if name in now.skipped:
             skipped[now.skipped[name]].append(name)
         elif new is None:
-            findings.regress(name, "status", "done", "missing", "", "it must not disappear")
+            findings.regress(name, "status", DONE, "missing", "", "it must not disappear")
         elif disturbed is not None and (new.reference is None or old.reference is None):
             on_the_clock.append(name)
         else:

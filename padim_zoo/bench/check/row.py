@@ -14,6 +14,7 @@ import numpy as np
 from padim_zoo.bench.check.machine import Machine
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES
 from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import Document, RunStore, computed_precision
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.jsonable import to_jsonable
@@ -181,7 +182,7 @@ def _read_row(store: RunStore, document: Document) -> Row:
             f"the run {document['id']} in {store.folder} does not say how fast its machine was (no calibration time): "
             "run padim-zoo bench again with this version, into an empty folder"
         ) from None
-    failed = document["status"] == "failed"
+    failed = has_failed(document)
     arrays = {} if failed else store.scores(document["id"])
     try:
         return Row(

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.bench.claims import Claims
-from padim_zoo.bench.group_runner import RunResult
 from padim_zoo.bench.run import Run
+from padim_zoo.bench.run_result import RunResult
+from padim_zoo.bench.status import DONE, FAILED
 from padim_zoo.bench.store import FORMAT, Document, RunStore, encode_run
 
 
@@ -66,7 +67,7 @@ def describe(run: Run, outcome: RunResult | Exception, environment: Mapping[str,
     return {
         "format": FORMAT,
         "id": run.id,
-        "status": "done" if error is None else "failed",
+        "status": DONE if error is None else FAILED,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": run.config.to_dict(),
         "weights": run.weights_label,

@@ -1,6 +1,6 @@
 // Tables: the leaderboard, the categories, measured beside published.
 function columns() {
-  return [...new Set([...MAIN, state.metric]), ...Object.keys(RATES), ...COSTS, "n_train"].filter(key => isMetric(key) || shown().some(row => has(row[key])));
+  return [...new Set([...MAIN, state.metric]), ...Object.keys(RATES), ...COSTS, "n_train"].filter(key => key === state.metric || shown().some(row => has(row[key])));
 }
 function sorted(rows) {
   if (!state.sort) {

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.plugin import (
+    CALIBRATION_FOLDS,
     LARGEST_SEED,
     Calibration,
     Detector,
@@ -231,7 +232,7 @@ class AnomalibDetector(Detector):
         return Prediction(scores, maps, self.threshold_)
 
     def calibrate(
-        self, *, false_alarm_rate: float | None = None, folds: int = 5, groups: np.ndarray | None = None
+        self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None
     ) -> Calibration:
         """Set the threshold from scores of the normal images by models fitted without them.
 

@@ -1,0 +1,61 @@
+"""Which images of a category a run fits and scores: none is in both, and a run may ask for some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from padim_zoo.bench.run import Run
+from padim_zoo.bench.timed_fit import Extracted
+from padim_zoo.cache.caches import Caches
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.duplicates import find_duplicates
+from padim_zoo.data.sample import Category, Sample
+
+
+def without_learned(category: Category, caches: Caches) -> tuple[Category, list[str]]:
+    """A category without the test images that have the pixels of images to fit, and a note of how many.
+
+    Anomalous ones are left out where a copy was moved among the images to fit. Pixels under two labels are refused
+    elsewhere.
+
+    Raises
+    ------
+    InputError
+        If no normal test image is left.
+    """
+    n, samples = len(category.train), (*category.train, *category.test)
+    copies = [pair for pair in find_duplicates(samples, caches.fingerprints, n).crossing(n) if pair.kind == "exact"]
+    learned = {pair.second - n for pair in copies if samples[pair.first].label == samples[pair.second].label}
+    if not learned:
+        return category, []
+    test = tuple(sample for index, sample in enumerate(category.test) if index not in learned)
+    normal = sum(not category.test[index].label for index in learned)
+    if normal and all(sample.label for sample in test):
+        raise InputError(
+            f"all {normal} normal test images of {category.name} have the pixels of images to fit: expected "
+            "others, which no run has seen; set some aside before the fit (test/good)"
+        )
+    note = f"{len(learned)} of {len(category.test)} test images have the pixels of images to fit and are left out"
+    return replace(category, test=test), [note]
+
+
+def drawn_images(train: Sequence[Sample], run: Run) -> np.ndarray:
+    """The images that a run may fit; sorted.
+
+    That is as many normal ones as it asks for, the first of a shuffle by its seed, and all defects that stand behind.
+    """
+    labels = np.array([sample.label for sample in train])
+    order = np.random.default_rng(run.config.seed).permutation(np.flatnonzero(labels == 0))
+    return np.sort(np.concatenate([order[: run.config.train_size], np.flatnonzero(labels)]))
+
+
+def features_drawn(extracted: Extracted, run: Run, images: np.ndarray) -> Extracted:
+    """The features of the images that a run may see."""
+    if run.config.train_size is None:
+        return extracted
+    train = extracted.train
+    features = train.features.images(images)
+    return extracted._replace(train=replace(train, features=features, cached=min(train.cached, len(features))))

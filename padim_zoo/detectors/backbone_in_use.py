@@ -1,0 +1,77 @@
+"""The backbone of a detector: made once for all copies of its extractor, and run by the runtime that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import Backbone
+from padim_zoo.backbones.conversion import decide_runtime, in_runtime
+from padim_zoo.backbones.placement import placed
+from padim_zoo.detectors.config import BackboneConfig
+from padim_zoo.runtimes.runtime import AUTO, resolve_runtime
+
+
+class BackboneInUse:
+    """What a feature extractor and its copies have in common.
+
+    Attributes
+    ----------
+    backbone : Backbone or None
+        None until it is made.
+    adapted_to : frozenset of str or None
+        The hashes of the images that the weights were adapted to, so far as these or a model file say it; None until
+        that was looked at.
+    """
+
+    def __init__(self) -> None:
+        self.backbone: Backbone | None = None
+        self.adapted_to: frozenset[str] | None = None
+        self._decided_for = 0
+
+    def make(self, config: BackboneConfig, layers: Sequence[str] | None) -> Backbone:
+        """Make the backbone that the parameters name, or take the one that they hold.
+
+        Raises
+        ------
+        InputError
+            If the name is unknown or makes no Backbone, the weights do not fit or cannot be had, or the device is not
+            there or the precision unknown.
+        """
+        made: Any = config.backbone
+        if isinstance(made, str):
+            made = registry.backbones.create(made, layers=layers, weights=config.weights)
+        return self.use(made, config)
+
+    def use(self, backbone: Any, config: BackboneConfig, fitted_in: str | None = None) -> Backbone:
+        """Take a backbone that a factory made; ``fitted_in`` is as of :func:`~padim_zoo.backbones.placement.placed`."""
+        self.backbone = placed(backbone, config.device, config.precision, fitted_in)
+        self.change_runtime(config)
+        return self.backbone
+
+    def change_runtime(self, config: BackboneConfig) -> None:
+        """Have the runtime that the parameters ask for run the backbone, once it is made.
+
+        Raises
+        ------
+        InputError
+            If there is no such runtime, or it is not installed.
+        """
+        asked = resolve_runtime(config.runtime)
+        self._decided_for = 0
+        if self.backbone is None or (config.runtime is None and self.backbone.converted is not None):
+            return
+        # A backbone of its own: that of a user, or of another detector, stays as it is.
+        self.backbone = self.backbone.run_by(None) if asked == AUTO else in_runtime(self.backbone, asked)
+
+    def decide_runtime(self, images: int, image_size: tuple[int, int] | None) -> None:
+        """Decide which runtime is the fastest for so many images of a size, unless fewer decided it."""
+        backbone = self.backbone
+        assert backbone is not None
+        if images <= self._decided_for or image_size is None or backbone.converted is not None:
+            return
+        self._decided_for = images
+        choice = decide_runtime(backbone, images, image_size)
+        if choice is not None:
+            backbone.choice, backbone.converted = choice, in_runtime(backbone, choice.fastest).converted

@@ -1,0 +1,62 @@
+"""What is said of a detector at work: what it looks at, how images pass through its backbone, what it can promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from padim_zoo.data.coverage import Coverage
+    from padim_zoo.data.sample import Sample
+
+
+def coverage_of(detector: Any, images: Iterable[Path | Sample], orientation: str | None = None) -> Coverage:
+    """What a fitted detector, or an exported one, looks at of images, and how many its grid distorts."""
+    from padim_zoo.data.coverage import coverage
+
+    leaves_grid = isinstance(getattr(detector, "resize", None), int) and getattr(detector, "crop", 0) is None
+    extractor = getattr(detector, "extractor", None)
+    stride = extractor.stride if leaves_grid and extractor is not None else None
+    return coverage(detector.transform, images, stride, orientation=orientation)
+
+
+def blocks_of(detector: Any) -> str:
+    """The bands or blocks in which images passed through the backbone, or those of all members; empty for none."""
+    extractors = [part.extractor for part in parts_of(detector) if hasattr(part, "extractor")]
+    blocks = (extractor.plans.latest for extractor in extractors)
+    return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
+
+
+def runtime_of(detector: Any) -> str:
+    """What runs the backbone, or those of all members, where that is not torch or was measured; else empty."""
+    from padim_zoo.runtimes.runtime import TORCH
+
+    backbones = (getattr(part, "backbone_", None) for part in parts_of(detector))
+    named = [
+        str(backbone.choice or backbone.runtime)
+        for backbone in backbones
+        if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH)
+    ]
+    return "; ".join(dict.fromkeys(named))
+
+
+def parts_of(detector: Any) -> Sequence[Any]:
+    """The members of an ensemble, or the detector itself."""
+    return getattr(detector, "members", (detector,))
+
+
+def unpromised(calibration: Any) -> str | None:
+    """Which of the usual rates the images of a calibration cannot promise; None where they can promise all."""
+    from padim_zoo.detectors.calibration import RATES
+    from padim_zoo.metrics.conformal import images_for
+
+    least = calibration.least_rate
+    if None not in calibration.thresholds().values():
+        return None
+    images = calibration.n_groups
+    needed = images_for(RATES[0])
+    return (
+        f"{images} different images promise no false-alarm rate below {least:.3g}; {RATES[0]:g} takes {needed}, "
+        f"{needed - images} more"
+    )

@@ -1,0 +1,137 @@
+"""What a detector remembers of the normal images of its fit: one record, which updates, merges and files go through."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from padim_zoo.backbones.weight_provenance import count_adapted
+from padim_zoo.core.fields import FieldError, Fields
+from padim_zoo.data.image_groups import ImageGroups
+from padim_zoo.data.image_hashes import HashedImages
+from padim_zoo.detectors.storage import DetectorFile
+
+HASHES = "learned_images"
+"""The array of the hashes in a file."""
+GROUPS = "groups"
+"""What the arrays of the groups are called: ``groups.numbers`` and ``groups.names``."""
+
+
+@dataclass(frozen=True)
+class LearnedImages:
+    """The normal images of a fit, in their order.
+
+    Attributes
+    ----------
+    n : int
+    hashes : ndarray (n,), int64, or None
+        Of their pixels, see :mod:`padim_zoo.data.image_hashes`. None where features were fitted, or all that is known
+        is an imported model.
+    groups : ImageGroups or None
+        Which of them show one thing, as far as that was told or found; None where nothing was.
+    adapted : int
+        How many of them the weights of the backbone were adapted to, so far as that is known.
+    """
+
+    n: int = 0
+    hashes: np.ndarray | None = None
+    groups: ImageGroups | None = None
+    adapted: int = 0
+
+    @property
+    def all_groups(self) -> ImageGroups:
+        """The groups of all images, which all differ where nothing else is known."""
+        return self.groups or ImageGroups.apart(self.n)
+
+    def with_groups(self, groups: ImageGroups) -> LearnedImages:
+        """The same images in other groups."""
+        return replace(self, groups=groups.told)
+
+    def with_added(
+        self, hashed: HashedImages, adapted_to: Collection[str], groups: ImageGroups | np.ndarray | None = None
+    ) -> LearnedImages:
+        """With the images of a later fit, which were gone through.
+
+        Parameters
+        ----------
+        hashed : HashedImages
+        adapted_to : collection of str
+            The hashes of the images that the weights were adapted to.
+        groups : ImageGroups or ndarray (n,), int, optional
+            As of :meth:`~padim_zoo.data.image_groups.ImageGroups.with_added`.
+
+        Raises
+        ------
+        InputError
+            If there is not one group for each image.
+        """
+        if groups is not None or self.groups is not None:
+            groups = self.all_groups.with_added(groups, hashed)
+        new = hashed.hashes()
+        hashes = new if self.n == 0 else None if self.hashes is None else np.concatenate([self.hashes, new])
+        return LearnedImages(self.n + len(new), hashes, groups, self.adapted + count_adapted(adapted_to, hashed.paths))
+
+    def without(self, forgotten: np.ndarray, adapted: int = 0) -> LearnedImages:
+        """Without some images (n,), bool, of which ``adapted`` are among those that the weights were adapted to."""
+        stays = np.flatnonzero(~forgotten)
+        hashes = None if self.hashes is None else self.hashes[stays]
+        return LearnedImages(len(stays), hashes, self.all_groups.some(stays).told, max(0, self.adapted - adapted))
+
+    def merged(self, other: LearnedImages, images: np.ndarray) -> LearnedImages:
+        """Some of these images and, behind them, of those of another fit, by their indices among all."""
+        groups, hashes = self.all_groups.followed_by(other.all_groups), None
+        if self.hashes is not None and other.hashes is not None:
+            both = np.concatenate([self.hashes, other.hashes])
+            groups, hashes = groups.joined(both), both[images]
+        # Which of the images of both were adapted to is not told: these may count twice, but not beyond all.
+        adapted = self.adapted * bool((images < self.n).any()) + other.adapted * bool((images >= self.n).any())
+        return LearnedImages(len(images), hashes, groups.some(images).told, min(adapted, len(images)))
+
+    def to_file(self, adapted_to: Collection[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Header and arrays that :meth:`in_file` reads."""
+        header: dict[str, Any] = {"n_images": self.n}
+        arrays: dict[str, Tensor] = {}
+        if self.hashes is not None:
+            arrays[HASHES] = torch.from_numpy(self.hashes)
+        if self.groups is not None:
+            header["groups_pattern"] = self.groups.pattern
+            # A copy: the calibration may have the same array, and no two in a file share memory.
+            arrays[f"{GROUPS}.numbers"] = torch.tensor(self.groups.numbers)
+            arrays[f"{GROUPS}.names"] = torch.from_numpy(self.groups.names)
+        if adapted_to:
+            header |= {"adapted_to": sorted(adapted_to), "adapted_images": self.adapted}
+        return header, arrays
+
+    @classmethod
+    def in_file(cls, file: DetectorFile) -> LearnedImages:
+        """The images that a file holds.
+
+        Raises
+        ------
+        FieldError
+            If it does not hold one number for each.
+        """
+        fields = Fields(file.header)
+        n = fields.whole("n_images")
+        hashes = file.arrays(HASHES).get("")
+        groups = {f"{GROUPS}.{name}": array for name, array in file.arrays(f"{GROUPS}.").items()}
+        for name, array in {**groups, **({} if hashes is None else {HASHES: hashes})}.items():
+            if array.dtype != torch.int64 or list(array.shape) != [n]:
+                raise FieldError(f"{name} are not one number for each of {n} images")
+        return cls(
+            n,
+            None if hashes is None else hashes.numpy(),
+            ImageGroups(
+                groups[f"{GROUPS}.numbers"].numpy(),
+                groups[f"{GROUPS}.names"].numpy(),
+                fields.or_none("groups_pattern", fields.text),
+            )
+            if groups
+            else None,
+            file.header.get("adapted_images", 0),
+        )

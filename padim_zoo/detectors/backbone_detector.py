@@ -464,7 +464,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     @property
     def images_at_once(self) -> int:
         """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
-        return self.extractor.batch_within_budget()
+        return self.extractor.batch_within_budget(None)
 
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.

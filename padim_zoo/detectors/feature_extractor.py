@@ -323,6 +323,7 @@ class FeatureExtractor:
         fit: bool = False,
         roi: Any = None,
         check_size: Callable[[tuple[int, int]], None] | None = None,
+        in_work: int | None = None,
     ) -> Iterator[Features]:
         """Features of images, in order, some images at a time.
 
@@ -337,9 +338,12 @@ class FeatureExtractor:
         check_size : callable, optional
             Refuses images by their height and width after the transform. What the backbone would take for large ones
             may be more than there is.
+        in_work : int, optional
+            What :meth:`batch_within_budget` says, from who has asked it.
         """
-        self.expect(count_of(images))
-        size = self.batch_within_budget()
+        count = count_of(images)
+        self.expect(count)
+        size = self.batch_within_budget(count) if in_work is None else in_work
         view_set = self.views.of_fit if fit else self.views.of_score
         caches = Caches.of(self.config.cache)
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
@@ -458,10 +462,12 @@ class FeatureExtractor:
         """Whether there is a processor to decode while the network works."""
         return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
 
-    def batch_within_budget(self) -> int:
-        """How many images are in work at once, of the size that is known; an unknown one is no limit."""
-        size = self._largest_size
-        return self.config.batch_size if size is None else batch_within(self.config, self.build_backbone(), size)
+    def batch_within_budget(self, count: int | None) -> int:
+        """How many of so many images are in work at once, of the size that is known; an unknown one is no limit."""
+        size, most = self._largest_size, self.config.batch_size
+        if 1 in (count, most):  # to ask how much memory is free takes half a millisecond
+            return 1
+        return most if size is None else batch_within(self.config, self.build_backbone(), size)
 
     @property
     def _largest_size(self) -> tuple[int, int] | None:

@@ -41,13 +41,14 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     extractor, _ = detector.on_grid(images)
     check_size = None if extractor.canvas is not None else partial(refuse_other_size, detector.image_size_)
     passing = PassingImages(images, detector.extractor.bit_depth)
-    features = extractor.features(passing.images, roi=roi, check_size=check_size)
+    count = count_of(images)
+    at_once = extractor.batch_within_budget(count)
+    features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
     if extractor.canvas is None:
-        embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
+        embedded = joined((embed_to_score(detector, part) for part in features), at_once)
         scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
     else:
         scored = (score_part(detector, model, part) for part in features)
-    count = count_of(images)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)

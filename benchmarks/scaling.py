@@ -100,7 +100,7 @@ def simulate(folder: Path) -> None:
         for backbone in suite.backbones for category in IMAGES for seed in suite.seeds
         for detector in suite.detectors for estimator in suite.estimators
     ]  # fmt: skip
-    tasks = split_groups(groups(runs), 2 * WORKERS)
+    tasks = split_groups(groups(runs), WORKERS, 2)
     times = []
     for task in tasks:
         train, test = IMAGES[str(task[0].config.category)]

@@ -158,17 +158,22 @@ def fit(
         for rate in (fpr, region_fpr):
             if rate is not None:
                 conformal_threshold(np.zeros(len(named)), rate, named)
+        why_none = None
         if cluster is None:
             with naming_unreadable(paths):
                 model.fit(paths)
         else:
-            _fit_on_cluster(model, paths, parameters, cluster, insecure)
+            needs_samples = trim is not None or report is not None
+            asked_threshold = None if needs_samples else (groups, fpr, folds)
+            why_none = _fit_on_cluster(model, paths, parameters, (cluster, insecure), asked_threshold)
         if trim is not None:
             trimmed, paths = _trim(model, paths, trim)
             tell_data(paths, skipped)
         held_together, doubts = groups_of_images(model, paths, groups)
-        remember_names(model, paths, groups)
-        threshold = f"none: {try_to_calibrate(model, fpr, folds=folds, **held_together)}"
+        if why_none is None:
+            remember_names(model, paths, groups)
+            why_none = try_to_calibrate(model, fpr, folds=folds, **held_together)
+        threshold = f"none: {why_none}"
     fingerprints.clear()
     regions = {}
     if model.calibration_ is not None:
@@ -254,17 +259,32 @@ def _refuse_with_shard(
 
 
 def _fit_on_cluster(
-    model: Any, paths: Sequence[Path], parameters: dict[str, Any], address: str, insecure: bool
-) -> None:
-    from padim_zoo.bench.cluster_fit import ClusterFit
+    model: Any,
+    paths: Sequence[Path],
+    parameters: dict[str, Any],
+    where: tuple[str, bool],
+    threshold: tuple[str | None, float | None, int] | None,
+) -> str | None:
+    """Fit on the workers of a cluster; what :meth:`ClusterFit.fit` says of the threshold.
+
+    ``threshold`` are pattern of groups, rate and folds; None where samples of all images are wanted.
+    """
+    from padim_zoo.bench.cluster_fit import ClusterFit, Threshold, refuse_what_is_not_spread
     from padim_zoo.bench.executors.cluster import ClusterLostError
+    from padim_zoo.data.image_groups import ImageGroups
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
+    refuse_what_is_not_spread(model)
+    asked = None
+    if threshold is not None:
+        pattern, rate, folds = threshold
+        groups = ImageGroups.of(paths, pattern, model.fingerprints)
+        asked = Threshold(rate, folds, groups)
     plugins = click.get_current_context().meta[PLUGINS]
     try:
-        ClusterFit(address, insecure, plugins, tell).fit(model, paths, parameters)
+        return ClusterFit(*where, plugins, tell).fit(model, paths, parameters, asked)
     except ClusterLostError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(CLUSTER_LOST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,18 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.statistics.tree import reduce_in_tree
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.calibration import Calibration
+
+
+def _merged(one: tuple[Path, Any], other: tuple[Path, Any]) -> tuple[Path, Any]:
+    """The model of the images of two, under the name of the first."""
+    try:
+        return one[0], one[1].merge(other[1])
+    except InputError as error:
+        raise InputError(f"{other[0]} cannot join {one[0]}: {error}") from None
 
 
 @setting_command("merge")
@@ -45,23 +55,28 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     if len(models) < 2:
         raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")
     check_target(output)
-    detector: Any = None
     asked_rates: set[float | None] = set()
     calibrations: list[Calibration] = []
-    for number, model in enumerate(models):
-        part: Any = load(model)
-        for earlier in models[:number]:
-            if cmp(earlier, model, shallow=False):
-                raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
-        if not hasattr(part, "merge") or (detector is not None and type(part) is not type(detector)):
-            raise InputError(f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge")
-        asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
-        calibrations += [] if part.calibration_ is None else [part.calibration_]
-        resumable = resumable or part.statistics_ is not None
-        try:
-            detector = part if detector is None else detector.merge(part)
-        except InputError as error:
-            raise InputError(f"{model} cannot join {models[0]}: {error}") from None
+
+    def opened() -> Iterator[tuple[Path, Any]]:
+        nonlocal resumable
+        kind: type | None = None
+        for number, model in enumerate(models):
+            part: Any = load(model)
+            for earlier in models[:number]:
+                if cmp(earlier, model, shallow=False):
+                    raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
+            if not hasattr(part, "merge") or kind not in (None, type(part)):
+                raise InputError(
+                    f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge"
+                )
+            kind = type(part)
+            asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
+            calibrations.extend([] if part.calibration_ is None else [part.calibration_])
+            resumable = resumable or part.statistics_ is not None
+            yield model, part
+
+    _, detector = reduce_in_tree(opened(), _merged)
     why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
     note = ""
     if detector.calibration_ is not None and calibrations:

@@ -54,7 +54,7 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
         }
     rows |= {
         name: cell(facts[name])
-        for name in ("version", "date", "command", "fit", "data")
+        for name in ("version", "date", "command", "fit", "data", "processors")
         if facts.get(name) and name not in rows
     }
     if "verified" in facts:

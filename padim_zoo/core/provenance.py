@@ -1,10 +1,10 @@
-"""What a written file says of how it was made: the command and the data, as the command line tells them."""
+"""What a written file says of how it was made: the command, the data and processors, as the command line tells them."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -29,6 +29,13 @@ def tell_data(paths: Iterable[Path], left_out: Sequence[Path] = ()) -> None:
         told["data"] = folders_of(paths)
         if left_out:
             told["data"] += f"; left out, as they cannot be read: {', '.join(path.name for path in left_out)}"
+
+
+def tell_processors(chunks: Mapping[str, int]) -> None:
+    """Files that the command writes were made on these processors, each of which did so many chunks of the images."""
+    told = _told.get()
+    if told is not None:
+        told["processors"] = ", ".join(f"{name} ({count} chunks)" for name, count in sorted(chunks.items()))
 
 
 def folders_of(paths: Iterable[Path]) -> str:

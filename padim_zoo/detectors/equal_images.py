@@ -34,6 +34,7 @@ def groups_with_copies(embeddings: PatchEmbeddings, passes: int, groups: np.ndar
 
 def _equal_pairs(layers: list[Tensor]) -> list[tuple[int, int]]:
     """Pairs of equal images by their layers (positions, n, channels)."""
+    layers = [layer for layer in layers if layer.shape[2]]  # of a layer, nothing may have been drawn
     coarsest = min(layers, key=lambda layer: layer.shape[0])
     stride = max(1, coarsest.shape[0] * coarsest.shape[2] // _COMPARED)
     part = coarsest[::stride].transpose(0, 1).flatten(1).double()

@@ -16,6 +16,8 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator, refuse_to_join
+from padim_zoo.statistics.moments import Moments
+from padim_zoo.statistics.samples import Samples
 
 if TYPE_CHECKING:
     from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -77,19 +79,32 @@ def fit_parts(detector: BackboneDetector[Any], parts: Iterable[Part], bit_depth:
     images : sequence of Path
         All of them.
     """
-    fitted = copy.copy(detector)
+    image_size: tuple[int, int] | None = None
     hashes: list[np.ndarray] = []
-    fitted.draw()
-    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
     accumulator = Accumulator(None, detector.extractor.budget)
     for part in parts:
-        if hashes:
-            refuse_to_join(fitted.image_size_, part.image_size)
-        fitted.image_size_ = part.image_size
+        image_size = image_size or part.image_size
+        refuse_to_join(image_size, part.image_size)
         accumulator.add(part.embeddings)
         hashes.append(part.hashes)
+    assert image_size is not None
+    take_fit(detector, accumulator.result(), image_size, bit_depth, np.concatenate(hashes), images)
+
+
+def take_fit(
+    detector: BackboneDetector[Any],
+    statistics: Samples | Moments,
+    image_size: tuple[int, int],
+    bit_depth: int,
+    hashes: np.ndarray,
+    images: Sequence[Path],
+) -> None:
+    """Become the detector of statistics that were gathered elsewhere, forgetting any earlier fit."""
+    fitted = copy.copy(detector)
+    fitted.draw()
+    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
+    fitted.image_size_ = image_size
     adapted = count_adapted(detector.extractor.adapted_to, images)
-    learned = LearnedImages(len(images), np.concatenate(hashes), adapted=adapted)
-    fitted.set_statistics(accumulator.result(), learned)
+    fitted.set_statistics(statistics, LearnedImages(len(images), hashes, adapted=adapted))
     vars(detector).update(vars(fitted))
     detector.extractor.facts = replace(detector.extractor.facts, bit_depth=bit_depth)

@@ -18,6 +18,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import image_items
+from padim_zoo.detectors.fitting import embedded
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -126,8 +127,9 @@ def embeddings_again(
             "do it on a machine that computes in that precision, or fit again without them"
         )
     passes = detector.extractor.views.passes
-    for features in detector.extractor.features(found.images, fit=True):
-        yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
+    extractor, images = detector.on_grid(found.images)
+    for features in extractor.features(images, fit=True):
+        yield detector.select_patches(embedded(detector, features.of_views(range(passes))), like)
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +91,34 @@ def folds_of(
     ]
 
 
+def kept_of_prediction(images: np.ndarray, prediction: Prediction, every: int) -> dict[str, np.ndarray]:
+    """What a threshold takes of the out-of-fold scores and maps of some normal images, by name.
+
+    Parameters
+    ----------
+    images : ndarray (m,)
+        Their indices.
+    prediction : Prediction
+    every : int
+        As of :class:`HeldOutScores`.
+    """
+    kept = {"scores": prediction.scores}
+    pictured = prediction.pictured
+    if prediction.maps is None or pictured is None:
+        return kept
+    in_scale = images % every == 0
+    if prediction.roi_masks is None:
+        pixels = prediction.maps[in_scale, ::4, ::4]
+    else:
+        # All pixels: of a small region every fourth of every fourth row may be none.
+        pixels = prediction.maps[in_scale][prediction.roi_masks[in_scale]]
+    return kept | {
+        "region_peaks": np.stack([region_peaks(one, REGION_AREAS) for one in pictured]),
+        "map_maxima": np.stack([cell_maxima(one) for one in pictured]),
+        "pixels": pixels.ravel(),
+    }
+
+
 class HeldOutScores:
     """Scores and maps of normal images by models that were fitted without them, which make a conformal threshold.
 
@@ -104,6 +133,11 @@ class HeldOutScores:
         In (0, 1). By default 0.05, or the least that the number of groups allows.
     groups : ndarray (n,), int, optional
         Those that were held out together. By default each image is one.
+
+    Attributes
+    ----------
+    every : int
+        The pixels of every so many images make the color scale.
 
     Raises
     ------
@@ -121,24 +155,19 @@ class HeldOutScores:
         self._pixels: list[np.ndarray] = []
         self._peaks = np.empty((n, len(REGION_AREAS)), dtype=np.float32)
         self._maxima: dict[int, np.ndarray] = {}
-        self._every = math.ceil(n / MOST_IMAGES_IN_SCALE)
+        self.every = math.ceil(n / MOST_IMAGES_IN_SCALE)
 
     def add(self, images: np.ndarray, prediction: Prediction) -> None:
         """The scores (m,), and maps if any, of some of the images, by their indices (m,)."""
-        self._scores[images] = prediction.scores
-        pictured = prediction.pictured
-        if prediction.maps is None or pictured is None:
-            return
-        for image, one in zip(images, pictured, strict=True):
-            self._peaks[image] = region_peaks(one, REGION_AREAS)
-            self._maxima[int(image)] = cell_maxima(one)
-        in_scale = images % self._every == 0
-        if prediction.roi_masks is None:
-            pixels = prediction.maps[in_scale, ::4, ::4]
-        else:
-            # All pixels: of a small region every fourth of every fourth row may be none.
-            pixels = prediction.maps[in_scale][prediction.roi_masks[in_scale]]
-        self._pixels.append(pixels.ravel())
+        self.add_kept(images, kept_of_prediction(images, prediction, self.every))
+
+    def add_kept(self, images: np.ndarray, kept: Mapping[str, np.ndarray]) -> None:
+        """The same as :func:`kept_of_prediction` gives it, wherever that was."""
+        self._scores[images] = kept["scores"]
+        if "pixels" in kept:
+            self._peaks[images] = kept["region_peaks"]
+            self._maxima |= dict(zip(images.tolist(), kept["map_maxima"], strict=True))
+            self._pixels.append(kept["pixels"])
 
     def calibration(self, folds: int) -> Calibration:
         """The threshold of all images, which were cut into ``folds``."""

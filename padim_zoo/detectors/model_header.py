@@ -48,9 +48,9 @@ def to_metadata(
 
 
 def _of_fit(before: Mapping[str, str]) -> dict[str, str]:
-    """The data of a fit and, under ``fit``, its command, or when it was."""
+    """The data and processors of a fit and, under ``fit``, its command, or when it was."""
     fitted = before.get("fit", before.get("command", f"version {before.get('version')}, {before.get('date')}"))
-    return {"fit": fitted, **({"data": before["data"]} if "data" in before else {})}
+    return {"fit": fitted, **{name: before[name] for name in ("data", "processors") if name in before}}
 
 
 def digest_of(text: str) -> str:

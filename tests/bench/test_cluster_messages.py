@@ -144,9 +144,14 @@ def test_groups_are_cut_where_there_are_few(suite: Suite) -> None:
     [group] = groups(make_plan(suite.replace(estimators=("full", "tied"), seeds=(0, 1, 2))))
     assert len(group) == 6
     assert split_groups([group], 2) == [group[:2], group[2:]]
-    parts = split_groups([group], 16)
-    assert [run for part in parts for run in part] == group
-    assert [len(part) for part in parts] == [2, 2, 2]  # estimators share a pass
+    for workers, each, sizes in (
+        (3, 5, [2, 2, 2]),
+        (5, 1, [1, 1, 1, 1, 2]),
+        (8, 2, [1] * 6),
+    ):  # estimators share a pass
+        parts = split_groups([group], workers, each)
+        assert [run for part in parts for run in part] == group
+        assert sorted(map(len, parts)) == sizes
 
 
 def test_nothing_is_cut_of_no_groups() -> None:

@@ -20,7 +20,7 @@ from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from tests.cluster.conftest import ROOT, TOYS, Cluster, start_cluster
+from tests.cluster.conftest import ROOT, TOYS, Cluster, start_cluster, wait_for_workers
 
 REPEATABLE = [column.name for column in columns() if column.name not in COSTS]
 
@@ -143,13 +143,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def wait_for_workers(cluster: Cluster, count: int) -> None:
-    from distributed import Client
-
-    with Client(scheduler_file=str(cluster.file), set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)
 
 
 def test_what_is_interrupted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +13,10 @@ import pytest
 
 import padim_zoo
 from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.storage import open_detector
+from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import Cluster, start_cluster, wait_for_workers
 from tests.command_line import run
 from tests.noise_images import write_noise
 
@@ -39,7 +45,7 @@ def assert_same(one: PaDiM, other: PaDiM, images: Path) -> None:
 def test_a_model_of_a_cluster_is_the_local_one(cluster: Cluster, local: PaDiM, images: Path, tmp_path: Path) -> None:
     path, folder = tmp_path / "model.safetensors", images / "gear" / "train" / "good"
     told = run("fit", folder, "--output", path, *SMALL, "--cluster", f"file:{cluster.file}")
-    assert "will move here, in 8 chunks" in told
+    assert "will move here: embeddings of 8 chunks" in told
     model = padim_zoo.load(path)
     assert_same(model, local, images)
     ours, theirs = (one.require_statistics("compare") for one in (model, local))
@@ -57,6 +63,76 @@ def test_workers_keep_nothing_without_a_cache(cluster: Cluster, tmp_path: Path) 
     assert set((cluster.folder / "cache").rglob("*")) == before
     run(*words)
     assert set((cluster.folder / "cache").rglob("*")) > before
+
+
+MANY = ("--resize", "32x32", "--n-components", "2", "--estimator", "ledoit-wolf")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many images that moments of two channels are fewer bytes than their embeddings; two are equal."""
+    folder = tmp_path_factory.mktemp("many")
+    paths = write_noise(folder / f"{number:03d}.png" for number in range(300))
+    paths[290].write_bytes(paths[2].read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_moments(cluster: Cluster, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "moments.safetensors"
+    told = run("fit", many, "--output", path, *MANY, "--resumable", "--cluster", f"file:{cluster.file}")
+    assert "will move here: moments of 15 chunks of" in told
+    return path
+
+
+def test_moments_of_workers_make_the_local_model(by_moments: Path, many: Path, images: Path, tmp_path: Path) -> None:
+    run("fit", many, "--output", tmp_path / "local.safetensors", *MANY)
+    model, local = padim_zoo.load(by_moments), padim_zoo.load(tmp_path / "local.safetensors")
+    assert isinstance(model.require_statistics("compare"), Moments)
+    assert_same(model, local, images)
+    ours, theirs = model.calibration_, local.calibration_
+    assert (ours.n_groups, ours.folds) == (theirs.n_groups, theirs.folds) == (299, 5)
+    assert (ours.map_low, ours.map_high) == pytest.approx((theirs.map_low, theirs.map_high), rel=1e-5)
+    assert model.learned_images_.groups.numbers.tolist() == local.learned_images_.groups.numbers.tolist()
+    assert "processors" in run("show", by_moments)
+
+
+def test_a_model_does_not_depend_on_the_lives_of_workers(by_moments: Path, many: Path, tmp_path: Path) -> None:
+    """One worker that is killed, and another that does the rest: all arrays are the same to the last bit."""
+    own = start_cluster(tmp_path)
+    victim = own.add_worker()
+    path = tmp_path / "model.safetensors"
+    words = ["fit", many, "--output", path, *MANY, "--resumable", "--cluster", f"file:{own.file}"]
+    command = [sys.executable, "-c", "from padim_zoo.cli.main import main; main()", *map(str, words)]
+    try:
+        with subprocess.Popen(command, env={**os.environ, **own.environment}, stderr=subprocess.PIPE, text=True) as fit:
+            assert fit.stderr is not None
+            while "will move here" not in fit.stderr.readline():
+                assert fit.poll() is None
+            cache = tmp_path / "cache"
+            deadline = time.monotonic() + 60
+            while not list(cache.rglob("*.safetensors")):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            victim.kill()
+            own.add_worker()
+            assert fit.wait(120) == 0, fit.stderr.read()
+    finally:
+        own.end()
+    one, other = (open_detector(model) for model in (by_moments, path))
+    assert one.header == other.header
+
+
+def test_moments_beyond_the_memory_of_a_worker_are_refused(many: Path, tmp_path: Path) -> None:
+    own = start_cluster(tmp_path)
+    own.add_worker("--memory-limit", "50kB")
+    try:
+        words = ("fit", many, "--output", tmp_path / "model", *MANY, "--cluster", f"file:{own.file}")
+        wait_for_workers(own, 1)
+        told = run(*words, code=2)
+    finally:
+        own.end()
+    assert "and a worker has 50 KB: give workers more memory, or use fewer components" in told.splitlines()[-1]
 
 
 def test_merged_shards_are_the_local_model(local: PaDiM, images: Path, tmp_path: Path) -> None:

@@ -98,3 +98,15 @@ def test_groups_that_are_given_are_joined_with_copies() -> None:
     calibration = PaDiM(**SMALL).fit(pixels).calibrate(groups=np.array([0, 0, 1, 1, 2, 3, 4, 5]))
     assert calibration.groups is not None
     assert calibration.groups.tolist() == [0, 0, 1, 1, 2, 3, 4, 0]
+
+
+def test_copies_are_found_where_a_layer_has_no_channel() -> None:
+    """Two of many channels are drawn, so that nothing of some layer may be."""
+    many = images(6)
+    many[4] = many[1]
+    detector = PaDiM("builtin", **{**SMALL, "n_components": 2}).fit(many)
+    assert detector.statistics_ is not None
+    assert 0 in [layer.shape[2] for layer in detector.statistics_.embeddings.layers]  # type: ignore[union-attr]
+    detector.calibrate()
+    assert detector.learned_images_.groups is not None
+    assert detector.learned_images_.groups.numbers.tolist() == [0, 1, 2, 3, 1, 4]

@@ -94,7 +94,7 @@ class DaskExecutor:
         ClusterLostError
             If the scheduler is gone.
         """
-        self._waiting.extend(split_groups(in_groups, _PER_WORKER * len(self._cluster.threads_by_worker())))
+        self._waiting.extend(split_groups(in_groups, len(self._cluster.threads_by_worker()), _PER_WORKER))
         while self._waiting or self._tasks:
             workers = len(self._cluster.threads_by_worker())
             while self._waiting and len(self._tasks) < _PER_WORKER * max(1, workers):

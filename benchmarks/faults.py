@@ -295,6 +295,8 @@ def _run_as_on_any_machine() -> NoReturn:
         del os.environ[name]
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "4", "COLUMNS": "100", _FOLDER: str(folder)}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup ignores, and commands with it
+        signal.signal(number, signal.SIG_DFL)
     disk.preload(folder / "disk.so")
     os.execv(sys.executable, [sys.executable, *sys.argv])
 

@@ -2,11 +2,16 @@
 
     python benchmarks/large_images.py
     python benchmarks/large_images.py --size 2048x2448 --images 12 --memory 2GB --backbone resnet18 --weights W
+    python benchmarks/large_images.py --quarters --size 1024x1224
 
 Images are drawn: smooth scenes with noise. Every row runs in a process of its own. ``whole`` passes images through
 the backbone uncut, without a limit of memory. ``bounded`` is ``--memory``. ``small`` is the same at 256 pixels. A
 ratio divides by ``whole``. Peak memory is that of the whole process, its libraries included, and holds on a busy
-machine; times do not.
+machine; times on the clock do not, and times of processors better. ``network`` is the backbone alone, on as many
+pixels in images of 256.
+
+``--quarters`` draws the synthetic data set in large, with small defects. It compares AUPRO of the regions by their
+area, at 256 pixels and at native size, both in the pixels of the original images.
 """
 
 from __future__ import annotations
@@ -24,9 +29,18 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.data.image import image_size
+from padim_zoo.data.loading import masks
 from padim_zoo.data.transform import parse_size
 
 SMALL = 256
+DETECTORS = {
+    "padim": {"estimator": "tied(cells=8)"},
+    "patchcore": {"coreset_ratio": 0.01},
+    "subspace": {},
+}
+"""Detectors of the comparison by area, with their parameters."""
+
 EQUAL = ("builtin", "resnet18", "torchvision/mobilenet_v2", "torchvision/vgg11_bn", "timm/convnext_atto")
 """Backbones of the comparison of features; those of torchvision and timm with random weights."""
 
@@ -52,23 +66,60 @@ def measure(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     paths = sorted(Path(folder).glob("*.png"))
     detector = PaDiM(**options)
     with PeakMemory() as of_fit:
-        start = time.perf_counter()
+        start, of_processor = time.perf_counter(), time.process_time()
         detector.fit(paths[:-1])
         detector.calibrate(folds=2)
         fit_seconds = time.perf_counter() - start
+        fit_cpu_seconds = time.process_time() - of_processor
+    detector.predict(paths[-1:])  # what is packed once
     with PeakMemory() as of_predict:
-        start = time.perf_counter()
+        start, of_processor = time.perf_counter(), time.process_time()
         score = float(detector.predict(paths[-1:]).scores[0])
         predict_seconds = time.perf_counter() - start
+        predict_cpu_seconds = time.process_time() - of_processor
     return {
         "fit_seconds": fit_seconds,
+        "fit_cpu_seconds": fit_cpu_seconds,
         "predict_seconds": predict_seconds,
+        "predict_cpu_seconds": predict_cpu_seconds,
         "fit_peak_mb": of_fit.megabytes,
         "predict_peak_mb": of_predict.megabytes,
         "model_mb": detector.size_in_bytes() / 1e6,
         "score": score,
         "cut": str(detector.extractor.plans.latest or "whole"),
     }
+
+
+def network(size: tuple[int, int], options: dict[str, Any]) -> float:
+    """Processor seconds of the backbone alone on images of 256 pixels with as many pixels as one large image."""
+    import torch
+
+    from padim_zoo import PaDiM
+
+    backbone = PaDiM(backbone=options["backbone"], weights=options["weights"]).build_backbone()
+    count = size[0] * size[1] / SMALL**2
+    images = torch.rand(16, 3, SMALL, SMALL)
+    backbone(images)
+    start, passes = time.process_time(), max(1, round(count / len(images)))
+    for _ in range(passes):
+        backbone(images)
+    return (time.process_time() - start) * count / (passes * len(images))
+
+
+def quarters(folder: str, detector: str, options: dict[str, Any]) -> dict[str, float]:
+    """AUPRO of all regions and by quarters of their area, in the pixels of the original images."""
+    from padim_zoo import metrics, registry
+    from padim_zoo.data.transform import Transform
+
+    category = registry.datasets.create("folder", root=folder).load("leather")
+    model = registry.detectors.create(detector, **options).fit([sample.path for sample in category.train])
+    prediction = model.predict([sample.path for sample in category.test])
+    truth = masks(category.test, Transform(None, None))
+    sizes = [image_size(sample.path) for sample in category.test]
+    maps = np.stack([model.transform.on_original(one, *size) for one, size in zip(prediction.maps, sizes, strict=True)])
+    labels = np.array([sample.label for sample in category.test])
+    values = metrics.evaluate(labels, prediction.scores, maps, truth).values
+    return {name: values[name] for name in ("image_auroc", "aupro", *(f"aupro_q{number}" for number in (1, 2, 3, 4)))}
 
 
 def differences(size: tuple[int, int], backbones: tuple[str, ...]) -> dict[str, float]:
@@ -100,6 +151,24 @@ def _in_process(what: str, *arguments: Any) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def compare_quarters(
+    size: tuple[int, int], defect_area: tuple[int, int], train: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """AUPRO by area of all detectors at both sizes."""
+    from padim_zoo.data.synthetic import generate
+
+    figures: dict[str, Any] = {"size": size, "defect_area": defect_area, "train": train, **options}
+    with tempfile.TemporaryDirectory() as folder:
+        counts = {"train": train, "good": 6, "defects_per_kind": 3}
+        generate(folder, categories=["leather"], size=size, defect_area=defect_area, **counts)
+        for name, own in DETECTORS.items():
+            for way, resize in (("256", SMALL), ("native", None)):
+                row = _in_process("quarters", folder, name, {**options, **own, "resize": resize})
+                figures[f"{name}, {way}"] = row
+                click.echo(f"{name}, {way}: {json.dumps(row)}")
+    return figures
+
+
 @click.command(help=__doc__)
 @click.option("--size", default="2048x2448", show_default=True, metavar="HxW")
 @click.option("--images", default=6, show_default=True, type=click.IntRange(4))
@@ -108,6 +177,9 @@ def _in_process(what: str, *arguments: Any) -> Any:
 @click.option("--weights", default="default", show_default=True)
 @click.option("--estimator", default="tied(cells=8)", show_default=True)
 @click.option("--equality/--no-equality", default=True, show_default=True, help="Compare features of five backbones.")
+@click.option("--quarters", "by_quarter", is_flag=True, help="Compare AUPRO by area at 256 pixels and at native size.")
+@click.option("--defect-area", default="50..500", show_default=True, metavar="LOW..HIGH", help="With --quarters.")
+@click.option("--train", default=24, show_default=True, help="With --quarters: normal images.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all figures as JSON.")
 @click.option("--child", hidden=True)
 def main(
@@ -118,17 +190,27 @@ def main(
     weights: str,
     estimator: str,
     equality: bool,
+    by_quarter: bool,
+    defect_area: str,
+    train: int,
     output: Path | None,
     child: str | None,
 ) -> None:
     """Print a row for each way, and the ratios."""
     if child is not None:
         what, *arguments = json.loads(child)
-        click.echo(json.dumps({"measure": measure, "differences": differences}[what](*arguments)))
+        call = {"measure": measure, "differences": differences, "network": network, "quarters": quarters}[what]
+        click.echo(json.dumps(call(*arguments)))
         return
     pixels = parse_size(size)
     height_width = (pixels, pixels) if isinstance(pixels, int) else pixels
     assert height_width is not None
+    if by_quarter:
+        low, high = map(int, defect_area.split(".."))
+        figures = compare_quarters(height_width, (low, high), train, {"backbone": backbone, "weights": weights})
+        if output is not None:
+            output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        return
     common = {"backbone": backbone, "weights": weights, "estimator": estimator}
     ways = {
         "whole": {"resize": None, "stream": 1},
@@ -145,13 +227,20 @@ def main(
     whole = rows["whole"]
     for way in ("bounded", "small"):
         if "failed" not in rows[way] and "failed" not in whole:
-            names = ("fit_seconds", "predict_seconds", "fit_peak_mb", "predict_peak_mb")
+            names = (
+                *("fit_seconds", "fit_cpu_seconds", "predict_seconds", "predict_cpu_seconds"),
+                *("fit_peak_mb", "predict_peak_mb"),
+            )
             ratios = {name: round(rows[way][name] / whole[name], 3) for name in names}
             figures[f"{way} / whole"] = ratios
             click.echo(f"{way} / whole: {ratios}")
     if "failed" not in rows["bounded"] and "failed" not in whole:
         figures["score_difference"] = abs(rows["bounded"]["score"] - whole["score"]) / whole["score"]
         click.echo(f"scores of bounded and whole differ by {figures['score_difference']:.1e} of their value")
+    alone = _in_process("network", height_width, common)
+    if "failed" not in rows["bounded"] and not isinstance(alone, dict):
+        figures["predict / network"] = round(rows["bounded"]["predict_cpu_seconds"] / alone, 3)
+        click.echo(f"predict / network, of processor seconds: {figures['predict / network']}")
     if equality:
         figures["differences"] = {}
         for name in EQUAL:

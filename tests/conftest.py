@@ -6,8 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    # They share the processors, and so do the processes that they start: two workers of two threads each took two
+    # processors three times as long. NumPy and torch read it when they are imported.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+import numpy as np  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +41,14 @@ def _float32() -> Iterator[None]:
     """What is exact to seven digits is so on machines with fast bfloat16 too, in processes that tests start as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PADIM_ZOO_PRECISION", "float32")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hasty() -> Iterator[None]:
+    """Latencies are measured, but of as few calls as may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("padim_zoo.bench.measure._SECONDS", 0.0)
         yield
 
 

@@ -155,7 +155,7 @@ class Backbone(nn.Module):
         fold_batch_norm(network, example)
         if projections:
             network = _projected(network, projections, example, name)
-        self.network = fuse_activations(network.to(memory_format=torch.channels_last), example)
+        self.network = fuse_activations(network.to(memory_format=torch.channels_last), example, self.weights_hash)
         with torch.no_grad():
             maps = self.network(example)
         if not all(bool(layer.isfinite().all()) for layer in maps):

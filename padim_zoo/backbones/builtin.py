@@ -6,6 +6,7 @@ well, is in ``docs/builtin-backbone.md``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.compact_resnet import ProjectedResNet
 from padim_zoo.backbones.stages import check_layers
+from padim_zoo.backbones.undrawn import Undrawn
 from padim_zoo.backbones.weights import Weights, find_state, install, read_weights
 from padim_zoo.registry import backbones
 
@@ -47,15 +49,15 @@ def builtin(layers: Sequence[str] | None = None, weights: Weights = "default") -
         If a layer does not exist, or the weights do not fit.
     """
     layers = check_layers("builtin", layers, _STRIDES)
-    whole = ProjectedResNet(range(len(COMPONENTS)), COMPONENTS).state_dict()
-    network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
+    with Undrawn():
+        network = ProjectedResNet([tuple(_STRIDES).index(layer) for layer in layers], COMPONENTS)
     state, source = find_state(weights, name="builtin", default=_shipped, default_name="builtin")
     return Backbone(
         network,
         name="builtin",
         layers=layers,
         strides=[_STRIDES[layer] for layer in layers],
-        state=install(network, state, name="builtin", source=source, all_names=whole),
+        state=install(network, state, name="builtin", source=source, all_names=_all_names()),
         weights_source=source,
         ordered_channels=source != "none",
     )
@@ -72,6 +74,13 @@ def build_network(layers: Sequence[str]) -> ProjectedResNet:
             parent, _, child = name.rpartition(".")
             setattr(network.get_submodule(parent), child, nn.Sequential(module, nn.BatchNorm2d(module.out_channels)))
     return network
+
+
+@functools.cache
+def _all_names() -> frozenset[str]:
+    """The names of the tensors of all stages."""
+    with Undrawn():
+        return frozenset(ProjectedResNet(range(len(COMPONENTS)), COMPONENTS).state_dict())
 
 
 def _shipped() -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.state_dict import State
+from padim_zoo.backbones.undrawn import Undrawn
 from padim_zoo.backbones.weights import Weights, covers, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
@@ -45,7 +46,8 @@ def create(model_name: str, layers: Sequence[str] | None = None, weights: Weight
     name = f"timm/{model_name}"
     maps = feature_maps(model_name)
     indices = _select(name, layers, maps)
-    model = _build(model_name)
+    with Undrawn():
+        model = _build(model_name)
     names = model.state_dict().keys()
     model.prune_intermediate_layers(sorted(indices), prune_norm=True)
     state, source = find_state(weights, name=name, default=functools.partial(pretrained_state, model_name))

@@ -16,6 +16,7 @@ from padim_zoo.backbones.backbone import Backbone, describe_layers
 from padim_zoo.backbones.layer_cut import cut_network
 from padim_zoo.backbones.stages import check_layers
 from padim_zoo.backbones.state_dict import State
+from padim_zoo.backbones.undrawn import Undrawn
 from padim_zoo.backbones.weights import Weights, find_state, install, require_connection
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry import backbones
@@ -65,7 +66,8 @@ def create(
     """
     name = name or f"torchvision/{architecture}"
     maps = _select(name, architecture, layers)
-    model = _build(architecture)
+    with Undrawn():
+        model = _build(architecture)
     extractor = cut_network(model.eval(), tuple(maps))
     state, source = find_state(weights, name=name, default=functools.partial(_download, architecture))
     return Backbone(

@@ -94,7 +94,8 @@ def score_test_images(
     near_copies, note = count_near_copies(detector, category.train, new.samples)
     prediction = prediction.images(new.positions)
     refuse_equal_scores(new.samples, prediction.scores, depth, detector.fingerprints)
-    truth = masks(new.samples, detector.transform, rule=mask_resize, orientation=mask_orientation)
+    canvas = None if prediction.maps is None else prediction.maps.shape[1:]
+    truth = masks(new.samples, detector.transform, rule=mask_resize, orientation=mask_orientation, canvas=canvas)
     return ScoredTestSet(new.samples, prediction, truth, new.left_out, near_copies, [*new.notes, *filter(None, [note])])
 
 

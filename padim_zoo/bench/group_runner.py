@@ -84,7 +84,7 @@ class GroupRunner:
         self._backbones = backbones
         self._caches = caches
         self._shared_folds = SharedFolds(runs, self._create)
-        self._truths: dict[Transform, GroundTruth] = {}
+        self._truths: dict[tuple[Transform, tuple[int, int] | None], GroundTruth] = {}
         self._key: str | None = None
         self._extracted: Extracted | Exception | None = None
 
@@ -107,11 +107,12 @@ class GroupRunner:
     def _thumbnail(self) -> Callable[[int, Transform], bytes]:
         return cache(partial(thumbnail, self.category))
 
-    def truth(self, transform: Transform) -> GroundTruth:
-        """Labels of the test images, and masks in register with the maps of a detector with this transform."""
-        if transform not in self._truths:
-            self._truths[transform] = GroundTruth.of(self.category, transform, self.suite)
-        return self._truths[transform]
+    def truth(self, detector: Detector) -> GroundTruth:
+        """Labels of the test images, and masks in register with the maps of a detector."""
+        key = detector.transform, detector.canvas
+        if key not in self._truths:
+            self._truths[key] = GroundTruth.of(self.category, key[0], self.suite, key[1])
+        return self._truths[key]
 
     @cached_property
     def images(self) -> Sequence[np.ndarray | Path]:
@@ -172,7 +173,7 @@ class GroupRunner:
         images = drawn_images(self.category.train, run)
         extracted = features_drawn(self.extract(detector), run, images)
         detector.cache = False  # whatever reads a file from here on is timed
-        truth = self.truth(detector.transform)
+        truth = self.truth(detector)
         n = len(extracted.train.features)
         cached = extracted.train.cached + extracted.test.cached
         result = RunResult(detector.precision_, detector.runtime_, n, len(extracted.test.features), cached)
@@ -259,5 +260,6 @@ class GroupRunner:
         detector = create_detector(self.suite, run, *map(self._backbones.of, run.parts))
         detector.cache = Caches(self._caches.images)  # features are kept where their times are
         detector.look_at([sample.path for sample in self.category.train])
+        detector.make_room(self.paths)
         detector.expect(len(self.paths))
         return detector

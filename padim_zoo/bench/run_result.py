@@ -35,11 +35,14 @@ class GroundTruth:
     coverage: Coverage
 
     @classmethod
-    def of(cls, category: Category, transform: Transform, suite: Suite) -> GroundTruth:
-        """Read the ground truth of a category, as a suite wants masks to be read."""
+    def of(cls, category: Category, transform: Transform, suite: Suite, canvas: tuple[int, int] | None) -> GroundTruth:
+        """Read the ground truth of a category, as a suite wants masks to be read.
+
+        ``canvas`` is the size of maps of images of several sizes.
+        """
         labels = np.array([sample.label for sample in category.test], dtype=np.uint8)
         orientation = suite.mask_orientation
-        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=orientation)
+        truth = masks(category.test, transform, rule=suite.mask_resize, orientation=orientation, canvas=canvas)
         seen = coverage(transform, category.test, orientation=orientation)
         return cls(labels, truth, saturation_shares(category.test, truth), seen)
 

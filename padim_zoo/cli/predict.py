@@ -152,9 +152,10 @@ def predict(
                     if not isinstance(result, InputError):
                         score, anomaly_map, pictured = result
                         if maps and output is not None and anomaly_map is not None:
+                            size = image_size(path)
                             if maps == "original" and pictured is not None:
-                                anomaly_map = detector.transform.on_original(pictured, *image_size(path))
-                            write_map(output, name, anomaly_map)
+                                anomaly_map = detector.transform.on_original(pictured, *size)
+                            write_map(output, name, detector.transform.own_part(anomaly_map, *size))
                         if region_file is not None and pictured is not None:
                             region_file.add(path, row.score, row.anomalous, pictured)
                         if folder is not None:

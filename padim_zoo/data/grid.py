@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -56,6 +56,38 @@ def look_ahead(images: Any) -> tuple[list[Size], Any]:
         return _first_size(named_images(images)), images  # which refuses them
     first = list(_take_one(elements))
     return _first_size(named_images(first)), chain(first, elements)
+
+
+def known_sizes(images: Any) -> list[Size]:
+    """Sizes of images of which all are at hand: those of files from their headers. Empty for any others."""
+    images = getattr(images, "source", images)
+    if isinstance(images, CorruptedFile) or (isinstance(images, (list, tuple)) and images):
+        several: Sequence[Any] = [images] if isinstance(images, CorruptedFile) else images
+        if all(isinstance(one, CorruptedFile) for one in several):
+            return sizes_of([one.path for one in several])
+        if all(isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in several):
+            return [(one.shape[0], one.shape[1]) for one in several]
+    paths = _files(images)
+    return [] if paths is None else sizes_of(paths)
+
+
+def canvas_of(sizes: Iterable[Size], stride: int, of_fit: Size | None = None) -> Size | None:
+    """The size that images of several sizes lie on, in their top left corner; None where all have one size.
+
+    Parameters
+    ----------
+    sizes : iterable of (int, int)
+        Height and width of each image.
+    stride : int
+        Of the coarsest layer, in pixels: the canvas is a multiple of it.
+    of_fit : (int, int), optional
+        The size of the images of a fit. New ones that all have it need no canvas, and others one as large at least.
+    """
+    several = set(sizes)
+    if not several or len(several | {of_fit or next(iter(several))}) < 2:
+        return None
+    height, width = (-(-max(sides) // stride) * stride for sides in zip(*several, of_fit or (0, 0), strict=True))
+    return height, width
 
 
 def sizes_of(paths: Sequence[Path]) -> list[Size]:

@@ -167,6 +167,8 @@ class HashedImages:
     passed_over : int
     image_count : int or None
         How many images there are, those included that are passed over.
+    source : list or tuple, or None
+        All images, where they come in one.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class HashedImages:
         self._learned: Collection[int] = frozenset() if learned is None else frozenset(learned.tolist())
         self._taken: list[Path | int] = []
         self.image_count = count_of(images)
+        self.source = images if isinstance(images, (list, tuple)) else None
         if self._learned and isinstance(images, (str, Path, Sample, Sequence)):
             # In threads, and not one by one below; of an iterator no more images are drawn than are wanted.
             hashes_of_files([item for item in image_items(images) if isinstance(item, Path)], bit_depth, kept)

@@ -89,6 +89,7 @@ def view_batches(
     roi: RegionOfInterest | None = None,
     ahead: bool = True,
     cache: ResizedImages | None = None,
+    several_sizes: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """As :func:`batches`, several views of each image, with the region of interest in register.
 
@@ -106,6 +107,8 @@ def view_batches(
         both would slow each other down.
     cache : ResizedImages, optional
         Where resized images of files are kept.
+    several_sizes : bool
+        Whether images may differ in size; those of a batch do not.
 
     Yields
     ------
@@ -120,7 +123,9 @@ def view_batches(
         As of :func:`batches`, and if a mask is missing, of another size than its image, or empty.
     """
     batches: Iterator[Batch[CachedImage]]
-    batches = mixed_batches(images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache)
+    batches = mixed_batches(
+        images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache, several_sizes=several_sizes
+    )
     for batch in batches:
         assert batch.pixels is not None
         yield batch.pixels, batch.roi_masks
@@ -173,12 +178,13 @@ def mixed_batches(
     ahead: bool = True,
     cache: ResizedImages | None = None,
     lookup: Callable[[Path], Cached | None] | None = None,
+    several_sizes: bool = False,
 ) -> Iterator[Batch[Cached]]:
     """As :func:`view_batches`, without the pixels of images that a cache has what is wanted of.
 
     Parameters
     ----------
-    images, transform, batch_size, view_set, roi, ahead, cache
+    images, transform, batch_size, view_set, roi, ahead, cache, several_sizes
         As of :func:`view_batches`.
     lookup : callable, optional
         What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
@@ -229,10 +235,16 @@ def mixed_batches(
             size = prepared.image_size
             if first is None:
                 first = name, size
+            elif size != first[1] and several_sizes:
+                if batch:
+                    yield _batch(batch)
+                    progress.advance(len(batch))
+                first, batch = (name, size), []
             elif size != first[1]:
                 raise InputError(
                     f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after the "
-                    "transform: all images must have one size; give a crop or an exact resize (--crop N, --resize HxW)"
+                    "transform: all images must have one size; give a crop or an exact resize (--crop N, --resize "
+                    "HxW), or take patchcore or subspace with --resize none"
                 )
             batch.append((path, prepared))
             if len(batch) == batch_size:
@@ -254,6 +266,7 @@ def masks(
     *,
     rule: str = MASK_RULES[0],
     orientation: str | None = None,
+    canvas: tuple[int, int] | None = None,
 ) -> list[np.ndarray | None]:
     """Ground-truth masks of samples, in register with what :func:`batches` gives for them.
 
@@ -265,6 +278,8 @@ def masks(
         How masks are resized, as of :meth:`Transform.mask`.
     orientation : str, optional
         What masks were drawn on, as of :func:`~padim_zoo.data.mask.read_mask`.
+    canvas : (int, int), optional
+        Height and width that maps of images of several sizes have: smaller masks lie in the top left corner.
 
     Returns
     -------
@@ -294,6 +309,9 @@ def masks(
         before, after = len(np.unique(full[marked])), len(np.unique(regions[regions > 0]))
         if rule == "nearest" and not file_is_region(sample.masks, sample.path):
             regions = label_regions(regions > 0)
+        if canvas is not None:
+            room = [(0, most - side) for most, side in zip(canvas, regions.shape, strict=True)]
+            regions = np.pad(regions, room)
         return _narrowed(regions), before, after
 
     with collecting() as notes, ThreadPoolExecutor(usual_workers()) as executor:

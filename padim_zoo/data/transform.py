@@ -143,6 +143,11 @@ class Transform:
         columns = _pixels(left * width / resized[1], right * width / resized[1], width)
         return array[rows, columns]
 
+    def own_part(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
+        """What of a map is of an image (H, W) itself: all, unless images of several sizes lie on one canvas."""
+        own = self.output_size(height, width)
+        return values[: own[0], : own[1]]
+
     def on_original(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
         """A map (h, w) of what the transform leaves, on the image (H, W) that it was made of; NaN where it looks not.
 
@@ -157,6 +162,7 @@ class Transform:
         -------
         ndarray (H, W), float32
         """
+        values = self.own_part(values, height, width)
         whole = np.full((height, width), np.nan, dtype=np.float32)
         part = self.visible(whole)
         known = ~np.isnan(values)

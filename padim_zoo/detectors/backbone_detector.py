@@ -33,12 +33,12 @@ from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
-from padim_zoo.detectors.p_value_maps import calibration_in_p_values, in_map_values
+from padim_zoo.detectors.p_value_maps import calibration_in_p_values
 from padim_zoo.detectors.parameter_checks import check_map_values, check_sigma
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import embed_to_score, predict_images, score_views
+from padim_zoo.detectors.scoring import predict_images, score_part
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -90,6 +90,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Parameters on which the model depends, but not the statistics of the normal images."""
     supports_tiles: ClassVar[bool] = False
     """Whether it takes the mosaics of images in tiles, see :mod:`padim_zoo.features.tiles`."""
+    supports_sizes: ClassVar[bool] = False
+    """Whether positions play no part, so that images may differ in size."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What the model adds to the cost of a fit."""
 
@@ -126,6 +128,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def draw(self) -> None:
         """Draw what a new fit needs, by the seed; here nothing."""
+
+    def embed_apart(self, features: Features) -> PatchEmbeddings:
+        """The embeddings of images; where these lie on a canvas, each is embedded alone."""
+        if features.sizes is None:
+            return self.embed(features)
+        grid = self.embed(features.images(slice(0, 1))).grid
+        parts = (self.embed(one).on_canvas(one.image_size, features.image_size, grid) for one in features.apart())
+        return PatchEmbeddings.concatenate(list(parts))
 
     def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """What is kept of the embeddings of normal images: all, unless a detector needs less.
@@ -168,12 +178,21 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             self._extractor = self.extractor_type(self.config)
         self._extractor.config = self.config
         self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
+        self._extractor.takes_sizes = self.takes_sizes
         return self._extractor
+
+    @property
+    def takes_sizes(self) -> bool:
+        """Whether images may differ in size: in no resize, no views, tiles or p-values by their place."""
+        by_place = (self.resize, self.crop, self.tta, self.tiles, self.values_of_maps)
+        return self.supports_sizes and all(each is None for each in by_place)
 
     def on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
         """The extractor on the grid of the fit, or on that of these images, and the images."""
         extractor = self.extractor
-        return extractor.on_grid_of(images) if anew or extractor.grid is None else (extractor, images)
+        if anew or extractor.grid is None:
+            return extractor.on_grid_of(images)
+        return extractor.on_canvas_of(images, of_fit=self.image_size_), images
 
     @classmethod
     def layers_wanted(cls, backbone: str) -> tuple[str, ...] | None:
@@ -271,6 +290,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def runtime_(self) -> str:
         """What ran the backbone in the fit; before a fit, and usually, what runs it now."""
         return self.fitted_by or self.build_backbone().runtime
+
+    @property
+    def canvas(self) -> tuple[int, int] | None:  # type: ignore[override]
+        """Height and width of maps of images of several sizes; None where all have one size."""
+        return self.extractor.canvas
+
+    def make_room(self, paths: Sequence[Path]) -> None:
+        """Say which images will be fitted on or scored, where these may differ in size."""
+        self.extractor.canvas = self.extractor.on_canvas_of(list(paths)).canvas
 
     def expect(self, images: int) -> None:
         """Say how many images will come, batch by batch: where the runtime is ``"auto"``, that decides it."""
@@ -444,7 +472,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     @property
     def images_at_once(self) -> int:
         """Images that are in work together: ``batch_size``, or fewer where they are large or memory is short."""
-        return self.extractor.batch_within_budget()
+        return self.extractor.batch_within_budget(None)
 
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images, batch by batch.
@@ -468,7 +496,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
         model = self.model_
         parts = features.in_parts(largest_array(self.extractor.budget))
-        scored = (in_map_values(self, score_views(self, model, embed_to_score(self, part))) for part in parts)
+        scored = (score_part(self, model, part) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -74,12 +74,16 @@ def choose_registration(
         parts = [embed(features) for features in islice(moving.features(images, fit=True), at_once)]
         return held_out_log_likelihoods(PatchEmbeddings.concatenate(parts))
 
-    found = {kind: register(torch.cat(small), size, kind, config.seed)[0] for kind in KINDS}
-    chosen, still = None, log_likelihoods(HalfPixel())
+    found: dict[str, Registration] = {}
+    for kind in KINDS:
+        registration, _ = register(torch.cat(small), size, kind, config.seed)
+        if registration is not None:  # a rigid one without turns is the translation
+            found.setdefault(registration.kind, registration)
+        if "translation" in found:
+            break
+    chosen, still = None, log_likelihoods(HalfPixel()) if found else torch.zeros(0)
     best = 0.0
-    for registration in found.values():
-        if registration is None or len(still) < 2 * FOLDS:
-            continue
+    for registration in found.values() if len(still) >= 2 * FOLDS else ():
         gains = log_likelihoods(registration) - still
         gain = float(gains.mean())
         if gain > max(best, STANDARD_ERRORS * float(gains.std()) / len(gains) ** 0.5):

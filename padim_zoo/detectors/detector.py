@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -102,6 +102,12 @@ class Detector(ABC):
 
     def expect(self, images: int) -> None:  # noqa: B027
         """Say how many images will come, batch by batch; here nothing depends on it."""
+
+    canvas: tuple[int, int] | None = None
+    """Height and width of maps of images of several sizes; None where all have one size."""
+
+    def make_room(self, paths: Sequence[Path]) -> None:  # noqa: B027
+        """Say which images will be fitted on or scored, where these may differ in size; here they may not."""
 
     @abstractmethod
     def extract(self, images: Any) -> Features:

@@ -133,6 +133,16 @@ class Ensemble(Detector, EnsembleConfig):
         for member in self.members:
             member.expect(images)
 
+    @property
+    def canvas(self) -> tuple[int, int] | None:  # type: ignore[override]
+        """That of the members."""
+        return self.members[0].canvas
+
+    def make_room(self, paths: Sequence[Path]) -> None:
+        """Say which images will come, as of the members."""
+        for member in self.members:
+            member.make_room(paths)
+
     def sources(self) -> dict[str, BackboneDetector[Any]]:
         """A member for each kind of features, by its key; members may share them.
 

@@ -22,7 +22,7 @@ from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
-from padim_zoo.data.grid import look_ahead
+from padim_zoo.data.grid import canvas_of, known_sizes, look_ahead
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
@@ -39,6 +39,7 @@ from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
+from padim_zoo.statistics.accumulator import pixels
 
 
 class FeatureExtractor:
@@ -64,6 +65,11 @@ class FeatureExtractor:
         What the normal images of the fit have told of images, see :meth:`look_at`.
     native_size : (int, int) or None
         Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
+    takes_sizes : bool
+        Whether images may differ in size.
+    canvas : (int, int) or None
+        Height and width that images of several sizes lie on, in its top left corner. Each passes through the backbone
+        in its own size, and is embedded and scored in that.
     """
 
     accepts_bfloat16: ClassVar[bool] = False
@@ -76,6 +82,8 @@ class FeatureExtractor:
         self.grid: tuple[int, int] | None = None
         self.shared_stride: int | None = None
         self.native_size: tuple[int, int] | None = None
+        self.takes_sizes = False
+        self.canvas: tuple[int, int] | None = None
         self.plans = BlockPlans()
         self._region: tuple[Any, RegionOfInterest] | None = None
 
@@ -151,12 +159,29 @@ class FeatureExtractor:
         extractor = copy.copy(self)
         if asked.resize is None:
             extractor.native_size = max(sizes, key=math.prod, default=None)
-        elif sizes:
+            return extractor.on_canvas_of(images), images
+        if sizes:
             extractor.grid = choose_grid(sizes, asked.resize, stride)
             others = count_other_aspects(sizes, extractor.grid, stride)
             if others:
                 warnings.warn(other_aspects(others, len(sizes), extractor.transform), stacklevel=5)
         return extractor, images
+
+    def on_canvas_of(self, images: Any, of_fit: tuple[int, int] | None = None) -> FeatureExtractor:
+        """One whose canvas has room for some images, where these may differ in size and are known to.
+
+        Parameters
+        ----------
+        images
+        of_fit : (int, int), optional
+            The size of the images of the fit, or their canvas.
+        """
+        canvas = canvas_of(known_sizes(images), self.stride, of_fit) if self.takes_sizes else None
+        if canvas is None or self.canvas is not None:
+            return self
+        extractor = copy.copy(self)
+        extractor.canvas = canvas
+        return extractor
 
     @property
     def bit_depth(self) -> int:
@@ -273,7 +298,7 @@ class FeatureExtractor:
 
         None, so that nothing is kept, where masks of pixels go with the features, or the grid is not known yet.
         """
-        if self.transform.leaves_grid:
+        if self.transform.leaves_grid or self.canvas is not None:
             return None
         if self.config.roi is not None or any(view.resamples for view in self.views.of_score.others):
             return None
@@ -298,6 +323,7 @@ class FeatureExtractor:
         fit: bool = False,
         roi: Any = None,
         check_size: Callable[[tuple[int, int]], None] | None = None,
+        in_work: int | None = None,
     ) -> Iterator[Features]:
         """Features of images, in order, some images at a time.
 
@@ -312,17 +338,20 @@ class FeatureExtractor:
         check_size : callable, optional
             Refuses images by their height and width after the transform. What the backbone would take for large ones
             may be more than there is.
+        in_work : int, optional
+            What :meth:`batch_within_budget` says, from who has asked it.
         """
-        self.expect(count_of(images))
-        size = self.batch_within_budget()
+        count = count_of(images)
+        self.expect(count)
+        size = self.batch_within_budget(count) if in_work is None else in_work
         view_set = self.views.of_fit if fit else self.views.of_score
         caches = Caches.of(self.config.cache)
         key = None if caches.features is None or roi is not None else self.cache_key(fit=fit)
         if caches.features is None or key is None:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
                 if check_size is not None:
-                    check_size((int(batch.shape[2]), int(batch.shape[3])))
-                yield from self._compute(batch, roi_masks, view_set.count, size)
+                    check_size(self.canvas or (int(batch.shape[2]), int(batch.shape[3])))
+                yield from map(self._on_canvas, self._compute(batch, roi_masks, view_set.count, size))
             return
         stored = CachedFeatures(caches.features, key)
         at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
@@ -343,8 +372,26 @@ class FeatureExtractor:
                 region = RegionOfInterest.both(own, region)
         at_once, resized = max(1, size // view_set.count), Caches.of(self.config.cache).images
         return view_batches(
-            images, self.transform, at_once, view_set, roi=region, ahead=self._decodes_ahead, cache=resized
+            images,
+            self.transform,
+            at_once,
+            view_set,
+            roi=region,
+            ahead=self._decodes_ahead,
+            cache=resized,
+            several_sizes=self.canvas is not None,
         )
+
+    def _on_canvas(self, features: Features) -> Features:
+        """Features of images of one size on the canvas of all, if there is one."""
+        if self.canvas is None:
+            return features
+        if any(own > side for own, side in zip(features.image_size, self.canvas, strict=True)):
+            raise InputError(
+                f"an image of {pixels(features.image_size)} is larger than those whose size was known before, up to "
+                f"{pixels(self.canvas)}: give files, or a list of arrays"
+            )
+        return features.on_canvas(self.canvas, self.build_backbone().strides)
 
     def _compute(self, batch: Tensor, roi_masks: Tensor | None, count: int, size: int) -> Iterator[Features]:
         """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
@@ -415,10 +462,12 @@ class FeatureExtractor:
         """Whether there is a processor to decode while the network works."""
         return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
 
-    def batch_within_budget(self) -> int:
-        """How many images are in work at once, of the size that is known; an unknown one is no limit."""
-        size = self._largest_size
-        return self.config.batch_size if size is None else batch_within(self.config, self.build_backbone(), size)
+    def batch_within_budget(self, count: int | None) -> int:
+        """How many of so many images are in work at once, of the size that is known; an unknown one is no limit."""
+        size, most = self._largest_size, self.config.batch_size
+        if 1 in (count, most):  # to ask how much memory is free takes half a millisecond
+            return 1
+        return most if size is None else batch_within(self.config, self.build_backbone(), size)
 
     @property
     def _largest_size(self) -> tuple[int, int] | None:

@@ -79,7 +79,7 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     for features in parts:
         normal.check(features)
         detector.check_blur(features.image_size)
-        normal.add(fitted.select_patches(fitted.embed(normal.fitted_views(features)), normal.like))
+        normal.add(fitted.select_patches(fitted.embed_apart(normal.fitted_views(features)), normal.like))
         others = normal.other_views_of(features)
         if others is not None:
             normal.add_other_views(fitted.select_patches(fitted.embed(others), normal.like))

@@ -126,8 +126,9 @@ def embeddings_again(
             "do it on a machine that computes in that precision, or fit again without them"
         )
     passes = detector.extractor.views.passes
-    for features in detector.extractor.features(found.images, fit=True):
-        yield detector.select_patches(detector.embed(features.of_views(range(passes))), like)
+    extractor, images = detector.on_grid(found.images)
+    for features in extractor.features(images, fit=True):
+        yield detector.select_patches(detector.embed_apart(features.of_views(range(passes))), like)
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class AverageExtractor(FeatureExtractor):
     def features_key(self, *, fit: bool = True) -> str:
         """That of the maps, but averaged."""
         return f"{super().features_key(fit=fit)} averaged"
+
+    def _on_canvas(self, features: Features) -> Features:
+        """Averages have no size: that of the fit is noted, and nothing else."""
+        size = None if self.canvas is None else self.grid or self.canvas
+        return features if size is None else replace(features, image_size=size, roi_masks=None)
 
     def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """Averages over what counts."""
@@ -101,7 +106,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
     """
 
     name = "mahalanobis-ad"
-    supports_tiles = True
+    supports_tiles = supports_sizes = True
     extractor_type = AverageExtractor
     makes_maps = False
     scoring = frozenset({"threshold"})

@@ -278,7 +278,12 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         if poses is not None:
             seen = poses.seen(grid, self.image_size_)
             moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
-            return Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
+            maps = poses.to_image(moved)
+            added = None if self.registration_ is None else self.registration_.evidence(poses)
+            if added is not None:  # the map says where, the pose how surely
+                highest = maps.amax((1, 2)).clamp_min(1e-6)
+                maps = maps * (1 + added / highest.square()).sqrt()[:, None, None]
+            return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
         tiles = self.tile_layout
         maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)

@@ -19,7 +19,6 @@ from padim_zoo.detectors.registration import Registration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.features.poses import Poses
 from padim_zoo.features.tiles import TileLayout
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.forms import FORMS
@@ -71,8 +70,9 @@ def padim_to_file(detector: PaDiM, *, resumable: bool, half: bool) -> tuple[dict
         own_arrays, header["registration"] = registration_to_file(detector.registration_)
         arrays |= own_arrays
         samples = detector.statistics_ or (detector.require_statistics("save") if gaussian.form == "dual" else None)
-        if isinstance(samples, Samples) and samples.embeddings.poses is not None:
-            arrays["poses"] = samples.embeddings.poses.values
+        poses = samples.embeddings.poses if isinstance(samples, Samples) else None
+        if poses is not None and poses.found is not None:
+            arrays["poses"] = poses.found
     return arrays, {**header, "differing": differing}
 
 
@@ -101,8 +101,8 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
         )
     region = detector.extractor.region_of_interest()
     samples = samples_in(detector.made_model, region, detector.transform, detector.tile_layout)
-    if detector.in_file.poses is not None:
-        poses = Poses(detector.in_file.poses, detector.registration_)
+    if detector.in_file.poses is not None and detector.registration_ is not None:
+        poses = detector.registration_.of(detector.in_file.poses)
         samples = Samples(replace(samples.embeddings, poses=poses))
     detector.statistics_ = samples
     return samples

@@ -93,7 +93,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """
 
     name = "patchcore"
-    supports_tiles = True
+    supports_tiles = supports_sizes = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius"})
@@ -108,6 +108,11 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         check_whole_number("levels", self.levels, 1)
         if self.radius is not None:
             check_whole_number("radius", self.radius, 0)
+
+    @property
+    def takes_sizes(self) -> bool:
+        """As of every detector, unless positions play a part."""
+        return super().takes_sizes and self.radius is None
 
     @property
     def draws(self) -> tuple[str, ...]:

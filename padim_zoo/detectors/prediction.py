@@ -130,6 +130,16 @@ class Prediction:
             scores.numpy(), maps.numpy(), threshold, roi_masks=None if roi_masks is None else roi_masks.numpy()
         )
 
+    def on_canvas(self, size: tuple[int, int]) -> Prediction:
+        """The same images in the top left corner of maps of a larger size; nothing else of these is scored."""
+        if self.maps is None:
+            return self
+        n, height, width = self.maps.shape
+        maps, roi_masks = np.zeros((n, *size), dtype=np.float32), np.zeros((n, *size), dtype=bool)
+        maps[:, :height, :width] = self.maps
+        roi_masks[:, :height, :width] = True if self.roi_masks is None else self.roi_masks
+        return replace(self, maps=maps, roi_masks=roi_masks)
+
     @staticmethod
     def concatenate(parts: Sequence[Prediction]) -> Prediction:
         """One prediction of all images of several, by one detector."""

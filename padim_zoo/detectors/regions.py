@@ -120,6 +120,7 @@ def find_regions(
     """
     from scipy.ndimage import find_objects  # who asks for no regions need not wait for it
 
+    anomaly_map = transform.own_part(anomaly_map, *image_size)
     labels = label_regions(anomaly_map > rule.threshold)
     rows, columns = _map_position(transform, image_size)
     areas = np.bincount(labels.ravel())

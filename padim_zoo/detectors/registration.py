@@ -22,6 +22,12 @@ LEAST_GAIN = 0.9
 SCRAMBLED = 50
 """Images without shapes that say what chance does."""
 
+LEAST_SPREAD = 0.1
+"""Of normal distances between poses, as a share of the largest."""
+
+SMALLEST = 1e-300
+"""The smallest p-value of a pose."""
+
 KINDS = ("rigid", "translation")
 """Motions that can be undone."""
 
@@ -69,15 +75,28 @@ class Registration:
     def p_values(self, poses: Tensor) -> Tensor:
         """How usual poses (n, 3) are, (n,): the share of normal poses that are as far from all others.
 
-        Angle and shift each have one, and the smaller counts twice.
+        Angle and shift each have one, and the smaller counts twice. No rank tells p-values below those of the farthest
+        normal pose. Beyond it an exponential tail goes on, whose mean excess is the standard deviation of the normal
+        distances.
         """
-        p = torch.stack(
-            [
-                (1 + (gaps >= distances.amin(1, keepdim=True)).sum(1)) / (len(gaps) + 1)
-                for gaps, distances in zip(self._gaps, _differences(poses, self.normal), strict=True)
-            ]
-        )
-        return (2 * p.amin(0)).clamp_max(1)
+        p = []
+        for gaps, differences in zip(self._gaps, _differences(poses, self.normal), strict=True):
+            nearest = differences.amin(1)
+            ranks = (1 + (gaps >= nearest[:, None]).sum(1)) / (len(gaps) + 1)
+            spread = gaps.std(correction=0).clamp_min(LEAST_SPREAD * gaps[-1]).clamp_min(1e-6)
+            p.append(ranks.double() * (-(nearest - gaps[-1]).clamp_min(0) / spread).double().exp())
+        return (2 * torch.stack(p).amin(0)).clamp(SMALLEST, 1)
+
+    def evidence(self, poses: Poses) -> Tensor | None:
+        """What the poses add to the squared distance of the worst patch, (n,); None where they are not known.
+
+        It is -2 ln p of a part that is farther from all normal poses than any of these from its nearest, and 0 of all
+        others. Squared distances are -2 ln of a likelihood too.
+        """
+        if poses.found is None:
+            return None
+        odd = (poses.found != poses.values).any(1)
+        return torch.where(odd, -2 * self.p_values(poses.found).log(), 0.0).float()
 
     def estimate(self, pixels: Tensor) -> Tensor:
         """The poses (n, 3) of images (n, 3, H, W), float32; zero where nothing fits better than chance."""
@@ -87,7 +106,11 @@ class Registration:
 
     def poses(self, pixels: Tensor) -> Poses:
         """The poses that are undone, of images (n, 3, H, W)."""
-        return Poses(self.undone(self.estimate(pixels)), self)
+        return self.of(self.estimate(pixels))
+
+    def of(self, found: Tensor) -> Poses:
+        """What is undone of poses (n, 3) that were found."""
+        return Poses(self.undone(found), self, found)
 
     def near_normal_angles(self) -> Registration:
         """The same, but the mean image is tried only at angles near those of normal images."""

@@ -65,8 +65,10 @@ class Scorer:
             if not isinstance(images, Sequence) or not all(isinstance(image, Sample) for image in images):
                 raise InputError(f"{self.metric} needs masks: give images that are Samples, as datasets load them")
             last = detector.steps[-1][1] if hasattr(detector, "steps") else detector
-            maps, truth = prediction.maps, masks(images, last.transform)
-        result = evaluate((labels == ANOMALOUS).astype(int), prediction.scores, maps, truth)
+            maps = prediction.maps
+            truth = masks(images, last.transform, canvas=None if maps is None else maps.shape[1:])
+        anomalous, roi_masks = (labels == ANOMALOUS).astype(int), None if maps is None else prediction.roi_masks
+        result = evaluate(anomalous, prediction.scores, maps, truth, roi_masks=roi_masks)
         value = result.values[self.metric]
         if math.isnan(value):
             raise InputError(f"{self.metric} is undefined: {'; '.join(result.notes)}")

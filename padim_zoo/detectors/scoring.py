@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -37,12 +38,17 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     detector.check_parameters()
     model = detector.model_  # an unfitted detector says so before any image is read
     images = listed(images)
-    check_size = partial(refuse_other_size, detector.image_size_)
+    extractor, _ = detector.on_grid(images)
+    check_size = None if extractor.canvas is not None else partial(refuse_other_size, detector.image_size_)
     passing = PassingImages(images, detector.extractor.bit_depth)
-    features = detector.extractor.features(passing.images, roi=roi, check_size=check_size)
-    embedded = joined((embed_to_score(detector, part) for part in features), detector.images_at_once)
-    scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
     count = count_of(images)
+    at_once = extractor.batch_within_budget(count)
+    features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
+    if extractor.canvas is None:
+        embedded = joined((embed_to_score(detector, part) for part in features), at_once)
+        scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
+    else:
+        scored = (score_part(detector, model, part) for part in features)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)
@@ -52,6 +58,18 @@ def embed_to_score(detector: BackboneDetector[Any], features: Features) -> Patch
     """Embeddings of the views to score, of images whose size is that of the fit."""
     detector.check_blur(detector.image_size_)
     return detector.embed(views_to_score(features, detector.image_size_, detector.extractor))
+
+
+def score_part(detector: BackboneDetector[Any], model: Any, features: Features) -> Prediction:
+    """Scores of images by their features; where these lie on a canvas, of each image alone."""
+    if features.sizes is None:
+        return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
+    parts = []
+    for one in features.apart():
+        alone = copy.copy(detector)
+        alone.image_size_ = one.image_size
+        parts.append(score_views(alone, model, embed_to_score(alone, one)).on_canvas(features.image_size))
+    return Prediction.concatenate(parts)
 
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:

@@ -69,10 +69,11 @@ class PixelExtractor(FeatureExtractor):
         fit: bool = False,
         roi: Any = None,
         check_size: Callable[[tuple[int, int]], None] | None = None,
+        in_work: int | None = None,
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
         view_set = self.views.of_fit if fit else self.views.of_score
-        for batch, roi_masks in self.image_batches(images, self.config.batch_size, view_set, roi):
+        for batch, roi_masks in self.image_batches(images, in_work or self.config.batch_size, view_set, roi):
             size = (int(batch.shape[2]), int(batch.shape[3]))
             if check_size is not None:
                 check_size(size)

@@ -94,7 +94,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     """
 
     name = "subspace"
-    supports_tiles = True
+    supports_tiles = supports_sizes = True
     modeling = frozenset({"explained_variance"})
 
     def check_parameters(self) -> None:

@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import empty, is_large, release
@@ -38,6 +39,8 @@ class Features:
         The pixels of each view, or of the mosaic of its tiles, that count; None where all do.
     poses : Poses or None
         Of the parts, where images were brought to the mean pose; N of them, for there is one view then.
+    sizes : Tensor (N·V, 2), int64, or None
+        Height and width of each image, where images of several sizes lie on a canvas of ``image_size``.
     """
 
     maps: tuple[Tensor, ...]
@@ -45,6 +48,7 @@ class Features:
     views: int = 1
     roi_masks: Tensor | None = None
     poses: Poses | None = None
+    sizes: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.maps[0].shape[0]) // self.views
@@ -84,7 +88,10 @@ class Features:
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None
         poses = None if self.poses is None else self.poses.images(rows)
-        return Features(tuple(_take(layer, rows) for layer in self.maps), self.image_size, views, roi_masks, poses)
+        sizes = None if self.sizes is None else self.sizes[rows]
+        return Features(
+            tuple(_take(layer, rows) for layer in self.maps), self.image_size, views, roi_masks, poses, sizes
+        )
 
     def in_parts(self, n_bytes: int) -> Iterator[Features]:
         """The same images, some at a time, of about so many bytes; at least one."""
@@ -92,6 +99,41 @@ class Features:
         size = max(1, n_bytes // of_image)
         for start in range(0, len(self), size):
             yield self.images(slice(start, start + size))
+
+    def on_canvas(self, size: tuple[int, int], strides: Sequence[int]) -> Features:
+        """The same images in the top left corner of a size that others share; :meth:`apart` takes them back.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width in pixels, multiples of the strides.
+        strides : sequence of int
+            Of the layers.
+        """
+        n, (height, width) = int(self.maps[0].shape[0]), self.image_size
+        roi_masks = torch.zeros(n, *size, dtype=torch.bool)
+        roi_masks[:, :height, :width] = True if self.roi_masks is None else self.roi_masks
+        grids = [tuple(-(-side // stride) for side in size) for stride in strides]
+        maps = tuple(_continued(layer, grid) for layer, grid in zip(self.maps, grids, strict=True))
+        return replace(self, maps=maps, image_size=size, roi_masks=roi_masks, sizes=torch.tensor([self.image_size] * n))
+
+    def apart(self) -> Iterator[Features]:
+        """Each image as it was before :meth:`on_canvas`."""
+        assert self.sizes is not None
+        for number in range(len(self)):
+            one = self.images(slice(number, number + 1))
+            height, width = self.sizes[number * self.views].tolist()
+            grids = [
+                tuple(
+                    -(-own * cells // side)
+                    for own, cells, side in zip((height, width), grid, self.image_size, strict=True)
+                )
+                for grid in self.grids
+            ]
+            maps = tuple(layer[:, :, : grid[0], : grid[1]] for layer, grid in zip(one.maps, grids, strict=True))
+            inside = None if one.roi_masks is None else one.roi_masks[:, :height, :width]
+            roi_masks = None if inside is None or bool(inside.all()) else inside
+            yield Features(maps, (height, width), self.views, roi_masks)
 
     def with_maps(self, maps: tuple[Tensor, ...]) -> Features:
         """The same images and views by other maps."""
@@ -136,7 +178,9 @@ class Features:
     def _joined(parts: Sequence[Features], maps: tuple[Tensor, ...]) -> Features:
         roi_masks = concatenate_roi_masks([(int(part.maps[0].shape[0]), part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
-        return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses)
+        on_canvas = [part.sizes for part in parts if part.sizes is not None]
+        sizes = torch.cat(on_canvas) if on_canvas else None
+        return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses, sizes)
 
 
 def empty_maps(n: int, like: Tensor) -> Tensor:
@@ -154,6 +198,12 @@ def _take(layer: Tensor, rows: slice | Tensor) -> Tensor:
         taken[position] = layer[row]
         release()
     return taken
+
+
+def _continued(layer: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """A layer (n, C, h, w) on a larger grid, by its last row and column."""
+    height, width = (max(0, side - int(own)) for side, own in zip(grid, layer.shape[2:], strict=True))
+    return pad(layer, (0, width, 0, height), mode="replicate")
 
 
 def widened(layer: Tensor) -> Tensor:

@@ -172,6 +172,25 @@ class PatchEmbeddings:
         poses = None if self.poses is None else self.poses.images(columns)
         return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks, poses=poses)
 
+    def on_canvas(self, image_size: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> PatchEmbeddings:
+        """Embeddings of one layer, of images in the top left corner of a larger size, beyond which no pixel counts.
+
+        Patches go on by the last row and column, so that a pixel at the edge counts by a patch of its own.
+
+        Parameters
+        ----------
+        image_size, size : (int, int)
+            Height and width in pixels, of the images and of the larger size.
+        grid : (int, int)
+            Of the larger size.
+        """
+        (layer,), (height, width) = self.layers, image_size
+        roi_masks = torch.zeros(self.n, *size, dtype=torch.bool)
+        roi_masks[:, :height, :width] = True if self.roi_masks is None else self.roi_masks
+        rows, columns = (torch.arange(cells).clamp_max(own - 1) for cells, own in zip(grid, self.grid, strict=True))
+        layer = layer.view(*self.grid, *layer.shape[1:])[rows][:, columns].flatten(0, 1)
+        return PatchEmbeddings((layer,), (grid,), grid, roi_masks=roi_masks)
+
     def present(self, grid: tuple[int, int]) -> Tensor | None:
         """Which positions of a grid count in which image, (positions, n); None where all do in all of them."""
         return None if self.roi_masks is None else valid_patches(self.roi_masks, grid)

@@ -22,23 +22,30 @@ class Poses:
     Attributes
     ----------
     values : Tensor (n, 3), float32
-        Angle, shift to the right, shift down.
+        Angle, shift to the right, shift down; what is undone of the poses that were found.
     registration : object
         What a detector needs to estimate those of other images.
+    found : Tensor (n, 3), float32, or None
+        The poses that were found; None where they are not known.
     """
 
     values: Tensor
     registration: Any = None
+    found: Tensor | None = None
 
     def images(self, rows: slice | Tensor) -> Poses:
         """The poses of some of the images."""
-        return replace(self, values=self.values[rows])
+        return replace(self, values=self.values[rows], found=None if self.found is None else self.found[rows])
 
     @staticmethod
     def concatenate(parts: Sequence[Poses | None]) -> Poses | None:
         """The poses of all images of several parts, which all have some or none."""
         known = [part for part in parts if part is not None]
-        return replace(known[0], values=torch.cat([part.values for part in known])) if known else None
+        if not known:
+            return None
+        found = [part.found for part in known if part.found is not None]
+        values = torch.cat([part.values for part in known])
+        return replace(known[0], values=values, found=torch.cat(found) if len(found) == len(known) else None)
 
     def to_mean(self, pixels: Tensor) -> Tensor:
         """Images (n, C, H, W) in the mean pose; what lies beyond an image is mirrored at its edge."""

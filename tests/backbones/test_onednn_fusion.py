@@ -45,7 +45,7 @@ def test_the_same_maps(dtype: torch.dtype, size: tuple[int, int], layout: torch.
     torch.manual_seed(0)
     network = Residual().eval().requires_grad_(False).to(memory_format=torch.channels_last)
     before = copy.deepcopy(network).to(dtype)
-    fused = fuse_activations(network, EXAMPLE)
+    fused = fuse_activations(network, EXAMPLE, "0")
     if fusion._fused is None:
         pytest.skip("torch was built without oneDNN")
     assert sorted(fused_in(fused)) == [False, True, True]  # the third convolution is read twice
@@ -56,6 +56,36 @@ def test_the_same_maps(dtype: torch.dtype, size: tuple[int, int], layout: torch.
         with torch.set_grad_enabled(grad):
             for one, other in zip(expected, fused.to(dtype)(images), strict=True):
                 assert torch.allclose(other, one, atol=tolerance, rtol=tolerance)
+
+
+def test_a_network_is_compared_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    if fusion._fused is None:
+        pytest.skip("torch was built without oneDNN")
+    monkeypatch.setattr(fusion, "_agreed", set())
+    compared, scale, agree = [], [1.0], fusion._agree
+    monkeypatch.setattr(fusion, "_agree", lambda *maps: compared.append(maps) or agree(*maps))
+
+    class Shifted(Residual):
+        """Has a constant that its hash does not tell."""
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [maps + torch.ones(1) for maps in super().forward(images)]
+
+    class Scaled(Residual):
+        """Has a number in its code."""
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [maps * scale[-1] for maps in super().forward(images)]
+
+    def comparisons(kind: type[Residual], weights_hash: str) -> int:
+        before = len(compared)
+        scale.append(scale[-1] + 1)
+        assert fused_in(fuse_activations(kind().eval(), EXAMPLE, weights_hash))
+        return len(compared) - before
+
+    assert [comparisons(Residual, weights_hash) for weights_hash in "001"] == [2, 0, 2]
+    assert [comparisons(Shifted, "2") for _ in range(2)] == [2, 2]
+    assert [comparisons(Scaled, "3") for _ in range(2)] == [2, 2]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "builtin", "timm/resnet10t"])
@@ -81,7 +111,7 @@ def test_what_cannot_be_traced_or_differs_stays_as_it_is() -> None:
         return next(calls)
 
     for network in (Branches().eval(), Constant().eval()):
-        assert fuse_activations(network, EXAMPLE) is network
+        assert fuse_activations(network, EXAMPLE, "0") is network
 
 
 def test_a_map_that_is_added_to_all_images_is_repeated() -> None:
@@ -99,7 +129,7 @@ def test_a_map_that_is_added_to_all_images_is_repeated() -> None:
 
     torch.manual_seed(0)
     network = OneForAll().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    fused = fuse_activations(network, EXAMPLE)
+    fused = fuse_activations(network, EXAMPLE, "0")
     images = torch.randn(4, 3, 48, 32).to(memory_format=torch.channels_last)
     with torch.no_grad():
         for one, other in zip(network(images), fused(images), strict=True):
@@ -123,7 +153,7 @@ def test_networks_at_work_in_another_thread_are_not_traced() -> None:
 
     at_work, seen = Residual().eval(), []
     expected = at_work(EXAMPLE)
-    fuse_activations(Slow().eval().to(memory_format=torch.channels_last), EXAMPLE)
+    fuse_activations(Slow().eval().to(memory_format=torch.channels_last), EXAMPLE, "0")
     assert seen
 
 
@@ -152,7 +182,7 @@ def test_packed_weights_are_those_of_now(dtype: torch.dtype) -> None:
         pytest.skip("torch was built without oneDNN")
     torch.manual_seed(0)
     network = Residual().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    plain, fused = copy.deepcopy(network).to(dtype), fuse_activations(network, EXAMPLE).to(dtype)
+    plain, fused = copy.deepcopy(network).to(dtype), fuse_activations(network, EXAMPLE, "0").to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
 
     def same(images: torch.Tensor, fused: nn.Module = fused) -> bool:

@@ -70,8 +70,8 @@ def test_groups_are_those_of_all_pairs(seeds: list[int]) -> None:
     images = thumbnails(seeds)
     n = len(images)
     distances = search._distances(images)
-    correlations = np.array([[literal_correlation(one, other) for other in images] for one in images])
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    correlations = {(i, j): literal_correlation(images[i], images[j]) for i, j in pairs}
     alike = [(i, j) for i, j in pairs if distances[i, j] <= 0.0025 and correlations[i, j] >= 0.65]
     typical = typical_distances(distances, connected_groups(n, alike))
     copies = []

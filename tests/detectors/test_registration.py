@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from padim_zoo import InputError, PaDiM, load
-from padim_zoo.detectors import mean_image
+from padim_zoo.detectors import choose_registration, mean_image
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
 from padim_zoo.detectors.mean_image import MeanImage, reduced
 from padim_zoo.detectors.registration import Registration, register
@@ -180,7 +181,9 @@ def test_p_values_and_what_is_undone_are_those_of_the_definition(shifted):
         distances = np.linalg.norm(normal - pose, axis=1)
         distance, nearest = distances.min(), normal[distances.argmin()]
         one = (1 + (gaps >= distance).sum()) / (len(gaps) + 1)
-        assert float(p[index]) == pytest.approx(min(1.0, 2 * min(one, 1.0)))
+        if distance > gaps.max():
+            one *= math.exp(-(distance - gaps.max()) / gaps.std())
+        assert float(p[index]) == pytest.approx(min(1.0, 2 * one), rel=1e-3)
         expected = nearest + (pose - nearest) * min(1.0, gaps.max() / distance)
         np.testing.assert_allclose(undone[index, 1:], expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(undone[0], tried[0]) or float(p[0]) < 0.1
@@ -192,6 +195,19 @@ def test_a_misplaced_part_stays_found(shifted):
     tested = np.stack([part(0, 3, -2, seed=50), part(0, 17, 0, seed=51)])
     assert moving.predict(tested).scores[1] > 2 * moving.predict(tested).scores[0]
     assert plain.predict(tested[:1]).scores[0] > 0
+
+
+def test_the_pose_joins_map_and_score(shifted):
+    detector = PaDiM(register="translation", **SMALL).fit(shifted)
+    images = np.stack([part(0, 3, -2, seed=50), part(0, 20, 0, seed=51)])
+    features = detector.extract(images)
+    joined = detector.predict(images)
+    alone = detector.predict_features(replace(features, poses=replace(features.poses, found=None)))
+    np.testing.assert_array_equal(joined.maps[0], alone.maps[0])  # no pose that normal parts have adds anything
+    p = float(detector.registration_.p_values(features.poses.found)[1])
+    assert p < 0.01
+    assert float(joined.scores[1]) == pytest.approx(math.sqrt(float(alone.scores[1]) ** 2 - 2 * math.log(p)))
+    np.testing.assert_allclose(joined.maps[1] / joined.scores[1], alone.maps[1] / alone.scores[1], rtol=1e-5)
 
 
 # -- the detector ----------------------------------------------------------------------------------------------------
@@ -297,6 +313,19 @@ def test_auto_undoes_what_makes_normal_images_likelier(turned, shifted):
     detector.fit(np.repeat(texture.clip(0, 255).astype(np.uint8), 3, 3))
     assert detector.registration_ is None
     assert any("they stay" in note for note in detector.notes_of_fit())
+
+
+def test_auto_compares_a_motion_once(shifted, monkeypatch):
+    """Rigid without turns is the translation, whose images pass through the backbone once."""
+    compared = []
+
+    def likelihoods(embeddings):
+        compared.append(embeddings.n)
+        return held_out_log_likelihoods(embeddings)
+
+    monkeypatch.setattr(choose_registration, "held_out_log_likelihoods", likelihoods)
+    assert PaDiM(register="auto", **SMALL).fit(shifted).registration_.kind == "translation"
+    assert compared == [24, 24]
 
 
 def test_held_out_likelihoods_are_those_of_the_definition():

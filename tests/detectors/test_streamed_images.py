@@ -50,6 +50,18 @@ def test_stream_leaves_a_fit_as_it_is(images: np.ndarray) -> None:
     assert detector.features_key == key
 
 
+def test_one_image_is_scored_without_asking_for_memory(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = PaDiM(**OPTIONS, cache=False).fit(images[:4])
+    expected = detector.predict(images[4:])
+    asked: list[int] = []
+    monkeypatch.setattr("padim_zoo.detectors.feature_extractor.default_budget", lambda: asked.append(1) or 10**9)
+    detector.predict(images[3:])
+    assert asked
+    asked.clear()
+    np.testing.assert_array_equal(detector.predict([images[4]]).maps, expected.maps)
+    assert not asked
+
+
 @pytest.mark.parametrize("stream", [0, 1.5, "some"])
 def test_a_number_of_bands_that_is_none(stream: Any, images: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"stream is .*expected a whole number of at least 1"):

@@ -18,7 +18,7 @@ def factors(patches: int, n: int, condition: float, seed: int = 0) -> torch.Tens
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n", [1, 2, 7, 33, 100])
+@pytest.mark.parametrize("n", [1, 2, 7, 33, 51, 100])
 def test_nothing_is_lost_but_the_zeros(n: int, dtype: torch.dtype) -> None:
     matrices = torch.randn(5, n, n, dtype=dtype).triu()
     packed = PackedTriangles.pack(Triangles.of(matrices), dtype)
@@ -28,7 +28,7 @@ def test_nothing_is_lost_but_the_zeros(n: int, dtype: torch.dtype) -> None:
     assert packed_bytes(5, n, dtype) == packed.values.numel() * dtype.itemsize
 
 
-@pytest.mark.parametrize("n", [5, 32, 101])
+@pytest.mark.parametrize("n", [5, 32, 41, 101])
 @pytest.mark.parametrize("patches", [1, 6])
 def test_products_are_those_of_whole_matrices(n: int, patches: int) -> None:
     matrices = torch.randn(patches, n, n, dtype=torch.float64).triu()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from padim_zoo import registry
 from padim_zoo.bench.check.baseline import read_baseline, write_baseline
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +37,9 @@ def repository(tmp_path: Path) -> Path:
         command = commands / name
         command.write_text(f"#!/bin/sh\n{line}\n")
         command.chmod(0o755)
-    code = "import toy_zoo; toy_zoo.make_images(toy_zoo.Path('images'))"
-    paths = {"PYTHONPATH": f"{TOYS.parent}{os.pathsep}{ROOT}"}
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env={**os.environ, **paths})
+    plugin = registry.load_plugin(TOYS)
+    sys.modules["padim_zoo_plugin_toy_zoo"].make_images(folder / "images")
+    plugin.take_back()
     shutil.copy(TOYS, folder / "toy_zoo.py")
     suite = {"plugin": "toy_zoo.py", "dataset": "mvtec", "data_root": "images", "backbones": "toy-linear"}
     suite |= {"detectors": "toy", "estimators": "full", "resize": "none", "crop": "none"}

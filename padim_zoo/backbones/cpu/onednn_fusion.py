@@ -181,7 +181,11 @@ _fused = _operator("_convolution_pointwise")
 _pack = _operator("_reorder_convolution_weight")
 
 
-def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
+_agreed: set[tuple[str, ...]] = set()
+"""What has been compared in this process already: benchmarks make the same network again and again."""
+
+
+def fuse_activations(network: nn.Module, example: Tensor, weights_hash: str) -> nn.Module:
     """The same network with additions and ReLUs done by the convolutions before them, where that can be.
 
     Parameters
@@ -190,6 +194,8 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
         In eval mode; returns a list of maps. It shares its convolutions with the result.
     example : Tensor (1, 3, H, W)
         An input of the network, float32.
+    weights_hash : str
+        Identity of the network's weights. Networks of the same modules, code and weights are compared once.
     """
     if _fused is None:
         return network
@@ -198,12 +204,13 @@ def fuse_activations(network: nn.Module, example: Tensor) -> nn.Module:
             traced = fx.GraphModule(network, OwnThreadTracer().trace(network))
         if not _fuse(traced):
             return network
-        larger = functional.pad(example, (0, _PADDING, 0, _PADDING), value=0.5)
-        examples = [example, torch.cat([larger, -larger])]
-        with torch.no_grad():
-            same = all(_agree(network(each), traced(each)) for each in examples)
+        key = (weights_hash, str(traced), str(tuple(example.shape)))  # as text it is the modules and the code
+        same = key in _agreed or _agree_on(example, network, traced)
     except Exception:  # tracing runs the network's own code on what is no tensor: anything may be raised
         return network
+    # What a trace took for constant stands in the code, unless it is a tensor.
+    if same and not any(node.op == "get_attr" for node in traced.graph.nodes):
+        _agreed.add(key)
     return traced.eval() if same else network
 
 
@@ -216,20 +223,20 @@ def _fuse(traced: fx.GraphModule) -> int:
             traced.graph.erase_node(node)
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
+    fused: set[str] = set()
+
     def is_convolution(node: Any) -> bool:
-        """Whether a node is a plain convolution that is called once and read once."""
+        """Whether a node is a plain convolution that is called once and read once, and not fused yet."""
         if not isinstance(node, fx.Node) or node.op != "call_module" or len(node.users) != 1:
             return False
         module = modules[str(node.target)]
-        if type(module) is not nn.Conv2d or calls[str(node.target)] != 1:
+        if str(node.target) in fused or type(module) is not nn.Conv2d or calls[str(node.target)] != 1:
             return False
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
     def is_relu(node: fx.Node) -> bool:
         called = type(modules[str(node.target)]) if node.op == "call_module" else node.target
         return node.op.startswith("call_") and called in _RELUS
-
-    fused: set[str] = set()
 
     def replace(name: str, relu: bool) -> None:
         parent, _, child = name.rpartition(".")
@@ -266,10 +273,16 @@ def _fuse(traced: fx.GraphModule) -> int:
                 traced.graph.erase_node(replaced)
     if fused:
         for node in traced.graph.nodes:  # what does nothing but convolve gains by packed weights
-            if is_convolution(node) and str(node.target) not in fused:
+            if is_convolution(node):
                 replace(str(node.target), relu=False)
     traced.recompile()
     return len(fused)
+
+
+def _agree_on(example: Tensor, network: nn.Module, fused: nn.Module) -> bool:
+    larger = functional.pad(example, (0, _PADDING, 0, _PADDING), value=0.5)
+    with torch.no_grad():
+        return all(_agree(network(images), fused(images)) for images in (example, torch.cat([larger, -larger])))
 
 
 def _agree(expected: Sequence[Tensor], fused: Sequence[Tensor]) -> bool:

@@ -38,6 +38,8 @@ class Writer:
         if self.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for part in self.folder.rglob("*.part"):  # rows of a call that was killed, which the next one asks about
+            part.unlink()
         for name, source in self.copied.items():
             shutil.copyfile(source, self.folder / name)
 

@@ -4,6 +4,7 @@
 
 Starts a Dask scheduler and two workers on this machine, and a benchmark on them. Whatever is killed is started again,
 until as many kills are done and all runs are recorded. Each kill waits for a run to be recorded since the last one.
+After ``--minutes`` nothing more is killed: on a busy machine it takes a minute until all is up again.
 
 Then the store is compared with that of one process. It fails if a score differs, a row is lost, or more was done again
 than was in flight.
@@ -73,6 +74,7 @@ class Processes:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kill parts of a cluster at random, and see what is lost.")
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=60, help="of killing, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--categories", type=int, default=80, help="of eight runs each")
     asked = parser.parse_args()
@@ -111,7 +113,8 @@ def run(asked: argparse.Namespace, folder: Path) -> int:
             processes.revive()
             time.sleep(0.2)
             before, recorded = recorded, len(find_missing(plan, store).done)
-            if recorded == before or counts.total() >= asked.kills:
+            late = time.monotonic() - began > 60 * asked.minutes
+            if recorded == before or late or counts.total() >= asked.kills:
                 continue
             time.sleep(chance.uniform(0, MOST_SECONDS))
             victim = chance.choice(["worker 1", "worker 2", "worker 1", "worker 2", "scheduler", "client"])

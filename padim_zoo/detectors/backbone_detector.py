@@ -129,6 +129,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def draw(self) -> None:
         """Draw what a new fit needs, by the seed; here nothing."""
 
+    def embed_apart(self, features: Features) -> PatchEmbeddings:
+        """The embeddings of images; where these lie on a canvas, each is embedded alone."""
+        if features.sizes is None:
+            return self.embed(features)
+        grid = self.embed(features.images(slice(0, 1))).grid
+        parts = (self.embed(one).on_canvas(one.image_size, features.image_size, grid) for one in features.apart())
+        return PatchEmbeddings.concatenate(list(parts))
+
     def select_patches(self, embeddings: PatchEmbeddings, like: PatchEmbeddings | None) -> PatchEmbeddings:
         """What is kept of the embeddings of normal images: all, unless a detector needs less.
 

@@ -17,7 +17,6 @@ from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.training_depth import refuse_deeper
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import Features
-from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import TrainingEmbeddings, refuse_to_join
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -68,15 +67,6 @@ def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups
     hashed.tell()
 
 
-def embedded(detector: BackboneDetector[Any], features: Features) -> PatchEmbeddings:
-    """The embeddings of images; where these lie on a canvas, each is embedded alone."""
-    if features.sizes is None:
-        return detector.embed(features)
-    grid = detector.embed(features.images(slice(0, 1))).grid
-    parts = (detector.embed(one).on_canvas(one.image_size, features.image_size, grid) for one in features.apart())
-    return PatchEmbeddings.concatenate(list(parts))
-
-
 def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earlier: Samples | Moments | None) -> None:
     """Add the embeddings of normal images to earlier ones; a fit that fails leaves the detector as it was."""
     fitted = copy.copy(detector)
@@ -89,7 +79,7 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     for features in parts:
         normal.check(features)
         detector.check_blur(features.image_size)
-        normal.add(fitted.select_patches(embedded(fitted, normal.fitted_views(features)), normal.like))
+        normal.add(fitted.select_patches(fitted.embed_apart(normal.fitted_views(features)), normal.like))
         others = normal.other_views_of(features)
         if others is not None:
             normal.add_other_views(fitted.select_patches(fitted.embed(others), normal.like))

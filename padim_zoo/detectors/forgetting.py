@@ -18,7 +18,6 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import image_items
-from padim_zoo.detectors.fitting import embedded
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -129,7 +128,7 @@ def embeddings_again(
     passes = detector.extractor.views.passes
     extractor, images = detector.on_grid(found.images)
     for features in extractor.features(images, fit=True):
-        yield detector.select_patches(embedded(detector, features.of_views(range(passes))), like)
+        yield detector.select_patches(detector.embed_apart(features.of_views(range(passes))), like)
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

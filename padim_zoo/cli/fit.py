@@ -94,6 +94,7 @@ def fit(
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
     from padim_zoo.detectors.calibration import Calibration
+    from padim_zoo.detectors.p_value_maps import note_on_tail
     from padim_zoo.metrics.conformal import conformal_threshold
     from padim_zoo.registry import detectors
 
@@ -197,7 +198,8 @@ def fit(
         show_prices(calibration)
     if report is not None:
         click.echo(write_suspects(model, paths, report))
-    for note in (*doubts, *model.notes_of_fit()):
+    of_tail = note_on_tail(model)
+    for note in (*doubts, *model.notes_of_fit(), *([] if of_tail is None else [of_tail])):
         click.echo(f"note: {note}")
 
 

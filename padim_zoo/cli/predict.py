@@ -185,12 +185,7 @@ def predict(
     if region_file is not None:
         click.echo(region_file.write(), err=True)
     if getattr(detector, "values_of_maps", None) is not None:
-        least = detector.calibration_.normal_maps.least_p_value
-        click.echo(
-            f"scores and maps are -log10 of p-values: by ranks of normal images up to {-math.log10(least):.2f} "
-            f"(p {least:.2g}), by a model of the tail beyond",
-            err=True,
-        )
+        _tell_p_values(detector, threshold)
     if limit is not None:
         click.echo(f"decided by the {decides} threshold, {limit:.4g}", err=True)
     if target != "-":
@@ -211,6 +206,20 @@ def predict(
 
 Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
 """Score, map and map for pictures of an image."""
+
+
+def _tell_p_values(detector: Any, threshold: float | None) -> None:
+    """Say what are p-values, how far ranks tell them, and whether the threshold is beyond."""
+    from padim_zoo.detectors.p_value_maps import decides_by_p_values, end_of_ranks, note_on_tail
+
+    what, end = "scores and maps" if decides_by_p_values(detector) else "maps", end_of_ranks(detector)
+    click.echo(
+        f"{what} are -log10 of p-values: by ranks of normal images up to {end:.2f} (p {10**-end:.2g}), by a model of "
+        "the tail beyond",
+        err=True,
+    )
+    if (note := note_on_tail(detector, threshold)) is not None:
+        click.echo(f"note: {note}", err=True)
 
 
 def _content_of(roi: Path | None) -> str | None:

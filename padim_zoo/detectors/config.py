@@ -346,7 +346,7 @@ class EnsembleConfig:
 PASSES = 4
 """Views of each normal image in a fit with ``augment`` that does not say how many."""
 
-SMALL_FIT = 20
+SMALL_FIT = 40
 """A fit on fewer images says what so few cannot do."""
 
 FALSE_ALARM_RATE = 0.05

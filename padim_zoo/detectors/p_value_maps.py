@@ -8,6 +8,7 @@ areas, means of pixels, and the pixel threshold are too high, if anything, and p
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import MAP_VALUES, REGION_AREAS
+from padim_zoo.detectors.config import DECIDES, MAP_VALUES, REGION_AREAS
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold
@@ -30,6 +31,41 @@ if TYPE_CHECKING:
 def rule_of_p_values(detector: BackboneDetector[Any]) -> MapScore | None:
     """How maps of p-values give scores; None where scores are not made of the map."""
     return detector.map_score or (MapScore() if detector.score_is_map_maximum else None)
+
+
+def decides_by_p_values(detector: Any) -> bool:
+    """Whether what is compared with the threshold is -log10 of a p-value; some scores are not made of the map."""
+    if getattr(detector, "values_of_maps", None) is None:
+        return False
+    return detector.decision[0] != DECIDES[0] or rule_of_p_values(detector) is not None
+
+
+def end_of_ranks(detector: BackboneDetector[Any]) -> float:
+    """The largest value of a calibrated detector's maps that ranks of normal images tell."""
+    assert detector.calibration_ is not None
+    return -math.log10(detector.calibration_.normal_maps.least_p_value)
+
+
+def note_on_tail(detector: Any, threshold: float | None = None) -> str | None:
+    """That the model of the tail decides, where the threshold is beyond the ranks of normal images; else None.
+
+    Parameters
+    ----------
+    detector : Detector
+    threshold : float, optional
+        Instead of the one that decides.
+    """
+    if not decides_by_p_values(detector) or detector.calibration_ is None:
+        return None
+    (decides, own), end = detector.decision, end_of_ranks(detector)
+    limit = own if threshold is None else threshold
+    if limit is None or limit <= end:
+        return None
+    return (
+        f"the {decides} threshold of {limit:.2f} is beyond {end:.2f}, where the ranks of "
+        f"{detector.calibration_.normal_maps.m} different normal images end: a model of the tail decides, and may "
+        "miss defects; use more images, or compare with --map-values left out"
+    )
 
 
 def use_p_values(detector: BackboneDetector[Any]) -> None:

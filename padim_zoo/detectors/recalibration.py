@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import MAP_VALUES
 from padim_zoo.detectors.loading import detector_in
 from padim_zoo.detectors.model_file import add_calibration
-from padim_zoo.detectors.p_value_maps import use_p_values
+from padim_zoo.detectors.p_value_maps import note_on_tail, use_p_values
 from padim_zoo.detectors.storage import DetectorFile, open_detector, write_detector
 
 
@@ -68,6 +69,9 @@ def calibrate_file(
         detector.threshold_ = threshold
     assert detector.calibration_ is not None
     calibration = detector.calibration_.with_decision(region_rate, region_area, decide_by)
+    detector.calibration_ = calibration
+    if (note := note_on_tail(detector)) is not None:
+        warnings.warn(note, stacklevel=2)
     if output is not None:
         header = {name: value for name, value in file.header.items() if name not in ("format", "arrays")}
         arrays: dict[str, Tensor] = dict(file.tensors)

@@ -223,7 +223,10 @@ def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
     assert "maps       of p-values, -log10" in run("show", rare)
     assert "from 16 pixels of the map" in told
     asked = run("predict", model, odd, *images[:3], "--map-values", "p-value", "--maps", "npy", "-o", tmp_path / "a")
-    assert "by ranks of normal images up to 1.40 (p 0.04), by a model of the tail beyond" in asked
+    assert "scores and maps are -log10 of p-values: by ranks of normal images up to 1.40 (p 0.04), by a model" in asked
+    beyond = "is beyond 1.40, where the ranks of 24 different normal images end"
+    assert (told.count(beyond), asked.count(beyond)) == (1, 1)
+    assert beyond not in run("predict", rare, odd, "--threshold", "1.2", "--scores", tmp_path / "low.csv")
     run("predict", rare, odd, *images[:3], "--maps", "npy", "-o", tmp_path / "b", "--regions", tmp_path / "r.json")
     assert (tmp_path / "a/scores.csv").read_text() == (tmp_path / "b/scores.csv").read_text()
     one, other = (np.load(next((tmp_path / folder).rglob("odd*.npy"))) for folder in "ab")
@@ -236,7 +239,7 @@ def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
     assert "has --map-values p-value: fit without it for scores" in refused.output
     later = tmp_path / "later.safetensors"
     options = ("--region-fpr", "0.1", "--region-area", "16", "--map-values", "p-value")
-    run("calibrate", model, *options, "-o", later)
+    assert run("calibrate", model, *options, "-o", later).count(beyond) == 1
     run("calibrate", model, *options, "-o", later)  # the same model, so it may be replaced
     assert "maps       of p-values, -log10" in run("show", later)
     run("predict", later, odd, *images[:3], "-o", tmp_path / "c")
@@ -254,7 +257,8 @@ def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
     assert "calibrate for a rate (--fpr)" in refused.output
     told = run("calibrate", tmp_path / "scores.safetensors", "--map-values", "p-value", "--fpr", "0.1", "-o", again)
     assert "threshold" in told
-    (same,) = {json.loads(run("calibrate", one, "--fpr", "0.1", "--json"))["threshold"] for one in (again, later, rare)}
+    asked = (["calibrate", str(one), "--fpr", "0.1", "--json"] for one in (again, later, rare))
+    (same,) = {json.loads(CliRunner().invoke(main, words).stdout)["threshold"] for words in asked}
     assert padim_zoo.load(again).threshold_ == same
     exported = ["export", str(rare), "--format", "torch", "-o", str(tmp_path / "m.pt2")]
     refused = CliRunner().invoke(main, exported)

@@ -178,6 +178,14 @@ def part(tmp_path: Path, files: list[Path]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("count", "dimensions", "told"), [(24, 64, True), (24, 20, False), (41, 64, False)])
+def test_a_fit_says_where_the_ridge_decides(count, dimensions, told):
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    model = PaDiM(resize=None, n_components=dimensions).fit(list(images))
+    expected = f"{count} images vary in {count - 1} of {dimensions} directions"
+    assert any(expected in note for note in model.notes_of_fit()) == told
+
+
 def test_an_evaluation_leaves_learned_images_out(part, files, tmp_path):
     model = tmp_path / "m.safetensors"
     told = run("fit", part / "train" / "good", "-o", model, "--resize", "none", "--crop", "none")

@@ -11,7 +11,7 @@ import padim_zoo
 from padim_zoo import InputError, PaDiM, PatchCore
 from padim_zoo.data.image import read_image
 from padim_zoo.detectors.held_out import folds_of
-from padim_zoo.detectors.p_value_maps import use_p_values
+from padim_zoo.detectors.p_value_maps import decides_by_p_values, note_on_tail, use_p_values
 from padim_zoo.export.networks import exportable
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.map_p_values import NormalMaps, cell_maxima
@@ -91,6 +91,10 @@ def test_scores_that_are_not_of_the_map_stay(images):
     one, other = scored.predict(images[20:]), rare.predict(images[20:])
     assert (one.scores == other.scores).all()
     assert (one.maps != other.maps).any()
+    assert not decides_by_p_values(rare)
+    assert note_on_tail(rare) is None
+    rare.calibration_ = rare.calibration_.deciding_by("pixel")
+    assert decides_by_p_values(rare)
 
 
 def test_what_cannot_be_is_refused_in_one_line(images):

@@ -24,6 +24,9 @@ from padim_zoo.metrics.metric import METRICS, Metric, main_metrics, per_image_ar
 LEVEL = 0.05
 """Differences are significant at this level, over all pairs together."""
 
+LARGEST_DIFFERENCE = 1.0
+"""Of two values from 0 to 1. An interval of a mean that reaches beyond is none."""
+
 _NAMING = (*MODEL, *NUMBERS)
 _ALWAYS_SHARED = ("dataset", "category", "data", "seed")
 """A pair agrees in these: scores of other images, or of other draws, are not paired."""
@@ -46,8 +49,9 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
         image, AUPIMO, ``METRIC_low``, ``METRIC_high``, ``METRIC_p_value`` and ``METRIC_significant`` too (bootstrap of
         the images, Wilcoxon's signed-rank test). No interval is without width: where one is not defined, it is NaN.
         Where there are several categories, a last row ``mean``: its intervals and p-values are those of Student's t
-        over the categories. ``attrs`` holds ``differing``, the settings that the stores differ in, ``unpaired``, how
-        many runs of A and of B have no partner, and ``draw``, the draw that no interval covers, or None.
+        over the categories, without an interval that reaches beyond 1, the largest difference. ``attrs`` holds
+        ``differing``, the settings that the stores differ in, with their values in the pairs, ``unpaired``, how many
+        runs of A and of B have no partner, and ``draw``, the draw that no interval covers, or None.
 
     Raises
     ------
@@ -84,11 +88,12 @@ def compare_stores(first: RunStore, second: RunStore) -> pd.DataFrame:
     if len({row["category"] for row in rows}) > 1:
         rows.append(_mean_row(rows))
     comparison: pd.DataFrame = pd.DataFrame(rows)
+    compared = [[side[key] for key in shared] for side in (mine, partners)]
     if any(computed_precision(mine[key]) != computed_precision(partners[key]) for key in shared):
         differing = list(dict.fromkeys([*differing, "precision"]))
-        a, b = computed_a, computed_b
+        compared = [_as_computed(side) for side in compared]
     comparison.attrs = {
-        "differing": {name: (_values(a, name), _values(b, name)) for name in differing},
+        "differing": {name: (_values(compared[0], name), _values(compared[1], name)) for name in differing},
         "unpaired": tuple(
             len(side) - len({keyed[key]["id"] for key in shared}) for side, keyed in ((a, mine), (b, partners))
         ),
@@ -306,6 +311,8 @@ def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     mean: dict[str, Any] = by_category.mean(skipna=False).to_dict()
     for prefix in _prefixes():
         low, high, p_value = student_test(by_category[f"{prefix}difference"].to_numpy(), 0.95)
+        if max(-low, high) > LARGEST_DIFFERENCE:  # so few categories say nothing of how far others may lie
+            low, high = math.nan, math.nan
         tested = {"low": low, "high": high, "p_value": p_value, "significant": p_value <= LEVEL}
         mean |= {f"{prefix}{part}": value for part, value in tested.items()}
     return {**mean, "category": MEAN, "run": f"over {len(by_category)} categories"}

@@ -16,6 +16,7 @@ from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.bench.status import DONE, PARTIAL, is_done
 from padim_zoo.bench.store import Document, computed_precision, mean_over_folds
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.suggest import suggest
 from padim_zoo.metrics.metric import METRICS, Metric
 
@@ -231,7 +232,7 @@ def _newest(documents: Iterable[Document]) -> list[_Entry]:
 
 def _left_out_note(entries: Sequence[_Entry]) -> list[str]:
     count = sum(entry.left_out for entry in entries)
-    return [f"{count} older run{'s' * (count > 1)} on other data left out"] if count else []
+    return [f"{number_of(count, 'older run')} on other data left out"] if count else []
 
 
 ONE_DRAW = "one draw"
@@ -366,7 +367,7 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
-    shares = [f"{precision} in {count} run{'s' * (count > 1)}" for precision, count in sorted(counts.items())]
+    shares = [f"{precision} in {number_of(count, 'run')}" for precision, count in sorted(counts.items())]
     return [f"precision auto was {' and '.join(shares)}"] if len(counts) > 1 else []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from padim_zoo.bench.record import Record
 from padim_zoo.bench.settings import SETTINGS
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.results_version import RESULTS_VERSION
 from padim_zoo.detectors.config import PaDiMConfig
 
@@ -128,7 +129,7 @@ class Run:
         if config.ensemble is not None:
             model.append(f"{config.ensemble} of members")
         if config.train_size is not None:
-            model.append(f"{config.train_size} images")
+            model.append(number_of(config.train_size, "image"))
         if config.contaminated is not None:
             model.append(f"{config.contaminated:g} of defects")
         if config.augment is not None:

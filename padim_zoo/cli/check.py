@@ -12,6 +12,7 @@ import click
 
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.options import PATH, check_target, read_runs, refuse_same
+from padim_zoo.core.numbers import number_of
 
 if TYPE_CHECKING:
     from padim_zoo.bench.check.microbenchmark import Microbenchmarks
@@ -119,4 +120,4 @@ def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | No
     new = Baseline(old.rows if rows is None else rows, old.benchmarks if benchmarks is None else benchmarks)
     write_baseline(path, new)
     count = 0 if new.benchmarks is None else len(new.benchmarks.timings)
-    click.echo(f"{path}: {len(new.rows)} runs, {count} benchmarks")
+    click.echo(f"{path}: {number_of(len(new.rows), 'run')}, {number_of(count, 'benchmark')}")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.formats import format_option, resolve_format, write_tables
+from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
 from padim_zoo.cli.options import PATH
 from padim_zoo.cli.table import print_table, show_table, table_of, write_content
+from padim_zoo.core.numbers import number_of
 
 
 @click.command()
@@ -36,6 +37,7 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
     if form in FORMATS:
         write_content(FORMATS[form](comparison), output)
+        tell_written(form, output)
         return
     differing = [
         f"{name}: A {', '.join(_plain(value) for value in a)}; B {', '.join(_plain(value) for value in b)}"
@@ -66,7 +68,8 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
         click.echo(comparison.attrs["draw"], err=True)
     unpaired = comparison.attrs["unpaired"]
     if any(unpaired):
-        click.echo(f"{unpaired[0]} runs of A and {unpaired[1]} of B have no partner and are left out", err=True)
+        counts = f"{number_of(unpaired[0], 'run')} of A and {unpaired[1]} of B"
+        click.echo(f"{counts} without a partner are left out", err=True)
     if form != "table":
         columns = list(rows[0])
         numbers = set(range(2, len(columns)))
@@ -78,11 +81,12 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
         for line in differing:
             click.echo(line)
         show_table(rows)
+    tell_written(form, output)
 
 
 def _plain(value: str) -> str:
     loaded = json.loads(value)
-    return "–" if loaded is None else str(loaded)
+    return "–" if loaded is None else "+".join(map(str, loaded)) if isinstance(loaded, list) else str(loaded)
 
 
 def _interval(low: float | None, high: float | None) -> str:

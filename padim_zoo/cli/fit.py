@@ -30,6 +30,7 @@ from padim_zoo.cli.options import (
 from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
 from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
@@ -228,7 +229,7 @@ def _show_costs(model: Any, paths: Sequence[Path], folds: int, as_json: bool) ->
     if as_json:
         show_json([cost.to_dict() for cost in costs])
         return
-    click.echo(f"A fit on {len(paths)} images, measured on one of them and on small parts of it:\n")
+    click.echo(f"A fit on {number_of(len(paths), 'image')}, measured on one of them and on small parts of it:\n")
     show_table(
         [
             {

@@ -22,6 +22,7 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 
 
 @setting_command("forget")
@@ -78,7 +79,7 @@ def forget(
     gone = n_before - detector.n_images_
     show_rows(
         {
-            "forgotten": f"{gone} normal image{'s' * (gone > 1)}, {detector.n_images_} left",
+            "forgotten": f"{number_of(gone, 'normal image')}, {detector.n_images_} left",
             "threshold": threshold,
             **regions,
             "caches": f"{removed} entries removed",

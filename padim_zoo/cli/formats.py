@@ -54,6 +54,14 @@ def resolve_format(form: str | None, output: Path | None, *without: str) -> str:
     return SUFFIXES[output.suffix.lower()]
 
 
+def tell_written(form: str, output: Path | None) -> None:
+    """Say what was written, and what else a name without a suffix could have given."""
+    if output is None:
+        return
+    others = "" if output.suffix else "; a suffix gives another format, such as .csv or .md"
+    click.echo(f"{form} in {output}{others}", err=True)
+
+
 def write_tables(tables: Sequence[TextTable], form: str, output: Path | None) -> None:
     """Write tables of text as Markdown, LaTeX or HTML."""
     from padim_zoo.bench import text_table

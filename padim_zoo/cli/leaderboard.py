@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from padim_zoo.cli.candidates import complete_columns
-from padim_zoo.cli.formats import format_option, resolve_format, write_tables
+from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
 from padim_zoo.cli.options import PATH, read_runs
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
@@ -65,7 +65,6 @@ def leaderboard(
     --watch shows the progress of a benchmark that writes to RUNS, and its best configurations so far (or the rows of
     --by). It waits for one to start and ends with it. Ctrl-C ends it earlier, with exit code 130.
     """
-    from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.store import merged
 
     form = resolve_format(form, output)
@@ -89,18 +88,23 @@ def leaderboard(
         if by or sort or published:
             raise InputError("--compare shows two runs: leave out --by, --sort and --published")
         _compare(store, documents, compare, form, output)
-        return
-    if corruptions:
+    elif corruptions:
         _show_corruptions(documents, form, output)
-        return
-    board = _make_board(documents, names, sort, published=published)
+    else:
+        _show_board(_make_board(documents, names, sort, published=published), sort, form, output, bars)
+    tell_written(form, output)
+    if died:
+        sys.exit(SOME_FAILED)
+
+
+def _show_board(board: pd.DataFrame, sort: str | None, form: str, output: Path | None, bars: bool | None) -> None:
+    from padim_zoo.bench.formats import FORMATS as WRITERS
+
     if form == "table":
         from padim_zoo.bench.table import BoardTable
 
         on_terminal = output is None and sys.stdout.isatty()
         print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
-        if died:
-            sys.exit(SOME_FAILED)
     elif form in WRITERS:
         _export(WRITERS[form](board), form, output)
     else:

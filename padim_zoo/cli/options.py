@@ -13,6 +13,7 @@ import click
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.core.numbers import number_of
 from padim_zoo.detectors.description import parts_of, unpromised
 
 if TYPE_CHECKING:
@@ -323,7 +324,7 @@ def groups_of_new_images(detector: Any, paths: Sequence[Path]) -> dict[str, Any]
 
 def different_images(n: int, n_groups: int) -> str:
     """The number of images, and of different ones where some are copies."""
-    return f"{n}" if n == n_groups else f"{n_groups} different of {n}"
+    return number_of(n, "image") if n == n_groups else f"{n_groups} different of {number_of(n, 'image')}"
 
 
 def threshold_of(calibration: Any) -> str:
@@ -336,7 +337,7 @@ def threshold_of(calibration: Any) -> str:
     least = ""
     if not calibration.rate_asked and rate > FALSE_ALARM_RATE:
         count = different_images(len(calibration.scores), calibration.n_groups)
-        least = f" (the least that {count} images can promise)"
+        least = f" (the least that {count} can promise)"
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
 
 
@@ -346,7 +347,7 @@ def regions_of(calibration: Any) -> dict[str, str]:
     if calibration.region_threshold is not None:
         rows["regions"] = (
             f"above {calibration.region_threshold:.4g}, for a rate of at most {calibration.region_rate:.3g}, from "
-            f"{calibration.region_area} pixels of the map"
+            f"{number_of(calibration.region_area, 'pixel')} of the map"
         )
     return rows | {"decides": calibration.decides}
 
@@ -358,7 +359,7 @@ def show_prices(calibration: Any) -> None:
     if not (rows := price_rows(calibration)):
         return
     count = different_images(len(calibration.scores), calibration.n_groups)
-    click.echo(f"\nThe threshold rests on {count} images. Other rates would give:\n")
+    click.echo(f"\nThe threshold rests on {count}. Other rates would give:\n")
     show_table(rows)
     if (note := unpromised(calibration)) is not None:
         click.echo(f"note: {note}")

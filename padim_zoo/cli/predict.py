@@ -17,6 +17,7 @@ from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.printable import printable
 from padim_zoo.core.progress import stage
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
@@ -191,7 +192,7 @@ def predict(
     if target != "-":
         earlier = f", {before} of them from before" if before else ""
         pictures_in = "" if folder is None else f", pictures in {output}"
-        click.echo(f"scores of {len(rows)} images{earlier} in {target}{pictures_in}", err=True)
+        click.echo(f"scores of {number_of(len(rows), 'image')}{earlier} in {target}{pictures_in}", err=True)
     if blocks := blocks_of(detector):
         click.echo(f"streams in {blocks}", err=True)
     if runs := runtime_of(detector):

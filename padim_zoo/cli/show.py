@@ -9,6 +9,7 @@ import click
 
 from padim_zoo.cli.options import show_rows
 from padim_zoo.cli.table import cell, show_json
+from padim_zoo.core.numbers import number_of
 
 _TITLES = {"exported model": "export", "weights of a backbone": "weights"}
 _VERIFIED = {
@@ -63,14 +64,11 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _model_rows(facts: dict[str, Any]) -> dict[str, str]:
-    members = facts.get("members")
-    rows = {"detector": _model(facts)} if not members else {"ensemble": f"{facts['rule']} of {len(members)} models"}
-    for number, member in enumerate(members or (), 1):
-        rows[f"member {number}"] = _model(member)
+    rows = _fit_rows(facts)
+    for number, member in enumerate(facts.get("members", ()), 1):
+        rows[f"member {number}"] = "; ".join(_fit_rows(member).values())
     if "layers" in facts:
         rows["layers"] = ", ".join(map(str, facts["layers"]))
-    if "grid" in facts:
-        rows["grid"] = f"{_sides(facts['grid'])} patches"
     if "image_size" in facts:
         rows["images"] = f"resize {_pixels(facts.get('resize'))}, crop {_pixels(facts.get('crop'))}"
     if "map_values" in facts:
@@ -82,17 +80,17 @@ def _region_rows(facts: dict[str, Any]) -> dict[str, str]:
     """The region threshold, if there is one, and which threshold decides."""
     if facts.get("region_threshold") is None:
         return {"decides": facts["decides"]} if facts.get("decides") else {}
-    promise = f", for a rate of at most {facts['region_rate']:.3g}" if "region_rate" in facts else ""
-    least = facts.get("region_area", 1)
-    regions = f"above {facts['region_threshold']:.4g}{promise}, from {least} pixels of the map"
+    rate = facts.get("region_rate")
+    promise = "" if rate is None else f", for a rate of at most {rate:.3g}"
+    least = number_of(facts.get("region_area", 1), "pixel")
+    regions = f"above {facts['region_threshold']:.4g}{promise}, from {least} of the map"
     return {"regions": regions, "decides": facts.get("decides", "image")}
 
 
-def _model(facts: dict[str, Any]) -> str:
-    parts = ", ".join(str(facts[name]) for name in ("backbone", "estimator") if name in facts)
-    images = f" on {facts['n_images']} normal images" if "n_images" in facts else ""
-    by = f" by {facts['runtime']}" if facts.get("runtime", "torch") != "torch" else ""
-    return f"{facts['detector']} ({parts}){images}, in {facts.get('precision')}{by}"
+def _fit_rows(facts: dict[str, Any]) -> dict[str, str]:
+    """What the detector said of its fit, and what ran the backbone; a plugin may write files without."""
+    described: dict[str, str] = facts.get("described") or {"detector": facts["detector"]}
+    return described | ({"runtime": facts["runtime"]} if facts.get("runtime", "torch") != "torch" else {})
 
 
 def _promise(facts: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from padim_zoo.cli.options import (
 )
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 
@@ -97,9 +98,13 @@ def update(
         threshold = f"{calibration.threshold:.4g}, as before; it promises nothing of the new model"
     elif calibration is not None:
         threshold = f"{threshold_of(calibration)}{', as before' if keep_threshold else ''}"
-    new = f"{added}" if added == len(paths) else f"{added} new of {len(paths)}"
+    of_all = number_of(len(paths), "normal image")
+    new = of_all if added == len(paths) else f"{added} new of {of_all}"
     seen = coverage_of(detector, paths)
-    rows = {"added": f"{new} normal images, {detector.n_images_} in all", "transform": str(detector.transform)}
+    rows = {
+        "added": f"{new}, {detector.n_images_} in all",
+        "transform": str(detector.transform),
+    }
     rows |= {"looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
     rows |= {"runtime": runs} if (runs := runtime_of(detector)) else {}

@@ -14,6 +14,7 @@ from padim_zoo.bench.live import draw_progress
 from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.store_watcher import StoreWatcher
+from padim_zoo.core.numbers import number_of
 
 EVERY = 0.5
 """Seconds between two looks, at least."""
@@ -75,6 +76,6 @@ def _below(watcher: StoreWatcher, runs: Path) -> list[RenderableType]:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         parts.append(Text(f"failed{more}: {what}: {error['message']}", style="red", no_wrap=True, overflow="ellipsis"))
     if not watcher.benches:
-        state = "holds no run yet" if not watcher.documents else f"{len(watcher.documents)} runs"
+        state = "holds no run yet" if not watcher.documents else number_of(len(watcher.documents), "run")
         parts.append(Text(f"{runs}: {state}; no benchmark is at work, waiting for one (Ctrl-C ends)", style="dim"))
     return parts

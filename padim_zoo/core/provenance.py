@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from padim_zoo.core.numbers import number_of
+
 _told: ContextVar[dict[str, str] | None] = ContextVar("told", default=None)
 
 
@@ -42,7 +44,7 @@ def folders_of(paths: Iterable[Path]) -> str:
     """Folders of images and how many lie in each: ``"15 images: 12 in train/good, 3 in more"``."""
     counts = Counter("/".join(path.absolute().parent.parts[-2:]).replace("//", "/") for path in paths)
     parts = [f"{count} in {folder}" for folder, count in sorted(counts.items())]
-    return f"{counts.total()} images: {', '.join(parts)}"
+    return f"{number_of(counts.total(), 'image')}: {', '.join(parts)}"
 
 
 def provenance() -> dict[str, str]:

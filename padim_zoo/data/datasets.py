@@ -12,6 +12,7 @@ from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.data.files import folders_in, images_in, list_images
 from padim_zoo.data.image import image_size
 from padim_zoo.data.layout import (
@@ -102,7 +103,7 @@ def _mvtec_ad_2_category(folder: Path) -> Category:
     private = {path.name: len(list_images(path).images) for path in folders_in(folder) if "private" in path.name}
     if not private:
         return public
-    counts = " and ".join(f"{count} image{'s' * (count != 1)} of {name}" for name, count in private.items())
+    counts = " and ".join(f"{number_of(count, 'image')} of {name}" for name, count in private.items())
     note = f"{counts} have no labels: padim-zoo predict scores them for the benchmark's server"
     return replace(public, notes=(*public.notes, note))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from threading import Lock, local
 from typing import Any
 
 from padim_zoo.core.fields import FieldError, Fields
+from padim_zoo.core.numbers import in_number
 
 BACKGROUND = 0
 """The gray level that transparent pixels are laid on."""
@@ -40,13 +40,12 @@ NOTES = {
 DEEP_ENOUGH = "deep enough"
 """A kind that is never told: a file uses all bits that the model counts with, so that darker ones are just dark."""
 
-_FORMS = re.compile(r"\{(.*?)\|(.*?)\}")
 _thread = local()
 
 
 def counted(kind: str, count: int) -> str:
     """What a kind of note says of so many files."""
-    return f"{count} {_FORMS.sub(lambda forms: forms[1 + (count == 1)], NOTES[kind])}"
+    return in_number(count, NOTES[kind])
 
 
 class FileNotes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.data.image import IMAGE_SUFFIXES, is_image_file
 from padim_zoo.data.normal_folder import refuse_defects, refuse_folder_of_defects
 
@@ -52,7 +53,7 @@ def describe_passed_over(listings: Iterable[Listing]) -> str:
         counts.update({reason: len(paths) for reason, paths in listing.passed_over.items()})
     total = counts.total()
     parts = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
-    return f"{total} file{'s' * (total > 1)} passed over: {parts}" if total else ""
+    return f"{number_of(total, 'file')} passed over: {parts}" if total else ""
 
 
 def images_in(folder: Path) -> list[Path]:

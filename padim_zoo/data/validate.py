@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import in_number, number_of
 from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import FULL_DEPTH, largest_of
 from padim_zoo.data.coverage import Coverage, coverage
@@ -40,8 +41,8 @@ LEVEL = 0.05
 FEW_NORMAL_IMAGES = 10
 """Below so many normal images a report warns: folds of one or two images, and a covariance of noise."""
 
-UNREADABLE = "images cannot be read"
-"""The end of the message on images that ``--skip-unreadable`` leaves out."""
+UNREADABLE = ("images cannot be read", "image cannot be read")
+"""The ends of the message on images that ``--skip-unreadable`` leaves out."""
 
 Severity = Literal["error", "warning"]
 
@@ -273,15 +274,19 @@ def _file_problems(category: Category, train: list[_Finding], test: list[_Findin
         yield Problem("warning", "no anomalous image has a mask: only image-level figures can be computed")
         bare = []
     affected: tuple[tuple[Severity, str, Sequence[object]], ...] = (
-        ("error", UNREADABLE, broken_images),
-        ("error", "masks cannot be read or have not the size of their image", broken_masks),
-        ("warning", "anomalous images have no mask and are left out of pixel figures", bare),
-        ("warning", "anomalous images have a mask without a marked pixel", empty_masks),
-        ("warning", "masks belong to no image", _stray_masks(category)),
+        ("error", "{images|image} cannot be read", broken_images),
+        (
+            "error",
+            "{masks|mask} cannot be read or {have not the size of their|has not the size of its} image",
+            broken_masks,
+        ),
+        ("warning", "anomalous {images have|image has} no mask and {are|is} left out of pixel figures", bare),
+        ("warning", "anomalous {images have|image has} a mask without a marked pixel", empty_masks),
+        ("warning", "{masks belong|mask belongs} to no image", _stray_masks(category)),
     )
     for severity, message, items in affected:
         if items:
-            yield Problem(severity, f"{len(items)} {message}", tuple(map(str, items)))
+            yield Problem(severity, in_number(len(items), message), tuple(map(str, items)))
 
 
 def _copies(train: list[_Finding], test: list[_Finding], n_compared: int) -> Iterable[Problem]:
@@ -293,22 +298,26 @@ def _copies(train: list[_Finding], test: list[_Finding], n_compared: int) -> Ite
         one, other = findings[pair.first].sample, findings[pair.second].sample
         exact = pair.kind == "exact"
         if exact and one.label != other.label:
-            place: tuple[Severity, str] = "error", "images are labeled normal and anomalous, pixel for pixel the same"
+            place: tuple[Severity, str] = (
+                "error",
+                "{images are|image is} labeled normal and anomalous, pixel for pixel the same",
+            )
         elif pair.first < len(train) <= pair.second:
             place = (
                 ("error" if exact else "warning"),
                 (
-                    "test images are in the training set too, pixel for pixel"
+                    "test {images are|image is} in the training set too, pixel for pixel"
                     if exact
-                    else "test images are near copies of training images"
+                    else "test {images are near copies|image is a near copy} of training images"
                 ),
             )
         else:
             where = "training" if pair.second < len(train) else "test"
-            place = "warning", f"{where} images are {'copies' if exact else 'near copies'} of others, and count once"
+            kinds = "copies|image is a copy" if exact else "near copies|image is a near copy"
+            place = "warning", f"{where} {{images are {kinds}}} of others, and count once"
         items.setdefault(place, []).append(f"{one.path} = {other.path}")
     for (severity, message), pairs in items.items():
-        yield Problem(severity, f"{len(pairs)} {message}", tuple(pairs))
+        yield Problem(severity, in_number(len(pairs), message), tuple(pairs))
     for doubt in duplicates.doubts():
         yield Problem("warning", doubt)
 
@@ -316,7 +325,9 @@ def _copies(train: list[_Finding], test: list[_Finding], n_compared: int) -> Ite
 def _split_problems(category: Category) -> Iterable[Problem]:
     normal = len(category.train)
     if normal < FEW_NORMAL_IMAGES:
-        yield Problem("warning", f"only {normal} normal images to fit: expected {FEW_NORMAL_IMAGES} or more")
+        yield Problem(
+            "warning", f"only {number_of(normal, 'normal image')} to fit: expected {FEW_NORMAL_IMAGES} or more"
+        )
     labels = {sample.label for sample in category.test}
     for label, name in ((0, "normal"), (1, "anomalous")):
         if label not in labels:

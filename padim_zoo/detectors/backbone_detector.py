@@ -19,6 +19,7 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
@@ -504,7 +505,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         network = self.build_backbone().name
-        fitted = f"{self.name} ({network}) on {self.n_images_} normal images, in {self.precision_}"
+        fitted = f"{self.name} ({network}) on {number_of(self.n_images_, 'normal image')}, in {self.precision_}"
         return {"fitted": fitted, **self.extractor.describe_images()}
 
     def size_in_bytes(self) -> int:

@@ -15,6 +15,7 @@ from torch import nn
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.data.sources import image_items, listed
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
@@ -370,7 +371,7 @@ class Detector(ABC):
             return ""
         pixels = "" if size is None else f" of {size[0]}x{size[1]}"
         threshold = "no threshold" if self.threshold_ is None else f"threshold {self.threshold_:.4g}"
-        return f"  # fitted on {n} normal images{pixels}, {threshold}"
+        return f"  # fitted on {number_of(n, 'normal image')}{pixels}, {threshold}"
 
     # Two detectors are never one, whatever the dataclass of their parameters says.
     __eq__ = object.__eq__

@@ -333,6 +333,7 @@ class Ensemble(Detector, EnsembleConfig):
         weights = self.weights if isinstance(self.weights, str) else [float(weight) for weight in self.weights]
         header = {
             "detector": self.name,
+            "described": self.describe_fit(),
             "parameters": {"rule": self.rule, "weights": weights},
             "members": headers,
             "calibration": calibration,

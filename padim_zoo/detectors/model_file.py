@@ -62,6 +62,7 @@ def to_state(
     written = {**arrays, **of_backbone, **hashes_and_groups}
     header: dict[str, Any] = {
         "detector": detector.name,
+        "described": detector.describe_fit(),
         "parameters": _parameters(detector, backbone),
         "weights_hash": backbone.weights_hash,
         "precision": detector.precision_,

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.printable import printable
 from padim_zoo.detectors.prediction_files import photo_of
 from padim_zoo.pictures.colormap import Scale, color_table, place_on_scale
@@ -38,7 +39,7 @@ def to_html(prediction: Prediction) -> str:
     """HTML of bounded size, whatever the number and the size of the images: at most 24 cards of a few kB each."""
     anomalous = prediction.anomalous
     count = len(prediction)
-    told = [f"{count} image{'s' * (count != 1)}"]
+    told = [number_of(count, "image")]
     if anomalous is not None:
         told.append(f"{int(anomalous.sum())} anomalous (score &gt; {prediction.threshold:.4g})")
     else:

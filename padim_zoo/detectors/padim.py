@@ -14,6 +14,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.choose_registration import choose_registration
@@ -298,9 +299,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         mean = self.gaussian_.mean
         network = self.build_backbone().name
         counted = "" if mean.subset is None else f"{mean.P} of "
-        count = self.n_images_ or "an unknown number of"
+        images = number_of(self.n_images_, "normal image") if self.n_images_ else "an unknown number of normal images"
         return {
-            "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
+            "fitted": f"{self.name} ({network}, {self.estimator}) on {images}, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
             **self.extractor.describe_images(),
             **({} if self.registration_ is None else {"register": self.registration_.describe()}),

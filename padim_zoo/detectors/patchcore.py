@@ -15,6 +15,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, is_size
 from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import PatchCoreConfig
@@ -292,7 +293,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         size, D = self.model_.patches.shape
-        within = "" if self.radius is None else f", compared within {self.radius} positions"
+        within = "" if self.radius is None else f", compared within {number_of(self.radius, 'position')}"
         return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions{within}"}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.spill import build_array, empty, is_large, release
 from padim_zoo.data.image import image_size
 from padim_zoo.data.sources import single_images
@@ -295,7 +296,7 @@ class Prediction:
     def __repr__(self) -> str:
         maps = "no maps" if self.maps is None else f"maps of {'×'.join(map(str, self.maps.shape[1:]))}"
         threshold = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4g}"
-        return f"<Prediction of {len(self)} images: {maps}, {threshold}>"
+        return f"<Prediction of {number_of(len(self), 'image')}: {maps}, {threshold}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: scores, decisions and small pictures of the maps."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.parallel import BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.config import SUSPECTS_RATE
@@ -150,7 +151,7 @@ def refuse_few(n: int, least: int = LEAST_IMAGES, purpose: str = "say which stan
         Naming both numbers.
     """
     if n < least:
-        found = "there is 1 normal image" if n == 1 else f"there are {n} normal images"
+        found = f"there {'is' if n == 1 else 'are'} {number_of(n, 'normal image')}"
         raise InputError(f"{found}: expected {least} or more to {purpose}")
 
 

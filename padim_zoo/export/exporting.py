@@ -241,7 +241,7 @@ def describe(
     calibration, backbone = detector.calibration_, detector.build_backbone()
     return {
         "format": FORMAT,
-        "made_by": f"padim-zoo {padim_zoo.__version__}",
+        "version": padim_zoo.__version__,
         "detector": detector.name,
         "backbone": backbone.name,
         "weights_hash": backbone.weights_hash,
@@ -257,6 +257,7 @@ def describe(
         "makes_maps": detector.makes_maps,
         "score_is_map_maximum": detector.threshold_serves_maps,
         "region_threshold": None if calibration is None else calibration.region_threshold,
+        "region_rate": None if calibration is None else calibration.region_rate,
         "region_area": 1 if calibration is None else calibration.region_area,
         "map_scale": [None, None] if calibration is None else [calibration.map_low, calibration.map_high],
     }

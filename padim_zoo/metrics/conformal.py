@@ -22,6 +22,7 @@ import math
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 from padim_zoo.metrics.checks import check_scores
 
 # 99 images at a rate of 0.01 must allow one of 100 places, which 100 * 0.01 in floating point may just miss.
@@ -64,8 +65,8 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
         lowest = math.ceil(1e4 * smallest_false_alarm_rate(m)) / 1e4
         copies = "" if m == n else f" different ones among {n}"
         raise InputError(
-            f"a false-alarm rate of {false_alarm_rate:g} needs at least {needed} normal images, found {m}{copies}: "
-            + (f"use more images, or a rate of at least {lowest:g}" if m else "use more images")
+            f"a false-alarm rate of {false_alarm_rate:g} needs at least {number_of(needed, 'normal image')}, found "
+            f"{m}{copies}: " + (f"use more images, or a rate of at least {lowest:g}" if m else "use more images")
         )
     order = np.argsort(scores, kind="stable")[::-1]
     exceeding = np.cumsum(1 / sizes[group_of[order]])  # groups at or above each score, highest first

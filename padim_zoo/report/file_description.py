@@ -107,6 +107,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
             name: parameters.get(name)
             for name in ("backbone", "estimator", "layers", "resize", "crop", "rule", "map_values")
         },
+        "described": {str(title): str(text) for title, text in dict(header.get("described", {})).items()},
         "weights_hash": header.get("weights_hash"),
         "precision": header.get("precision"),
         "runtime": header.get("runtime"),
@@ -122,7 +123,7 @@ def _describe_model(header: Mapping[str, Any]) -> dict[str, Any]:
         "members": [_describe_model(member) for member in header.get("members", [])],
         "parameters": parameters,
     }
-    return {name: value for name, value in facts.items() if value not in (None, [])}
+    return {name: value for name, value in facts.items() if value not in (None, [], {}) or name == "parameters"}
 
 
 def _describe_weights(path: Path, document: Mapping[str, Any], verify: bool) -> dict[str, Any]:
@@ -150,12 +151,7 @@ def _describe_export(path: Path, verify: bool) -> dict[str, Any]:
     metadata = ExportedModel(path).metadata.document
     # All of it was read, and compared with the digest in it.
     checked = {"verified": 1} if verify else {}
-    return {
-        "kind": "exported model",
-        "runtime": runtime_of_file(path),
-        "version": metadata.get("made_by"),
-        **metadata,
-    } | checked
+    return {"kind": "exported model", "runtime": runtime_of_file(path), **metadata} | checked
 
 
 def _describe_json(path: Path, verify: bool) -> dict[str, Any]:

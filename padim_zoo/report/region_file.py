@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from padim_zoo.core.atomic_write import write_text_whole
+from padim_zoo.core.numbers import number_of
 from padim_zoo.core.printable import printable
 from padim_zoo.data.image import image_size
 from padim_zoo.detectors.regions import Region, find_regions, to_coco
@@ -67,7 +68,8 @@ class RegionFile:
         write_text_whole(self._path, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
         count = sum(len(regions) for *_, regions in self._images)
         least = f", of {self._rule.area} pixels of the map or more" if self._rule.area > 1 else ""
-        return f"{count} regions above {self._rule.threshold:.4g}{least} in {self._path}{' (COCO)' if coco else ''}"
+        regions = f"{number_of(count, 'region')} above {self._rule.threshold:.4g}{least}"
+        return f"{regions} in {self._path}{' (COCO)' if coco else ''}"
 
     def _document(self) -> dict[str, Any]:
         images = [

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
 from padim_zoo import InputError
+from padim_zoo.bench import compare as compare_module
 from padim_zoo.bench.compare import compare_stores, holm
 from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.schedule import execute, find_missing
@@ -83,6 +84,26 @@ def test_detectors_are_compared_though_one_has_settings_that_the_other_has_not(s
 def test_other_draws_are_no_pairs(stores):
     with pytest.raises(InputError, match="has a partner in"):
         compare_stores(stores["drawn"], stores["drawn again"])
+
+
+def test_a_mean_has_no_interval_beyond_the_possible():
+    row = {f"{prefix}{name}": math.nan for prefix in ("", "aupimo_") for name in ("difference", "low", "p_value")}
+    far, near = (
+        [row | {"category": name, "difference": value} for name, value in pair]
+        for pair in ((("a", 0.1), ("b", -0.15)), (("a", 0.1), ("b", 0.11)))
+    )
+    mean = compare_module._mean_row(far)
+    assert math.isnan(mean["low"])
+    assert math.isnan(mean["high"])
+    assert mean["p_value"] > 0.5
+    assert compare_module._mean_row(near)["low"] < 0.1
+
+
+def test_the_head_names_settings_of_what_is_compared(stores):
+    result = CliRunner().invoke(main, ["compare", *(str(stores[name].folder) for name in ("both", "other"))])
+    assert "['" not in result.output
+    found = compare_stores(stores["both"], stores["full"])
+    assert all('"diagonal"' not in values for sides in found.attrs["differing"].values() for values in sides)
 
 
 def test_holm_steps_down():

@@ -50,6 +50,13 @@ def test_the_suffix_decides(runs: Path, tmp_path: Path) -> None:
     assert header.count("|") < 15
 
 
+def test_what_was_written_is_told(runs: Path, tmp_path: Path) -> None:
+    assert f"csv in {tmp_path / 'b.csv'}\n" in run("leaderboard", runs, "-o", tmp_path / "b.csv")
+    assert f"table in {tmp_path / 'c'}; a suffix gives another format" in run(
+        "compare", runs, runs, "-o", tmp_path / "c"
+    )
+
+
 def test_a_format_that_was_asked_for_wins(runs: Path, tmp_path: Path) -> None:
     run("leaderboard", runs, "--format", "json", "-o", tmp_path / "board.txt")
     assert len(json.loads((tmp_path / "board.txt").read_text())) == 6

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from padim_zoo import PaDiM, __version__, describe_file
+from padim_zoo import PaDiM, __version__, describe_file, load
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.store import FORMAT, RunStore, digest_of
 from padim_zoo.cli.main import main
@@ -65,9 +65,19 @@ def test_a_model(model: Path) -> None:
     assert facts["verified"] > 10
     lines = run("show", model)
     assert "padim (builtin, full) on 8 normal images" in lines
-    assert "8 × 10 patches" in lines
+    assert "patches    8 × 10, of " in lines
     assert "for a false-alarm rate of at most 0.25" in lines
     assert "verified" not in lines
+    assert facts["described"] == load(model).describe_fit()
+    assert all(f"{title:<10} {text}" in lines for title, text in facts["described"].items())
+
+
+def test_a_model_shows_what_its_fit_said_of_the_bank(model: Path, tmp_path: Path) -> None:
+    options = ("--resize", "none", "--crop", "none", "--detector", "patchcore(radius=1)")
+    fitted = run("fit", model.parent / "images", "-o", tmp_path / "bank.safetensors", *options)
+    row = next(line for line in fitted.splitlines() if line.startswith("bank "))
+    assert row.endswith("within 1 position")
+    assert row in run("show", tmp_path / "bank.safetensors")
 
 
 def test_a_model_says_how_it_was_made(model: Path) -> None:
@@ -146,10 +156,14 @@ def test_an_ensemble_shows_its_members(model: Path, tmp_path: Path) -> None:
 def test_an_exported_model(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    run("export", model, "--format", "onnx", "-o", tmp_path / "model.onnx")
+    regions = tmp_path / "regions.safetensors"
+    run("calibrate", model, "--fpr", "0.25", "--region-fpr", "0.2", "-o", regions)
+    run("export", regions, "--format", "onnx", "-o", tmp_path / "model.onnx")
     facts = shown(tmp_path / "model.onnx", "--verify")
     assert (facts["kind"], facts["runtime"], facts["n_images"]) == ("exported model", "onnx", 8)
     assert facts["threshold"] == describe_file(model)["threshold"]
+    assert facts["version"] == __version__
+    assert "for a rate of at most 0.2, from 1 pixel of the map" in run("show", tmp_path / "model.onnx")
     content = bytearray((tmp_path / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)

@@ -17,6 +17,7 @@ from padim_zoo.bench.check.microbenchmark import Microbenchmarks
 from padim_zoo.bench.check.row import Row
 from padim_zoo.bench.status import DONE, FAILED
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.numbers import number_of
 
 
 def compare(
@@ -58,7 +59,7 @@ def _compare_rows(fresh: Sequence[Row], baseline: Sequence[Row], limits: Limits,
             f"{_settings_apart(fresh, baseline)}: give the run store of the same suite, or write the baseline anew "
             "with --update"
         )
-    findings.compared.append(f"{len(matching.pairs)} runs")
+    findings.compared.append(number_of(len(matching.pairs), "run"))
     done = _compare_status(matching, findings)
     _note_differences(done, findings)
     names = Names([*fresh, *baseline])

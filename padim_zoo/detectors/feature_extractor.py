@@ -472,7 +472,7 @@ class FeatureExtractor:
     @property
     def _largest_size(self) -> tuple[int, int] | None:
         """Height and width that images are known to have after the transform, at most."""
-        size = self.grid or self.native_size or self.transform.crop or self.transform.resize
+        size = self.canvas or self.grid or self.native_size or self.transform.crop or self.transform.resize
         return (size, size) if isinstance(size, int) else size
 
 

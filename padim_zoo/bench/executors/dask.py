@@ -96,20 +96,39 @@ class DaskExecutor:
         """
         self._waiting.extend(split_groups(in_groups, len(self._cluster.threads_by_worker()), _PER_WORKER))
         while self._waiting or self._tasks:
-            workers = len(self._cluster.threads_by_worker())
-            while self._waiting and len(self._tasks) < _PER_WORKER * max(1, workers):
-                yield from self._submit(self._waiting.popleft())
-            with suppress(Empty):
-                what, key = self._happened.get(timeout=_WAIT_SECONDS)
+            yield from self._fill(_PER_WORKER * max(1, len(self._cluster.threads_by_worker())))
+            for what, key in self._news():
                 if what == "begins":
                     yield from self._begin(key)
                 else:
                     yield from self._receive(self._tasks.pop(key))
 
-    def _submit(self, group: list[Run]) -> Iterator[Event]:
-        """Send a group on its way, but for the runs that another process did or is at."""
+    def _news(self) -> Iterator[tuple[str, str]]:
+        """What has happened by now, if need be after a while."""
+        with suppress(Empty):
+            yield self._happened.get(timeout=_WAIT_SECONDS)
+            while True:
+                yield self._happened.get_nowait()
+
+    def _fill(self, most: int) -> Iterator[Event]:
+        """Send groups on their way until so many are. Those that go together cost Dask less than one by one."""
         from padim_zoo.bench.executors.task import run_group
 
+        batch: list[tuple[list[Run], Claims]] = []
+        while self._waiting and len(self._tasks) + len(batch) < most:
+            yield from self._claim(self._waiting.popleft(), batch)
+        if not batch:
+            return
+        shared = {**self._request, "workers_by_host": self._cluster.workers_by_host()}
+        requests = [json.dumps({**shared, "runs": runs_to_json(runs)}) for runs, _ in batch]
+        keys = [f"run_group-{uuid.uuid4().hex}" for _ in batch]
+        futures = self._cluster.client.map(run_group, requests, [self._topic] * len(batch), key=keys, pure=False)
+        for key, future, (runs, claims) in zip(keys, futures, batch, strict=True):
+            self._tasks[key] = _Task(future, runs, claims)
+            future.add_done_callback(lambda done: self._happened.put(("ended", done.key)))
+
+    def _claim(self, group: list[Run], batch: list[tuple[list[Run], Claims]]) -> Iterator[Event]:
+        """Add a group to those that are sent, but for the runs that another process did or is at."""
         claims = self.recorder.claims()
         claims.take(run.id for run in group if self.recorder.completed(run) is None)
         mine = []
@@ -121,14 +140,10 @@ class DaskExecutor:
                 yield Event(run, elsewhere=True)
             else:
                 mine.append(run)
-        if not mine:
+        if mine:
+            batch.append((mine, claims))
+        else:
             claims.release()
-            return
-        request = {**self._request, "runs": runs_to_json(mine), "workers_by_host": self._cluster.workers_by_host()}
-        key = f"run_group-{uuid.uuid4().hex}"
-        future = self._cluster.client.submit(run_group, json.dumps(request), self._topic, key=key, pure=False)
-        self._tasks[key] = _Task(future, mine, claims)
-        future.add_done_callback(lambda done: self._happened.put(("ended", done.key)))
 
     def _begin(self, run_id: str) -> Iterator[Event]:
         for task in self._tasks.values():

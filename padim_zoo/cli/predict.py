@@ -155,7 +155,9 @@ def predict(
                             size = image_size(path)
                             if maps == "original" and pictured is not None:
                                 anomaly_map = detector.transform.on_original(pictured, *size)
-                            write_map(output, name, detector.transform.own_part(anomaly_map, *size))
+                            else:
+                                anomaly_map = detector.transform.own_part(anomaly_map, *size)
+                            write_map(output, name, anomaly_map)
                         if region_file is not None and pictured is not None:
                             region_file.add(path, row.score, row.anomalous, pictured)
                         if folder is not None:

@@ -112,6 +112,7 @@ def test_more_images_join_a_fit(normal: list[np.ndarray], others: list[np.ndarra
         added.partial_fit(others[1:2])
 
 
+@pytest.mark.filterwarnings("ignore:.* leave the memory bank")
 @pytest.mark.parametrize(("kind", "own"), DETECTORS[:2], ids=["PatchCore", "Subspace"])
 def test_a_model_from_a_file_forgets_some(kind: Any, own: Any, normal: Any, others: Any, tmp_path: Path) -> None:
     if kind is PatchCore:

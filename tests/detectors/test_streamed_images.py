@@ -54,7 +54,7 @@ def test_one_image_is_scored_without_asking_for_memory(images: np.ndarray, monke
     detector = PaDiM(**OPTIONS, cache=False).fit(images[:4])
     expected = detector.predict(images[4:])
     asked: list[int] = []
-    monkeypatch.setattr("padim_zoo.detectors.feature_extractor.default_budget", lambda: asked.append(1) or 10**9)
+    monkeypatch.setattr("padim_zoo.detectors.block_plans.default_budget", lambda: asked.append(1) or 10**9)
     detector.predict(images[3:])
     assert asked
     asked.clear()

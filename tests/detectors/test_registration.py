@@ -212,6 +212,23 @@ def test_p_values_and_what_is_undone_are_those_of_the_definition(shifted):
     assert float(undone[1, 1]) < 15
 
 
+def test_only_poses_beyond_the_normal_ones_are_evidence(shifted):
+    found = learned(shifted, "translation")
+    rng = torch.Generator().manual_seed(0)
+    tried = found.normal[torch.arange(400) % len(found.normal)].clone()
+    tried[:, 1:] += torch.randn(400, 2, generator=rng) * 3
+    normal = found.normal[:, 1:].double()
+    gaps = (torch.cdist(normal, normal) + 1e9 * torch.eye(len(normal))).amin(1)
+    distances = torch.cdist(tried[:, 1:].double(), normal).amin(1)
+    usual, odd = distances < 0.999 * gaps.max(), distances > 1.001 * gaps.max()
+    assert min(int(usual.sum()), int(odd.sum())) > 40
+    poses = found.of(tried)
+    evidence = found.evidence(poses)
+    assert evidence[usual].max() == 0
+    assert evidence[odd].min() > 1
+    assert torch.equal(poses.values[usual], tried[usual])
+
+
 def test_a_misplaced_part_stays_found(shifted):
     plain, moving = (PaDiM(register=kind, **SMALL).fit(shifted) for kind in (None, "translation"))
     tested = np.stack([part(0, 3, -2, seed=50), part(0, 17, 0, seed=51)])

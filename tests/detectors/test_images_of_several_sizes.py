@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.grid import canvas_of
 from padim_zoo.detectors.loading import load
 from tests.command_line import run
@@ -19,6 +21,29 @@ OPTIONS: dict[str, Any] = {"resize": None, "backbone": "scattering", "precision"
 DETECTORS = [(PatchCore, {"coreset_ratio": 0.2}), (Subspace, {}), (MahalanobisAD, {})]
 each_detector = pytest.mark.parametrize(("kind", "own"), DETECTORS, ids=[kind.__name__ for kind, _ in DETECTORS])
 SIZES = [(64, 96), (96, 64), (61, 83), (64, 96), (80, 80), (96, 96)]
+
+
+class RoundingDown(nn.Module):
+    """Two layers whose grids round down, as those of vgg11 and AlexNet do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = torch.max_pool2d(torch.relu(self.first(images)), 4)
+        return [first, torch.max_pool2d(torch.relu(self.second(first)), 4)]
+
+
+def rounding_down(strides: tuple[int, ...] = (4, 16)) -> Backbone:
+    torch.manual_seed(0)
+    network, layers = RoundingDown(), ("a", "b")
+    return Backbone(
+        network, name="toy", layers=layers, strides=strides, state=network.state_dict(), weights_source="none"
+    )
+
+
+each_backbone = pytest.mark.parametrize("backbone", ["scattering", rounding_down()], ids=["scattering", "toy"])
 
 
 def draw(size: tuple[int, int], seed: int, *, defect: bool = False) -> np.ndarray:
@@ -56,9 +81,33 @@ def test_a_canvas_has_room_for_all(sizes: Any, of_fit: Any, canvas: Any) -> None
     assert canvas_of(sizes, 8, of_fit) == canvas
 
 
-def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
-    detector = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit(normal)
-    of_each = [PatchCore(**OPTIONS, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
+@each_backbone
+def test_features_are_those_of_each_image_alone(backbone: Any, normal: list[np.ndarray]) -> None:
+    together = PatchCore(**OPTIONS | {"backbone": backbone}).extract(normal)
+    for one, image in zip(together.apart(), normal, strict=True):
+        extractor = PatchCore(**OPTIONS | {"backbone": backbone}).extractor
+        assert extractor.canvas is None
+        alone = extractor.extract([image])
+        assert one.image_size == alone.image_size
+        for layer, expected in zip(one.maps, alone.maps, strict=True):
+            torch.testing.assert_close(layer, expected)
+
+
+@each_backbone
+def test_a_subspace_is_that_of_the_patches_of_each_image(backbone: Any, normal: list[np.ndarray]) -> None:
+    options = OPTIONS | {"backbone": backbone}
+    mean = Subspace(**options).fit(normal).model_.mean
+    patches = [PatchCore(**options, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
+    torch.testing.assert_close(mean.double(), torch.cat(patches).double().mean(0), rtol=1e-4, atol=1e-5)
+
+
+@each_backbone
+def test_the_bank_holds_patches_of_each_image_alone(
+    backbone: Any, normal: list[np.ndarray], others: list[np.ndarray]
+) -> None:
+    options = OPTIONS | {"backbone": backbone}
+    detector = PatchCore(**options, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit(normal)
+    of_each = [PatchCore(**options, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
     bank = torch.cat(of_each)
     assert detector.model_.patches.shape == bank.shape
     predicted = detector.predict(others)
@@ -66,7 +115,7 @@ def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], ot
     assert predicted.maps.shape == (3, 144, 128)
     assert predicted.roi_masks is not None
     for number, image in enumerate(others):
-        alone = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit([image])
+        alone = PatchCore(**options, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit([image])
         distances = torch.cdist(alone.model_.patches, bank).amin(1)
         assert predicted.scores[number] == pytest.approx(float(distances.max()), rel=1e-4)
         height, width = image.shape[:2]

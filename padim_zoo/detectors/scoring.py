@@ -66,10 +66,24 @@ def score_part(detector: BackboneDetector[Any], model: Any, features: Features) 
         return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
     parts = []
     for one in features.apart():
-        alone = copy.copy(detector)
-        alone.image_size_ = one.image_size
+        alone = of_size(detector, one.image_size)
         parts.append(score_views(alone, model, embed_to_score(alone, one)).on_canvas(features.image_size))
     return Prediction.concatenate(parts)
+
+
+def score_apart(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
+    """Scores of images as :func:`score_views` has them; where these lie on a canvas, of each image alone."""
+    if embeddings.sizes is None:
+        return score_views(detector, model, embeddings)
+    parts = (score_views(of_size(detector, size), model, one) for size, one in embeddings.apart())
+    return Prediction.concatenate([part.on_canvas(detector.image_size_) for part in parts])
+
+
+def of_size(detector: BackboneDetector[Any], image_size: tuple[int, int]) -> BackboneDetector[Any]:
+    """A copy that makes maps of another size."""
+    alone = copy.copy(detector)
+    alone.image_size_ = image_size
+    return alone
 
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:

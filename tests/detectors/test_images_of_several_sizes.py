@@ -128,6 +128,15 @@ def test_the_bank_holds_patches_of_each_image_alone(
     assert 16 <= peak[1] < 48
 
 
+@each_backbone
+def test_scores_out_of_fold_are_those_of_each_image_alone(backbone: Any, normal: list[np.ndarray]) -> None:
+    options: dict[str, Any] = OPTIONS | {"backbone": backbone, "explained_variance": 0.9}
+    scores = Subspace(**options).fit(normal).calibrate(folds=len(normal)).scores
+    for number, image in enumerate(normal):
+        rest = Subspace(**options).fit([*normal[:number], *normal[number + 1 :]])
+        np.testing.assert_allclose(scores[number], rest.predict([image]).scores[0], rtol=1e-3)
+
+
 @each_detector
 def test_an_image_is_scored_as_alone(kind: Any, own: Any, normal: Any, others: Any, tmp_path: Path) -> None:
     detector = kind(**OPTIONS | own).fit(normal)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo import SPADE, Ensemble, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.grid import canvas_of
 from padim_zoo.detectors.loading import load
@@ -193,6 +193,58 @@ def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarr
 def test_views_tiles_and_places_take_one_size(options: dict[str, Any], normal: list[np.ndarray]) -> None:
     with pytest.raises(InputError, match="must have one size"):
         PatchCore(**OPTIONS, **options).fit(normal)
+
+
+def saved(images: list[np.ndarray], folder: Path) -> list[Path]:
+    """The images as files."""
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def test_an_ensemble_of_two_strides_has_one_canvas(normal: Any, others: Any, tmp_path: Path) -> None:
+    fine, coarse = OPTIONS | {"layers": ("scale1",)}, OPTIONS | {"backbone": rounding_down()}
+
+    def made() -> Ensemble:
+        return Ensemble([MahalanobisAD(**fine), PatchCore(**fine), Subspace(**coarse)])
+
+    images = [image[:, :-3] for image in normal]  # so that the strides alone would give two canvases
+    paths, to_score = saved(images, tmp_path / "normal"), saved(others, tmp_path / "others")
+    by_images = made().fit(paths)
+    predicted = by_images.predict(to_score)
+    by_features = made()
+    by_features.make_room(paths + to_score)
+    assert {member.canvas for member in by_features.members} == {(144, 128)}
+    by_features.fit_features(by_features.extract_normal(paths))
+    scored = by_features.predict_features(by_features.extract(to_score))
+    np.testing.assert_allclose(scored.scores, predicted.scores, rtol=1e-3)
+    np.testing.assert_allclose(scored.maps, predicted.maps, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loaded_ensemble_has_one_canvas(normal: Any, others: Any, tmp_path: Path) -> None:
+    members = [PatchCore(**OPTIONS, layers=layers) for layers in (("scale1",), ("scale3",))]
+    ensemble = Ensemble(members).fit(normal)
+    ensemble.calibrate()
+    ensemble.save(tmp_path / "model")
+    np.testing.assert_allclose(
+        load(tmp_path / "model").predict(others).scores, ensemble.predict(others).scores, rtol=1e-3
+    )
+
+
+def test_an_ensemble_refuses_features_of_two_sizes(normal: list[np.ndarray]) -> None:
+    parts = [PatchCore(**OPTIONS).extract([normal[number]]) for number in (0, 1)]
+    with pytest.raises(InputError, match="64x96 pixels and 96x64 pixels: give all of them one resize"):
+        Ensemble.join(parts)
+
+
+def test_an_ensemble_refuses_a_region_in_other_tiles(normal: list[np.ndarray]) -> None:
+    region = np.zeros((96, 96), dtype=bool)
+    region[8:60] = True
+    ensemble = Ensemble([PatchCore(**OPTIONS, tiles=tiles, roi=region) for tiles in ("2x2", "2x2+32")])
+    with pytest.raises(InputError, match=r"with a roi, tiles.*fit and predict by images"):
+        ensemble.extract_normal([normal[5], normal[5]])
 
 
 def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.ndarray], tmp_path: Path) -> None:

@@ -179,6 +179,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._extractor.config = self.config
         self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         self._extractor.takes_sizes = self.takes_sizes
+        if not self.takes_sizes:
+            self._extractor.canvas = None
         return self._extractor
 
     @property
@@ -298,6 +300,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def make_room(self, paths: Sequence[Path]) -> None:
         """Say which images will be fitted on or scored, where these may differ in size."""
+        self.extractor.canvas = None
         self.extractor.canvas = self.extractor.on_canvas_of(list(paths)).canvas
 
     def expect(self, images: int) -> None:

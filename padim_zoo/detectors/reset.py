@@ -51,7 +51,7 @@ def drop_fit(detector: BackboneDetector[Any]) -> None:
     detector.made_model = detector.statistics_ = detector.other_views = detector.calibration_ = None
     detector.fitted_in = detector.fitted_by = None
     detector.learned_images_, detector.region_per_image = LearnedImages(), False
-    detector.extractor.facts = ImageFacts()
+    detector.extractor.facts, detector.extractor.canvas = ImageFacts(), None
 
 
 def _statistics_if_there(detector: BackboneDetector[Any]) -> Samples | Moments | None:

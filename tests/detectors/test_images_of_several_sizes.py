@@ -247,6 +247,22 @@ def test_an_ensemble_refuses_a_region_in_other_tiles(normal: list[np.ndarray]) -
         ensemble.extract_normal([normal[5], normal[5]])
 
 
+def test_room_is_made_anew(normal: Any, others: Any, tmp_path: Path) -> None:
+    paths, larger = saved(normal, tmp_path / "normal"), saved(others, tmp_path / "others")
+    detector = PatchCore(**OPTIONS)
+    detector.make_room(paths)
+    assert detector.canvas == (96, 96)
+    detector.make_room(larger)
+    assert detector.canvas == (144, 128)
+    detector.make_room(paths)
+    detector.set_params(resize=(64, 64)).fit(paths)
+    assert detector.canvas is None
+    assert detector.image_size_ == (64, 64)
+    detector = PatchCore(**OPTIONS)
+    detector.make_room(paths)
+    assert detector.set_params(levels=1).canvas is None
+
+
 def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.ndarray], tmp_path: Path) -> None:
     part, model, out = tmp_path / "data/part", tmp_path / "model", tmp_path / "out"
     files = [(f"train/good/{number}.png", image) for number, image in enumerate(normal)]

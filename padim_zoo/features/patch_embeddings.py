@@ -253,7 +253,11 @@ class PatchEmbeddings:
 
     @staticmethod
     def concatenate(parts: Sequence[PatchEmbeddings]) -> PatchEmbeddings:
-        """All images of several parts on one grid."""
+        """All images of several parts on one grid; where some lie on a canvas, others are of its size."""
+        sized = next((part for part in parts if part.sizes is not None), None)
+        if sized is not None and sized.roi_masks is not None:
+            size = int(sized.roi_masks.shape[1]), int(sized.roi_masks.shape[2])
+            parts = [part if part.sizes is not None else part.on_canvas(size, size, sized.grid) for part in parts]
 
         def side_by_side(layers: Sequence[Tensor]) -> Tensor:
             shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])

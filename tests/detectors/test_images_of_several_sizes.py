@@ -162,6 +162,18 @@ def test_regions_lie_in_the_image(normal: list[np.ndarray], others: list[np.ndar
         assert 0 <= top < 36 < top + height + 16 <= image.shape[0] + 16
 
 
+@each_backbone
+@pytest.mark.parametrize(("first", "more"), [([5], [0]), ([0, 1], [5])], ids=["one size", "two sizes"])
+def test_images_of_the_size_of_the_canvas_join(
+    backbone: Any, first: list[int], more: list[int], normal: list[np.ndarray]
+) -> None:
+    options: dict[str, Any] = OPTIONS | {"backbone": backbone}
+    earlier, later = [normal[number] for number in first], [normal[number] for number in more]
+    added = Subspace(**options).fit(earlier).partial_fit(later)
+    whole = Subspace(**options).fit([*earlier, *later])
+    np.testing.assert_allclose(added.calibrate().scores, whole.calibrate().scores, rtol=1e-3)
+
+
 def test_more_images_join_a_fit(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
     added = Subspace(**OPTIONS).fit(normal[:4]).partial_fit(normal[4:5])
     whole = Subspace(**OPTIONS).fit(normal[:5])

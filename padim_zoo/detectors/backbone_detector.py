@@ -78,6 +78,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         The runtimes of the fit, joined by ``+``, where these are not what runs the backbone now.
     region_per_image : bool
         Whether a loaded detector was fitted with a region of interest for each image, in a folder.
+    several_sizes : bool
+        Whether the images of the fit differ in size, and lie on a canvas of ``image_size_``.
     """
 
     extractor_type: ClassVar[type[FeatureExtractor]] = FeatureExtractor
@@ -100,6 +102,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     fitted_in: str | None = None
     fitted_by: str | None = None
     region_per_image: bool = False
+    several_sizes: bool = False
     _extractor: FeatureExtractor | None = None
     made_model: Model | None = None
     other_views: PatchEmbeddings | None = None

@@ -259,11 +259,11 @@ class PatchEmbeddings:
             size = int(sized.roi_masks.shape[1]), int(sized.roi_masks.shape[2])
             parts = [part if part.sizes is not None else part.on_canvas(size, size, sized.grid) for part in parts]
 
-        def side_by_side(layers: Sequence[Tensor]) -> Tensor:
+        def join(layers: Sequence[Tensor]) -> Tensor:
             shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
             return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
-        layers = tuple(side_by_side(layers) for layers in zip(*(p.layers for p in parts), strict=True))
+        layers = tuple(join(layers) for layers in zip(*(p.layers for p in parts), strict=True))
         roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
         sizes, own_grids = joined([part.sizes for part in parts]), joined([part.own_grids for part in parts])

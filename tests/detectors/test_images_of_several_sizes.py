@@ -15,6 +15,7 @@ from padim_zoo import SPADE, Ensemble, InputError, MahalanobisAD, PaDiM, PatchCo
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.grid import canvas_of
 from padim_zoo.detectors.loading import load
+from padim_zoo.detectors.p_value_maps import use_p_values
 from tests.command_line import run
 
 OPTIONS: dict[str, Any] = {"resize": None, "backbone": "scattering", "precision": "float32"}
@@ -191,6 +192,33 @@ def test_a_model_from_a_file_forgets_some(kind: Any, own: Any, normal: Any, othe
     left = load(tmp_path / "model").forget([normal[0], normal[2]])
     again = kind(**OPTIONS | own).fit([normal[1], *normal[3:]])
     np.testing.assert_allclose(left.predict(others).scores, again.predict(others).scores, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [PatchCore, Subspace])
+def test_maps_of_several_sizes_are_of_no_p_values(kind: Any, normal: Any, tmp_path: Path) -> None:
+    detector = kind(**OPTIONS).fit(normal)
+    detector.calibrate(folds=3)
+    detector.save(tmp_path / "model")
+    for made in (detector, load(tmp_path / "model")):
+        with pytest.raises(InputError, match="images of several sizes, which share no places"):
+            use_p_values(made)
+    with pytest.raises(InputError, match="images of several sizes, which share no places"):
+        detector.set_params(map_values="p-value").calibrate(folds=3)
+    refused = run("calibrate", tmp_path / "model", "--map-values", "p-value", "-o", tmp_path / "other", code=2)
+    assert "images of several sizes, which share no places" in refused
+    one_size = kind(**OPTIONS).fit([normal[0], normal[3], normal[0][::-1]])
+    one_size.calibrate(folds=3)
+    use_p_values(one_size)
+    more = kind(**OPTIONS).fit([normal[5], normal[5]]).partial_fit(normal[:1])
+    assert more.several_sizes
+
+
+def test_more_images_from_a_file_make_several_sizes(normal: list[np.ndarray], tmp_path: Path) -> None:
+    for detector in (PatchCore(**OPTIONS), Subspace(**OPTIONS)):
+        detector.fit([normal[5], normal[5][::-1]]).save(tmp_path / "model", resumable=detector.name == "subspace")
+        loaded = load(tmp_path / "model")
+        assert not loaded.several_sizes
+        assert loaded.partial_fit(normal[:1]).several_sizes
 
 
 @pytest.mark.parametrize("kind", [PaDiM, SPADE])

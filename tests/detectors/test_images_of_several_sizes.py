@@ -194,6 +194,21 @@ def test_a_model_from_a_file_forgets_some(kind: Any, own: Any, normal: Any, othe
     np.testing.assert_allclose(left.predict(others).scores, again.predict(others).scores, rtol=1e-3)
 
 
+def test_images_in_memory_come_in_every_form(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
+    detector, image = PatchCore(**OPTIONS).fit(normal), others[1]
+    expected = detector.predict([image]).scores
+    pictures = [Image.fromarray(one) for one in (image, normal[0])]
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(image)))
+    turned.getexif()[274] = 6  # which is shown as the image was
+    forms = [image, image[None], torch.from_numpy(image).permute(2, 0, 1), pictures[0], pictures, turned]
+    for form in forms:
+        np.testing.assert_allclose(detector.predict(form).scores[:1], expected, rtol=1e-3)
+    fitted = PatchCore(**OPTIONS).fit([Image.fromarray(one) for one in normal])
+    np.testing.assert_allclose(fitted.predict(image).scores, expected, rtol=1e-3)
+    with pytest.raises(InputError, match=r"130x120 pixels .*: give files or a list of arrays"):
+        detector.predict(iter([image]))
+
+
 @pytest.mark.parametrize("kind", [PatchCore, Subspace])
 def test_maps_of_several_sizes_are_of_no_p_values(kind: Any, normal: Any, tmp_path: Path) -> None:
     detector = kind(**OPTIONS).fit(normal)

@@ -234,6 +234,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         # The bank stands for as many patches as it is a share of.
         self.made_model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
         self.calibration_ = None
+        self.several_sizes |= added.several_sizes
         return None
 
     def forget(self, images: Any) -> Self:

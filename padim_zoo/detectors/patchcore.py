@@ -12,6 +12,7 @@ from torch import Tensor
 
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import FieldError, is_size
 from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import duration, stage
@@ -73,7 +74,7 @@ class CoresetCost(ModelCost):
         """
         ratio = detector.coreset_ratio
         n = sample_bytes // (4 * sum(detector.build_backbone().channels[-detector.levels :]))
-        in_blocks = not is_literal(n, round(ratio * n))
+        in_blocks = detector.radius is None and not is_literal(n, round(ratio * n))  # cells are small
         return min(budget, sample_bytes) + round(ratio * sample_bytes) if in_blocks else 3 * sample_bytes
 
 
@@ -108,6 +109,11 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         check_whole_number("levels", self.levels, 1)
         if self.radius is not None:
             check_whole_number("radius", self.radius, 0)
+            if self.tiles is not None:
+                raise InputError(
+                    f"patchcore(radius={self.radius}) compares neighboring positions, and tiles have none beyond their "
+                    "edges: give radius or tiles, not both"
+                )
 
     @property
     def takes_sizes(self) -> bool:
@@ -301,7 +307,14 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         patches, positions = file.arrays("memory_bank")[""], file.arrays("positions").get("")
         if positions is None or self.radius is None:
             return MemoryBank(patches)
-        height, width = file.header["grid"]
+        grid: Any = file.header.get("grid")
+        if not is_size(grid):
+            raise FieldError(f"grid is {grid!r}: expected height and width")
+        height, width = grid
+        if positions.dtype != torch.int64 or positions.shape != patches.shape[:1]:
+            raise FieldError("positions are not one number for each patch of the memory bank")
+        if len(positions) and not 0 <= int(positions.min()) <= int(positions.max()) < height * width:
+            raise FieldError(f"positions of the memory bank lie outside of the grid of {height}x{width}")
         return MemoryBank(patches, Neighborhoods(positions, (height, width), self.radius))
 
     def scoring_network(self) -> PatchCoreNetwork | LocalPatchCoreNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from padim_zoo import InputError, PatchCore
+from padim_zoo.core.fields import FieldError
 from padim_zoo.detectors import memory_bank
 from padim_zoo.detectors.coreset import greedy_k_center
 from padim_zoo.detectors.loading import load
@@ -159,3 +161,26 @@ def test_a_position_is_not_forgotten_altogether(images, tmp_path):
 def test_a_bad_radius_is_refused(radius):
     with pytest.raises(InputError, match="radius is"):
         PatchCore(radius=radius).fit(["there is no such file.png"])
+
+
+def test_tiles_are_refused():
+    with pytest.raises(InputError, match=r"patchcore\(radius=1\) .*: give radius or tiles, not both"):
+        PatchCore(radius=1, tiles="2x2", **OPTIONS).check_parameters()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": torch.full((210,), 35)}, "lie outside of the grid of 5x7"),
+        ({"positions": torch.full((210,), -1)}, "lie outside of the grid of 5x7"),
+        ({"positions": torch.zeros(3, dtype=torch.int64)}, "not one number for each patch"),
+        ({"grid": [5]}, "expected height and width"),
+    ],
+)
+def test_positions_of_a_file_are_checked(images, change, message):
+    detector = PatchCore(radius=1, coreset_ratio=1, **OPTIONS).fit(images[:6])
+    arrays, header = detector.model_arrays(resumable=True, half=False)
+    changed = {**arrays, **header, **change}
+    file = SimpleNamespace(header=changed, arrays=lambda name: {"": changed[name]})
+    with pytest.raises(FieldError, match=message):
+        detector.restore(file)

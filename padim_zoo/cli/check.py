@@ -12,7 +12,7 @@ import click
 
 from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.options import PATH, check_target, read_runs, refuse_same
-from padim_zoo.core.numbers import number_of
+from padim_zoo.core.numbers import in_number, number_of
 
 if TYPE_CHECKING:
     from padim_zoo.bench.check.microbenchmark import Microbenchmarks
@@ -110,7 +110,8 @@ def _update(path: Path, rows: list[Row] | None, benchmarks: Microbenchmarks | No
         if not done:
             raise InputError(f"all {len(rows)} runs failed: a baseline needs runs that were done")
         if len(done) < len(rows):
-            click.echo(f"Warning: {len(rows) - len(done)} runs that failed are left out of the baseline", err=True)
+            failed = in_number(len(rows) - len(done), "{runs that failed are|run that failed is}")
+            click.echo(f"Warning: {failed} left out of the baseline", err=True)
         rows = done
     if benchmarks is not None and benchmarks.skipped:
         count = len(benchmarks.skipped)

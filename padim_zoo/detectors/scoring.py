@@ -39,7 +39,8 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     model = detector.model_  # an unfitted detector says so before any image is read
     images = listed(images)
     extractor, _ = detector.on_grid(images)
-    check_size = None if extractor.canvas is not None else partial(refuse_other_size, detector.image_size_)
+    refuse_others = partial(refuse_other_size, detector.image_size_, takes_sizes=detector.takes_sizes)
+    check_size = None if extractor.canvas is not None else refuse_others
     passing = PassingImages(images, detector.extractor.bit_depth)
     count = count_of(images)
     at_once = extractor.batch_within_budget(count)
@@ -66,10 +67,24 @@ def score_part(detector: BackboneDetector[Any], model: Any, features: Features) 
         return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
     parts = []
     for one in features.apart():
-        alone = copy.copy(detector)
-        alone.image_size_ = one.image_size
+        alone = of_size(detector, one.image_size)
         parts.append(score_views(alone, model, embed_to_score(alone, one)).on_canvas(features.image_size))
     return Prediction.concatenate(parts)
+
+
+def score_apart(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
+    """Scores of images as :func:`score_views` has them; where these lie on a canvas, of each image alone."""
+    if embeddings.sizes is None:
+        return score_views(detector, model, embeddings)
+    parts = (score_views(of_size(detector, size), model, one) for size, one in embeddings.apart())
+    return Prediction.concatenate([part.on_canvas(detector.image_size_) for part in parts])
+
+
+def of_size(detector: BackboneDetector[Any], image_size: tuple[int, int]) -> BackboneDetector[Any]:
+    """A copy that makes maps of another size."""
+    alone = copy.copy(detector)
+    alone.image_size_ = image_size
+    return alone
 
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
@@ -90,8 +105,15 @@ def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Predicti
     return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
 
-def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int], *, takes_sizes: bool = False) -> None:
     """Refuse to score an image whose size after the transform is not that of the fit.
+
+    Parameters
+    ----------
+    image_size, size : (int, int)
+        Of the fit, and of the image.
+    takes_sizes : bool
+        Whether it could be scored if its size had been known before.
 
     Raises
     ------
@@ -101,7 +123,8 @@ def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> Non
     if size != image_size:
         raise InputError(
             f"an image of {pixels(size)} after the transform cannot be scored by a detector fitted "
-            f"on {pixels(image_size)}: use images of the same shape, or a crop"
+            f"on {pixels(image_size)}: "
+            + ("give files or a list of arrays" if takes_sizes else "use images of the same shape, or a crop")
         )
 
 

@@ -85,8 +85,8 @@ def test_update_then_check(tmp_path):
 def test_parts_are_updated_by_themselves():
     invoke(write_runs("runs"), "--update")
     both = invoke("--benchmarks", write_benchmarks("stages.json", 0.1), "--update")
-    assert both.output == "baseline.json: 2 runs, 1 benchmarks\n"
-    assert invoke("runs", "--benchmarks", "stages.json").stdout == "no regression in 2 runs and 1 benchmarks\n"
+    assert both.output == "baseline.json: 2 runs, 1 benchmark\n"
+    assert invoke("runs", "--benchmarks", "stages.json").stdout == "no regression in 2 runs and 1 benchmark\n"
     assert "no run store was given" in invoke("--benchmarks", "stages.json").stdout
     slower = invoke("runs", "--benchmarks", write_benchmarks("slower.json", 0.2))
     assert slower.exit_code == 1
@@ -107,8 +107,8 @@ def test_failed_runs_are_left_out_of_a_baseline():
     write_runs("runs", categories=("gear",))
     write_runs("runs", categories=("wood",), status="failed")
     result = invoke("runs", "--update")
-    assert result.stdout == "baseline.json: 1 runs, 0 benchmarks\n"
-    assert "1 runs that failed are left out" in result.stderr
+    assert result.stdout == "baseline.json: 1 run, 0 benchmarks\n"
+    assert "1 run that failed is left out" in result.stderr
     assert invoke(write_runs("failed", categories=("gear",), status="failed")).exit_code == 1
     all_failed = CliRunner().invoke(main, ["check", "failed", "--update", "--baseline", "other.json"])
     assert (all_failed.exit_code, Path("other.json").exists()) == (2, False)
@@ -244,7 +244,7 @@ def test_processor_times_beside_a_reference_count_where_they_were_measured():
 
     skipped = {"benchmarks/test_fit.py::test_fit[oas]": "no such thing"}
     updated = invoke("--benchmarks", session("before.json", 0.1, 0.1, skipped), "--update")
-    assert updated.stdout == "baseline.json: 0 runs, 1 benchmarks\n"
+    assert updated.stdout == "baseline.json: 0 runs, 1 benchmark\n"
     assert "1 benchmarks that this machine cannot run are left out" in updated.stderr
     assert invoke("--benchmarks", session("disturbed.json", 0.5, 0.5)).exit_code == 0
     slower = invoke("--benchmarks", session("slower.json", 0.5, 0.2))

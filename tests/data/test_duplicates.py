@@ -251,11 +251,11 @@ def test_the_check_tells_copies_by_where_they_lie(tmp_path: Path) -> None:
     assert {
         f"{problem.severity}: {problem.message}" for problem in report.problems if "95 %" not in problem.message
     } == {
-        "error: 1 images are labeled normal and anomalous, pixel for pixel the same",
-        "error: 1 test images are in the training set too, pixel for pixel",
-        "warning: 1 test images are near copies of training images",
+        "error: 1 image is labeled normal and anomalous, pixel for pixel the same",
+        "error: 1 test image is in the training set too, pixel for pixel",
+        "warning: 1 test image is a near copy of training images",
         "warning: 1 training images are copies of others, and count once",
-        "warning: 1 training images are near copies of others, and count once",
+        "warning: 1 training image is a near copy of others, and count once",
         "warning: 1 test images are copies of others, and count once",
         "warning: no anomalous image has a mask: only image-level figures can be computed",
     }

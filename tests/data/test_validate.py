@@ -98,7 +98,7 @@ def test_every_unreadable_file_is_listed(category: Path) -> None:
     assert report.counts["train"] == {"good": 12}
     assert [problem.message for problem in report.problems] == [
         "3 images cannot be read",
-        "1 masks cannot be read or have not the size of their image",
+        "1 mask cannot be read or has not the size of its image",
     ]
     images, masks = (problem.items for problem in report.problems)
     for item, name in zip((*images, *masks), ("03.png", "05.png", "1.png", "0_mask.png"), strict=True):
@@ -123,12 +123,12 @@ def test_masks(category: Path) -> None:
         write(category / "ground_truth" / stray, np.ones((HEIGHT, WIDTH), dtype=np.uint8))
     report = only(category)
     found = problems(report)
-    (wrong_size,) = found.pop("error: 1 masks cannot be read or have not the size of their image")
+    (wrong_size,) = found.pop("error: 1 mask cannot be read or has not the size of its image")
     assert wrong_size.startswith("test/dent/1.png is 8x10")
     assert "1_mask.png is 8x11" in report.problems[0].items[0]
     assert found == {
-        "warning: 1 anomalous images have no mask and are left out of pixel figures": ["test/dent/0.png"],
-        "warning: 1 anomalous images have a mask without a marked pixel": ["test/hole/0.png"],
+        "warning: 1 anomalous image has no mask and is left out of pixel figures": ["test/dent/0.png"],
+        "warning: 1 anomalous image has a mask without a marked pixel": ["test/hole/0.png"],
         "warning: 2 masks belong to no image": ["ground_truth/dent/9_mask.png", "ground_truth/scratch/0_mask.png"],
     }
 
@@ -153,7 +153,7 @@ def test_leaks_are_found_by_pixels(category: Path) -> None:
     report = only(category)
     assert not report.usable
     (problem,) = report.problems
-    assert problem.message == "1 test images are in the training set too, pixel for pixel"
+    assert problem.message == "1 test image is in the training set too, pixel for pixel"
     (item,) = problem.items
     assert "02.png = " in item
     assert item.endswith("copy.bmp")

@@ -136,7 +136,7 @@ def test_a_file_goes_on_within_the_radius(images, tmp_path):
     PatchCore(radius=1, coreset_ratio=1, **OPTIONS).fit(images[:6]).save(tmp_path / "m")
     loaded = load(tmp_path / "m")
     assert loaded.radius == 1
-    assert "compared within 1 positions" in loaded.describe_fit()["bank"]
+    assert "compared within 1 position" in loaded.describe_fit()["bank"]
     whole = PatchCore(radius=1, coreset_ratio=1, **OPTIONS).fit(images[:10])
     np.testing.assert_allclose(
         loaded.partial_fit(images[6:10]).predict(images).scores, whole.predict(images).scores, rtol=1e-5

@@ -127,5 +127,5 @@ def _compare_benchmarks(
             f"none of the {len(now.timings)} benchmarks is in the baseline: "
             "give those of the same suite, or write the baseline anew with --update"
         )
-    findings.compared.append(f"{len(common)} benchmarks")
+    findings.compared.append(number_of(len(common), "benchmark"))
     compare_microbenchmarks(now, before, limits.slowdown, findings)

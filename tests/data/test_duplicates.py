@@ -254,8 +254,8 @@ def test_the_check_tells_copies_by_where_they_lie(tmp_path: Path) -> None:
         "error: 1 image is labeled normal and anomalous, pixel for pixel the same",
         "error: 1 test image is in the training set too, pixel for pixel",
         "warning: 1 test image is a near copy of training images",
-        "warning: 1 training images are copies of others, and count once",
+        "warning: 1 training image is a copy of others, and count once",
         "warning: 1 training image is a near copy of others, and count once",
-        "warning: 1 test images are copies of others, and count once",
+        "warning: 1 test image is a copy of others, and count once",
         "warning: no anomalous image has a mask: only image-level figures can be computed",
     }

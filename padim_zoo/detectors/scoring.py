@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,9 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     model = detector.model_  # an unfitted detector says so before any image is read
     images = listed(images)
     extractor, _ = detector.on_grid(images)
-    check_size = None if extractor.canvas is not None else partial(refuse_other_size, detector.image_size_)
     passing = PassingImages(images, detector.extractor.bit_depth)
+    refuse = partial(refuse_other_size, detector.image_size_, passed=passing.sources)
+    check_size = None if extractor.canvas is not None else refuse
     count = count_of(images)
     at_once = extractor.batch_within_budget(count)
     features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
@@ -90,8 +92,12 @@ def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Predicti
     return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
 
-def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+def refuse_other_size(
+    image_size: tuple[int, int], size: tuple[int, int], passed: Sequence[Path | tuple[int, int]] | None = None
+) -> None:
     """Refuse to score an image whose size after the transform is not that of the fit.
+
+    All images of a call have one size, so the first that has passed, if any is given, is one of those.
 
     Raises
     ------
@@ -99,9 +105,11 @@ def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int]) -> Non
         Naming both.
     """
     if size != image_size:
+        named = f"{passed[0]}, an image " if passed and isinstance(passed[0], Path) else "an image "
         raise InputError(
-            f"an image of {pixels(size)} after the transform cannot be scored by a detector fitted "
-            f"on {pixels(image_size)}: use images of the same shape, or a crop"
+            f"{named}of {pixels(size)} after the transform cannot be scored by a detector fitted on "
+            f"{pixels(image_size)}: resize the image to {image_size[0]}x{image_size[1]}, or fit a model with "
+            f"--resize {image_size[0]}x{image_size[1]}"
         )
 
 

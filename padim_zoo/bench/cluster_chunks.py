@@ -7,6 +7,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
@@ -99,6 +100,20 @@ class ChunkRunner:
                 in_flight.append(self.cluster.client.submit(task, request, *given, pure=False))
                 following = next(waiting)
             yield self._received(in_flight.popleft())
+
+    @contextmanager
+    def given(self, content: bytes) -> Iterator[Any]:
+        """What all tasks of a pass are given, as a future: it moves once to each worker."""
+        import dask
+
+        from padim_zoo.bench.executors.fit_tasks import keep
+
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            future = self.cluster.client.submit(keep, content, pure=False)  # scattered bytes die with their worker
+        try:
+            yield future
+        finally:
+            future.release()
 
     def _received(self, future: Any) -> bytes:
         from distributed.scheduler import KilledWorker

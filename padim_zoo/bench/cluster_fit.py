@@ -144,7 +144,7 @@ class ClusterFit:
             by_moments = moments_move_less(len(paths), image_bytes, first.embeddings.P, first.embeddings.D)
             why_none = None
             if threshold is not None and by_moments:
-                fit = MomentsFit(model, paths, runner, first, depth)
+                fit = MomentsFit(model, paths, runner, first, depth, self.note)
                 folds = Folds.of(threshold.groups, threshold.folds, model.seed)
                 self.note(fit.describe_bytes(folds))
                 fit.refuse_too_little_memory(folds)

@@ -1,4 +1,4 @@
-"""A fit on a cluster by moments: memory does not grow with the number of images, there or here.
+"""A fit on a cluster by moments: memory does not grow with the number of images there, and here by kilobytes of each.
 
 The first pass adds up the moments of each fold, in chunks that are joined in a fixed tree. Those of all images make the
 model, and those of all folds but one the model of a fold. The second pass scores the images of each fold by its model.
@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import numpy as of_arrays
 
 from padim_zoo.bench.cluster_chunks import ChunkRunner, chunk_count
+from padim_zoo.bench.executors.cluster import Note
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.core.progress import stage
@@ -55,6 +56,8 @@ class MomentsFit:
     reference : Part
         One image, about which all moments are.
     bit_depth : int
+    note : callable
+        Is told what there is to say.
     """
 
     model: PaDiM
@@ -62,6 +65,7 @@ class MomentsFit:
     runner: ChunkRunner
     reference: Part
     bit_depth: int
+    note: Note
 
     def chunks(self, folds: Folds) -> list[list[np.ndarray]]:
         """The images of each chunk of each fold: about as many as of all images at once."""
@@ -111,6 +115,8 @@ class MomentsFit:
         parts = self._first_pass(folds)
         before, folds = folds, folds.with_equal(_in_order(folds, [part.embedded for part in parts]), count)
         if not folds.is_cut_like(before):  # images that differ look alike to the backbone, as beyond a crop
+            self.note("embeddings of images that differ are equal, so folds change: all go again, and as much moves")
+            del parts  # before there are others
             parts = self._first_pass(folds)
         moments = [part.moments for part in parts]
         whole = _sum_of(moments)
@@ -129,9 +135,11 @@ class MomentsFit:
         """What the images of each fold leave behind."""
         from padim_zoo.bench.executors.fit_tasks import add_up_chunk, part_to_bytes, read_moments
 
-        reference = part_to_bytes(self.reference)
         parts = []
-        with stage("adding up images", len(self.paths)) as progress:
+        with (
+            stage("adding up images", len(self.paths)) as progress,
+            self.runner.given(part_to_bytes(self.reference)) as reference,
+        ):
             in_folds = self.chunks(folds)
             every = [chunk for chunks in in_folds for chunk in chunks]
             received = self.runner.results(add_up_chunk, map(self._paths_of, every), repeat({}), reference)
@@ -150,21 +158,20 @@ class MomentsFit:
         scores: HeldOutScores,
     ) -> None:
         """Score the images of each fold by the model of all others."""
-        from padim_zoo.bench.executors.fit_tasks import gaussian_to_bytes, keep, score_chunk
+        from padim_zoo.bench.executors.fit_tasks import gaussian_to_bytes, score_chunk
 
         with stage("setting the threshold", len(self.paths)) as progress:
             for number, chunks in enumerate(self.chunks(folds)):
                 gaussian = self.model.fit_model(whole - moments[number])
-                given = self.runner.cluster.client.submit(keep, gaussian_to_bytes(gaussian), pure=False)
                 own: list[Mapping[str, Any]] = [
                     {"numbers": chunk.tolist(), "image_size": image_size, "every": scores.every, "form": gaussian.form}
                     for chunk in chunks
                 ]
-                received = self.runner.results(score_chunk, map(self._paths_of, chunks), own, given)
-                for chunk, content in zip(chunks, received, strict=True):
-                    scores.add_kept(chunk, of_arrays.load(content))
-                    progress.advance(len(chunk))
-                given.release()
+                with self.runner.given(gaussian_to_bytes(gaussian)) as given:
+                    received = self.runner.results(score_chunk, map(self._paths_of, chunks), own, given)
+                    for chunk, content in zip(chunks, received, strict=True):
+                        scores.add_kept(chunk, of_arrays.load(content))
+                        progress.advance(len(chunk))
 
     def _paths_of(self, numbers: np.ndarray) -> list[Path]:
         return [self.paths[number] for number in numbers]

@@ -76,12 +76,21 @@ def share_to_trim(name: str, value: Any) -> float | str:
     """A number above 0 and below 0.5, or ``"auto"``."""
     if value == "auto":
         return "auto"
+    return _below_half(name, value, ", or auto")
+
+
+def share_of_patches(name: str, value: Any) -> float:
+    """A number above 0 and below 0.5."""
+    return _below_half(name, value)
+
+
+def _below_half(name: str, value: Any, otherwise: str = "") -> float:
     try:
         result = number(name, value)
     except InputError:
         result = 0.0
     if not 0 < result < 0.5:
-        raise InputError(f"{name} is {value}: expected a number above 0 and below 0.5, e.g. 0.05, or auto")
+        raise InputError(f"{name} is {value}: expected a number above 0 and below 0.5, e.g. 0.05{otherwise}")
     return result
 
 

@@ -141,6 +141,8 @@ def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
         return None
     if detector.roi is not None or detector.register is not None or detector.values_of_maps is not None:
         return None
+    if detector.trim_patches is not None:
+        return None
     estimator = detector.build_estimator()
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:
         return estimator

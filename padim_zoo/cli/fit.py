@@ -109,6 +109,9 @@ def fit(
         check_target(output)
     if report is not None:
         check_target(report, "suspects.html", "--report")
+    for option, given in {"--shard": shard is not None, "--resumable": resumable}.items():
+        if given and settings["trim_patches"] is not None:
+            raise InputError(f"{option} excludes --trim-patches: a file does not hold the patches that it leaves out")
     if shard is not None:
         if trim is not None:
             raise InputError("--shard excludes --trim: trim a fit on all images, or look at data suspects before")

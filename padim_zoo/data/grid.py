@@ -15,9 +15,9 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.files import paths_of
-from padim_zoo.data.image import image_size
+from padim_zoo.data.image import image_size, to_image
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.sources import Source, named_images
+from padim_zoo.data.sources import Source, image_items, named_images
 
 Size = tuple[int, int]
 
@@ -61,12 +61,12 @@ def look_ahead(images: Any) -> tuple[list[Size], Any]:
 def known_sizes(images: Any) -> list[Size]:
     """Sizes of images of which all are at hand: those of files from their headers. Empty for any others."""
     images = getattr(images, "source", images)
-    if isinstance(images, CorruptedFile) or (isinstance(images, (list, tuple)) and images):
-        several: Sequence[Any] = [images] if isinstance(images, CorruptedFile) else images
-        if all(isinstance(one, CorruptedFile) for one in several):
-            return sizes_of([one.path for one in several])
-        if all(isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in several):
-            return [(one.shape[0], one.shape[1]) for one in several]
+    single = isinstance(images, CorruptedFile) or _in_memory(images)
+    several = list(image_items(images)) if single else images if isinstance(images, (list, tuple)) else []
+    if several and all(isinstance(one, CorruptedFile) for one in several):
+        return sizes_of([one.path for one in several])
+    if several and all(_in_memory(one) and getattr(one, "ndim", 2) in (2, 3) for one in several):
+        return [_shown_size(one) for one in several]
     paths = _files(images)
     return [] if paths is None else sizes_of(paths)
 
@@ -130,6 +130,18 @@ def _files(images: Any) -> list[Path] | None:
     if not isinstance(images, (list, tuple)) or not all(isinstance(one, (str, Path, Sample)) for one in images):
         return None
     return [path for one in images for path in ([one.path] if isinstance(one, Sample) else paths_of(one))]
+
+
+def _in_memory(image: Any) -> bool:
+    return isinstance(image, (np.ndarray, Tensor, Image.Image))
+
+
+def _shown_size(image: np.ndarray | Tensor | Image.Image) -> Size:
+    """Height and width of an image in memory, upright."""
+    if isinstance(image, Image.Image):
+        image = to_image(image)
+    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
+    return height, width
 
 
 def _size_or_none(path: Path) -> Size | None:

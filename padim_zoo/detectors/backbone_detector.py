@@ -78,6 +78,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         The runtimes of the fit, joined by ``+``, where these are not what runs the backbone now.
     region_per_image : bool
         Whether a loaded detector was fitted with a region of interest for each image, in a folder.
+    several_sizes : bool
+        Whether the images of the fit differ in size, and lie on a canvas of ``image_size_``.
     """
 
     extractor_type: ClassVar[type[FeatureExtractor]] = FeatureExtractor
@@ -100,6 +102,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     fitted_in: str | None = None
     fitted_by: str | None = None
     region_per_image: bool = False
+    several_sizes: bool = False
     _extractor: FeatureExtractor | None = None
     made_model: Model | None = None
     other_views: PatchEmbeddings | None = None
@@ -180,6 +183,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         self._extractor.takes_sizes = self.takes_sizes
         self._extractor.one_size_options = self.one_size_options if self.supports_sizes else ()
+        if not self.takes_sizes:
+            self._extractor.canvas = None
         return self._extractor
 
     @property
@@ -305,6 +310,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def make_room(self, paths: Sequence[Path]) -> None:
         """Say which images will be fitted on or scored, where these may differ in size."""
+        self.extractor.canvas = None
         self.extractor.canvas = self.extractor.on_canvas_of(list(paths)).canvas
 
     def expect(self, images: int) -> None:

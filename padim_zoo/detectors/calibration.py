@@ -25,6 +25,9 @@ _NO_MAPS = (
     "have none; decide by image, or fit one detector with maps"
 )
 
+WHOLE_IMAGES = "the threshold promises its rate, for whole images"
+"""What is promised where patches are trimmed: out of fold, images keep all of theirs."""
+
 RATES = (0.01, 0.02, 0.05, 0.10)
 """False-alarm rates whose thresholds are shown side by side: what each costs in detections."""
 

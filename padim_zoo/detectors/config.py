@@ -185,6 +185,9 @@ class PaDiMConfig(MapConfig):
         ``"translation"`` shifts it, and ``"auto"`` takes what gives the normal images the highest held-out likelihood,
         or nothing. No more of a pose is undone than normal parts have. Maps are in the pixels of the image. See
         :mod:`padim_zoo.detectors.registration`. Not with ``augment``, ``tta`` or ``roi``.
+    trim_patches : float, optional
+        At each patch, the share of the normal images that is left out: those most unlike the others there, in (0, 0.5).
+        See :mod:`padim_zoo.estimators.patch_trimming`. Not with ``augment``, nor with a mask for each image.
     """
 
     estimator: str | Estimator = field(default="full", kw_only=False)
@@ -192,6 +195,7 @@ class PaDiMConfig(MapConfig):
     reduction: str | None = None
     pad_mode: str = "symmetric"
     register: str | None = None
+    trim_patches: float | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -212,12 +216,18 @@ class PatchCoreConfig(MapConfig):
         A patch is compared with normal patches of at most so many positions further along either axis: 0 for those of
         its own position. The coreset is then chosen in each cell of ``radius + 1`` positions a side. By default with
         those of all positions, as in the paper.
+    trim_patches : float, optional
+        The share of the normal patches that is left out before the coreset is chosen, in (0, 0.5): those of the lowest
+        local density among the normal patches of their position, as in SoftPatch (Jiang et al. 2022, arXiv 2403.14233).
+        At most half of the patches of a position go. Not with ``augment``, nor with images that differ in size or in
+        what counts.
     """
 
     coreset_ratio: float = 0.1
     n_neighbors: int = 9
     levels: int = 2
     radius: int | None = None
+    trim_patches: float | None = None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

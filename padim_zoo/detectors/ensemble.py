@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from padim_zoo import registry
@@ -29,6 +29,7 @@ from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features
 from padim_zoo.metrics.conformal import conformal_threshold
+from padim_zoo.statistics.accumulator import pixels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,7 +140,8 @@ class Ensemble(Detector, EnsembleConfig):
         return self.members[0].canvas
 
     def make_room(self, paths: Sequence[Path]) -> None:
-        """Say which images will come, as of the members."""
+        """Say which images will come, as of the members, which have one canvas."""
+        self._share_stride()
         for member in self.members:
             member.make_room(paths)
 
@@ -149,13 +151,17 @@ class Ensemble(Detector, EnsembleConfig):
         Raises
         ------
         InputError
-            If members see different views of an image, or different pixels.
+            If members see different views of an image, or different pixels, or regions of interest in other tiles.
         """
         self.check_parameters()
-        if len({member.extractor.views_key(fit=True) for member in self.members}) > 1:
+        keys = {
+            (member.extractor.views_key(fit=True), None if member.roi is None else member.tiles)
+            for member in self.members
+        }
+        if len(keys) > 1:
             raise InputError(
-                "the members of the ensemble differ in augment, passes, tta or roi, and so do the views that they have "
-                "features of: fit and predict by images, not by features"
+                "the members of the ensemble differ in augment, passes, tta, roi or, with a roi, tiles, and so do "
+                "the views that they have features of: fit and predict by images, not by features"
             )
         return {member.features_key: member for member in self.members}
 
@@ -170,17 +176,40 @@ class Ensemble(Detector, EnsembleConfig):
         return self.join([source.extract_normal(images) for source in self.sources().values()])
 
     def _for_all(self, images: Any) -> Any:
-        """Images that each member can go through; all members choose the grid by the coarsest stride of any."""
+        """Images that each member can go through, on one grid."""
+        self._share_stride()
+        return images if hasattr(images, "__len__") else list(images)
+
+    def _share_stride(self) -> None:
+        """Let all members choose grid and canvas by the coarsest stride of any."""
         extractors = [member.extractor for member in self.members]
         stride = max(max(extractor.build_backbone().strides) for extractor in extractors)
         for extractor in extractors:
             extractor.shared_stride = stride
-        return images if hasattr(images, "__len__") else list(images)
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
-        """The features of all :meth:`sources`, in their order."""
-        return parts[0].with_maps(tuple(layer for part in parts for layer in part.maps))
+        """The features of all :meth:`sources`, in their order.
+
+        Raises
+        ------
+        InputError
+            If they are of images of different sizes.
+        """
+        sizes = dict.fromkeys(pixels(part.image_size) for part in parts)
+        if len(sizes) > 1:
+            raise InputError(
+                f"the members of the ensemble have features of images of {' and '.join(sizes)}: give all of them one "
+                "resize and crop"
+            )
+        # Averages have no size, and go with the parts that have one.
+        first = next((part for part in parts if part.sizes is not None), parts[0])
+        together = first.with_maps(tuple(layer for part in parts for layer in part.maps))
+        if first.sizes is None:
+            return together
+        n = len(first.sizes)
+        grids = [torch.tensor([part.grids] * n) if part.own_grids is None else part.own_grids for part in parts]
+        return replace(together, own_grids=torch.cat(grids, 1))
 
     def look_at(self, images: Any) -> None:
         """Let every member find out what only the normal images of a fit can tell."""
@@ -201,19 +230,19 @@ class Ensemble(Detector, EnsembleConfig):
     def predict(self, images: Any, *, roi: Any = None) -> Prediction:
         """Score images by all members; ``roi`` is as of :meth:`BackboneDetector.predict`."""
         self._calibrations()
-        images = listed(images)
-        images = images if hasattr(images, "__len__") else list(images)
+        images = self._for_all(listed(images))
         predictions = [member.predict(images, roi=roi) for member in self.members]
         together = replace(self.with_scale(self._together(predictions)), sources=predictions[0].sources)
         return together.of(images, self.transform)
 
     def _parts(self, features: Features) -> list[Features]:
         """The features of each member."""
-        maps = iter(features.maps)
-        parts = {
-            key: features.with_maps(tuple(islice(maps, source.extractor.map_count)))
-            for key, source in self.sources().items()
-        }
+        parts, start = {}, 0
+        for key, source in self.sources().items():
+            layers = slice(start, start + source.extractor.map_count)
+            own_grids = None if features.own_grids is None else features.own_grids[:, layers]
+            parts[key] = replace(features, maps=features.maps[layers], own_grids=own_grids)
+            start = layers.stop
         return [parts[member.features_key] for member in self.members]
 
     def fit_features(self, features: Features) -> Self:

@@ -102,7 +102,7 @@ def take_fit(
     """Become the detector of statistics that were gathered elsewhere, forgetting any earlier fit."""
     fitted = copy.copy(detector)
     fitted.draw()
-    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
+    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image, fitted.several_sizes = None, None, False, False
     fitted.image_size_ = image_size
     adapted = count_adapted(detector.extractor.adapted_to, images)
     fitted.set_statistics(statistics, LearnedImages(len(images), hashes, adapted=adapted))

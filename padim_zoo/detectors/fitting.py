@@ -72,13 +72,14 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     fitted = copy.copy(detector)
     if earlier is None:
         fitted.draw()
-        fitted.fitted_in, fitted.fitted_by, fitted.region_per_image = None, None, False
+        fitted.fitted_in, fitted.fitted_by, fitted.region_per_image, fitted.several_sizes = None, None, False, False
     size = None if earlier is None else detector.image_size_
     view_set, budget = detector.extractor.views.of_fit, detector.extractor.budget
     normal = TrainingEmbeddings(view_set, earlier, size, detector.other_views, budget)
     for features in parts:
         normal.check(features)
         detector.check_blur(features.image_size)
+        fitted.several_sizes |= features.sizes is not None
         normal.add(fitted.select_patches(fitted.embed_apart(normal.fitted_views(features)), normal.like))
         others = normal.other_views_of(features)
         if others is not None:

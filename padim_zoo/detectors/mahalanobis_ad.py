@@ -149,6 +149,10 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
         vectors = tuple(masked_mean(layer, None) for layer in features.maps)
         return PatchEmbeddings.of(Features(vectors, features.image_size, features.views))
 
+    def embed_apart(self, features: Features) -> PatchEmbeddings:
+        """As :meth:`embed`, for averages have no size."""
+        return self.embed(features)
+
     def fit_model(self, statistics: Samples | Moments) -> tuple[StageGaussian, ...]:
         """A Gaussian of each layer."""
         assert isinstance(statistics, Samples)

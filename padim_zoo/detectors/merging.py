@@ -51,6 +51,7 @@ def merge_images(
     for what, (ours, others) in facts.items():
         if ours != others:
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
+    detector.several_sizes |= other.several_sizes
     passes = detector.extractor.views.passes
     images = (detector.learned_images_, other.learned_images_)
     apart = without_overlap(mine, theirs, images, passes)

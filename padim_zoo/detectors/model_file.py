@@ -76,6 +76,8 @@ def to_state(
         written["roi"] = torch.from_numpy(np.packbits(region.mask))
     if detector.region_per_image if region is None else not region.common:
         header["region_per_image"] = True
+    if detector.several_sizes:
+        header["several_sizes"] = True
     add_calibration(detector.calibration_, header, written)
     return header, written
 
@@ -167,6 +169,8 @@ def check_header(header: Mapping[str, Any]) -> None:
         parameters.or_none("passes", lambda name: parameters.whole(name, 1, MOST_PASSES))
     if "roi" in header:
         fields.sizes("roi")
+    if "several_sizes" in header:
+        fields.flag("several_sizes")
     if "grids" in header:
         for grid in fields.array("grids"):
             if not is_size(grid):
@@ -203,6 +207,7 @@ def detector_from(kind: type[Fitted], file: DetectorFile, *, device: str, batch_
     extractor.facts = ImageFacts(header["bit_depth"])
     extractor.in_use.adapted_to = frozenset(header.get("adapted_to", ()))
     detector.region_per_image = header.get("region_per_image", False)
+    detector.several_sizes = header.get("several_sizes", False)
     extractor.in_use.use(backbone, extractor.config, header["precision"])
     if backbone.weights_hash != header["weights_hash"]:
         raise InputError(

@@ -70,13 +70,14 @@ class PartMoments:
         cls, detector: BackboneDetector[Any], images: Sequence[Path], place: Place, reference: PatchEmbeddings
     ) -> PartMoments:
         """Embed images and add up their moments about a point, which is that of all parts."""
-        pieces = [
+        pieces = (
             cls(Moments.of(part.embeddings, reference), part.image_size, part.hashes, hashes_of(part.embeddings))
             for part in _embedded(detector, images, place)
-        ]
-        whole, *others = pieces
-        for piece in others:
+        )
+        whole = next(pieces)
+        for piece in pieces:
             whole = whole.followed_by(piece)
+            del piece  # before the next one is made: functools.reduce would keep it
         return whole
 
     def followed_by(self, later: PartMoments) -> PartMoments:

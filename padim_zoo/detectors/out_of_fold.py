@@ -14,7 +14,7 @@ from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.held_out import HeldOutScores, folds_of
 from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.detectors.scoring import score_views
+from padim_zoo.detectors.scoring import score_apart
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import largest_array
@@ -105,7 +105,7 @@ def score_normal(
     if detector.other_views is not None:
         count = detector.extractor.views.of_score.count
         views = interleaved(views, detector.other_views.images(rows_of(images, count - 1)))
-    return score_views(detector, model, views)
+    return score_apart(detector, model, views)
 
 
 def interleaved(first: PatchEmbeddings, others: PatchEmbeddings) -> PatchEmbeddings:

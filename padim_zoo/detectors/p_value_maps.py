@@ -38,7 +38,7 @@ def use_p_values(detector: BackboneDetector[Any]) -> None:
     Raises
     ------
     InputError
-        If the detector is not calibrated, or knows no normal maps or too few, or its threshold was set by hand.
+        If the detector is not calibrated, or as of :func:`calibration_in_p_values`.
     """
     if detector.values_of_maps is not None:
         return
@@ -80,8 +80,13 @@ def calibration_in_p_values(detector: BackboneDetector[Any], calibration: Calibr
     Raises
     ------
     InputError
-        If it knows no normal maps, or too few, or its threshold was set by hand.
+        If it knows no normal maps, or too few, or maps of several sizes, or its threshold was set by hand.
     """
+    if detector.several_sizes:
+        raise InputError(
+            f"this {detector.name} was fitted on images of several sizes, which share no places to compare p-values "
+            "at: leave out map_values (--map-values), or fit with an exact resize (--resize HxW)"
+        )
     rate, image_size, rule = calibration.false_alarm_rate, detector.image_size_, rule_of_p_values(detector)
     if rate is None:
         raise InputError("the threshold was set by hand, as a score and not as a p-value: calibrate for a rate (--fpr)")

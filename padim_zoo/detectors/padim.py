@@ -16,19 +16,21 @@ from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.calibration import WHOLE_IMAGES
 from padim_zoo.detectors.choose_registration import choose_registration
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
-from padim_zoo.detectors.parameter_checks import check_whole_number
+from padim_zoo.detectors.parameter_checks import check_trim_patches, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.reset import drop_fit
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
+from padim_zoo.estimators.patch_trimming import check_estimator, trim_samples, trimmed_count
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
@@ -69,7 +71,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     extractor_type = AligningExtractor
     supports_moments = True
     supports_tiles = True
-    modeling = frozenset({"estimator"})
+    modeling = frozenset({"estimator", "trim_patches"})
     scoring = frozenset({"sigma", "pad_mode"})
 
     reduction_: Reduction
@@ -91,7 +93,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 raise InputError(f"register and {other} both say which pixels are looked at: leave one out")
         if not isinstance(self.estimator, (str, Estimator)):
             raise InputError(f"estimator is {self.estimator!r}: expected a registered name or an Estimator")
-        self.build_estimator()
+        check_trim_patches(self.trim_patches, self.augment)
+        estimator = self.build_estimator()
+        if self.trim_patches is not None:
+            check_estimator(estimator)
 
     def build_estimator(self) -> Estimator:
         """The estimator that ``estimator`` names."""
@@ -173,14 +178,25 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""
         estimator = self.build_estimator()
-        if isinstance(statistics, Moments) or statistics.embeddings.roi_masks is None:
+        if isinstance(statistics, Moments):
+            if self.trim_patches is not None:
+                raise InputError(
+                    "trim_patches needs the samples, and there are only moments: allow more memory, or fit on fewer "
+                    "images"
+                )
             return estimator.fit(statistics)
-        samples = valid_samples(statistics.embeddings)
+        samples = statistics
+        if statistics.embeddings.roi_masks is not None:
+            samples = valid_samples(statistics.embeddings)
         if isinstance(samples, MaskedSamples) and not estimator.supports_missing_patches:
             raise InputError(
                 f"the estimator {self.estimator} needs every patch in every image, and regions of interest that differ "
                 f"leave some out: use {', '.join(estimators_for_missing_patches())}, or one mask for all images"
             )
+        if self.trim_patches is not None:
+            if isinstance(samples, MaskedSamples):
+                raise InputError("trim_patches needs every patch in every image: use one mask for all images")
+            samples = trim_samples(samples, estimator, self.trim_patches)
         return estimator.fit(samples)
 
     @property
@@ -241,6 +257,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         subset, grid = model.mean.subset, embeddings.grid
         counted = embeddings.present(grid)
         if subset is None:
+            if embeddings.grids != model.mean.grids:  # Gaussians of trimmed patches
+                embeddings = embeddings.on_one_grid()
             squared = model.squared_distances(embeddings)
             return self.predict_distances(squared, grid, embeddings.roi_masks, counted, embeddings.poses)
         of_fit = subset.mask()[:, None].expand(-1, embeddings.n)
@@ -303,8 +321,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             "fitted": f"{self.name} ({network}, {self.estimator}) on {count} normal images, in {self.precision_}",
             "patches": f"{counted}{mean.grid[0]} × {mean.grid[1]}, of {mean.D} dimensions",
             **self.extractor.describe_images(),
+            **self._describe_trimming(),
             **({} if self.registration_ is None else {"register": self.registration_.describe()}),
         }
+
+    def _describe_trimming(self) -> dict[str, str]:
+        if self.trim_patches is None:
+            return {}
+        out = f"{trimmed_count(self.n_images_, self.trim_patches)} of {self.n_images_} images at each patch"
+        return {"trimmed patches": f"{out}; {WHOLE_IMAGES}"}
 
     @property
     def registration_(self) -> Registration | None:

@@ -46,6 +46,9 @@ class InFile:
     poses: Tensor | None = None
 
 
+_HOW_THEY_DIFFER = "the images of the fit differ in the patches that count (roi, trim_patches)"
+
+
 def padim_to_file(detector: PaDiM, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Arrays and JSON of a fitted detector; see :meth:`PaDiM.model_arrays`.
 
@@ -57,8 +60,8 @@ def padim_to_file(detector: PaDiM, *, resumable: bool, half: bool) -> tuple[dict
     differing = _differing(detector)
     if resumable and differing:
         raise InputError(
-            "cannot save a resumable model: the images of the fit differ in their regions of interest, which a "
-            "file does not hold; save it without --resumable, or use one mask for all images"
+            f"cannot save a resumable model: {_HOW_THEY_DIFFER}, which a file does not hold; save it without "
+            "--resumable"
         )
     gaussian = detector.gaussian_
     arrays, header = model_to_file(gaussian, detector.reduction_, half=half)
@@ -90,10 +93,7 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
     if detector.statistics_ is not None or detector.made_model is None:
         return detector.statistics_
     if _differing(detector):
-        raise InputError(
-            f"cannot {purpose}: the images of the fit differ in their regions of interest, and the model file does "
-            "not hold these; fit again"
-        )
+        raise InputError(f"cannot {purpose}: {_HOW_THEY_DIFFER}, and the model file does not hold these; fit again")
     if not isinstance(detector.made_model, DualGaussian):
         raise InputError(
             f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
@@ -110,6 +110,8 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
 
 def _differing(detector: PaDiM) -> bool:
     """Whether images differ in the patches that count, so that a file cannot hold what it takes to go on."""
+    if detector.trim_patches is not None:
+        return True
     if isinstance(detector.statistics_, Samples):
         embeddings = detector.statistics_.embeddings
         return embeddings.roi_masks is not None and embeddings.subset is None

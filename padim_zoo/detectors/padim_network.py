@@ -38,7 +38,10 @@ def padim_network(detector: PaDiM) -> PaDiMNetwork:
             "a detector that was fitted with regions of interest cannot be exported: its Gaussians do not cover "
             "all patches, and a network scores a whole image"
         )
-    embed = embedding_network(detector.reduction_, detector.build_backbone(), size)
+    backbone = detector.build_backbone()
+    embed, grids = embedding_network(detector.reduction_, backbone, size), grids_of(backbone, size)
+    if len(mean.grids) == 1 < len(grids) and not isinstance(embed, Projection):  # Gaussians of trimmed patches
+        embed = nn.Sequential(embed, OneGrid(grids, mean.grid))
     return PaDiMNetwork(embed, detector.gaussian_, AnomalyMaps(mean.grid, size, detector.sigma, detector.pad_mode))
 
 
@@ -111,6 +114,20 @@ class ChannelChoice(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Of all layers."""
         return [_rows(layer.index_select(1, getattr(self, f"channels{number}"))) for number, layer in enumerate(maps)]
+
+
+class OneGrid(nn.Module):
+    """All layers on the patch grid, as a single one: (P, N, D)."""
+
+    def __init__(self, grids: Sequence[tuple[int, int]], grid: tuple[int, int]) -> None:
+        super().__init__()
+        for number, own in enumerate(grids):
+            self.register_buffer(f"at{number}", nearest_positions(own, grid))
+
+    def forward(self, layers: list[Tensor]) -> list[Tensor]:
+        """Of the layers, (positions, N, channels) each."""
+        own = [layer.index_select(0, getattr(self, f"at{number}")) for number, layer in enumerate(layers)]
+        return [torch.cat(own, 2)]
 
 
 class Projection(nn.Module):

@@ -37,6 +37,23 @@ def check_share(name: str, value: Any) -> None:
         raise InputError(f"{name} is {value!r}: expected a number above 0 and up to 1")
 
 
+def check_trim_patches(share: Any, augment: str | None) -> None:
+    """Refuse what is no share of patches to trim, in (0, 0.5), and augmentation beside it.
+
+    Raises
+    ------
+    InputError
+        Naming what was found and what was expected.
+    """
+    if share is None:
+        return
+    is_number = isinstance(share, Real) and not isinstance(share, bool)
+    if not is_number or not 0 < share < 0.5:
+        raise InputError(f"trim_patches is {share!r}: expected a number above 0 and below 0.5, e.g. 0.05")
+    if augment is not None:
+        raise InputError("trim_patches excludes augment: views of one image vouch for each other; leave one out")
+
+
 def check_map_values(values: Any) -> None:
     """Refuse what no map can hold.
 

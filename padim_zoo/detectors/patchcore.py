@@ -13,10 +13,13 @@ from torch import Tensor
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, is_size
+from padim_zoo.core.local_outliers import local_outlier_factors
 from padim_zoo.core.memory import amount
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
+from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.calibration import WHOLE_IMAGES
 from padim_zoo.detectors.config import PatchCoreConfig
 from padim_zoo.detectors.coreset import (
     PROBED_POINTS,
@@ -30,7 +33,7 @@ from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remai
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
 from padim_zoo.detectors.model_cost import ModelCost
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
+from padim_zoo.detectors.parameter_checks import check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -50,6 +53,9 @@ SAME_PATCH = 1e-4
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen, as in the authors' code."""
+
+DENSITY_NEIGHBORS = 6
+"""Normal patches of the same position that a local density is made of, as in SoftPatch."""
 
 LARGE_CHOICE, LONG = 10**9, 60.0
 """Pairs of patches from which on the choice of a coreset is timed before, and seconds from which on this is told."""
@@ -97,7 +103,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     supports_tiles = supports_sizes = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
-    modeling = frozenset({"coreset_ratio", "radius"})
+    modeling = frozenset({"coreset_ratio", "radius", "trim_patches"})
     cost = CoresetCost()
     progress: Callable[[int, int], None] | None = None
 
@@ -114,6 +120,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
                     f"patchcore(radius={self.radius}) compares neighboring positions, and tiles have none beyond their "
                     "edges: give radius or tiles, not both"
                 )
+        check_trim_patches(self.trim_patches, self.augment)
 
     @property
     def one_size_options(self) -> tuple[str, ...]:
@@ -137,7 +144,10 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     def fit_model(self, statistics: Samples | Moments) -> MemoryBank:
         """A coreset of all patches of all images, or of those of each cell of positions."""
         assert isinstance(statistics, Samples)
-        return self._coreset(self._bank_of(statistics.embeddings), 0)
+        bank = self._bank_of(statistics.embeddings)
+        if self.trim_patches is not None:
+            bank = bank.some(_dense(statistics.embeddings, self.trim_patches))
+        return self._coreset(bank, 0)
 
     def _bank_of(self, embeddings: PatchEmbeddings) -> MemoryBank:
         """All patches that count."""
@@ -216,12 +226,15 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         """
         if not isinstance(earlier, MemoryBank):
             return super().add_features(parts, earlier)
+        if self.trim_patches is not None:
+            raise InputError("trim_patches needs the patches of all images, which a model file lacks: fit again")
         added = copy.copy(self)
         super(PatchCore, added).add_features(parts, None)
         assert isinstance(added.statistics_, Samples)
         # The bank stands for as many patches as it is a share of.
         self.made_model = self._coreset(earlier.joined(self._bank_of(added.statistics_.embeddings)), len(earlier))
         self.calibration_ = None
+        self.several_sizes |= added.several_sizes
         return None
 
     def forget(self, images: Any) -> Self:
@@ -292,8 +305,11 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     def describe_fit(self) -> dict[str, str]:
         """What was fitted, in words."""
         size, D = self.model_.patches.shape
+        trimmed = {}
+        if self.trim_patches is not None:
+            trimmed = {"trimmed patches": f"{self.trim_patches:g} of all before the coreset; {WHOLE_IMAGES}"}
         within = "" if self.radius is None else f", compared within {self.radius} positions"
-        return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions{within}"}
+        return {**super().describe_fit(), "bank": f"{size} patches of {D} dimensions{within}", **trimmed}
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The memory bank, from which a fit can always go on."""
@@ -338,6 +354,27 @@ def _patches(embeddings: PatchEmbeddings) -> Tensor:
     (layer,) = embeddings.layers
     counted = embeddings.present(embeddings.grid)
     return layer.flatten(0, 1) if counted is None else layer[counted]
+
+
+def _dense(embeddings: PatchEmbeddings, share: float) -> Tensor:
+    """Which patches of a bank of all stay, by their local density among those of their position."""
+    ((layer,), n), counted = (embeddings.layers, embeddings.n), embeddings.present(embeddings.grid)
+    if counted is not None:
+        if (counted.any(1) & ~counted.all(1)).any():
+            raise InputError(
+                "trim_patches needs images of one size, and one mask for all: resize them, or leave it out"
+            )
+        layer = layer[counted.all(1)]
+    k = min(DENSITY_NEIGHBORS, n - 1)
+    stays = torch.ones(layer.shape[:2], dtype=torch.bool)
+    if k:
+        bytes_of_position = 8 * n * (3 * n + 2 * layer.shape[2])
+        (factors,) = map_blocks(lambda part: (local_outlier_factors(layer[part], k),), len(layer), bytes_of_position)
+        # No position is left without patches: those up to the median stay.
+        sparse = (factors > factors.median(1, keepdim=True).values).flatten().nonzero()[:, 0]
+        order = factors.flatten()[sparse].argsort(descending=True, stable=True)
+        stays.view(-1)[sparse[order[: round(share * factors.numel())]]] = False
+    return stays.flatten()
 
 
 def _weight(bank: Tensor, patches: Tensor, around: Tensor, distances: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class Registration:
         """
         if poses.found is None:
             return None
-        odd = (poses.found != poses.values).any(1)
+        odd = torch.stack(self._beyond(poses.found)).any(0) & (poses.found != 0).any(1)
         return torch.where(odd, -2 * self.p_values(poses.found).log(), 0.0).float()
 
     def estimate(self, pixels: Tensor) -> Tensor:
@@ -128,11 +128,20 @@ class Registration:
         largest_angle, largest_shift = (gaps[-1] for gaps in self._gaps)
         nearest = self.normal[angles.argmin(1), 0]
         share = (largest_angle / angles.amin(1).clamp_min(1e-12)).clamp_max(1)
-        angle = wrapped(nearest + share * wrapped(poses[:, 0] - nearest))
+        cut_angle = wrapped(nearest + share * wrapped(poses[:, 0] - nearest))
         place = self.normal[shifts.argmin(1), 1:]
         share = (largest_shift / shifts.amin(1).clamp_min(1e-12)).clamp_max(1)
-        shift = place + share[:, None] * (poses[:, 1:] - place)
+        cut_shift = place + share[:, None] * (poses[:, 1:] - place)
+        far_angle, far_shift = self._beyond(poses)
+        angle = cut_angle.where(far_angle, poses[:, 0])  # what is not cut stays to the last bit
+        shift = cut_shift.where(far_shift[:, None], poses[:, 1:])
         return torch.cat([angle[:, None], shift], 1).where((poses != 0).any(1, keepdim=True), poses)
+
+    def _beyond(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether angle and shift of poses (n, 3) are farther from all normal ones than any of these from its next."""
+        pairs = zip(_differences(poses, self.normal), self._gaps, strict=True)
+        far_angle, far_shift = (differences.amin(1) > gaps[-1] for differences, gaps in pairs)
+        return far_angle, far_shift
 
 
 def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tuple[Registration | None, str]:

@@ -50,8 +50,8 @@ def drop_fit(detector: BackboneDetector[Any]) -> None:
     """Become a detector that was never fitted."""
     detector.made_model = detector.statistics_ = detector.other_views = detector.calibration_ = None
     detector.fitted_in = detector.fitted_by = None
-    detector.learned_images_, detector.region_per_image = LearnedImages(), False
-    detector.extractor.facts = ImageFacts()
+    detector.learned_images_, detector.region_per_image, detector.several_sizes = LearnedImages(), False, False
+    detector.extractor.facts, detector.extractor.canvas = ImageFacts(), None
 
 
 def _statistics_if_there(detector: BackboneDetector[Any]) -> Samples | Moments | None:

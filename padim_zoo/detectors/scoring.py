@@ -41,7 +41,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     images = listed(images)
     extractor, _ = detector.on_grid(images)
     passing = PassingImages(images, detector.extractor.bit_depth)
-    refuse = partial(refuse_other_size, detector.image_size_, passed=passing.sources)
+    refuse = partial(refuse_other_size, detector.image_size_, passed=passing.sources, takes_sizes=detector.takes_sizes)
     check_size = None if extractor.canvas is not None else refuse
     count = count_of(images)
     at_once = extractor.batch_within_budget(count)
@@ -68,10 +68,24 @@ def score_part(detector: BackboneDetector[Any], model: Any, features: Features) 
         return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
     parts = []
     for one in features.apart():
-        alone = copy.copy(detector)
-        alone.image_size_ = one.image_size
+        alone = of_size(detector, one.image_size)
         parts.append(score_views(alone, model, embed_to_score(alone, one)).on_canvas(features.image_size))
     return Prediction.concatenate(parts)
+
+
+def score_apart(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
+    """Scores of images as :func:`score_views` has them; where these lie on a canvas, of each image alone."""
+    if embeddings.sizes is None:
+        return score_views(detector, model, embeddings)
+    parts = (score_views(of_size(detector, size), model, one) for size, one in embeddings.apart())
+    return Prediction.concatenate([part.on_canvas(detector.image_size_) for part in parts])
+
+
+def of_size(detector: BackboneDetector[Any], image_size: tuple[int, int]) -> BackboneDetector[Any]:
+    """A copy that makes maps of another size."""
+    alone = copy.copy(detector)
+    alone.image_size_ = image_size
+    return alone
 
 
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
@@ -93,11 +107,22 @@ def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Predicti
 
 
 def refuse_other_size(
-    image_size: tuple[int, int], size: tuple[int, int], passed: Sequence[Path | tuple[int, int]] | None = None
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    passed: Sequence[Path | tuple[int, int]] | None = None,
+    takes_sizes: bool = False,
 ) -> None:
     """Refuse to score an image whose size after the transform is not that of the fit.
 
-    All images of a call have one size, so the first that has passed, if any is given, is one of those.
+    Parameters
+    ----------
+    image_size, size : (int, int)
+        Of the fit, and of the image.
+    passed : sequence of Path or (int, int), optional
+        The files or sizes of the images so far. All have one size, so the first is named.
+    takes_sizes : bool
+        Whether it could be scored if its size had been known before.
 
     Raises
     ------
@@ -106,10 +131,13 @@ def refuse_other_size(
     """
     if size != image_size:
         named = f"{passed[0]}, an image " if passed and isinstance(passed[0], Path) else "an image "
+        of_fit = f"{image_size[0]}x{image_size[1]}"
+        what_to_do = f"resize the image to {of_fit}, or fit a model with --resize {of_fit}"
+        if takes_sizes:
+            what_to_do = "give files or a list of arrays"
         raise InputError(
             f"{named}of {pixels(size)} after the transform cannot be scored by a detector fitted on "
-            f"{pixels(image_size)}: resize the image to {image_size[0]}x{image_size[1]}, or fit a model with "
-            f"--resize {image_size[0]}x{image_size[1]}"
+            f"{pixels(image_size)}: {what_to_do}"
         )
 
 

@@ -124,6 +124,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         refuse_to_join(self.image_size_, added.image_size_)
         assert isinstance(added.statistics_, Samples)
         self.set_statistics(earlier + pooled_moments(added.statistics_), self.learned_images_)
+        self.several_sizes |= added.several_sizes
         return None
 
     def fit_model(self, statistics: Samples | Moments) -> NormalSubspace:

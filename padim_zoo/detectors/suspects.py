@@ -159,6 +159,8 @@ def _estimator_of(detector: BackboneDetector[Any], embeddings: PatchEmbeddings) 
     views = detector.extractor.views.of_fit
     if not isinstance(detector, PaDiM) or views.count > 1 or embeddings.roi_masks is not None:
         return None
+    if detector.trim_patches is not None:
+        return None
     estimator = detector.build_estimator()
     return estimator if has_leave_one_out(estimator) else None
 

@@ -5,9 +5,9 @@ All images are scored by a fit on those that stay, each by one that leaves it ou
 and the rest is fitted, until the same images go again. The covariance of a patch stays regular by the estimator's
 own ridge or shrinkage, as in the regularized form (MRCD, Boudt et al. 2020).
 
-No factor makes up for the spread that trimming takes: it would scale all scores and the threshold alike. The promise of
-a threshold is another one, since new images that are like the trimmed ones are normal by their label:
-:attr:`Trimmed.share` comes on top of its rate.
+No factor makes up for the spread that trimming takes. With one, Σ is c·S + εI = c·(S + ε/c·I): all scores and the
+threshold scale alike, and the ridge is a few percent smaller. The promise of a threshold is another one, since new
+images that are like the trimmed ones are normal by their label: :attr:`Trimmed.share` comes on top of its rate.
 """
 
 from __future__ import annotations

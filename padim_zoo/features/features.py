@@ -41,6 +41,8 @@ class Features:
         Of the parts, where images were brought to the mean pose; N of them, for there is one view then.
     sizes : Tensor (N·V, 2), int64, or None
         Height and width of each image, where images of several sizes lie on a canvas of ``image_size``.
+    own_grids : Tensor (N·V, layers, 2), int64, or None
+        Height and width of each layer's grid of each of these images, which backbones round up or down.
     """
 
     maps: tuple[Tensor, ...]
@@ -49,6 +51,7 @@ class Features:
     roi_masks: Tensor | None = None
     poses: Poses | None = None
     sizes: Tensor | None = None
+    own_grids: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.maps[0].shape[0]) // self.views
@@ -88,10 +91,9 @@ class Features:
         if roi_masks is not None and bool(roi_masks.all()):
             roi_masks = None
         poses = None if self.poses is None else self.poses.images(rows)
-        sizes = None if self.sizes is None else self.sizes[rows]
-        return Features(
-            tuple(_take(layer, rows) for layer in self.maps), self.image_size, views, roi_masks, poses, sizes
-        )
+        sizes, own_grids = (None if each is None else each[rows] for each in (self.sizes, self.own_grids))
+        maps = tuple(_take(layer, rows) for layer in self.maps)
+        return Features(maps, self.image_size, views, roi_masks, poses, sizes, own_grids)
 
     def in_parts(self, n_bytes: int) -> Iterator[Features]:
         """The same images, some at a time, of about so many bytes; at least one."""
@@ -115,22 +117,18 @@ class Features:
         roi_masks[:, :height, :width] = True if self.roi_masks is None else self.roi_masks
         grids = [tuple(-(-side // stride) for side in size) for stride in strides]
         maps = tuple(_continued(layer, grid) for layer, grid in zip(self.maps, grids, strict=True))
-        return replace(self, maps=maps, image_size=size, roi_masks=roi_masks, sizes=torch.tensor([self.image_size] * n))
+        sizes, own_grids = torch.tensor([self.image_size] * n), torch.tensor([self.grids] * n)
+        return replace(self, maps=maps, image_size=size, roi_masks=roi_masks, sizes=sizes, own_grids=own_grids)
 
     def apart(self) -> Iterator[Features]:
         """Each image as it was before :meth:`on_canvas`."""
         assert self.sizes is not None
+        assert self.own_grids is not None
         for number in range(len(self)):
             one = self.images(slice(number, number + 1))
             height, width = self.sizes[number * self.views].tolist()
-            grids = [
-                tuple(
-                    -(-own * cells // side)
-                    for own, cells, side in zip((height, width), grid, self.image_size, strict=True)
-                )
-                for grid in self.grids
-            ]
-            maps = tuple(layer[:, :, : grid[0], : grid[1]] for layer, grid in zip(one.maps, grids, strict=True))
+            grids = self.own_grids[number * self.views].tolist()
+            maps = tuple(layer[:, :, :rows, :columns] for layer, (rows, columns) in zip(one.maps, grids, strict=True))
             inside = None if one.roi_masks is None else one.roi_masks[:, :height, :width]
             roi_masks = None if inside is None or bool(inside.all()) else inside
             yield Features(maps, (height, width), self.views, roi_masks)
@@ -178,9 +176,8 @@ class Features:
     def _joined(parts: Sequence[Features], maps: tuple[Tensor, ...]) -> Features:
         roi_masks = concatenate_roi_masks([(int(part.maps[0].shape[0]), part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
-        on_canvas = [part.sizes for part in parts if part.sizes is not None]
-        sizes = torch.cat(on_canvas) if on_canvas else None
-        return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses, sizes)
+        sizes, own_grids = joined([part.sizes for part in parts]), joined([part.own_grids for part in parts])
+        return Features(maps, parts[0].image_size, parts[0].views, roi_masks, poses, sizes, own_grids)
 
 
 def empty_maps(n: int, like: Tensor) -> Tensor:
@@ -209,6 +206,12 @@ def _continued(layer: Tensor, grid: tuple[int, ...]) -> Tensor:
 def widened(layer: Tensor) -> Tensor:
     """A layer in float32, unless it is of whole numbers, as images that a detector keeps are."""
     return layer.float() if layer.is_floating_point() else layer
+
+
+def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """What is known of the images of several parts: of all, or of none."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors) if tensors else None
 
 
 def rows_of(images: np.ndarray, views: int, subset: Sequence[int] | None = None) -> np.ndarray:

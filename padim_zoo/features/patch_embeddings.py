@@ -7,7 +7,7 @@ is computed once per position of each layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.spill import build_array
-from padim_zoo.features.features import Features, concatenate_roi_masks, nearest_positions, widened
+from padim_zoo.features.features import Features, concatenate_roi_masks, joined, nearest_positions, widened
 from padim_zoo.features.poses import Poses
 from padim_zoo.features.tiles import TileLayout
 
@@ -114,6 +114,8 @@ class PatchEmbeddings:
         The pixels of each image, or of the mosaic of its tiles, that count; None where all do.
     poses : Poses or None
         Of the parts of the images, where these were brought to the mean pose.
+    sizes, own_grids : Tensor (n, 2), int64, or None
+        Height and width of each image in pixels, and of its patch grid, where images of several sizes lie on a canvas.
     """
 
     layers: tuple[Tensor, ...]
@@ -122,6 +124,8 @@ class PatchEmbeddings:
     subset: PatchSubset | None = None
     roi_masks: Tensor | None = None
     poses: Poses | None = None
+    sizes: Tensor | None = None
+    own_grids: Tensor | None = None
 
     @classmethod
     def of(cls, features: Features) -> PatchEmbeddings:
@@ -170,12 +174,14 @@ class PatchEmbeddings:
 
         roi_masks = None if self.roi_masks is None else self.roi_masks[columns]
         poses = None if self.poses is None else self.poses.images(columns)
-        return replace(self, layers=tuple(images(layer) for layer in self.layers), roi_masks=roi_masks, poses=poses)
+        sizes, own_grids = (None if each is None else each[columns] for each in (self.sizes, self.own_grids))
+        layers = tuple(images(layer) for layer in self.layers)
+        return replace(self, layers=layers, roi_masks=roi_masks, poses=poses, sizes=sizes, own_grids=own_grids)
 
     def on_canvas(self, image_size: tuple[int, int], size: tuple[int, int], grid: tuple[int, int]) -> PatchEmbeddings:
-        """Embeddings of one layer, of images in the top left corner of a larger size, beyond which no pixel counts.
+        """Embeddings of one layer, of images in the top left corner of a larger size; :meth:`apart` takes them back.
 
-        Patches go on by the last row and column, so that a pixel at the edge counts by a patch of its own.
+        Neither pixels nor patches beyond an image count.
 
         Parameters
         ----------
@@ -189,11 +195,41 @@ class PatchEmbeddings:
         roi_masks[:, :height, :width] = True if self.roi_masks is None else self.roi_masks
         rows, columns = (torch.arange(cells).clamp_max(own - 1) for cells, own in zip(grid, self.grid, strict=True))
         layer = layer.view(*self.grid, *layer.shape[1:])[rows][:, columns].flatten(0, 1)
-        return PatchEmbeddings((layer,), (grid,), grid, roi_masks=roi_masks)
+        sizes, own_grids = torch.tensor([image_size] * self.n), torch.tensor([self.grid] * self.n)
+        return PatchEmbeddings((layer,), (grid,), grid, roi_masks=roi_masks, sizes=sizes, own_grids=own_grids)
+
+    def apart(self) -> Iterator[tuple[tuple[int, int], PatchEmbeddings]]:
+        """The size of each image, and its embeddings as they were before :meth:`on_canvas`."""
+        (layer,) = self.layers
+        for number, (inside, (rows, columns)) in enumerate(self._own()):
+            own = layer[:, number : number + 1].view(*self.grid, 1, -1)[:rows, :columns].flatten(0, 1)
+            roi_masks = None if bool(inside.all()) else inside
+            yield (
+                (int(inside.shape[1]), int(inside.shape[2])),
+                PatchEmbeddings((own,), ((rows, columns),), (rows, columns), roi_masks=roi_masks),
+            )
+
+    def _own(self) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+        """The pixels (1, h, w) of each image on a canvas that count, and its patch grid."""
+        assert self.sizes is not None
+        assert self.own_grids is not None
+        assert self.roi_masks is not None
+        for number, (size, grid) in enumerate(zip(self.sizes.tolist(), self.own_grids.tolist(), strict=True)):
+            yield self.roi_masks[number : number + 1, : size[0], : size[1]], (grid[0], grid[1])
 
     def present(self, grid: tuple[int, int]) -> Tensor | None:
-        """Which positions of a grid count in which image, (positions, n); None where all do in all of them."""
-        return None if self.roi_masks is None else valid_patches(self.roi_masks, grid)
+        """Which positions of a grid count in which image, (positions, n); None where all do in all of them.
+
+        Of images on a canvas, those that count in an image alone.
+        """
+        if self.roi_masks is None:
+            return None
+        if self.sizes is None:
+            return valid_patches(self.roi_masks, grid)
+        counted = torch.zeros(*grid, self.n, dtype=torch.bool)
+        for number, (inside, (rows, columns)) in enumerate(self._own()):
+            counted[:rows, :columns, number] = valid_patches(inside, (rows, columns)).view(rows, columns)
+        return counted.flatten(0, 1)
 
     def within(self, subset: PatchSubset) -> PatchEmbeddings:
         """The embeddings of some of the patches, in no more memory than these take."""
@@ -217,16 +253,21 @@ class PatchEmbeddings:
 
     @staticmethod
     def concatenate(parts: Sequence[PatchEmbeddings]) -> PatchEmbeddings:
-        """All images of several parts on one grid."""
+        """All images of several parts on one grid; where some lie on a canvas, others are of its size."""
+        sized = next((part for part in parts if part.sizes is not None), None)
+        if sized is not None and sized.roi_masks is not None:
+            size = int(sized.roi_masks.shape[1]), int(sized.roi_masks.shape[2])
+            parts = [part if part.sizes is not None else part.on_canvas(size, size, sized.grid) for part in parts]
 
-        def joined(layers: Sequence[Tensor]) -> Tensor:
+        def join(layers: Sequence[Tensor]) -> Tensor:
             shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
             return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
 
-        layers = tuple(joined(layers) for layers in zip(*(p.layers for p in parts), strict=True))
+        layers = tuple(join(layers) for layers in zip(*(p.layers for p in parts), strict=True))
         roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
-        return replace(parts[0], layers=layers, roi_masks=roi_masks, poses=poses)
+        sizes, own_grids = joined([part.sizes for part in parts]), joined([part.own_grids for part in parts])
+        return replace(parts[0], layers=layers, roi_masks=roi_masks, poses=poses, sizes=sizes, own_grids=own_grids)
 
     def mean(self) -> PatchEmbeddings:
         """The mean over the images, as the embeddings of one image."""

@@ -48,11 +48,14 @@ class Poses:
         return replace(known[0], values=values, found=torch.cat(found) if len(found) == len(known) else None)
 
     def to_mean(self, pixels: Tensor) -> Tensor:
-        """Images (n, C, H, W) in the mean pose; what lies beyond an image is mirrored at its edge."""
+        """Images (n, C, H, W) in the mean pose; what lies beyond an image is mirrored at its edge.
+
+        By bicubic interpolation: a bilinear one blurs an image so much that defects of a few pixels are lost.
+        """
         height, width = int(pixels.shape[2]), int(pixels.shape[3])
         x, y = self._at(*_centered(height, width))
         grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
-        warped = grid_sample(pixels.float(), grid, padding_mode="reflection", align_corners=False)
+        warped = grid_sample(pixels.float(), grid, "bicubic", "reflection", align_corners=False)
         moved = (self.values != 0).any(1)
         if not moved.all():
             warped[~moved] = pixels[~moved].float()

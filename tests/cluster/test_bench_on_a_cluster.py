@@ -9,14 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 
 from padim_zoo import registry
+from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.costs import COSTS
+from padim_zoo.bench.environment import describe_environment
+from padim_zoo.bench.executors.choice import make_executor
+from padim_zoo.bench.executors.recorder import Recorder
 from padim_zoo.bench.leaderboard import columns, leaderboard
-from padim_zoo.bench.plan import make_plan
+from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
@@ -117,6 +122,30 @@ def test_a_run_that_kills_its_workers_fails_alone(toy_suite: Suite, tmp_path: Pa
     documents = [RunStore(suite.output).read(run.id) for run in make_plan(suite)]
     assert [document["status"] for document in documents] == ["done", "failed", "done"]
     assert documents[1]["error"]["message"].startswith("1 workers died while they were at this run")
+
+
+@pytest.mark.parametrize("where", ["between two groups", "on their way"])
+def test_no_claim_is_left(where: str, cluster: Cluster, toy_suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the command stops while it claims the second group, or nothing can be sent."""
+    suite = toy_suite.replace(cluster=f"file:{cluster.file}")
+    store, plan = RunStore(suite.output), make_plan(suite)
+    store.folder.mkdir()
+    ids = [run.id for run in plan]
+    other = Claims(store.folder)
+    if where == "between two groups":
+        other.take(ids[-1:])
+        with make_executor(suite, Recorder(store, describe_environment(1)), str) as executor:
+            events = executor.run(groups(plan))
+            assert next(events).elsewhere
+        del events
+    else:
+        monkeypatch.setattr("distributed.Client.map", Mock(side_effect=OSError("no way")))
+        with pytest.raises(OSError, match="no way"):
+            bench(suite)
+    other.release()
+    other.take(ids)
+    assert [run_id for run_id in ids if run_id not in other] == []
+    other.release()
 
 
 def start_bench(suite: Suite, log: Path) -> subprocess.Popen[str]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import padim_zoo
+from padim_zoo.bench.cluster_chunks import ChunkRunner
+from padim_zoo.bench.cluster_moments import MomentsFit
+from padim_zoo.bench.executors.cluster import connect
+from padim_zoo.detectors.moments_of_parts import Folds, PartMoments
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.storage import open_detector
 from padim_zoo.statistics.moments import Moments
@@ -95,6 +103,37 @@ def test_moments_of_workers_make_the_local_model(by_moments: Path, many: Path, i
     assert (ours.map_low, ours.map_high) == pytest.approx((theirs.map_low, theirs.map_high), rel=1e-5)
     assert model.learned_images_.groups.numbers.tolist() == local.learned_images_.groups.numbers.tolist()
     assert "processors" in run("show", by_moments)
+
+
+def test_moments_of_other_folds_take_the_place_of_the_first(
+    cluster: Cluster, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images that differ only where the crop cuts off."""
+    shutil.copytree(many, tmp_path / "images")
+    with Image.open(many / "007.png") as inner, Image.open(many / "201.png") as outer:
+        outer.paste(inner.crop((4, 4, 36, 36)), (4, 4))
+        outer.save(tmp_path / "images" / "201.png")
+    first_pass, made = MomentsFit._first_pass, []
+
+    def watched(self: MomentsFit, folds: Folds) -> list[PartMoments]:
+        assert not [one for one in made if one() is not None]
+        parts = first_pass(self, folds)
+        made.extend(weakref.ref(part.moments.second) for part in parts)
+        return parts
+
+    monkeypatch.setattr(MomentsFit, "_first_pass", watched)
+    words = ("--resize", "40x40", "--crop", "32", "--n-components", "2")
+    told = run("fit", tmp_path / "images", "-o", tmp_path / "m", *words, "--cluster", f"file:{cluster.file}")
+    assert len(made) == 10
+    assert "all go again, and as much moves" in told
+
+
+def test_large_bytes_are_given_without_a_warning(cluster: Cluster, tmp_path: Path) -> None:
+    content = os.urandom(11_000_000)
+    with warnings.catch_warnings(), connect(f"file:{cluster.file}", insecure=False, jobs=1, note=str) as connection:
+        warnings.simplefilter("error")
+        with ChunkRunner(connection, {}, tmp_path).given(content) as given:
+            assert given.result() == content
 
 
 def test_a_model_does_not_depend_on_the_lives_of_workers(by_moments: Path, many: Path, tmp_path: Path) -> None:

@@ -142,6 +142,6 @@ def test_an_image_of_another_size_does_not_reach_the_network(kind: type, monkeyp
     monkeypatch.setattr(type(network), "forward_native_dtype", lambda *_: pytest.fail("it reached the network"))
     monkeypatch.setattr(type(network), "forward", lambda *_: pytest.fail("it reached the network"))
     with pytest.raises(InputError, match="64x48 pixels after the transform cannot be scored by a detector fitted on"):
-        detector.predict(other)
+        detector.predict(iter([other]))  # of one whose size is known before, some make a canvas
     with pytest.raises(InputError, match="64x48 pixels after the transform cannot join those of 32x32"):
         detector.partial_fit([other])

@@ -9,16 +9,42 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from padim_zoo import SPADE, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo import SPADE, Ensemble, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.grid import canvas_of
 from padim_zoo.detectors.loading import load
+from padim_zoo.detectors.p_value_maps import use_p_values
 from tests.command_line import run
 
 OPTIONS: dict[str, Any] = {"resize": None, "backbone": "scattering", "precision": "float32"}
 DETECTORS = [(PatchCore, {"coreset_ratio": 0.2}), (Subspace, {}), (MahalanobisAD, {})]
 each_detector = pytest.mark.parametrize(("kind", "own"), DETECTORS, ids=[kind.__name__ for kind, _ in DETECTORS])
 SIZES = [(64, 96), (96, 64), (61, 83), (64, 96), (80, 80), (96, 96)]
+
+
+class RoundingDown(nn.Module):
+    """Two layers whose grids round down, as those of vgg11 and AlexNet do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = torch.max_pool2d(torch.relu(self.first(images)), 4)
+        return [first, torch.max_pool2d(torch.relu(self.second(first)), 4)]
+
+
+def rounding_down(strides: tuple[int, ...] = (4, 16)) -> Backbone:
+    torch.manual_seed(0)
+    network, layers = RoundingDown(), ("a", "b")
+    return Backbone(
+        network, name="toy", layers=layers, strides=strides, state=network.state_dict(), weights_source="none"
+    )
+
+
+each_backbone = pytest.mark.parametrize("backbone", ["scattering", rounding_down()], ids=["scattering", "toy"])
 
 
 def draw(size: tuple[int, int], seed: int, *, defect: bool = False) -> np.ndarray:
@@ -56,9 +82,33 @@ def test_a_canvas_has_room_for_all(sizes: Any, of_fit: Any, canvas: Any) -> None
     assert canvas_of(sizes, 8, of_fit) == canvas
 
 
-def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
-    detector = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit(normal)
-    of_each = [PatchCore(**OPTIONS, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
+@each_backbone
+def test_features_are_those_of_each_image_alone(backbone: Any, normal: list[np.ndarray]) -> None:
+    together = PatchCore(**OPTIONS | {"backbone": backbone}).extract(normal)
+    for one, image in zip(together.apart(), normal, strict=True):
+        extractor = PatchCore(**OPTIONS | {"backbone": backbone}).extractor
+        assert extractor.canvas is None
+        alone = extractor.extract([image])
+        assert one.image_size == alone.image_size
+        for layer, expected in zip(one.maps, alone.maps, strict=True):
+            torch.testing.assert_close(layer, expected)
+
+
+@each_backbone
+def test_a_subspace_is_that_of_the_patches_of_each_image(backbone: Any, normal: list[np.ndarray]) -> None:
+    options = OPTIONS | {"backbone": backbone}
+    mean = Subspace(**options).fit(normal).model_.mean
+    patches = [PatchCore(**options, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
+    torch.testing.assert_close(mean.double(), torch.cat(patches).double().mean(0), rtol=1e-4, atol=1e-5)
+
+
+@each_backbone
+def test_the_bank_holds_patches_of_each_image_alone(
+    backbone: Any, normal: list[np.ndarray], others: list[np.ndarray]
+) -> None:
+    options = OPTIONS | {"backbone": backbone}
+    detector = PatchCore(**options, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit(normal)
+    of_each = [PatchCore(**options, coreset_ratio=1.0).fit([image]).model_.patches for image in normal]
     bank = torch.cat(of_each)
     assert detector.model_.patches.shape == bank.shape
     predicted = detector.predict(others)
@@ -66,7 +116,7 @@ def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], ot
     assert predicted.maps.shape == (3, 144, 128)
     assert predicted.roi_masks is not None
     for number, image in enumerate(others):
-        alone = PatchCore(**OPTIONS, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit([image])
+        alone = PatchCore(**options, coreset_ratio=1.0, n_neighbors=1, sigma=0).fit([image])
         distances = torch.cdist(alone.model_.patches, bank).amin(1)
         assert predicted.scores[number] == pytest.approx(float(distances.max()), rel=1e-4)
         height, width = image.shape[:2]
@@ -77,6 +127,15 @@ def test_the_bank_holds_patches_of_each_image_alone(normal: list[np.ndarray], ot
     peak = np.unravel_index(predicted.maps[1].argmax(), (144, 128))
     assert 12 <= peak[0] < 44
     assert 16 <= peak[1] < 48
+
+
+@each_backbone
+def test_scores_out_of_fold_are_those_of_each_image_alone(backbone: Any, normal: list[np.ndarray]) -> None:
+    options: dict[str, Any] = OPTIONS | {"backbone": backbone, "explained_variance": 0.9}
+    scores = Subspace(**options).fit(normal).calibrate(folds=len(normal)).scores
+    for number, image in enumerate(normal):
+        rest = Subspace(**options).fit([*normal[:number], *normal[number + 1 :]])
+        np.testing.assert_allclose(scores[number], rest.predict([image]).scores[0], rtol=1e-3)
 
 
 @each_detector
@@ -104,6 +163,18 @@ def test_regions_lie_in_the_image(normal: list[np.ndarray], others: list[np.ndar
         assert 0 <= top < 36 < top + height + 16 <= image.shape[0] + 16
 
 
+@each_backbone
+@pytest.mark.parametrize(("first", "more"), [([5], [0]), ([0, 1], [5])], ids=["one size", "two sizes"])
+def test_images_of_the_size_of_the_canvas_join(
+    backbone: Any, first: list[int], more: list[int], normal: list[np.ndarray]
+) -> None:
+    options: dict[str, Any] = OPTIONS | {"backbone": backbone}
+    earlier, later = [normal[number] for number in first], [normal[number] for number in more]
+    added = Subspace(**options).fit(earlier).partial_fit(later)
+    whole = Subspace(**options).fit([*earlier, *later])
+    np.testing.assert_allclose(added.calibrate().scores, whole.calibrate().scores, rtol=1e-3)
+
+
 def test_more_images_join_a_fit(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
     added = Subspace(**OPTIONS).fit(normal[:4]).partial_fit(normal[4:5])
     whole = Subspace(**OPTIONS).fit(normal[:5])
@@ -121,6 +192,48 @@ def test_a_model_from_a_file_forgets_some(kind: Any, own: Any, normal: Any, othe
     left = load(tmp_path / "model").forget([normal[0], normal[2]])
     again = kind(**OPTIONS | own).fit([normal[1], *normal[3:]])
     np.testing.assert_allclose(left.predict(others).scores, again.predict(others).scores, rtol=1e-3)
+
+
+def test_images_in_memory_come_in_every_form(normal: list[np.ndarray], others: list[np.ndarray]) -> None:
+    detector, image = PatchCore(**OPTIONS).fit(normal), others[1]
+    expected = detector.predict([image]).scores
+    pictures = [Image.fromarray(one) for one in (image, normal[0])]
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(image)))
+    turned.getexif()[274] = 6  # which is shown as the image was
+    forms = [image, image[None], torch.from_numpy(image).permute(2, 0, 1), pictures[0], pictures, turned]
+    for form in forms:
+        np.testing.assert_allclose(detector.predict(form).scores[:1], expected, rtol=1e-3)
+    fitted = PatchCore(**OPTIONS).fit([Image.fromarray(one) for one in normal])
+    np.testing.assert_allclose(fitted.predict(image).scores, expected, rtol=1e-3)
+    with pytest.raises(InputError, match=r"130x120 pixels .*: give files or a list of arrays"):
+        detector.predict(iter([image]))
+
+
+@pytest.mark.parametrize("kind", [PatchCore, Subspace])
+def test_maps_of_several_sizes_are_of_no_p_values(kind: Any, normal: Any, tmp_path: Path) -> None:
+    detector = kind(**OPTIONS).fit(normal)
+    detector.calibrate(folds=3)
+    detector.save(tmp_path / "model")
+    for made in (detector, load(tmp_path / "model")):
+        with pytest.raises(InputError, match="images of several sizes, which share no places"):
+            use_p_values(made)
+    with pytest.raises(InputError, match="images of several sizes, which share no places"):
+        detector.set_params(map_values="p-value").calibrate(folds=3)
+    refused = run("calibrate", tmp_path / "model", "--map-values", "p-value", "-o", tmp_path / "other", code=2)
+    assert "images of several sizes, which share no places" in refused
+    one_size = kind(**OPTIONS).fit([normal[0], normal[3], normal[0][::-1]])
+    one_size.calibrate(folds=3)
+    use_p_values(one_size)
+    more = kind(**OPTIONS).fit([normal[5], normal[5]]).partial_fit(normal[:1])
+    assert more.several_sizes
+
+
+def test_more_images_from_a_file_make_several_sizes(normal: list[np.ndarray], tmp_path: Path) -> None:
+    for detector in (PatchCore(**OPTIONS), Subspace(**OPTIONS)):
+        detector.fit([normal[5], normal[5][::-1]]).save(tmp_path / "model", resumable=detector.name == "subspace")
+        loaded = load(tmp_path / "model")
+        assert not loaded.several_sizes
+        assert loaded.partial_fit(normal[:1]).several_sizes
 
 
 @pytest.mark.parametrize("kind", [PaDiM, SPADE])
@@ -144,6 +257,74 @@ def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarr
 def test_options_that_take_one_size_are_named(options: dict[str, Any], named: str, normal: list[np.ndarray]) -> None:
     with pytest.raises(InputError, match=f"5 sizes, e.g. 61x83 and 96x96, and {named} one size: leave .*--resize HxW"):
         PatchCore(**OPTIONS, **options).fit(normal)
+
+
+def saved(images: list[np.ndarray], folder: Path) -> list[Path]:
+    """The images as files."""
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def test_an_ensemble_of_two_strides_has_one_canvas(normal: Any, others: Any, tmp_path: Path) -> None:
+    fine, coarse = OPTIONS | {"layers": ("scale1",)}, OPTIONS | {"backbone": rounding_down()}
+
+    def made() -> Ensemble:
+        return Ensemble([MahalanobisAD(**fine), PatchCore(**fine), Subspace(**coarse)])
+
+    images = [image[:, :-3] for image in normal]  # so that the strides alone would give two canvases
+    paths, to_score = saved(images, tmp_path / "normal"), saved(others, tmp_path / "others")
+    by_images = made().fit(paths)
+    predicted = by_images.predict(to_score)
+    by_features = made()
+    by_features.make_room(paths + to_score)
+    assert {member.canvas for member in by_features.members} == {(144, 128)}
+    by_features.fit_features(by_features.extract_normal(paths))
+    scored = by_features.predict_features(by_features.extract(to_score))
+    np.testing.assert_allclose(scored.scores, predicted.scores, rtol=1e-3)
+    np.testing.assert_allclose(scored.maps, predicted.maps, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loaded_ensemble_has_one_canvas(normal: Any, others: Any, tmp_path: Path) -> None:
+    members = [PatchCore(**OPTIONS, layers=layers) for layers in (("scale1",), ("scale3",))]
+    ensemble = Ensemble(members).fit(normal)
+    ensemble.calibrate()
+    ensemble.save(tmp_path / "model")
+    np.testing.assert_allclose(
+        load(tmp_path / "model").predict(others).scores, ensemble.predict(others).scores, rtol=1e-3
+    )
+
+
+def test_an_ensemble_refuses_features_of_two_sizes(normal: list[np.ndarray]) -> None:
+    parts = [PatchCore(**OPTIONS).extract([normal[number]]) for number in (0, 1)]
+    with pytest.raises(InputError, match="64x96 pixels and 96x64 pixels: give all of them one resize"):
+        Ensemble.join(parts)
+
+
+def test_an_ensemble_refuses_a_region_in_other_tiles(normal: list[np.ndarray]) -> None:
+    region = np.zeros((96, 96), dtype=bool)
+    region[8:60] = True
+    ensemble = Ensemble([PatchCore(**OPTIONS, tiles=tiles, roi=region) for tiles in ("2x2", "2x2+32")])
+    with pytest.raises(InputError, match=r"with a roi, tiles.*fit and predict by images"):
+        ensemble.extract_normal([normal[5], normal[5]])
+
+
+def test_room_is_made_anew(normal: Any, others: Any, tmp_path: Path) -> None:
+    paths, larger = saved(normal, tmp_path / "normal"), saved(others, tmp_path / "others")
+    detector = PatchCore(**OPTIONS)
+    detector.make_room(paths)
+    assert detector.canvas == (96, 96)
+    detector.make_room(larger)
+    assert detector.canvas == (144, 128)
+    detector.make_room(paths)
+    detector.set_params(resize=(64, 64)).fit(paths)
+    assert detector.canvas is None
+    assert detector.image_size_ == (64, 64)
+    detector = PatchCore(**OPTIONS)
+    detector.make_room(paths)
+    assert detector.set_params(levels=1).canvas is None
 
 
 def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.ndarray], tmp_path: Path) -> None:

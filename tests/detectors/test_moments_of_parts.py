@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from padim_zoo.detectors.fit_in_parts import embed_part, grid_of_fit, take_fit
 from padim_zoo.detectors.held_out import HeldOutScores
 from padim_zoo.detectors.moments_of_parts import Folds, PartMoments, Place, score_part
 from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.tree import reduce_in_tree
 from tests.noise_images import write_noise
@@ -78,6 +80,24 @@ def test_joined_moments_are_those_of_one_look(paths: list[Path]) -> None:
         joined.moments.arrays().values(), Moments.of(embeddings, reference).arrays().values(), strict=True
     ):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_moments_of_two_pieces_are_alive(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("padim_zoo.detectors.moments_of_parts.PIECE", 8)
+    of, made, alive = Moments.of, [], []
+
+    def counted(embeddings: PatchEmbeddings, reference: PatchEmbeddings) -> Moments:
+        moments = of(embeddings, reference)
+        made.append(weakref.ref(moments.second))
+        alive.append(sum(one() is not None for one in made))
+        return moments
+
+    monkeypatch.setattr(Moments, "of", counted)
+    model = PaDiM(**SIZE)
+    place = Place(grid_of_fit(model, paths), model.extractor.bit_depth)
+    reference = embed_part(model, paths[:1], *place).embeddings
+    assert PartMoments.of(model, paths, place, reference).moments.n == 70
+    assert alive == [1] + [2] * 8
 
 
 def test_too_few_groups_make_no_folds() -> None:

@@ -70,18 +70,40 @@ def learned(images: np.ndarray, kind: str) -> Registration:
 # -- geometry --------------------------------------------------------------------------------------------------------
 
 
+def cubic(distance: np.ndarray) -> np.ndarray:
+    """The weight of a pixel in bicubic interpolation (Keys 1981, a = -0.75)."""
+    a, d = -0.75, np.abs(distance)
+    near, far = ((a + 2) * d - (a + 3)) * d * d + 1, a * (((d - 5) * d + 8) * d - 4)
+    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
 def test_an_image_is_sampled_where_the_pose_says():
     image = part(0.3, 2, 1)[None]
     pose = torch.tensor([[0.4, 3.0, -2.0]])
     rows, columns = np.meshgrid(*[np.arange(SIDE) + 0.5 - SIDE / 2] * 2, indexing="ij")
     x = math.cos(0.4) * columns - math.sin(0.4) * rows + 3 + SIDE / 2 - 0.5
     y = math.sin(0.4) * columns + math.cos(0.4) * rows - 2 + SIDE / 2 - 0.5
-    literal = map_coordinates(image[0, :, :, 0].astype(float), [y, x], order=1, mode="reflect")
-    np.testing.assert_allclose(Poses(pose).to_mean(pixels(image))[0, 0], literal, atol=0.02)
+    mirrored = np.pad(image[0, :, :, 0].astype(float), SIDE, mode="symmetric")
+    literal = np.zeros((SIDE, SIDE))
+    for down in range(-1, 3):
+        for right in range(-1, 3):
+            row, column = np.floor(y).astype(int) + down, np.floor(x).astype(int) + right
+            literal += cubic(y - row) * cubic(x - column) * mirrored[row + SIDE, column + SIDE]
+    inner = np.minimum(np.minimum(x, SIDE - 1 - x), np.minimum(y, SIDE - 1 - y)) > 0
+    found = Poses(pose).to_mean(pixels(image))[0, 0].numpy()
+    np.testing.assert_allclose(found[inner], literal[inner], atol=0.02)
+    np.testing.assert_allclose(found, literal, atol=8)
     # And a map of the mean pose lies in the image where that says.
     back = Poses(pose).to_image(torch.from_numpy(literal)[None].float())[0].numpy()
     inside = (slice(30, 66), slice(30, 66))
     assert np.abs(back[inside] - image[0, :, :, 0][inside]).mean() < 4
+
+
+def test_a_defect_of_few_pixels_keeps_its_contrast():
+    """Of a pixel that comes to lie between four, bilinear interpolation leaves a quarter, and bicubic a third."""
+    image = torch.zeros(1, 1, 33, 33)
+    image[0, 0, 16, 16] = 100
+    assert Poses(torch.tensor([[0.0, 0.5, 0.5]])).to_mean(image).max() > 33
 
 
 def test_poses_are_a_group():
@@ -188,6 +210,23 @@ def test_p_values_and_what_is_undone_are_those_of_the_definition(shifted):
         np.testing.assert_allclose(undone[index, 1:], expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(undone[0], tried[0]) or float(p[0]) < 0.1
     assert float(undone[1, 1]) < 15
+
+
+def test_only_poses_beyond_the_normal_ones_are_evidence(shifted):
+    found = learned(shifted, "translation")
+    rng = torch.Generator().manual_seed(0)
+    tried = found.normal[torch.arange(400) % len(found.normal)].clone()
+    tried[:, 1:] += torch.randn(400, 2, generator=rng) * 3
+    normal = found.normal[:, 1:].double()
+    gaps = (torch.cdist(normal, normal) + 1e9 * torch.eye(len(normal))).amin(1)
+    distances = torch.cdist(tried[:, 1:].double(), normal).amin(1)
+    usual, odd = distances < 0.999 * gaps.max(), distances > 1.001 * gaps.max()
+    assert min(int(usual.sum()), int(odd.sum())) > 40
+    poses = found.of(tried)
+    evidence = found.evidence(poses)
+    assert evidence[usual].max() == 0
+    assert evidence[odd].min() > 1
+    assert torch.equal(poses.values[usual], tried[usual])
 
 
 def test_a_misplaced_part_stays_found(shifted):

@@ -288,7 +288,7 @@ def test_files_folds_and_parts(kind, options, which, images, common, folder, tmp
     if kind is PaDiM and which == "single":
         with pytest.raises(InputError, match="cannot save a resumable model"):
             parts.save(tmp_path / "resumable.safetensors", resumable=True)
-        with pytest.raises(InputError, match="differ in their regions of interest"):
+        with pytest.raises(InputError, match="differ in the patches that count"):
             continued.partial_fit(given[5:N])
     elif which == "common":
         continued.partial_fit(given[5:N])

@@ -160,10 +160,11 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
 
 
 def _client(create: Any, address: str, local: Any) -> Any:
-    from distributed.security import Security
+    from distributed import security
 
     try:
-        if address.startswith("tls:") and Security().get_connection_args("client")["ssl_context"] is None:
+        certificates: Any = security.Security
+        if address.startswith("tls:") and certificates().get_connection_args("client")["ssl_context"] is None:
             raise ValueError("no certificate is named here")  # a client that finds out itself hangs as it ends
         return create(local or address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

@@ -14,7 +14,6 @@ from typing import Any
 from distributed.scheduler import KilledWorker
 
 from padim_zoo.backbones.device import resolve_device, resolve_precision
-from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.executors.cluster import Cluster, Note, connect
 from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.executors.messages import (
@@ -51,7 +50,6 @@ class _Task:
 
     future: Any
     runs: list[Run]
-    claims: Claims
     begun: bool = False
 
 
@@ -70,6 +68,7 @@ class DaskExecutor:
     def __init__(self, suite: Suite, recorder: Recorder, note: Note) -> None:
         self.suite = suite
         self.recorder = recorder
+        self._claims = recorder.claims()
         self._note = note
         self._stack = ExitStack()
         self._tasks: dict[str, _Task] = {}
@@ -114,36 +113,34 @@ class DaskExecutor:
         """Send groups on their way until so many are. Those that go together cost Dask less than one by one."""
         from padim_zoo.bench.executors.task import run_group
 
-        batch: list[tuple[list[Run], Claims]] = []
+        batch: list[list[Run]] = []
         while self._waiting and len(self._tasks) + len(batch) < most:
             yield from self._claim(self._waiting.popleft(), batch)
         if not batch:
             return
         shared = {**self._request, "workers_by_host": self._cluster.workers_by_host()}
-        requests = [json.dumps({**shared, "runs": runs_to_json(runs)}) for runs, _ in batch]
+        requests = [json.dumps({**shared, "runs": runs_to_json(runs)}) for runs in batch]
         keys = [f"run_group-{uuid.uuid4().hex}" for _ in batch]
         futures = self._cluster.client.map(run_group, requests, [self._topic] * len(batch), key=keys, pure=False)
-        for key, future, (runs, claims) in zip(keys, futures, batch, strict=True):
-            self._tasks[key] = _Task(future, runs, claims)
+        for key, future, runs in zip(keys, futures, batch, strict=True):
+            self._tasks[key] = _Task(future, runs)
             future.add_done_callback(lambda done: self._happened.put(("ended", done.key)))
 
-    def _claim(self, group: list[Run], batch: list[tuple[list[Run], Claims]]) -> Iterator[Event]:
+    def _claim(self, group: list[Run], batch: list[list[Run]]) -> Iterator[Event]:
         """Add a group to those that are sent, but for the runs that another process did or is at."""
-        claims = self.recorder.claims()
-        claims.take(run.id for run in group if self.recorder.completed(run) is None)
+        self._claims.take(run.id for run in group if self.recorder.completed(run) is None)
         mine = []
         for run in group:
             meanwhile = self.recorder.completed(run)
             if meanwhile is not None:
+                self._claims.release(run.id)
                 yield Event(run, meanwhile)
-            elif run.id not in claims:
+            elif run.id not in self._claims:
                 yield Event(run, elsewhere=True)
             else:
                 mine.append(run)
         if mine:
-            batch.append((mine, claims))
-        else:
-            claims.release()
+            batch.append(mine)
 
     def _begin(self, run_id: str) -> Iterator[Event]:
         for task in self._tasks.values():
@@ -166,7 +163,7 @@ class DaskExecutor:
             else:
                 yield from self._fail(task, RuntimeError(f"the worker failed: {type(error).__name__}: {error}"))
         finally:
-            task.claims.release()
+            self._claims.release(*(run.id for run in task.runs))
             future.release()
 
     def _blame(self, task: _Task, times: int) -> Iterator[Event]:
@@ -189,7 +186,7 @@ class DaskExecutor:
         runs = {run.id: run for run in task.runs}
         for run_id, files in reply.recorded:
             document = self.recorder.write(run_id, files)
-            task.claims.release(run_id)
+            self._claims.release(run_id)
             yield Event(runs[run_id], document)
 
     def _difference(self, task: _Task, reply: Reply) -> str:
@@ -214,6 +211,5 @@ class DaskExecutor:
         """Drop what is queued. What runs is looked at between two runs: a worker stops where nobody waits."""
         with suppress(Exception):  # of a scheduler that is gone
             self._cluster.client.cancel([task.future for task in self._tasks.values()])
-        for task in self._tasks.values():
-            task.claims.release()
+        self._claims.release()
         self._stack.close()

@@ -348,3 +348,9 @@ def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.n
     assert "1.000" in run("bench", *bench, "--detectors", "patchcore,subspace", "--resize", "none", "--no-cache")
     refused = run("bench", *bench, "--detectors", "padim", "--resize", "none", "--no-cache", code=1)
     assert "or take patchcore, subspace or mahalanobis-ad with --resize none" in refused
+
+
+def test_an_export_tells_its_one_size(normal: list[np.ndarray], tmp_path: Path) -> None:
+    Subspace(**OPTIONS).fit(normal).save(tmp_path / "model")
+    told = run("export", tmp_path / "model", "--format", "torch", "--output", tmp_path / "file.pt2")
+    assert "the model takes images of several sizes, and the file those of 96x96 only" in told

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.registry.registry import arguments_that_do_not_fit
 
 
 def canonical_spec(spec: str) -> str:
@@ -62,7 +61,7 @@ def check_leaves_settings(detector: str, options: Mapping[str, str]) -> None:
     try:
         bound = inspect.signature(factory).bind_partial(*positional, **keywords)
     except TypeError as error:
-        raise arguments_that_do_not_fit(registry.detectors.kind, detector, factory, error) from None
+        raise registry.detectors.arguments_that_do_not_fit(detector, factory, error) from None
     for argument in bound.arguments:
         if argument in options:
             raise InputError(

@@ -59,7 +59,7 @@ def export(
 
     target = output or model.with_suffix(SUFFIXES[form])
     check_target(target, f"model{SUFFIXES[form]}")
-    detector = load(model, device="cpu")
+    detector: Any = load(model, device="cpu")
     if threshold is not None:
         detector.threshold_ = threshold
     paths = image_files(images) if images else None
@@ -73,6 +73,11 @@ def export(
         f"relative; {difference.decisions} decisions differ"
     )
     click.echo(_seen(detector, paths or [], input_size))
+    if detector.takes_sizes and input_size is None:
+        height, width = detector.image_size_
+        click.echo(
+            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only", err=True
+        )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)
 

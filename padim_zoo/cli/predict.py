@@ -137,6 +137,7 @@ def predict(
     if file is None and resume:
         raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
     rows: list[Row] = []
+    failed: dict[str, list[str]] = {}  # by what is said apart from the file
     named = list(zip(paths, picture_names(paths), strict=True))
     at_once = getattr(detector, "images_at_once", batch_size)
     if file is not None:
@@ -168,11 +169,13 @@ def predict(
                         raise
                     row = replace(row, error=printable(error))
                 if row.error is not None:
-                    click.echo(f"Error: {row.error}", err=True)
+                    failed.setdefault(row.error.replace(row.path, ""), []).append(row.error)
                 rows.append(row)
                 if file is not None:
                     file.add(row)
                 progress.advance()
+        for first, *more in failed.values():
+            click.echo(f"Error: {first}" + (f" (and {len(more)} more images alike)" if more else ""), err=True)
     except BaseException:
         if file is not None and file.keep_or_remove():
             click.echo(f"{len(file)} of {len(paths)} images are in {file.part}: --resume goes on", err=True)

@@ -90,6 +90,24 @@ def canvas_of(sizes: Iterable[Size], stride: int, of_fit: Size | None = None) ->
     return height, width
 
 
+def refuse_several_sizes(sizes: Iterable[Size], options: Sequence[str]) -> None:
+    """Refuse images that differ in size, for options that do not allow that.
+
+    Raises
+    ------
+    InputError
+        Naming two sizes and the options.
+    """
+    several = sorted(set(sizes))
+    if len(several) > 1:
+        (height, width), (other_height, other_width) = several[0], several[-1]
+        raise InputError(
+            f"images are of {len(several)} sizes, e.g. {height}x{width} and {other_height}x{other_width}, and "
+            f"{' and '.join(options)} {'needs' if len(options) == 1 else 'need'} one size: leave "
+            f"{'it' if len(options) == 1 else 'them'} out, or give an exact resize (--resize HxW)"
+        )
+
+
 def sizes_of(paths: Sequence[Path]) -> list[Size]:
     """Height and width of image files, upright, from their headers.
 

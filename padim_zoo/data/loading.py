@@ -244,7 +244,8 @@ def mixed_batches(
                 raise InputError(
                     f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after the "
                     "transform: all images must have one size; give a crop or an exact resize (--crop N, --resize "
-                    "HxW), or take patchcore or subspace with --resize none"
+                    "HxW), or take patchcore, subspace or mahalanobis-ad with --resize none, without --tta, --tiles, "
+                    "--map-values and radius"
                 )
             batch.append((path, prepared))
             if len(batch) == batch_size:

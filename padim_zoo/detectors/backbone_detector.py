@@ -183,6 +183,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self._extractor.config = self.config
         self._extractor.grid = self.image_size_ if self.__sklearn_is_fitted__() else None
         self._extractor.takes_sizes = self.takes_sizes
+        self._extractor.one_size_options = self.one_size_options if self.supports_sizes else ()
         if not self.takes_sizes:
             self._extractor.canvas = None
         return self._extractor
@@ -190,8 +191,14 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     @property
     def takes_sizes(self) -> bool:
         """Whether images may differ in size: in no resize, no views, tiles or p-values by their place."""
-        by_place = (self.resize, self.crop, self.tta, self.tiles, self.values_of_maps)
-        return self.supports_sizes and all(each is None for each in by_place)
+        as_it_is = self.resize is None and self.crop is None
+        return self.supports_sizes and as_it_is and not self.one_size_options
+
+    @property
+    def one_size_options(self) -> tuple[str, ...]:
+        """The options given that go by places, so that images must not differ in size."""
+        by_place = {"--tta": self.tta, "--tiles": self.tiles, "--map-values": self.values_of_maps}
+        return tuple(option for option, value in by_place.items() if value is not None)
 
     def on_grid(self, images: Any, *, anew: bool = False) -> tuple[FeatureExtractor, Any]:
         """The extractor on the grid of the fit, or on that of these images, and the images."""

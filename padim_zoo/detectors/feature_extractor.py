@@ -22,7 +22,7 @@ from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
-from padim_zoo.data.grid import canvas_of, known_sizes, look_ahead
+from padim_zoo.data.grid import canvas_of, known_sizes, look_ahead, refuse_several_sizes
 from padim_zoo.data.loading import usable_processors, view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
@@ -67,6 +67,8 @@ class FeatureExtractor:
         Height and width of the largest image of a fit, where images are not resized: see :meth:`on_grid_of`.
     takes_sizes : bool
         Whether images may differ in size.
+    one_size_options : tuple of str
+        The options given that do not allow that, of a detector that does.
     canvas : (int, int) or None
         Height and width that images of several sizes lie on, in its top left corner. Each passes through the backbone
         in its own size, and is embedded and scored in that.
@@ -83,6 +85,7 @@ class FeatureExtractor:
         self.shared_stride: int | None = None
         self.native_size: tuple[int, int] | None = None
         self.takes_sizes = False
+        self.one_size_options: tuple[str, ...] = ()
         self.canvas: tuple[int, int] | None = None
         self.plans = BlockPlans()
         self._region: tuple[Any, RegionOfInterest] | None = None
@@ -175,7 +178,14 @@ class FeatureExtractor:
         images
         of_fit : (int, int), optional
             The size of the images of the fit, or their canvas.
+
+        Raises
+        ------
+        InputError
+            If images to fit differ in size, and an option does not allow that.
         """
+        if of_fit is None and self.one_size_options and self.config.resize is None and self.config.crop is None:
+            refuse_several_sizes(known_sizes(images), self.one_size_options)
         canvas = canvas_of(known_sizes(images), self.stride, of_fit) if self.takes_sizes else None
         if canvas is None or self.canvas is not None:
             return self

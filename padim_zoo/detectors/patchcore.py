@@ -124,9 +124,9 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         check_trim_patches(self.trim_patches, self.augment)
 
     @property
-    def takes_sizes(self) -> bool:
-        """As of every detector, unless positions play a part."""
-        return super().takes_sizes and self.radius is None
+    def one_size_options(self) -> tuple[str, ...]:
+        """As of every detector, and the radius, which goes by positions."""
+        return super().one_size_options + (() if self.radius is None else ("radius",))
 
     @property
     def draws(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +40,9 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     model = detector.model_  # an unfitted detector says so before any image is read
     images = listed(images)
     extractor, _ = detector.on_grid(images)
-    refuse_others = partial(refuse_other_size, detector.image_size_, takes_sizes=detector.takes_sizes)
-    check_size = None if extractor.canvas is not None else refuse_others
     passing = PassingImages(images, detector.extractor.bit_depth)
+    refuse = partial(refuse_other_size, detector.image_size_, passed=passing.sources, takes_sizes=detector.takes_sizes)
+    check_size = None if extractor.canvas is not None else refuse
     count = count_of(images)
     at_once = extractor.batch_within_budget(count)
     features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
@@ -105,13 +106,21 @@ def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Predicti
     return replace(prediction, scores=rule.of(prediction.maps, prediction.roi_masks))
 
 
-def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int], *, takes_sizes: bool = False) -> None:
+def refuse_other_size(
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    passed: Sequence[Path | tuple[int, int]] | None = None,
+    takes_sizes: bool = False,
+) -> None:
     """Refuse to score an image whose size after the transform is not that of the fit.
 
     Parameters
     ----------
     image_size, size : (int, int)
         Of the fit, and of the image.
+    passed : sequence of Path or (int, int), optional
+        The files or sizes of the images so far. All have one size, so the first is named.
     takes_sizes : bool
         Whether it could be scored if its size had been known before.
 
@@ -121,10 +130,14 @@ def refuse_other_size(image_size: tuple[int, int], size: tuple[int, int], *, tak
         Naming both.
     """
     if size != image_size:
+        named = f"{passed[0]}, an image " if passed and isinstance(passed[0], Path) else "an image "
+        of_fit = f"{image_size[0]}x{image_size[1]}"
+        what_to_do = f"resize the image to {of_fit}, or fit a model with --resize {of_fit}"
+        if takes_sizes:
+            what_to_do = "give files or a list of arrays"
         raise InputError(
-            f"an image of {pixels(size)} after the transform cannot be scored by a detector fitted "
-            f"on {pixels(image_size)}: "
-            + ("give files or a list of arrays" if takes_sizes else "use images of the same shape, or a crop")
+            f"{named}of {pixels(size)} after the transform cannot be scored by a detector fitted on "
+            f"{pixels(image_size)}: {what_to_do}"
         )
 
 

@@ -19,7 +19,8 @@ from padim_zoo.core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_COUNTS = re.compile(r"0*([1-9][0-9]{0,3})x0*([1-9][0-9]{0,3})(?:\+([0-9]{1,5}))?", re.ASCII)
+_COUNTS = re.compile(r"0*([1-9][0-9]{0,3})[xX]0*([1-9][0-9]{0,3})(?:\+([0-9]{1,5}))?", re.ASCII)
+_NONE = re.compile(r"(0+[xX][0-9]+|[0-9]+[xX]0+)(\+[0-9]+)?", re.ASCII)
 _SIZE = re.compile(r"0*([1-9][0-9]{0,4})\+([0-9]{1,5})", re.ASCII)
 
 SMALLEST = 16
@@ -53,16 +54,25 @@ class Tiles:
         InputError
             If the text is none of these, or tiles are no larger than their overlap.
         """
-        if isinstance(text, str):
-            if counts := _COUNTS.fullmatch(text.strip()):
-                rows, columns = int(counts[1]), int(counts[2])
-                if rows * columns > 1:
-                    return cls(int(counts[3] or 0), counts=(rows, columns))
-            elif (size := _SIZE.fullmatch(text.strip())) and int(size[1]) >= SMALLEST and int(size[2]) < int(size[1]):
-                return cls(int(size[2]), size=int(size[1]))
+        found = "that is no way to cut"
+        given = text.strip() if isinstance(text, str) else ""
+        if counts := _COUNTS.fullmatch(given):
+            rows, columns = int(counts[1]), int(counts[2])
+            if rows * columns > 1:
+                return cls(int(counts[3] or 0), counts=(rows, columns))
+            found = "one tile is the whole image"
+        elif size := _SIZE.fullmatch(given):
+            side, overlap = int(size[1]), int(size[2])
+            if side >= SMALLEST and overlap < side:
+                return cls(overlap, size=side)
+            found = f"an overlap of {overlap} is not below the size, {side}"
+            if side < SMALLEST:
+                found = f"a tile has at least {SMALLEST} pixels a side"
+        elif _NONE.fullmatch(given):
+            found = "there is at least one row and one column"
         raise InputError(
-            f"tiles is {text!r}: expected ROWSxCOLUMNS, e.g. 2x2 or 2x2+64, or SIZE+OVERLAP in pixels, e.g. 512+64, "
-            f"with tiles of at least {SMALLEST} pixels, larger than their overlap"
+            f"tiles is {text!r}, and {found}: expected ROWSxCOLUMNS, e.g. 2x2 or 2x2+64, or SIZE+OVERLAP in pixels, "
+            "e.g. 512+64"
         )
 
     def __str__(self) -> str:

@@ -211,10 +211,24 @@ class Registry(Generic[T]):
             # A TypeError raised by the call itself is the caller's mistake; one from deeper down is a bug.
             of_the_call = error.__traceback__ is not None and error.__traceback__.tb_next is None
             if isinstance(error, TypeError) and of_the_call:
-                raise arguments_that_do_not_fit(self.kind, spec, factory, error) from None
+                raise self.arguments_that_do_not_fit(spec, factory, error) from None
             if isinstance(error, InputError) or entry.code is None:
                 raise
             raise InputError(_failure_of_plugin(self.kind, entry, error)) from error
+
+    def arguments_that_do_not_fit(self, spec: str, factory: Callable[..., Any], error: TypeError) -> InputError:
+        """What to raise where the arguments of a spec are not those of its factory."""
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            return InputError(f"{self.kind} {spec!r}: {error}")
+        refused = f"{self.kind} {spec!r} has no parameter {unknown[1]!r}"
+        others = [entry for _, entry in sorted(self._entries.items()) if unknown[1] in _parameters(entry.factory)]
+        if not others:
+            return InputError(f"{refused}: expected {', '.join(_parameters(factory)) or 'none'}")
+        of_maps = all(getattr(entry.factory, "makes_maps", False) for entry in others)
+        if of_maps and not getattr(factory, "makes_maps", True):
+            refused += ", for it makes no maps"
+        return InputError(f"{refused}: leave it out, or take {', '.join(entry.name for entry in others)}")
 
     def spec_of(self, made: Any) -> str:
         """The spec that builds an equal object: the name of its class, and its parameters.
@@ -369,18 +383,17 @@ class Registry(Generic[T]):
         warnings.warn(message, PluginWarning, stacklevel=2)
 
 
+def _parameters(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of its parameters; none where they cannot be told."""
+    try:
+        return tuple(inspect.signature(factory).parameters)
+    except (TypeError, ValueError):
+        return ()
+
+
 def _module_of(factory: Callable[..., Any]) -> str:
     """Where a factory was written, partial or not."""
     return str(getattr(getattr(factory, "func", factory), "__module__", ""))
-
-
-def arguments_that_do_not_fit(kind: str, spec: str, factory: Callable[..., Any], error: TypeError) -> InputError:
-    """What to raise where the arguments of a spec are not those of its factory."""
-    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if unknown is None:
-        return InputError(f"{kind} {spec!r}: {error}")
-    expected = ", ".join(inspect.signature(factory).parameters)
-    return InputError(f"{kind} {spec!r} has no parameter {unknown[1]!r}: expected {expected or 'none'}")
 
 
 def _failure_of_plugin(kind: str, entry: Entry[Any], error: Exception) -> str:

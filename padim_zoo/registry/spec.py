@@ -10,6 +10,10 @@ from padim_zoo.core.errors import InputError
 
 _SPEC = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<arguments>.*)\))?")
 
+_BARE_WORD = re.compile(
+    r"[(,]\s*(?P<key>\w+=)?(?!(?:None|True|False)\s*[,)])(?P<word>[A-Za-z][\w.-]*)\s*(?=[,)])", re.ASCII
+)
+
 
 def write_spec(name: str, *positional: Any, **keywords: Any) -> str:
     """The inverse of :func:`parse_spec`."""
@@ -41,7 +45,12 @@ def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         positional = [ast.literal_eval(argument) for argument in call.args]
         keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
-        raise InputError(
-            f"cannot read the arguments of {spec!r}: expected numbers or quoted text, e.g. {name}(0.1)"
-        ) from None
+        word = _BARE_WORD.search(f"({arguments})")
+        what_to_do = (
+            f"write {word['key'] or ''}{word['word']!r}" if word else "expected numbers or quoted text, name=value"
+        )
+        raise InputError(f"cannot read the arguments of {spec!r}: {what_to_do}") from None
+    if len(keywords) < len(call.keywords):
+        twice = next(key for key in keywords if sum(key == each.arg for each in call.keywords) > 1)
+        raise InputError(f"{spec!r} gives {twice} twice: leave out one")
     return name, positional, keywords

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,13 +174,26 @@ def test_versions_that_differ_are_one_line() -> None:
         ("tcp://10.1.2.3:8786", "not encrypted.*--tls-ca-file.*--insecure"),
         ("tcp://scheduler:8786", "not encrypted"),
         ("file:nowhere.json", "cannot read the scheduler file nowhere.json"),
-        ("tcp://127.0.0.1:9", "cannot connect to the cluster"),
+        ("tcp://127.0.0.1", "is no address: expected tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:9", r"^nothing answers at tcp://127\.0\.0\.1:9: is dask scheduler running there\?$"),
+        ("tls://127.0.0.1:9", r"^nothing answers at tls://127\.0\.0\.1:9: is dask scheduler running there\?$"),
     ],
 )
-def test_addresses_that_are_refused(address: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("padim_zoo.bench.executors.cluster.CONNECT_SECONDS", 1)
+def test_addresses_that_are_refused(address: str, message: str) -> None:
     with pytest.raises(InputError, match=message), connect(address, insecure=False, jobs=1, note=print):
         pass
+
+
+def test_a_client_without_certificates_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tls://127.0.0.1:{server.getsockname()[1]}"
+        started = time.monotonic()
+        with (
+            pytest.raises(InputError, match=r"no certificate is named here.*distributed\.comm\.tls"),
+            connect(address, insecure=False, jobs=1, note=print),
+        ):
+            pass
+    assert time.monotonic() - started < 10
 
 
 def test_an_address_of_no_kind_is_refused() -> None:

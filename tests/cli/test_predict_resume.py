@@ -208,3 +208,16 @@ def test_a_failure_before_the_first_row_leaves_nothing(folder: Path, tmp_path: P
     file.begin({"model": "m", "options": {}}, resume=False)
     assert not file.keep_or_remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_fail_alike_are_one_line(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (48, 80)).save(tmp_path / f"{name}.png")
+    result = run("predict", folder / "0.safetensors", tmp_path, "--scores", tmp_path / "scores.csv")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    first = f"{tmp_path / 'a.png'}, an image of 80x48 pixels after the transform cannot be scored by a detector fitted"
+    assert line.startswith(f"Error: {first} on 64x64 pixels: resize the image to 64x64, or fit a model with --resize")
+    assert line.endswith("(and 2 more images alike)")
+    with (tmp_path / "scores.csv").open(encoding="utf-8") as file:
+        assert "c.png, an image of" in list(csv.DictReader(file))[2]["error"]

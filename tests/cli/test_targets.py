@@ -148,10 +148,12 @@ def test_a_cluster_takes_no_shards(root, option):
     assert "--cluster divides the work" in refused("bench", "--cluster", "local", option)
 
 
-def test_an_unknown_parameter_is_named_with_the_known_ones(root):
+def test_a_parameter_of_others_is_named_with_them(root):
     told = refused("fit", "images", "-o", "x", "--detector", "mahalanobis-ad", "--score", "max")
-    assert "detector 'mahalanobis-ad' has no parameter 'score': expected backbone, weights," in told
+    assert "detector 'mahalanobis-ad' has no parameter 'score', for it makes no maps: leave it out, or take" in told
     assert "__init__" not in told
+    told = refused("fit", "images", "-o", "x", "--detector", "padim(radius=1)")
+    assert "detector 'padim(radius=1)' has no parameter 'radius': leave it out, or take patchcore" in told
 
 
 def test_a_trim_that_is_quiet_tells_no_cost(root):

@@ -239,14 +239,23 @@ def test_more_images_from_a_file_make_several_sizes(normal: list[np.ndarray], tm
 @pytest.mark.parametrize("kind", [PaDiM, SPADE])
 def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarray]) -> None:
     with pytest.raises(
-        InputError, match=r"must have one size; give a crop .*or take patchcore or subspace with --resize"
+        InputError, match=r"must have one size; give a crop .*or take patchcore, subspace or mahalanobis-ad with"
     ):
         kind(**OPTIONS).fit(normal)
 
 
-@pytest.mark.parametrize("options", [{"tta": "flip"}, {"tiles": "2x2"}, {"radius": 1}])
-def test_views_tiles_and_places_take_one_size(options: dict[str, Any], normal: list[np.ndarray]) -> None:
-    with pytest.raises(InputError, match="must have one size"):
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"tta": "flip"}, "--tta needs"),
+        ({"tiles": "2x2"}, "--tiles needs"),
+        ({"map_values": "p-value"}, "--map-values needs"),
+        ({"radius": 1}, "radius needs"),
+        ({"tta": "flip", "tiles": "2x2"}, "--tta and --tiles need"),
+    ],
+)
+def test_options_that_take_one_size_are_named(options: dict[str, Any], named: str, normal: list[np.ndarray]) -> None:
+    with pytest.raises(InputError, match=f"5 sizes, e.g. 61x83 and 96x96, and {named} one size: leave .*--resize HxW"):
         PatchCore(**OPTIONS, **options).fit(normal)
 
 
@@ -338,4 +347,10 @@ def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.n
     bench = ["--data-root", tmp_path / "data", "--backbones", "scattering", "--output", tmp_path / "runs"]
     assert "1.000" in run("bench", *bench, "--detectors", "patchcore,subspace", "--resize", "none", "--no-cache")
     refused = run("bench", *bench, "--detectors", "padim", "--resize", "none", "--no-cache", code=1)
-    assert "or take patchcore or subspace with --resize none" in refused
+    assert "or take patchcore, subspace or mahalanobis-ad with --resize none" in refused
+
+
+def test_an_export_tells_its_one_size(normal: list[np.ndarray], tmp_path: Path) -> None:
+    Subspace(**OPTIONS).fit(normal).save(tmp_path / "model")
+    told = run("export", tmp_path / "model", "--format", "torch", "--output", tmp_path / "file.pt2")
+    assert "the model takes images of several sizes, and the file those of 96x96 only" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,22 @@ def test_a_patch_counts_by_the_pixels_of_its_tile(text: str, size: tuple[int, in
     assert (scored >= masks).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0x2", "there is at least one row and one column"),
+        ("2x0+8", "there is at least one row and one column"),
+        ("1x1", "one tile is the whole image"),
+        ("512+512", "an overlap of 512 is not below the size, 512"),
+        ("8+2", "a tile has at least 16 pixels a side"),
+        ("abc", "that is no way to cut"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, found: str) -> None:
+    with pytest.raises(InputError, match=f"tiles is '{re.escape(text)}', and {found}: expected ROWSxCOLUMNS"):
+        Tiles.parse(text)
+
+
 @pytest.mark.parametrize("text", ["", "1x1", "0x2", "2", "512", "512+512", "8+2", "2x", "x2", "2x2+", "a", "2x2x2"])
 def test_what_cannot_be_read(text: str) -> None:
     with pytest.raises(InputError, match=r"tiles is .*: expected ROWSxCOLUMNS, e.g. 2x2"):
@@ -142,7 +160,7 @@ def test_what_cannot_be_read(text: str) -> None:
 
 
 def test_one_text_for_one_way_to_cut() -> None:
-    assert [str(Tiles.parse(text)) for text in ("02x2", " 2x3+0", "2x2+64", "512+064")] == [
+    assert [str(Tiles.parse(text)) for text in ("02X2", " 2x3+0", "2x2+64", "512+064")] == [
         "2x2",
         "2x3",
         "2x2+64",

@@ -143,6 +143,22 @@ def test_specs_that_cannot_be_read(spec: str) -> None:
         parse_spec(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("a(register=rigid)", "write register='rigid'$"),
+        ("a(1, b=p-value, c=None)", "write b='p-value'$"),
+        ("a(b=None, c=d.e)", "write c='d.e'$"),
+        ("a(rigid)", "write 'rigid'$"),
+        ("a(*[1])", "expected numbers or quoted text, name=value$"),
+        ("a(b=2, c=1, b=1)", r"'a\(b=2, c=1, b=1\)' gives b twice: leave out one$"),
+    ],
+)
+def test_what_to_write_instead_is_said(spec: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_spec(spec)
+
+
 def test_create_with_arguments(shapes: Registry[Any]) -> None:
     assert shapes.create("circle(2)", color="blue") == ("circle", 2, "blue")
     assert shapes.create("circle(color='green')", color="blue") == ("circle", 1.0, "green")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from padim_zoo.core.fields import read_json
 from padim_zoo.data.loading import usable_processors
 
 CONNECT_SECONDS = 15.0
+_ANSWER_SECONDS = 3.0
 _GOODBYE_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
 
@@ -126,6 +129,7 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
             raise InputError(f"--jobs {jobs} belongs to --cluster local: the workers of {address} are its own")
         scheduler = _address_in(Path(address.removeprefix("file:"))) if address.startswith("file:") else address
         _refuse_readable(scheduler, insecure)
+        _refuse_silent(scheduler)
     _silence()
     _allow_many_files()
     local = None
@@ -156,10 +160,16 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
 
 
 def _client(create: Any, address: str, local: Any) -> Any:
+    from distributed import security
+
     try:
+        certificates: Any = security.Security
+        if address.startswith("tls:") and certificates().get_connection_args("client")["ssl_context"] is None:
+            raise ValueError("no certificate is named here")  # a client that finds out itself hangs as it ends
         return create(local or address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(f"{error.__cause__ or error}".split()) or type(error).__name__
+        reason = re.sub(r"in <[^>]* object at 0x\w+>: ", "", reason)
         tls = "; certificates are read from Dask's configuration, distributed.comm.tls" if "tls:" in address else ""
         raise InputError(
             f"cannot connect to the cluster {address} ({reason}): expected the address of a dask scheduler{tls}"
@@ -179,10 +189,10 @@ def _address_in(path: Path) -> str:
 
 
 def _refuse_readable(address: str, insecure: bool) -> None:
-    from distributed.comm.addressing import get_address_host
+    from distributed.comm.addressing import get_address_host_port
 
     try:
-        host = get_address_host(address)
+        host, _ = get_address_host_port(address)
     except (ValueError, KeyError):
         raise InputError(f"{address!r} is no address: expected tcp://HOST:PORT or tls://HOST:PORT") from None
     if address.startswith("tls://") or insecure or _is_loopback(host):
@@ -191,6 +201,16 @@ def _refuse_readable(address: str, insecure: bool) -> None:
         f"{address} is not encrypted, and whoever reaches it can run code: use tls:// (dask scheduler and dask worker "
         "--tls-ca-file …, and the same in Dask's configuration here), or --insecure in a network that you trust"
     )
+
+
+def _refuse_silent(address: str) -> None:
+    """Dask tries an address where nothing listens again and again: one short attempt tells."""
+    from distributed.comm.addressing import get_address_host_port
+
+    try:
+        socket.create_connection(get_address_host_port(address), timeout=_ANSWER_SECONDS).close()
+    except OSError:
+        raise InputError(f"nothing answers at {address}: is dask scheduler running there?") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -262,7 +262,7 @@ def kinds_of_images(subject: Subject) -> Iterator[str]:
             yield from refusal(subject.fitted.predict, f"predict of {what}", images)
     if subject.fitted.transform.crop is None and "resize" in subject.arguments:
         larger = normal_images(1, SIZE[0] + 16, SIZE[1] + 32)
-        must = subject.prediction.maps is not None
+        must = subject.prediction.maps is not None and not getattr(subject.fitted, "takes_sizes", False)
         what = "an image of another size than those of the fit"
         yield from refusal(subject.fitted.predict, what, larger, must_raise=must)
 

@@ -58,7 +58,7 @@ def tell_written(form: str, output: Path | None) -> None:
     """Say what was written, and what else a name without a suffix could have given."""
     if output is None:
         return
-    others = "" if output.suffix else "; a suffix gives another format, such as .csv or .md"
+    others = "" if output.suffix or form != "table" else "; a suffix gives another format, such as .csv or .md"
     click.echo(f"{form} in {output}{others}", err=True)
 
 

@@ -134,7 +134,9 @@ def test_parquet_without_pyarrow_names_the_extra(runs, monkeypatch):
 @pytest.mark.parametrize("form", ["table", "csv", "json", "md"])
 def test_output_goes_to_a_file(runs, tmp_path, form):
     result = invoke(runs, "--format", form, "--output", tmp_path / "board")
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    others = "; a suffix gives another format, such as .csv or .md" if form == "table" else ""
+    assert result.stderr == f"{form} in {tmp_path / 'board'}{others}\n"
     assert "resnet34" in (tmp_path / "board").read_text(encoding="utf-8")
 
 

@@ -240,7 +240,7 @@ def test_a_run_says_what_auto_came_to_and_is_done_on_every_machine(run_suite, su
     run_suite(suite.replace(estimators=("diagonal",), ensemble=(), backbones=("builtin",)))  # beside them, but as those
     compared = compare_stores(RunStore(suite.output), RunStore(tmp_path / "elsewhere"))
     assert compared.attrs["unpaired"] == (1, 0)
-    assert compared.attrs["differing"]["precision"][0] == ['"bfloat16"', '"float32"']
+    assert compared.attrs["differing"]["precision"] == (['"bfloat16"'], ['"float32"'])  # of the runs that are compared
 
 
 def test_latency_is_of_the_batch_size_asked_for():

@@ -78,6 +78,6 @@ def test_a_stage_that_became_slower_beside_its_reference_is_caught_whatever_the_
     assert check("--benchmarks", before).exit_code == 0
     slower = check("--benchmarks", session("slower", 0.5, machine=7.5))
     assert slower.exit_code == 1
-    assert slower.stdout.startswith("1 regression in 1 benchmarks")
+    assert slower.stdout.startswith("1 regression in 1 benchmark\n")
     assert "× 2.50" in slower.stdout
     assert "benchmarks not run here (not on this machine): test_stages.py::test_elsewhere" in slower.stdout

@@ -10,7 +10,7 @@ from PIL import Image
 
 from padim_zoo.detectors.loading import load
 from tests.command_line import run
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 DIFFERENT = 7
 SHOTS = 4

@@ -9,7 +9,7 @@ import pytest
 
 from padim_zoo.detectors.loading import load
 from tests.command_line import run
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 
 @pytest.fixture(scope="module")

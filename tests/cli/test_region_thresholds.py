@@ -16,7 +16,7 @@ from padim_zoo.detectors.config import REGION_AREAS
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.region_peak import region_peaks
 from tests.command_line import run
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 OPTIONS = ("--resize", "none", "--crop", "none", "--n-components", "20")
 

@@ -26,7 +26,7 @@ from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
 from tests.cluster.conftest import Cluster, start_cluster, wait_for_workers
 from tests.command_line import run
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 SMALL = ("--resize", "48", "--estimator", "ledoit-wolf")
 

@@ -16,7 +16,7 @@ from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.tree import reduce_in_tree
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 SIZE = {"backbone": "builtin", "resize": (40, 40), "n_components": 5}
 

@@ -16,7 +16,7 @@ from padim_zoo.export.networks import exportable
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.map_p_values import NormalMaps, cell_maxima
 from padim_zoo.metrics.region_peak import region_peaks
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 OPTIONS = {"resize": (48, 48), "n_components": 12, "precision": "float32"}
 

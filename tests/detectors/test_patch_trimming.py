@@ -20,6 +20,7 @@ from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import estimators
 from padim_zoo.statistics.masked_samples import MaskedSamples
 from padim_zoo.statistics.samples import Samples
+from tests.image_files import write_images
 
 OPTIONS: dict[str, Any] = {"resize": None, "crop": None, "precision": "float32"}
 DEFECT = 3
@@ -172,10 +173,7 @@ def test_few_images_lose_none() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "normal").mkdir()
-    for number, image in enumerate(IMAGES):
-        Image.fromarray(image).save(tmp_path / "normal" / f"{number:02}.png")
-    return tmp_path / "normal"
+    return write_images(IMAGES, tmp_path / "normal")
 
 
 @pytest.mark.parametrize("kind", [PaDiM, PatchCore])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from padim_zoo import SPADE, InputError, PaDiM, PatchCore
 from padim_zoo.cli.main import main
 from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.trimming import trim_images
+from tests.image_files import write_images
 
 OPTIONS: dict[str, Any] = {"resize": None, "crop": None, "precision": "float32"}
 DEFECTS = [3, 11]
@@ -92,10 +92,7 @@ def test_moments_and_few_images_are_refused() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "normal").mkdir()
-    for number, image in enumerate(IMAGES):
-        Image.fromarray(image).save(tmp_path / "normal" / f"{number:02}.png")
-    return tmp_path / "normal"
+    return write_images(IMAGES, tmp_path / "normal")
 
 
 def test_the_command_names_what_it_leaves_out(folder: Path, tmp_path: Path) -> None:

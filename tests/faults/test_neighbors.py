@@ -21,7 +21,7 @@ from padim_zoo.detectors.loading import load
 from tests.cli.test_check import write_benchmarks, write_runs
 from tests.command_line import run
 from tests.faults.harness import command
-from tests.noise_images import write_noise
+from tests.image_files import write_noise
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each process is a fork")
 

@@ -26,6 +26,9 @@ _SIZE = re.compile(r"0*([1-9][0-9]{0,4})\+([0-9]{1,5})", re.ASCII)
 SMALLEST = 16
 """Pixels of the side of a tile, at least."""
 
+MOST_PASSES = 16
+"""How often the pixels of an image may pass through the network, as parts of tiles that overlap."""
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -86,7 +89,7 @@ class Tiles:
         Raises
         ------
         InputError
-            If the images are no larger than a tile, or are cut too small.
+            If images are no larger than a tile, are cut too small, or into tiles of very many pixels in all.
         """
         if self.counts is None:
             assert self.size is not None
@@ -112,6 +115,12 @@ class Tiles:
             raise InputError(
                 f"tiles {self} are of {sides[0]}x{sides[1]} pixels in images of {pixels}: expected at least {least} "
                 "pixels; choose fewer tiles, or keep more of the image (--resize none)"
+            )
+        passes = sides[0] * counts[0] * sides[1] * counts[1] / (image_size[0] * image_size[1])
+        if passes > MOST_PASSES:
+            raise InputError(
+                f"tiles {self} of images of {pixels} are {counts[0]}x{counts[1]}, with {passes:.0f} times the pixels "
+                f"of an image: expected at most {MOST_PASSES} times; choose a smaller overlap"
             )
         return TileLayout(*(AxisTiles.of(*axis) for axis in zip(image_size, sides, counts, strict=True)))
 

@@ -168,7 +168,15 @@ def test_one_text_for_one_way_to_cut() -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "why"), [("512+64", "cut nothing off"), ("20x1", "at least 16"), ("2x2+300", "301")])
-def test_images_that_are_too_small(text: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("512+64", "cut nothing off"),
+        ("20x1", "at least 16"),
+        ("2x2+300", "301"),
+        ("40+39", "are 217x161, with 1092 times the pixels .*: expected at most 16 times; choose a smaller overlap"),
+    ],
+)
+def test_images_that_cannot_be_cut_so(text: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         layout(text, (256, 200))

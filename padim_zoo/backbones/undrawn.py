@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_DRAWING: frozenset[Any] = frozenset(
-    [
-        *(Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_),
-        *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
-    ]
-)
+_DRAWING: frozenset[Any] = frozenset([nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_])
+# These call `Tensor.normal_`, once. Others do so in a loop: `trunc_normal_` draws anew until every value lies within its
+# bounds, which memory as it happens to be would never do.
+_DRAWING_ONCE = frozenset([nn.init.kaiming_normal_.__code__])
 
 
 class Undrawn(TorchFunctionMode):
@@ -36,7 +35,7 @@ class Undrawn(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _DRAWING:
+        if func in _DRAWING or (func is Tensor.normal_ and sys._getframe(1).f_code in _DRAWING_ONCE):
             tensor = args[0] if args else kwargs["tensor"]
             if tensor.ndim > 1:
                 return self.untouched(tensor)

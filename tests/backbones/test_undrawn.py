@@ -39,3 +39,11 @@ def test_only_matrices_and_larger_stay_as_they_are() -> None:
         assert torch.equal(nn.init.kaiming_normal_(tensor=matrix), torch.full((2, 3), 7.0))
         assert not torch.equal(nn.init.normal_(vector), torch.full((3,), 7.0))
     assert not torch.equal(nn.init.normal_(matrix), torch.full((2, 3), 7.0))
+
+
+@pytest.mark.parametrize("bounds", [(-2.0, 2.0), (0.5, 2.0), (3.0, 4.0)])
+def test_draws_that_reject_values_end_and_keep_to_their_bounds(bounds: tuple[float, float]) -> None:
+    with Undrawn():
+        for shape in ((64, 64), (64,)):
+            drawn = nn.init.trunc_normal_(torch.full(shape, 99.0), a=bounds[0], b=bounds[1])
+            assert bounds[0] <= drawn.min() < drawn.max() <= bounds[1]

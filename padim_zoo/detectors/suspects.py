@@ -29,8 +29,8 @@ from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import rescore
+from padim_zoo.detectors.subspace import Subspace
 from padim_zoo.estimators.leave_one_out import changes_coefficients, has_leave_one_out, leave_one_out
-from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
 from padim_zoo.pictures.colormap import Scale
@@ -133,10 +133,11 @@ def find_suspects(
     low = float(np.median(medians))
     high = low + 1.5 * max(score_of_p_value(scores, SUSPECTS_RATE) - low, 1e-9)
     method = "n fits"
-    if fast is not None:
-        frozen = changes_coefficients(fast) and not exact
-        method = "exact" if not frozen else "with the shrinkage of all images; --exact estimates it without each"
-    if isinstance(detector, PatchCore):
+    if fast is not None and changes_coefficients(fast) and not exact:
+        method = "with the shrinkage of all images; --exact estimates it without each"
+    elif fast is not None or isinstance(detector, Subspace):
+        method = "exact"
+    elif isinstance(detector, PatchCore):
         method = "n fits without a coreset"
     suspected = benjamini_hochberg(p_values, rate)
     return Suspects(scores, p_values, suspected, method, maps, (low, high), time.perf_counter() - started)
@@ -190,14 +191,14 @@ def _by_n_fits(
 ) -> Iterator[tuple[np.ndarray, Prediction]]:
     passes = detector.extractor.views.passes
     detector = with_all_patches(detector)
-    for image in range(n):
-        started = time.perf_counter()
-        rest = embeddings.images(rows_of(np.delete(np.arange(n), image), passes))
+    started = time.perf_counter()
+    for image, model in enumerate(detector.models_without_each(Samples(embeddings), passes)):
         images = np.array([image])
-        prediction = score_normal(detector, detector.fit_model(Samples(rest)), embeddings, images)
-        if image == 0:
+        yield images, score_normal(detector, model, embeddings, images)
+        # The first may take what serves all others too.
+        if image == 1:
             tell(f"leave-one-out of {n} images takes about {n * (time.perf_counter() - started):.0f} s")
-        yield images, prediction
+        started = time.perf_counter()
 
 
 def with_all_patches(detector: BackboneDetector[Any]) -> BackboneDetector[Any]:

@@ -301,6 +301,11 @@ class PatchEmbeddings:
             total = total + layer[positions].to(dtype).square().sum(2)[inverse]
         return total
 
+    def summed_over_layers(self, function: Callable[[Tensor], Tensor]) -> Callable[[slice], Tensor]:
+        """Sums over the layers of what a function makes of each, (positions, …): for a slice of patches, (p, …)."""
+        parts = [(function(layer), at) for layer, at in self._layers_with_positions]
+        return lambda patches: sum((part[at[patches]] for part, at in parts), torch.zeros(()))
+
     def like_patches(self, values: Tensor) -> PatchEmbeddings:
         """One image whose embeddings are the given values (P, D), on the grids of this set.
 

@@ -15,11 +15,14 @@ from padim_zoo import InputError, PaDiM, PatchCore
 from padim_zoo.cli.main import main
 from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD
 from padim_zoo.detectors.spade import SPADE
+from padim_zoo.detectors.subspace import Subspace
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
 
 OPTIONS = {"resize": None, "crop": None, "precision": "float32"}
 DEFECTS = [3, 11]
+CORNER = np.zeros((64, 64), dtype=bool)
+CORNER[:48, 8:] = True
 
 
 def drawn() -> np.ndarray:
@@ -51,6 +54,9 @@ def by_n_fits(kind, options) -> np.ndarray:
         (PaDiM, {"n_components": 6, "score": "mean(0.02)"}),
         (PatchCore, {"coreset_ratio": 1.0}),
         (SPADE, {}),
+        (Subspace, {}),
+        (Subspace, {"augment": "flip", "tta": "flip"}),
+        (Subspace, {"roi": CORNER}),
         (MahalanobisAD, {}),
     ],
 )

@@ -245,6 +245,15 @@ class PatchEmbeddings:
         layers = tuple(used(layer, grid) for layer, grid in zip(self.layers, self.grids, strict=True))
         return replace(self, layers=layers, subset=subset)
 
+    def small_part(self) -> PatchEmbeddings:
+        """Some of the patches: the uppermost row of the coarsest layer, or every so-many-th where grids do not nest."""
+        rows = min(grid[0] for grid in self.grids)
+        if any(grid[0] % rows for grid in self.grids):
+            return self.within(PatchSubset(self.grid, torch.arange(0, self.P, rows)))
+        grids = tuple((grid[0] // rows, grid[1]) for grid in self.grids)
+        layers = tuple(layer[: height * width] for layer, (height, width) in zip(self.layers, grids, strict=True))
+        return replace(self, layers=layers, grids=grids, grid=(self.grid[0] // rows, self.grid[1]))
+
     def on_one_grid(self) -> PatchEmbeddings:
         """The same embeddings as a single layer, which repeats what coarse layers hold once."""
         shape = (self.P, self.n, self.D)

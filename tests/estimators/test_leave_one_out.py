@@ -69,6 +69,20 @@ def test_some_of_the_patches(draw, estimator):
     np.testing.assert_allclose(distances, leave_one_out(embeddings, estimator)[some], rtol=1e-4)
 
 
+def test_a_small_part_has_the_uppermost_patches(draw):
+    embeddings = on_three_grids(draw, 40)
+    part = embeddings.small_part()
+    assert part.P == 32
+    expected = leave_one_out(embeddings, Full())[:32]
+    np.testing.assert_allclose(leave_one_out(part, Full()), expected, rtol=1e-5)
+
+
+def test_a_small_part_of_grids_that_do_not_nest(draw):
+    layers = tuple(torch.from_numpy(draw(positions, 9, 3)).float() for positions in (49, 16))
+    part = PatchEmbeddings(layers, ((7, 7), (4, 4)), (7, 7)).small_part()
+    assert part.P == 13
+
+
 class Fixed(LinearShrinkage):
     """One that has the coefficients of a fit on all."""
 

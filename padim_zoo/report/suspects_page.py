@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from padim_zoo import __version__
@@ -18,10 +19,18 @@ from padim_zoo.data.duplicates import find_duplicates
 from padim_zoo.data.image import read_image
 from padim_zoo.data.odd_files import odd_exposures, odd_sizes
 from padim_zoo.data.sample import Sample
+from padim_zoo.detectors.nearest_patches import Place, at_same_position, nearest_patches
 from padim_zoo.detectors.suspects import Suspects
+from padim_zoo.pictures.colormap import Picture
 from padim_zoo.pictures.overlays import overlay
 
 _QUALITY = 82
+
+_PATCH = 96
+"""Pixels of the side of a patch on the page."""
+
+_CUT = 6
+"""An image is so many times as long as what is shown around a patch."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,23 @@ def render_suspects(found: FolderSuspects, detector: Any) -> str:
     )
     suspects = found.suspects
     shown = suspects.ranking[: len(suspects.maps)].tolist()
+    places = nearest_patches(detector, {image: suspects.maps[image] for image in shown})
     sheet = []
     for row, image in zip(found.ranked, shown, strict=False):
-        pixels = detector.transform.image(read_image(found.paths[image], detector.transform.bit_depth))
-        drawn = overlay(pixels, suspects.maps[image], suspects.scale)
-        sheet.append({**row, "image": _data_uri(pixels), "map": _data_uri(drawn)})
+        pixels = _pixels(detector, found.paths[image])
+        anomaly_map = suspects.maps[image][: pixels.shape[0], : pixels.shape[1]]
+        drawn = overlay(pixels, anomaly_map, suspects.scale)
+        patches = [
+            {
+                "patch": _data_uri(_around(_pixels(detector, found.paths[place.image]), place)),
+                "path": str(found.paths[place.image]),
+            }
+            for place in places.get(image, ())
+        ]
+        sheet.append({**row, "image": _data_uri(pixels), "map": _data_uri(drawn), "patches": patches})
     return template.render(
         sheet=sheet,
+        same_place=at_same_position(detector),
         rows=found.ranked,
         findings=found.findings,
         method=suspects.method,
@@ -143,6 +162,23 @@ def render_suspects(found: FolderSuspects, detector: Any) -> str:
         fitted=detector.describe_fit()["fitted"],
         version=__version__,
     )
+
+
+def _pixels(detector: Any, path: Path) -> Picture:
+    picture: Picture = detector.transform.image(read_image(path, detector.transform.bit_depth))
+    return picture
+
+
+def _around(pixels: Picture, place: Place) -> Picture:
+    """A square around a place, moved into the image where it lies at an edge."""
+    height, width = pixels.shape[:2]
+    side = max(1, min(height, width, max(16, max(height, width) // _CUT)))
+    top, left = (
+        int(min(max(round(center - side / 2), 0), length - side))
+        for center, length in ((place.row, height), (place.column, width))
+    )
+    cut = Image.fromarray(pixels[top : top + side, left : left + side])
+    return np.asarray(cut.resize((_PATCH, _PATCH), Image.Resampling.BILINEAR))
 
 
 def _data_uri(pixels: Any) -> str:

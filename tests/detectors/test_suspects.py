@@ -125,7 +125,9 @@ def test_a_folder_is_ranked_and_drawn(folder, tmp_path):
     told = run(folder, "-o", sheet, "--resize", "64", code=1)
     assert "2 of 24 normal images are suspected (exact)" in told
     page = sheet.read_text()
-    assert page.count("data:image/jpeg") == 48
+    assert page.count("data:image/jpeg") == 24 * 6
+    assert page.count("nearest normal patch") == 24 * 3
+    assert "at the same place" in page
     assert "&lt;b&gt;photos" in page
     assert "<b>photos" not in page
     assert "http" not in page
@@ -140,7 +142,19 @@ def test_a_fit_draws_its_suspects(folder, tmp_path):
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     assert "2 of 24 normal images are suspected" in result.output
-    assert sheet.read_text().count("data:image/jpeg") == 48
+    assert sheet.read_text().count("data:image/jpeg") == 24 * 6
+
+
+def test_a_sheet_of_images_of_several_sizes(folder, tmp_path):
+    Image.fromarray(IMAGES[0][:, :56]).save(folder / "narrow.png")
+    sheet = tmp_path / "sheet.html"
+    arguments = ["data", "suspects", folder, "-o", sheet, "--detector", "subspace", "--resize", "none"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code in (0, 1), result.output
+    assert "narrow.png (64x56)" in result.stdout
+    page = sheet.read_text()
+    assert page.count("nearest normal patch") == 24 * 3
+    assert "at the same place" not in page
 
 
 def test_clean_images_pass(folder):

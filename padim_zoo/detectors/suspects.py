@@ -43,7 +43,7 @@ LEAST_IMAGES = 8
 """Of fewer, no quartiles tell anything."""
 
 SHOWN = 24
-"""Images whose maps are kept."""
+"""Images that a contact sheet shows, whose maps are kept."""
 
 
 @dataclass(frozen=True)

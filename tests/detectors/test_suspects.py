@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from padim_zoo.detectors.spade import SPADE
 from padim_zoo.detectors.subspace import Subspace
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
+from padim_zoo.report.suspects_page import FolderSuspects
 
 OPTIONS = {"resize": None, "crop": None, "precision": "float32"}
 DEFECTS = [3, 11]
@@ -157,6 +159,33 @@ def test_a_sheet_of_images_of_several_sizes(folder, tmp_path):
     assert "at the same place" not in page
 
 
+def test_a_sheet_without_maps_shows_the_images(folder, tmp_path):
+    sheet = tmp_path / "sheet.html"
+    arguments = ["data", "suspects", folder, "-o", sheet, "--detector", "mahalanobis-ad", "--resize", "64"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code in (0, 1), result.output
+    page = sheet.read_text()
+    assert page.count("data:image/jpeg") == 24
+    assert "anomaly map" not in page
+    assert result.stdout.endswith("the 24 highest scores\n")
+
+
+def test_numbers_are_told_in_words():
+    found = find_suspects(PaDiM(**OPTIONS, n_components=6).fit(IMAGES))
+    one = np.arange(24) == 3
+    told = FolderSuspects(
+        [Path(f"{number}.png") for number in range(24)],
+        replace(found, suspected=one),
+        ["a = b"],
+        [],
+        {Path("c.png"): "5x7", Path("d.png"): "6x7"},
+        {},
+        [],
+    )
+    assert told.headline == "1 of 24 normal images is suspected"
+    assert list(told.findings) == ["1 copy, which hides what both show", "2 images of another size"]
+
+
 def test_clean_images_pass(folder):
     for index in DEFECTS:
         (folder / f"{index:02}.png").unlink()
@@ -173,7 +202,9 @@ def test_what_files_tell_is_listed(tmp_path):
     for number in range(40, 50):
         Image.fromarray(np.roll(IMAGES[4], number * 5, 0)).save(good / f"{number}.png")
     Image.fromarray(IMAGES[5] // 4).resize((80, 64)).save(good / "odd.png")
+    Image.fromarray(IMAGES[6]).save(good / "frame.jpg", quality=60)
     report = json.loads(run(tmp_path / "part", "--json", "--resize", "64x64", code=1))
+    assert all("images may be near copies" in doubt for doubt in report["doubts"])
     assert any("twice.png (exact)" in line for line in report["copies"])
     assert [line for line in report["in_test"] if "again.png (exact)" in line]
     assert list(report["odd_sizes"].values()) == ["64x80"]

@@ -31,7 +31,8 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite, preset_settings
 from padim_zoo.data.synthetic import generate
 
-WINDOW = 4
+WINDOW = 8
+"""Groups on their way to two workers."""
 WORKERS = 64
 IMAGES = {
     "bottle": (209, 83), "cable": (224, 150), "capsule": (219, 132), "carpet": (280, 117), "grid": (264, 78),
@@ -46,30 +47,40 @@ def overhead(count: int, document: dict[str, bytes], folder: Path) -> None:
     request = json.dumps({"versions": describe_versions(), "runs": [], "suite": suite_to_json(Suite()), "plugins": [],
                           "precision": None, "workers_by_host": {}})  # fmt: skip
     with connect("local", insecure=False, jobs=2, note=lambda text: None) as cluster:
-        before = psutil.Process().memory_info().rss
-        began = time.perf_counter()
-        ended: Queue[Any] = Queue()
+        client = psutil.Process()
+        before, cpu, began = client.memory_info().rss, _processor_seconds(client), time.perf_counter()
+        ended: Queue[tuple[Any, Any]] = Queue()
         sent = received = 0
         while received < count:
             batch = min(WINDOW - (sent - received), count - sent)
             if batch:  # what is free goes together, as in a benchmark
                 requests, topics = [request] * batch, ["topic"] * batch
                 for future in cluster.client.map(run_group, requests, topics, pure=False):
-                    future.add_done_callback(ended.put)
+                    cluster.follow(future, lambda outcome, future=future: ended.put((future, outcome)))
                 sent += batch
-            for future in [ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]:
-                Reply.from_message(future.result())
+            for future, outcome in [ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]:
+                Reply.from_message(outcome)
                 future.release()
                 received += 1
-        seconds = time.perf_counter() - began
-        grown = psutil.Process().memory_info().rss - before
-    print(f"{count} empty groups: {1000 * seconds / count:.2f} ms each; the client grew by {grown / 1e6:.0f} MB")
+        seconds, busy = time.perf_counter() - began, _processor_seconds(client) - cpu
+        grown = client.memory_info().rss - before
+    print(f"{count} empty groups: {1000 * seconds / count:.2f} ms each, of these {1000 * busy / count:.2f} ms of "
+          f"processor time of client and scheduler; these grew by {grown / 1e6:.0f} MB; {_load()}")  # fmt: skip
     store = RunStore(folder / "store")
     store.folder.mkdir()
     began = time.perf_counter()
     for number in range(200):
         store.write_files(f"{number:016x}", document)
     print(f"the store: {1000 * (time.perf_counter() - began) / 200:.2f} ms for each run")
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _load() -> str:
+    return f"the load of the machine is {psutil.getloadavg()[0]:.1f}"
 
 
 def efficiency(folder: Path) -> dict[str, bytes]:

@@ -4,7 +4,8 @@
 
 Starts a Dask scheduler and two workers on this machine, and a benchmark on them. Whatever is killed is started again,
 until as many kills are done and all runs are recorded. Each kill waits for a run to be recorded since the last one.
-After ``--minutes`` nothing more is killed: on a busy machine it takes a minute until all is up again.
+Processes are forked from one that has imported all, so that they are up again within a second.
+After ``--minutes`` nothing more is killed.
 
 Then the store is compared with that of one process. It fails if a score differs, a row is lost, or more was done again
 than was in flight.
@@ -13,9 +14,9 @@ than was in flight.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,46 +30,58 @@ from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 
 TOYS = Path(__file__).parents[1] / "tests" / "bench" / "toy_zoo.py"
-BENCH = "from padim_zoo.cli.main import main; main()"
+IMPORTED = ["padim_zoo.cli.main", "padim_zoo.bench.executors.dask", "padim_zoo.bench.executors.task", "dask.__main__"]
 PORT = 18786
 MOST_SECONDS = 3.0
 """After a run is recorded, until something is killed."""
-IN_FLIGHT = 4
-"""Groups: two for each of two workers."""
+IN_FLIGHT = 8
+"""Groups: four for each of two workers."""
 
 
 class Processes:
     """The scheduler, two workers and the client, each started again when it is gone."""
 
-    def __init__(self, folder: Path, words: list[str], environment: dict[str, str]) -> None:
-        scheduler = ["-m", "dask", "scheduler", "--host", "tcp://127.0.0.1", "--port", str(PORT), "--no-dashboard"]
-        worker = ["-m", "dask", "worker", f"tcp://127.0.0.1:{PORT}", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    def __init__(self, folder: Path, words: list[str]) -> None:
+        scheduler = ["dask", "scheduler", "--host", "tcp://127.0.0.1", "--port", str(PORT), "--no-dashboard"]
+        worker = ["dask", "worker", f"tcp://127.0.0.1:{PORT}", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
         worker += ["--local-directory", str(folder)]
-        client = ["-c", BENCH, "bench", *words, "--cluster", f"tcp://127.0.0.1:{PORT}"]
+        client = ["padim-zoo", "bench", *words, "--cluster", f"tcp://127.0.0.1:{PORT}"]
         self.commands = {"scheduler": scheduler, "worker 1": worker, "worker 2": worker, "client": client}
         self.log = folder / "log"
-        self.environment = environment
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(IMPORTED)
+        self.running: dict[str, multiprocessing.process.BaseProcess] = {}
 
     def revive(self) -> None:
         """Start what is not there."""
         for name, command in self.commands.items():
             process = self.running.get(name)
-            if process is None or process.poll() is not None:
-                with self.log.open("ab") as file:
-                    self.running[name] = subprocess.Popen(
-                        [sys.executable, *command], stdout=file, stderr=file, env=self.environment
-                    )
+            if process is None or not process.is_alive():
+                self.running[name] = self.context.Process(target=run_command, args=(command, self.log))
+                self.running[name].start()
                 if name == "scheduler":
                     time.sleep(1.0)
 
     def kill(self, name: str) -> None:
         self.running[name].kill()
-        self.running[name].wait()
+        self.running[name].join()
 
     def end(self) -> None:
         for name in self.running:
             self.kill(name)
+
+
+def run_command(command: list[str], log: Path) -> None:
+    """Be a command line, with a log for what it prints."""
+    from dask.__main__ import main as dask
+
+    from padim_zoo.cli.main import main as padim_zoo
+
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = command
+    (dask if command[0] == "dask" else padim_zoo)()
 
 
 def main() -> None:
@@ -99,12 +112,8 @@ def run(asked: argparse.Namespace, folder: Path) -> int:
     for _ in execute(suite, find_missing(plan, serial), serial):
         pass
 
-    environment = {**os.environ, "TOY_LOG": str(fits), "TOY_DELAY": "0.3"}
-    processes, store, chance = (
-        Processes(folder, words, environment),
-        RunStore(folder / "runs"),
-        random.Random(asked.seed),
-    )
+    os.environ |= {"TOY_LOG": str(fits), "TOY_DELAY": "0.3"}
+    processes, store, chance = Processes(folder, words), RunStore(folder / "runs"), random.Random(asked.seed)
     counts: Counter[str] = Counter()
     began = time.monotonic()
     try:

@@ -36,6 +36,22 @@ def _merged(one: tuple[Path, Any], other: tuple[Path, Any]) -> tuple[Path, Any]:
         raise InputError(f"{other[0]} cannot join {one[0]}: {error}") from None
 
 
+def _why_without_samples(detector: Any) -> str:
+    """Why a merged PaDiM has no threshold, and what to do; empty if it may have one."""
+    from padim_zoo.detectors.padim import PaDiM
+    from padim_zoo.detectors.padim_file import most_images_of_samples
+    from padim_zoo.statistics.moments import Moments
+
+    moments = detector.statistics_
+    if not isinstance(detector, PaDiM) or not isinstance(moments, Moments):
+        return ""
+    most = most_images_of_samples(moments)
+    return (
+        f"some models hold moments; a file holds samples of up to {most} of these images, so cut the "
+        f"{detector.n_images_} into {-(-detector.n_images_ // most)} shards, or give one to calibrate --threshold"
+    )
+
+
 @setting_command("merge")
 @click.argument("models", nargs=-1, required=True, type=PATH)
 @output_option("The merged model, one file.")
@@ -47,8 +63,9 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
     is that of the first. Images that several models know by their pixels count once.
 
-    The merged model has a threshold if all models hold their samples, not moments. It is for the rate that all were
-    asked for, if that is one, or for the usual rate. Groups of images stay together.
+    The merged model has a threshold if all models hold their samples, not moments, which are fewer bytes of many
+    images. It is for the rate that all were asked for, if that is one, or for the usual rate. Groups of images stay
+    together.
     """
     from padim_zoo.detectors.loading import load
 
@@ -77,7 +94,11 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
             yield model, part
 
     _, detector = reduce_in_tree(opened(), _merged)
-    why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
+    why_none = _why_without_samples(detector)
+    if not why_none:
+        why_none = try_to_calibrate(detector, fpr, asked_rates.pop() if len(asked_rates) == 1 else None)
+    elif fpr is not None:
+        raise InputError(f"there is no threshold for --fpr {fpr:g}: {why_none}")
     note = ""
     if detector.calibration_ is not None and calibrations:
         rules = {(one.region_rate, one.region_area, one.decides) for one in calibrations}

@@ -360,7 +360,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return self.gaussian_.size_in_bytes()
 
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Gaussians and reduction; moments too (8·P·D² bytes) where they are asked for and samples are not at hand.
+        """Gaussians and reduction; what to go on from too where it is asked for: samples, or moments if fewer bytes.
 
         A detector in the dual form, fitted on no more images than it has dimensions, holds its samples and is
         resumable without.
@@ -368,7 +368,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return padim_to_file(self, resumable=resumable, half=half)
 
     def restore(self, file: DetectorFile) -> Gaussian:
-        """The Gaussians; sets the reduction, and the moments that a resumable file holds."""
+        """The Gaussians; sets the reduction, and the samples or moments that a resumable file holds."""
         return padim_in(file, self)
 
     def scoring_network(self) -> PaDiMNetwork:

@@ -1,4 +1,4 @@
-"""What a file holds of a PaDiM: Gaussians, reduction and, to go on from, moments."""
+"""What a file holds of a PaDiM: Gaussians, reduction and, to go on from, samples or moments."""
 
 from __future__ import annotations
 
@@ -181,13 +181,27 @@ def registration_in(file: DetectorFile) -> Registration | None:
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:
-    """Arrays of moments, 8·P·D² bytes."""
+    """Arrays of samples, of which a threshold can be made, where moments are no fewer bytes; else of moments."""
+    if isinstance(statistics, Samples) and _are_smaller(statistics.embeddings):
+        return {name: layer.contiguous() for name, layer in numbered("samples", statistics.embeddings).items()}
     moments = Moments.of(statistics.embeddings, statistics.mean) if isinstance(statistics, Samples) else statistics
     arrays = {f"moments.{name}": array for name, array in moments.arrays().items()}
     return arrays | {name: layer.clone() for name, layer in numbered("reference", moments.reference).items()}
 
 
-def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Moments | None:
+def _are_smaller(embeddings: PatchEmbeddings) -> bool:
+    """Whether embeddings, which count everywhere and as they are, are fewer bytes than their moments."""
+    parts = (embeddings.subset, embeddings.roi_masks, embeddings.poses, embeddings.sizes)
+    is_plain = all(part is None for part in parts)
+    return is_plain and embeddings.size_in_bytes() < Moments.bytes_needed(embeddings.P, embeddings.D)
+
+
+def most_images_of_samples(moments: Moments) -> int:
+    """The number of images up to which a file would have held samples instead."""
+    return (Moments.bytes_needed(moments.P, moments.D) - 1) // moments.reference.size_in_bytes()
+
+
+def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Samples | Moments | None:
     """What :func:`statistics_to_file` put into a file, if anything.
 
     Parameters
@@ -197,7 +211,9 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Mom
     passes : int
         Views of each normal image that were fitted on.
     """
-    moments = file.arrays("moments.")
+    samples, moments = file.arrays("samples."), file.arrays("moments.")
+    if samples:
+        return Samples(embeddings_of(samples, file.header["grids"]))
     if not moments:
         return None
     reference = replace(embeddings_of(file.arrays("reference."), file.header["grids"]), subset=mean.subset)

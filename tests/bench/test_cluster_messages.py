@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,28 @@ def test_a_client_without_certificates_is_told_at_once() -> None:
         ):
             pass
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(("greeting", "message"), [(b"", "no scheduler spoke"), (b"SSH-2.0-x\r\n", "another protocol")])
+def test_a_port_that_is_no_scheduler_is_told_soon(greeting: bytes, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):  # when the server is closed
+                while True:
+                    accepted.append(server.accept()[0])
+                    accepted[-1].sendall(greeting)
+
+        accepted: list[socket.socket] = []
+        threading.Thread(target=accept, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        started = time.monotonic()
+        expected = rf"^cannot connect to the cluster {address} \(it .*{message}.*\): expected the address"
+        with pytest.raises(InputError, match=expected), connect(address, insecure=False, jobs=1, note=print):
+            pass
+        assert time.monotonic() - started < 30
+        for connection in accepted:
+            connection.close()
 
 
 def test_an_address_of_no_kind_is_refused() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from padim_zoo.detectors.loading import load
+from padim_zoo.statistics.moments import Moments
 from tests.command_line import run
 from tests.image_files import write_noise
 
@@ -45,7 +46,17 @@ def test_a_model_forgets_a_folder_and_makes_its_threshold_anew(folder, tmp_path)
     assert load(model).n_images_ == 12
 
 
-def test_a_threshold_goes_where_no_samples_are_kept(folder, tmp_path):
+def test_a_file_keeps_samples_where_these_are_smaller(folder, tmp_path):
+    """Not moments: so a threshold is made anew."""
+    model, refit = tmp_path / "model.safetensors", tmp_path / "refit.safetensors"
+    fit(model, images_of(folder), "--n-components", "4", "--resumable", "--fpr", "0.2")
+    fit(refit, [folder / "first"], "--n-components", "4", "--fpr", "0.2")
+    assert "made anew" in run("forget", model, folder / "second", "--in-place")
+    assert load(model).threshold_ == pytest.approx(load(refit).threshold_, rel=1e-5)
+
+
+def test_a_threshold_goes_where_no_samples_are_kept(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Moments, "bytes_needed", lambda P, D: 0)
     model = tmp_path / "model.safetensors"
     fit(model, images_of(folder), "--n-components", "4", "--resumable", "--fpr", "0.2")
     told = run("forget", model, folder / "second", "--in-place")

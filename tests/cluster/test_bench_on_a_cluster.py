@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 from unittest.mock import Mock
 
 import pandas as pd
@@ -19,6 +20,7 @@ from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.choice import make_executor
+from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.recorder import Recorder
 from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import groups, make_plan
@@ -146,6 +148,22 @@ def test_no_claim_is_left(where: str, cluster: Cluster, toy_suite: Suite, monkey
     other.take(ids)
     assert [run_id for run_id in ids if run_id not in other] == []
     other.release()
+
+
+def test_a_result_that_was_lost_with_its_worker_is_made_again(tmp_path: Path) -> None:
+    own = start_cluster(tmp_path)
+    victim = own.add_worker()
+    told: Queue[int] = Queue()
+    try:
+        with connect(f"file:{own.file}", insecure=False, jobs=1, note=str) as connection:
+            future = connection.client.submit(sum, [1, 2], pure=False)
+            wait_for(future.done)
+            victim.kill()
+            own.add_worker()
+            connection.follow(future, told.put)
+            assert told.get(timeout=60) == 3
+    finally:
+        own.end()
 
 
 def start_bench(suite: Suite, log: Path) -> subprocess.Popen[str]:

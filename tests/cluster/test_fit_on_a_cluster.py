@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,65 @@ def test_merged_shards_are_the_local_model(local: PaDiM, images: Path, tmp_path:
         assert "merge of all shards makes it" in told
     run("merge", *shards, "--output", tmp_path / "merged.safetensors")
     assert_same(padim_zoo.load(tmp_path / "merged.safetensors"), local, images)
+
+
+def test_shards_of_more_images_than_dimensions_have_the_threshold_of_a_cluster(
+    cluster: Cluster, many: Path, images: Path, tmp_path: Path
+) -> None:
+    """Where samples are fewer bytes than moments, a shard keeps these; else merge says how many shards to cut."""
+    paths = [many / f"{number:03d}.png" for number in range(150)]
+    words = ("--resize", "32x32", "--n-components", "4")
+    run("fit", *paths, "--output", tmp_path / "cluster", *words, "--cluster", f"file:{cluster.file}")
+
+    def merged(count: int, *options: str, code: int = 0) -> str:
+        shards = [tmp_path / f"shard-{number:02d}-of-{count}" for number in range(1, count + 1)]
+        for number, path in enumerate(shards, 1):
+            run("fit", *paths, "--output", path, *words, "--shard", f"{number}/{count}")
+        return run("merge", *shards, "--output", tmp_path / f"merged-{count}", *options, code=code)
+
+    merged(6)
+    ours, theirs = (padim_zoo.load(tmp_path / name) for name in ("merged-6", "cluster"))
+    assert ours.gaussian_.form != "dual"
+    assert_same(ours, theirs, images)
+    [most] = re.findall(r"holds samples of up to (\d+) of these images, so cut the 150 into \d+ shards", merged(2))
+    assert 25 <= int(most) < 75
+    told = merged(2, "--fpr", "0.1", code=2)
+    assert "there is no threshold for --fpr 0.1: some models hold moments" in told
+    assert padim_zoo.load(tmp_path / "merged-2").predict(paths[:2]).scores == pytest.approx(
+        theirs.predict(paths[:2]).scores, rel=1e-5
+    )
+
+
+def of_several_sizes(folder: Path) -> list[Path]:
+    """Square, and the last two wide, so that the first chunks know nothing of them."""
+    paths = write_noise(folder / f"{number:02d}.png" for number in range(18))
+    for path in paths[16:]:
+        with Image.open(path) as image:
+            image.resize((60, 40)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("words", [("--resize", "48", "--crop", "none"), ("--resize", "48", "--crop", "32")])
+def test_images_of_several_sizes_make_the_local_model(words: tuple[str, ...], cluster: Cluster, tmp_path: Path) -> None:
+    paths = of_several_sizes(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other aspects
+        for name, where in (("local", ()), ("cluster", ("--cluster", f"file:{cluster.file}"))):
+            run("fit", *paths, "--output", tmp_path / name, "--estimator", "ledoit-wolf", *words, *where)
+    ours, theirs = (padim_zoo.load(tmp_path / name) for name in ("cluster", "local"))
+    np.testing.assert_allclose(ours.predict(paths).scores, theirs.predict(paths).scores, rtol=1e-5)
+    assert ours.threshold_ == pytest.approx(theirs.threshold_, rel=1e-5)
+    assert ours.image_size_ == theirs.image_size_
+
+
+def test_images_that_stay_of_several_sizes_are_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    words = ("fit", *of_several_sizes(tmp_path), "--output", tmp_path / "m", "--resize", "none", "--crop", "none")
+    *notes, line = run(*words, "--cluster", f"file:{cluster.file}", code=2).splitlines()
+    assert not [note for note in notes if not note.startswith("dashboard") and "will move here" not in note]
+    assert line == (
+        "Error: images of 40x60 pixels after the transform cannot join those of 40x40 pixels: one detector needs one "
+        "size; set an exact resize, or a crop"
+    )
 
 
 def test_what_cannot_be_spread_is_refused(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -9,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from padim_zoo.core.fields import read_json
 
 CONNECT_SECONDS = 15.0
 _ANSWER_SECONDS = 3.0
+_GREETING_SECONDS = 8.0
 _GOODBYE_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
 
@@ -69,6 +72,14 @@ class Cluster:
 
         return dict(Counter(map(get_address_host, self.threads_by_worker())))
 
+    def follow(self, future: Any, tell: Callable[[Any], object]) -> None:
+        """Tell what a future becomes, its result or an exception, in the thread of the client.
+
+        What comes together is fetched together, in one question to the scheduler. A result that was lost with its
+        worker is made again, and holds up no other.
+        """
+        self.client.loop.add_callback(_tell_outcome, future, tell)
+
     def check_workers(self, note: Note) -> None:
         """Compare versions with the workers that are there, and say what is to be said of them.
 
@@ -98,6 +109,14 @@ class Cluster:
     def lost(self) -> ClusterLostError:
         """The error of a scheduler that is gone."""
         return ClusterLostError(f"the scheduler of {self.address} is gone: the same command does the rest")
+
+
+async def _tell_outcome(future: Any, tell: Callable[[Any], object]) -> None:
+    try:
+        outcome = await future
+    except Exception as error:
+        outcome = error
+    tell(outcome)
 
 
 @contextmanager
@@ -160,12 +179,10 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
 
 
 def _client(create: Any, address: str, local: Any) -> Any:
-    from distributed import security
-
     try:
-        certificates: Any = security.Security
-        if address.startswith("tls:") and certificates().get_connection_args("client")["ssl_context"] is None:
-            raise ValueError("no certificate is named here")  # a client that finds out itself hangs as it ends
+        if local is None:
+            with ThreadPoolExecutor(1) as pool:  # a notebook has a running loop in this thread
+                pool.submit(lambda: asyncio.run(_await_greeting(address))).result()
         return create(local or address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(f"{error.__cause__ or error}".split()) or type(error).__name__
@@ -174,6 +191,25 @@ def _client(create: Any, address: str, local: Any) -> Any:
         raise InputError(
             f"cannot connect to the cluster {address} ({reason}): expected the address of a dask scheduler{tls}"
         ) from error
+
+
+async def _await_greeting(address: str) -> None:
+    """A client waits for a greeting without end, and hangs as it ends if it has no certificate: find out before."""
+    from distributed import security
+    from distributed.comm import core
+
+    certificates: Any = security.Security
+    greet: Any = core.connect
+    options = certificates().get_connection_args("client")
+    if address.startswith("tls:") and options["ssl_context"] is None:
+        raise ValueError("no certificate is named here")
+    try:
+        connection = await asyncio.wait_for(greet(address, _GREETING_SECONDS, **options), _GREETING_SECONDS)
+    except asyncio.TimeoutError:
+        raise ValueError(f"it accepts, but no scheduler spoke within {_GREETING_SECONDS:.0f} s") from None
+    except MemoryError:  # the first bytes of SSH, read as a length
+        raise ValueError("it speaks another protocol") from None
+    connection.abort()
 
 
 def _address_in(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Queue
 from typing import Any
 
@@ -33,7 +34,9 @@ from padim_zoo.core.errors import InputError
 
 _WAIT_SECONDS = 1.0
 _PER_WORKER = 2
-"""Groups in flight: one that runs, and one that waits beside it."""
+"""Parts that there should be for each worker."""
+_IN_FLIGHT = 4
+"""Groups on their way for each worker: one that runs, one that waits beside it, and others that go together."""
 
 
 class KilledWorkerError(RuntimeError):
@@ -74,7 +77,7 @@ class DaskExecutor:
         self._tasks: dict[str, _Task] = {}
         self._waiting: deque[list[Run]] = deque()
         self._deaths: Counter[str] = Counter()
-        self._happened: Queue[tuple[str, str]] = Queue()
+        self._happened: Queue[tuple[_Task | None, Any]] = Queue()
         self._topic = f"padim-zoo-{uuid.uuid4().hex}"
         precision = resolve_precision("auto", resolve_device(suite.device))
         self._request = {
@@ -95,15 +98,19 @@ class DaskExecutor:
         """
         self._waiting.extend(split_groups(in_groups, len(self._cluster.threads_by_worker()), _PER_WORKER))
         while self._waiting or self._tasks:
-            yield from self._fill(_PER_WORKER * max(1, len(self._cluster.threads_by_worker())))
-            for what, key in self._news():
-                if what == "begins":
-                    yield from self._begin(key)
+            yield from self._fill(_IN_FLIGHT * max(1, len(self._cluster.threads_by_worker())))
+            for task, told in self._news():
+                if task is None:
+                    yield from self._begin(told)
                 else:
-                    yield from self._receive(self._tasks.pop(key))
+                    del self._tasks[task.future.key]
+                    yield from self._receive(task, told)
 
-    def _news(self) -> Iterator[tuple[str, str]]:
-        """What has happened by now, if need be after a while."""
+    def _tell(self, task: _Task | None, told: Any) -> None:
+        self._happened.put((task, told))
+
+    def _news(self) -> Iterator[tuple[_Task | None, Any]]:
+        """What has happened by now, if need be after a while: a task and its outcome, or None and a run that begins."""
         with suppress(Empty):
             yield self._happened.get(timeout=_WAIT_SECONDS)
             while True:
@@ -123,8 +130,8 @@ class DaskExecutor:
         keys = [f"run_group-{uuid.uuid4().hex}" for _ in batch]
         futures = self._cluster.client.map(run_group, requests, [self._topic] * len(batch), key=keys, pure=False)
         for key, future, runs in zip(keys, futures, batch, strict=True):
-            self._tasks[key] = _Task(future, runs)
-            future.add_done_callback(lambda done: self._happened.put(("ended", done.key)))
+            self._tasks[key] = task = _Task(future, runs)
+            self._cluster.follow(future, partial(self._tell, task))
 
     def _claim(self, group: list[Run], batch: list[list[Run]]) -> Iterator[Event]:
         """Add a group to those that are sent, but for the runs that another process did or is at."""
@@ -150,21 +157,20 @@ class DaskExecutor:
                     workers = len(self._cluster.threads_by_worker())
                     yield Event(run, cluster=f"{workers} workers, {len(self._tasks)} tasks in flight")
 
-    def _receive(self, task: _Task) -> Iterator[Event]:
+    def _receive(self, task: _Task, outcome: Any) -> Iterator[Event]:
         """Record the runs of a group that has ended, one way or another."""
-        future = task.future
         try:
-            if future.status == "finished":
-                yield from self._record(task, Reply.from_message(future.result()))
-            elif future.status != "error":
-                raise self._cluster.lost()
-            elif isinstance(error := future.exception(), KilledWorker):
-                yield from self._blame(task, error.allowed_failures + 1)
+            if not isinstance(outcome, Exception):
+                yield from self._record(task, Reply.from_message(outcome))
+            elif task.future.status != "error":
+                raise self._cluster.lost() from outcome
+            elif isinstance(outcome, KilledWorker):
+                yield from self._blame(task, outcome.allowed_failures + 1)
             else:
-                yield from self._fail(task, RuntimeError(f"the worker failed: {type(error).__name__}: {error}"))
+                yield from self._fail(task, RuntimeError(f"the worker failed: {type(outcome).__name__}: {outcome}"))
         finally:
             self._claims.release(*(run.id for run in task.runs))
-            future.release()
+            task.future.release()
 
     def _blame(self, task: _Task, times: int) -> Iterator[Event]:
         """Find the run of a group that has lost its workers so many times: each goes again by itself."""
@@ -204,7 +210,7 @@ class DaskExecutor:
         suite = self.suite
         connection = connect(suite.cluster, insecure=suite.insecure, jobs=suite.jobs, note=self._note)
         self._cluster = self._stack.enter_context(connection)
-        self._cluster.client.subscribe_topic(self._topic, lambda event: self._happened.put(("begins", event[1])))
+        self._cluster.client.subscribe_topic(self._topic, lambda event: self._tell(None, event[1]))
         return self
 
     def __exit__(self, *_: object) -> None:

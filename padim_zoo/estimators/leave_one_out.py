@@ -22,12 +22,12 @@ from torch import Tensor
 from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.core.parallel import for_each_block, map_blocks
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION, TINY, CovarianceStats, LinearShrinkage
+from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
 from padim_zoo.estimators.structured import Diagonal, Spherical, Tied
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import dual_factor
 from padim_zoo.gaussians.grid_hierarchy import levels
-from padim_zoo.gaussians.nested import fit_nested
+from padim_zoo.gaussians.nested import PRIMAL_CONDITION, fit_nested
 from padim_zoo.statistics.samples import Samples
 
 LARGEST_LEVERAGE = 0.9

@@ -19,6 +19,7 @@ from padim_zoo.bench.measure import MEGABYTE, PeakMemory
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.suspects import leave_one_out_seconds
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import largest_array
 
@@ -72,7 +73,11 @@ class FitCost:
         }
 
 
-def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]:
+USUAL_ROUNDS = 3
+"""Of `--trim`: the same images nearly always go again in the second or third."""
+
+
+def fit_costs(detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0) -> list[FitCost]:
     """What a fit on image files would cost, the way that is asked for first, then cheaper ones.
 
     Parameters
@@ -83,6 +88,8 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
         At least one.
     folds : int
         For the threshold.
+    rounds : int
+        How often each image is scored by a fit on all others.
 
     Raises
     ------
@@ -99,7 +106,7 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int) -> list[FitCost]
     for way, changes in _ways(detector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cost = _cost(detector, way, changes, image, paths, folds)
+            cost = _cost(detector, way, changes, image, paths, (folds, rounds))
             costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
@@ -110,7 +117,8 @@ def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]
     """The fit that is asked for, and cheaper ones, by their options and parameters."""
     yield "as asked", {}
     parameters, backbone = detector.get_params(deep=False), detector.build_backbone()
-    if "estimator" in parameters and not str(parameters["estimator"]).startswith("tied"):
+    tied = str(parameters.get("estimator", "tied")).startswith("tied")
+    if not tied and parameters["trim_patches"] is None:  # which is for each patch by itself
         yield '--estimator "tied(cells=8)"', {"estimator": "tied(cells=8)"}
     if "n_components" in parameters:
         all_channels = sum(backbone.channels)
@@ -128,9 +136,10 @@ def _cost(
     changes: dict[str, Any],
     image: np.ndarray,
     paths: Sequence[Path],
-    folds: int,
+    times: tuple[int, int],
 ) -> FitCost:
-    """What a way costs but for decoding, by one decoded image."""
+    """What a way costs but for decoding, by one decoded image; ``times`` are folds, and rounds of leave-one-out."""
+    folds, rounds = times
     whole = _variant(detector, cache=False, **changes)
     if "layers" not in changes:
         whole = whole.with_backbone(detector.build_backbone())
@@ -154,7 +163,7 @@ def _cost(
     image_size = features.image_size if layout is None else layout.tile_size
     sizes = [[size % stride + stride * side for size in image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
-    probes = [_Probe.of(probe, _crops(image, size, crops), folds) for size in sizes]
+    probes = [_Probe.of(probe, _crops(image, size, crops), folds, rounds) for size in sizes]
     patches = features.finest_grid[0] * features.finest_grid[1]
 
     def drawn_on(name: str) -> float:
@@ -163,6 +172,8 @@ def _cost(
     samples = drawn_on("sample_bytes") * n / crops
     weights = sum(array.nbytes for array in backbone.state_in_use().values())
     model = drawn_on("model_bytes") + weights
+    # Where an image is compared with all patches of others, that grows with the square of their number.
+    one_round = _on_the_parabola([(each.patches, each.seconds_of_round) for each in probes], patches) * (n / crops)
     budget = whole.extractor.budget
     making = probe.cost.memory(probe, int(samples), budget)
     on_disk = samples > largest_array(budget)
@@ -170,7 +181,10 @@ def _cost(
         way,
         patches,
         probes[-1].dimensions,
-        seconds * len(paths) + drawn_on("seconds") * n / crops + probe.cost.seconds(probe, features, n, folds),
+        seconds * len(paths)
+        + drawn_on("seconds") * n / crops
+        + probe.cost.seconds(probe, features, n, folds)
+        + rounds * one_round,
         max(of_image.megabytes, (of_image.before + making) / MEGABYTE),
         3 * samples / MEGABYTE if on_disk else 0.0,
         model / MEGABYTE,
@@ -184,11 +198,12 @@ class _Probe:
     patches: int
     dimensions: int
     seconds: float
+    seconds_of_round: float
     sample_bytes: int
     model_bytes: int
 
     @classmethod
-    def of(cls, detector: BackboneDetector[Any], parts: Sequence[np.ndarray], folds: int) -> _Probe:
+    def of(cls, detector: BackboneDetector[Any], parts: Sequence[np.ndarray], folds: int, rounds: int = 0) -> _Probe:
         """Fit on images."""
         features: Features = detector.extract_normal(parts)
         start = time.perf_counter()
@@ -203,6 +218,7 @@ class _Probe:
             features.finest_grid[0] * features.finest_grid[1],
             embeddings.D,
             seconds,
+            leave_one_out_seconds(detector) if rounds else 0.0,
             embeddings.size_in_bytes(),
             sum(array.nbytes for array in arrays.values()),
         )
@@ -228,6 +244,14 @@ def _on_the_line(points: Sequence[tuple[int, float]], at: int) -> float:
     if slope <= 0:  # of times on a busy machine
         slope = y1 / x1
     return y1 + slope * (at - x1)
+
+
+def _on_the_parabola(points: Sequence[tuple[int, float]], at: int) -> float:
+    """The value at a number of patches on a·x + b·x² through two points, or on their line if either is negative."""
+    (x0, y0), (x1, y1) = points
+    b = (y1 / x1 - y0 / x0) / (x1 - x0) if x1 > x0 else 0.0
+    a = y1 / x1 - b * x1
+    return a * at + b * at**2 if min(a, b) >= 0 else _on_the_line(points, at)
 
 
 def _variant(detector: BackboneDetector[Any], **changes: Any) -> BackboneDetector[Any]:

@@ -144,7 +144,7 @@ def fit(
 
         check_count(len(paths), trim)
     if output is None or dry_run:
-        _show_costs(model, paths, folds, as_json)
+        _show_costs(model, paths, folds, (trim is not None, report is not None), as_json)
         return
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
@@ -222,13 +222,16 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
-def _show_costs(model: Any, paths: Sequence[Path], folds: int, as_json: bool) -> None:
-    from padim_zoo.bench.fit_cost import fit_costs
+def _show_costs(
+    model: Any, paths: Sequence[Path], folds: int, trims_and_reports: tuple[bool, bool], as_json: bool
+) -> None:
+    from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
     from padim_zoo.cli.table import show_json, show_table
     from padim_zoo.core.memory import amount
     from padim_zoo.core.progress import duration
 
-    costs = fit_costs(model, paths, folds)
+    trims, reports = trims_and_reports
+    costs = fit_costs(model, paths, folds, USUAL_ROUNDS * trims + reports)
     if as_json:
         show_json([cost.to_dict() for cost in costs])
         return
@@ -248,6 +251,8 @@ def _show_costs(model: Any, paths: Sequence[Path], folds: int, as_json: bool) ->
             for cost in costs
         ]
     )
+    if trims:
+        click.echo(f"note: time counts {USUAL_ROUNDS} rounds of --trim: they end when the same images go again")
     if not any(cost.recommended for cost in costs):
         click.echo("note: no way makes a small model: resize the images (--resize 1024)")
 

@@ -63,7 +63,7 @@ def forget(
     detector.forget(paths)
     why_none = "the model had none" if before is None and fpr is None else ""
     if not why_none and (error := try_to_calibrate(detector, fpr, before and before.asked_rate)):
-        why_none = f"removed, for {error}"
+        why_none = f"removed: {error}"
     regions = {}
     if detector.calibration_ is not None:
         try:

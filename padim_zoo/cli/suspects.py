@@ -58,7 +58,7 @@ def suspects(
     from padim_zoo.cache.caches import Caches
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
-    from padim_zoo.detectors.suspects import find_suspects
+    from padim_zoo.detectors.suspects import SHOWN, find_suspects
     from padim_zoo.registry import detectors
     from padim_zoo.report.suspects_page import examine, render_suspects
 
@@ -86,15 +86,18 @@ def suspects(
     else:
         count = int(found.suspects.suspected.sum())
         show_table([{"rank": rank, **row} for rank, row in enumerate(found.ranked[: max(ROWS, count)], 1)])
-        click.echo(f"\n{count} of {len(paths)} normal images are suspected ({found.suspects.method})")
+        click.echo(f"\n{found.headline} ({found.suspects.method})")
         for title, items in found.findings.items():
-            click.echo(f"\n{len(items)} {title}")
+            click.echo(f"\n{title}")
             for item in items[:ROWS]:
                 click.echo(f"    {item}")
             if len(items) > ROWS:
                 click.echo(f"    and {len(items) - ROWS} more (--json)")
+        for doubt in found.doubts:
+            click.echo(f"\nnote: {doubt}")
         if output is not None:
-            click.echo(f"\n{output}: the {len(found.suspects.maps)} highest scores with their maps")
+            maps = " with their maps" if found.suspects.maps else ""
+            click.echo(f"\n{output}: the {min(len(paths), SHOWN)} highest scores{maps}")
     if not found.clean:
         sys.exit(SUSPECTS_FOUND)
 
@@ -125,8 +128,7 @@ def write_suspects(model: Any, paths: list[Path], output: Path) -> str:
 
     found = examine(paths, find_suspects(model, tell=tell_cost))
     write_text_whole(output, render_suspects(found, model))
-    count = int(found.suspects.suspected.sum())
-    return f"\n{count} of {len(paths)} normal images are suspected ({found.suspects.method}): see {output}"
+    return f"\n{found.headline} ({found.suspects.method}): see {output}"
 
 
 def tell_cost(line: str) -> None:

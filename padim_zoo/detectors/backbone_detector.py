@@ -41,7 +41,7 @@ from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
 from padim_zoo.detectors.scoring import predict_images, score_part
 from padim_zoo.detectors.storage import DetectorFile, write_detector
-from padim_zoo.features.features import Features
+from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.features.tiles import TileLayout
 from padim_zoo.statistics.accumulator import largest_array
@@ -155,6 +155,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def fold_models(self, samples: Samples, rests: Sequence[np.ndarray]) -> Iterator[Model]:
         """A model of each of some parts of the samples, by their rows: of a fold, all images but its own."""
         for rest in rests:
+            yield self.fit_model(Samples(samples.embeddings.images(rest)))
+
+    def models_without_each(self, samples: Samples, passes: int) -> Iterator[Model]:
+        """A model of all images but one, for each in turn; an image is so many rows of the samples."""
+        images = np.arange(samples.n // passes)
+        for image in images.tolist():
+            rest = rows_of(np.delete(images, image), passes)
             yield self.fit_model(Samples(samples.embeddings.images(rest)))
 
     def moments_of(self, samples: Samples, reference: PatchEmbeddings) -> Moments:

@@ -23,7 +23,7 @@ from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.anomaly_map import anomaly_maps
-from padim_zoo.features.features import Features
+from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
 from padim_zoo.statistics.accumulator import refuse_to_join
@@ -140,6 +140,14 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         for number in range(len(folds)):
             rest_moments = reduce(add, folds[:number] + folds[number + 1 :])
             yield NormalSubspace.fit(rest_moments, self.explained_variance)
+
+    def models_without_each(self, samples: Samples, passes: int) -> Iterator[NormalSubspace]:
+        """As of every detector; the moments of one image are taken from those of all."""
+        everything = pooled_moments(samples)
+        for image in range(samples.n // passes):
+            own = Samples(samples.embeddings.images(rows_of(np.array([image]), passes)))
+            rest = everything - pooled_moments(own, everything.reference)
+            yield NormalSubspace.fit(rest, self.explained_variance)
 
     def moments_of(self, samples: Samples, reference: PatchEmbeddings | None = None) -> Moments:
         """Moments of all patches as those of a single place."""

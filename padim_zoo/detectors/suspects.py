@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
@@ -29,9 +28,9 @@ from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.patchcore import PatchCore
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import rescore
+from padim_zoo.detectors.subspace import Subspace
 from padim_zoo.estimators.leave_one_out import changes_coefficients, has_leave_one_out, leave_one_out
-from padim_zoo.features.features import rows_of
-from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
+from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
 from padim_zoo.pictures.colormap import Scale
 from padim_zoo.statistics.accumulator import largest_array
@@ -44,9 +43,7 @@ LEAST_IMAGES = 8
 """Of fewer, no quartiles tell anything."""
 
 SHOWN = 24
-"""Images whose maps are kept."""
-
-_PROBED_PATCHES = 8
+"""Images that a contact sheet shows, whose maps are kept."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def find_suspects(
     *,
     exact: bool = False,
     rate: float = SUSPECTS_RATE,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] | None = None,
 ) -> Suspects:
     """Score each normal image of a fit by a fit on all others.
 
@@ -99,7 +96,7 @@ def find_suspects(
         Estimate shrinkage without each image too, instead of once; ``full`` and ``diagonal`` are exact anyway.
     rate : float
         Share of normal images among the suspects that is aimed at, 0 to 1.
-    tell : callable
+    tell : callable, optional
         Told what it costs, before it starts.
 
     Raises
@@ -117,11 +114,14 @@ def find_suspects(
     scores, medians = np.empty(n, dtype=np.float32), np.zeros(n)
     maps: dict[int, np.ndarray] = {}
     with spill_above(largest_array(detector.extractor.budget)):
+        if tell is not None:
+            seconds = leave_one_out_seconds(detector, exact=exact)
+            tell(f"leave-one-out of {n} images takes about {seconds:.0f} s")
         fast = _estimator_of(detector, statistics.embeddings)
         parts = (
-            _by_n_fits(detector, statistics.embeddings, n, tell)
+            _by_n_fits(detector, statistics.embeddings)
             if fast is None
-            else _at_once(detector, statistics.embeddings, exact, tell)
+            else _at_once(detector, statistics.embeddings, exact)
         )
         for images, prediction in parts:
             scores[images] = prediction.scores
@@ -133,10 +133,11 @@ def find_suspects(
     low = float(np.median(medians))
     high = low + 1.5 * max(score_of_p_value(scores, SUSPECTS_RATE) - low, 1e-9)
     method = "n fits"
-    if fast is not None:
-        frozen = changes_coefficients(fast) and not exact
-        method = "exact" if not frozen else "with the shrinkage of all images; --exact estimates it without each"
-    if isinstance(detector, PatchCore):
+    if fast is not None and changes_coefficients(fast) and not exact:
+        method = "with the shrinkage of all images; --exact estimates it without each"
+    elif fast is not None or isinstance(detector, Subspace):
+        method = "exact"
+    elif isinstance(detector, PatchCore):
         method = "n fits without a coreset"
     suspected = benjamini_hochberg(p_values, rate)
     return Suspects(scores, p_values, suspected, method, maps, (low, high), time.perf_counter() - started)
@@ -166,17 +167,31 @@ def _estimator_of(detector: BackboneDetector[Any], embeddings: PatchEmbeddings) 
     return estimator if has_leave_one_out(estimator) else None
 
 
-def _at_once(
-    detector: Any, embeddings: PatchEmbeddings, exact: bool, tell: Callable[[str], None]
-) -> Iterator[tuple[np.ndarray, Prediction]]:
-    estimator = detector.build_estimator()
-    step = max(1, embeddings.P // _PROBED_PATCHES)
-    probe = PatchSubset(embeddings.grid, torch.arange(0, embeddings.P, step))
+def leave_one_out_seconds(detector: BackboneDetector[Any], *, exact: bool = False) -> float:
+    """What it takes to score each image by a fit on all others, from some patches, or from one image.
+
+    Parameters
+    ----------
+    detector, exact
+        As of :func:`find_suspects`.
+    """
+    embeddings = require_samples(detector, "leave images out").embeddings
+    estimator, passes = _estimator_of(detector, embeddings), detector.extractor.views.passes
+    if estimator is not None:
+        some = embeddings.small_part()
+        started = time.perf_counter()
+        leave_one_out(some, estimator, exact=exact)
+        return (time.perf_counter() - started) * embeddings.P / some.P
+    detector = with_all_patches(detector)
+    models = detector.models_without_each(Samples(embeddings), passes)
+    next(models)  # the first may take what serves all others too
     started = time.perf_counter()
-    leave_one_out(embeddings.within(probe), estimator, exact=exact)
-    seconds = (time.perf_counter() - started) * embeddings.P / len(probe.indices)
-    tell(f"leave-one-out of {embeddings.n} images takes about {seconds:.0f} s")
-    squared = leave_one_out(embeddings, estimator, exact=exact)
+    score_normal(detector, next(models), embeddings, np.array([1]))
+    return (time.perf_counter() - started) * embeddings.n / passes
+
+
+def _at_once(detector: Any, embeddings: PatchEmbeddings, exact: bool) -> Iterator[tuple[np.ndarray, Prediction]]:
+    squared = leave_one_out(embeddings, detector.build_estimator(), exact=exact)
     size = max(1, BLOCK_BYTES // (4 * detector.image_size_[0] * detector.image_size_[1]))
     for start in range(0, embeddings.n, size):
         images = slice(start, min(start + size, embeddings.n))
@@ -185,19 +200,12 @@ def _at_once(
         yield np.arange(images.start, images.stop), rescore(detector, prediction)
 
 
-def _by_n_fits(
-    detector: Any, embeddings: PatchEmbeddings, n: int, tell: Callable[[str], None]
-) -> Iterator[tuple[np.ndarray, Prediction]]:
-    passes = detector.extractor.views.passes
+def _by_n_fits(detector: Any, embeddings: PatchEmbeddings) -> Iterator[tuple[np.ndarray, Prediction]]:
     detector = with_all_patches(detector)
-    for image in range(n):
-        started = time.perf_counter()
-        rest = embeddings.images(rows_of(np.delete(np.arange(n), image), passes))
+    models = detector.models_without_each(Samples(embeddings), detector.extractor.views.passes)
+    for image, model in enumerate(models):
         images = np.array([image])
-        prediction = score_normal(detector, detector.fit_model(Samples(rest)), embeddings, images)
-        if image == 0:
-            tell(f"leave-one-out of {n} images takes about {n * (time.perf_counter() - started):.0f} s")
-        yield images, prediction
+        yield images, score_normal(detector, model, embeddings, images)
 
 
 def with_all_patches(detector: BackboneDetector[Any]) -> BackboneDetector[Any]:

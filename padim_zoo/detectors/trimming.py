@@ -89,7 +89,7 @@ def trim_images(
     detector: BackboneDetector[Any],
     share: float | str,
     paths: Sequence[Path] = (),
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] | None = None,
 ) -> Trimmed:
     """Take the images out of a fit that are unlike the others; what stays is fitted as if it had been all.
 
@@ -102,7 +102,7 @@ def trim_images(
         :func:`~padim_zoo.detectors.suspects.find_suspects` would mark.
     paths : sequence of Path
         The files of the fit, in its order, where images are files: weights may be adapted to some of them.
-    tell : callable
+    tell : callable, optional
         Told what a round costs, before the first.
 
     Raises
@@ -121,7 +121,7 @@ def trim_images(
     stays, before = np.ones(n, dtype=bool), set()
     rounds = 0
     while True:
-        scores = _scores(probe, statistics, stays, tell if rounds == 0 else lambda line: None)
+        scores = _scores(probe, statistics, stays, tell if rounds == 0 else None)
         rounds += 1
         before.add(stays.tobytes())
         stays = _without_highest(scores, share)
@@ -152,7 +152,7 @@ def _without_highest(scores: np.ndarray, share: float | str) -> np.ndarray:
 
 
 def _scores(
-    probe: BackboneDetector[Any], samples: Samples, stays: np.ndarray, tell: Callable[[str], None]
+    probe: BackboneDetector[Any], samples: Samples, stays: np.ndarray, tell: Callable[[str], None] | None
 ) -> np.ndarray:
     """Scores of all images (n,), float32: those that stay by a fit on the others of these, the rest by one on all."""
     views, kept, out = probe.extractor.views.of_fit, np.flatnonzero(stays), np.flatnonzero(~stays)

@@ -22,10 +22,19 @@ from torch import Tensor
 from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.core.parallel import for_each_block, map_blocks
 from padim_zoo.estimators.estimator import Estimator
-from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage
-from padim_zoo.estimators.structured import Diagonal, Tied
+from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION, TINY, CovarianceStats, LinearShrinkage
+from padim_zoo.estimators.structured import Diagonal, Spherical, Tied
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import dual_factor
+from padim_zoo.gaussians.grid_hierarchy import levels
+from padim_zoo.gaussians.nested import fit_nested
+from padim_zoo.statistics.samples import Samples
+
+LARGEST_LEVERAGE = 0.9
+"""Largest s·c·q at which factors in float32 serve: errors grow tenfold there. Beyond it, all is float64."""
+
+NESTED_CONDITION = PRIMAL_CONDITION / 10
+"""Condition at which errors of distances in float32 are about 1e-5, grown tenfold."""
 
 
 def has_leave_one_out(estimator: Estimator) -> bool:
@@ -59,27 +68,34 @@ def leave_one_out(normal: PatchEmbeddings, estimator: Estimator, *, exact: bool 
     assert normal.n >= 2
     if isinstance(estimator, Tied):
         return _tied(normal, estimator)
+    if isinstance(estimator, Diagonal):
+        return _diagonal(normal, estimator)
+    assert isinstance(estimator, LinearShrinkage)
+    exactly = exact and changes_coefficients(estimator)
     n, D = normal.n, normal.D
     reference = normal.mean()
 
-    def block(patches: slice) -> tuple[Tensor]:
-        if isinstance(estimator, Diagonal):
-            return (_diagonal(_centered(normal, reference, patches), estimator).float(),)
-        assert isinstance(estimator, LinearShrinkage)
-        exactly = exact and changes_coefficients(estimator)
-        if n <= D:
-            return (_dual(normal - reference, patches, estimator, exactly).float(),)
-        return (_primal(_centered(normal, reference, patches), estimator, exactly).float(),)
+    def one_by_one(patches: Tensor) -> Tensor:
+        def block(part: slice) -> tuple[Tensor]:
+            rows = (normal.at(patches[part]) - reference.at(patches[part])).double()
+            return (_primal(rows - rows.mean(1, keepdim=True), estimator, exactly).float(),)
 
-    size = min(n, D)
-    (distances,) = map_blocks(block, normal.P, 8 * (3 * n * D + 4 * size * size))
+        (distances,) = map_blocks(block, len(patches), 8 * (3 * n * D + 4 * D * D))
+        return distances
+
+    if n * LARGEST_LEVERAGE <= D:  # on average, s·c·q is about D/n
+        deviations = normal - reference
+        (distances,) = map_blocks(
+            lambda patches: (_dual(deviations, patches, estimator, exactly).float(),), normal.P, 8 * n * (3 * D + 4 * n)
+        )
+        return distances
+    nested = _nested(normal, estimator) if estimator.same_shrinkage_everywhere else None
+    if nested is None:
+        return one_by_one(torch.arange(normal.P))
+    distances, close = nested
+    if len(close):
+        distances[close] = one_by_one(close)
     return distances
-
-
-def _centered(normal: PatchEmbeddings, reference: PatchEmbeddings, patches: slice) -> Tensor:
-    """Deviations (p, n, D) from the mean, float64."""
-    y = (normal[patches] - reference[patches]).double()
-    return y - y.mean(1, keepdim=True)
 
 
 def _constants(n: int) -> tuple[float, int]:
@@ -87,13 +103,56 @@ def _constants(n: int) -> tuple[float, int]:
     return n / (n - 1), max(n - 2, 1)
 
 
-def _diagonal(y: Tensor, estimator: Diagonal) -> Tensor:
-    c, freedom = _constants(y.shape[1])
-    squares = y.square()
-    variance = (squares.sum(1, keepdim=True) - c * squares).clamp_min(0) / freedom
-    pooled = estimator._pool(variance.flatten(0, 1)).view(*variance.shape[:2], -1)
-    distances: Tensor = c**2 * (squares / (pooled + estimator.epsilon).clamp_min(TINY)).sum(2)
+def _diagonal(normal: PatchEmbeddings, estimator: Diagonal) -> Tensor:
+    """Sums over layers, each at its own positions: a coarse layer has few."""
+    n, D = normal.n, normal.D
+    c, freedom = _constants(n)
+    pools = isinstance(estimator, Spherical)
+
+    def of_layer(layer: Tensor) -> Tensor:
+        def block(positions: slice) -> tuple[Tensor]:
+            y = layer[positions].double()
+            y -= y.mean(1, keepdim=True)
+            squares = y.square_()
+            if pools:
+                return (squares.sum(2),)
+            variance = torch.sub(squares.sum(1, keepdim=True), squares, alpha=c).clamp_min_(0).div_(freedom)
+            return (squares.div_(variance.add_(estimator.epsilon).clamp_min_(TINY)).sum(2),)
+
+        (sums,) = map_blocks(block, len(layer), 4 * 16 * n * layer.shape[2])
+        return sums
+
+    sums_at = normal.summed_over_layers(of_layer)
+
+    def block(patches: slice) -> tuple[Tensor]:
+        sums = sums_at(patches)
+        if pools:
+            variance = (sums.sum(1, keepdim=True) - c * sums).clamp_min(0) / (freedom * D)
+            sums /= (variance + estimator.epsilon).clamp_min(TINY)
+        return ((c**2 * sums).float(),)
+
+    (distances,) = map_blocks(block, normal.P, 32 * n)
     return distances
+
+
+def _nested(normal: PatchEmbeddings, estimator: LinearShrinkage) -> tuple[Tensor, Tensor] | None:
+    """Distances by a nested fit, and the patches where they are not accurate; None where grids do not nest.
+
+    Patches share its factors. These are float32, and the denominator 1 − s·c·q multiplies their error.
+    """
+    n = normal.n
+    c, freedom = _constants(n)
+    grids = levels(normal)
+    if normal.subset is not None or not grids[1:]:
+        return None
+    share = freedom / (n - 1)  # N is this covariance with the divisor n − 1, over the share
+    fitted = fit_nested(Samples(normal), grids, max(estimator.epsilon, TINY) * share, NESTED_CONDITION)
+    if fitted is None:
+        return None
+    q = fitted.squared_distances(normal).mul_(share)
+    leverage = q * (c / freedom)
+    close = (leverage.amax(1) > LARGEST_LEVERAGE).nonzero().flatten()
+    return q.mul_(c**2).div_(1 - leverage), close
 
 
 def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkage, exact: bool) -> Tensor:

@@ -245,6 +245,15 @@ class PatchEmbeddings:
         layers = tuple(used(layer, grid) for layer, grid in zip(self.layers, self.grids, strict=True))
         return replace(self, layers=layers, subset=subset)
 
+    def small_part(self) -> PatchEmbeddings:
+        """Some of the patches: the uppermost row of the coarsest layer, or every so-many-th where grids do not nest."""
+        rows = min(grid[0] for grid in self.grids)
+        if any(grid[0] % rows for grid in self.grids):
+            return self.within(PatchSubset(self.grid, torch.arange(0, self.P, rows)))
+        grids = tuple((grid[0] // rows, grid[1]) for grid in self.grids)
+        layers = tuple(layer[: height * width] for layer, (height, width) in zip(self.layers, grids, strict=True))
+        return replace(self, layers=layers, grids=grids, grid=(self.grid[0] // rows, self.grid[1]))
+
     def on_one_grid(self) -> PatchEmbeddings:
         """The same embeddings as a single layer, which repeats what coarse layers hold once."""
         shape = (self.P, self.n, self.D)
@@ -301,6 +310,11 @@ class PatchEmbeddings:
             positions, inverse = _positions(at, patches)
             total = _plus_those_of(total, layer[positions].to(dtype).square().sum(2), inverse)
         return torch.zeros(1, dtype=dtype) if total is None else total
+
+    def summed_over_layers(self, function: Callable[[Tensor], Tensor]) -> Callable[[slice], Tensor]:
+        """Sums over the layers of what a function makes of each, (positions, …): for a slice of patches, (p, …)."""
+        parts = [(function(layer), at) for layer, at in self._layers_with_positions]
+        return lambda patches: sum((part[at[patches]] for part, at in parts), torch.zeros(()))
 
     def like_patches(self, values: Tensor) -> PatchEmbeddings:
         """One image whose embeddings are the given values (P, D), on the grids of this set.

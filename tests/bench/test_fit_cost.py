@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore, Subspace
+from padim_zoo.bench import fit_cost
 from padim_zoo.bench.fit_cost import fit_costs
 from padim_zoo.cli.main import main
 
@@ -73,6 +75,35 @@ def test_cheaper_ways_are_told_and_the_first_small_enough_is_recommended(paths: 
     between = (sizes["as asked"] + sizes['--estimator "tied(cells=8)"']) / 2
     tight = fit_costs(PaDiM(resize=None, memory=int(between * 1e6)), paths, 2)
     assert [cost.way for cost in tight if cost.recommended] == ['--estimator "tied(cells=8)"']
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_rounds_of_leave_one_out_are_counted(power: int, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_cost._Probe, "of", staticmethod(probe_of(fit_cost._Probe.of, power)))
+    without, once, often = (fit_costs(PaDiM(resize=None), paths, 2, rounds)[0] for rounds in (0, 1, 8))
+    assert once.seconds - without.seconds == pytest.approx(once.patches**power, rel=0.2)
+    assert often.seconds - once.seconds == pytest.approx(7 * once.patches**power, rel=0.2)
+
+
+def probe_of(of: Any, power: int) -> Any:
+    """Probes of which a round takes the power of its patches, in seconds."""
+
+    def probe(detector: Any, parts: Any, folds: int, rounds: int = 0) -> Any:
+        made = of(detector, parts, folds, rounds)
+        assert (made.seconds_of_round > 0) == (rounds > 0)
+        return replace(made, seconds_of_round=float(made.patches**power) * (rounds > 0))
+
+    return probe
+
+
+def test_trims_are_told(paths: list[Path]) -> None:
+    options = ["fit", str(paths[0].parent), "--dry-run", "--resize", "none", "--folds", "2"]
+    trimmed = CliRunner().invoke(main, [*options, "--trim", "auto"])
+    assert "time counts 3 rounds of --trim" in trimmed.stdout, trimmed.output
+    patches = CliRunner().invoke(main, [*options, "--trim-patches", "0.2"])
+    assert patches.exit_code == 0, patches.output
+    assert "as asked" in patches.stdout
+    assert "tied" not in patches.stdout
 
 
 def test_a_training_cannot_be_told(paths: list[Path]) -> None:

@@ -49,7 +49,7 @@ def test_a_threshold_goes_where_no_samples_are_kept(folder, tmp_path):
     model = tmp_path / "model.safetensors"
     fit(model, images_of(folder), "--n-components", "4", "--resumable", "--fpr", "0.2")
     told = run("forget", model, folder / "second", "--in-place")
-    assert "threshold  none: removed, for cannot make a threshold without the samples" in told
+    assert "threshold  none: removed: cannot make a threshold without the samples" in told
     assert load(model).threshold_ is None
     assert "6 normal images, 4 left" in run(
         "forget", model, *sorted((folder / "first").glob("[0-5].png")), "--in-place"

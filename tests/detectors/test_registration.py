@@ -15,6 +15,7 @@ from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import choose_registration, mean_image
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
 from padim_zoo.detectors.mean_image import MeanImage, reduced
+from padim_zoo.detectors.nearest_patches import nearest_patches
 from padim_zoo.detectors.registration import Registration, register
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.export.networks import exportable
@@ -320,6 +321,7 @@ def test_suspects_are_scored_in_their_poses(turned, n_components):
         by_rest.fit_features(features.images(np.delete(np.arange(len(turned)), image)))
         expected.append(by_rest.predict_features(features.images([image])))
     found = find_suspects(source.fit_features(features))
+    assert nearest_patches(source, found.maps) == {}
     np.testing.assert_allclose(found.scores, [one.scores[0] for one in expected], rtol=1e-3)
     for image, one in found.maps.items():
         np.testing.assert_allclose(one, expected[image].maps[0], rtol=1e-3, atol=1e-3)

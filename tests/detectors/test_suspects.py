@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,15 @@ from padim_zoo import InputError, PaDiM, PatchCore
 from padim_zoo.cli.main import main
 from padim_zoo.detectors.mahalanobis_ad import MahalanobisAD
 from padim_zoo.detectors.spade import SPADE
+from padim_zoo.detectors.subspace import Subspace
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.metrics.suspicion import benjamini_hochberg, bulk_p_values, score_of_p_value
+from padim_zoo.report.suspects_page import FolderSuspects
 
 OPTIONS = {"resize": None, "crop": None, "precision": "float32"}
 DEFECTS = [3, 11]
+CORNER = np.zeros((64, 64), dtype=bool)
+CORNER[:48, 8:] = True
 
 
 def drawn() -> np.ndarray:
@@ -51,6 +56,9 @@ def by_n_fits(kind, options) -> np.ndarray:
         (PaDiM, {"n_components": 6, "score": "mean(0.02)"}),
         (PatchCore, {"coreset_ratio": 1.0}),
         (SPADE, {}),
+        (Subspace, {}),
+        (Subspace, {"augment": "flip", "tta": "flip"}),
+        (Subspace, {"roi": CORNER}),
         (MahalanobisAD, {}),
     ],
 )
@@ -119,7 +127,9 @@ def test_a_folder_is_ranked_and_drawn(folder, tmp_path):
     told = run(folder, "-o", sheet, "--resize", "64", code=1)
     assert "2 of 24 normal images are suspected (exact)" in told
     page = sheet.read_text()
-    assert page.count("data:image/jpeg") == 48
+    assert page.count("data:image/jpeg") == 24 * 6
+    assert page.count("nearest normal patch") == 24 * 3
+    assert "at the same place" in page
     assert "&lt;b&gt;photos" in page
     assert "<b>photos" not in page
     assert "http" not in page
@@ -134,7 +144,46 @@ def test_a_fit_draws_its_suspects(folder, tmp_path):
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     assert "2 of 24 normal images are suspected" in result.output
-    assert sheet.read_text().count("data:image/jpeg") == 48
+    assert sheet.read_text().count("data:image/jpeg") == 24 * 6
+
+
+def test_a_sheet_of_images_of_several_sizes(folder, tmp_path):
+    Image.fromarray(IMAGES[0][:, :56]).save(folder / "narrow.png")
+    sheet = tmp_path / "sheet.html"
+    arguments = ["data", "suspects", folder, "-o", sheet, "--detector", "subspace", "--resize", "none"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code in (0, 1), result.output
+    assert "narrow.png (64x56)" in result.stdout
+    page = sheet.read_text()
+    assert page.count("nearest normal patch") == 24 * 3
+    assert "at the same place" not in page
+
+
+def test_a_sheet_without_maps_shows_the_images(folder, tmp_path):
+    sheet = tmp_path / "sheet.html"
+    arguments = ["data", "suspects", folder, "-o", sheet, "--detector", "mahalanobis-ad", "--resize", "64"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code in (0, 1), result.output
+    page = sheet.read_text()
+    assert page.count("data:image/jpeg") == 24
+    assert "anomaly map" not in page
+    assert result.stdout.endswith("the 24 highest scores\n")
+
+
+def test_numbers_are_told_in_words():
+    found = find_suspects(PaDiM(**OPTIONS, n_components=6).fit(IMAGES))
+    one = np.arange(24) == 3
+    told = FolderSuspects(
+        [Path(f"{number}.png") for number in range(24)],
+        replace(found, suspected=one),
+        ["a = b"],
+        [],
+        {Path("c.png"): "5x7", Path("d.png"): "6x7"},
+        {},
+        [],
+    )
+    assert told.headline == "1 of 24 normal images is suspected"
+    assert list(told.findings) == ["1 copy, which hides what both show", "2 images of another size"]
 
 
 def test_clean_images_pass(folder):
@@ -153,7 +202,9 @@ def test_what_files_tell_is_listed(tmp_path):
     for number in range(40, 50):
         Image.fromarray(np.roll(IMAGES[4], number * 5, 0)).save(good / f"{number}.png")
     Image.fromarray(IMAGES[5] // 4).resize((80, 64)).save(good / "odd.png")
+    Image.fromarray(IMAGES[6]).save(good / "frame.jpg", quality=60)
     report = json.loads(run(tmp_path / "part", "--json", "--resize", "64x64", code=1))
+    assert all("images may be near copies" in doubt for doubt in report["doubts"])
     assert any("twice.png (exact)" in line for line in report["copies"])
     assert [line for line in report["in_test"] if "again.png (exact)" in line]
     assert list(report["odd_sizes"].values()) == ["64x80"]

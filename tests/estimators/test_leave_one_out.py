@@ -7,17 +7,22 @@ import pytest
 import torch
 from gaussian_oracle import embeddings_of
 
+from padim_zoo.estimators import leave_one_out as leave_one_out_module
 from padim_zoo.estimators.leave_one_out import changes_coefficients, has_leave_one_out, leave_one_out
 from padim_zoo.estimators.linear_shrinkage import OAS, CovarianceStats, Full, LedoitWolf, LinearShrinkage, Shrinkage
 from padim_zoo.estimators.structured import Diagonal, Spherical, Tied
+from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
 from padim_zoo.statistics.samples import Samples
 
 ESTIMATORS = [Full(), Full(1e-4), Diagonal(), Spherical(), Tied(), Shrinkage(0.2), Shrinkage(1.0), LedoitWolf(), OAS()]
 
 
 def by_n_fits(values: np.ndarray, estimator) -> np.ndarray:
-    embeddings, n = embeddings_of(values), len(values)
-    columns = []
+    return refits(embeddings_of(values), estimator)
+
+
+def refits(embeddings: PatchEmbeddings, estimator) -> np.ndarray:
+    columns, n = [], embeddings.n
     for image in range(n):
         rest = Samples(embeddings.images(np.delete(np.arange(n), image)))
         columns.append(estimator.fit(rest).squared_distances(embeddings.images(np.array([image])))[:, 0])
@@ -31,6 +36,51 @@ def test_leaving_one_out_is_n_fits(draw, estimator, n, D):
     values[0] += 3  # one that stands out
     distances = leave_one_out(embeddings_of(values), estimator, exact=True)
     np.testing.assert_allclose(distances, by_n_fits(values, estimator), rtol=2e-4)
+
+
+def on_three_grids(draw, n: int) -> PatchEmbeddings:
+    layers = tuple(torch.from_numpy(draw(positions, n, D)).float() for positions, D in ((64, 3), (16, 4), (4, 5)))
+    return PatchEmbeddings(layers, ((8, 8), (4, 4), (2, 2)), (8, 8))
+
+
+@pytest.mark.parametrize("n", [10, 13, 20, 60])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_patches_share_what_coarse_layers_hold(draw, estimator, n):
+    embeddings = on_three_grids(draw, n)
+    embeddings.layers[0][5, 3] *= 1000  # near the pole at one patch
+    distances = leave_one_out(embeddings, estimator, exact=True)
+    np.testing.assert_allclose(distances, refits(embeddings, estimator), rtol=3e-4)
+
+
+def test_shared_factors_serve_where_they_are_accurate(draw, monkeypatch):
+    embeddings = on_three_grids(draw, 60)
+    embeddings.layers[0][5, 3] *= 30
+    seen = []
+    primal = leave_one_out_module._primal
+    monkeypatch.setattr(leave_one_out_module, "_primal", lambda y, *others: seen.append(len(y)) or primal(y, *others))
+    leave_one_out(embeddings, Full())
+    assert sum(seen) == 1
+
+
+@pytest.mark.parametrize("estimator", [Full(), Diagonal(), Spherical()], ids=repr)
+def test_some_of_the_patches(draw, estimator):
+    embeddings, some = on_three_grids(draw, 40), torch.tensor([0, 9, 10, 63])
+    distances = leave_one_out(embeddings.within(PatchSubset((8, 8), some)), estimator)
+    np.testing.assert_allclose(distances, leave_one_out(embeddings, estimator)[some], rtol=1e-4)
+
+
+def test_a_small_part_has_the_uppermost_patches(draw):
+    embeddings = on_three_grids(draw, 40)
+    part = embeddings.small_part()
+    assert part.P == 32
+    expected = leave_one_out(embeddings, Full())[:32]
+    np.testing.assert_allclose(leave_one_out(part, Full()), expected, rtol=1e-5)
+
+
+def test_a_small_part_of_grids_that_do_not_nest(draw):
+    layers = tuple(torch.from_numpy(draw(positions, 9, 3)).float() for positions in (49, 16))
+    part = PatchEmbeddings(layers, ((7, 7), (4, 4)), (7, 7)).small_part()
+    assert part.P == 13
 
 
 class Fixed(LinearShrinkage):

@@ -260,9 +260,12 @@ class Backbone(nn.Module):
 
     def compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together in torch, in its type."""
-        normalized = self._normalized(images)
         with _without_tf32():
-            return list(self.network(normalized.to(PRECISIONS[self.precision], memory_format=torch.channels_last)))
+            return list(self.network(self.network_input(images)))
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """Images as the network takes them: normalized, in its type and layout."""
+        return self._normalized(images).to(PRECISIONS[self.precision], memory_format=torch.channels_last)
 
     def _normalized(self, images: Tensor) -> Tensor:
         """Images of mean 0 and deviation 1 in each channel, as the images of ImageNet have them."""

@@ -6,6 +6,7 @@ import math
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.detectors.config import BackboneConfig
+from padim_zoo.features.rolling import RollingBands
 from padim_zoo.features.streaming import Blocks, images_within, plan_blocks
 from padim_zoo.statistics.accumulator import default_budget
 
@@ -26,9 +27,11 @@ class BlockPlans:
     """All images of one size are cut in the same way."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[tuple[int, int], str | int, int | None], Blocks | None] = {}
+        self._plans: dict[tuple[tuple[int, int], str | int, int | None], RollingBands | Blocks | None] = {}
 
-    def plan(self, config: BackboneConfig, backbone: Backbone, image_size: tuple[int, int]) -> Blocks | None:
+    def plan(
+        self, config: BackboneConfig, backbone: Backbone, image_size: tuple[int, int]
+    ) -> RollingBands | Blocks | None:
         """How images of a size are cut; None where they pass through the backbone whole.
 
         Raises
@@ -43,6 +46,6 @@ class BlockPlans:
         return self._plans[key]
 
     @property
-    def latest(self) -> Blocks | None:
+    def latest(self) -> RollingBands | Blocks | None:
         """How images of the latest size were cut."""
         return next(reversed(self._plans.values()), None)

@@ -19,7 +19,6 @@ from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
@@ -36,7 +35,6 @@ from padim_zoo.detectors.config import LARGEST_SEED, BackboneConfig
 from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
 from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.views import Views
-from padim_zoo.features.blocks import block_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
@@ -418,17 +416,17 @@ class FeatureExtractor:
         for start in range(0, len(batch), together):
             views = slice(start, start + together)
             masks = None if roi_masks is None else roi_masks[views]
-            with torch.inference_mode():
-                images = batch[views]
-                maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
-                maps = self.reduce_maps(maps, masks)
-                if not self.accepts_bfloat16:
-                    maps = [layer.float() for layer in maps]
             own = None if poses is None else poses.images(views)
-            features = Features(tuple(layer.cpu() for layer in maps), (height, width), count, masks, own)
-            del maps
-            yield features
-            del features  # while the next images pass through the backbone
+            # No name here holds them while they are worked on, or while the next images pass through the backbone.
+            yield Features(self._maps_to_keep(batch[views], masks, layout), (height, width), count, masks, own)
+
+    @torch.inference_mode()
+    def _maps_to_keep(self, images: Tensor, roi_masks: Tensor | None, layout: TileLayout | None) -> tuple[Tensor, ...]:
+        """What features keep of the maps of images (n, 3, H, W), uint8, or of their tiles."""
+        backbone = self.build_backbone()
+        maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
+        maps = self.reduce_maps(maps, roi_masks)
+        return tuple((layer if self.accepts_bfloat16 else layer.float()).cpu() for layer in maps)
 
     def _mosaics(self, backbone: Backbone, batch: Tensor, layout: TileLayout) -> list[Tensor]:
         """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""
@@ -445,17 +443,15 @@ class FeatureExtractor:
     def _maps(self, backbone: Backbone, batch: Tensor) -> list[Tensor]:
         """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""
 
-        def forward(part: Tensor) -> list[Tensor]:
+        def pixels_of(part: Tensor) -> Tensor:
             pixels = part.to(backbone.device)
             # Blocks of images that were moved, which are floats, overlap: nothing is changed in place.
-            pixels = pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
-            return backbone.forward_native_dtype(pixels) if self.accepts_bfloat16 else backbone(pixels)
+            return pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
 
-        blocks = self.plans.plan(self.config, backbone, (int(batch.shape[2]), int(batch.shape[3])))
-        if blocks is None:
-            return forward(batch)
-        return_freed_memory()
-        return block_maps(forward, batch, blocks.rows, blocks.columns, backbone.strides)
+        plan = self.plans.plan(self.config, backbone, (int(batch.shape[2]), int(batch.shape[3])))
+        if plan is not None:
+            return plan.maps(backbone, pixels_of, batch)
+        return backbone.forward_native_dtype(pixels_of(batch))
 
     def reduce_maps(self, maps: list[Tensor], roi_masks: Tensor | None) -> list[Tensor]:
         """What features keep of the maps of a batch: everything, unless a detector needs less.

@@ -47,7 +47,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     at_once = extractor.batch_within_budget(count)
     features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
     if extractor.canvas is None:
-        embedded = joined((embed_to_score(detector, part) for part in features), at_once)
+        embedded = joined(map(partial(embed_to_score, detector), features), at_once)
         scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
     else:
         scored = (score_part(detector, model, part) for part in features)

@@ -1,7 +1,7 @@
 """Distances on the patch grid to an anomaly map on the image (PaDiM §III-C): bilinear upsampling, Gaussian blur.
 
 Both steps are linear and separable, so together they are one small matrix per axis: ``rows @ distances @ columns.T``.
-No dense kernel is slid over the image.
+No dense kernel is slid over the image. Of large images, a block of pixels is made of the patches within its reach.
 Images are independent, and products this small gain nothing by several threads each: they go block by block.
 """
 
@@ -16,6 +16,9 @@ from torch.nn.functional import interpolate
 
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.tiles import AxisTiles, TileLayout
+
+BLOCK_PIXELS = 256
+"""Pixels of an axis that are made together, of the patches within their reach."""
 
 TRUNCATE = 4.0
 """The Gaussian kernel is cut at this many standard deviations, as scipy does by default."""
@@ -45,6 +48,19 @@ def axis_matrix(
     if sigma > 0:
         matrix = gaussian_filter1d(matrix, sigma, axis=0, mode=EDGES[edges], truncate=TRUNCATE)
     return torch.from_numpy(matrix).float().contiguous()
+
+
+@lru_cache(maxsize=32)
+def axis_blocks(
+    patches: int, pixels: int, sigma: float, edges: str, tiles: AxisTiles | None
+) -> list[tuple[slice, Tensor]]:
+    """The matrix of an axis in blocks of pixels: the patches that these reach, and their part (pixels, patches)."""
+    blocks = []
+    for part in torch.split(axis_matrix(patches, pixels, sigma, edges, tiles), BLOCK_PIXELS):
+        reached = part.any(0).nonzero().flatten()
+        span = slice(int(reached[0]), int(reached[-1]) + 1)
+        blocks.append((span, part[:, span].contiguous()))
+    return blocks
 
 
 def anomaly_maps(
@@ -83,12 +99,18 @@ def anomaly_maps(
         weights = anomaly_maps(counted.to(distances.dtype), image_size, sigma, edges, tiles=tiles)
         return torch.where(weights > 0, values / weights.clamp_min(torch.finfo(torch.float32).tiny), 0)
     of_rows, of_columns = (None, None) if tiles is None else (tiles.rows, tiles.columns)
-    rows = axis_matrix(distances.shape[1], image_size[0], sigma, edges, of_rows)
-    columns = axis_matrix(distances.shape[2], image_size[1], sigma, edges, of_columns)
+    rows = axis_blocks(distances.shape[1], image_size[0], sigma, edges, of_rows)
+    columns = axis_blocks(distances.shape[2], image_size[1], sigma, edges, of_columns)
 
     def block(images: slice) -> tuple[Tensor]:
         # Distances come with the images innermost, which batched products take one image at a time.
-        return (rows @ distances[images].float().contiguous() @ columns.T,)
+        values = distances[images].float().contiguous()
+        values = _joined([part @ values[:, reached] for reached, part in rows], 1)
+        return (_joined([values[:, :, reached] @ part.T for reached, part in columns], 2),)
 
     (maps,) = map_blocks(block, len(distances), 4 * image_size[0] * (image_size[1] + distances.shape[2]))
     return maps
+
+
+def _joined(parts: list[Tensor], axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)

@@ -7,10 +7,12 @@ of a layer they spoil says how far it looks. The answer is then held to features
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.memory import is_out_of_memory
@@ -109,7 +111,12 @@ def _is_exact(backbone: Backbone, field: ReceptiveField, axis: int) -> bool:
     with torch.no_grad():
         whole = backbone(images)
         cut = block_maps(backbone, images, rows, columns, backbone.strides)
-    tolerance = TOLERANCES[backbone.precision]
+    return agree(whole, cut, backbone.precision)
+
+
+def agree(whole: Sequence[Tensor], cut: Sequence[Tensor], precision: str) -> bool:
+    """Whether the features of parts of images are those of whole images, so far as the type of the network goes."""
+    tolerance = TOLERANCES[precision]
     return all(
         one.shape == other.shape and float((one - other).abs().max()) <= tolerance * float(one.abs().max())
         for one, other in zip(whole, cut, strict=True)

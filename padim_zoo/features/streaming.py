@@ -1,20 +1,25 @@
 """Large images through a network in bounded memory: in how many bands or blocks, and what that costs.
 
-The halos of the blocks are as wide as the receptive field, so that features are those of the whole image.
+Networks of known operations take bands row by row (:mod:`padim_zoo.features.rolling`). Of others, blocks have halos as
+wide as the receptive field. Both ways features are those of the whole image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from padim_zoo.backbones.backbone import AT_ONCE_PIXELS, Backbone
 from padim_zoo.backbones.device import PRECISIONS
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
-from padim_zoo.features.blocks import AxisBlock, cut_axis
+from padim_zoo.core.spill import return_freed_memory
+from padim_zoo.features.blocks import AxisBlock, block_maps, cut_axis
 from padim_zoo.features.receptive_field import ReceptiveField, receptive_field
+from padim_zoo.features.rolling import RollingBands, rolling_bands
 
 ACTIVATIONS = 6
 """How many times its feature maps a backbone is taken to have in memory: a guess, on the safe side for resnets."""
@@ -49,6 +54,15 @@ class Blocks:
             sum(_lengths(self.rows)) * sum(_lengths(self.columns)) / (self.rows[-1].core[1] * self.columns[-1].core[1])
         )
 
+    def maps(self, backbone: Backbone, pixels_of: Callable[[Tensor], Tensor], images: Tensor) -> list[Tensor]:
+        """The maps of images, as of :meth:`RollingBands.maps`."""
+        return_freed_memory()
+
+        def forward(part: Tensor) -> list[Tensor]:
+            return backbone.forward_native_dtype(pixels_of(part))
+
+        return block_maps(forward, images, self.rows, self.columns, backbone.strides)
+
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 
@@ -77,7 +91,7 @@ def images_within(backbone: Backbone, image_size: tuple[int, int], most: int, bu
 
 def plan_blocks(
     backbone: Backbone, image_size: tuple[int, int], stream: str | int, budget: int, limit: float = math.inf
-) -> Blocks | None:
+) -> RollingBands | Blocks | None:
     """How to cut images of a size; None where they pass through the network whole.
 
     Parameters
@@ -86,8 +100,8 @@ def plan_blocks(
     image_size : (int, int)
         Height and width in pixels.
     stream : str or int
-        ``"auto"`` for the fewest blocks that fit, bands before squares; or a number of bands. On a GPU, whose memory
-        is another, ``"auto"`` cuts nothing.
+        ``"auto"`` for bands that a network takes row by row, which is the fastest way; else for the fewest blocks that
+        fit, bands before squares. Or a number of bands. On a GPU, whose memory is another, ``"auto"`` cuts nothing.
     budget : int
         Bytes to keep within where that can be.
     limit : float
@@ -101,7 +115,12 @@ def plan_blocks(
     pixels, each = math.prod(image_size), bytes_per_pixel(backbone)
     fast = min(FAST_BYTES, budget // 2) / each
     automatic = stream == "auto"
-    if stream == 1 or (automatic and (pixels <= max(fast, AT_ONCE_PIXELS) or backbone.device.type != "cpu")):
+    if stream == 1 or (automatic and (pixels <= AT_ONCE_PIXELS or backbone.device.type != "cpu")):
+        return None
+    rolling = rolling_bands(backbone, image_size, stream if isinstance(stream, int) else None)
+    if rolling is not None:
+        return rolling if len(rolling) > 1 else None
+    if automatic and pixels <= fast:
         return None
     field = receptive_field(backbone)
     if field is None:

@@ -29,6 +29,16 @@ def test_equals_bilinear_upsampling_then_gaussian_blur(grid, image, sigma, edges
     np.testing.assert_allclose(anomaly_maps(distances, image, sigma, ours), expected, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("sigma", [0, 4.0, 40.0])
+@pytest.mark.parametrize("image", [(700, 513), (256, 1031)], ids=str)
+def test_large_maps_in_blocks_are_those_of_whole_products(sigma: float, image: tuple[int, int]) -> None:
+    distances = torch.rand(2, 44, 61) * 30
+    expected = interpolate(distances[:, None].double(), image, mode="bilinear", align_corners=False)[:, 0].numpy()
+    if sigma:
+        expected = np.stack([gaussian_filter(one, sigma, mode="reflect", truncate=4.0) for one in expected])
+    np.testing.assert_allclose(anomaly_maps(distances, image, sigma), expected, rtol=2e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("sigma", [0, 4.0])
 def test_a_constant_map_stays_constant(sigma):
     maps = anomaly_maps(torch.full((1, 7, 5), 3.0), (56, 40), sigma)

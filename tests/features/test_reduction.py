@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.features.features import RandomChannels, draw_reduction
+from padim_zoo.features.features import Features, RandomChannels, draw_reduction
 
 
 def choose_channels(channels: list[int], n_components: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -27,6 +28,15 @@ def test_channels_are_drawn_without_repetition_and_by_the_seed_alone(channels, s
         assert np.all((kept >= 0) & (kept < available))
     for kept, again in zip(drawn, choose_channels(channels, n_components, seed), strict=True):
         np.testing.assert_array_equal(kept, again)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_the_channels_drawn_are_taken_in_any_layout(layout: torch.memory_format) -> None:
+    layer = torch.rand(2, 12, 5, 7).to(memory_format=layout)
+    reduction = draw_reduction("random", [12], 5, 0)
+    assert isinstance(reduction, RandomChannels)
+    (taken,) = reduction.apply(Features((layer,), (10, 14))).maps
+    assert torch.equal(taken, layer[:, reduction.channels[0]])
 
 
 def test_another_seed_draws_other_channels():

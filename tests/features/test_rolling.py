@@ -1,0 +1,152 @@
+"""The rows of an image through a network, each once: the features of the whole image, whatever the operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from padim_zoo import registry
+from padim_zoo.backbones.backbone import AT_ONCE_PIXELS, Backbone
+from padim_zoo.backbones.cpu.rolling import Window
+from padim_zoo.features.rolling import RollingBands, rolling_bands, rolling_network
+from padim_zoo.features.streaming import plan_blocks
+
+
+class Toy(nn.Module):
+    """Two convolutions with strides, a sum, and an operation in between."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+            self.second = nn.Conv2d(8, 8, 3, stride=3, padding=2, dilation=2)
+            self.third = nn.Conv2d(8, 8, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.between = between
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = self.relu(self.first(images))
+        second = self.second(self.between(first))
+        return [first, self.relu(self.third(second) + second)]
+
+
+def toy(between: Callable[[Tensor], Tensor]) -> Backbone:
+    network = Toy(between)
+    return Backbone(
+        network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
+    )
+
+
+ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "nothing": nn.Identity(),
+    "maxima": nn.MaxPool2d(3, stride=1, padding=1),
+    "maxima with gaps": nn.MaxPool2d(3, stride=1, padding=1, dilation=2),
+    "means": nn.AvgPool2d(3, stride=1, padding=1),
+    "smooth": nn.GELU(),
+    "a sum": lambda maps: torch.relu(maps + maps),
+}
+NOT_ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "some channels": lambda maps: torch.cat([maps, maps], 1)[:, 4:12],
+    "a mean of all": lambda maps: maps * maps.mean((2, 3), keepdim=True),
+    "padding by the size": lambda maps: functional.pad(maps, (0, maps.shape[3] % 2, 0, maps.shape[2] % 2)),
+    "rounded up": nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
+    "means of fewer": nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+}
+
+
+def of_whole_images(part: Tensor) -> Tensor:
+    return part
+
+
+@pytest.mark.parametrize("kind", ROLLED)
+@pytest.mark.parametrize("height", [67, 70, 72])
+@pytest.mark.parametrize("rows", [1, 7, 60])
+def test_every_operation_height_and_band(kind: str, height: int, rows: int) -> None:
+    backbone = toy(ROLLED[kind])
+    network = rolling_network(backbone)
+    assert network is not None
+    images = torch.rand(2, 3, height, 50, generator=torch.Generator().manual_seed(0))
+    maps = RollingBands(network, height, rows).maps(backbone, of_whole_images, images)
+    for one, other in zip(backbone(images), maps, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", NOT_ROLLED)
+def test_other_operations_are_left_to_halos(kind: str) -> None:
+    backbone = toy(NOT_ROLLED[kind])
+    assert rolling_network(backbone) is None
+    assert rolling_bands(backbone, (900, 900)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["builtin", "resnet18", "wide_resnet50_2", "torchvision/vgg11_bn", "torchvision/mobilenet_v2"]
+)
+@pytest.mark.parametrize("size", [(331, 270), (97, 611)], ids=str)
+def test_bands_give_the_features_of_the_whole_image(name: str, size: tuple[int, int]) -> None:
+    backbone = registry.backbones.create(name, weights="default" if name == "builtin" else "none")
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    bands = rolling_bands(backbone, size, 3)
+    assert bands is not None
+    assert len(bands) == 3
+    maps = bands.maps(backbone, of_whole_images, images)
+    for one, other in zip(backbone(images), maps, strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5 * float(one.abs().max()))
+
+
+def test_rows_that_nobody_reads_any_more_are_dropped() -> None:
+    backbone = registry.backbones.create("builtin")
+    network = rolling_network(backbone)
+    assert network is not None
+    longest = 0
+    values: list[Any] = []
+
+    def parts() -> Any:
+        nonlocal longest
+        for _ in range(20):
+            yield backbone.network_input(torch.rand(1, 3, 32, 64))
+            longest = max([longest, *(value._rows.shape[2] for value in values if value._rows is not None)])
+
+    add = network._add
+
+    def spy(of_names: Any, name: str, rows: Tensor) -> None:
+        values[:] = of_names.values()
+        add(of_names, name, rows)
+
+    network._add = spy  # type: ignore[method-assign]
+    try:
+        network(parts(), 640)
+    finally:
+        del network._add
+    assert 32 <= longest <= 32 + 8  # a band of the image, or what the first convolution makes of it, and a window
+
+
+@pytest.mark.parametrize("window", [Window(), Window(3, 2, 1), Window(7, 2, 3), Window(2, 2), Window(5, 3)])
+def test_windows_say_what_they_reach(window: Window) -> None:
+    for rows in range(8, 30):
+        convolved = functional.conv1d(
+            torch.zeros(1, 1, rows), torch.ones(1, 1, window.size), stride=window.stride, padding=window.padding
+        )
+        assert window.results(rows) == convolved.shape[2]
+        for first in range(rows):
+            ready = window.ready(first)
+            assert ready == 0 or window.span(0, ready)[1] <= first
+            assert window.span(0, ready + 1)[1] > first
+
+
+def test_large_images_pass_row_by_row() -> None:
+    backbone = registry.backbones.create("builtin")
+    assert plan_blocks(backbone, (512, 512), "auto", 10**10) is None
+    bands = plan_blocks(backbone, (2048, 2448), "auto", 10**10)
+    assert isinstance(bands, RollingBands)
+    assert bands.rows * 2448 <= AT_ONCE_PIXELS
+    assert bands.rows % 16 == 0
+    assert bands.overhead == 1
+    assert str(bands) == f"{len(bands)} bands, each pixel once"
+    assert len(plan_blocks(backbone, (2048, 2448), 5, 10**10) or ()) == 5
+    assert plan_blocks(backbone, (2048, 2448), 1, 10**10) is None

@@ -167,7 +167,8 @@ def registration_to_file(registration: Registration) -> tuple[dict[str, Tensor],
         "registration.normal": registration.normal,
         "registration.scale": registration.scale,
     }
-    return arrays, {"disc": registration.mean.disc, "chance": registration.chance}
+    about = {"disc": registration.mean.disc, "chance": registration.chance}
+    return arrays, {**about, "margin": registration.margin, "finer": registration.finer}
 
 
 def registration_in(file: DetectorFile) -> Registration | None:
@@ -177,7 +178,8 @@ def registration_in(file: DetectorFile) -> Registration | None:
         return None
     arrays = file.arrays("registration.")
     mean = MeanImage(arrays["image"], arrays["steps"], header["disc"])
-    return Registration(mean, arrays["normal"], arrays["scale"], header["chance"])
+    scale, chance = arrays["scale"], header["chance"]
+    return Registration(mean, arrays["normal"], scale, chance, header["margin"], header["finer"])
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:

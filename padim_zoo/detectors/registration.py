@@ -28,6 +28,9 @@ LEAST_SPREAD = 0.1
 SMALLEST = 1e-300
 """The smallest p-value of a pose."""
 
+LARGEST_FRAME = 4 / 3
+"""Pixels that are looked at in the mean pose, as a share of those of an image."""
+
 KINDS = ("rigid", "translation")
 """Motions that can be undone."""
 
@@ -45,12 +48,18 @@ class Registration:
         Pixels of the images to one of a reduced image, in a row and in a column.
     chance : float
         The correlation that images without shapes have; one that has no more stays as it is.
+    margin : int
+        Pixels at each side of the mean pose that are looked at too, for what turned parts show there.
+    finer : int
+        Pixels along a side that images to be moved have for each one of theirs.
     """
 
     mean: MeanImage
     normal: Tensor
     scale: Tensor
     chance: float
+    margin: int = 0
+    finer: int = 1
 
     @property
     def kind(self) -> str:
@@ -110,7 +119,7 @@ class Registration:
 
     def of(self, found: Tensor) -> Poses:
         """What is undone of poses (n, 3) that were found."""
-        return Poses(self.undone(found), self, found)
+        return Poses(self.undone(found), self, found, self.margin)
 
     def near_normal_angles(self) -> Registration:
         """The same, but the mean image is tried only at angles near those of normal images."""
@@ -144,7 +153,9 @@ class Registration:
         return far_angle, far_shift
 
 
-def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tuple[Registration | None, str]:
+def register(
+    images: Tensor, size: tuple[int, int], kind: str, seed: int, *, stride: int = 1, finer: int = 1
+) -> tuple[Registration | None, str]:
     """Learn the mean pose of normal images; and in words, why not.
 
     Parameters
@@ -155,6 +166,10 @@ def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tup
         Their height and width before.
     kind : str
         One of :data:`KINDS`. Where a turn explains no more than a shift, images are shifted alone.
+    stride : int
+        Of the coarsest layer, in pixels: margins keep a size a multiple of it.
+    finer : int
+        How much finer the pixels are in which images will be moved.
     """
     height, width = size
     reason = ""
@@ -169,8 +184,28 @@ def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tup
         return None, "the images fit their mean no better than chance: they stay as they are"
     scale = torch.tensor([width / mean.size[1], height / mean.size[0]])
     normal = poses * torch.cat([torch.ones(1), scale])
-    registration = Registration(mean, normal, scale, float(by_chance.median()))
+    margin = margin_for(normal, size, stride)
+    registration = Registration(mean, normal, scale, float(by_chance.median()), margin, finer)
     return registration.near_normal_angles(), reason
+
+
+def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:
+    """Pixels at each side of the mean pose that hold the corners of images in poses (n, 3), so far as they may.
+
+    All of it has at most :data:`LARGEST_FRAME` times the pixels of an image, of a height and width. Both margins
+    together are a multiple of the stride.
+    """
+    height, width = size
+    corners = torch.tensor([[x * width / 2, y * height / 2] for x in (-1, 1) for y in (-1, 1)])
+    x, y = corners.T[:, None] - poses[:, 1:].T[:, :, None]
+    cos, sin = poses[:, :1].cos(), poses[:, :1].sin()
+    across = (cos * x + sin * y).abs().amax() - width / 2
+    down = (cos * y - sin * x).abs().amax() - height / 2
+    step = stride // 2 if stride % 2 == 0 else stride
+    margin = step * math.ceil(max(0.0, float(across), float(down)) / step)
+    while (height + 2 * margin) * (width + 2 * margin) > LARGEST_FRAME * height * width:
+        margin -= step
+    return max(0, margin)
 
 
 def scrambled(images: Tensor, seed: int) -> Tensor:

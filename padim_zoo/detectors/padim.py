@@ -299,10 +299,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
             moved = anomaly_maps(distances, frame, self.sigma, self.pad_mode, counted=seen)
             maps = poses.to_image(moved)
-            added = None if self.registration_ is None else self.registration_.evidence(poses)
-            if added is not None:  # the map says where, the pose how surely
-                highest = maps.amax((1, 2)).clamp_min(1e-6)
-                maps = maps * (1 + added / highest.square()).sqrt()[:, None, None]
+            if self.registration_ is not None:
+                maps = self.registration_.joined(maps, poses)
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
         tiles = self.tile_layout

@@ -340,7 +340,11 @@ def test_the_pose_joins_map_and_score(shifted):
     p = float(detector.registration_.p_values(features.poses.found)[1])
     assert p < 0.01
     assert float(joined.scores[1]) == pytest.approx(math.sqrt(float(alone.scores[1]) ** 2 - 2 * math.log(p)))
-    np.testing.assert_allclose(joined.maps[1] / joined.scores[1], alone.maps[1] / alone.scores[1], rtol=1e-5)
+    worst = alone.maps[1].max()
+    for row, column in ((0, 0), (40, 50), np.unravel_index(alone.maps[1].argmax(), alone.maps[1].shape)):
+        own = float(alone.maps[1, row, column])
+        expected = math.sqrt(own**2 - 2 * math.log(p) * (own / worst) ** 8)
+        assert float(joined.maps[1, row, column]) == pytest.approx(expected, rel=1e-5)
 
 
 # -- the detector ----------------------------------------------------------------------------------------------------

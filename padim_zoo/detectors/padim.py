@@ -297,6 +297,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         distances = squared.sqrt().T.reshape(-1, *grid)
         if poses is not None:
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
+            if self.registration_ is not None:
+                distances = distances * self.registration_.trust(grid, self.image_size_)
             moved = anomaly_maps(distances, frame, self.sigma, self.pad_mode, counted=seen)
             maps = poses.to_image(moved)
             if self.registration_ is not None:

@@ -31,6 +31,9 @@ SMALLEST = 1e-300
 EVIDENCE_POWER = 8
 """Of a pixel's share of the worst distance: with it falls what the pose adds. Half the worst takes 0.4 %."""
 
+ENOUGH_SHOWN, TRUST_POWER = 0.5, 0.25
+"""The share of normal images that have to show a place, and how the trust in it falls where fewer do."""
+
 LARGEST_FRAME = 4 / 3
 """Pixels that are looked at in the mean pose, as a share of those of an image."""
 
@@ -121,6 +124,20 @@ class Registration:
             return maps
         shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
         return (maps.square() + added[:, None, None] * shares**EVIDENCE_POWER).sqrt()
+
+    def trust(self, grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+        """What distances at the patches of the mean pose are multiplied by, (h, w), up to 1.
+
+        Where few normal images show a place, the others were mirrored there, and what is normal looks odd.
+        """
+        if grid not in self._trust:
+            shown = self.of(self.normal).seen(grid, image_size).float().mean(0)
+            self._trust[grid] = (shown / ENOUGH_SHOWN).clamp_max(1) ** TRUST_POWER
+        return self._trust[grid]
+
+    @cached_property
+    def _trust(self) -> dict[tuple[int, int], Tensor]:
+        return {}
 
     def estimate(self, pixels: Tensor) -> Tensor:
         """The poses (n, 3) of images (n, 3, H, W), float32; zero where nothing fits better than chance."""

@@ -25,7 +25,8 @@ from padim_zoo.data.image import read_image
 from padim_zoo.data.synthetic import generate
 from padim_zoo.data.transform import parse_size
 from padim_zoo.export.exporting import export
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.synthetic import generate
 from padim_zoo.export.exporting import export
-from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
+from padim_zoo.export.runtimes import ExportedModel
+from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.runtimes.runtime import RUNTIMES
 
 MANY = 10**6
@@ -67,7 +68,7 @@ def main() -> None:
     found: dict[tuple[str, str, int, str], Times] = {}
     with tempfile.TemporaryDirectory() as folder:
         size = arguments.size
-        generate(Path(folder), categories=["gear"], train=arguments.train, good=2, defects_per_kind=1, size=size)
+        generate(Path(folder), categories=["fabric"], train=arguments.train, good=2, defects_per_kind=1, size=size)
         for backbone, precision in itertools.product(arguments.backbones.split(","), precisions):
             runs, images = prepare(Path(folder), backbone, weights.get(backbone, "default"), precision, size)
             for batch in sizes:
@@ -83,23 +84,20 @@ def prepare(
     folder: Path, backbone: str, weights: str, precision: str, size: int
 ) -> tuple[dict[str, Callable[[np.ndarray], object]], np.ndarray]:
     """What is timed, by name, and some test images after the transform."""
-    normal = folder / "gear" / "train" / "good"
-    test = sorted((folder / "gear" / "test").rglob("*.png"))
+    normal = folder / "fabric" / "train" / "good"
+    test = sorted((folder / "fabric" / "test").rglob("*.png"))
     fitted = padim_zoo.PaDiM(backbone, weights=weights, precision=precision, resize=(size, size)).fit(str(normal))
     runs: dict[str, Callable[[np.ndarray], object]] = {}
-    for runtime in ("torch", *RUNTIMES, "auto"):
-        ours = copy.copy(fitted)
-        ours._extractor = None
-        ours.runtime = runtime
-        ours.extractor.use_backbone(fitted.build_backbone().run_by(None))
-        ours.expect(MANY)
-        if runtime not in ("auto", ours.build_backbone().runtime):
-            continue
-        runs[f"ours, {runtime}"] = ours.predict
-        if runtime == "auto":
-            print(f"{backbone}, {precision}: {ours.build_backbone().choice or 'torch'}")
-        else:
-            runs[f"network, {runtime}"] = network_of(in_runtime(ours.build_backbone(), runtime))
+    for runtime in ("torch", *RUNTIMES):
+        network = in_runtime(fitted.build_backbone(), runtime)
+        runs[f"network, {runtime}"] = network_of(network)
+        runs[f"ours, {runtime}"] = fitted.with_backbone(network).predict
+    auto = copy.copy(fitted)
+    auto.runtime = "auto"
+    auto = auto.with_backbone(fitted.build_backbone().run_by(None))
+    auto.expect(MANY)
+    runs["ours, auto"] = auto.predict
+    print(f"{backbone}, {precision}: {auto.build_backbone().choice or 'torch'}")
     for form in SUFFIXES:
         path = folder / f"{backbone}-{precision}{SUFFIXES[form]}"
         try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from padim_zoo.core.openmp import spin_briefly
+
 if TYPE_CHECKING:
     from padim_zoo.core.errors import InputError as InputError
     from padim_zoo.data.transform import Transform as Transform
@@ -46,6 +48,8 @@ _HOME = {
 }
 
 __all__ = [*_HOME, "__version__"]
+
+spin_briefly()
 
 
 def __getattr__(name: str) -> Any:

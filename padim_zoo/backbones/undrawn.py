@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _DRAWING: frozenset[Any] = frozenset([nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_])
-# These call `Tensor.normal_`, once. Others do so in a loop: `trunc_normal_` draws anew until every value lies within its
-# bounds, which memory as it happens to be would never do.
+# These call `Tensor.normal_`, once. Others do so in a loop: `trunc_normal_` draws anew until every value lies within
+# its bounds, which memory as it happens to be would never do.
 _DRAWING_ONCE = frozenset([nn.init.kaiming_normal_.__code__])
 
 

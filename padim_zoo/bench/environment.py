@@ -13,8 +13,7 @@ import torch
 
 import padim_zoo
 from padim_zoo.bench.machine_speed import calibration_seconds, processor_share
-from padim_zoo.core.cpu import processor_name
-from padim_zoo.data.loading import usable_processors
+from padim_zoo.core.cpu import processor_name, usable_processors
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import stage, told
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
@@ -428,9 +428,3 @@ def usual_workers(ahead: bool = True) -> int:
     Those that decode while others work are at most 8.
     """
     return min(usable_processors(), 8 if ahead else 32)
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    # Unlike cpu_count, the affinity respects the limits of containers and of taskset.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -46,6 +46,8 @@ def count_of(images: Any) -> int | None:
             for one in images
         )
         return len(images) if single else None
+    if isinstance(images, (np.ndarray, Tensor)):
+        return len(images) if images.ndim == 4 else 1
     count: int | None = getattr(images, "image_count", None)
     return count
 

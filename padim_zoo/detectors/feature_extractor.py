@@ -17,13 +17,14 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device
 from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
+from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import return_freed_memory
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
 from padim_zoo.data.grid import canvas_of, known_sizes, look_ahead, refuse_several_sizes
-from padim_zoo.data.loading import usable_processors, view_batches
+from padim_zoo.data.loading import view_batches
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.training_depth import depth_to_assume

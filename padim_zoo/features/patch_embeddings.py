@@ -287,19 +287,20 @@ class PatchEmbeddings:
 
         Products of concatenated layers are sums of products of the layers, and a coarse layer has few positions.
         """
-        total = torch.zeros(1, dtype=dtype)
+        total = None
         for (layer, at), (theirs, _) in zip(self._layers_with_positions, other._layers_with_positions, strict=True):
             positions, inverse = _positions(at, patches)
-            total = total + (layer[positions].to(dtype) @ theirs[positions].to(dtype).mT)[inverse]
-        return total
+            products = layer[positions].to(dtype) @ theirs[positions].to(dtype).mT
+            total = _plus_those_of(total, products, inverse)
+        return torch.zeros(1, dtype=dtype) if total is None else total
 
     def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
-        total = torch.zeros(1, dtype=dtype)
+        total = None
         for layer, at in self._layers_with_positions:
             positions, inverse = _positions(at, patches)
-            total = total + layer[positions].to(dtype).square().sum(2)[inverse]
-        return total
+            total = _plus_those_of(total, layer[positions].to(dtype).square().sum(2), inverse)
+        return torch.zeros(1, dtype=dtype) if total is None else total
 
     def like_patches(self, values: Tensor) -> PatchEmbeddings:
         """One image whose embeddings are the given values (P, D), on the grids of this set.
@@ -340,6 +341,13 @@ class PatchEmbeddings:
 
     def _like(self, layers: tuple[Tensor, ...]) -> PatchEmbeddings:
         return PatchEmbeddings(layers, self.grids, self.grid, self.subset)
+
+
+def _plus_those_of(total: Tensor | None, of_positions: Tensor, at: Tensor) -> Tensor:
+    """The sum so far, and what is at the position of each patch."""
+    # Of one image, of_positions[at] takes four times as long.
+    of_patches = of_positions.index_select(0, at)
+    return of_patches if total is None else total.add_(of_patches)
 
 
 def _positions(at: Tensor, patches: slice | Tensor) -> tuple[slice | Tensor, Tensor]:

@@ -23,7 +23,7 @@ def make_world(folder: Path) -> None:
     from padim_zoo.cli.main import main
     from padim_zoo.core.errors import MissingExtraError
     from padim_zoo.export.exporting import export
-    from padim_zoo.export.runtimes import SUFFIXES
+    from padim_zoo.export.suffixes import SUFFIXES
     from padim_zoo.registry import backbones
 
     rng = np.random.default_rng(0)

@@ -15,9 +15,9 @@ from typing import Any
 
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.executors.worker_process import safe_path
+from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError, needs_extra
 from padim_zoo.core.fields import read_json
-from padim_zoo.data.loading import usable_processors
 
 CONNECT_SECONDS = 15.0
 _ANSWER_SECONDS = 3.0

@@ -23,10 +23,9 @@ from padim_zoo.bench.executors.messages import DATA_ROOT
 from padim_zoo.bench.executors.task import LOADED, ONE_AT_A_TIME
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.cache.caches import Caches
-from padim_zoo.core.cpu import processor_name
+from padim_zoo.core.cpu import processor_name, usable_processors
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.loading import usable_processors
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.detectors.fit_in_parts import Part, embed_part
 from padim_zoo.detectors.model_file import embeddings_of, numbered

@@ -26,8 +26,8 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Runner
 from padim_zoo.bench.store import encode_run
 from padim_zoo.bench.suite import Suite
+from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import usable_processors
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
 

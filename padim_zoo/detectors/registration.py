@@ -13,11 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.detectors.mean_image import STEPS, MeanImage, left_out_correlations, mean_pose, reduced
+from padim_zoo.detectors.mean_image import LEAST_GAIN, STEPS, MeanImage, left_out_correlations, mean_pose, reduced
 from padim_zoo.features.poses import Poses, wrapped
-
-LEAST_GAIN = 0.9
-"""Of what a shift leaves unexplained, a turn has to leave no more than this share."""
 
 SCRAMBLED = 50
 """Images without shapes that say what chance does."""
@@ -153,12 +150,14 @@ class Registration:
         """What is undone of poses (n, 3) that were found."""
         return Poses(self.undone(found), self, found, self.margin)
 
-    def near_normal_angles(self) -> Registration:
-        """The same, but the mean image is tried only at angles near those of normal images."""
+    def near_normal_poses(self) -> Registration:
+        """The same, but the mean image is tried at angles near the normal ones alone, and at normal shifts first."""
         step = 2 * math.pi / STEPS
         away = wrapped(self.mean.steps[:, None] * step - self.normal[None, :, 0]).abs().amin(1)
         near = away <= float(self._gaps[0][-1]) + step
-        return replace(self, mean=replace(self.mean, steps=self.mean.steps[near]))
+        shifts = (self.normal[:, 1:].abs().amax(0) + self._gaps[1][-1]) / self.scale
+        mean = replace(self.mean, steps=self.mean.steps[near], reach=float(shifts.max()) + 2)  # a coarse pixel
+        return replace(self, mean=mean)
 
     def undone(self, poses: Tensor) -> Tensor:
         """The part of poses (n, 3) that normal parts have too: a part that is misplaced stays so.
@@ -218,7 +217,7 @@ def register(
     normal = poses * torch.cat([torch.ones(1), scale])
     margin = margin_for(normal, size, stride)
     registration = Registration(mean, normal, scale, float(by_chance.median()), margin, finer)
-    return registration.near_normal_angles(), reason
+    return registration.near_normal_poses(), reason
 
 
 def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:

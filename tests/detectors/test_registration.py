@@ -265,6 +265,30 @@ def test_poses_are_found_to_parts_of_a_pixel(turned):
     assert found.kind == "rigid"
 
 
+def test_a_pose_that_normal_parts_have_goes_before_a_far_one_that_fits_little_better(turned):
+    """Of a part that lost an end, the other end fits what is left, if turned round and moved by its length."""
+    found = learned(turned, "rigid")
+    reach = found.mean.reach
+    largest = (found.normal[:, 1:].abs() / found.scale).max()
+    assert largest < reach < found.mean.size[0] / 4
+    anywhere = replace(found, mean=replace(found.mean, reach=None))
+    images = pixels(np.stack([part(*pose, seed=60 + number) for number, pose in enumerate(poses(12, 7))]))
+    torch.testing.assert_close(found.estimate(images), anywhere.estimate(images), atol=0.05, rtol=0)
+    small = reduced(images[:4])
+    surface = found.mean._surface(small)
+    surface[:, 3, 0, 0] = surface.amax((1, 2, 3)) + 0.01  # fits a little better, far away
+
+    def near_first(mean: MeanImage) -> torch.Tensor:
+        object.__setattr__(mean, "_surface", lambda images: surface)
+        return mean.best(small)[0][:, 1:].abs().amax(1)
+
+    assert near_first(replace(found.mean)).max() <= reach
+    # Beyond that reach a part is found all the same, where nothing else explains it.
+    misplaced = pixels(np.stack([part(0.3, 20, 0, seed=70)]))
+    torch.testing.assert_close(found.estimate(misplaced), anywhere.estimate(misplaced), atol=0.05, rtol=0)
+    assert found.estimate(misplaced)[0, 1:].norm() > 15
+
+
 def test_a_turn_that_explains_nothing_is_not_undone(shifted):
     found, reason = register(reduced(pixels(shifted)), (SIDE, SIDE), "rigid", 0)
     assert found.kind == "translation"

@@ -22,7 +22,7 @@ from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian, dual_factor
 from padim_zoo.gaussians.gaussian import Gaussian, PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import levels
-from padim_zoo.gaussians.nested import fit_nested
+from padim_zoo.gaussians.nested import PRIMAL_CONDITION, fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
 from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
 
@@ -30,9 +30,6 @@ DUAL_CONDITION = 5e3
 """Largest tr(K)/n · tr(K⁻¹), with K the n × n kernel, at which the dual form keeps distances to 1e-4 in float32; beyond
 it, it is float64. Rounding of products with samples counts by the root of that: tr(K)/n is their size, and tr(K⁻¹) that
 of the factor."""
-
-PRIMAL_CONDITION = 1e7
-"""Largest tr(a·S)/b at which a whitening factor does, in which nothing cancels."""
 
 TINY = 1e-12
 """Least b: what stands in when samples do not vary at all and epsilon is 0."""
@@ -107,6 +104,10 @@ class LinearShrinkage(Estimator):
 
     def _fit_dual(self, samples: Samples) -> Gaussian:
         centered = samples.centered()
+        if self.same_shrinkage_everywhere and isinstance(samples.count(slice(0, 1)), int):
+            gaussian = DualGaussian.by_nested(samples.mean, centered, max(self.epsilon, TINY))
+            if gaussian is not None:
+                return gaussian
         whitener, (s, b) = _as_precise_as_needed(
             lambda patches, limit: self._dual(centered, samples.count(patches), patches, limit),
             DUAL_CONDITION,

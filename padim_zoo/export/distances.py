@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import map_blocks
-from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, nested_numbers, plain_factor
+from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, plain_factor
 from padim_zoo.features.features import nearest_positions
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
-from padim_zoo.gaussians.grid_hierarchy import Level, levels, used
+from padim_zoo.gaussians.grid_hierarchy import Level, factor_numbers, levels, used
 from padim_zoo.gaussians.nested import NestedGaussian
 from padim_zoo.gaussians.tied import TiedGaussian
 
@@ -258,7 +258,7 @@ def distances_of(gaussian: Gaussian) -> nn.Module:
         return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):
         mean = gaussian.mean
-        factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and nested_numbers(mean) else None
+        factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and factor_numbers(levels(mean)) else None
         return NestedDistances(mean, factors) if factors else FactorDistances(mean, gaussian.factor[:])
     if isinstance(gaussian, DualGaussian):
         return _of_dual(gaussian)
@@ -267,10 +267,12 @@ def distances_of(gaussian: Gaussian) -> nn.Module:
 
 def _of_dual(gaussian: DualGaussian) -> nn.Module:
     mean, n = gaussian.mean, gaussian.samples.n
+    if gaussian.nested is not None:
+        return NestedDistances(mean, gaussian.nested.factors)
     dual = mean.P * n * n + 2 * sum(layer.numel() for layer in gaussian.samples.layers)
     if gaussian.whitener.dtype == torch.float64:
         dual = sys.maxsize  # a kernel too ill-conditioned for float32, where a factor, its square root, is not
-    nested = nested_numbers(mean)
+    nested = factor_numbers(levels(mean))
     if nested is not None and nested < dual and (factors := factors_of_dual(gaussian)):
         return NestedDistances(mean, factors)
     if dual > 3 * mean.P * mean.D**2 // 4:

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from padim_zoo.core.cholesky import whitening_factor
 from padim_zoo.core.parallel import map_blocks
-from padim_zoo.estimators.linear_shrinkage import PRIMAL_CONDITION
-from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import PrimalGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, levels
-from padim_zoo.gaussians.nested import NestedGaussian, fit_nested
+from padim_zoo.gaussians.nested import PRIMAL_CONDITION, fit_nested
 from padim_zoo.statistics.samples import Samples
 
 AGREEMENT = 1e-4
@@ -30,12 +28,6 @@ AGREEMENT_HALF = 4e-3
 """The same of a model whose factors are in 16 bit, which are themselves that far from what was fitted."""
 
 
-def nested_numbers(mean: PatchEmbeddings) -> int | None:
-    """How many numbers the factors of all levels would be, or None where there are no grids that nest."""
-    nested = levels(mean)
-    return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
-
-
 def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where Σ is not S + b·I with one b, or ill-conditioned."""
     s, b, n = gaussian.s, gaussian.b, gaussian.samples.n
@@ -43,7 +35,7 @@ def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
     if n == 1 or not same_everywhere or gaussian.mean.subset is not None:
         return None
     fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean), float(b[0]), PRIMAL_CONDITION)
-    return fitted.factors if isinstance(fitted, NestedGaussian) else None
+    return None if fitted is None else fitted.factors
 
 
 def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:

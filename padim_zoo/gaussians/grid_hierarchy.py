@@ -81,6 +81,11 @@ def levels(mean: PatchEmbeddings) -> list[Level]:
     return nested
 
 
+def factor_numbers(nested: Sequence[Level]) -> int | None:
+    """How many numbers the factors of all levels are, or None where there are no grids that nest."""
+    return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
+
+
 def advice_on_size(embeddings: PatchEmbeddings, image_size: tuple[int, int], step: int) -> str | None:
     """Which size of images would give a smaller and faster model; None where grids nest, or there is one alone.
 

@@ -24,6 +24,9 @@ from padim_zoo.gaussians.grid_hierarchy import IMAGES_AT_ONCE, Cells, Level, lev
 from padim_zoo.gaussians.packed_triangular import distance_error
 from padim_zoo.statistics.samples import Statistics
 
+PRIMAL_CONDITION = 1e7
+"""Largest tr(a·S)/b at which a whitening factor keeps distances to 1e-4 in float32: nothing cancels in it."""
+
 _AT_ONCE_BYTES = 64 * 2**20
 """Of cells that are scored together. Products of whole batches share their work among threads better than a pool of
 threads shares small blocks, which spends as long on handing them out."""
@@ -163,7 +166,7 @@ class NestedGaussian(Gaussian):
         return cls(mean, [arrays[f"factor.{number}"] for number in range(count)], scales)
 
 
-def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condition: float) -> Gaussian | None:
+def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condition: float) -> NestedGaussian | None:
     """Gaussians of Σ = S + b·I, or None where float32 would not keep their distances, or one cell is too large to fit.
 
     Level by level, coarse ones first. With A⁻¹ = G Gᵀ the coarser channels' part of Σ, known by then, B what they have

@@ -269,7 +269,7 @@ def test_factors_that_16_bit_would_spoil_are_kept_in_32(
 def test_the_dual_form_is_kept_without_its_zeros(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(6)]
-    detector = PaDiM(n_components=8, resize=None, crop=None).fit(images)
+    detector = PaDiM(estimator="ledoit-wolf", n_components=8, resize=None, crop=None).fit(images)
     detector.save(tmp_path / "model.safetensors")
     arrays = load_file(tmp_path / "model.safetensors")
     assert arrays["gaussian.whitener.values"].shape == (16 * 16, 21)

@@ -140,7 +140,8 @@ class ImageCache(ContentCache):
         height, width = size
         if height * width < max(LEAST_PIXELS, LEAST_RATIO * math.prod(transform.resized_size(height, width))):
             return None
-        return self.key(path, f"resize {transform.resize} depth {transform.bit_depth} {decoder()} {processor_name()}")
+        asked = f"{transform.resize}" + f" x{transform.finer}" * (transform.finer > 1)
+        return self.key(path, f"resize {asked} depth {transform.bit_depth} {decoder()} {processor_name()}")
 
 
 def _pixels_in(

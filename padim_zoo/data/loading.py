@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -196,7 +197,7 @@ def mixed_batches(
         with notes.listening():
             return prepared_or_cached(name, image)
 
-    def resized_image(image: Source, path: Path | None) -> tuple[np.ndarray, tuple[int, int]]:
+    def resized_image(image: Source, path: Path | None, transform: Transform) -> tuple[np.ndarray, tuple[int, int]]:
         hashed = isinstance(images, HashedImages) and isinstance(image, Path)
         on_decode = partial(images.decoded, image) if hashed else None
         if path is not None and cache is not None:
@@ -215,9 +216,10 @@ def mixed_batches(
         path = None if isinstance(image, np.ndarray) else _file(image)
         try:
             with overhearing() as heard, nullcontext() if path is None else in_turn(path):
-                resized, size = resized_image(image, path)
-            if isinstance(image, CorruptedFile):
-                resized = image.corruption.apply(resized)
+                corrupted = isinstance(image, CorruptedFile)
+                resized, size = resized_image(image, path, replace(transform, finer=1) if corrupted else transform)
+            if isinstance(image, CorruptedFile):  # by amounts of the pixels that were asked for
+                resized = transform.refined(image.corruption.apply(resized))
             mask = None if roi is None else roi.mask_of(path, name, size)
             kinds = () if path is None else heard.kinds_of(str(path))
             if mask is None and view_set.count == 1:

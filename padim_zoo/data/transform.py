@@ -102,6 +102,9 @@ class Transform:
         Side of the square, or height and width, cut out of the center; None keeps all.
     bit_depth : int, optional
         Bits that samples of more than 8 bits use, as :func:`~padim_zoo.data.image.read_image` takes it.
+    finer : int
+        Pixels along a side for each one that ``resize`` and ``crop`` ask for: of images that are moved before they are
+        reduced.
 
     Raises
     ------
@@ -112,6 +115,7 @@ class Transform:
     resize: Size
     crop: Size
     bit_depth: int | None = None
+    finer: int = 1
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -177,6 +181,10 @@ class Transform:
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after the resize, before the crop."""
+        rows, columns = self._asked_size(height, width)
+        return self.finer * rows, self.finer * columns
+
+    def _asked_size(self, height: int, width: int) -> tuple[int, int]:
         if self.resize is None:
             return height, width
         if isinstance(self.resize, tuple):
@@ -248,7 +256,16 @@ class Transform:
                 f"the resize {_text(self.resize)} makes {size[0]}x{size[1]} pixels of {array.shape[0]}x"
                 f"{array.shape[1]}, of which at most {max_pixels():,} are read: cut the image into tiles"
             )
+        if self.finer > 1 and (size[0] > array.shape[0] or size[1] > array.shape[1]):
+            resampling = Image.Resampling.BICUBIC  # a bilinear enlargement blurs
         return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
+
+    def refined(self, resized: np.ndarray) -> np.ndarray:
+        """An image (h, w, 3), uint8, of the size that was asked for, in finer pixels."""
+        if self.finer == 1:
+            return resized
+        size = (self.finer * resized.shape[1], self.finer * resized.shape[0])
+        return np.asarray(Image.fromarray(resized).resize(size, Image.Resampling.BICUBIC))
 
     def cropped(self, resized: np.ndarray) -> np.ndarray:
         """The crop of what :meth:`resized` gave, contiguous."""
@@ -256,7 +273,7 @@ class Transform:
         return np.ascontiguousarray(resized[top:bottom, left:right])
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters in JSON's types."""
+        """What the parameters of a detector say, in JSON's types."""
         sizes = {"resize": self.resize, "crop": self.crop, "bit_depth": self.bit_depth}
         return {name: list(size) if isinstance(size, tuple) else size for name, size in sizes.items()}
 
@@ -276,6 +293,7 @@ class Transform:
         if self.crop is None:
             return 0, 0, height, width
         crop_height, crop_width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+        height, width = height // self.finer, width // self.finer
         if crop_height > height or crop_width > width:
             raise TransformError(
                 f"the crop {crop_height}x{crop_width} is larger than the image, which is {height}x{width} "
@@ -284,7 +302,8 @@ class Transform:
             )
         # Python rounds halves to even, and so does torchvision's CenterCrop.
         top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
-        return top, left, top + crop_height, left + crop_width
+        box = top, left, top + crop_height, left + crop_width
+        return tuple(self.finer * side for side in box)  # type: ignore[return-value]
 
 
 def _pixels(start: float, stop: float, length: int) -> slice:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
+from padim_zoo.features.poses import Mover, framed
 
 
 class AligningExtractor(NativeTypeExtractor):
     """Moves images to the pose that ``register`` asks for."""
 
     config: PaDiMConfig
+
+    def moving_by(self, mover: Mover) -> AligningExtractor:
+        """One that moves images by something else."""
+        moving = copy.copy(self)
+        moving.facts = replace(self.facts, registration=mover)
+        return moving
 
     def features_key(self, *, fit: bool = True) -> str:
         """As of all, and the motions that are undone."""
@@ -19,3 +29,9 @@ class AligningExtractor(NativeTypeExtractor):
     def cache_key(self, *, fit: bool) -> str | None:
         """Nothing is kept of images that are moved, for that depends on the other images of the fit."""
         return None if self.config.register is not None else super().cache_key(fit=fit)
+
+    @property
+    def _largest_size(self) -> tuple[int, int] | None:
+        """That of the mean pose, with its margin, once it is known."""
+        size, registration = super()._largest_size, self.facts.registration
+        return size if size is None or registration is None else framed(size, registration.margin)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from statistics import median_low
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from padim_zoo.data.augmentation import AS_IT_IS
+from padim_zoo.data.grid import known_sizes
+from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.mean_image import reduced
 from padim_zoo.detectors.registration import KINDS, Registration, register
@@ -29,16 +32,26 @@ MOST_PATCHES = 512
 FOLDS = 4
 """Parts of these images, each of which is compared with Gaussians of the others."""
 
+FINER = 2
+"""Pixels along a side that an image is moved in, for each one that is left of it."""
+
+LEAST_RATIO = 1.25
+"""Pixels along a side of a file for each one of the resize, from which on there is something to gain by that."""
+
 STANDARD_ERRORS = 2.0
 """By how many of them images have to be likelier for a motion to be undone."""
 
 
+@dataclass(frozen=True)
 class HalfPixel:
-    """Shifts images by half a pixel: they are as blurred as by any motion, and none is undone."""
+    """Shifts images by half a finer pixel: they are as blurred as by any motion, and none is undone."""
+
+    finer: int = 1
+    margin: int = 0
 
     def poses(self, pixels: Tensor) -> Poses:
         """The same pose for all."""
-        return Poses(torch.tensor([0.0, 0.5, 0.5]).expand(len(pixels), 3), self)
+        return Poses(torch.tensor([0.0, 0.5 / self.finer, 0.5 / self.finer]).expand(len(pixels), 3), self)
 
 
 def choose_registration(
@@ -58,37 +71,47 @@ def choose_registration(
         Features to embeddings.
     """
     config = extractor.config
+    unmoved = HalfPixel(pixels_wanted(images, extractor.transform))
     small, size = [], (1, 1)
-    for batch, _ in extractor.image_batches(images, config.batch_size, AS_IT_IS, None):
+    for batch, _ in extractor.moving_by(unmoved).image_batches(images, config.batch_size, AS_IT_IS, None):
         small.append(reduced(batch))
-        size = (int(batch.shape[2]), int(batch.shape[3]))
+        size = (int(batch.shape[2]) // unmoved.finer, int(batch.shape[3]) // unmoved.finer)
     if not small:
         return None, ""
+    learn = partial(register, torch.cat(small), size, seed=config.seed, stride=extractor.stride, finer=unmoved.finer)
     if config.register != "auto":
-        return register(torch.cat(small), size, str(config.register), config.seed)
+        return learn(kind=str(config.register))
 
     def log_likelihoods(mover: Mover) -> Tensor:
-        moving = copy.copy(extractor)
-        moving.facts = replace(moving.facts, registration=mover)
+        moving = extractor.moving_by(mover)
         at_once = max(1, MOST_IMAGES // config.batch_size)
         parts = [embed(features) for features in islice(moving.features(images, fit=True), at_once)]
         return held_out_log_likelihoods(PatchEmbeddings.concatenate(parts))
 
     found: dict[str, Registration] = {}
     for kind in KINDS:
-        registration, _ = register(torch.cat(small), size, kind, config.seed)
+        registration, _ = learn(kind=kind)
         if registration is not None:  # a rigid one without turns is the translation
             found.setdefault(registration.kind, registration)
         if "translation" in found:
             break
-    chosen, still = None, log_likelihoods(HalfPixel()) if found else torch.zeros(0)
+    chosen, still = None, log_likelihoods(unmoved) if found else torch.zeros(0)
     best = 0.0
     for registration in found.values() if len(still) >= 2 * FOLDS else ():
-        gains = log_likelihoods(registration) - still
+        gains = log_likelihoods(replace(registration, margin=0)) - still
         gain = float(gains.mean())
         if gain > max(best, STANDARD_ERRORS * float(gains.std()) / len(gains) ** 0.5):
             chosen, best = registration, gain
     return chosen, "" if chosen is not None else "no motion that is undone makes normal images likelier: they stay"
+
+
+def pixels_wanted(images: Any, transform: Transform) -> int:
+    """How much finer images are read before they are moved: twice where their files have so many pixels, or nearly."""
+    ratios = [
+        min(own / asked for own, asked in zip(size, transform.resized_size(*size), strict=True))
+        for size in known_sizes(images)
+    ]
+    return FINER if ratios and median_low(ratios) >= LEAST_RATIO else 1
 
 
 def held_out_log_likelihoods(embeddings: PatchEmbeddings) -> Tensor:

@@ -359,7 +359,7 @@ class FeatureExtractor:
         if caches.features is None or key is None:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
                 if check_size is not None:
-                    check_size(self.canvas or (int(batch.shape[2]), int(batch.shape[3])))
+                    check_size(self.canvas or self._size_of(batch))
                 yield from map(self._on_canvas, self._compute(batch, roi_masks, view_set.count, size))
             return
         stored = CachedFeatures(caches.features, key)
@@ -382,7 +382,7 @@ class FeatureExtractor:
         at_once, resized = max(1, size // view_set.count), Caches.of(self.config.cache).images
         return view_batches(
             images,
-            self.transform,
+            replace(self.transform, finer=self._finer),
             at_once,
             view_set,
             roi=region,
@@ -390,6 +390,15 @@ class FeatureExtractor:
             cache=resized,
             several_sizes=self.canvas is not None,
         )
+
+    @property
+    def _finer(self) -> int:
+        """Pixels along a side of images to be moved, for each of the transform."""
+        return 1 if self.facts.registration is None else self.facts.registration.finer
+
+    def _size_of(self, batch: Tensor) -> tuple[int, int]:
+        """Height and width after the transform, of images that :meth:`image_batches` gave."""
+        return int(batch.shape[2]) // self._finer, int(batch.shape[3]) // self._finer
 
     def _on_canvas(self, features: Features) -> Features:
         """Features of images of one size on the canvas of all, if there is one."""
@@ -405,12 +414,12 @@ class FeatureExtractor:
     def _compute(self, batch: Tensor, roi_masks: Tensor | None, count: int, size: int) -> Iterator[Features]:
         """Features of ``count`` views of each image, in parts; the backbone gets about ``size`` views at a time."""
         backbone = self.build_backbone()
-        height, width = int(batch.shape[2]), int(batch.shape[3])
-        # All views of an image stay together; the backbone takes no more of them at once than it wants.
-        images_at_once = (backbone.images_at_once(height, width) or size) // count
-        together = max(1, images_at_once) * count
+        height, width = self._size_of(batch)
         poses = None if self.facts.registration is None else self.facts.registration.poses(batch)
-        batch = batch if poses is None else poses.to_mean(batch)
+        batch = batch if poses is None else poses.to_mean(batch, (height, width))
+        # All views of an image stay together; the backbone takes no more of them at once than it wants.
+        images_at_once = (backbone.images_at_once(int(batch.shape[2]), int(batch.shape[3])) or size) // count
+        together = max(1, images_at_once) * count
         layout = self.tile_layout((height, width))
         roi_masks = roi_masks if roi_masks is None or layout is None else layout.mosaic(roi_masks)
         for start in range(0, len(batch), together):

@@ -32,6 +32,12 @@ CANDIDATES = 4
 FIRST_STEPS, LAST_STEPS = 2, 5
 """Gauss-Newton steps of each of them, and of the best of them."""
 
+LEAST_GAIN = 0.9
+"""What an unlikely motion leaves unexplained, at most, as a share of what a likelier one leaves."""
+
+COARSE_ERROR = 0.1
+"""What refinement may add to a correlation, about."""
+
 LARGEST_SHIFT = 0.25
 """Of a part, as a share of the image."""
 
@@ -61,11 +67,15 @@ class MeanImage:
         The angles at which it is tried, in parts of :data:`STEPS`; zero alone where parts are shifted alone.
     disc : bool
         Whether a disc of it is compared, which stays itself when it is turned, or all of it.
+    reach : float or None
+        How far normal parts are shifted along an axis; None where that is not known yet. A pose beyond has to fit
+        better by :data:`LEAST_GAIN`: many a part fits nearly as well upside down and far away.
     """
 
     image: Tensor
     steps: Tensor
     disc: bool
+    reach: float | None = None
 
     @classmethod
     def of(cls, image: Tensor, turns: bool, disc: bool) -> MeanImage:
@@ -118,7 +128,11 @@ class MeanImage:
         correlations : Tensor (n, angles)
         poses : Tensor (n, angles, 3)
         """
-        size, (margin, _), angles, templates, window, weight = self._coarse
+        return self._peaks(self._surface(images))
+
+    def _surface(self, images: Tensor) -> Tensor:
+        """Correlations (n, angles, shifts, shifts) at all angles and shifts."""
+        size, (margin, _), _, templates, window, weight = self._coarse
         small = interpolate(images[:, None], size, mode="area")
         extended = pad(small, (margin,) * 4, mode="replicate")[:, 0]
         extended = extended - extended.mean((1, 2), keepdim=True)
@@ -129,9 +143,16 @@ class MeanImage:
         sums, squares = torch.fft.irfft2(of_window, s=padded)[..., :shifts, :shifts].unbind(1)
         energy = (squares - sums.square() / weight).clamp_min(1e-6 * float(weight))
         products = torch.fft.irfft2(torch.fft.rfft2(extended)[:, None] * templates, s=padded)[..., :shifts, :shifts]
-        surface = (products / energy.sqrt()[:, None]).flatten(2)
-        correlations, places = surface.max(2)
-        scale = self.size[1] / size[1]
+        correlations: Tensor = products / energy.sqrt()[:, None]
+        return correlations
+
+    def _peaks(self, surface: Tensor, reach: float = math.inf) -> tuple[Tensor, Tensor]:
+        """The best shift at each angle, of those within reach, as :meth:`search` gives them."""
+        size, (margin, _), angles, *_ = self._coarse
+        scale, shifts = self.size[1] / size[1], int(surface.shape[2])
+        near = (torch.arange(shifts) - margin).abs() * scale <= max(reach, 0)
+        surface = surface.where(near[:, None] & near, -1)
+        correlations, places = surface.flatten(2).max(2)
         y, x = (places // shifts - margin) * scale, (places % shifts - margin) * scale
         return correlations, torch.stack([angles.expand_as(x), x.float(), y.float()], 2)
 
@@ -197,8 +218,19 @@ class MeanImage:
         """The best pose (n, 3) of each image (n, h, w), and its correlation (n,)."""
 
         def block(rows: slice) -> tuple[Tensor, Tensor]:
-            part = images[rows]
-            correlations, poses = self.search(part)
+            part, reach = images[rows], math.inf if self.reach is None else self.reach
+            surface = self._surface(part)
+            near, (highest, places) = self._peaks(surface, reach), self._peaks(surface)
+            poses, correlations = refined_best(part, *near)
+            outside = highest.where(highest > near[0], -1)
+            beyond = (outside.amax(1) > near[0].amax(1) - COARSE_ERROR).nonzero().flatten()
+            if len(beyond):
+                far, fit = refined_best(part[beyond], outside[beyond], places[beyond])
+                better = 1 - fit.square() < LEAST_GAIN * (1 - correlations[beyond].square())
+                poses[beyond[better]], correlations[beyond[better]] = far[better], fit[better]
+            return poses, correlations
+
+        def refined_best(part: Tensor, correlations: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
             count = min(CANDIDATES, correlations.shape[1])
             # Peaks over the angles, which go round.
             around = torch.full((len(part), STEPS), -1.0)

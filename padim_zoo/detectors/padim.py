@@ -35,7 +35,7 @@ from padim_zoo.estimators.patch_trimming import check_estimator, trim_samples, t
 from padim_zoo.features.anomaly_map import EDGES, anomaly_maps
 from padim_zoo.features.features import REDUCTIONS, Features, Reduction, draw_reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset, valid_patches
-from padim_zoo.features.poses import Poses
+from padim_zoo.features.poses import Poses, framed
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.gaussians.grid_hierarchy import advice_on_size
 from padim_zoo.registry import detectors
@@ -164,7 +164,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
                 tiles = self.tile_layout
-                size = self.image_size_ if tiles is None else tiles.tile_size
+                margin = 0 if self.registration_ is None else self.registration_.margin
+                size = framed(self.image_size_, margin) if tiles is None else tiles.tile_size
                 advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
@@ -295,13 +296,13 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """
         distances = squared.sqrt().T.reshape(-1, *grid)
         if poses is not None:
-            seen = poses.seen(grid, self.image_size_)
-            moved = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=seen)
+            seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
+            if self.registration_ is not None:
+                distances = distances * self.registration_.trust(grid, self.image_size_)
+            moved = anomaly_maps(distances, frame, self.sigma, self.pad_mode, counted=seen)
             maps = poses.to_image(moved)
-            added = None if self.registration_ is None else self.registration_.evidence(poses)
-            if added is not None:  # the map says where, the pose how surely
-                highest = maps.amax((1, 2)).clamp_min(1e-6)
-                maps = maps * (1 + added / highest.square()).sqrt()[:, None, None]
+            if self.registration_ is not None:
+                maps = self.registration_.joined(maps, poses)
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         on_grid = None if counted is None else counted.T.reshape(-1, *grid)
         tiles = self.tile_layout

@@ -167,7 +167,9 @@ def registration_to_file(registration: Registration) -> tuple[dict[str, Tensor],
         "registration.normal": registration.normal,
         "registration.scale": registration.scale,
     }
-    return arrays, {"disc": registration.mean.disc, "chance": registration.chance}
+    mean = registration.mean
+    about = {"disc": mean.disc, "reach": mean.reach, "chance": registration.chance}
+    return arrays, {**about, "margin": registration.margin, "finer": registration.finer}
 
 
 def registration_in(file: DetectorFile) -> Registration | None:
@@ -176,8 +178,9 @@ def registration_in(file: DetectorFile) -> Registration | None:
     if header is None:
         return None
     arrays = file.arrays("registration.")
-    mean = MeanImage(arrays["image"], arrays["steps"], header["disc"])
-    return Registration(mean, arrays["normal"], arrays["scale"], header["chance"])
+    mean = MeanImage(arrays["image"], arrays["steps"], header["disc"], header["reach"])
+    scale, chance = arrays["scale"], header["chance"]
+    return Registration(mean, arrays["normal"], scale, chance, header["margin"], header["finer"])
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:

@@ -13,11 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.detectors.mean_image import STEPS, MeanImage, left_out_correlations, mean_pose, reduced
+from padim_zoo.detectors.mean_image import LEAST_GAIN, STEPS, MeanImage, left_out_correlations, mean_pose, reduced
 from padim_zoo.features.poses import Poses, wrapped
-
-LEAST_GAIN = 0.9
-"""Of what a shift leaves unexplained, a turn has to leave no more than this share."""
 
 SCRAMBLED = 50
 """Images without shapes that say what chance does."""
@@ -27,6 +24,15 @@ LEAST_SPREAD = 0.1
 
 SMALLEST = 1e-300
 """The smallest p-value of a pose."""
+
+EVIDENCE_POWER = 8
+"""Of a pixel's share of the worst distance: with it falls what the pose adds. Half the worst takes 0.4 %."""
+
+ENOUGH_SHOWN, TRUST_POWER = 0.5, 0.25
+"""The share of normal images that have to show a place, and how the trust in it falls where fewer do."""
+
+LARGEST_FRAME = 4 / 3
+"""Pixels that are looked at in the mean pose, as a share of those of an image."""
 
 KINDS = ("rigid", "translation")
 """Motions that can be undone."""
@@ -45,12 +51,18 @@ class Registration:
         Pixels of the images to one of a reduced image, in a row and in a column.
     chance : float
         The correlation that images without shapes have; one that has no more stays as it is.
+    margin : int
+        Pixels at each side of the mean pose that are looked at too, for what turned parts show there.
+    finer : int
+        Pixels along a side that images to be moved have for each one of theirs.
     """
 
     mean: MeanImage
     normal: Tensor
     scale: Tensor
     chance: float
+    margin: int = 0
+    finer: int = 1
 
     @property
     def kind(self) -> str:
@@ -98,6 +110,32 @@ class Registration:
         odd = torch.stack(self._beyond(poses.found)).any(0) & (poses.found != 0).any(1)
         return torch.where(odd, -2 * self.p_values(poses.found).log(), 0.0).float()
 
+    def joined(self, maps: Tensor, poses: Poses) -> Tensor:
+        """Maps (n, H, W) with the evidence of the poses: the map says where, the pose how surely.
+
+        All of it comes to the worst pixel, and to another the more, the nearer this comes to the worst. So normal
+        pixels of an image whose part is misplaced stay as they are.
+        """
+        added = self.evidence(poses)
+        if added is None:
+            return maps
+        shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
+        return (maps.square() + added[:, None, None] * shares**EVIDENCE_POWER).sqrt()
+
+    def trust(self, grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+        """What distances at the patches of the mean pose are multiplied by, (h, w), up to 1.
+
+        Where few normal images show a place, the others were mirrored there, and what is normal looks odd.
+        """
+        if grid not in self._trust:
+            shown = self.of(self.normal).seen(grid, image_size).float().mean(0)
+            self._trust[grid] = (shown / ENOUGH_SHOWN).clamp_max(1) ** TRUST_POWER
+        return self._trust[grid]
+
+    @cached_property
+    def _trust(self) -> dict[tuple[int, int], Tensor]:
+        return {}
+
     def estimate(self, pixels: Tensor) -> Tensor:
         """The poses (n, 3) of images (n, 3, H, W), float32; zero where nothing fits better than chance."""
         poses, correlations = self.mean.best(reduced(pixels))
@@ -110,14 +148,16 @@ class Registration:
 
     def of(self, found: Tensor) -> Poses:
         """What is undone of poses (n, 3) that were found."""
-        return Poses(self.undone(found), self, found)
+        return Poses(self.undone(found), self, found, self.margin)
 
-    def near_normal_angles(self) -> Registration:
-        """The same, but the mean image is tried only at angles near those of normal images."""
+    def near_normal_poses(self) -> Registration:
+        """The same, but the mean image is tried at angles near the normal ones alone, and at normal shifts first."""
         step = 2 * math.pi / STEPS
         away = wrapped(self.mean.steps[:, None] * step - self.normal[None, :, 0]).abs().amin(1)
         near = away <= float(self._gaps[0][-1]) + step
-        return replace(self, mean=replace(self.mean, steps=self.mean.steps[near]))
+        shifts = (self.normal[:, 1:].abs().amax(0) + self._gaps[1][-1]) / self.scale
+        mean = replace(self.mean, steps=self.mean.steps[near], reach=float(shifts.max()) + 2)  # a coarse pixel
+        return replace(self, mean=mean)
 
     def undone(self, poses: Tensor) -> Tensor:
         """The part of poses (n, 3) that normal parts have too: a part that is misplaced stays so.
@@ -144,7 +184,9 @@ class Registration:
         return far_angle, far_shift
 
 
-def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tuple[Registration | None, str]:
+def register(
+    images: Tensor, size: tuple[int, int], kind: str, seed: int, *, stride: int = 1, finer: int = 1
+) -> tuple[Registration | None, str]:
     """Learn the mean pose of normal images; and in words, why not.
 
     Parameters
@@ -155,6 +197,10 @@ def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tup
         Their height and width before.
     kind : str
         One of :data:`KINDS`. Where a turn explains no more than a shift, images are shifted alone.
+    stride : int
+        Of the coarsest layer, in pixels: margins keep a size a multiple of it.
+    finer : int
+        How much finer the pixels are in which images will be moved.
     """
     height, width = size
     reason = ""
@@ -169,8 +215,28 @@ def register(images: Tensor, size: tuple[int, int], kind: str, seed: int) -> tup
         return None, "the images fit their mean no better than chance: they stay as they are"
     scale = torch.tensor([width / mean.size[1], height / mean.size[0]])
     normal = poses * torch.cat([torch.ones(1), scale])
-    registration = Registration(mean, normal, scale, float(by_chance.median()))
-    return registration.near_normal_angles(), reason
+    margin = margin_for(normal, size, stride)
+    registration = Registration(mean, normal, scale, float(by_chance.median()), margin, finer)
+    return registration.near_normal_poses(), reason
+
+
+def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:
+    """Pixels at each side of the mean pose that hold the corners of images in poses (n, 3), so far as they may.
+
+    All of it has at most :data:`LARGEST_FRAME` times the pixels of an image, of a height and width. Both margins
+    together are a multiple of the stride.
+    """
+    height, width = size
+    corners = torch.tensor([[x * width / 2, y * height / 2] for x in (-1, 1) for y in (-1, 1)])
+    x, y = corners.T[:, None] - poses[:, 1:].T[:, :, None]
+    cos, sin = poses[:, :1].cos(), poses[:, :1].sin()
+    across = (cos * x + sin * y).abs().amax() - width / 2
+    down = (cos * y - sin * x).abs().amax() - height / 2
+    step = stride // 2 if stride % 2 == 0 else stride
+    margin = step * math.ceil(max(0.0, float(across), float(down)) / step)
+    while (height + 2 * margin) * (width + 2 * margin) > LARGEST_FRAME * height * width:
+        margin -= step
+    return max(0, margin)
 
 
 def scrambled(images: Tensor, seed: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,14 @@ class Poses:
         What a detector needs to estimate those of other images.
     found : Tensor (n, 3), float32, or None
         The poses that were found; None where they are not known.
+    margin : int
+        Pixels at each side that are looked at beyond the frame of an image.
     """
 
     values: Tensor
     registration: Any = None
     found: Tensor | None = None
+    margin: int = 0
 
     def images(self, rows: slice | Tensor) -> Poses:
         """The poses of some of the images."""
@@ -47,62 +50,103 @@ class Poses:
         values = torch.cat([part.values for part in known])
         return replace(known[0], values=values, found=torch.cat(found) if len(found) == len(known) else None)
 
-    def to_mean(self, pixels: Tensor) -> Tensor:
-        """Images (n, C, H, W) in the mean pose; what lies beyond an image is mirrored at its edge.
+    def to_mean(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Images in the mean pose (n, C, h, w), with the margin; what lies beyond an image is mirrored at its edge.
 
-        By bicubic interpolation: a bilinear one blurs an image so much that defects of a few pixels are lost.
+        An image is interpolated once. One in finer pixels is read bilinearly at the centers of these, which have the
+        mean pose, and each pixel is their mean: no more blurred than a resize leaves an image. One that has no finer
+        pixels is read by bicubic interpolation: a bilinear one would lose defects of a few pixels.
+
+        Parameters
+        ----------
+        pixels : Tensor (n, C, H, W)
+            In pixels of the images, or in some times finer ones.
+        size : (int, int), optional
+            Height and width of the images in their own pixels; None if ``pixels`` are these.
         """
-        height, width = int(pixels.shape[2]), int(pixels.shape[3])
-        x, y = self._at(*_centered(height, width))
-        grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
-        warped = grid_sample(pixels.float(), grid, "bicubic", "reflection", align_corners=False)
+        height, width = size or (int(pixels.shape[2]), int(pixels.shape[3]))
+        finer, (rows, columns) = int(pixels.shape[2]) // height, framed((height, width), self.margin)
+        points = _centered(rows, columns, finer)
         moved = (self.values != 0).any(1)
-        if not moved.all():
-            warped[~moved] = pixels[~moved].float()
-        return warped
+        warped = []
+        for image, pose, is_moved in zip(pixels, self.values, moved, strict=True):  # finer ones take memory
+            image = image[None].float()
+            x, y = _at(pose[None], *points)
+            grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
+            mode = "bicubic" if finer == 1 else "bilinear"
+            one = avg_pool2d(grid_sample(image, grid, mode, "reflection", align_corners=False), finer)
+            if not is_moved:  # to the last bit
+                m = self.margin
+                one[:, :, m : m + height, m : m + width] = avg_pool2d(image, finer)
+            warped.append(one)
+        return torch.cat(warped)
 
     def to_image(self, maps: Tensor) -> Tensor:
-        """Maps (n, H, W) of the mean pose in the pixels of the images; the nearest value beyond its edge."""
-        height, width = int(maps.shape[1]), int(maps.shape[2])
-        x, y = self._back(*_centered(height, width))
-        grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
+        """Maps (n, h, w) of the mean pose in the pixels (n, H, W) of images; the nearest value beyond their edge."""
+        rows, columns = int(maps.shape[1]), int(maps.shape[2])
+        x, y = _back(self.values, *_centered(rows - 2 * self.margin, columns - 2 * self.margin))
+        grid = torch.stack([x / (columns / 2), y / (rows / 2)], 3)
         restored = grid_sample(maps[:, None].float(), grid, padding_mode="border", align_corners=False)[:, 0]
         moved = (self.values != 0).any(1)
-        return restored if moved.all() else torch.where(moved[:, None, None], restored, maps)
+        inner = maps[:, self.margin : rows - self.margin, self.margin : columns - self.margin]
+        return restored if moved.all() else torch.where(moved[:, None, None], restored, inner)
 
     def seen(self, grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
         """Which patches (n, h, w) of the mean pose have their center within the image."""
         height, width = image_size
         y, x = (
-            (torch.arange(count) + 0.5) * size / count - size / 2 for count, size in zip(grid, image_size, strict=True)
+            (torch.arange(count) + 0.5) * size / count - size / 2
+            for count, size in zip(grid, framed(image_size, self.margin), strict=True)
         )
-        x, y = self._at(x.expand(grid), y[:, None].expand(grid))
+        x, y = _at(self.values, x.expand(grid), y[:, None].expand(grid))
         return (x.abs() <= width / 2) & (y.abs() <= height / 2)
 
-    def _at(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where points (H, W) of the mean pose lie in each image, (n, H, W)."""
-        angle, dx, dy = self.values[:, :, None, None].unbind(1)
-        cos, sin = angle.cos(), angle.sin()
-        return cos * x - sin * y + dx, sin * x + cos * y + dy
 
-    def _back(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where points (H, W) of each image lie in the mean pose, (n, H, W)."""
-        angle, dx, dy = self.values[:, :, None, None].unbind(1)
-        cos, sin = angle.cos(), angle.sin()
-        x, y = x - dx, y - dy
-        return cos * x + sin * y, cos * y - sin * x
+def _at(poses: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where points (H, W) of the mean pose lie in images in poses (n, 3), (n, H, W)."""
+    angle, dx, dy = poses[:, :, None, None].unbind(1)
+    cos, sin = angle.cos(), angle.sin()
+    return cos * x - sin * y + dx, sin * x + cos * y + dy
+
+
+def _back(poses: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where points (H, W) of images in poses (n, 3) lie in the mean pose, (n, H, W)."""
+    angle, dx, dy = poses[:, :, None, None].unbind(1)
+    cos, sin = angle.cos(), angle.sin()
+    x, y = x - dx, y - dy
+    return cos * x + sin * y, cos * y - sin * x
 
 
 class Mover(Protocol):
-    """What says how images are moved."""
+    """What says how images are moved.
+
+    Attributes
+    ----------
+    finer : int
+        Pixels along a side that it wants for each pixel of an image.
+    margin : int
+        Pixels at each side that are looked at beyond the frame of an image.
+    """
+
+    @property
+    def finer(self) -> int: ...
+
+    @property
+    def margin(self) -> int: ...
 
     def poses(self, pixels: Tensor) -> Poses:
         """The poses that are undone, of images (n, 3, H, W)."""
 
 
-def _centered(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Coordinates x and y (H, W) of pixel centers, from the center of the image."""
-    y, x = torch.meshgrid(torch.arange(height) + 0.5 - height / 2, torch.arange(width) + 0.5 - width / 2, indexing="ij")
+def framed(size: tuple[int, int], margin: int) -> tuple[int, int]:
+    """Height and width of what is looked at in the mean pose, of images of a size."""
+    return size[0] + 2 * margin, size[1] + 2 * margin
+
+
+def _centered(height: int, width: int, finer: int = 1) -> tuple[Tensor, Tensor]:
+    """Coordinates x and y of pixel centers, or of those of finer pixels, from the center of the image."""
+    y, x = ((torch.arange(side * finer) + 0.5) / finer - side / 2 for side in (height, width))
+    y, x = torch.meshgrid(y, x, indexing="ij")
     return x, y
 
 

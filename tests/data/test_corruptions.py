@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_a_file_is_corrupted_after_its_resize_and_before_its_crop(tmp_path: Path
     transform, corruption = Transform((20, 30), (16, 16)), Corruption("translate", 0.1)
     [batch] = batches([CorruptedFile(path, corruption)], transform, 2)
     expected = transform.cropped(corruption.apply(transform.resized(image)))
+    np.testing.assert_array_equal(batch[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_finer_pixels_are_made_of_the_corrupted_ones(tmp_path: Path, image: np.ndarray) -> None:
+    """So an amount means the same to a detector that reads finer pixels."""
+    path = tmp_path / "image.png"
+    Image.fromarray(image).save(path)
+    asked, corruption = Transform((20, 30), (16, 16)), Corruption("translate", 0.1)
+    [batch] = batches([CorruptedFile(path, corruption)], replace(asked, finer=2), 2)
+    corrupted = Image.fromarray(corruption.apply(asked.resized(image)))
+    expected = np.asarray(corrupted.resize((60, 40), Image.Resampling.BICUBIC))[4:36, 14:46]
     np.testing.assert_array_equal(batch[0].permute(1, 2, 0).numpy(), expected)
 
 

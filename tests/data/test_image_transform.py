@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,3 +100,17 @@ def test_parse_size(text: str, size: object) -> None:
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(InputError, match="expected N, HEIGHTxWIDTH"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("resize", "crop"), [(24, None), ((20, 31), None), (24, (15, 18)), (None, 13)])
+def test_finer_pixels_lie_within_those_that_were_asked_for(resize, crop):
+    image = np.random.default_rng(0).integers(0, 255, (90, 131, 3), dtype=np.uint8)
+    asked = Transform(resize, crop)
+    finer = replace(asked, finer=2)
+    rows, columns = asked.resized_size(90, 131)
+    assert finer.resized_size(90, 131) == (2 * rows, 2 * columns)
+    top, left, bottom, right = asked.crop_box(rows, columns)
+    resampling = Image.Resampling.BICUBIC if resize is None else Image.Resampling.BILINEAR
+    large = np.asarray(Image.fromarray(image).resize((2 * columns, 2 * rows), resampling))
+    np.testing.assert_array_equal(finer.image(image), large[2 * top : 2 * bottom, 2 * left : 2 * right])
+    assert asked.to_dict() == finer.to_dict()

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from padim_zoo import InputError, PaDiM, load
+from padim_zoo.data.transform import Transform
 from padim_zoo.detectors import choose_registration, mean_image
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
 from padim_zoo.detectors.mean_image import MeanImage, reduced
 from padim_zoo.detectors.nearest_patches import nearest_patches
-from padim_zoo.detectors.registration import Registration, register
+from padim_zoo.detectors.registration import LARGEST_FRAME, Registration, margin_for, register
 from padim_zoo.detectors.suspects import find_suspects
 from padim_zoo.export.networks import exportable
 from padim_zoo.features.features import Features
@@ -44,7 +46,7 @@ def part(angle: float = 0.0, x: float = 0.0, y: float = 0.0, seed: int = 0, defe
 
 
 def pixels(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.require(images, requirements="W")).permute(0, 3, 1, 2)
 
 
 def poses(count: int, seed: int, turn: float = math.pi, shift: float = 6.0) -> np.ndarray:
@@ -107,6 +109,54 @@ def test_a_defect_of_few_pixels_keeps_its_contrast():
     assert Poses(torch.tensor([[0.0, 0.5, 0.5]])).to_mean(image).max() > 33
 
 
+def test_finer_pixels_are_read_once_with_a_margin():
+    """Each pixel is the mean of four bilinear readings at the places that the pose and the margin say."""
+    finer = pixels(part(0.3)[None]).float()
+    side, margin = SIDE // 2, 5
+    pose = torch.tensor([[0.4, 3.0, -2.0]])
+    found = Poses(pose, margin=margin).to_mean(finer, (side, side))[0, 0].numpy()
+    assert found.shape == (side + 2 * margin,) * 2
+    mirrored = np.pad(finer[0, 0].numpy(), SIDE, mode="symmetric")
+    for row in range(0, side + 2 * margin, 7):
+        for column in range(0, side + 2 * margin, 7):
+            values = []
+            for down in (0.25, 0.75):
+                for right in (0.25, 0.75):
+                    u, v = column - margin + right - side / 2, row - margin + down - side / 2
+                    x = (math.cos(0.4) * u - math.sin(0.4) * v + 3 + side / 2) * 2 - 0.5 + SIDE
+                    y = (math.sin(0.4) * u + math.cos(0.4) * v - 2 + side / 2) * 2 - 0.5 + SIDE
+                    values.append(map_coordinates(mirrored, [[y], [x]], order=1)[0])
+            assert found[row, column] == pytest.approx(np.mean(values), abs=0.02)
+
+
+def dots(angle: float, side: int = 256) -> np.ndarray:
+    """Dark dots as wide as a pixel of a quarter of the size, (side, side, 3), uint8, turned about the center."""
+    rows, columns = np.meshgrid(*[np.arange(side) + 0.5 - side / 2] * 2, indexing="ij")
+    u = math.cos(angle) * columns + math.sin(angle) * rows
+    v = math.cos(angle) * rows - math.sin(angle) * columns
+    image = np.full((side, side), 200.0)
+    for number in range(16):
+        x, y = 26 * (number % 4 - 1.5) + 0.7 * number, 26 * (number // 4 - 1.5) - 0.4 * number
+        image -= 120 * np.exp(-((u - x) ** 2 + (v - y) ** 2) / 8)
+    return np.repeat(image.clip(0, 255).astype(np.uint8)[:, :, None], 3, 2)
+
+
+@pytest.mark.parametrize("angle", [0.3, 0.8, 2.2])
+def test_an_image_that_is_moved_is_as_sharp_as_one_that_is_not(angle):
+    """Against the resize of the same scene upright. A resize and then bicubic interpolation err four times as much."""
+    transform = Transform(resize=(64, 64), crop=None)
+    upright = transform.image(dots(0.0))[:, :, 0].astype(float)
+    pose = Poses(torch.tensor([[angle, 0.0, 0.0]]))
+    resized, finer = (replace(transform, finer=times).image(dots(angle))[None] for times in (1, 2))
+    twice = pose.to_mean(pixels(resized))[0, 0].numpy()
+    once = pose.to_mean(pixels(finer), (64, 64))[0, 0].numpy()
+    inner = (slice(10, 54), slice(10, 54))
+    errors = [float(np.abs(each - upright)[inner].max()) for each in (once, twice)]
+    contrasts = [float((each.max() - each)[inner].max()) for each in (once, upright)]
+    assert contrasts[0] > 0.98 * contrasts[1]
+    assert errors[0] < 0.5 * errors[1], errors
+
+
 def test_poses_are_a_group():
     one, other = torch.tensor([[0.4, 3.0, -2.0]]), torch.tensor([[-1.0, 0.5, 7.0]])
     np.testing.assert_allclose(multiply(one, inverse(one)), torch.zeros(1, 3), atol=1e-6)
@@ -122,6 +172,50 @@ def test_an_image_that_is_not_moved_stays_bit_for_bit():
     assert torch.equal(still.to_mean(image), image.float())
     maps = torch.rand(1, SIDE, SIDE)
     assert torch.equal(still.to_image(maps), maps)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_not_moved_lies_within_the_margin(times):
+    image = pixels(part()[None])
+    still = Poses(torch.zeros(1, 3), margin=8)
+    size = (SIDE // times, SIDE // times)
+    framed = still.to_mean(image, size)
+    assert torch.equal(framed[..., 8:-8, 8:-8], torch.nn.functional.avg_pool2d(image.float(), times))
+    maps = torch.rand(1, size[0] + 16, size[1] + 16)
+    assert torch.equal(still.to_image(maps), maps[:, 8:-8, 8:-8])
+    assert still.seen((size[0] + 16, size[1] + 16), size).sum() == size[0] * size[1]
+
+
+def test_a_map_with_a_margin_is_that_of_the_place_in_the_image():
+    poses = torch.tensor([[0.4, 3.0, -2.0]])
+    rows, columns = np.meshgrid(*[np.arange(SIDE + 16) + 0.5 - SIDE / 2 - 8] * 2, indexing="ij")
+    ramp = torch.from_numpy(2 * columns - rows)[None].float()
+    found = Poses(poses, margin=8).to_image(ramp)[0].numpy()
+    for row, column in ((10, 50), (48, 20), (80, 90)):
+        x, y = column + 0.5 - SIDE / 2 - 3, row + 0.5 - SIDE / 2 + 2
+        u, v = math.cos(0.4) * x + math.sin(0.4) * y, math.cos(0.4) * y - math.sin(0.4) * x
+        if max(abs(u), abs(v)) < SIDE / 2 + 7:
+            assert found[row, column] == pytest.approx(2 * u - v, abs=0.05)
+
+
+def test_margins_hold_the_corners_of_normal_images_so_far_as_they_may():
+    size = (256, 320)
+    for turn, shift, expected in ((0.0, 0.0, 0), (0.0, 9.0, 16), (0.05, 3.0, 16), (3.0, 9.0, 16), (0.0, 7.9, 8)):
+        tried = torch.from_numpy(poses(40, 0, turn, shift)).float()
+        tried[0] = torch.tensor([turn, shift, 0.0])
+        margin = margin_for(tried, size, 16)
+        needed = 0.0
+        for angle, x, y in tried.tolist():
+            for corner in ((-160, -128), (160, -128), (-160, 128), (160, 128)):
+                u = math.cos(angle) * (corner[0] - x) + math.sin(angle) * (corner[1] - y)
+                v = math.cos(angle) * (corner[1] - y) - math.sin(angle) * (corner[0] - x)
+                needed = max(needed, abs(u) - 160, abs(v) - 128)
+        assert margin % 8 == 0
+        assert (256 + 2 * margin) * (320 + 2 * margin) <= LARGEST_FRAME * 256 * 320
+        largest = (256 + 2 * (margin + 8)) * (320 + 2 * (margin + 8)) > LARGEST_FRAME * 256 * 320
+        assert largest or needed <= margin < needed + 8
+        assert margin == expected
+    assert margin_for(torch.tensor([[0.0, 9.0, 0.0]]), (280, 280), 14) % 7 == 0
 
 
 # -- search ----------------------------------------------------------------------------------------------------------
@@ -170,6 +264,30 @@ def test_poses_are_found_to_parts_of_a_pixel(turned):
     assert off[:, 1:].abs().median() < 0.3
     assert off[:, 1:].abs().max() < 1.5
     assert found.kind == "rigid"
+
+
+def test_a_pose_that_normal_parts_have_goes_before_a_far_one_that_fits_little_better(turned):
+    """Of a part that lost an end, the other end fits what is left, if turned round and moved by its length."""
+    found = learned(turned, "rigid")
+    reach = found.mean.reach
+    largest = (found.normal[:, 1:].abs() / found.scale).max()
+    assert largest < reach < found.mean.size[0] / 4
+    anywhere = replace(found, mean=replace(found.mean, reach=None))
+    images = pixels(np.stack([part(*pose, seed=60 + number) for number, pose in enumerate(poses(12, 7))]))
+    torch.testing.assert_close(found.estimate(images), anywhere.estimate(images), atol=0.05, rtol=0)
+    small = reduced(images[:4])
+    surface = found.mean._surface(small)
+    surface[:, 3, 0, 0] = surface.amax((1, 2, 3)) + 0.01  # fits a little better, far away
+
+    def near_first(mean: MeanImage) -> torch.Tensor:
+        object.__setattr__(mean, "_surface", lambda images: surface)
+        return mean.best(small)[0][:, 1:].abs().amax(1)
+
+    assert near_first(replace(found.mean)).max() <= reach
+    # Beyond that reach a part is found all the same, where nothing else explains it.
+    misplaced = pixels(np.stack([part(0.3, 20, 0, seed=70)]))
+    torch.testing.assert_close(found.estimate(misplaced), anywhere.estimate(misplaced), atol=0.05, rtol=0)
+    assert found.estimate(misplaced)[0, 1:].norm() > 15
 
 
 def test_a_turn_that_explains_nothing_is_not_undone(shifted):
@@ -247,7 +365,11 @@ def test_the_pose_joins_map_and_score(shifted):
     p = float(detector.registration_.p_values(features.poses.found)[1])
     assert p < 0.01
     assert float(joined.scores[1]) == pytest.approx(math.sqrt(float(alone.scores[1]) ** 2 - 2 * math.log(p)))
-    np.testing.assert_allclose(joined.maps[1] / joined.scores[1], alone.maps[1] / alone.scores[1], rtol=1e-5)
+    worst = alone.maps[1].max()
+    for row, column in ((0, 0), (40, 50), np.unravel_index(alone.maps[1].argmax(), alone.maps[1].shape)):
+        own = float(alone.maps[1, row, column])
+        expected = math.sqrt(own**2 - 2 * math.log(p) * (own / worst) ** 8)
+        assert float(joined.maps[1, row, column]) == pytest.approx(expected, rel=1e-5)
 
 
 # -- the detector ----------------------------------------------------------------------------------------------------
@@ -263,6 +385,59 @@ def test_a_defect_is_found_where_it_is_in_the_image(turned):
         x = math.cos(pose[0]) * -15 - math.sin(pose[0]) * 1 + pose[1] + SIDE / 2
         y = math.sin(pose[0]) * -15 + math.cos(pose[0]) * 1 + pose[2] + SIDE / 2
         assert math.hypot(row - y, column - x) < 8
+
+
+def test_a_defect_beyond_the_frame_of_the_mean_pose_is_found():
+    def image(x: float, seed: int, defect: bool = False) -> np.ndarray:
+        noisy = np.pad(part(0, x, 0, seed=seed), ((16, 16), (16, 16), (0, 0)), mode="edge")
+        if defect:
+            noisy[60:66, 1:6] = 220
+        return noisy
+
+    shifts = poses(24, 1, turn=0, shift=8)[:, 1]
+    detector = PaDiM(register="translation", sigma=2, **SMALL).fit(
+        np.stack([image(x, n) for n, x in enumerate(shifts)])
+    )
+    assert detector.registration_.margin == 8
+    good, bad = detector.predict(np.stack([image(7.5, 90), image(7.5, 90, defect=True)])).maps
+    assert bad[63, 3] > 2 * good[63, 3]
+    assert bad[100, 100] < 1.2 * good[100, 100]
+
+
+def test_large_files_are_moved_before_they_are_reduced(shifted, tmp_path):
+    """What is embedded is read from pixels twice as fine, at the fit and by a model that was loaded."""
+    files = []
+    for number, array in enumerate(shifted):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(array).save(files[-1])
+    options = {**SMALL, "resize": (48, 48), "crop": 32}
+    detector = PaDiM(register="translation", **options).fit(files)
+    assert detector.registration_.finer == 2
+    features = detector.extract(files[:2])
+    assert features.image_size == (32, 32)
+    images = pixels(shifted[:2, 16:80, 16:80])
+    moved = detector.registration_.poses(images).to_mean(images, (32, 32))
+    expected = detector.build_backbone().eval()(moved / 255)
+    for found, maps in zip(features.maps, expected, strict=True):
+        np.testing.assert_allclose(found, maps, rtol=1e-3, atol=1e-3)
+    detector.save(tmp_path / "model.safetensors", dtype="float32")
+    again = load(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(again.predict(files).maps, detector.predict(files).maps, rtol=1e-3, atol=1e-3)
+    assert PaDiM(register="translation", **SMALL).fit(files).registration_.finer == 1
+
+
+def test_places_that_few_normal_images_show_are_trusted_less(turned):
+    found = learned(turned, "rigid")
+    trust, frame = found.trust((24, 24), (SIDE, SIDE)), SIDE + 2 * found.margin
+    for row, column in ((0, 0), (2, 20), (12, 12), (23, 1)):
+        shown = 0
+        for angle, x, y in found.normal.tolist():
+            u, v = (column + 0.5) * frame / 24 - frame / 2, (row + 0.5) * frame / 24 - frame / 2
+            at = math.cos(angle) * u - math.sin(angle) * v + x, math.sin(angle) * u + math.cos(angle) * v + y
+            shown += max(map(abs, at)) <= SIDE / 2
+        assert float(trust[row, column]) == pytest.approx(min(1, shown / 24 / 0.5) ** 0.25, abs=1e-5)
+    assert trust[12, 12] == 1
+    assert trust[0, 0] < 1
 
 
 def test_the_score_is_the_highest_pixel_that_the_image_shows(turned):

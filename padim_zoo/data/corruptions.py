@@ -45,6 +45,9 @@ class CorruptionKind:
         The amount at which nothing is changed. It is refused.
     whole : bool
         Amounts are whole numbers.
+    acts_on : str
+        How it acts in finer pixels. ``"shares"``: in the same way; ``"lengths"``: by so many times the amount;
+        ``"pixels"``: what it changes in the pixels that were asked for is changed in all finer ones within.
     """
 
     name: str
@@ -54,6 +57,7 @@ class CorruptionKind:
     apply: Callable[[Pixels, float], Pixels]
     clean: float = 0.0
     whole: bool = False
+    acts_on: str = "shares"
 
     @property
     def expected(self) -> str:
@@ -94,14 +98,18 @@ def _rounded(values: np.ndarray) -> Pixels:
     return np.asarray(np.rint(values).clip(0, 255), dtype=np.uint8)
 
 
+def _repeated(pixels: np.ndarray, times: int) -> np.ndarray:
+    return pixels.repeat(times, 0).repeat(times, 1)
+
+
 # fmt: off
 _ROWS = (
     CorruptionKind("brightness", "share added to all pixels", -0.9, 0.9, _viewed(lambda a: View(brightness=1 + a))),
     CorruptionKind("contrast", "share added to distances from the mean", -0.9, 0.9,
                    _viewed(lambda a: View(contrast=1 + a))),
-    CorruptionKind("blur", "sigma in pixels", 0, 32, _blur),
-    CorruptionKind("jpeg", "quality", 1, 95, _compress, clean=100, whole=True),
-    CorruptionKind("noise", "standard deviation, of white", 0, 1, _add_noise),
+    CorruptionKind("blur", "sigma in pixels", 0, 32, _blur, acts_on="lengths"),
+    CorruptionKind("jpeg", "quality", 1, 95, _compress, clean=100, whole=True, acts_on="pixels"),
+    CorruptionKind("noise", "standard deviation, of white", 0, 1, _add_noise, acts_on="pixels"),
     CorruptionKind("translate", "share of width and height, right and down", -0.5, 0.5,
                    _viewed(lambda a: View(translation=(a, a)))),
     CorruptionKind("rotate", "degrees counter-clockwise", -180, 180, _viewed(lambda a: View(angle=a))),
@@ -129,15 +137,29 @@ class Corruption:
     def __str__(self) -> str:
         return f"{self.name}({self.amount:g})"
 
-    def apply(self, resized: Pixels) -> Pixels:
+    def apply(self, resized: Pixels, finer: int = 1, *, detailed: bool = True) -> Pixels:
         """The corrupted image, of the same size.
 
         Parameters
         ----------
         resized : ndarray (H, W, 3), uint8
             The image after its resize and before its crop.
+        finer : int
+            Its pixels along a side for each one that was asked for, which amounts count.
+        detailed : bool
+            Whether it has so fine pixels of its own; of other images each pixel is repeated.
         """
-        return CORRUPTIONS[self.name].apply(resized, self.amount)
+        kind = CORRUPTIONS[self.name]
+        if finer == 1:
+            return kind.apply(resized, self.amount)
+        if not detailed:
+            return _repeated(kind.apply(resized[::finer, ::finer], self.amount), finer)
+        if kind.acts_on == "pixels":
+            height, width, channels = resized.shape
+            asked = _rounded(resized.reshape(height // finer, finer, width // finer, finer, channels).mean((1, 3)))
+            change = kind.apply(asked, self.amount).astype(np.int16) - asked
+            return _rounded(resized + _repeated(change, finer))
+        return kind.apply(resized, self.amount * finer if kind.acts_on == "lengths" else self.amount)
 
 
 @dataclass(frozen=True)

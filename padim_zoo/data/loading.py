@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -216,10 +215,9 @@ def mixed_batches(
         path = None if isinstance(image, np.ndarray) else _file(image)
         try:
             with overhearing() as heard, nullcontext() if path is None else in_turn(path):
-                corrupted = isinstance(image, CorruptedFile)
-                resized, size = resized_image(image, path, replace(transform, finer=1) if corrupted else transform)
-            if isinstance(image, CorruptedFile):  # by amounts of the pixels that were asked for
-                resized = transform.refined(image.corruption.apply(resized))
+                resized, size = resized_image(image, path, transform)
+            if isinstance(image, CorruptedFile):
+                resized = image.corruption.apply(resized, transform.finer, detailed=transform.has_finer(*size))
             mask = None if roi is None else roi.mask_of(path, name, size)
             kinds = () if path is None else heard.kinds_of(str(path))
             if mask is None and view_set.count == 1:

@@ -18,6 +18,9 @@ from padim_zoo.core.fields import LARGEST_SIDE, is_whole
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.region_resize import resize_regions
 
+LEAST_RATIO = 1.25
+"""Pixels along a side of an image for each one of the resize, from which on finer pixels hold more than these."""
+
 MASK_RULES = ("area", "nearest")
 """How masks are resized: any covered pixel counts, or the nearest one decides."""
 
@@ -104,7 +107,7 @@ class Transform:
         Bits that samples of more than 8 bits use, as :func:`~padim_zoo.data.image.read_image` takes it.
     finer : int
         Pixels along a side for each one that ``resize`` and ``crop`` ask for: of images that are moved before they are
-        reduced.
+        reduced. Of an image that has no finer ones each pixel is repeated.
 
     Raises
     ------
@@ -205,6 +208,11 @@ class Transform:
         top, left, bottom, right = self.crop_box(*self.resized_size(height, width))
         return bottom - top, right - left
 
+    def has_finer(self, height: int, width: int) -> bool:
+        """Whether an image of the given size has finer pixels than those that are asked for."""
+        asked = self._asked_size(height, width)
+        return min(height / asked[0], width / asked[1]) >= LEAST_RATIO
+
     def image(self, image: np.ndarray) -> np.ndarray:
         """Transform an image.
 
@@ -248,6 +256,9 @@ class Transform:
 
     def resized(self, array: np.ndarray, resampling: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
         """An image (H, W, 3) or mask (H, W), uint8, after the resize and before the crop."""
+        if self.finer > 1 and not self.has_finer(*array.shape[:2]):
+            asked = replace(self, finer=1).resized(array, resampling)
+            return asked.repeat(self.finer, 0).repeat(self.finer, 1)
         size = self.resized_size(*array.shape[:2])
         if size == array.shape[:2]:
             return array
@@ -259,13 +270,6 @@ class Transform:
         if self.finer > 1 and (size[0] > array.shape[0] or size[1] > array.shape[1]):
             resampling = Image.Resampling.BICUBIC  # a bilinear enlargement blurs
         return np.asarray(Image.fromarray(array).resize(size[::-1], resampling))
-
-    def refined(self, resized: np.ndarray) -> np.ndarray:
-        """An image (h, w, 3), uint8, of the size that was asked for, in finer pixels."""
-        if self.finer == 1:
-            return resized
-        size = (self.finer * resized.shape[1], self.finer * resized.shape[0])
-        return np.asarray(Image.fromarray(resized).resize(size, Image.Resampling.BICUBIC))
 
     def cropped(self, resized: np.ndarray) -> np.ndarray:
         """The crop of what :meth:`resized` gave, contiguous."""

@@ -35,9 +35,6 @@ FOLDS = 4
 FINER = 2
 """Pixels along a side that an image is moved in, for each one that is left of it."""
 
-LEAST_RATIO = 1.25
-"""Pixels along a side of a file for each one of the resize, from which on there is something to gain by that."""
-
 STANDARD_ERRORS = 2.0
 """By how many of them images have to be likelier for a motion to be undone."""
 
@@ -106,12 +103,9 @@ def choose_registration(
 
 
 def pixels_wanted(images: Any, transform: Transform) -> int:
-    """How much finer images are read before they are moved: twice where their files have so many pixels, or nearly."""
-    ratios = [
-        min(own / asked for own, asked in zip(size, transform.resized_size(*size), strict=True))
-        for size in known_sizes(images)
-    ]
-    return FINER if ratios and median_low(ratios) >= LEAST_RATIO else 1
+    """How much finer images are read before they are moved: twice where most have finer pixels."""
+    having = [int(transform.has_finer(*size)) for size in known_sizes(images)]
+    return FINER if having and median_low(having) else 1
 
 
 def held_out_log_likelihoods(embeddings: PatchEmbeddings) -> Tensor:

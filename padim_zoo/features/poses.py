@@ -55,7 +55,8 @@ class Poses:
 
         An image is interpolated once. One in finer pixels is read bilinearly at the centers of these, which have the
         mean pose, and each pixel is their mean: no more blurred than a resize leaves an image. One that has no finer
-        pixels is read by bicubic interpolation: a bilinear one would lose defects of a few pixels.
+        pixels is read by bicubic interpolation: a bilinear one would lose defects of a few pixels. So is one whose
+        pixels are repeated in finer ones.
 
         Parameters
         ----------
@@ -65,13 +66,12 @@ class Poses:
             Height and width of the images in their own pixels; None if ``pixels`` are these.
         """
         height, width = size or (int(pixels.shape[2]), int(pixels.shape[3]))
-        finer, (rows, columns) = int(pixels.shape[2]) // height, framed((height, width), self.margin)
-        points = _centered(rows, columns, finer)
+        times, (rows, columns) = int(pixels.shape[2]) // height, framed((height, width), self.margin)
         moved = (self.values != 0).any(1)
         warped = []
         for image, pose, is_moved in zip(pixels, self.values, moved, strict=True):  # finer ones take memory
-            image = image[None].float()
-            x, y = _at(pose[None], *points)
+            image, finer = _without_repeats(image[None].float(), times)
+            x, y = _at(pose[None], *_centered(rows, columns, finer))
             grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
             mode = "bicubic" if finer == 1 else "bilinear"
             one = avg_pool2d(grid_sample(image, grid, mode, "reflection", align_corners=False), finer)
@@ -115,6 +115,13 @@ def _back(poses: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     cos, sin = angle.cos(), angle.sin()
     x, y = x - dx, y - dy
     return cos * x + sin * y, cos * y - sin * x
+
+
+def _without_repeats(image: Tensor, times: int) -> tuple[Tensor, int]:
+    """An image (1, C, H, W) in as few pixels as hold it, and how much finer these are: ``times``, or not at all."""
+    few = image[:, :, ::times, ::times]
+    repeated = few.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    return (few, 1) if torch.equal(repeated, image) else (image, times)
 
 
 class Mover(Protocol):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from padim_zoo import InputError
 from padim_zoo.data.augmentation import AS_IT_IS
@@ -126,15 +127,32 @@ def test_a_file_is_corrupted_after_its_resize_and_before_its_crop(tmp_path: Path
     np.testing.assert_array_equal(batch[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_finer_pixels_are_made_of_the_corrupted_ones(tmp_path: Path, image: np.ndarray) -> None:
-    """So an amount means the same to a detector that reads finer pixels."""
+@pytest.mark.parametrize("text", ["brightness(0.2)", "contrast(-0.3)", "blur(1.5)", "jpeg(30)", "noise(0.03)"])
+def test_an_amount_means_the_same_in_finer_pixels(text: str) -> None:
+    """Reduced again, they are what is made of the pixels that were asked for."""
+    [corruption] = parse_corruptions("corruptions", text)
+    rng = np.random.default_rng(1)
+    fine = (110 + 300 * gaussian_filter(rng.normal(size=(80, 120, 3)), (3, 3, 0))).clip(0, 255).astype(np.uint8)
+    halves = fine.reshape(40, 2, 60, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    expected = corruption.apply(halves).astype(float)
+    found = corruption.apply(fine, 2).reshape(40, 2, 60, 2, 3).mean((1, 3))
+    assert np.abs(expected - halves).mean() > 1.5
+    assert np.abs(found - expected).mean() < 0.6
+
+
+@pytest.mark.parametrize("size", [(60, 90), (20, 30), (16, 24)])  # finer, as asked for, smaller
+def test_a_file_is_corrupted_in_the_pixels_that_it_has(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     path = tmp_path / "image.png"
     Image.fromarray(image).save(path)
-    asked, corruption = Transform((20, 30), (16, 16)), Corruption("translate", 0.1)
+    asked, corruption = Transform((20, 30), (16, 16)), Corruption("blur", 1)
     [batch] = batches([CorruptedFile(path, corruption)], replace(asked, finer=2), 2)
-    corrupted = Image.fromarray(corruption.apply(asked.resized(image)))
-    expected = np.asarray(corrupted.resize((60, 40), Image.Resampling.BICUBIC))[4:36, 14:46]
-    np.testing.assert_array_equal(batch[0].permute(1, 2, 0).numpy(), expected)
+    if size == (60, 90):
+        finer = np.asarray(Image.fromarray(image).resize((60, 40), Image.Resampling.BILINEAR))
+        expected = Corruption("blur", 2).apply(finer)
+    else:
+        expected = corruption.apply(asked.resized(image)).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(batch[0].permute(1, 2, 0).numpy(), expected[4:36, 14:46])
 
 
 def test_features_of_the_file_as_it_is_are_not_taken_for_it(tmp_path: Path, image: np.ndarray) -> None:

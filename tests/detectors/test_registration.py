@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from padim_zoo import InputError, PaDiM, load
+from padim_zoo.data.corruptions import CorruptedFile, Corruption
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors import choose_registration, mean_image
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
@@ -424,6 +425,33 @@ def test_large_files_are_moved_before_they_are_reduced(shifted, tmp_path):
     again = load(tmp_path / "model.safetensors")
     np.testing.assert_allclose(again.predict(files).maps, detector.predict(files).maps, rtol=1e-3, atol=1e-3)
     assert PaDiM(register="translation", **SMALL).fit(files).registration_.finer == 1
+
+
+def test_an_image_without_finer_pixels_is_not_blurred_by_them(tmp_path):
+    """An image that is hardly corrupted, or as small as the resize, scores as its file among sharp ones."""
+    files = []
+    for number, pose in enumerate(poses(30, 5, turn=0.3, shift=5)):
+        rng = np.random.default_rng(number)
+        image = np.asarray(Image.fromarray(part(*pose, seed=number)).resize((2 * SIDE,) * 2, Image.Resampling.BICUBIC))
+        noise = rng.normal(0, 12, (SIDE, SIDE)).repeat(2, 0).repeat(2, 1)[..., None]
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray((image + noise).clip(0, 255).astype(np.uint8)).save(files[-1])
+    options = {**SMALL, "resize": (SIDE, SIDE), "crop": None, "estimator": "ledoit-wolf"}
+    detector = PaDiM(register="rigid", **options).fit(files[:24])
+    assert detector.registration_.finer == 2
+    scores = detector.predict(files[24:]).scores
+    hardly = [CorruptedFile(file, Corruption("brightness", 0.001)) for file in files[24:]]
+    np.testing.assert_allclose(detector.predict(hardly).scores, scores, rtol=0.03)
+    transform = Transform((SIDE, SIDE), None)
+    small = np.stack([transform.image(np.asarray(Image.open(file))) for file in files[24:]])
+    np.testing.assert_allclose(detector.predict(small).scores, scores, rtol=0.25)
+
+
+def test_an_image_whose_pixels_are_repeated_is_read_as_if_they_were_not():
+    small = pixels(part(0.3)[None])
+    pose = Poses(torch.tensor([[0.4, 3.0, -2.0]]), margin=5)
+    repeated = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(pose.to_mean(repeated, (SIDE, SIDE)), pose.to_mean(small), rtol=0, atol=0)
 
 
 def test_places_that_few_normal_images_show_are_trusted_less(turned):

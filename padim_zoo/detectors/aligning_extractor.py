@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import torch
+
+from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 from padim_zoo.features.poses import Mover, framed
@@ -20,6 +23,14 @@ class AligningExtractor(NativeTypeExtractor):
         moving = copy.copy(self)
         moving.facts = replace(self.facts, registration=mover)
         return moving
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether the network takes images of a height and width: one of them passes through it."""
+        try:
+            self._maps_to_keep(torch.zeros((1, 3, *size), dtype=torch.uint8), None, None)
+        except InputError:
+            return False
+        return True
 
     def features_key(self, *, fit: bool = True) -> str:
         """As of all, and the motions that are undone."""

@@ -21,7 +21,7 @@ from padim_zoo.detectors.registration import KINDS, Registration, register
 from padim_zoo.estimators.estimator import EPSILON
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.features.poses import Mover, Poses
+from padim_zoo.features.poses import Mover, Poses, framed
 
 MOST_IMAGES = 64
 """Normal images that motions are compared on."""
@@ -77,7 +77,7 @@ def choose_registration(
         return None, ""
     learn = partial(register, torch.cat(small), size, seed=config.seed, stride=extractor.stride, finer=unmoved.finer)
     if config.register != "auto":
-        return learn(kind=str(config.register))
+        return _with_margin_allowed(extractor, size, *learn(kind=str(config.register)))
 
     def log_likelihoods(mover: Mover) -> Tensor:
         moving = extractor.moving_by(mover)
@@ -99,7 +99,20 @@ def choose_registration(
         gain = float(gains.mean())
         if gain > max(best, STANDARD_ERRORS * float(gains.std()) / len(gains) ** 0.5):
             chosen, best = registration, gain
-    return chosen, "" if chosen is not None else "no motion that is undone makes normal images likelier: they stay"
+    if chosen is None:
+        return None, "no motion that is undone makes normal images likelier: they stay"
+    return _with_margin_allowed(extractor, size, chosen, "")
+
+
+def _with_margin_allowed(
+    extractor: AligningExtractor, size: tuple[int, int], registration: Registration | None, reason: str
+) -> tuple[Registration | None, str]:
+    """Without its margin if the network takes no images of that size, as one with fixed positions; and a note of it."""
+    if registration is None or not registration.margin or extractor.takes(framed(size, registration.margin)):
+        return registration, reason
+    height, width = framed(size, registration.margin)
+    note = f"the network takes no images of {height}x{width}: what lies beyond the frame of the mean pose is not seen"
+    return replace(registration, margin=0), f"{reason}; {note}" if reason else note
 
 
 def pixels_wanted(images: Any, transform: Transform) -> int:

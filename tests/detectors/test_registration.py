@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
+from torch import nn
 
 from padim_zoo import InputError, PaDiM, load
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.corruptions import CorruptedFile, Corruption
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors import choose_registration, mean_image
@@ -570,6 +572,31 @@ def test_auto_compares_a_motion_once(shifted, monkeypatch):
     monkeypatch.setattr(choose_registration, "held_out_log_likelihoods", likelihoods)
     assert PaDiM(register="auto", **SMALL).fit(shifted).registration_.kind == "translation"
     assert compared == [24, 24]
+
+
+class FixedPositions(nn.Module):
+    """A network of one size, as a transformer with an embedding of each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, stride=8)
+        self.positions = nn.Parameter(torch.randn(1, 16, SIDE // 8, SIDE // 8))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.relu(self.patches(images) + self.positions)]
+
+
+@pytest.mark.parametrize("kind", ["rigid", "auto"])
+def test_a_network_of_one_size_looks_at_no_margin(turned, kind):
+    network = FixedPositions()
+    facts = {"name": "fixed", "layers": ("a",), "strides": (8,), "weights_source": "none"}
+    backbone = Backbone(network, state=network.state_dict(), example_size=(SIDE, SIDE), **facts)
+    detector = PaDiM(backbone=backbone, resize=None, n_components=8, register=kind, cache=False).fit(turned)
+    registration = detector.registration_
+    assert registration is not None
+    assert registration.margin == 0
+    assert any("the network takes no images of 1" in note for note in detector.notes_of_fit())
+    assert detector.predict(turned[:2]).maps.shape == (2, SIDE, SIDE)
 
 
 def test_held_out_likelihoods_are_those_of_the_definition():

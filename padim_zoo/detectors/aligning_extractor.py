@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 from padim_zoo.features.poses import Mover, framed
@@ -31,6 +35,14 @@ class AligningExtractor(NativeTypeExtractor):
         except InputError:
             return False
         return True
+
+    def image_batches(
+        self, images: Any, size: int, view_set: ViewSet, roi: Any
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """As of all; refuses a region of interest, which would have to be moved too."""
+        if roi is not None and self.config.register is not None:
+            raise InputError("a detector with register takes no roi: leave out --roi, or fit without register")
+        return super().image_batches(images, size, view_set, roi)
 
     def features_key(self, *, fit: bool = True) -> str:
         """As of all, and the motions that are undone."""

@@ -541,6 +541,10 @@ def test_what_cannot_be_is_refused_in_one_line(turned):
     detector = PaDiM(register="rigid", **SMALL).fit(turned)
     with pytest.raises(InputError, match="a detector with register cannot be exported"):
         exportable(detector)
+    mask = np.ones((SIDE, SIDE), dtype=bool)
+    for look in (detector.predict, detector.extract):
+        with pytest.raises(InputError, match="a detector with register takes no roi"):
+            look(turned[:1], roi=mask)
     with pytest.raises(InputError, match="cannot forget images: its mean image holds them"):
         detector.forget(turned[:1])
     with pytest.raises(InputError, match="differ in registration"):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from statistics import median_low
 from typing import Any
 
 import torch
@@ -117,8 +116,8 @@ def _with_margin_allowed(
 
 def pixels_wanted(images: Any, transform: Transform) -> int:
     """How much finer images are read before they are moved: twice where most have finer pixels."""
-    having = [int(transform.has_finer(*size)) for size in known_sizes(images)]
-    return FINER if having and median_low(having) else 1
+    having = [transform.has_finer(*size) for size in known_sizes(images)]
+    return FINER if 2 * sum(having) > len(having) else 1
 
 
 def held_out_log_likelihoods(embeddings: PatchEmbeddings) -> Tensor:

@@ -164,8 +164,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             embeddings = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
                 tiles = self.tile_layout
-                margin = 0 if self.registration_ is None else self.registration_.margin
-                size = framed(self.image_size_, margin) if tiles is None else tiles.tile_size
+                size = self.image_size_ if tiles is None else tiles.tile_size
                 advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
@@ -292,13 +291,15 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         counted : Tensor (P, N), bool, optional
             The patches that have a distance.
         poses : Poses, optional
-            Of images that were brought to the mean pose: patches of what was beyond an image do not count.
+            Of images that were brought to the mean pose: patches of what was beyond an image do not count, and none
+            that no normal image shows.
         """
         distances = squared.sqrt().T.reshape(-1, *grid)
         if poses is not None:
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
             if self.registration_ is not None:
-                distances = distances * self.registration_.trust(grid, self.image_size_)
+                trust = self.registration_.trust(grid, self.image_size_)
+                distances, seen = distances * trust, seen & (trust > 0)
             moved = anomaly_maps(distances, frame, self.sigma, self.pad_mode, counted=seen)
             maps = poses.to_image(moved)
             if self.registration_ is not None:
@@ -382,4 +383,7 @@ def _fingerprint(reduction: Reduction) -> str:
 
 
 def _fingerprint_of(registration: Registration | None) -> str:
-    return "" if registration is None else hash_of(registration_to_file(registration)[0])
+    if registration is None:
+        return ""
+    arrays, about = registration_to_file(registration)
+    return f"{hash_of(arrays)} {sorted(about.items())}"

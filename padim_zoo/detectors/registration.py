@@ -126,6 +126,7 @@ class Registration:
         """What distances at the patches of the mean pose are multiplied by, (h, w), up to 1.
 
         Where few normal images show a place, the others were mirrored there, and what is normal looks odd.
+        Of places that none shows nothing is known: they get 0.
         """
         if grid not in self._trust:
             shown = self.of(self.normal).seen(grid, image_size).float().mean(0)
@@ -224,7 +225,7 @@ def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:
     """Pixels at each side of the mean pose that hold the corners of images in poses (n, 3), so far as they may.
 
     All of it has at most :data:`LARGEST_FRAME` times the pixels of an image, of a height and width. Both margins
-    together are a multiple of the stride.
+    together are a multiple of the stride. What hangs over by less than a pixel is worth no margin.
     """
     height, width = size
     corners = torch.tensor([[x * width / 2, y * height / 2] for x in (-1, 1) for y in (-1, 1)])
@@ -233,7 +234,7 @@ def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:
     across = (cos * x + sin * y).abs().amax() - width / 2
     down = (cos * y - sin * x).abs().amax() - height / 2
     step = stride // 2 if stride % 2 == 0 else stride
-    margin = step * math.ceil(max(0.0, float(across), float(down)) / step)
+    margin = step * math.ceil(max(0.0, float(across) - 1, float(down) - 1) / step)
     while (height + 2 * margin) * (width + 2 * margin) > LARGEST_FRAME * height * width:
         margin -= step
     return max(0, margin)

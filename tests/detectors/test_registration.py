@@ -17,7 +17,7 @@ from padim_zoo import InputError, PaDiM, load
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.corruptions import CorruptedFile, Corruption
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors import choose_registration, mean_image
+from padim_zoo.detectors import choose_registration, mean_image, padim
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
 from padim_zoo.detectors.mean_image import MeanImage, reduced
 from padim_zoo.detectors.nearest_patches import nearest_patches
@@ -203,7 +203,10 @@ def test_a_map_with_a_margin_is_that_of_the_place_in_the_image():
 
 def test_margins_hold_the_corners_of_normal_images_so_far_as_they_may():
     size = (256, 320)
-    for turn, shift, expected in ((0.0, 0.0, 0), (0.0, 9.0, 16), (0.05, 3.0, 16), (3.0, 9.0, 16), (0.0, 7.9, 8)):
+    for turn, shift, expected in (
+        *((0.0, 0.0, 0), (0.0, 0.01, 0), (0.0, 0.99, 0), (0.0, 1.1, 8), (0.0, 8.9, 8)),
+        *((0.0, 9.5, 16), (0.05, 3.0, 16), (3.0, 9.0, 16)),
+    ):
         tried = torch.from_numpy(poses(40, 0, turn, shift)).float()
         tried[0] = torch.tensor([turn, shift, 0.0])
         margin = margin_for(tried, size, 16)
@@ -216,7 +219,7 @@ def test_margins_hold_the_corners_of_normal_images_so_far_as_they_may():
         assert margin % 8 == 0
         assert (256 + 2 * margin) * (320 + 2 * margin) <= LARGEST_FRAME * 256 * 320
         largest = (256 + 2 * (margin + 8)) * (320 + 2 * (margin + 8)) > LARGEST_FRAME * 256 * 320
-        assert largest or needed <= margin < needed + 8
+        assert largest or needed - 1 <= margin < max(needed - 1, 0) + 8
         assert margin == expected
     assert margin_for(torch.tensor([[0.0, 9.0, 0.0]]), (280, 280), 14) % 7 == 0
 
@@ -470,6 +473,21 @@ def test_places_that_few_normal_images_show_are_trusted_less(turned):
     assert trust[0, 0] < 1
 
 
+def test_places_that_no_normal_image_shows_have_no_part_in_others(shifted):
+    """A place beside them is not pulled down: it is worth what it is where all counts."""
+    detector = PaDiM(register="translation", **SMALL).fit(shifted)
+    features = detector.extract(shifted[:1])
+    grid, registration = features.finest_grid, detector.registration_
+    still = replace(features.poses, values=torch.zeros(1, 3), found=None)
+    squared = torch.full((grid[0] * grid[1], 1), 9.0)
+    trust = registration.trust(grid, (SIDE, SIDE))
+    trust[:, : grid[1] // 2] = 0
+    trust[:, grid[1] // 2 :] = 1
+    [found] = detector.predict_distances(squared, grid, poses=still).maps
+    np.testing.assert_allclose(found[:, SIDE // 2 + 2 :], 3, rtol=1e-5)
+    assert found[:, :4].max() == 0
+
+
 def test_the_score_is_the_highest_pixel_that_the_image_shows(turned):
     detector = PaDiM(register="rigid", **SMALL).fit(turned)
     prediction = detector.predict(turned[:5])
@@ -549,6 +567,19 @@ def test_what_cannot_be_is_refused_in_one_line(turned):
         detector.forget(turned[:1])
     with pytest.raises(InputError, match="differ in registration"):
         detector.merge(PaDiM(register="rigid", **SMALL).fit(turned[:12]))
+    other = PaDiM(register="rigid", **SMALL).fit(turned)
+    other.extractor.facts = replace(other.extractor.facts, registration=replace(other.registration_, chance=0.5))
+    with pytest.raises(InputError, match="differ in registration"):
+        detector.merge(other)
+
+
+def test_advice_on_the_size_names_that_of_the_images(shifted, monkeypatch):
+    named: list[tuple[int, int]] = []
+    images = np.pad(shifted, ((0, 0), (16, 16), (16, 16), (0, 0)), mode="edge")
+    monkeypatch.setattr(padim, "advice_on_size", lambda embeddings, size, step: named.append(size))
+    detector = PaDiM(register="translation", **SMALL).fit(images)
+    assert detector.registration_.margin > 0
+    assert named == [(SIDE + 32, SIDE + 32)]
 
 
 # -- the choice ------------------------------------------------------------------------------------------------------

@@ -95,9 +95,18 @@ def rolling_network(backbone: Backbone) -> RollingNetwork | None:
     if backbone.device.type != "cpu" or backbone.converted is not None:
         return None
     if backbone not in _networks:
-        network = RollingNetwork.of(backbone.network)
-        _networks[backbone] = network if network is not None and _is_exact(backbone, network) else None
+        _networks[backbone] = _find(backbone)
     return _networks[backbone]
+
+
+def _find(backbone: Backbone) -> RollingNetwork | None:
+    try:
+        network = RollingNetwork.of(backbone.network)
+        return network if network is not None and _is_exact(backbone, network) else None
+    except Exception as error:  # a network that takes images of few sizes, or whatever else its own code raises
+        if is_out_of_memory(error):
+            raise
+        return None
 
 
 def _is_exact(backbone: Backbone, network: RollingNetwork) -> bool:
@@ -106,9 +115,4 @@ def _is_exact(backbone: Backbone, network: RollingNetwork) -> bool:
     height, width = (4 * stride + side + 5 for side in backbone.example_size)
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     bands = RollingBands(network, height, stride + 3)
-    try:
-        return agree(backbone(images), bands.maps(backbone, torch.Tensor.float, images), backbone.precision)
-    except (AssertionError, RuntimeError) as error:  # a network that takes images of few sizes
-        if is_out_of_memory(error):
-            raise
-        return False
+    return agree(backbone.compute(images), bands.maps(backbone, torch.Tensor.float, images), backbone.precision)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import AT_ONCE_PIXELS, Backbone
 from padim_zoo.backbones.cpu.rolling import Window
+from padim_zoo.features.receptive_field import receptive_field
 from padim_zoo.features.rolling import RollingBands, rolling_bands, rolling_network
 from padim_zoo.features.streaming import plan_blocks
 
@@ -82,6 +83,46 @@ def test_other_operations_are_left_to_halos(kind: str) -> None:
     backbone = toy(NOT_ROLLED[kind])
     assert rolling_network(backbone) is None
     assert rolling_bands(backbone, (900, 900)) is None
+
+
+class EvenSizes(nn.Module):
+    """A sum whose two sides are of one size where the image has an even one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.means = nn.AvgPool2d(2)
+        self.colors = nn.Conv2d(3, 8, 1)
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.relu(self.convolution(images) + self.colors(self.means(images)))]
+
+
+def test_a_network_of_few_sizes_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = EvenSizes()
+    backbone = Backbone(
+        network, name="toy", layers=("a",), strides=(2,), state=network.state_dict(), weights_source="none"
+    )
+    assert rolling_network(backbone) is None
+    monkeypatch.setattr("padim_zoo.features.rolling.RollingNetwork.of", None)  # not called again
+    assert rolling_network(backbone) is None
+    assert plan_blocks(backbone, (1024, 1024), "auto", 10**10) is None
+
+
+class LastMap(Backbone):
+    """Gives fewer maps than its network."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return super().forward(images)[-1:]
+
+
+def test_a_backbone_of_fewer_maps_than_its_network_has_no_receptive_field() -> None:
+    network = Toy(nn.Identity())
+    backbone = LastMap(
+        network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
+    )
+    assert receptive_field(backbone) is None
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,11 @@ def rolling_bands(backbone: Backbone, image_size: tuple[int, int], count: int | 
 def rolling_network(backbone: Backbone) -> RollingNetwork | None:
     """The network of a backbone by its rows; None if it has operations that look further, or another runtime has it.
 
-    It is made at the first call, and held to whole images.
+    It is made at the first call, and held to whole images. Of a subclass that computes in a way of its own it is None.
     """
     if backbone.device.type != "cpu" or backbone.converted is not None:
+        return None
+    if type(backbone).forward is not Backbone.forward or type(backbone).compute is not Backbone.compute:
         return None
     if backbone not in _networks:
         _networks[backbone] = _find(backbone)

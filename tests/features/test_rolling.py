@@ -117,12 +117,37 @@ class LastMap(Backbone):
         return super().forward(images)[-1:]
 
 
-def test_a_backbone_of_fewer_maps_than_its_network_has_no_receptive_field() -> None:
+def test_a_backbone_of_fewer_maps_than_its_network_passes_whole() -> None:
     network = Toy(nn.Identity())
     backbone = LastMap(
         network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
     )
     assert receptive_field(backbone) is None
+    assert plan_blocks(backbone, (1024, 1024), "auto", 10**10) is None
+
+
+class ClippedForward(Backbone):
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [layer.clamp(max=0.5) for layer in super().forward(images)]
+
+
+class ClippedCompute(Backbone):
+    def compute(self, images: Tensor) -> list[Tensor]:
+        return [layer.clamp(max=0.5) for layer in super().compute(images)]
+
+
+@pytest.mark.parametrize("kind", [ClippedForward, ClippedCompute])
+def test_what_a_subclass_computes_is_not_bypassed(kind: type[Backbone]) -> None:
+    network = Toy(nn.Identity())
+    backbone = kind(
+        network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
+    )
+    images = torch.rand(1, 3, 520, 517, generator=torch.Generator().manual_seed(0))
+    blocks = plan_blocks(backbone, (520, 517), 3, 10**10)
+    assert blocks is not None
+    for one, other in zip(backbone(images), blocks.maps(backbone, of_whole_images, images), strict=True):
+        assert one.max() == 0.5
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
     "nothing": nn.Identity(),
     "maxima": nn.MaxPool2d(3, stride=1, padding=1),
     "maxima with gaps": nn.MaxPool2d(3, stride=1, padding=1, dilation=2),
+    "a wide border": nn.Conv2d(8, 8, 3, padding=2),
     "means": nn.AvgPool2d(3, stride=1, padding=1),
     "smooth": nn.GELU(),
     "a sum": lambda maps: torch.relu(maps + maps),
@@ -57,6 +58,7 @@ NOT_ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
     "a mean of all": lambda maps: maps * maps.mean((2, 3), keepdim=True),
     "padding by the size": lambda maps: functional.pad(maps, (0, maps.shape[3] % 2, 0, maps.shape[2] % 2)),
     "rounded up": nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
+    "more padding than a window": nn.Conv2d(8, 8, 1, padding=1),
     "means of fewer": nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
 }
 

@@ -232,6 +232,8 @@ def _operation(network: fx.GraphModule, node: fx.Node) -> Operation | None:
             return None
         size = module.dilation[0] * (module.kernel_size[0] - 1) + 1
         window = Window(size, module.stride[0], cast("tuple[int, int]", module.padding)[0])
+        if window.padding >= window.size:  # some rows of the result would see no row of the image
+            return None
         return Operation(RowConvolution.of(module, getattr(module, "relu", False)), inputs, (window, *points[1:]))
     if type(module) in (nn.MaxPool2d, nn.AvgPool2d):
         pool = _pool(cast("nn.MaxPool2d | nn.AvgPool2d", module))

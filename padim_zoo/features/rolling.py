@@ -54,8 +54,14 @@ class RollingBands:
         pixels_of : callable
             What the backbone takes of a part of the images.
         images : Tensor (N, 3, H, W)
+
+        Raises
+        ------
+        InputError
+            If the network cannot take images of this size.
         """
-        of_images = [self._of_image(backbone, pixels_of, images[n : n + 1]) for n in range(len(images))]
+        with backbone.blaming_size_of(images):
+            of_images = [self._of_image(backbone, pixels_of, images[n : n + 1]) for n in range(len(images))]
         return of_images[0] if len(of_images) == 1 else [torch.cat(layers) for layers in zip(*of_images, strict=True)]
 
     def _of_image(self, backbone: Backbone, pixels_of: Callable[[Tensor], Tensor], image: Tensor) -> list[Tensor]:

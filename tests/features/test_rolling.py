@@ -13,6 +13,7 @@ from torch.nn import functional
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import AT_ONCE_PIXELS, Backbone
 from padim_zoo.backbones.cpu.rolling import Window
+from padim_zoo.core.errors import InputError
 from padim_zoo.features.receptive_field import receptive_field
 from padim_zoo.features.rolling import RollingBands, rolling_bands, rolling_network
 from padim_zoo.features.streaming import plan_blocks
@@ -165,6 +166,19 @@ def test_bands_give_the_features_of_the_whole_image(name: str, size: tuple[int, 
     maps = bands.maps(backbone, of_whole_images, images)
     for one, other in zip(backbone(images), maps, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("size", [(8, 64), (64, 8)], ids=str)
+def test_an_image_that_is_too_small_is_refused_as_a_whole_one_is(size: tuple[int, int]) -> None:
+    backbone = registry.backbones.create("torchvision/vgg11_bn", weights="none")
+    images = torch.rand(1, 3, *size)
+    blocks = plan_blocks(backbone, size, 2, 10**10)
+    assert isinstance(blocks, RollingBands)
+    refused = rf"vgg11_bn cannot take images of {size[0]}×{size[1]} pixels \(.+\): choose others by --resize"
+    with pytest.raises(InputError, match=refused):
+        backbone(images)
+    with pytest.raises(InputError, match=refused):
+        blocks.maps(backbone, of_whole_images, images)
 
 
 def test_rows_that_nobody_reads_any_more_are_dropped() -> None:

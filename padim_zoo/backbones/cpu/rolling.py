@@ -162,6 +162,11 @@ class RollingNetwork:
         Returns
         -------
         list of Tensor (1, C_l, H_l, W_l)
+
+        Raises
+        ------
+        RuntimeError
+            If an image of so few rows is smaller than a window.
         """
         values = {self.image: _Rows(height)}
         for name, operation in self.operations.items():
@@ -170,6 +175,8 @@ class RollingNetwork:
                 for source, window in zip(operation.inputs, operation.windows, strict=True)
             )
             values[name] = _Rows(min(lengths))
+            if values[name].total < 1:
+                raise RuntimeError(f"no rows are left in {name}")
         maps: dict[str, Tensor] = {}
         for part in parts:
             self._add(values, self.image, part)

@@ -73,7 +73,9 @@ class RollingBands:
             return self.network(bands(), self.height)
 
 
-def rolling_bands(backbone: Backbone, image_size: tuple[int, int], count: int | None = None) -> RollingBands | None:
+def rolling_bands(
+    backbone: Backbone, image_size: tuple[int, int], count: int | None = None, most: float = AT_ONCE_PIXELS
+) -> RollingBands | None:
     """How images of a size pass through a network row by row; None where it cannot take them so.
 
     Parameters
@@ -82,15 +84,19 @@ def rolling_bands(backbone: Backbone, image_size: tuple[int, int], count: int | 
     image_size : (int, int)
         Height and width in pixels.
     count : int, optional
-        Of bands; by default as many as are fast.
+        Of bands, at most; by default as many as are fast.
+    most : float
+        Pixels of a band, unless ``count`` is given. Where a stride of rows has more, a band has these.
     """
     network = rolling_network(backbone)
     if network is None:
         return None
     height, width = image_size
     stride = max(backbone.strides)
-    rows = AT_ONCE_PIXELS // width if count is None else -(-height // count)
-    return RollingBands(network, height, max(1, rows // stride) * stride if count is None else rows)
+    if count is not None:
+        return RollingBands(network, height, -(-height // count))
+    rows = int(min(most, AT_ONCE_PIXELS)) // width
+    return RollingBands(network, height, max(1, rows // stride) * stride)
 
 
 def rolling_network(backbone: Backbone) -> RollingNetwork | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from padim_zoo.backbones.cpu.rolling import Window
 from padim_zoo.core.errors import InputError
 from padim_zoo.features.receptive_field import receptive_field
 from padim_zoo.features.rolling import RollingBands, rolling_bands, rolling_network
-from padim_zoo.features.streaming import plan_blocks
+from padim_zoo.features.streaming import Blocks, bytes_per_pixel, plan_blocks
 
 
 class Toy(nn.Module):
@@ -232,3 +233,21 @@ def test_large_images_pass_row_by_row() -> None:
     assert str(bands) == f"{len(bands)} bands, each pixel once"
     assert len(plan_blocks(backbone, (2048, 2448), 5, 10**10) or ()) == 5
     assert plan_blocks(backbone, (2048, 2448), 1, 10**10) is None
+
+
+def test_bands_keep_within_the_budget() -> None:
+    backbone = registry.backbones.create("builtin")
+    stride = max(backbone.strides)
+
+    def budget(pixels: int) -> int:
+        return math.ceil(2 * bytes_per_pixel(backbone) * pixels)
+
+    size = (2048, 2448)
+    two_strides = plan_blocks(backbone, size, "auto", budget(2 * stride * 2448))
+    assert isinstance(two_strides, RollingBands)
+    assert two_strides.rows == 2 * stride
+    assert isinstance(plan_blocks(backbone, size, "auto", budget(stride * 2448 - 1000)), Blocks)
+    # One band is the whole image, and wider than its budget.
+    wide = (stride, 30_000)
+    assert plan_blocks(backbone, wide, "auto", budget(stride * 30_000)) is None
+    assert isinstance(plan_blocks(backbone, wide, "auto", budget(100_000)), Blocks)

@@ -118,7 +118,7 @@ def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]
     yield "as asked", {}
     parameters, backbone = detector.get_params(deep=False), detector.build_backbone()
     tied = str(parameters.get("estimator", "tied")).startswith("tied")
-    if not tied and parameters["trim_patches"] is None:  # which is for each patch by itself
+    if not tied and parameters.get("trim_patches") is None:  # which is for each patch by itself
         yield '--estimator "tied(cells=8)"', {"estimator": "tied(cells=8)"}
     if "n_components" in parameters:
         all_channels = sum(backbone.channels)

@@ -45,7 +45,7 @@ def _why_without_samples(detector: Any) -> str:
     moments = detector.statistics_
     if not isinstance(detector, PaDiM) or not isinstance(moments, Moments):
         return ""
-    most = most_images_of_samples(moments)
+    most = max(most_images_of_samples(detector, moments), 1)
     return (
         f"some models hold moments; a file holds samples of up to {most} of these images, so cut the "
         f"{detector.n_images_} into {-(-detector.n_images_ // most)} shards, or give one to calibrate --threshold"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +28,14 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+
+
+def _loses_samples(detector: Any) -> bool:
+    """Whether the saved model is the last one whose threshold can be made."""
+    from padim_zoo.detectors.padim import PaDiM
+    from padim_zoo.detectors.padim_file import loses_samples
+
+    return isinstance(detector, PaDiM) and loses_samples(detector)
 
 
 @setting_command("update")
@@ -110,6 +119,8 @@ def update(
     rows |= {"runtime": runs} if (runs := runtime_of(detector)) else {}
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
+    if resumable and _loses_samples(detector):
+        rows |= {"keeps": "moments, now fewer bytes than samples: the next update can make no threshold"}
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
     if calibration is not None and not (keep_threshold and added):
         show_prices(calibration)

@@ -8,7 +8,7 @@ import sys
 from padim_zoo.core.cpu import usable_processors
 
 SPINS = 500
-"""Turns of a waiting loop, some 10 microseconds. On two cores a network of 42 convolutions takes at most 3 % longer
+"""Turns of a waiting loop, some 10 microseconds. On two cores a network of 42 convolutions takes at most 4 % longer
 than with the 300,000 of GNU OpenMP. docs/performance.md has the figures beside a busy neighbor."""
 
 FEW_PROCESSORS = 4

@@ -66,8 +66,8 @@ def require_samples(detector: BackboneDetector[Any], purpose: str) -> Samples:
     statistics = detector.require_statistics(purpose)
     if not isinstance(statistics, Samples):
         raise InputError(
-            f"cannot {purpose} without the samples, and there are only moments (or no fit): allow more memory, or fit "
-            "on fewer images"
+            f"cannot {purpose} without the samples, and there are only moments (or no fit): fit again, with more "
+            "memory or on fewer images"
         )
     return statistics
 

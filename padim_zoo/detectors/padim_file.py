@@ -184,7 +184,7 @@ def registration_in(file: DetectorFile) -> Registration | None:
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:
-    """Arrays of samples, of which a threshold can be made, where moments are no fewer bytes; else of moments."""
+    """Arrays of samples, of which a threshold can be made, where they are fewer bytes; else of moments."""
     if isinstance(statistics, Samples) and _are_smaller(statistics.embeddings):
         return {name: layer.contiguous() for name, layer in numbered("samples", statistics.embeddings).items()}
     moments = Moments.of(statistics.embeddings, statistics.mean) if isinstance(statistics, Samples) else statistics
@@ -199,9 +199,21 @@ def _are_smaller(embeddings: PatchEmbeddings) -> bool:
     return is_plain and embeddings.size_in_bytes() < Moments.bytes_needed(embeddings.P, embeddings.D)
 
 
-def most_images_of_samples(moments: Moments) -> int:
-    """The number of images up to which a file would have held samples instead."""
-    return (Moments.bytes_needed(moments.P, moments.D) - 1) // moments.reference.size_in_bytes()
+def loses_samples(detector: PaDiM) -> bool:
+    """Whether the samples at hand are not in a resumable file of this detector, which holds their moments instead."""
+    samples = detector.statistics_
+    in_file = isinstance(detector.gaussian_, DualGaussian) or (
+        isinstance(samples, Samples) and _are_smaller(samples.embeddings)
+    )
+    return isinstance(samples, Samples) and not in_file
+
+
+def most_images_of_samples(detector: PaDiM, moments: Moments) -> int:
+    """The number of images up to which a file would have held samples instead: in the dual form, or as fewer bytes."""
+    most = moments.D
+    if moments.reference.subset is None and detector.registration_ is None:
+        most = max(most, (Moments.bytes_needed(moments.P, moments.D) - 1) // moments.reference.size_in_bytes())
+    return most // detector.extractor.views.passes
 
 
 def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Samples | Moments | None:

@@ -128,7 +128,8 @@ def find_suspects(
             if prediction.maps is not None:
                 medians[images] = np.median(prediction.maps, axis=(1, 2))
                 maps |= dict(zip(images.tolist(), prediction.maps, strict=True))
-                maps = {image: maps[image] for image in sorted(maps, key=lambda one: -scores[one])[:SHOWN]}
+                shown = sorted(maps, key=lambda one: -scores[one])[:SHOWN]
+                maps = {image: maps[image].copy() for image in shown}  # a view would keep the maps of all its batch
     p_values = bulk_p_values(scores)
     low = float(np.median(medians))
     high = low + 1.5 * max(score_of_p_value(scores, SUSPECTS_RATE) - low, 1e-9)

@@ -174,8 +174,11 @@ def _dual(deviations: PatchEmbeddings, patches: slice, estimator: LinearShrinkag
         q = torch.where(s[:, None] > 0, inside / s.clamp_min(1e-300)[:, None], norms / b[:, None])
         distances: Tensor = c * q / (b[:, None] * inverse)
         return distances
-    values, vectors = torch.linalg.eigh(gram)
-    values, shares = values[:, 1:].clamp_min(0), vectors[:, :, 1:].square()  # the first belongs to (1, …, 1)
+    # The direction (1, …, 1) becomes the largest, so that it is known among others in which the samples do not vary:
+    # those of copies, and of more images than channels.
+    above = 2 * norms.sum(1) + 1
+    values, vectors = torch.linalg.eigh(gram + (above / n)[:, None, None])
+    values, shares = values[:, :-1].clamp_min(0), vectors[:, :, :-1].square()
     along_scatter = (gram @ gram).diagonal(dim1=1, dim2=2)
     third = (gram @ norms[:, :, None]).squeeze(2)
     a, b = _coefficients_without(estimator, norms, along_scatter, third, gram.square().sum((1, 2)), D)

@@ -73,3 +73,19 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
         assert str(other) in told
         assert told.count("\n") == 1
     assert not target.exists()
+
+
+@pytest.mark.parametrize(("options", "images_of_a_shard"), [([], 6), (["--augment", "flip", "--passes", "2"], 3)])
+def test_the_number_of_shards_that_it_names_is_enough(images, tmp_path, monkeypatch, options, images_of_a_shard):
+    """A file holds samples of up to six rows here, which are images, or views of them."""
+    options = ["--n-components", "4", "--resumable", *options]
+    of_a_row = load(fit(tmp_path / "one.safetensors", images, *options)).statistics_
+    rows = len(images) * (2 if "--passes" in options else 1)
+    per_row = of_a_row.embeddings.size_in_bytes() // rows
+    monkeypatch.setattr(Moments, "bytes_needed", lambda P, D: 6 * per_row + 1)
+    half = len(images) // 2
+    parts = [images[:half], images[half:]]
+    models = [fit(tmp_path / f"{number}.safetensors", part, *options) for number, part in enumerate(parts)]
+    told = run("merge", *models, "-o", tmp_path / "merged.safetensors")
+    shards = -(-len(images) // images_of_a_shard)
+    assert f"up to {images_of_a_shard} of these images, so cut the {len(images)} into {shards} shards" in told

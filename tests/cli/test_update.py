@@ -9,6 +9,7 @@ import pytest
 
 from padim_zoo.core.file_lock import FileLock
 from padim_zoo.detectors.loading import load
+from padim_zoo.statistics.moments import Moments
 from tests.command_line import run
 from tests.image_files import write_noise
 
@@ -56,6 +57,19 @@ def test_a_resumable_model_stays_one(folder, tmp_path):
     for part in ("new", "more"):
         run("update", model, folder / part, "--in-place")
     assert load(model).n_images_ == 18
+
+
+def test_the_last_update_that_can_make_a_threshold_says_so(folder, tmp_path, monkeypatch):
+    model = tmp_path / "model.safetensors"
+    fit(model, [folder / "old"], "--n-components", "4", "--resumable")
+    of_an_image = load(model).statistics_.embeddings.size_in_bytes() // 8
+    monkeypatch.setattr(Moments, "bytes_needed", lambda P, D: 10 * of_an_image)
+    told = run("update", model, folder / "new", "--in-place")
+    assert "the next update can make no threshold" in told
+    assert load(model).threshold_ is not None
+    told = run("update", model, folder / "more", "--in-place")
+    assert "threshold  none: cannot make a threshold without the samples" in told
+    assert "can make no threshold" not in told
 
 
 def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):

@@ -29,7 +29,7 @@ def refits(embeddings: PatchEmbeddings, estimator) -> np.ndarray:
     return np.stack(columns, 1)
 
 
-@pytest.mark.parametrize(("n", "D"), [(12, 30), (31, 30), (60, 8), (5, 5), (3, 4), (2, 4)])
+@pytest.mark.parametrize(("n", "D"), [(12, 30), (31, 30), (33, 30), (60, 8), (5, 5), (3, 4), (2, 4)])
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 def test_leaving_one_out_is_n_fits(draw, estimator, n, D):
     values = draw(n, 6, D, scale=2.0)
@@ -41,6 +41,15 @@ def test_leaving_one_out_is_n_fits(draw, estimator, n, D):
 def on_three_grids(draw, n: int) -> PatchEmbeddings:
     layers = tuple(torch.from_numpy(draw(positions, n, D)).float() for positions, D in ((64, 3), (16, 4), (4, 5)))
     return PatchEmbeddings(layers, ((8, 8), (4, 4), (2, 2)), (8, 8))
+
+
+@pytest.mark.parametrize("n", [20, 33])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_copies_are_images_as_others(draw, estimator, n):
+    values = draw(n, 6, 30, scale=2.0)
+    values[5] = values[4]
+    distances = leave_one_out(embeddings_of(values), estimator, exact=True)
+    np.testing.assert_allclose(distances, by_n_fits(values, estimator), rtol=2e-4)
 
 
 @pytest.mark.parametrize("n", [10, 13, 20, 60])

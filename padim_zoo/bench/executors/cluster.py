@@ -206,7 +206,9 @@ async def _await_greeting(address: str) -> None:
     try:
         connection = await asyncio.wait_for(greet(address, _GREETING_SECONDS, **options), _GREETING_SECONDS)
     except asyncio.TimeoutError:
-        raise ValueError(f"it accepts, but no scheduler spoke within {_GREETING_SECONDS:.0f} s") from None
+        raise ValueError(
+            f"it accepts, but no scheduler spoke, or a busy one, within {_GREETING_SECONDS:.0f} s"
+        ) from None
     except MemoryError:  # the first bytes of SSH, read as a length
         raise ValueError("it speaks another protocol") from None
     connection.abort()

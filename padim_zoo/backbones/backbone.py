@@ -214,10 +214,22 @@ class Backbone(nn.Module):
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         at_once = self.images_at_once(*images.shape[-2:])
-        try:
+        with self.blaming_size_of(images):
             if at_once is None or is_traced():
                 return self.compute(images)
             return _concatenate(map(self._compute_batch, torch.split(images, at_once)))
+
+    @contextmanager
+    def blaming_size_of(self, images: Tensor) -> Iterator[None]:
+        """Errors of a network that works otherwise say that it cannot take images of this size.
+
+        Raises
+        ------
+        InputError
+            In place of these.
+        """
+        try:
+            yield
         except (AssertionError, RuntimeError) as error:
             if is_out_of_memory(error) or not self._takes_example_size(images.device):
                 raise

@@ -434,8 +434,9 @@ class FeatureExtractor:
         """What features keep of the maps of images (n, 3, H, W), uint8, or of their tiles."""
         backbone = self.build_backbone()
         maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
-        maps = self.reduce_maps(maps, roi_masks)
-        return tuple((layer if self.accepts_bfloat16 else layer.float()).cpu() for layer in maps)
+        if not self.accepts_bfloat16:  # before they are reduced: averages would be rounded to 8 bits
+            maps = [layer.float() for layer in maps]
+        return tuple(layer.cpu() for layer in self.reduce_maps(maps, roi_masks))
 
     def _mosaics(self, backbone: Backbone, batch: Tensor, layout: TileLayout) -> list[Tensor]:
         """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""

@@ -54,8 +54,14 @@ class RollingBands:
         pixels_of : callable
             What the backbone takes of a part of the images.
         images : Tensor (N, 3, H, W)
+
+        Raises
+        ------
+        InputError
+            If the network cannot take images of this size.
         """
-        of_images = [self._of_image(backbone, pixels_of, images[n : n + 1]) for n in range(len(images))]
+        with backbone.blaming_size_of(images):
+            of_images = [self._of_image(backbone, pixels_of, images[n : n + 1]) for n in range(len(images))]
         return of_images[0] if len(of_images) == 1 else [torch.cat(layers) for layers in zip(*of_images, strict=True)]
 
     def _of_image(self, backbone: Backbone, pixels_of: Callable[[Tensor], Tensor], image: Tensor) -> list[Tensor]:
@@ -67,7 +73,9 @@ class RollingBands:
             return self.network(bands(), self.height)
 
 
-def rolling_bands(backbone: Backbone, image_size: tuple[int, int], count: int | None = None) -> RollingBands | None:
+def rolling_bands(
+    backbone: Backbone, image_size: tuple[int, int], count: int | None = None, most: float = AT_ONCE_PIXELS
+) -> RollingBands | None:
     """How images of a size pass through a network row by row; None where it cannot take them so.
 
     Parameters
@@ -76,28 +84,43 @@ def rolling_bands(backbone: Backbone, image_size: tuple[int, int], count: int | 
     image_size : (int, int)
         Height and width in pixels.
     count : int, optional
-        Of bands; by default as many as are fast.
+        Of bands, at most; by default as many as are fast.
+    most : float
+        Pixels of a band, unless ``count`` is given. Where a stride of rows has more, a band has these.
     """
     network = rolling_network(backbone)
     if network is None:
         return None
     height, width = image_size
     stride = max(backbone.strides)
-    rows = AT_ONCE_PIXELS // width if count is None else -(-height // count)
-    return RollingBands(network, height, max(1, rows // stride) * stride if count is None else rows)
+    if count is not None:
+        return RollingBands(network, height, -(-height // count))
+    rows = int(min(most, AT_ONCE_PIXELS)) // width
+    return RollingBands(network, height, max(1, rows // stride) * stride)
 
 
 def rolling_network(backbone: Backbone) -> RollingNetwork | None:
     """The network of a backbone by its rows; None if it has operations that look further, or another runtime has it.
 
-    It is made at the first call, and held to whole images.
+    It is made at the first call, and held to whole images. Of a subclass that computes in a way of its own it is None.
     """
     if backbone.device.type != "cpu" or backbone.converted is not None:
         return None
+    if type(backbone).forward is not Backbone.forward or type(backbone).compute is not Backbone.compute:
+        return None
     if backbone not in _networks:
-        network = RollingNetwork.of(backbone.network)
-        _networks[backbone] = network if network is not None and _is_exact(backbone, network) else None
+        _networks[backbone] = _find(backbone)
     return _networks[backbone]
+
+
+def _find(backbone: Backbone) -> RollingNetwork | None:
+    try:
+        network = RollingNetwork.of(backbone.network)
+        return network if network is not None and _is_exact(backbone, network) else None
+    except Exception as error:  # a network that takes images of few sizes, or whatever else its own code raises
+        if is_out_of_memory(error):
+            raise
+        return None
 
 
 def _is_exact(backbone: Backbone, network: RollingNetwork) -> bool:
@@ -106,9 +129,4 @@ def _is_exact(backbone: Backbone, network: RollingNetwork) -> bool:
     height, width = (4 * stride + side + 5 for side in backbone.example_size)
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     bands = RollingBands(network, height, stride + 3)
-    try:
-        return agree(backbone(images), bands.maps(backbone, torch.Tensor.float, images), backbone.precision)
-    except (AssertionError, RuntimeError) as error:  # a network that takes images of few sizes
-        if is_out_of_memory(error):
-            raise
-        return False
+    return agree(backbone.compute(images), bands.maps(backbone, torch.Tensor.float, images), backbone.precision)

@@ -100,8 +100,9 @@ def plan_blocks(
     image_size : (int, int)
         Height and width in pixels.
     stream : str or int
-        ``"auto"`` for bands that a network takes row by row, which is the fastest way; else for the fewest blocks that
-        fit, bands before squares. Or a number of bands. On a GPU, whose memory is another, ``"auto"`` cuts nothing.
+        ``"auto"`` for bands that a network takes row by row, which is the fastest way; else, or where a band is too
+        wide for the budget, for the fewest blocks that fit, bands before squares. Or about how many bands. On a GPU,
+        whose memory is another, ``"auto"`` cuts nothing.
     budget : int
         Bytes to keep within where that can be.
     limit : float
@@ -113,17 +114,20 @@ def plan_blocks(
         If the image has to be cut and the network looks at all of it at once.
     """
     pixels, each = math.prod(image_size), bytes_per_pixel(backbone)
-    fast = min(FAST_BYTES, budget // 2) / each
+    within = budget // 2 / each
+    fast = min(FAST_BYTES / each, within)
     automatic = stream == "auto"
     if stream == 1 or (automatic and (pixels <= AT_ONCE_PIXELS or backbone.device.type != "cpu")):
         return None
-    rolling = rolling_bands(backbone, image_size, stream if isinstance(stream, int) else None)
-    if rolling is not None:
+    rolling = rolling_bands(backbone, image_size, None if automatic else int(stream), within)
+    if rolling is not None and (not automatic or min(rolling.rows * image_size[1], pixels) <= within):
         return rolling if len(rolling) > 1 else None
     if automatic and pixels <= fast:
         return None
     field = receptive_field(backbone)
     if field is None:
+        if rolling is not None:
+            return rolling if len(rolling) > 1 else None
         if automatic and each * pixels <= limit:
             return None
         why = f"to fit {amount(limit)} of memory" if automatic else f"into {stream} bands"

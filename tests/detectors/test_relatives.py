@@ -141,6 +141,13 @@ def test_mahalanobis_ad_equals_the_paper(images, n):
     np.testing.assert_allclose(prediction.scores, expected, rtol=2e-4)
 
 
+def test_averages_of_bfloat16_maps_keep_the_bits_of_float32(images):
+    detector = MahalanobisAD("resnet18", precision="bfloat16", cache=False, **SMALL)
+    averages = detector.extract(images[:2]).maps
+    for average, layer in zip(averages, feature_maps(detector, images[:2]), strict=True):
+        torch.testing.assert_close(average.double(), layer.mean((2, 3), keepdim=True), rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("components", ["pca", "npca"])
 def test_principal_components_of_mahalanobis_ad(images, components):
     options: dict[str, Any] = {"covariance": "full(0.001)", "explained_variance": 0.8, "components": components}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,10 @@ from torch.nn import functional
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import AT_ONCE_PIXELS, Backbone
 from padim_zoo.backbones.cpu.rolling import Window
+from padim_zoo.core.errors import InputError
+from padim_zoo.features.receptive_field import receptive_field
 from padim_zoo.features.rolling import RollingBands, rolling_bands, rolling_network
-from padim_zoo.features.streaming import plan_blocks
+from padim_zoo.features.streaming import Blocks, bytes_per_pixel, plan_blocks
 
 
 class Toy(nn.Module):
@@ -47,6 +50,7 @@ ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
     "nothing": nn.Identity(),
     "maxima": nn.MaxPool2d(3, stride=1, padding=1),
     "maxima with gaps": nn.MaxPool2d(3, stride=1, padding=1, dilation=2),
+    "a wide border": nn.Conv2d(8, 8, 3, padding=2),
     "means": nn.AvgPool2d(3, stride=1, padding=1),
     "smooth": nn.GELU(),
     "a sum": lambda maps: torch.relu(maps + maps),
@@ -56,6 +60,7 @@ NOT_ROLLED: dict[str, Callable[[Tensor], Tensor]] = {
     "a mean of all": lambda maps: maps * maps.mean((2, 3), keepdim=True),
     "padding by the size": lambda maps: functional.pad(maps, (0, maps.shape[3] % 2, 0, maps.shape[2] % 2)),
     "rounded up": nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True),
+    "more padding than a window": nn.Conv2d(8, 8, 1, padding=1),
     "means of fewer": nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
 }
 
@@ -84,6 +89,71 @@ def test_other_operations_are_left_to_halos(kind: str) -> None:
     assert rolling_bands(backbone, (900, 900)) is None
 
 
+class EvenSizes(nn.Module):
+    """A sum whose two sides are of one size where the image has an even one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.means = nn.AvgPool2d(2)
+        self.colors = nn.Conv2d(3, 8, 1)
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.relu(self.convolution(images) + self.colors(self.means(images)))]
+
+
+def test_a_network_of_few_sizes_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = EvenSizes()
+    backbone = Backbone(
+        network, name="toy", layers=("a",), strides=(2,), state=network.state_dict(), weights_source="none"
+    )
+    assert rolling_network(backbone) is None
+    monkeypatch.setattr("padim_zoo.features.rolling.RollingNetwork.of", None)  # not called again
+    assert rolling_network(backbone) is None
+    assert plan_blocks(backbone, (1024, 1024), "auto", 10**10) is None
+
+
+class LastMap(Backbone):
+    """Gives fewer maps than its network."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return super().forward(images)[-1:]
+
+
+def test_a_backbone_of_fewer_maps_than_its_network_passes_whole() -> None:
+    network = Toy(nn.Identity())
+    backbone = LastMap(
+        network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
+    )
+    assert receptive_field(backbone) is None
+    assert plan_blocks(backbone, (1024, 1024), "auto", 10**10) is None
+
+
+class ClippedForward(Backbone):
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [layer.clamp(max=0.5) for layer in super().forward(images)]
+
+
+class ClippedCompute(Backbone):
+    def compute(self, images: Tensor) -> list[Tensor]:
+        return [layer.clamp(max=0.5) for layer in super().compute(images)]
+
+
+@pytest.mark.parametrize("kind", [ClippedForward, ClippedCompute])
+def test_what_a_subclass_computes_is_not_bypassed(kind: type[Backbone]) -> None:
+    network = Toy(nn.Identity())
+    backbone = kind(
+        network, name="toy", layers=("a", "b"), strides=(2, 6), state=network.state_dict(), weights_source="none"
+    )
+    images = torch.rand(1, 3, 520, 517, generator=torch.Generator().manual_seed(0))
+    blocks = plan_blocks(backbone, (520, 517), 3, 10**10)
+    assert blocks is not None
+    for one, other in zip(backbone(images), blocks.maps(backbone, of_whole_images, images), strict=True):
+        assert one.max() == 0.5
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "name", ["builtin", "resnet18", "wide_resnet50_2", "torchvision/vgg11_bn", "torchvision/mobilenet_v2"]
 )
@@ -97,6 +167,19 @@ def test_bands_give_the_features_of_the_whole_image(name: str, size: tuple[int, 
     maps = bands.maps(backbone, of_whole_images, images)
     for one, other in zip(backbone(images), maps, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("size", [(8, 64), (64, 8)], ids=str)
+def test_an_image_that_is_too_small_is_refused_as_a_whole_one_is(size: tuple[int, int]) -> None:
+    backbone = registry.backbones.create("torchvision/vgg11_bn", weights="none")
+    images = torch.rand(1, 3, *size)
+    blocks = plan_blocks(backbone, size, 2, 10**10)
+    assert isinstance(blocks, RollingBands)
+    refused = rf"vgg11_bn cannot take images of {size[0]}×{size[1]} pixels \(.+\): choose others by --resize"
+    with pytest.raises(InputError, match=refused):
+        backbone(images)
+    with pytest.raises(InputError, match=refused):
+        blocks.maps(backbone, of_whole_images, images)
 
 
 def test_rows_that_nobody_reads_any_more_are_dropped() -> None:
@@ -150,3 +233,21 @@ def test_large_images_pass_row_by_row() -> None:
     assert str(bands) == f"{len(bands)} bands, each pixel once"
     assert len(plan_blocks(backbone, (2048, 2448), 5, 10**10) or ()) == 5
     assert plan_blocks(backbone, (2048, 2448), 1, 10**10) is None
+
+
+def test_bands_keep_within_the_budget() -> None:
+    backbone = registry.backbones.create("builtin")
+    stride = max(backbone.strides)
+
+    def budget(pixels: int) -> int:
+        return math.ceil(2 * bytes_per_pixel(backbone) * pixels)
+
+    size = (2048, 2448)
+    two_strides = plan_blocks(backbone, size, "auto", budget(2 * stride * 2448))
+    assert isinstance(two_strides, RollingBands)
+    assert two_strides.rows == 2 * stride
+    assert isinstance(plan_blocks(backbone, size, "auto", budget(stride * 2448 - 1000)), Blocks)
+    # One band is the whole image, and wider than its budget.
+    wide = (stride, 30_000)
+    assert plan_blocks(backbone, wide, "auto", budget(stride * 30_000)) is None
+    assert isinstance(plan_blocks(backbone, wide, "auto", budget(100_000)), Blocks)

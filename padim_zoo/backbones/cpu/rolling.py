@@ -162,6 +162,11 @@ class RollingNetwork:
         Returns
         -------
         list of Tensor (1, C_l, H_l, W_l)
+
+        Raises
+        ------
+        RuntimeError
+            If an image of so few rows is smaller than a window.
         """
         values = {self.image: _Rows(height)}
         for name, operation in self.operations.items():
@@ -170,6 +175,8 @@ class RollingNetwork:
                 for source, window in zip(operation.inputs, operation.windows, strict=True)
             )
             values[name] = _Rows(min(lengths))
+            if values[name].total < 1:
+                raise RuntimeError(f"no rows are left in {name}")
         maps: dict[str, Tensor] = {}
         for part in parts:
             self._add(values, self.image, part)
@@ -232,6 +239,8 @@ def _operation(network: fx.GraphModule, node: fx.Node) -> Operation | None:
             return None
         size = module.dilation[0] * (module.kernel_size[0] - 1) + 1
         window = Window(size, module.stride[0], cast("tuple[int, int]", module.padding)[0])
+        if window.padding >= window.size:  # some rows of the result would see no row of the image
+            return None
         return Operation(RowConvolution.of(module, getattr(module, "relu", False)), inputs, (window, *points[1:]))
     if type(module) in (nn.MaxPool2d, nn.AvgPool2d):
         pool = _pool(cast("nn.MaxPool2d | nn.AvgPool2d", module))

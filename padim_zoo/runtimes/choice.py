@@ -27,7 +27,7 @@ USUAL_GAIN = 0.25
 """Share of the time of torch that the fastest runtime saved where it was measured."""
 LEAST_IMAGES = 20
 """Fewer repay nothing, whatever the network."""
-LEAST_GAIN = 0.1
+LEAST_GAIN = 0.03
 """Share below which torch stays: so much differs from one measurement to the next."""
 _SECONDS = 0.2
 """Of the measurement of one."""

@@ -291,7 +291,7 @@ def test_those_that_are_measured_take_turns() -> None:
 
 
 def test_auto_stays_with_torch_where_that_is_about_as_fast() -> None:
-    assert Choice({"torch": 0.010, "onnx": 0.0095}).fastest == "torch"
+    assert Choice({"torch": 0.010, "onnx": 0.0098}).fastest == "torch"
     assert Choice({"torch": 0.010, "onnx": 0.0085, "openvino": 0.008}).fastest == "openvino"
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from padim_zoo.core.cpu import processor_name, usable_processors
+from padim_zoo.core.errors import InputError
+from padim_zoo.runtimes.runtime import resolve_runtime
 
 LIMIT = 3.0
 """The 90th percentile beside a busy neighbor, in medians."""
@@ -45,8 +47,12 @@ def main() -> None:
     print(f"{processor_name()}, {usable_processors()} processors; milliseconds from image to map")
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        model, images = fit(Path(folder), arguments)
-        for runtime in arguments.runtimes.split(","):
+        try:
+            runtimes = [resolve_runtime(runtime) for runtime in arguments.runtimes.split(",")]
+            model, images = fit(Path(folder), arguments)
+        except InputError as error:
+            parser.error(str(error))
+        for runtime in runtimes:
             for way, settings in WAYS.items():
                 rows = timed(model, images, arguments.seconds, {**settings, "PADIM_ZOO_RUNTIME": runtime})
                 for row, (median, ninth) in rows.items():
@@ -77,8 +83,10 @@ def timed(model: Path, images: Path, seconds: float, settings: dict[str, str]) -
     environment = {name: value for name, value in os.environ.items() if name not in taken}
     environment |= {"OMP_NUM_THREADS": str(usable_processors()), **settings}
     command = [sys.executable, __file__, "--model", str(model), "--images", str(images), "--seconds", str(seconds)]
-    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    return {row: tuple(figures) for row, figures in json.loads(printed).items()}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if told.returncode:  # as of a runtime that is not installed
+        sys.exit(told.stderr.strip().splitlines()[-1])
+    return {row: tuple(figures) for row, figures in json.loads(told.stdout).items()}
 
 
 def latencies(model: Path, images: Path, seconds: float) -> dict[str, tuple[float, float]]:

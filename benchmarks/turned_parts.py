@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import map_coordinates
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.image import read_image
 
 
 def turned(array: np.ndarray, side: int, pose: tuple[float, float, float]) -> np.ndarray:
@@ -32,7 +36,10 @@ def turned(array: np.ndarray, side: int, pose: tuple[float, float, float]) -> np
 
 def mask_of(image: Path, source: Path) -> Path:
     """The mask of an anomalous image."""
-    return next((source / "ground_truth" / image.parent.name).glob(f"{image.stem}*"))
+    folder = source / "ground_truth" / image.parent.name
+    for path in folder.glob(f"{image.stem}*"):
+        return path
+    raise InputError(f"{image} has no mask: expected {folder / image.stem}_mask.png")
 
 
 def main() -> None:
@@ -46,22 +53,41 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=80, help="images of each kind, evenly drawn (80)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    missing = [part for part in ("train/good", "test") if not (arguments.source / part).is_dir()]
+    if missing:
+        parser.error(f"{arguments.source} has no folder {missing[0]}: expected a category in MVTec AD's layout")
+    if arguments.target.exists():
+        parser.error(f"{arguments.target} is there already: name another folder")
+    arguments.target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.target.parent, prefix=".turned-") as draft:
+        try:
+            turn_category(arguments, Path(draft, "category"))
+        except (InputError, OSError) as error:  # of a mask the latter
+            parser.error(str(error))
+        Path(draft, "category").rename(arguments.target)
+
+
+def turn_category(arguments: argparse.Namespace, target: Path) -> None:
+    """Write the turned images and masks of a category."""
     rng = np.random.default_rng(arguments.seed)
-    for folder in sorted(each for part in ("train", "test") for each in (arguments.source / part).iterdir()):
+    folders = [each for part in ("train", "test") for each in (arguments.source / part).iterdir() if each.is_dir()]
+    for folder in sorted(folders):
         images, part = sorted(folder.iterdir()), folder.parent.name
         most = min(len(images), arguments.train if part == "train" else arguments.test)
+        if not images:
+            raise InputError(f"{folder} holds no images")
         for image in (images[i] for i in np.unique(np.linspace(0, len(images) - 1, most).astype(int))):
-            photo = np.asarray(Image.open(image).convert("RGB"))
+            photo = read_image(image)
             side = arguments.side or min(photo.shape[:2])
             angle, *shift = rng.uniform(-1, 1, 3) * [math.radians(arguments.degrees), *[arguments.shift * side] * 2]
             pose = float(angle), float(shift[0]), float(shift[1])
-            files = {arguments.target / part / folder.name / f"{image.stem}.png": turned(photo, side, pose)}
+            files = {target / part / folder.name / f"{image.stem}.png": turned(photo, side, pose)}
             if folder.name != "good":
                 mask = turned(np.asarray(Image.open(mask_of(image, arguments.source)).convert("L")), side, pose)
                 if not mask.any():  # the defect lies beyond the square
                     continue
                 name = f"{image.stem}_mask.png"
-                files[arguments.target / "ground_truth" / folder.name / name] = (mask > 0).astype(np.uint8) * 255
+                files[target / "ground_truth" / folder.name / name] = (mask > 0).astype(np.uint8) * 255
             for file, array in files.items():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(file)

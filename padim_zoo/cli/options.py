@@ -140,6 +140,10 @@ def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
 
     if "roi" not in inspect.signature(detector.predict).parameters:
         raise InputError(f"{type(detector).__name__} takes no region of interest: leave out --roi")
+    if getattr(detector, "register", None) is not None:  # before the first image, and not of each
+        from padim_zoo.detectors.aligning_extractor import NO_ROI
+
+        raise InputError(NO_ROI)
     return functools.partial(predict, roi=RegionOfInterest(roi))
 
 

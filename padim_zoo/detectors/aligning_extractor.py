@@ -16,6 +16,8 @@ from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.feature_extractor import NativeTypeExtractor
 from padim_zoo.features.poses import Mover, framed
 
+NO_ROI = "a detector with register takes no roi: leave out --roi, or fit without register"
+
 
 class AligningExtractor(NativeTypeExtractor):
     """Moves images to the pose that ``register`` asks for."""
@@ -41,7 +43,7 @@ class AligningExtractor(NativeTypeExtractor):
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """As of all; refuses a region of interest, which would have to be moved too."""
         if roi is not None and self.config.register is not None:
-            raise InputError("a detector with register takes no roi: leave out --roi, or fit without register")
+            raise InputError(NO_ROI)
         return super().image_batches(images, size, view_set, roi)
 
     def features_key(self, *, fit: bool = True) -> str:

@@ -27,6 +27,7 @@ from padim_zoo.export.networks import exportable
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.features.poses import Poses, inverse, multiply
+from tests.command_line import run
 
 SIDE = 96
 SMALL: dict[str, Any] = {
@@ -548,6 +549,15 @@ def test_suspects_are_scored_in_their_poses(turned, n_components):
     np.testing.assert_allclose(found.scores, [one.scores[0] for one in expected], rtol=1e-3)
     for image, one in found.maps.items():
         np.testing.assert_allclose(one, expected[image].maps[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_command_refuses_a_roi_before_it_writes_anything(turned, tmp_path):
+    PaDiM(register="rigid", **SMALL).fit(turned).save(tmp_path / "model.safetensors")
+    Image.fromarray(turned[0]).save(tmp_path / "image.png")
+    Image.fromarray(np.full((SIDE, SIDE), 255, dtype=np.uint8)).save(tmp_path / "mask.png")
+    files = (tmp_path / "image.png", "--roi", tmp_path / "mask.png", "-o", tmp_path / "out")
+    assert "a detector with register takes no roi" in run("predict", tmp_path / "model.safetensors", *files, code=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_is_refused_in_one_line(turned):

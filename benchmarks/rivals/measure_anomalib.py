@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ with torch.inference_mode():
 found["model_mb"] = sum(tensor.numel() * tensor.element_size() for tensor in padim.state_dict().values()) / 1e6
 # Its export scores too; users of it give one image at a time.
 with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)  # where its inferencer leaves a cache
     exported = Engine(default_root_dir=folder, logger=False).export(padim, ExportType.OPENVINO, export_root=folder)
     inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_NUM_THREADS": threads})
     image = torch.rand(1, 3, 256, 256).numpy()

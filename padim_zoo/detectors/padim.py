@@ -165,7 +165,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
                 tiles = self.tile_layout
                 size = self.image_size_ if tiles is None else tiles.tile_size
-                advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
+                advice = advice_on_size(embeddings.layout, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
 
@@ -364,8 +364,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Gaussians and reduction; what to go on from too where it is asked for: samples, or moments if fewer bytes.
 
-        A detector in the dual form, fitted on no more images than it has dimensions, holds its samples and is
-        resumable without.
+        A detector that was fitted on no more images than it has dimensions holds its samples, and is resumable
+        without.
         """
         return padim_to_file(self, resumable=resumable, half=half)
 

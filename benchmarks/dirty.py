@@ -25,7 +25,7 @@ import numpy as np
 
 from padim_zoo import PaDiM
 from padim_zoo.cli.table import show_table
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.synthetic import generate
 from padim_zoo.detectors.learned_images import LearnedImages

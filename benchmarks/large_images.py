@@ -31,8 +31,8 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.image import image_size
-from padim_zoo.data.loading import masks
 from padim_zoo.data.transform import parse_size
 
 SMALL = 256

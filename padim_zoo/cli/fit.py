@@ -11,24 +11,20 @@ from typing import Any, NamedTuple
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import (
-    DATASET,
-    PATH,
-    check_target,
+from padim_zoo.cli.inputs import DATASET, load_category
+from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
+from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
+from padim_zoo.cli.table import show_rows, size_of
+from padim_zoo.cli.thresholds import (
     groups_of_images,
-    load_category,
     named_groups,
-    refuse_same,
     regions_of,
     remember_names,
     show_prices,
-    show_rows,
-    size_of,
     threshold_of,
     try_to_calibrate,
 )
-from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data

@@ -119,7 +119,7 @@ def narrow(world: World) -> Outcome:
 
 
 def _one_region_each(world: World, folder: Path, regions: int) -> Outcome:
-    from padim_zoo.data.loading import masks
+    from padim_zoo.data.ground_truth import masks
     from padim_zoo.data.transform import Transform
     from padim_zoo.registry import datasets
 

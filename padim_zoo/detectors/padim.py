@@ -28,6 +28,7 @@ from padim_zoo.detectors.parameter_checks import check_trim_patches, check_whole
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.reset import drop_fit
+from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
@@ -294,8 +295,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             Of images that were brought to the mean pose: patches of what was beyond an image do not count, and none
             that no normal image shows.
         """
-        distances = squared.sqrt().T.reshape(-1, *grid)
         if poses is not None:
+            distances = squared.sqrt().T.reshape(-1, *grid)
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
             if self.registration_ is not None:
                 trust = self.registration_.trust(grid, self.image_size_)
@@ -305,12 +306,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if self.registration_ is not None:
                 maps = self.registration_.joined(maps, poses)
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
-        on_grid = None if counted is None else counted.T.reshape(-1, *grid)
-        tiles = self.tile_layout
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)
-        return Prediction.from_maps(
-            maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
-        )
+        edges = self.pad_mode
+        return predict_patches(self, squared.sqrt(), grid, roi_masks=roi_masks, counted=counted, edges=edges)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ def features(make_padim: Callable[..., PaDiM], images: np.ndarray) -> Features:
 
 @pytest.fixture(scope="session")
 def few(features: Features) -> Features:
-    """Those of FEW images: fewer than there are dimensions, so that fits are in the dual form."""
+    """Those of FEW images: fewer than there are dimensions, so that models keep samples."""
     return features.images(slice(FEW))
 
 

@@ -15,7 +15,7 @@ from padim_zoo.data.augmentation import AS_IT_IS
 from padim_zoo.data.grid import known_sizes
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
-from padim_zoo.detectors.mean_image import reduced
+from padim_zoo.detectors.contours import in_fine_gray
 from padim_zoo.detectors.registration import KINDS, Registration, register
 from padim_zoo.estimators.estimator import EPSILON
 from padim_zoo.features.features import Features
@@ -70,7 +70,7 @@ def choose_registration(
     unmoved = HalfPixel(pixels_wanted(images, extractor.transform))
     small, size = [], (1, 1)
     for batch, _ in extractor.moving_by(unmoved).image_batches(images, config.batch_size, AS_IT_IS, None):
-        small.append(reduced(batch))
+        small.append(in_fine_gray(batch).half())
         size = (int(batch.shape[2]) // unmoved.finer, int(batch.shape[3]) // unmoved.finer)
     if not small:
         return None, ""

@@ -2,8 +2,7 @@
 
 Images are reduced to :data:`SIZE` pixels. The normalized cross-correlation with the mean image, turned in steps, is
 taken at all shifts at once by Fourier transforms on half of that size. The best of these poses are refined to parts of
-a pixel by Gauss-Newton steps. The mean image is that of the normal images in their poses, by turns (generalized
-Procrustes analysis).
+a pixel by Gauss-Newton steps.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, pad
@@ -41,17 +39,11 @@ COARSE_ERROR = 0.1
 LARGEST_SHIFT = 0.25
 """Of a part, as a share of the image."""
 
-ROUNDS = 4
-"""How often the mean image and the poses are found by turns."""
 
-REFERENCES = 5
-"""Images that are tried as the first mean image."""
-
-
-def reduced(pixels: Tensor) -> Tensor:
-    """Images (n, 3, H, W) in gray, (n, h, w) float32, the longer side :data:`SIZE`."""
+def reduced(pixels: Tensor, side: int = SIZE) -> Tensor:
+    """Images (n, C, H, W) in gray, (n, h, w) float32, of so many pixels along the longer side."""
     height, width = int(pixels.shape[2]), int(pixels.shape[3])
-    factor = max(height, width) / SIZE
+    factor = max(height, width) / side
     size = (max(8, round(height / factor)), max(8, round(width / factor)))
     return interpolate(pixels.float().mean(1, keepdim=True), size, mode="area")[:, 0]
 
@@ -108,7 +100,7 @@ class MeanImage:
         image = interpolate(self.image[None, None], (height, width), mode="area")
         angles = self.steps * (2 * math.pi / STEPS)
         window = _window((height, width), self.disc)
-        turned = _sample(image[0].expand(len(angles), -1, -1), inverse(_poses(angles)))
+        turned = sampled(image[0].expand(len(angles), -1, -1), inverse(_poses(angles)))
         weight = window.sum()
         mean = (turned * window).sum((1, 2), keepdim=True) / weight
         centered = (turned - mean) * window
@@ -177,8 +169,8 @@ class MeanImage:
     def _compare(self, images: Tensor, poses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Correlations (n,), images in the mean pose at mean 0 and norm 1 (n, h·w), and their weights."""
         template, _ = self._slopes
-        moved = _sample(images, poses).flatten(1)
-        weights = self.window.flatten() * _inside(self.size, poses)
+        moved = sampled(images, poses).flatten(1)
+        weights = self.window.flatten() * inside(self.size, poses)
         total = weights.sum(1, keepdim=True).clamp_min(1e-6)
         moved = moved - (weights * moved).sum(1, keepdim=True) / total
         moved = moved / (weights * moved.square()).sum(1, keepdim=True).clamp_min(1e-12).sqrt()
@@ -216,34 +208,61 @@ class MeanImage:
 
     def best(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The best pose (n, 3) of each image (n, h, w), and its correlation (n,)."""
+        return self.candidates(images)[:2]
 
-        def block(rows: slice) -> tuple[Tensor, Tensor]:
+    def candidates(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The best pose of each image, and others that a finer look may prefer.
+
+        Parameters
+        ----------
+        images : Tensor (n, h, w)
+
+        Returns
+        -------
+        poses : Tensor (n, 3)
+        correlations : Tensor (n,)
+        candidates : Tensor (n, k, 3)
+            Of the best pose and of the other peaks over the angles.
+        near : Tensor (n, k), bool
+            Those that fit about as well as the best.
+        """
+
+        def block(rows: slice) -> tuple[Tensor, ...]:
             part, reach = images[rows], math.inf if self.reach is None else self.reach
             surface = self._surface(part)
             near, (highest, places) = self._peaks(surface, reach), self._peaks(surface)
-            poses, correlations = refined_best(part, *near)
+            result = refined_best(part, *near)
             outside = highest.where(highest > near[0], -1)
             beyond = (outside.amax(1) > near[0].amax(1) - COARSE_ERROR).nonzero().flatten()
             if len(beyond):
-                far, fit = refined_best(part[beyond], outside[beyond], places[beyond])
-                better = 1 - fit.square() < LEAST_GAIN * (1 - correlations[beyond].square())
-                poses[beyond[better]], correlations[beyond[better]] = far[better], fit[better]
-            return poses, correlations
+                far = refined_best(part[beyond], outside[beyond], places[beyond])
+                better = 1 - far[1].square() < LEAST_GAIN * (1 - result[1][beyond].square())
+                for found, of_far in zip(result, far, strict=True):
+                    found[beyond[better]] = of_far[better]
+            return result
 
-        def refined_best(part: Tensor, correlations: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+        def refined_best(part: Tensor, correlations: Tensor, poses: Tensor) -> tuple[Tensor, ...]:
             count = min(CANDIDATES, correlations.shape[1])
             # Peaks over the angles, which go round.
             around = torch.full((len(part), STEPS), -1.0)
             around[:, self.steps] = correlations
             peaks = (around >= around.roll(1, 1)) & (around >= around.roll(-1, 1))
-            chosen = around.where(peaks, around - 2)[:, self.steps].topk(count, 1).indices
+            heights, chosen = around.where(peaks, around - 2)[:, self.steps].topk(count, 1)
             starts = poses.gather(1, chosen[:, :, None].expand(-1, -1, 3)).flatten(0, 1)
-            refined, values = self.refine(part.repeat_interleave(count, 0), starts, FIRST_STEPS)
-            which = values.view(-1, count).argmax(1)
-            return self.refine(part, refined.view(-1, count, 3)[torch.arange(len(part)), which], LAST_STEPS)
+            refined, values = (
+                each.view(len(part), count, *each.shape[1:])
+                for each in self.refine(part.repeat_interleave(count, 0), starts, FIRST_STEPS)
+            )
+            which, every = values.argmax(1), torch.arange(len(part))
+            best, fits = self.refine(part, refined[every, which], LAST_STEPS)
+            near = (values > values.amax(1, keepdim=True) - COARSE_ERROR) & (heights > -1)
+            near[every, which] = True
+            return best, fits, refined, near
 
-        poses, correlations = map_blocks(block, len(images), 8 * (len(self.steps) + 8) * self.image.numel())
-        return poses, correlations
+        poses, correlations, candidates, near = map_blocks(
+            block, len(images), 8 * (len(self.steps) + 8) * self.image.numel()
+        )
+        return poses, correlations, candidates, near
 
 
 def _window(size: tuple[int, int], disc: bool) -> Tensor:
@@ -272,53 +291,15 @@ def _points(size: tuple[int, int], poses: Tensor) -> tuple[Tensor, Tensor]:
     return cos * x - sin * y + dx, sin * x + cos * y + dy
 
 
-def _sample(images: Tensor, poses: Tensor) -> Tensor:
-    """Reduced images (n, h, w) in the mean pose."""
+def sampled(images: Tensor, poses: Tensor) -> Tensor:
+    """Reduced images (n, h, w) in the mean pose, by poses (n, 3)."""
     height, width = int(images.shape[1]), int(images.shape[2])
     x, y = _points((height, width), poses)
     grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
     return grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
-def _inside(size: tuple[int, int], poses: Tensor) -> Tensor:
+def inside(size: tuple[int, int], poses: Tensor) -> Tensor:
     """Which points (n, h·w) of the mean pose lie within the image."""
     x, y = _points(size, poses)
     return ((x.abs() <= size[1] / 2) & (y.abs() <= size[0] / 2)).flatten(1).float()
-
-
-def mean_pose(images: Tensor, turns: bool, disc: bool) -> tuple[MeanImage, Tensor, Tensor]:
-    """The mean image of reduced images (n, h, w), their poses (n, 3) and their correlations (n,)."""
-    n = len(images)
-    tried = np.unique(np.linspace(0, n - 1, min(REFERENCES, n)).astype(int))
-    sample = images[np.unique(np.linspace(0, n - 1, min(4 * REFERENCES, n)).astype(int))]
-    references = [MeanImage.of(images[index], turns, disc) for index in tried]
-    mean = max(references, key=lambda each: float(each.best(sample)[1].mean()))
-    for _ in range(ROUNDS):
-        poses, _ = mean.best(images)
-        poses = multiply(poses, inverse(_center(poses)).expand_as(poses))
-        weights = _inside(mean.size, poses).view(n, *mean.size)
-        total = (weights * _sample(images, poses)).sum(0) / weights.sum(0).clamp_min(1)
-        mean = MeanImage.of(torch.where(weights.sum(0) > 0, total, images.mean()), turns, disc)
-    return mean, *mean.best(images)
-
-
-def _center(poses: Tensor) -> Tensor:
-    """The pose (1, 3) that poses (n, 3) have in the mean: a turn and a shift of the mean image."""
-    angle = torch.atan2(poses[:, 0].sin().mean(), poses[:, 0].cos().mean())
-    strength = (poses[:, 0].sin().mean() ** 2 + poses[:, 0].cos().mean() ** 2).sqrt()
-    angle = angle if strength > 0.5 else torch.zeros(())
-    cos, sin = (poses[:, 0] - angle).cos(), (poses[:, 0] - angle).sin()
-    x = (cos * poses[:, 1] + sin * poses[:, 2]).mean()
-    y = (cos * poses[:, 2] - sin * poses[:, 1]).mean()
-    return torch.stack([angle, x, y])[None]
-
-
-def left_out_correlations(mean: MeanImage, images: Tensor, poses: Tensor) -> Tensor:
-    """Correlations (n,) of images (n, h, w) in their poses with the mean of the others: noise is like itself alone."""
-    moved = _sample(images, poses)
-    others = (moved.sum(0) - moved) / max(len(moved) - 1, 1)
-    window = mean.window
-    first, second = (each - (window * each).sum((1, 2), keepdim=True) / window.sum() for each in (moved, others))
-    products = (window * first * second).sum((1, 2))
-    norms = (window * first.square()).sum((1, 2)) * (window * second.square()).sum((1, 2))
-    return products / norms.clamp_min(1e-12).sqrt()

@@ -169,6 +169,8 @@ def registration_to_file(registration: Registration) -> tuple[dict[str, Tensor],
         "registration.normal": registration.normal,
         "registration.scale": registration.scale,
     }
+    if registration.contours is not None:
+        arrays["registration.contours"] = registration.contours.image
     mean = registration.mean
     about = {"disc": mean.disc, "reach": mean.reach, "chance": registration.chance}
     return arrays, {**about, "margin": registration.margin, "finer": registration.finer}
@@ -181,8 +183,9 @@ def registration_in(file: DetectorFile) -> Registration | None:
         return None
     arrays = file.arrays("registration.")
     mean = MeanImage(arrays["image"], arrays["steps"], header["disc"], header["reach"])
+    contours = MeanImage(arrays["contours"], arrays["steps"], header["disc"]) if "contours" in arrays else None
     scale, chance = arrays["scale"], header["chance"]
-    return Registration(mean, arrays["normal"], scale, chance, header["margin"], header["finer"])
+    return Registration(mean, contours, arrays["normal"], scale, chance, header["margin"], header["finer"])
 
 
 def statistics_to_file(statistics: Samples | Moments) -> dict[str, Tensor]:

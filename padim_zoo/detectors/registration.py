@@ -1,6 +1,7 @@
 """What normal images say of the poses of a part, and which part of the pose of an image is undone.
 
-The pose of an image is found against the mean image, see :mod:`padim_zoo.detectors.mean_image`.
+The pose of an image is found against the mean image, see :mod:`padim_zoo.detectors.mean_image`, and settled by the
+:mod:`padim_zoo.detectors.contours` of the part.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.detectors.mean_image import LEAST_GAIN, STEPS, MeanImage, left_out_correlations, mean_pose, reduced
+from padim_zoo.detectors.contours import mean_contours, settled
+from padim_zoo.detectors.mean_image import LEAST_GAIN, STEPS, MeanImage, reduced
+from padim_zoo.detectors.mean_pose import left_out_correlations, mean_pose
 from padim_zoo.features.poses import Poses, wrapped
 
 SCRAMBLED = 50
@@ -45,6 +48,8 @@ class Registration:
     Attributes
     ----------
     mean : MeanImage
+    contours : MeanImage or None
+        The mean of their contours, in finer pixels; None where parts are shifted alone.
     normal : Tensor (n, 3)
         Poses of the normal images.
     scale : Tensor (2,)
@@ -58,6 +63,7 @@ class Registration:
     """
 
     mean: MeanImage
+    contours: MeanImage | None
     normal: Tensor
     scale: Tensor
     chance: float
@@ -139,7 +145,13 @@ class Registration:
 
     def estimate(self, pixels: Tensor) -> Tensor:
         """The poses (n, 3) of images (n, 3, H, W), float32; zero where nothing fits better than chance."""
-        poses, correlations = self.mean.best(reduced(pixels))
+        if self.contours is None:
+            poses, correlations = self.mean.best(reduced(pixels))
+        else:
+            images = reduced(pixels, max(self.contours.size))
+            times = _times(self.mean.size, self.contours.size)
+            _, correlations, candidates, near = self.mean.candidates(reduced(images[:, None]))
+            poses = settled(self.contours, images, candidates * times, near)[0] / times
         poses = poses * torch.cat([torch.ones(1), self.scale])
         return torch.where((correlations > self.chance)[:, None], poses, 0)
 
@@ -193,7 +205,7 @@ def register(
     Parameters
     ----------
     images : Tensor (n, h, w)
-        Reduced.
+        Reduced, in the pixels that contours are taken of.
     size : tuple of int
         Their height and width before.
     kind : str
@@ -204,6 +216,7 @@ def register(
         How much finer the pixels are in which images will be moved.
     """
     height, width = size
+    fine, images = images, torch.cat([reduced(images[at : at + 256, None]) for at in range(0, len(images), 256)])
     reason = ""
     if kind == "rigid":
         turned, shifted = (mean_pose(images, turns, disc=True) for turns in (True, False))
@@ -214,11 +227,22 @@ def register(
     by_chance = mean.best(scrambled(images[:SCRAMBLED], seed))[1]
     if float(left_out_correlations(mean, images, poses).median()) <= float(by_chance.quantile(0.95)):
         return None, "the images fit their mean no better than chance: they stay as they are"
+    contours = None
+    if kind == "rigid":
+        _, _, candidates, near = mean.candidates(images)
+        times = _times(mean.size, (int(fine.shape[1]), int(fine.shape[2])))
+        contours = mean_contours(fine, poses * times, candidates * times, near, mean)
+        poses = settled(contours, fine, candidates * times, near)[0] / times
     scale = torch.tensor([width / mean.size[1], height / mean.size[0]])
     normal = poses * torch.cat([torch.ones(1), scale])
     margin = margin_for(normal, size, stride)
-    registration = Registration(mean, normal, scale, float(by_chance.median()), margin, finer)
+    registration = Registration(mean, contours, normal, scale, float(by_chance.median()), margin, finer)
     return registration.near_normal_poses(), reason
+
+
+def _times(size: tuple[int, int], finer: tuple[int, int]) -> Tensor:
+    """What poses in pixels of images of a size are multiplied by for those of finer ones, (3,)."""
+    return torch.tensor([1, finer[1] / size[1], finer[0] / size[0]])
 
 
 def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:

@@ -19,6 +19,7 @@ from padim_zoo.data.corruptions import CorruptedFile, Corruption
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors import choose_registration, mean_image, padim
 from padim_zoo.detectors.choose_registration import held_out_log_likelihoods
+from padim_zoo.detectors.contours import in_fine_gray
 from padim_zoo.detectors.mean_image import MeanImage, reduced
 from padim_zoo.detectors.nearest_patches import nearest_patches
 from padim_zoo.detectors.registration import LARGEST_FRAME, Registration, margin_for, register
@@ -69,7 +70,7 @@ def shifted() -> np.ndarray:
 
 
 def learned(images: np.ndarray, kind: str) -> Registration:
-    found, reason = register(reduced(pixels(images)), (SIDE, SIDE), kind, 0)
+    found, reason = register(in_fine_gray(pixels(images)), (SIDE, SIDE), kind, 0)
     assert found is not None, reason
     return found
 
@@ -298,7 +299,7 @@ def test_a_pose_that_normal_parts_have_goes_before_a_far_one_that_fits_little_be
 
 
 def test_a_turn_that_explains_nothing_is_not_undone(shifted):
-    found, reason = register(reduced(pixels(shifted)), (SIDE, SIDE), "rigid", 0)
+    found, reason = register(in_fine_gray(pixels(shifted)), (SIDE, SIDE), "rigid", 0)
     assert found.kind == "translation"
     assert "a turn explains no more" in reason
     assert (found.normal[:, 0] == 0).all()
@@ -309,7 +310,7 @@ def test_a_turn_that_explains_nothing_is_not_undone(shifted):
 
 def test_images_that_fit_no_mean_stay():
     noise = np.random.default_rng(0).integers(0, 255, (20, SIDE, SIDE, 3), dtype=np.uint8)
-    found, reason = register(reduced(pixels(noise)), (SIDE, SIDE), "rigid", 0)
+    found, reason = register(in_fine_gray(pixels(noise)), (SIDE, SIDE), "rigid", 0)
     assert found is None
     assert "no better than chance" in reason
 

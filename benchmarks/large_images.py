@@ -270,7 +270,7 @@ def part_areas(size: Size, defect_area: Size, train: int, backbone: dict[str, An
 
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        counts = {"train": train, "good": 5, "defects_per_kind": 2}
+        counts = {"train": train, "good": 6, "defects_per_kind": 2}
         generate(folder, categories=["leather"], size=size, defect_area=defect_area, **counts)
         for name, own in DETECTORS.items():
             for way, resize in (("256", SMALL), ("native", None)):

@@ -112,14 +112,14 @@ def release() -> None:
         # The maps are shared: unlike private ones, they lose nothing by this, even while another thread writes.
         each.madvise(mmap.MADV_DONTNEED)
     if mapped:
-        _trim()
+        trim_heap()
 
 
 _M_MMAP_THRESHOLD = -3
 _MAPPED_ABOVE = 4 * 2**20
 
 
-def _trim() -> None:
+def trim_heap() -> None:
     """Give freed memory back: glibc keeps blocks of some megabytes, and with them a heap in pieces that only grows."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or none by no name, as on Windows
         ctypes.CDLL(None).malloc_trim(0)

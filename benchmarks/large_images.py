@@ -264,7 +264,7 @@ def part_seams(size: Size, backbone: dict[str, Any]) -> Any:
     return rows
 
 
-def part_areas(size: Size, defect_area: Size, train: int, backbone: dict[str, Any]) -> Any:
+def part_areas(size: Size, defect_area: Size, train: int, memory: int, backbone: dict[str, Any]) -> Any:
     """All detectors at both sizes."""
     from padim_zoo.data.synthetic import generate
 
@@ -274,7 +274,7 @@ def part_areas(size: Size, defect_area: Size, train: int, backbone: dict[str, An
         generate(folder, categories=["leather"], size=size, defect_area=defect_area, **counts)
         for name, own in DETECTORS.items():
             for way, resize in (("256", SMALL), ("native", None)):
-                rows[f"{name}, {way}"] = _child("areas", folder, name, backbone | own | {"resize": resize})
+                rows[f"{name}, {way}"] = _child("areas", folder, name, backbone | own | {"resize": resize, "memory": memory})
     print_table(f"AUPRO, {train} normal images", rows)
     return rows
 
@@ -354,7 +354,7 @@ def main(
         "cost": lambda: [part_cost(height_width, images, folds, ways.split(","), limit, one) for one in of_backbones],
         "equality": lambda: part_equality(height_width),
         "seams": lambda: part_seams(height_width, last),
-        "areas": lambda: part_areas(height_width, (low, high), train, last),
+        "areas": lambda: part_areas(height_width, (low, high), train, limit, last),
         "anomalib": lambda: part_anomalib(height_width, images, rival_python or ""),
     }
     figures: dict[str, Any] = {"size": size, "memory": memory, "threads": os.environ.get("OMP_NUM_THREADS")}

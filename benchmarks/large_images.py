@@ -274,7 +274,8 @@ def part_areas(size: Size, defect_area: Size, train: int, memory: int, backbone:
         generate(folder, categories=["leather"], size=size, defect_area=defect_area, **counts)
         for name, own in DETECTORS.items():
             for way, resize in (("256", SMALL), ("native", None)):
-                rows[f"{name}, {way}"] = _child("areas", folder, name, backbone | own | {"resize": resize, "memory": memory})
+                options = backbone | own | {"resize": resize, "memory": memory}
+                rows[f"{name}, {way}"] = _child("areas", folder, name, options)
     print_table(f"AUPRO, {train} normal images", rows)
     return rows
 

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.image import image_size
-from padim_zoo.data.loading import masks
 from padim_zoo.data.transform import parse_size
 
 HERE = Path(__file__).parent
@@ -45,7 +46,7 @@ SMALL = 256
 TURNS = 4
 """How often the network alone and a prediction are measured in turn."""
 
-DETECTORS = {
+DETECTORS: dict[str, dict[str, Any]] = {
     "padim": {"estimator": "tied(cells=8)"},
     "patchcore": {"coreset_ratio": 0.001},
     "subspace": {},
@@ -147,6 +148,7 @@ def seams(folder: str, tiles: str, options: dict[str, Any]) -> dict[str, float]:
     paths = sorted(Path(folder).glob("*.png"))
     detector = PaDiM(**options, resize=None, tiles=tiles).fit(paths[:-1])
     maps = detector.predict(paths[-1:]).maps
+    assert maps is not None
     layout = layout_of(tiles, image_size(paths[-1]))
     found = {"across edges": 0.0, "elsewhere": 0.0}
     for axis, own in ((1, layout.rows), (2, layout.columns)):
@@ -172,6 +174,7 @@ def areas(folder: str, detector: str, options: dict[str, Any]) -> dict[str, floa
         fit_seconds, of_processor = time.process_time() - of_processor, time.process_time()
         prediction = model.predict([sample.path for sample in category.test])
         predict_seconds = (time.process_time() - of_processor) / len(category.test)
+    assert prediction.maps is not None
     truth = masks(category.test, Transform(None, None))
     sizes = [image_size(sample.path) for sample in category.test]
     maps = np.stack([model.transform.on_original(one, *size) for one, size in zip(prediction.maps, sizes, strict=True)])
@@ -219,7 +222,7 @@ def print_table(title: str, rows: dict[str, dict[str, Any]]) -> None:
 
 def part_cost(size: Size, images: int, folds: int, ways: list[str], memory: int, backbone: dict[str, Any]) -> Any:
     """Each way with one backbone; ratios of the later ways to the first."""
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "whole": {"resize": None, "stream": 1},
         "bounded": {"resize": None, "memory": memory},
         "small": {"resize": SMALL},
@@ -336,8 +339,13 @@ def main(
     """Print a table for each part."""
     if child is not None:
         what, *arguments = json.loads(child)
-        call = {"measure": measure, "differences": differences, "seams": seams, "areas": areas}[what]
-        click.echo(json.dumps(call(*arguments)))
+        functions: dict[str, Callable[..., Any]] = {
+            "measure": measure,
+            "differences": differences,
+            "seams": seams,
+            "areas": areas,
+        }
+        click.echo(json.dumps(functions[what](*arguments)))
         return
     for name, asked, possible in (("--parts", parts, PARTS), ("--ways", ways, WAYS)):
         if set(asked.split(",")) - set(possible):
@@ -351,7 +359,7 @@ def main(
         {"backbone": name, "weights": "default" if name == "builtin" else weights} for name in backbones.split(",")
     ]
     last = of_backbones[-1]
-    calls = {
+    calls: dict[str, Callable[[], Any]] = {
         "cost": lambda: [part_cost(height_width, images, folds, ways.split(","), limit, one) for one in of_backbones],
         "equality": lambda: part_equality(height_width),
         "seams": lambda: part_seams(height_width, last),

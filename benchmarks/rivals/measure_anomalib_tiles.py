@@ -32,7 +32,8 @@ model.tiler = Tiler(tile_size=tile, stride=tile)
 def decoded(path: Path) -> torch.Tensor:
     """One image (1, 3, H, W) with the mean and deviation of ImageNet, as its preprocessor makes it."""
     image = read_image(path, as_tensor=True)
-    return normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])[None]
+    normalized: torch.Tensor = normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    return normalized[None]
 
 
 found = {}

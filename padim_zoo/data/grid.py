@@ -15,7 +15,7 @@ from torch import Tensor
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.files import paths_of
-from padim_zoo.data.image import image_size, to_image
+from padim_zoo.data.image import image_size, size_text, to_image
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import Source, image_items, named_images
 
@@ -90,22 +90,43 @@ def canvas_of(sizes: Iterable[Size], stride: int, of_fit: Size | None = None) ->
     return height, width
 
 
-def refuse_several_sizes(sizes: Iterable[Size], options: Sequence[str]) -> None:
-    """Refuse images that differ in size, for options that do not allow that.
+def refuse_several_sizes(images: Any, options: Sequence[str] = ()) -> None:
+    """Refuse images that are known to differ in size, before any is decoded.
+
+    Parameters
+    ----------
+    images
+        As of :func:`known_sizes`.
+    options : sequence of str
+        Those that do not allow that; none where the detector itself does not.
 
     Raises
     ------
     InputError
-        Naming two sizes and the options.
+        Naming two sizes, of files two images too, and what to do.
     """
-    several = sorted(set(sizes))
-    if len(several) > 1:
-        (height, width), (other_height, other_width) = several[0], several[-1]
+    several = sorted(set(known_sizes(images)))
+    if len(several) < 2:
+        return
+    smallest, largest = (_with_name(size, images) for size in (several[0], several[-1]))
+    found = f"images are of {len(several)} sizes, e.g. {smallest} and {largest}"
+    if options:
+        verb, them = ("needs", "it") if len(options) == 1 else ("need", "them")
         raise InputError(
-            f"images are of {len(several)} sizes, e.g. {height}x{width} and {other_height}x{other_width}, and "
-            f"{' and '.join(options)} {'needs' if len(options) == 1 else 'need'} one size: leave "
-            f"{'it' if len(options) == 1 else 'them'} out, or give an exact resize (--resize HxW)"
+            f"{found}, and {' and '.join(options)} {verb} one size: leave {them} out, or give an exact resize "
+            "(--resize HxW)"
         )
+    raise InputError(
+        f"{found}, and this detector needs one size: give a crop or an exact resize (--crop N, --resize HxW), or take "
+        "patchcore, subspace or mahalanobis-ad with --resize none, without --tta, --tiles, --map-values and radius"
+    )
+
+
+def _with_name(size: Size, images: Any) -> str:
+    """A size in words, of files with the first that has it."""
+    paths = _files(getattr(images, "source", images)) or []
+    name = next((f" ({path})" for path in paths if _size_or_none(path) == size), "")
+    return size_text(size) + name
 
 
 def sizes_of(paths: Sequence[Path]) -> list[Size]:

@@ -24,6 +24,9 @@ BLOCK_BYTES = 16 * 2**20
 LITERAL_PAIRS = 2 * 10**10
 """Points times centers up to which the choice is one of all points; of more, it is made block by block."""
 
+LITERAL_POINTS = 2**20
+"""Points up to which the same holds: a choice of all has them in memory twice."""
+
 BLOCK_POINTS = 2**15
 """Points of a block, whose choice knows nothing of other blocks."""
 
@@ -110,7 +113,7 @@ def k_center_in_blocks(
 
 def is_literal(n: int, count: int) -> bool:
     """Whether so many centers of so many points are chosen among all at once, and not block by block."""
-    return n * count <= LITERAL_PAIRS
+    return n <= LITERAL_POINTS and n * count <= LITERAL_PAIRS
 
 
 def compared_pairs(n: int, count: int) -> int:

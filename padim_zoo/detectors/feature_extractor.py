@@ -181,10 +181,10 @@ class FeatureExtractor:
         Raises
         ------
         InputError
-            If images to fit differ in size, and an option does not allow that.
+            If images to fit differ in size, and the detector or an option does not allow that.
         """
-        if of_fit is None and self.one_size_options and self.config.resize is None and self.config.crop is None:
-            refuse_several_sizes(known_sizes(images), self.one_size_options)
+        if of_fit is None and not self.takes_sizes and self.config.resize is None and self.config.crop is None:
+            refuse_several_sizes(images, self.one_size_options)
         canvas = canvas_of(known_sizes(images), self.stride, of_fit) if self.takes_sizes else None
         if canvas is None or self.canvas is not None:
             return self

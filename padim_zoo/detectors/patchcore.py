@@ -181,7 +181,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             warnings.warn(
                 f"the choice of {sum(counts):,} of {len(bank):,} patches takes about {duration(seconds)}, and they "
                 f"take {amount(sum(counts) * bank.patches[0].nbytes)}: {grows}; fewer: --resize, or "
-                "patchcore(coreset_ratio=0.01)",
+                f"patchcore(coreset_ratio={min(0.01, self.coreset_ratio / 10):g})",
                 stacklevel=2,
             )
         selected: list[Tensor] = []

@@ -83,14 +83,17 @@ def test_patchcore_chooses_in_blocks_of_many_patches(monkeypatch):
     images = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
     options = {"backbone": "scattering", "resize": None, "coreset_ratio": 0.2}
     assert is_literal(200_000, 20_000)  # a category at 256 pixels
+    assert not is_literal(2_000_000, 2000)  # few of very many, which would be in memory twice
     literal, in_blocks = (PatchCore(**options).fit(images) for _ in range(2))
     assert len(literal.model_) == 77
     monkeypatch.setattr(coreset, "LITERAL_PAIRS", 1000)
     monkeypatch.setattr(coreset, "BLOCK_POINTS", 64)
     monkeypatch.setattr(patchcore, "LARGE_CHOICE", 0)
     monkeypatch.setattr(patchcore, "LONG", 0.0)
-    with pytest.warns(UserWarning, match=r"the choice of 77 of 384 patches takes about .*made in blocks"):
+    with pytest.warns(UserWarning, match=r"the choice of 77 of 384 patches takes about .*made in blocks.*ratio=0.01"):
         in_blocks.model_  # noqa: B018  made when first wanted
     assert in_blocks.model_.patches.shape == literal.model_.patches.shape
     scores = [detector.predict(images[:2] // 2).scores for detector in (literal, in_blocks)]
     np.testing.assert_allclose(*scores, rtol=0.2)
+    with pytest.warns(UserWarning, match=r"ratio=0.0006"):  # fewer than were asked for
+        PatchCore(**options | {"coreset_ratio": 0.006}).fit(images).model_  # noqa: B018

@@ -241,7 +241,25 @@ def test_a_detector_of_one_grid_says_what_to_do(kind: Any, normal: list[np.ndarr
     with pytest.raises(
         InputError, match=r"must have one size; give a crop .*or take patchcore, subspace or mahalanobis-ad with"
     ):
+        kind(**OPTIONS).fit(iter(normal))  # whose sizes are not known before
+
+
+@pytest.mark.parametrize("kind", [PaDiM, SPADE])
+def test_a_detector_of_one_grid_refuses_before_the_work(
+    kind: Any, normal: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("images were read")
+
+    monkeypatch.setattr("padim_zoo.detectors.feature_extractor.view_batches", refuse)
+    advice = (
+        "this detector needs one size: give a crop or an exact resize .* take patchcore, subspace or mahalanobis-ad"
+    )
+    with pytest.raises(InputError, match=f"5 sizes, e.g. 61x83 and 96x96, and {advice}"):
         kind(**OPTIONS).fit(normal)
+    paths = saved(normal, tmp_path / "files")
+    with pytest.raises(InputError, match=rf"5 sizes, e.g. 61x83 \({paths[0].parent}/\d.png\) and 96x96 \(.*{advice}"):
+        kind(**OPTIONS).fit(paths)
 
 
 @pytest.mark.parametrize(

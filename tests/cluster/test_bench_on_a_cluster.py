@@ -14,12 +14,14 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from distributed import CancelledError, Client
 
 from padim_zoo import registry
 from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.choice import make_executor
+from padim_zoo.bench.executors.cluster import Cluster as Connection
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.recorder import Recorder
 from padim_zoo.bench.leaderboard import columns, leaderboard
@@ -164,6 +166,39 @@ def test_a_result_that_was_lost_with_its_worker_is_made_again(tmp_path: Path) ->
             assert told.get(timeout=60) == 3
     finally:
         own.end()
+
+
+def test_a_cluster_that_is_restarted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:
+    """Its scheduler lives, and has forgotten the groups that were on their way: they go again."""
+    log = tmp_path / "fits"
+    log.touch()
+    own = start_cluster(tmp_path, TOY_LOG=str(log), TOY_DELAY="1")
+    own.add_worker(nanny=True)
+    try:
+        process = start_bench(toy_suite.replace(cluster=f"file:{own.file}"), log)
+        wait_for(lambda: "fit " in log.read_text())
+        with Client(scheduler_file=str(own.file), set_as_default=False) as client:
+            client.restart()
+        _, errors = process.communicate(timeout=90)
+    finally:
+        own.end()
+    assert process.returncode == 0, errors
+    suite = toy_suite.replace(estimators=("full", "tied", "diagonal"))
+    assert len(find_missing(make_plan(suite), RunStore(suite.output)).done) == 6
+
+
+@pytest.mark.parametrize("status", ["finished", "cancelled"])
+def test_a_group_that_is_dropped_each_time_fails(
+    status: str, cluster: Cluster, toy_suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the scheduler is gone where results cannot be fetched, or somebody drops the tasks."""
+    error = OSError("no way") if status == "finished" else CancelledError()
+    monkeypatch.setattr(Connection, "follow", lambda self, future, tell: tell(error))
+    monkeypatch.setattr("distributed.Future.status", status)
+    suite = toy_suite.replace(cluster=f"file:{cluster.file}", categories=("alpha",), estimators=("full",))
+    bench(suite)
+    [document] = [RunStore(suite.output).read(run.id) for run in make_plan(suite)]
+    assert document["error"]["message"].startswith("the cluster dropped it 4 times, at last: ")
 
 
 def start_bench(suite: Suite, log: Path) -> subprocess.Popen[str]:

@@ -24,6 +24,7 @@ from padim_zoo.bench.executors.choice import make_executor
 from padim_zoo.bench.executors.cluster import Cluster as Connection
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.recorder import Recorder
+from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.schedule import execute, find_missing
@@ -73,7 +74,9 @@ def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, 
     suite = Suite(
         data_root=images,
         estimators=("full",),
-        ensemble=("builtin:full+builtin:diagonal",),
+        ensemble=("builtin:full+builtin:diagonal", "builtin+scattering:ledoit-wolf"),
+        rule="max",
+        seeds=(0, 1),
         backbones=("builtin",),
         n_components=20,
         folds=2,
@@ -82,6 +85,9 @@ def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, 
         output=tmp_path / "alone",
     )
     bench(suite)
+    ensembles = [group for group in groups(make_plan(suite)) if group[0].members]
+    assert len(ensembles) == 4
+    assert len(split_groups(ensembles, workers=8)) == 8
     notes = bench(suite.replace(cluster=f"file:{cluster.file}", output=tmp_path / "cluster"))
     pd.testing.assert_frame_equal(board_of(tmp_path / "cluster"), board_of(tmp_path / "alone"))
     assert not [note for note in notes if "dashboard" not in note]

@@ -43,6 +43,8 @@ _LOOKS = 10
 WORKERS = 64
 MEASURED = (4, 12)
 """Images of the two fits that are measured of each detector; those of larger ones are counted up from these."""
+NEIGHBORS = 50
+"""Images that a prediction of ``spade`` searches; those of the larger fit are fewer."""
 LATENCY = 36
 """Images that a run predicts to measure its latency: alone twice, 32 at a time once, and one before either."""
 GRIDS = (0,), (0, 1, 2, 3)
@@ -178,7 +180,8 @@ def simulate(folder: Path) -> None:
 def _measure(folder: Path, suite: Suite, backbone: str, detector: str) -> Cost:
     """A fit on two numbers of images makes a line; a prediction of some is that of all in proportion.
 
-    Fits of ``patchcore`` and predictions of ``spade`` grow faster than by a line, so their real share is larger.
+    A prediction of ``spade`` grows with the images that it searches, as far as these go. Fits of ``patchcore`` grow
+    faster than by a line, so their real share is larger.
     """
     one = suite.replace(dataset="synthetic", data_root=_images(folder), categories=("gear",), backbones=(backbone,),
                         detectors=(detector,), weights=("none",), cache=False)  # fmt: skip
@@ -197,6 +200,8 @@ def _measure(folder: Path, suite: Suite, backbone: str, detector: str) -> Cost:
     began = time.process_time()
     model.predict(paths[: MEASURED[0]])
     of_test = (time.process_time() - began) / MEASURED[0]
+    if detector == "spade":
+        of_test *= NEIGHBORS / MEASURED[1]
     of_train = max(0.0, seconds[-1] - seconds[-2]) / (MEASURED[1] - MEASURED[0])
     cost = Cost(max(0.0, seconds[-1] - of_train * MEASURED[1]), of_train, of_test)
     print(f"{backbone}, {detector}: {cost.start:.1f} s, and {cost.of_train:.2f} s for each image to fit and "

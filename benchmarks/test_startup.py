@@ -1,12 +1,17 @@
-"""Time until Python has imported padim-zoo, and until its help is shown, beside a Python that imports click."""
+"""Time until padim-zoo is imported, its help is shown, and the first image is scored, each in a new process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Beside
+from PIL import Image
+
+from padim_zoo import PaDiM
 
 COMMANDS = {
     "import": "import padim_zoo",
@@ -23,3 +28,16 @@ def run(code: str) -> bytes:
 def test_startup(beside: Beside, command: str) -> None:
     shown = beside(lambda: run("import click"), lambda: run(COMMANDS[command]), "import click")
     assert bool(shown) == command.endswith("help")
+
+
+def test_cold_predict(beside: Beside, tmp_path: Path) -> None:
+    """One image by a saved model, beside a Python that imports torch: as a command in a line's script would."""
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)).save(path)
+    model = tmp_path / "model.safetensors"
+    PaDiM(backbone="builtin").fit(paths).save(model)
+    arguments = ["predict", str(model), str(paths[0]), "--threshold", "1e9"]
+    code = f"from padim_zoo.cli.main import main; main({arguments})"
+    assert b"0.png" in beside(lambda: run("import torch"), lambda: run(code), "import torch")

@@ -1,4 +1,4 @@
-"""Measure padim-zoo and anomalib side by side and print the ratios."""
+"""Measure padim-zoo, anomalib and AnomaVision side by side and print the ratios."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RIVAL = "anomalib==2.7.0"
+RIVALS = {"anomalib": "anomalib[openvino]==2.7.0", "AnomaVision": "anomavision==3.6.2"}
+SCRIPTS = {"anomalib": "measure_anomalib.py", "AnomaVision": "measure_anomavision.py"}
 CATEGORY = "fabric"
 BACKBONES = {"resnet18": 100, "wide_resnet50_2": 550}
 PRECISIONS = ("float32", "bfloat16")
+RUNTIMES = ("torch", "onnx", "openvino", "auto")
 FIGURES = {
     "import": ("import_s", "s"),
     "--help": ("help_s", "s"),
@@ -68,39 +70,67 @@ def main() -> None:
         "--precision", choices=PRECISIONS, action="append", help="of padim-zoo; those that are fast here"
     )
     parser.add_argument("--grid", action="store_true", help="time a small grid too, by padim-zoo alone")
+    parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="of padim-zoo; torch and auto by default")
     rival = parser.add_mutually_exclusive_group()
-    rival.add_argument("--rival-python", help="an interpreter that has anomalib already")
+    rival.add_argument("--rival-python", help="an interpreter that has anomalib already, and AnomaVision if it may")
     rival.add_argument("--alone", action="store_true", help="measure padim-zoo only")
     arguments = parser.parse_args()
     if arguments.rival_python and shutil.which(arguments.rival_python) is None:
         parser.error(f"--rival-python {arguments.rival_python}: there is no such program")
 
-    precisions = arguments.precision or fast_precisions()
+    columns = [
+        (each, runtime)
+        for each in arguments.precision or fast_precisions()
+        for runtime in arguments.runtime or ("torch", "auto")
+    ]
     images = make_images(arguments.work)
-    python = None if arguments.alone else arguments.rival_python or install_rival(arguments.work)
+    python = None if arguments.alone else arguments.rival_python or install_rivals(arguments.work)
     for backbone in arguments.only or BACKBONES:
         options = [str(images), backbone, str(BACKBONES[backbone]), str(arguments.threads)]
-        theirs = {} if python is None else measure(python, "measure_anomalib.py", options)
-        ours = {each: measure(sys.executable, "measure_padim_zoo.py", [*options, each]) for each in precisions}
-        if arguments.grid:
-            for precision, figures in ours.items():
+        theirs = {} if python is None else rivals(python, options)
+        ours: dict[str, Found] = {}
+        for precision, runtime in columns:
+            figures = measure(sys.executable, "measure_padim_zoo.py", [*options, precision, runtime])
+            if arguments.grid and runtime == "torch":
                 figures["grid_s"] = grid_seconds(images, backbone, arguments.threads, precision)
+            ran = figures.pop("runtime", runtime)
+            ours[f"{precision}, {runtime if ran == runtime else f'{runtime}: {ran}'}"] = figures
         print(f"\n{backbone}, {BACKBONES[backbone]} dimensions, {arguments.threads} threads\n")
         print_table(theirs, ours, GOALS[backbone])
 
 
-def print_table(theirs: Found, ours: dict[str, Found], goals: dict[str, float]) -> None:
-    """A row for each figure: anomalib's, ours with the ratio in brackets, and our goal."""
-    print(f"| figure | anomalib | {' | '.join(ours)} | goal |\n|---|---{'|---' * len(ours)}|---|")
-    for title, (key, unit) in FIGURES.items():
-        if not any(key in found for found in ours.values()):
-            continue
-        cells = [_shown(theirs.get(key), unit)]
+def rivals(python: str, options: Sequence[str]) -> dict[str, Found]:
+    """Figures of each rival, and of anomalib's own export to OpenVINO; AnomaVision only where it is installed."""
+    theirs: dict[str, Found] = {"anomalib": measure(python, SCRIPTS["anomalib"], options)}
+    exported = theirs["anomalib"].pop("batch_1_openvino_ms")
+    theirs["anomalib, OpenVINO"] = {"batch_1_ms": exported}
+    if subprocess.run([python, "-c", "import anomavision"], capture_output=True).returncode == 0:
+        theirs["AnomaVision"] = measure(python, SCRIPTS["AnomaVision"], options)
+    return theirs
+
+
+def print_table(theirs: dict[str, Found], ours: dict[str, Found], goals: dict[str, float]) -> None:
+    """A row for each figure: the rivals', ours with the ratio to the best of them in brackets, and our goal.
+
+    Rows in which a rival is ahead of the best of ours come first.
+    """
+    rows = [(title, key, unit) for title, (key, unit) in FIGURES.items() if any(key in each for each in ours.values())]
+    rows.sort(key=lambda row: not _is_behind(row[1], theirs, ours))  # stable
+    print(f"| figure | {' | '.join([*theirs, *ours])} | goal |\n|---{'|---' * (len(theirs) + len(ours))}|---|")
+    for title, key, unit in rows:
+        best = min((found[key] for found in theirs.values() if key in found), default=None)
+        cells = [_shown(found.get(key), unit) for found in theirs.values()]
         for found in ours.values():
-            ratio = f" ({theirs[key] / found[key]:.1f})" if key in theirs and key in found else ""
+            ratio = f" ({best / found[key]:.1f})" if best is not None and key in found else ""
             cells.append(_shown(found.get(key), unit) + ratio)
-        print(f"| {title} | {' | '.join(cells)} | {_shown(goals.get(title), unit)} |")
+        behind = " (a rival is ahead)" if _is_behind(key, theirs, ours) else ""
+        print(f"| {title}{behind} | {' | '.join(cells)} | {_shown(goals.get(title), unit)} |")
     print(flush=True)
+
+
+def _is_behind(key: str, theirs: dict[str, Found], ours: dict[str, Found]) -> bool:
+    best = min((found[key] for found in theirs.values() if key in found), default=float("inf"))
+    return best < min(found[key] for found in ours.values() if key in found)
 
 
 def fast_precisions() -> Sequence[str]:
@@ -125,14 +155,23 @@ def make_images(work: Path) -> Path:
     return root
 
 
-def install_rival(work: Path) -> str:
-    """Python of an environment with anomalib."""
+def install_rivals(work: Path) -> str:
+    """Python of an environment with the rivals.
+
+    AnomaVision pins versions that anomalib does not take, for its web pages: it is installed without what it asks for,
+    all of which that its PaDiM needs anomalib brings.
+    """
     folder = work / "anomalib"
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    if subprocess.run([python, "-m", "pip", "install", "-q", RIVAL]).returncode:
-        raise SystemExit(f"cannot install {RIVAL} in {folder}: see above; or give --rival-python, or --alone")
+    pip = [python, "-m", "pip", "install", "-q"]
+    if subprocess.run([*pip, RIVALS["anomalib"]]).returncode:
+        raise SystemExit(
+            f"cannot install {RIVALS['anomalib']} in {folder}: see above; or give --rival-python, or --alone"
+        )
+    if subprocess.run([*pip, "--no-deps", RIVALS["AnomaVision"]]).returncode:
+        print(f"cannot install {RIVALS['AnomaVision']}: it is left out", file=sys.stderr)
     return str(python)
 
 

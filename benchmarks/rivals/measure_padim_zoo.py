@@ -23,18 +23,19 @@ from padim_zoo.metrics import evaluate  # noqa: E402
 from padim_zoo.registry import datasets  # noqa: E402
 
 root, backbone, n_components, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-precision = sys.argv[5]
+precision, runtime = sys.argv[5:]
 torch.set_num_threads(threads)
 category = datasets.create("mvtec", root=root).load("fabric")
 detector = padim_zoo.PaDiM(
-    backbone, weights="none", n_components=n_components, resize=256, crop=None, precision=precision
+    backbone, weights="none", n_components=n_components, resize=256, crop=None, precision=precision, runtime=runtime
 )
 detector.build_backbone()
 
 start = time.perf_counter()
 detector.fit(category.train)
 form = detector.gaussian_.form
-found = {"import_s": import_s, "fit_s": time.perf_counter() - start, "fit_peak_mb": peak_mb(), "form": form}
+found: dict[str, float | str | None] = {"import_s": import_s, "fit_s": time.perf_counter() - start}
+found |= {"fit_peak_mb": peak_mb(), "form": form, "runtime": detector.runtime_}
 
 start = time.perf_counter()
 prediction = detector.predict(category.test)

@@ -200,7 +200,7 @@ def thumbnail(category: Category, index: int, transform: Transform) -> bytes:
     """The test image of a number as the backbone sees it, reduced and encoded."""
     picture = Image.fromarray(transform.image(read_image(category.test[index].path, transform.bit_depth)))
     picture.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-    return _encode(picture, _LOSSY, quality=_QUALITY)
+    return _encode(picture, _LOSSY, quality=_QUALITY, method=2)  # of 4: half the time, 4 % larger
 
 
 def make_gallery(

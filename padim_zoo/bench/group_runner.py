@@ -14,6 +14,7 @@ from padim_zoo.bench.backbone_cache import BackboneCache
 from padim_zoo.bench.build import create_detector, memory_of_worker
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
+from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.measure import BATCH_SIZES
 from padim_zoo.bench.robustness import FrozenFit
 from padim_zoo.bench.run import Run
@@ -68,6 +69,8 @@ class GroupRunner:
         Those of the group before, which may be the same.
     caches : Caches
         Where features and images are kept from one benchmark to the next.
+    latency : LatencyMeter
+        That of the groups before.
     """
 
     def __init__(
@@ -77,12 +80,14 @@ class GroupRunner:
         runs: Sequence[Run],
         backbones: BackboneCache,
         caches: Caches,
+        latency: LatencyMeter,
     ) -> None:
         self.suite = suite
         self._whole_category = category
         backbones.keep_for(runs)
         self._backbones = backbones
         self._caches = caches
+        self._latency = latency
         self._shared_folds = SharedFolds(runs, self._create)
         self._truths: dict[tuple[Transform, tuple[int, int] | None], GroundTruth] = {}
         self._key: str | None = None
@@ -200,7 +205,7 @@ class GroupRunner:
             if self.suite.gallery:
                 small_maps.add(test.pictured, held_out.pictured if held_out is not None else None)
         frozen = None if run.config.corruptions is None else self._corrupt(run, detector, test_scores[-1])
-        result.timings = timed_fit.costs(self.images)
+        result.timings = timed_fit.costs(self.images, self._latency)
         if isinstance(self.images[0], Path):
             result.notes.append("the time of an image includes its decoding and that of its mask")
         if self.suite.time_exports:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
@@ -48,12 +48,17 @@ def milliseconds_per_image(detector: Scorer, images: Sequence[np.ndarray | Path]
     """
     batch = list(islice(cycle(images), batch_size))
     detector.predict(batch[:1] if batch_size > 1 else batch)
+    return 1000 * least_seconds(lambda: detector.predict(batch)) / batch_size
+
+
+def least_seconds(call: Callable[[], object], seconds: float = _SECONDS, at_least: int = _AT_LEAST) -> float:
+    """Least time of a call that is repeated for about ``seconds``; see :func:`milliseconds_per_image`."""
     times: list[float] = []
-    while len(times) < _REPEATS and sum(times) < (_SECONDS if len(times) >= _AT_LEAST else _LONG_SECONDS):
+    while len(times) < _REPEATS and sum(times) < (seconds if len(times) >= at_least else _LONG_SECONDS):
         start = time.perf_counter()
-        detector.predict(batch)
+        call()
         times.append(time.perf_counter() - start)
-    return 1000 * min(times) / batch_size
+    return min(times)
 
 
 class PeakMemory:

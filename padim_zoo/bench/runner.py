@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from padim_zoo.bench.backbone_cache import BackboneCache
 from padim_zoo.bench.contamination import contaminate
 from padim_zoo.bench.group_runner import GroupRunner
+from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.run_result import RunResult
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import trim_heap
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.unreadable import explained
 
@@ -30,6 +32,7 @@ class Runner:
         self.dataset: Dataset = suite.open_dataset()
         self.caches = Caches.usual() if suite.cache else Caches()
         self.backbones = BackboneCache()
+        self.latency = LatencyMeter()
 
     def open_group(self, runs: Sequence[Run]) -> Callable[[Run], RunResult | Exception]:
         """A function that does single runs of a group, see :func:`~padim_zoo.bench.plan.groups`.
@@ -40,9 +43,11 @@ class Runner:
 
         def do(run: Run) -> RunResult | Exception:
             try:
+                trim_heap()  # of what runs before freed: the peak memory of a run should not depend on its turn
                 if not opened:
                     category = contaminate(self.dataset.load(run.config.category), run.config)
-                    opened.append(GroupRunner(self.suite, category, runs, self.backbones, self.caches))
+                    shared = self.backbones, self.caches, self.latency
+                    opened.append(GroupRunner(self.suite, category, runs, *shared))
                 return opened[0].do(run)
             except InputError as error:
                 return explained(error, opened[0].paths) if opened else error

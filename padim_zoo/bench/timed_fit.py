@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from padim_zoo.bench.extraction import Extraction
-from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, milliseconds_per_image
+from padim_zoo.bench.latency import LatencyMeter
+from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.prediction import Prediction
@@ -86,12 +87,15 @@ class TimedFit:
             own = self.predict(self.extracted.train.features.images(held_out)) if len(held_out) else None
             yield Predictions(test, own)
 
-    def costs(self, images: Sequence[np.ndarray | Path]) -> dict[str, float]:
-        """All that is measured: of the fits so far, and latency on some decoded images now."""
+    def costs(self, images: Sequence[np.ndarray | Path], meter: LatencyMeter) -> dict[str, float]:
+        """All that is measured: of the fits so far, and latency on the first test images, decoded, now."""
+        features = self.extracted.test.features
         return {
             "fit_seconds": float(np.mean(self._fit_seconds)),
             **{
-                f"ms_per_image_b{size}": milliseconds_per_image(self.detector, images, self._in_work_of(size))
+                f"ms_per_image_b{size}": meter.milliseconds_per_image(
+                    self.detector, images, features, self._in_work_of(size)
+                )
                 for size in BATCH_SIZES
             },
             "model_mb": self._model_bytes / MEGABYTE,

@@ -113,7 +113,7 @@ def release() -> None:
         # The maps are shared: unlike private ones, they lose nothing by this, even while another thread writes.
         each.madvise(mmap.MADV_DONTNEED)
     if mapped:
-        _trim()
+        trim_heap()
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -122,7 +122,7 @@ _KEPT_UP_TO = 32 * 2**20
 """What glibc keeps, at most, of its own accord."""
 
 
-def _trim() -> None:
+def trim_heap() -> None:
     """Give freed memory back: glibc keeps blocks of some megabytes, and with them a heap in pieces that only grows."""
     with suppress(OSError, TypeError, AttributeError):  # another C library, or none by no name, as on Windows
         ctypes.CDLL(None).malloc_trim(0)

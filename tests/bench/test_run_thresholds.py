@@ -9,6 +9,7 @@ import pytest
 
 from padim_zoo.bench.backbone_cache import BackboneCache
 from padim_zoo.bench.group_runner import NO_THRESHOLD, GroupRunner
+from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import BoardTable
@@ -103,7 +104,9 @@ def test_a_category_whose_normal_images_are_all_learned_fails_by_itself(run_suit
 
 def test_a_group_reads_no_image_before_its_first_run(small, images):
     sample = Sample(images / "alpha/train/good/000.png", 0)
-    runner = GroupRunner(small, Category("mvtec", "alpha", (sample,), (sample,)), [], BackboneCache(), Caches())
+    runner = GroupRunner(
+        small, Category("mvtec", "alpha", (sample,), (sample,)), [], BackboneCache(), Caches(), LatencyMeter()
+    )
     for _ in range(2):
         with pytest.raises(InputError, match="all 1 normal test images of alpha"):
             _ = runner.category

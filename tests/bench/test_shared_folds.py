@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from padim_zoo.bench import shared_folds
-from padim_zoo.bench import timed_fit as trial
+from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
@@ -34,7 +34,7 @@ def fits(monkeypatch) -> list[str]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> Iterator[None]:
     """No latency, which would take most of the time, and one thread, which is quickest for images this small."""
-    monkeypatch.setattr(trial, "milliseconds_per_image", lambda *_: 1.0)
+    monkeypatch.setattr(LatencyMeter, "milliseconds_per_image", lambda *_: 1.0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +96,9 @@ def second_fit(train: list[Path], test: list[Path], backbone: str, folder: Path)
 
     print(f"\n{backbone}: a fit on {len(train)} images and the scores of {len(test)}")
     for estimator, state in (("full", "an empty"), ("oas", "a full")):
-        without = seconds(lambda name=estimator: fit_and_score(name, Caches()))
+        without = seconds(partial(fit_and_score, estimator, Caches()))
         show(f"{estimator}, without a cache", without, without)
-        show(f"{estimator}, with {state} cache", seconds(lambda name=estimator: fit_and_score(name, caches)), without)
+        show(f"{estimator}, with {state} cache", seconds(partial(fit_and_score, estimator, caches)), without)
 
 
 def reading(paths: list[Path], folder: Path) -> None:
@@ -132,7 +133,7 @@ def main() -> None:
             decoding_beside_the_network(paths, backbone)
         several_backbones(paths, backbones, folder / "several")
         third = len(paths) // 3
-        second_fit(paths[third:], paths[:third], backbones[-2], folder / "second")
+        second_fit(paths[third:], paths[:third], backbones[len(backbones) // 2], folder / "second")
         reading(paths[:16], folder / "second")
 
 

@@ -81,7 +81,10 @@ def run_command(command: list[str], log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = command
-    (dask if command[0] == "dask" else padim_zoo)()
+    if command[0] == "dask":
+        dask()
+    else:
+        padim_zoo()
 
 
 def main() -> None:
@@ -97,8 +100,7 @@ def main() -> None:
 
 def run(asked: argparse.Namespace, folder: Path) -> int:
     registry.load_plugin(TOYS)
-    import padim_zoo_plugin_toy_zoo as toys
-
+    toys = sys.modules["padim_zoo_plugin_toy_zoo"]
     images = toys.make_images(folder / "images", [f"part-{number:03d}" for number in range(asked.categories)])
     fits = folder / "fits"
     words = ["--dataset", "mvtec", "--data-root", str(images), "--detectors", "toy", "--backbones", "toy-linear"]

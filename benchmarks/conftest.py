@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Take note of what this machine cannot measure."""
     report = yield
-    if report.skipped:
+    if report.skipped and isinstance(report.longrepr, tuple):
         item.config.stash[_skipped][item.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
     return report
 
@@ -154,7 +154,7 @@ def features(make_padim: Callable[..., PaDiM], images: np.ndarray) -> Features:
 
 @pytest.fixture(scope="session")
 def few(features: Features) -> Features:
-    """Those of FEW images: fewer than there are dimensions, so that fits are in the dual form."""
+    """Those of FEW images: fewer than there are dimensions, so that models keep samples."""
     return features.images(slice(FEW))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from padim_zoo import PaDiM
 from padim_zoo.cli.table import show_table
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.synthetic import generate
 from padim_zoo.detectors.learned_images import LearnedImages
@@ -62,9 +62,11 @@ class Dirty:
 
     def __init__(self, category: Category, estimator: str, weights: str | None, size: int | None) -> None:
         self.category = category
-        options = {} if weights is None else {"backbone": "resnet18", "weights": weights}
-        options |= {} if size is None else {"resize": (size, size), "crop": None}
-        self.detector = PaDiM(estimator=estimator, precision="float32", **options)
+        self.detector = PaDiM(estimator=estimator, precision="float32")
+        if weights is not None:
+            self.detector.set_params(backbone="resnet18", weights=weights)
+        if size is not None:
+            self.detector.set_params(resize=(size, size), crop=None)
         self.train = [sample.path for sample in category.train]
         self.bad = [sample for sample in category.test if sample.label]
         self.good = [sample for sample in category.test if not sample.label]
@@ -176,21 +178,22 @@ def main(
     data: Path | None, weights: str | None, estimators: str, shares: str, draws: int, size: int | None, only: str
 ) -> None:
     """Print both tables."""
-    rows, costs = [], []
+    rows: list[dict[str, object]] = []
+    costs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for category in categories(data, Path(folder) / "drawn"):
             if only not in category.name:
                 continue
             for estimator in estimators.split(","):
                 dirty = Dirty(category, estimator, None if category.name in DRAWN else weights, size)
-                names = {"category": category.name, "estimator": estimator}
+                names: dict[str, object] = {"category": category.name, "estimator": estimator}
                 for share in map(float, shares.split(",")):
                     seeds = range(draws if share else 1)
                     parts = [dirty.draw(share, np.random.default_rng(seed)) for seed in seeds]
                     if parts[0] is not None:
                         known = [part for part in parts if part]
                         sums = {f"all {name}": sum(part[name] for part in known) for name in ("defects", "suspects")}
-                        rows.append({**names, "share": share, "draws": len(known), **sums, **mean_of(known)})
+                        rows.append(names | {"share": share, "draws": len(known)} | sums | mean_of(known))
                         click.echo(f"{rows[-1]}", err=True)
                 costs.append({**names, **dirty.costs()})
                 click.echo(f"{costs[-1]}", err=True)

@@ -95,7 +95,7 @@ class Attack:
     def _writing(self, only: str) -> list[Callable[[], None]]:
         """What is done to commands that write, in an order of the seed."""
         attacks = {"disk": self.on_failing_disk, "signal": self.at_a_signal}
-        chosen = [
+        chosen: list[Callable[[], None]] = [
             partial(attack, writer)
             for writer in writers(self.world)
             for kind, attack in attacks.items()
@@ -119,7 +119,7 @@ class Attack:
         outcome = fork(command(*case.arguments), self.log, _limit(usual))
         changed = self._changed(before)
         spoilt = None if case.file is None else case.file.read_bytes()
-        if whole is not None:
+        if case.file is not None and whole is not None:
             case.file.write_bytes(whole)
         bad = [self._verdict(case, outcome, usual)]
         bad += ["memory"] if outcome.peak > max(usual.peak, self.ordinary.peak) + ABOVE_BYTES else []

@@ -18,14 +18,12 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from traps.table import TRAPS  # noqa: E402
-from traps.trap import Trap  # noqa: E402
-from traps.world import Outcome, World  # noqa: E402
-
-from padim_zoo.cli.table import show_table  # noqa: E402
+from padim_zoo.cli.table import show_table
+from tests.traps.table import TRAPS
+from tests.traps.trap import Trap
+from tests.traps.world import Outcome, World
 
 
 def categories(root: Path) -> list[Path]:

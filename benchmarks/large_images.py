@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,15 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.image import image_size
-from padim_zoo.data.loading import masks
 from padim_zoo.data.transform import parse_size
 
 SMALL = 256
 TURNS = 4
 """How often the network alone and a prediction are measured in turn."""
 
-DETECTORS = {
+DETECTORS: dict[str, dict[str, object]] = {
     "padim": {"estimator": "tied(cells=8)"},
     "patchcore": {"coreset_ratio": 0.01},
     "subspace": {},
@@ -122,6 +123,7 @@ def quarters(folder: str, detector: str, options: dict[str, Any]) -> dict[str, f
     category = registry.datasets.create("folder", root=folder).load("leather")
     model = registry.detectors.create(detector, **options).fit([sample.path for sample in category.train])
     prediction = model.predict([sample.path for sample in category.test])
+    assert prediction.maps is not None
     truth = masks(category.test, Transform(None, None))
     sizes = [image_size(sample.path) for sample in category.test]
     maps = np.stack([model.transform.on_original(one, *size) for one, size in zip(prediction.maps, sizes, strict=True)])
@@ -207,8 +209,9 @@ def main(
     """Print a row for each way, and the ratios."""
     if child is not None:
         what, *arguments = json.loads(child)
-        call = {"measure": measure, "differences": differences, "quarters": quarters}[what]
-        click.echo(json.dumps(call(*arguments)))
+        calls: dict[str, Callable[..., dict[str, Any]]]
+        calls = {"measure": measure, "differences": differences, "quarters": quarters}
+        click.echo(json.dumps(calls[what](*arguments)))
         return
     pixels = parse_size(size)
     height_width = (pixels, pixels) if isinstance(pixels, int) else pixels
@@ -219,8 +222,8 @@ def main(
         if output is not None:
             output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         return
-    common = {"backbone": backbone, "weights": weights, "estimator": estimator}
-    ways = {
+    common: dict[str, object] = {"backbone": backbone, "weights": weights, "estimator": estimator}
+    ways: dict[str, dict[str, object]] = {
         "whole": {"resize": None, "stream": 1},
         "bounded": {"resize": None, "memory": parse_bytes("--memory", memory)},
         "small": {"resize": SMALL},
@@ -231,7 +234,7 @@ def main(
         for way, options in ways.items():
             rows[way] = _in_process("measure", folder, common | options)
             click.echo(f"{way:<8} {json.dumps(rows[way])}", err=True)
-    figures: dict[str, Any] = {"size": size, "images": images - 1, "memory": memory, **common, "ways": rows}
+    figures = {"size": size, "images": images - 1, "memory": memory, **common, "ways": rows}
     whole = rows["whole"]
     for way in ("bounded", "small"):
         if "failed" not in rows[way] and "failed" not in whole:

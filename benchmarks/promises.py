@@ -101,13 +101,15 @@ def try_category(
         for promise in promises:
             try:
                 calibration = detector.calibration_ or detector.calibrate(groups=groups[fit])
-                if promise.area is None:
-                    threshold = calibration.at_rate(promise.rate).threshold
-                else:
-                    threshold = calibration.for_regions(promise.rate, promise.area).region_threshold
+                threshold = (
+                    calibration.at_rate(promise.rate).threshold
+                    if promise.area is None
+                    else calibration.for_regions(promise.rate, promise.area).region_threshold
+                )
             except InputError:
                 missed.add(promise)
                 continue
+            assert threshold is not None
             scored = scored or [
                 scores_of(detector.predict_features(one), promises)
                 for one in (normal_features.images(others), features)
@@ -118,14 +120,15 @@ def try_category(
         if promise in missed:
             continue
         mean, low, high = interval(groups, tried[promise], rng)
-        kept = [rate_with_interval(one.alarms)["low"] <= promise.rate for one in tried[promise]]
+        intervals = [rate_with_interval(one.alarms) for one in tried[promise]]
+        holds = [bounds["low"] <= promise.rate for bounds in intervals if bounds is not None]
         yield {
             "images": category.name,
             "fit on": f"{np.mean(fitted):.0f}",
             "decides": str(promise),
             "promised": f"{promise.rate:g}",
             "false alarms": f"{mean:.3f} ({low:.3f} to {high:.3f})",
-            "splits": f"{np.mean(kept):.2f}",
+            "splits": f"{np.mean(holds):.2f}",
             "detections": f"{np.mean([one.detections for one in tried[promise]]):.3f}",
         }
 
@@ -133,6 +136,8 @@ def try_category(
 def scores_of(prediction: Prediction, promises: Sequence[Promise]) -> dict[int | None, np.ndarray]:
     """What is compared with thresholds (n,), by the least area of regions; None for the image threshold."""
     areas = sorted({promise.area for promise in promises if promise.area is not None})
+    if prediction.maps is None:
+        return {None: prediction.scores}
     peaks = np.array([region_peaks(one, areas) for one in prediction.maps])
     return {None: prediction.scores, **dict(zip(areas, peaks.T, strict=True))}
 
@@ -154,7 +159,7 @@ def categories(root: Path) -> Iterator[Category]:
 def main(data: Path, detector: str, splits: int, share: float, most: int, resize: int, seed: int) -> None:
     """Print the table."""
     promises = [Promise(rate, area) for rate in (0.05, 0.1) for area in (None, 16, 64)]
-    rows = []
+    rows: list[dict[str, str]] = []
     for category in categories(data):
         if most:
             category = _fewer(category, most, seed)

@@ -65,7 +65,7 @@ def factors(embeddings: Tensor) -> Tensor:
     """F with F Fᵀ = (Σ + εI)⁻¹ of each patch, (P, D, D), from embeddings (P, N, D)."""
     identity = torch.eye(embeddings.shape[2])
     found = []
-    for block in embeddings.split(BLOCK):
+    for block in torch.split(embeddings, BLOCK):
         centered = block - block.mean(1, keepdim=True)
         covariance = centered.mT @ centered / (block.shape[1] - 1) + EPSILON * identity
         found.append(torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity, upper=False).mT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,10 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = turned_parts(arguments.images, arguments.photo)
-    options = {"weights": "none", "resize": (arguments.size, arguments.size), "crop": None}
-    detectors = {
-        kind: PaDiM("resnet18", register=kind, **options).fit(images) for kind in (None, "translation", "rigid")
-    }
+    make_padim = partial(PaDiM, "resnet18", weights="none", resize=(arguments.size, arguments.size), crop=None)
+    detectors = {kind: make_padim(register=kind).fit(images) for kind in (None, "translation", "rigid")}
     for detector in detectors.values():
         detector.predict(images[:1])
     # The least of some medians, taken by turns: other work on the machine disturbs all alike.

@@ -15,6 +15,7 @@ import heapq
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from statistics import median
@@ -68,13 +69,17 @@ def overhead(count: int, folder: Path) -> None:
         cpu, began = _processor_seconds(client), time.perf_counter()
         resident: list[float] = []
         ended: Queue[tuple[Any, Any]] = Queue()
+
+        def arrive(future: Any, outcome: Any) -> None:
+            ended.put((future, outcome))
+
         sent = received = 0
         while received < count:
             batch = min(WINDOW - (sent - received), count - sent)
             if batch:  # what is free goes together, as in a benchmark
                 requests, topics = [request] * batch, ["topic"] * batch
                 for future in cluster.client.map(run_group, requests, topics, pure=False):
-                    cluster.follow(future, lambda outcome, future=future: ended.put((future, outcome)))
+                    cluster.follow(future, partial(arrive, future))
                 sent += batch
             for future, outcome in [ended.get(), *(ended.get_nowait() for _ in range(ended.qsize()))]:
                 Reply.from_message(outcome)

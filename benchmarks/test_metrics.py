@@ -63,7 +63,7 @@ def test_set() -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def pixel_figures(maps: np.ndarray, masks: list[np.ndarray]) -> list[float]:
-    ranking, regions = rank_pixels(maps, masks)
+    ranking, regions = rank_pixels(list(maps), masks)
     tail = NormalTail.of([maps[image] for image in range(NORMAL)])
     overlaps = aupimo_of_images(ranking, regions, tail, IMAGES)
     regional = [aupro(ranking, regions), aupro(ranking, regions, limit=0.05), float(np.nanmean(overlaps))]
@@ -109,7 +109,7 @@ def test_evaluate_of_83_maps(beside: Beside, test_set: tuple[np.ndarray, list[np
 def test_aupimo_beside_a_loop_over_thresholds(beside: Beside, test_set: tuple[np.ndarray, list[np.ndarray]]) -> None:
     """AUPIMO of the 63 anomalous images from ranked pixels, beside one threshold after the other; equal to 1e-9."""
     maps, masks = test_set
-    ranking, regions = rank_pixels(maps, masks)
+    ranking, regions = rank_pixels(list(maps), masks)
 
     def fast() -> np.ndarray:
         tail = NormalTail.of([maps[image] for image in range(NORMAL)])
@@ -125,7 +125,7 @@ def test_aupimo_beside_a_loop_over_thresholds(beside: Beside, test_set: tuple[np
 def test_metrics_at_the_pixel_threshold(beside: Beside, test_set: tuple[np.ndarray, list[np.ndarray]]) -> None:
     """Threshold, SegF1, pixel false alarms and detected regions from ranked pixels, beside plain NumPy; equal."""
     maps, masks = test_set
-    ranking, regions = rank_pixels(maps, masks)
+    ranking, regions = rank_pixels(list(maps), masks)
     numbered = [ndimage.label(mask, np.ones((3, 3)))[0] for mask in masks]
 
     def fast() -> tuple[float, float, float]:

@@ -62,7 +62,7 @@ def test_predict(
 @pytest.mark.parametrize("batch", [1, 32])
 @pytest.mark.parametrize(
     ("form", "estimator"),
-    [("nested", "full"), ("dual", "full"), ("diagonal", "diagonal")],
+    [("nested", "full"), ("samples", "full"), ("diagonal", "diagonal")],
 )
 def test_score(
     beside: Beside,
@@ -77,7 +77,7 @@ def test_score(
 ) -> None:
     """From features, beside one matrix product per patch."""
     some = unseen_features.images(slice(batch))
-    detector = make_padim(estimator).fit_features(few if form == "dual" else features)
+    detector = make_padim(estimator).fit_features(few if form == "samples" else features)
     assert detector.gaussian_.form == form
     prediction = beside(lambda: products(some.maps), lambda: detector.predict_features(some), "products")
     assert len(prediction.scores) == batch

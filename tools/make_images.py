@@ -92,7 +92,7 @@ def draw_predictions(output: Path) -> None:
     """The five panels of a few images, each category on its own scale, and every kind of picture of one image."""
     dataset = registry.datasets.create("synthetic", root=None)
     detectors: dict[str, PaDiM] = {}
-    strips = []
+    strips: list[np.ndarray] = []
     for category, kind, number in SHOWN:
         samples = dataset.load(category)
         if category not in detectors:

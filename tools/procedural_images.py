@@ -47,12 +47,15 @@ def _painted(rng: np.random.Generator, size: int) -> Array:
     if mixed < 0.4:  # two or three colors along one pattern
         colors = _colors(rng, 3)
         stops = np.array([0, rng.uniform(0.2, 0.8), 1])
-        return np.stack([np.interp(pattern, stops, colors[:, channel]) for channel in range(3)], -1).astype(np.float32)
+        channels = [np.interp(pattern, stops, colors[:, channel]) for channel in range(3)]
+        return np.asarray(np.stack(channels, -1), dtype=np.float32)
     if mixed < 0.8:  # one color, shaded
-        return (_colors(rng, 1)[0] * (1 + rng.uniform(0.1, 1) * (pattern[..., None] - 0.5))).astype(np.float32)
+        shaded = _colors(rng, 1)[0] * (1 + rng.uniform(0.1, 1) * (pattern[..., None] - 0.5))
+        return np.asarray(shaded, dtype=np.float32)
     other = _pattern(rng, size)
     first, second, third = _colors(rng, 3)
-    return (first + (second - first) * pattern[..., None] + (third - first) * 0.5 * other[..., None]).astype(np.float32)
+    blend = first + (second - first) * pattern[..., None] + (third - first) * 0.5 * other[..., None]
+    return np.asarray(blend, dtype=np.float32)
 
 
 def _flat(rng: np.random.Generator, size: int) -> Array:
@@ -107,7 +110,7 @@ def _plane(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
 def _sharpened(rng: np.random.Generator, wave: Array) -> Array:
     """A wave in [-1, 1], anywhere between a sine and a square."""
     steep = rng.choice([1.0, 3.0, 30.0])
-    return np.tanh(steep * (wave - rng.uniform(-0.5, 0.5))).astype(np.float32)
+    return np.asarray(np.tanh(steep * (wave - rng.uniform(-0.5, 0.5))), dtype=np.float32)
 
 
 def _stripes(rng: np.random.Generator, size: int) -> Array:
@@ -196,8 +199,8 @@ def shape(rng: np.random.Generator, size: int, scale: float) -> Array:
             draw.line([*points, points[0]], fill=255, width=int(rng.integers(2, 14)))
         else:
             draw.polygon(points, fill=255)
-    alpha = np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
-    return ndimage.gaussian_filter(alpha, rng.uniform(1, 4)) if rng.random() < 0.2 else alpha
+    alpha = np.asarray(picture.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / np.float32(255)
+    return np.asarray(ndimage.gaussian_filter(alpha, rng.uniform(1, 4))) if rng.random() < 0.2 else alpha
 
 
 def _bounds(alpha: Array) -> tuple[slice, slice] | None:
@@ -213,6 +216,6 @@ def _photographed(rng: np.random.Generator, image: Array) -> NDArray[np.uint8]:
         image = image * (1 + rng.uniform(0, 0.4) * x)[..., None]
     if rng.random() < 0.3:
         image = ndimage.gaussian_filter(image, (sigma := rng.uniform(0.4, 2.5), sigma, 0))
-    image = np.clip(image, 0, 1) ** rng.uniform(0.6, 1.6)
-    image = image + rng.normal(0, rng.choice([0, 0.005, 0.02]), image.shape)
-    return (255 * np.clip(image, 0, 1) + 0.5).astype(np.uint8)
+    exposed = np.clip(image, 0, 1) ** rng.uniform(0.6, 1.6)
+    noisy = exposed + rng.normal(0, rng.choice([0, 0.005, 0.02]), image.shape)
+    return (255 * np.clip(noisy, 0, 1) + 0.5).astype(np.uint8)

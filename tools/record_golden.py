@@ -1,7 +1,7 @@
 """Record the golden results that ``tests/golden`` compares with.
 
-    python tools/record_golden.py                        write tests/golden/golden.json
-    python tools/record_golden.py --full results.npz     keep all maps and digits, too, for oneself
+    python tools/record_golden.py                           write tests/golden/golden.json
+    python tools/record_golden.py --full FILE.safetensors   keep all maps and digits, too, for oneself
 
 They are to show that a change of the code moves no score: record them before it, with the ``padim_zoo`` that is
 imported, and again only where scores are meant to change. A commit that does so says why.
@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -54,7 +55,7 @@ def main() -> None:
     """Run the matrix and write what it gave."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=GOLDEN / "golden.json")
-    parser.add_argument("--full", type=Path, help="an npz file for whole arrays")
+    parser.add_argument("--full", type=Path, help="a safetensors file for whole arrays")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +81,7 @@ def main() -> None:
         lines.append(f' "{part}": {{\n{rows}\n }}')
     arguments.output.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     if arguments.full is not None:
-        np.savez_compressed(arguments.full, **full)
+        save_file(full, arguments.full)
     print(f"{len(runs)} runs and {len(faults)} faults at {head['commit']} in {arguments.output}")
 
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -53,15 +54,14 @@ class Teacher(nn.Module):
         self.stem = _folded(state, "conv1", "bn1", stride=2, padding=3)
         self.pool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleList(
-            nn.ModuleList(TeacherBlock(state, f"layer{stage}.{block}") for block in range(2)) for stage in (1, 2, 3)
+            nn.Sequential(*(TeacherBlock(state, f"layer{stage}.{block}") for block in range(2))) for stage in (1, 2, 3)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.pool(torch.relu(self.stem(images)))
         found = []
         for stage in self.stages:
-            for block in stage:
-                maps = block(maps)
+            maps = stage(maps)
             found.append(maps)
         return found
 
@@ -102,7 +102,7 @@ def make_images(folder: Path, number: int) -> list[np.ndarray]:
             if not path.exists():
                 seeds = range(shard * SHARD, (shard + 1) * SHARD)
                 images = np.stack(list(pool.map(procedural_image, seeds, [SIZE] * SHARD, chunksize=25)))
-                write_whole(path, lambda temporary, images=images: save_npy(temporary, images))
+                write_whole(path, partial(save_npy, images=images))
                 click.echo(f"images {(shard + 1) * SHARD} of {number}")
     return [np.load(path, mmap_mode="r") for path in paths]
 
@@ -210,26 +210,36 @@ def started_from(teacher: Teacher, seen: Mapping[str, tuple[SecondMoments, Secon
     """A student whose every part does what the teacher's does, as nearly as its rank allows."""
     student = CompactResNet()
     kept = leading_pivots(seen["pool"][0].covariance, STEM_CHANNELS)
-    student.stem.weight.data, student.stem.bias.data = teacher.stem.weight[kept], teacher.stem.bias[kept]
+    student.stem.weight.data, bias_of(student.stem).data = teacher.stem.weight[kept], bias_of(teacher.stem)[kept]
     mean, covariance = seen["pool"][0].mean, seen["pool"][0].covariance
     within = covariance[kept][:, kept] + 1e-6 * torch.eye(len(kept))
     solved = torch.cholesky_solve(covariance[kept], torch.linalg.cholesky(within)).T
     student.widen.weight.data = solved.float()[:, :, None, None]
-    student.widen.bias.data = (mean - solved @ mean[kept]).float()
+    bias_of(student.widen).data = (mean - solved @ mean[kept]).float()
     for stage in range(len(WIDTHS)):
         for block in range(2):
-            mine, theirs = student.stages[stage][block], teacher.stages[stage][block]
             for conv in ("conv1", "conv2"):
-                before, after = seen[f"stages.{stage}.{block}.{conv}"]
-                factorize(getattr(mine, conv), getattr(theirs, conv), before, after, RANKS[stage])
-            if _is_conv(mine.skip):
-                mine.skip.load_state_dict(theirs.skip.state_dict())
+                name = f"stages.{stage}.{block}.{conv}"
+                mine, theirs = student.get_submodule(name), teacher.get_submodule(name)
+                assert isinstance(mine, LowRankConv)
+                assert isinstance(theirs, nn.Conv2d)
+                factorize(mine, theirs, *seen[name], RANKS[stage])
+            skip = f"stages.{stage}.{block}.skip"
+            if _is_conv(student.get_submodule(skip)):
+                student.get_submodule(skip).load_state_dict(teacher.get_submodule(skip).state_dict())
     return student
+
+
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert conv.bias is not None
+    return conv.bias
 
 
 def leading_pivots(covariance: Tensor, number: int) -> Tensor:
     """The channels that explain the others best, one after the other: pivoted Cholesky factorization."""
-    rest, chosen = covariance.clone(), []
+    rest = covariance.clone()
+    chosen: list[int] = []
     for _ in range(number):
         gain = rest.square().sum(0) / rest.diagonal().clamp_min(1e-9)
         gain[chosen] = -1
@@ -255,8 +265,8 @@ def factorize(mine: LowRankConv, theirs: nn.Conv2d, before: SecondMoments, after
     mine.reduce.weight.data = reduce.float()[:, :, None, None]
     mine.core.weight.data = (core / size).float()
     mine.expand.weight.data = (outward * size).float()[:, :, None, None]
-    bias = theirs.bias.double()
-    mine.expand.bias.data = (after.mean + outward @ (outward.T @ (bias - after.mean))).float()
+    bias = bias_of(theirs).double()
+    bias_of(mine.expand).data = (after.mean + outward @ (outward.T @ (bias - after.mean))).float()
 
 
 # -- training --------------------------------------------------------------------------------------------------------
@@ -320,8 +330,10 @@ def main(work: Path, teacher: Path, output: Path, images: int, steps: int, rate:
     finished = ProjectedResNet(range(len(WIDTHS)), COMPONENTS)
     finished.load_state_dict(student.state_dict(), strict=False)
     for stage, directions in enumerate(discriminants(student.eval(), shards)):
-        finished.projections[str(stage)].weight.data = directions.float()[:, :, None, None]
-        finished.projections[str(stage)].bias.data.zero_()
+        projection = finished.projections[str(stage)]
+        assert isinstance(projection, nn.Conv2d)
+        projection.weight.data = directions.float()[:, :, None, None]
+        bias_of(projection).data.zero_()
     halves = {name: tensor.half().contiguous() for name, tensor in finished.state_dict().items()}
     write_whole(output, lambda temporary: save_file(halves, temporary))
     click.echo(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
@@ -347,7 +359,8 @@ def train(
         step = resumed = resume(state_path, student, optimizer)
     else:
         log_path.write_text("")
-    start, losses = time.perf_counter(), []
+    start = time.perf_counter()
+    losses: list[float] = []
     while True:
         if step % EVERY == 0 and step != resumed:
             line = {

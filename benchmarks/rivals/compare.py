@@ -165,7 +165,7 @@ def install_rivals(work: Path) -> str:
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    pip = [python, "-m", "pip", "install", "-q"]
+    pip = [str(python), "-m", "pip", "install", "-q"]
     if subprocess.run([*pip, RIVALS["anomalib"]]).returncode:
         raise SystemExit(
             f"cannot install {RIVALS['anomalib']} in {folder}: see above; or give --rival-python, or --alone"

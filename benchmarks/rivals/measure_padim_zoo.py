@@ -17,8 +17,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
 
+from padim_zoo.data.ground_truth import masks  # noqa: E402
 from padim_zoo.data.image import read_image  # noqa: E402
-from padim_zoo.data.loading import masks  # noqa: E402
 from padim_zoo.metrics import evaluate  # noqa: E402
 from padim_zoo.registry import datasets  # noqa: E402
 

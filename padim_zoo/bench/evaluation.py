@@ -12,8 +12,8 @@ from padim_zoo import metrics
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cache.fingerprints import FingerprintsInMemory
 from padim_zoo.data.duplicates import refuse_equal_scores
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.image_hashes import HashedImages
-from padim_zoo.data.loading import masks
 from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.unreadable import naming_unreadable
@@ -74,7 +74,7 @@ def score_test_images(
     predict : callable
         Images to a prediction of the detector.
     mask_resize, mask_orientation
-        As of :func:`padim_zoo.data.loading.masks`.
+        As of :func:`padim_zoo.data.ground_truth.masks`.
 
     Raises
     ------

@@ -106,7 +106,7 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0)
     for way, changes in _ways(detector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cost = _cost(detector, way, changes, image, paths, (folds, rounds))
+            cost = _cost(detector, way, changes, image, paths, folds=folds, rounds=rounds)
             costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
@@ -136,10 +136,11 @@ def _cost(
     changes: dict[str, Any],
     image: np.ndarray,
     paths: Sequence[Path],
-    times: tuple[int, int],
+    *,
+    folds: int,
+    rounds: int,
 ) -> FitCost:
-    """What a way costs but for decoding, by one decoded image; ``times`` are folds, and rounds of leave-one-out."""
-    folds, rounds = times
+    """What a way costs but for decoding, by one decoded image; ``rounds`` are those of leave-one-out."""
     whole = _variant(detector, cache=False, **changes)
     if "layers" not in changes:
         whole = whole.with_backbone(detector.build_backbone())

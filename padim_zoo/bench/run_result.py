@@ -11,7 +11,7 @@ from padim_zoo.bench.robustness import NEEDS_THRESHOLD, FrozenFit, share, worst_
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.coverage import Coverage, coverage
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.sample import Category
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform

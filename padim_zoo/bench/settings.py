@@ -48,7 +48,7 @@ from padim_zoo.detectors.config import (
     PaDiMConfig,
 )
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
-from padim_zoo.runtimes.runtime import AUTO, NAMES
+from padim_zoo.runtimes.runtime import AUTO, NAMES, TORCH
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
@@ -216,7 +216,9 @@ _ROWS = (
             commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
     Setting("runtime", one_of(*NAMES),
             f"Runtime of the backbone: {', '.join(NAMES[1:])}, or {AUTO} for the fastest.",
-            "Computing", Unset("PADIM_ZOO_RUNTIME, or torch"), commands=(*_SCORE, "update"), parameter=True),
+            "Computing", Unset(f"PADIM_ZOO_RUNTIME, or {AUTO}"),
+            defaults={"bench": Unset(f"PADIM_ZOO_RUNTIME, or {TORCH}")}, commands=(*_SCORE, "update"),
+            parameter=True),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),

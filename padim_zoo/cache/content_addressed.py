@@ -31,7 +31,7 @@ from padim_zoo.core.cache_folder import cache_folder, cache_limit, remove_entry,
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
 from padim_zoo.data.content import content_hash
-from padim_zoo.data.decoding import stored_size
+from padim_zoo.data.opening import stored_size
 from padim_zoo.data.pixel_limit import refuse_many_pixels
 
 _OF_CONTENT = 32

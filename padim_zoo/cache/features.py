@@ -19,8 +19,8 @@ from torch import Tensor
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.fields import FieldError, Fields
 from padim_zoo.core.spill import empty, release
-from padim_zoo.data.decoding import decoder
 from padim_zoo.data.file_notes import stored_kinds
+from padim_zoo.data.opening import decoder
 from padim_zoo.features.features import Features
 
 _PROBED_VALUES = 4096

@@ -10,9 +10,9 @@ import torch
 
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
-from padim_zoo.data.decoding import decoder
 from padim_zoo.data.duplicates import count_compared, without_thumbnail
 from padim_zoo.data.image_hashes import SIDE, Fingerprint, version_in_depth
+from padim_zoo.data.opening import decoder
 
 
 class FingerprintCache(ContentCache):

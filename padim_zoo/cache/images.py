@@ -20,9 +20,9 @@ import torch
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.fields import FieldError, Fields, is_whole
-from padim_zoo.data.decoding import decoder, stored_size
 from padim_zoo.data.file_notes import note, overhearing, stored_kinds
 from padim_zoo.data.image import read_image
+from padim_zoo.data.opening import decoder, stored_size
 from padim_zoo.data.transform import Transform
 
 LEAST_PIXELS = 2**18

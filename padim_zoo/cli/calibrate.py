@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, hold, new_model_options, regions_of, show_rows, size_of, target_of, threshold_of
+from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
 from padim_zoo.cli.settings import asked_settings, setting_command
-from padim_zoo.cli.table import show_json
+from padim_zoo.cli.table import show_json, show_rows, size_of
+from padim_zoo.cli.thresholds import regions_of, threshold_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.description import unpromised
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option, show_rows, size_of, threshold_of
+from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option
 from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.table import show_rows, size_of
+from padim_zoo.cli.thresholds import threshold_of
 from padim_zoo.core.errors import InputError
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, load_category, load_detector, predict_in
+from padim_zoo.cli.inputs import load_category, load_detector, predict_in
+from padim_zoo.cli.options import PATH, check_target
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option, show_rows, size_of
+from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,29 +6,25 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import (
-    DATASET,
-    PATH,
-    check_target,
+from padim_zoo.cli.inputs import DATASET, load_category
+from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
+from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
+from padim_zoo.cli.table import show_rows, size_of
+from padim_zoo.cli.thresholds import (
     groups_of_images,
-    load_category,
     named_groups,
-    refuse_same,
     regions_of,
     remember_names,
     show_prices,
-    show_rows,
-    size_of,
     threshold_of,
     try_to_calibrate,
 )
-from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
-from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
@@ -144,7 +140,7 @@ def fit(
 
         check_count(len(paths), trim)
     if output is None or dry_run:
-        _show_costs(model, paths, folds, (trim is not None, report is not None), as_json)
+        _show_costs(model, paths, folds, trims=trim is not None, reports=report is not None, as_json=as_json)
         return
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
@@ -169,8 +165,8 @@ def fit(
                 model.fit(paths)
         else:
             needs_samples = trim is not None or report is not None
-            asked_threshold = None if needs_samples else (groups, fpr, folds)
-            why_none = _fit_on_cluster(model, paths, parameters, (cluster, insecure), asked_threshold)
+            wanted = None if needs_samples else _Wanted(groups, fpr, folds)
+            why_none = _fit_on_cluster(model, paths, parameters, cluster, insecure=insecure, threshold=wanted)
         if trim is not None:
             trimmed, paths = _trim(model, paths, trim)
             tell_data(paths, skipped)
@@ -222,15 +218,12 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
-def _show_costs(
-    model: Any, paths: Sequence[Path], folds: int, trims_and_reports: tuple[bool, bool], as_json: bool
-) -> None:
+def _show_costs(model: Any, paths: Sequence[Path], folds: int, *, trims: bool, reports: bool, as_json: bool) -> None:
     from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
     from padim_zoo.cli.table import show_json, show_table
     from padim_zoo.core.memory import amount
     from padim_zoo.core.progress import duration
 
-    trims, reports = trims_and_reports
     costs = fit_costs(model, paths, folds, USUAL_ROUNDS * trims + reports)
     if as_json:
         show_json([cost.to_dict() for cost in costs])
@@ -269,16 +262,26 @@ def _refuse_with_shard(
         )
 
 
+class _Wanted(NamedTuple):
+    """The threshold of a fit: the pattern of groups, the rate and the folds."""
+
+    pattern: str | None
+    rate: float | None
+    folds: int
+
+
 def _fit_on_cluster(
     model: Any,
     paths: Sequence[Path],
     parameters: dict[str, Any],
-    where: tuple[str, bool],
-    threshold: tuple[str | None, float | None, int] | None,
+    cluster: str,
+    *,
+    insecure: bool,
+    threshold: _Wanted | None,
 ) -> str | None:
     """Fit on the workers of a cluster; what :meth:`ClusterFit.fit` says of the threshold.
 
-    ``threshold`` are pattern of groups, rate and folds; None where samples of all images are wanted.
+    ``threshold`` is None where samples of all images are wanted.
     """
     from padim_zoo.bench.cluster_fit import ClusterFit, Threshold, refuse_what_is_not_spread
     from padim_zoo.bench.executors.cluster import ClusterLostError
@@ -290,12 +293,11 @@ def _fit_on_cluster(
     refuse_what_is_not_spread(model)
     asked = None
     if threshold is not None:
-        pattern, rate, folds = threshold
-        groups = ImageGroups.of(paths, pattern, model.fingerprints)
-        asked = Threshold(rate, folds, groups)
+        groups = ImageGroups.of(paths, threshold.pattern, model.fingerprints)
+        asked = Threshold(threshold.rate, threshold.folds, groups)
     plugins = click.get_current_context().meta[PLUGINS]
     try:
-        return ClusterFit(*where, plugins, tell).fit(model, paths, parameters, asked)
+        return ClusterFit(cluster, insecure, plugins, tell).fit(model, paths, parameters, asked)
     except ClusterLostError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(CLUSTER_LOST)

@@ -9,18 +9,10 @@ from typing import Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import (
-    PATH,
-    hold,
-    new_model_options,
-    regions_of,
-    show_rows,
-    size_of,
-    target_of,
-    threshold_of,
-    try_to_calibrate,
-)
+from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
 from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.table import show_rows, size_of
+from padim_zoo.cli.thresholds import regions_of, threshold_of, try_to_calibrate
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, output_option, show_rows, size_of
+from padim_zoo.cli.options import PATH, check_target, output_option
 from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.table import show_rows, size_of
 
 
 @setting_command("import")

@@ -10,7 +10,8 @@ import click
 
 from padim_zoo.cli.candidates import complete_columns
 from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
-from padim_zoo.cli.options import PATH, read_runs
+from padim_zoo.cli.inputs import read_runs
+from padim_zoo.cli.options import PATH
 from padim_zoo.cli.table import print_table, write_content
 from padim_zoo.core.errors import InputError
 

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import (
-    PATH,
-    check_target,
-    output_option,
-    regions_of,
-    show_prices,
-    show_rows,
-    size_of,
-    threshold_of,
-    try_to_calibrate,
-)
+from padim_zoo.cli.options import PATH, check_target, output_option
 from padim_zoo.cli.settings import setting_command
+from padim_zoo.cli.table import show_rows, size_of
+from padim_zoo.cli.thresholds import regions_of, show_prices, threshold_of, try_to_calibrate
 from padim_zoo.core.errors import InputError
 from padim_zoo.statistics.tree import reduce_in_tree
 

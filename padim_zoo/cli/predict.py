@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, check_target, expect, load_detector, predict_in, refuse_same
+from padim_zoo.cli.inputs import expect, load_detector, predict_in
+from padim_zoo.cli.options import PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, size_of
+from padim_zoo.cli.options import PATH, check_target
+from padim_zoo.cli.table import size_of
 
 
 @click.command()

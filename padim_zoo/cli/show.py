@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import show_rows
-from padim_zoo.cli.table import cell, show_json
+from padim_zoo.cli.table import cell, show_json, show_rows
 from padim_zoo.core.numbers import number_of
 
 _TITLES = {"exported model": "export", "weights of a backbone": "weights"}

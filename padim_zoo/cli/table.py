@@ -1,4 +1,4 @@
-"""Records as a table on standard output, or as JSON."""
+"""Records on standard output: as a table, as rows behind titles, or as JSON."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def show_table(records: Sequence[Mapping[str, Any]]) -> None:
             click.echo("".join(f"{name.replace('_', ' ')}: {cell(value)}\n" for name, value in record.items()))
     else:
         print_table(table_of(records, widths))
+
+
+def show_rows(rows: dict[str, str]) -> None:
+    """Print text behind titles of at most ten letters."""
+    for title, text in rows.items():
+        click.echo(f"{title:<10} {text}")
+
+
+def size_of(path: Path) -> str:
+    """A file and its size."""
+    return f"{path}, {path.stat().st_size / 1e6:.1f} MB"
 
 
 def column_widths(records: Sequence[Mapping[str, Any]], width: int) -> list[int] | None:

@@ -1,36 +1,23 @@
-"""Image files to the samples that they hold: opened, decoded and upright, with nothing scaled yet."""
+"""Opened image files to the samples that they hold: decoded and upright, with nothing scaled yet."""
 
 from __future__ import annotations
 
-import errno
-import functools
 import io
-import os
-import stat
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import PIL
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data import png
-from padim_zoo.data.content import once_per_version
+from padim_zoo.data.opening import ANIMATED, broken, header_of, open_image, open_regular
 from padim_zoo.data.orientation import ORIENTATION_TAG, UPRIGHT, Geometry, turn, valid_orientation
-from padim_zoo.data.pixel_limit import refuse_many_bytes, refuse_many_pixels
-
-FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What is read, by Pillow's names; its JPEG has MPO too. The content of a file decides, never its suffix."""
-REPLACE_IT = ": replace or remove it"
-"""What to do about a broken image."""
-
-_EXPECTED = "png, jpg, jp2, bmp, gif, tif, webp, pgm or ppm"
+from padim_zoo.data.pixel_limit import refuse_many_pixels
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _LARGEST_SAMPLE = 258, 262, 281
 _WHITE_IS_ZERO = 0
@@ -38,13 +25,6 @@ _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L
 _WEBP_HEADER = 64
 _CLEAR, _OPAQUE = np.uint16(0), np.uint16(65535)
 _BAND = 2**20
-_LARGE = 2**24
-_ANIMATED = ("GIF", "PNG", "WEBP")
-_OF_PAGES = (*_ANIMATED, "TIFF", "MPO")
-
-# Pillow's limit is a global that Image.open reads; it is lifted only while a header is parsed.
-_pillow_limit = threading.Lock()
-_large_images = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -80,74 +60,10 @@ class Picture:
         return self.samples.dtype in (np.uint16, np.int32)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open a file without decoding its pixels.
-
-    Raises
-    ------
-    InputError
-        If it is missing, no image, or too large.
-    """
-    try:
-        with _regular(path) as file:
-            _refuse_by_header(path, file)
-            content = file.read()
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"image {path} does not exist") from None
-    except (OSError, ValueError) as error:  # a ValueError of a name that no file can have
-        raise InputError(f"image {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        image = _header(io.BytesIO(png.without_text(content)))
-    except Exception as error:  # decoders raise whatever a broken header leads them to
-        raise _broken(str(path), error) from None
-    refuse_many_pixels(path, image.size)
-    return image
-
-
-def _regular(path: Path) -> IO[bytes]:
-    """A file that was opened for reading, without waiting for a writer.
-
-    Raises
-    ------
-    OSError
-        If it is a device, a pipe or a folder: reading these waits, or never ends.
-    """
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _refuse_by_header(path: Path, file: IO[bytes]) -> None:
-    """Refuse a file of another format, or with too many pixels or bytes, before more of it is read than its header."""
-    n_bytes = os.fstat(file.fileno()).st_size
-    size = None
-    try:
-        image = _header(file)
-        refuse_many_pixels(path, image.size)
-        size = None if image.format in _OF_PAGES else image.size
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        problem = "is not an image" if n_bytes else "is an empty file"
-        raise InputError(f"{path} {problem}: expected {_EXPECTED}") from None
-    except Exception:  # large texts before the pixels, say: who decodes the file leaves them out, or says so
-        pass
-    refuse_many_bytes(path, n_bytes, size)
-    file.seek(0)
-
-
 def geometry(path: Path) -> Geometry:
     """Stored size and orientation of a file, from no more of it than its header where that is enough."""
-    with suppress(Exception), _regular(path) as file:  # whatever is wrong is said by open_image
-        image = _header(file)
+    with suppress(Exception), open_regular(path) as file:  # whatever is wrong is said by open_image
+        image = header_of(file)
         refuse_many_pixels(path, image.size)
         if image.format != "PNG":
             return _geometry(image)
@@ -175,41 +91,6 @@ def _may_be_turned(image: Image.Image) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     return valid_orientation(image.getexif().get(ORIENTATION_TAG))
-
-
-@once_per_version
-def stored_size(path: Path) -> tuple[int, int] | None:
-    """Height and width before the EXIF orientation, from no more of a file than its header; None if that is broken.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
-    with _regular(path) as file:
-        try:
-            width, height = _header(file).size
-        except Exception:  # as of open_image, but it is for whoever decodes the file to say so
-            return None
-    return height, width
-
-
-@contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Within it no other thread decodes a large file: each takes a gigabyte for a moment."""
-    try:
-        size = stored_size(path)
-    except (OSError, ValueError):  # which is told by the attempt to decode it
-        size = None
-    with nullcontext() if size is None or size[0] * size[1] < _LARGE else _large_images:
-        yield
-
-
-@functools.cache
-def decoder() -> str:
-    """What decides pixels besides the file: Pillow, and the libraries that it decodes with."""
-    libraries = [f"{name} {features.version(name)}" for name in ("jpg", "libtiff", "webp")]
-    return "; ".join([f"Pillow {PIL.__version__}", *libraries])
 
 
 def picture_of(image: Image.Image, name: str) -> Picture:
@@ -258,7 +139,7 @@ def pages_of(image: Image.Image) -> int:
 
 def is_animated(image: Image.Image) -> bool:
     """Whether the pages of a file are frames of an animation."""
-    return image.format in _ANIMATED
+    return image.format in ANIMATED
 
 
 def is_lossy(image: Image.Image) -> bool:
@@ -362,7 +243,7 @@ def _bands_of(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
 
 def _decoded(image: Image.Image, rawmode: str) -> Image.Image:
     """A file as Pillow unpacks it by another raw mode, as it would show it."""
-    again = _header(io.BytesIO(_content(image)))
+    again = header_of(io.BytesIO(_content(image)))
     if image.tell():
         again.seek(image.tell())
     again.tile = [_tile_with(tile, rawmode) for tile in _tiles(again)]  # type: ignore[attr-defined]
@@ -416,15 +297,6 @@ def _tag(image: Image.Image, number: int) -> Any:
     return None if tags is None else tags.get(number)
 
 
-def _header(file: IO[bytes]) -> Image.Image:
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file, formats=FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
     """Within it any error is one of a broken file: decoders raise whatever broken and truncated files lead them to."""
@@ -433,7 +305,7 @@ def _decoding(name: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise _broken(name, error) from None
+        raise broken(name, error) from None
 
 
 def turned_to(image: Image.Image, page: int, name: str) -> Image.Image:
@@ -447,10 +319,3 @@ def turned_to(image: Image.Image, page: int, name: str) -> Image.Image:
     with _decoding(name):
         image.seek(page)
     return image
-
-
-def _broken(name: str, error: Exception) -> InputError:
-    if isinstance(error, MemoryError):
-        return InputError(f"{name} does not fit into memory: cut the image into tiles, or make it smaller")
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return InputError(f"{name} is broken and cannot be decoded ({reason}){REPLACE_IT}")

@@ -12,8 +12,9 @@ from PIL import Image
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import DEPTHS, FULL_DEPTH, OUTLIERS, counts_of_picture, largest_of, white_of
-from padim_zoo.data.decoding import Picture, geometry, in_turn, is_animated, open_image, pages_of, picture_of
+from padim_zoo.data.decoding import Picture, geometry, is_animated, pages_of, picture_of
 from padim_zoo.data.file_notes import BACKGROUND, DEEP_ENOUGH, note
+from padim_zoo.data.opening import in_turn, open_image
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")

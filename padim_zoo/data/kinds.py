@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-GOOD = "good"
-"""The kind of normal samples, whatever their folder is called."""
-
 # fmt: off
 NORMAL_KINDS = frozenset((
     "good", "ok", "normal", "norm", "io", "gut", "pass", "passed", "defectfree", "faultfree", "nodefect", "nodefects",

@@ -15,9 +15,10 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.bit_depth import counts_of_picture, largest_of
-from padim_zoo.data.decoding import Picture, geometry, is_lossy, open_image, pages_of, picture_of, turned_to
+from padim_zoo.data.decoding import Picture, geometry, is_lossy, pages_of, picture_of, turned_to
 from padim_zoo.data.file_notes import note
 from padim_zoo.data.image import size_text
+from padim_zoo.data.opening import open_image
 from padim_zoo.data.orientation import UPRIGHT, Geometry, turn
 
 ORIENTATIONS = ("stored", "shown")

@@ -15,7 +15,8 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
-from padim_zoo.data.decoding import open_image, picture_of
+from padim_zoo.data.decoding import picture_of
+from padim_zoo.data.opening import open_image
 from padim_zoo.data.sample import Sample
 
 CONFIG_FILE = "defects_config.json"
@@ -28,8 +29,8 @@ def saturation_shares(samples: Sequence[Sample], masks: Sequence[np.ndarray | No
     ----------
     samples : sequence of N Sample
     masks : sequence of N (ndarray (H, W) or None)
-        Their masks, as :func:`padim_zoo.data.loading.masks` gives them: region k is the k-th mask file of its sample
-        that marks anything.
+        Their masks, as :func:`padim_zoo.data.ground_truth.masks` gives them: region k is the k-th mask file of its
+        sample that marks anything.
 
     Returns
     -------

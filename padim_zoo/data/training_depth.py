@@ -16,7 +16,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.data.bit_depth import FULL_DEPTH, SampleCounts, counts_of, counts_of_picture, largest_of
 from padim_zoo.data.content import file_version
-from padim_zoo.data.decoding import may_be_deep, open_image, picture_of
+from padim_zoo.data.decoding import may_be_deep, picture_of
+from padim_zoo.data.opening import open_image
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import image_items

@@ -13,8 +13,8 @@ from pathlib import Path
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.data.content import file_version
-from padim_zoo.data.decoding import REPLACE_IT
 from padim_zoo.data.image import read_image
+from padim_zoo.data.opening import REPLACE_IT
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Category, Dataset, protocol_of
 from padim_zoo.data.transform import Transform

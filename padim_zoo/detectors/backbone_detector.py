@@ -547,7 +547,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         dtype : str
             ``"float16"`` keeps the factors of Gaussians in 16 bit where that moves distances by less than
             :data:`~padim_zoo.gaussians.gaussian.HALF_ERROR`, measured and put down in the file; ``"float32"`` keeps
-            them as they are. The dual form and features of normal images are never in 16 bit.
+            them as they are. Samples, the dual form and features of normal images are never in 16 bit.
 
         Raises
         ------

@@ -10,7 +10,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import decide_runtime, in_runtime
 from padim_zoo.backbones.placement import placed
 from padim_zoo.detectors.config import BackboneConfig
-from padim_zoo.runtimes.runtime import AUTO, resolve_runtime
+from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 
 
 class BackboneInUse:
@@ -62,8 +62,7 @@ class BackboneInUse:
         self._decided_for = 0
         if self.backbone is None or (config.runtime is None and self.backbone.converted is not None):
             return
-        # A backbone of its own: that of a user, or of another detector, stays as it is.
-        self.backbone = self.backbone.run_by(None) if asked == AUTO else in_runtime(self.backbone, asked)
+        self.backbone = in_runtime(self.backbone, TORCH if asked == AUTO else asked)
 
     def decide_runtime(self, images: int, image_size: tuple[int, int] | None) -> None:
         """Decide which runtime is the fastest for so many images of a size, unless fewer decided it."""
@@ -73,5 +72,6 @@ class BackboneInUse:
             return
         self._decided_for = images
         choice = decide_runtime(backbone, images, image_size)
-        if choice is not None:
-            backbone.choice, backbone.converted = choice, in_runtime(backbone, choice.fastest).converted
+        if choice is not None:  # a backbone of its own: that of a user, or of another detector, stays as it is
+            self.backbone = backbone.run_by(in_runtime(backbone, choice.fastest).converted)
+            self.backbone.choice = choice

@@ -22,7 +22,7 @@ from padim_zoo.core.printable import encodable
 from padim_zoo.core.provenance import provenance
 from padim_zoo.core.results_version import RESULTS_VERSION
 
-FORMAT = 5
+FORMAT = 6
 KEY, DIGEST = "padim_zoo", "digest"
 """Under which the metadata of safetensors hold the document and its digest."""
 

@@ -28,6 +28,7 @@ from padim_zoo.detectors.parameter_checks import check_trim_patches, check_whole
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.reset import drop_fit
+from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator, estimators_for_missing_patches
 from padim_zoo.estimators.linear_shrinkage import Full, LinearShrinkage
@@ -165,7 +166,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if statistics.n > statistics.D and embeddings.subset is None and embeddings.roi_masks is None:
                 tiles = self.tile_layout
                 size = self.image_size_ if tiles is None else tiles.tile_size
-                advice = advice_on_size(embeddings, size, max(self.build_backbone().strides))
+                advice = advice_on_size(embeddings.layout, size, max(self.build_backbone().strides))
                 if advice is not None:
                     warnings.warn(advice, stacklevel=4)
 
@@ -294,8 +295,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             Of images that were brought to the mean pose: patches of what was beyond an image do not count, and none
             that no normal image shows.
         """
-        distances = squared.sqrt().T.reshape(-1, *grid)
         if poses is not None:
+            distances = squared.sqrt().T.reshape(-1, *grid)
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
             if self.registration_ is not None:
                 trust = self.registration_.trust(grid, self.image_size_)
@@ -305,12 +306,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if self.registration_ is not None:
                 maps = self.registration_.joined(maps, poses)
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
-        on_grid = None if counted is None else counted.T.reshape(-1, *grid)
-        tiles = self.tile_layout
-        maps = anomaly_maps(distances, self.image_size_, self.sigma, self.pad_mode, counted=on_grid, tiles=tiles)
-        return Prediction.from_maps(
-            maps, threshold=self.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
-        )
+        edges = self.pad_mode
+        return predict_patches(self, squared.sqrt(), grid, roi_masks=roi_masks, counted=counted, edges=edges)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -364,8 +361,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     def model_arrays(self, *, resumable: bool, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Gaussians and reduction; what to go on from too where it is asked for: samples, or moments if fewer bytes.
 
-        A detector in the dual form, fitted on no more images than it has dimensions, holds its samples and is
-        resumable without.
+        A detector that was fitted on no more images than it has dimensions holds its samples, and is resumable
+        without.
         """
         return padim_to_file(self, resumable=resumable, half=half)
 

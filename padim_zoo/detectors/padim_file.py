@@ -20,7 +20,6 @@ from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.features.tiles import TileLayout
-from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.forms import FORMS
 from padim_zoo.gaussians.gaussian import Gaussian
 from padim_zoo.statistics.moments import Moments
@@ -65,14 +64,16 @@ def padim_to_file(detector: PaDiM, *, resumable: bool, half: bool) -> tuple[dict
         )
     gaussian = detector.gaussian_
     arrays, header = model_to_file(gaussian, detector.reduction_, half=half)
-    if resumable and not isinstance(gaussian, DualGaussian):
+    if resumable and gaussian.samples is None:
         statistics = detector.require_statistics("save a resumable model")
         assert statistics is not None
         arrays |= statistics_to_file(statistics)
     if detector.registration_ is not None:
         own_arrays, header["registration"] = registration_to_file(detector.registration_)
         arrays |= own_arrays
-        samples = detector.statistics_ or (detector.require_statistics("save") if gaussian.form == "dual" else None)
+        samples = detector.statistics_
+        if samples is None and gaussian.samples is not None:
+            samples = detector.require_statistics("save")
         poses = samples.embeddings.poses if isinstance(samples, Samples) else None
         if poses is not None and poses.found is not None:
             arrays["poses"] = poses.found
@@ -94,13 +95,14 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
         return detector.statistics_
     if _differing(detector):
         raise InputError(f"cannot {purpose}: {_HOW_THEY_DIFFER}, and the model file does not hold these; fit again")
-    if not isinstance(detector.made_model, DualGaussian):
+    if detector.made_model.samples is None:
         raise InputError(
             f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
             "resumable=True (padim-zoo fit --resumable) before the next time"
         )
     region = detector.extractor.region_of_interest()
-    samples = samples_in(detector.made_model, region, detector.transform, detector.tile_layout)
+    embeddings = detector.made_model.samples + detector.made_model.mean
+    samples = samples_in(embeddings, region, detector.transform, detector.tile_layout)
     if detector.in_file.poses is not None and detector.registration_ is not None:
         poses = detector.registration_.of(detector.in_file.poses)
         samples = Samples(replace(samples.embeddings, poses=poses))
@@ -202,14 +204,14 @@ def _are_smaller(embeddings: PatchEmbeddings) -> bool:
 def loses_samples(detector: PaDiM) -> bool:
     """Whether the samples at hand are not in a resumable file of this detector, which holds their moments instead."""
     samples = detector.statistics_
-    in_file = isinstance(detector.gaussian_, DualGaussian) or (
+    in_file = detector.gaussian_.samples is not None or (
         isinstance(samples, Samples) and _are_smaller(samples.embeddings)
     )
     return isinstance(samples, Samples) and not in_file
 
 
 def most_images_of_samples(detector: PaDiM, moments: Moments) -> int:
-    """The number of images up to which a file would have held samples instead: in the dual form, or as fewer bytes."""
+    """The number of images up to which a file would have held samples instead: in its Gaussians, or as fewer bytes."""
     most = moments.D
     if moments.reference.subset is None and detector.registration_ is None:
         most = max(most, (Moments.bytes_needed(moments.P, moments.D) - 1) // moments.reference.size_in_bytes())
@@ -236,13 +238,13 @@ def statistics_in(file: DetectorFile, mean: PatchEmbeddings, passes: int) -> Sam
 
 
 def samples_in(
-    gaussian: DualGaussian, region: RegionOfInterest | None, transform: Transform, tiles: TileLayout | None
+    embeddings: PatchEmbeddings, region: RegionOfInterest | None, transform: Transform, tiles: TileLayout | None
 ) -> Samples:
-    """The samples that a dual Gaussian holds.
+    """The samples that Gaussians hold, with the region of interest.
 
     A file holds one mask for all images, and not one for each: pixels beside it must not have part in a threshold.
     """
-    embeddings, roi_masks = gaussian.samples + gaussian.mean, None
+    roi_masks = None
     if region is not None and region.mask is not None:
         _, pixels = AS_IT_IS.of(np.zeros((*region.mask.shape, 3), dtype=np.uint8), transform, region.mask)
         if pixels is not None:

@@ -37,9 +37,9 @@ from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.parameter_checks import check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
@@ -289,17 +289,8 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             scores = scores * _weight(model.patches, layer[worst, images], around, scores)
         if counted is not None:
             scores = scores.where(counted.any(0), torch.nan)
-        on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
-        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
-        return Prediction.from_maps(
-            maps,
-            scores,
-            threshold=self.threshold_,
-            roi_masks=embeddings.roi_masks,
-            scored_patches=on_grid,
-            tiles=tiles,
-        )
+        masks = embeddings.roi_masks
+        return predict_patches(self, distances, embeddings.grid, scores=scores, roi_masks=masks, counted=counted)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

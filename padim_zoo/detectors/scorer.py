@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.scikit_learn import ANOMALOUS, labels_of
 from padim_zoo.metrics import METRICS, evaluate

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.passing_images import PassingImages
@@ -20,6 +21,7 @@ from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.p_value_maps import in_map_values
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import pixels
@@ -197,6 +199,39 @@ def combine_views(prediction: Prediction, others: Sequence[View], *, score_is_ma
         None if score_is_map_maximum else torch.from_numpy(scores),
         threshold=prediction.threshold,
         roi_masks=None if roi_masks is None else roi_masks[:, 0],
+    )
+
+
+def predict_patches(
+    detector: BackboneDetector[Any],
+    distances: Tensor,
+    grid: tuple[int, int],
+    *,
+    scores: Tensor | None = None,
+    roi_masks: Tensor | None = None,
+    counted: Tensor | None = None,
+    edges: str = "symmetric",
+) -> Prediction:
+    """Score N images by maps of the distances of their patches.
+
+    Parameters
+    ----------
+    distances : Tensor (P, N)
+        Of the patches of a grid.
+    scores : Tensor (N,), optional
+        By default the maxima of the maps.
+    roi_masks : Tensor (N, H, W), bool, optional
+        The pixels that count.
+    counted : Tensor (P, N), bool, optional
+        The patches that have a distance.
+    edges : str
+        As of :func:`~padim_zoo.features.anomaly_map.anomaly_maps`.
+    """
+    on_grid = None if counted is None else counted.T.reshape(-1, *grid)
+    on_patches, tiles, sigma = distances.T.reshape(-1, *grid), detector.tile_layout, getattr(detector, "sigma", 0.0)
+    maps = anomaly_maps(on_patches, detector.image_size_, sigma, edges, counted=on_grid, tiles=tiles)
+    return Prediction.from_maps(
+        maps, scores, threshold=detector.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
     )
 
 

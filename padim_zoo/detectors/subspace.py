@@ -20,9 +20,9 @@ from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
 from padim_zoo.detectors.storage import DetectorFile
-from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.registry import detectors
@@ -179,14 +179,9 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     def score_embeddings(self, model: NormalSubspace, embeddings: PatchEmbeddings) -> Prediction:
         """Maps of distances from the subspace, and their maxima."""
         (layer,) = embeddings.layers  # (P, N, D)
-        distances = model.distances(layer)
-        counted = embeddings.present(embeddings.grid)
-        on_grid = None if counted is None else counted.T.reshape(-1, *embeddings.grid)
-        on_patches, tiles = distances.T.reshape(-1, *embeddings.grid), self.tile_layout
-        maps = anomaly_maps(on_patches, self.image_size_, self.sigma, counted=on_grid, tiles=tiles)
-        return Prediction.from_maps(
-            maps, threshold=self.threshold_, roi_masks=embeddings.roi_masks, scored_patches=on_grid, tiles=tiles
-        )
+        grid = embeddings.grid
+        counted = embeddings.present(grid)
+        return predict_patches(self, model.distances(layer), grid, roi_masks=embeddings.roi_masks, counted=counted)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ def _nested(normal: PatchEmbeddings, estimator: LinearShrinkage) -> tuple[Tensor
     """
     n = normal.n
     c, freedom = _constants(n)
-    grids = levels(normal)
+    grids = levels(normal.layout)
     if normal.subset is not None or not grids[1:]:
         return None
     share = freedom / (n - 1)  # N is this covariance with the divisor n − 1, over the share

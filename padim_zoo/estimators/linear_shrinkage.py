@@ -21,8 +21,8 @@ from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian, dual_factor
 from padim_zoo.gaussians.gaussian import Gaussian, PrimalGaussian
-from padim_zoo.gaussians.grid_hierarchy import levels
-from padim_zoo.gaussians.nested import PRIMAL_CONDITION, fit_nested
+from padim_zoo.gaussians.grid_hierarchy import levels, suits_few_images
+from padim_zoo.gaussians.nested import PRIMAL_CONDITION, SampledGaussian, fit_nested
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
 from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch
 
@@ -81,18 +81,18 @@ class LinearShrinkage(Estimator):
         """The coefficients a and b of each patch, (p,) float64, without epsilon."""
 
     def fit(self, statistics: Statistics) -> Gaussian:
-        """Fit in the dual form when there are no more images than channels, else in the nested or the primal form."""
-        if isinstance(statistics, Samples) and statistics.n <= statistics.D:
-            return self._fit_dual(statistics)
+        """Fit in the nested form where there is one, else in the dual form of few images or the primal form of many."""
+        few_samples = statistics if isinstance(statistics, Samples) and statistics.n <= statistics.D else None
         if (
             self.same_shrinkage_everywhere
             and statistics.mean.subset is None
             and isinstance(statistics.count(slice(0, 1)), int)
         ):
-            nested = levels(statistics.mean)
-            fitted = fit_nested(statistics, nested, max(self.epsilon, TINY), PRIMAL_CONDITION) if nested[1:] else None
-            if fitted is not None:
-                return fitted
+            gaussian = self._fit_nested(statistics, few_samples)
+            if gaussian is not None:
+                return gaussian
+        if few_samples is not None:
+            return self._fit_dual(few_samples)
         n, D = statistics.n, statistics.D
         factor, () = _as_precise_as_needed(
             lambda patches, limit: self._primal(statistics, patches, limit),
@@ -102,12 +102,14 @@ class LinearShrinkage(Estimator):
         )
         return PrimalGaussian(statistics.mean, factor)
 
+    def _fit_nested(self, statistics: Statistics, few_samples: Samples | None) -> Gaussian | None:
+        nested, ridge = levels(statistics.mean.layout), max(self.epsilon, TINY)
+        if few_samples is None:
+            return fit_nested(statistics, nested, ridge, PRIMAL_CONDITION) if nested[1:] else None
+        return SampledGaussian.fit(few_samples, nested, ridge) if suits_few_images(nested, few_samples.n) else None
+
     def _fit_dual(self, samples: Samples) -> Gaussian:
         centered = samples.centered()
-        if self.same_shrinkage_everywhere and isinstance(samples.count(slice(0, 1)), int):
-            gaussian = DualGaussian.by_nested(samples.mean, centered, max(self.epsilon, TINY))
-            if gaussian is not None:
-                return gaussian
         whitener, (s, b) = _as_precise_as_needed(
             lambda patches, limit: self._dual(centered, samples.count(patches), patches, limit),
             DUAL_CONDITION,

@@ -26,7 +26,7 @@ from padim_zoo.features.features import nearest_positions
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
-from padim_zoo.gaussians.grid_hierarchy import Level, factor_numbers, levels, used
+from padim_zoo.gaussians.grid_hierarchy import Level, factor_numbers, levels
 from padim_zoo.gaussians.nested import NestedGaussian
 from padim_zoo.gaussians.tied import TiedGaussian
 
@@ -125,7 +125,7 @@ class NestedDistances(nn.Module):
     def __init__(self, mean: PatchEmbeddings, factors: Sequence[Tensor]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            _Level(mean, level, factor) for level, factor in zip(levels(mean), factors, strict=True)
+            _Level(mean, level, factor) for level, factor in zip(levels(mean.layout), factors, strict=True)
         )
 
     def forward(self, deviations: list[Tensor]) -> Tensor:
@@ -175,7 +175,7 @@ class DualDistances(nn.Module):
             _SampleLayer(layer, nearest_positions(grid, samples.grid))
             for layer, grid in zip(samples.layers, samples.grids, strict=True)
         )
-        self.used = used(samples)
+        self.used = samples.layout.used
 
     def forward(self, deviations: list[Tensor]) -> Tensor:
         """At all patches."""
@@ -222,7 +222,7 @@ class Gather(nn.Module):
 
     def __init__(self, mean: PatchEmbeddings) -> None:
         super().__init__()
-        self.layers = used(mean)
+        self.layers = mean.layout.used
         for layer in self.layers:
             grid = mean.grids[layer]
             self.register_buffer(f"at{layer}", None if grid == mean.grid else nearest_positions(grid, mean.grid))
@@ -258,7 +258,8 @@ def distances_of(gaussian: Gaussian) -> nn.Module:
         return NestedDistances(gaussian.mean, gaussian.factors)
     if isinstance(gaussian, PrimalGaussian):
         mean = gaussian.mean
-        factors = factors_of_primal(gaussian) if len(gaussian.factor) > 1 and factor_numbers(levels(mean)) else None
+        may_nest = len(gaussian.factor) > 1 and factor_numbers(levels(mean.layout))
+        factors = factors_of_primal(gaussian) if may_nest else None
         return NestedDistances(mean, factors) if factors else FactorDistances(mean, gaussian.factor[:])
     if isinstance(gaussian, DualGaussian):
         return _of_dual(gaussian)
@@ -267,12 +268,10 @@ def distances_of(gaussian: Gaussian) -> nn.Module:
 
 def _of_dual(gaussian: DualGaussian) -> nn.Module:
     mean, n = gaussian.mean, gaussian.samples.n
-    if gaussian.nested is not None:
-        return NestedDistances(mean, gaussian.nested.factors)
     dual = mean.P * n * n + 2 * sum(layer.numel() for layer in gaussian.samples.layers)
     if gaussian.whitener.dtype == torch.float64:
         dual = sys.maxsize  # a kernel too ill-conditioned for float32, where a factor, its square root, is not
-    nested = factor_numbers(levels(mean))
+    nested = factor_numbers(levels(mean.layout))
     if nested is not None and nested < dual and (factors := factors_of_dual(gaussian)):
         return NestedDistances(mean, factors)
     if dual > 3 * mean.P * mean.D**2 // 4:

@@ -1,8 +1,8 @@
 """Factors for a network, of Gaussians that are not in the nested form though all patches are treated alike.
 
-``full`` with many images has that form already (:mod:`padim_zoo.gaussians.nested`), and with few, in the dual form, it
-can be fitted to the samples that this holds. Models of other programs (:mod:`padim_zoo.importers`) come with a matrix
-for each patch: whether patches that share a position agree is looked at and not taken for granted.
+``full`` has that form already where there are many images (:mod:`padim_zoo.gaussians.nested`). With few, in the dual
+form, it can be fitted to the samples that this holds. Models of other programs (:mod:`padim_zoo.importers`) come with a
+matrix for each patch: whether patches that share a position agree is looked at and not taken for granted.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def factors_of_dual(gaussian: DualGaussian) -> Sequence[Tensor] | None:
     same_everywhere = torch.cat([s * (n - 1) - 1, b / b[0] - 1]).abs().max() < ROUNDING
     if n == 1 or not same_everywhere or gaussian.mean.subset is not None:
         return None
-    fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean), float(b[0]), PRIMAL_CONDITION)
+    fitted = fit_nested(Samples(gaussian.samples), levels(gaussian.mean.layout), float(b[0]), PRIMAL_CONDITION)
     return None if fitted is None else fitted.factors
 
 
 def factors_of_primal(gaussian: PrimalGaussian) -> Sequence[Tensor] | None:
     """The columns of F of each level, or None where patches that share a position differ in their covariance."""
     factors = []
-    for level in levels(gaussian.mean):
+    for level in levels(gaussian.mean.layout):
         factor = _level_factor(gaussian, level)
         if factor is None:
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -95,6 +96,29 @@ class PatchSubset:
         return mask
 
 
+class Layout(NamedTuple):
+    """Which channels of embeddings come from which grid, and nothing of any image.
+
+    Attributes
+    ----------
+    grids : tuple of tuple of int
+        Height and width of each layer's grid.
+    widths : tuple of int
+        Channels of each layer.
+    grid : tuple of int
+        Height and width of the patch grid.
+    """
+
+    grids: tuple[tuple[int, int], ...]
+    widths: tuple[int, ...]
+    grid: tuple[int, int]
+
+    @property
+    def used(self) -> list[int]:
+        """The layers that have channels."""
+        return [number for number, width in enumerate(self.widths) if width]
+
+
 @dataclass(frozen=True)
 class PatchEmbeddings:
     """The embeddings of n images at P patches, D channels each, held at the layers' own resolution.
@@ -147,6 +171,11 @@ class PatchEmbeddings:
     def D(self) -> int:
         """Number of channels."""
         return sum(int(layer.shape[2]) for layer in self.layers)
+
+    @property
+    def layout(self) -> Layout:
+        """Which channels come from which grid."""
+        return Layout(self.grids, tuple(int(layer.shape[2]) for layer in self.layers), self.grid)
 
     def __getitem__(self, patches: slice) -> Tensor:
         """Embeddings at some patches, (p, n, D), float32."""

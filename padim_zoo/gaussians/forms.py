@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
-from padim_zoo.gaussians.nested import NestedGaussian
+from padim_zoo.gaussians.nested import NestedGaussian, SampledGaussian
 from padim_zoo.gaussians.tied import TiedGaussian
 
 FORMS: Mapping[str, type[Gaussian]] = {
-    form.form: form for form in (PrimalGaussian, NestedGaussian, DualGaussian, DiagonalGaussian, TiedGaussian)
+    form.form: form
+    for form in (PrimalGaussian, NestedGaussian, SampledGaussian, DualGaussian, DiagonalGaussian, TiedGaussian)
 }

@@ -8,6 +8,7 @@ dual      the n centered samples A (n×D), and T (n×n), s, b       (‖δ‖² 
           with Σ⁻¹ = (I − AᵀT TᵀA) / b
 diagonal  w (D) with Σ⁻¹ = diag(w²)                              ‖w∘δ‖²
 nested    the primal form's F once per position of each layer    ‖Fᵀδ‖²
+samples   A, to which the nested form's F is fitted              ‖Fᵀδ‖²
 tied      the primal form's F once per block of patches          ‖Fᵀδ‖²
 ========  =====================================================  ===============================
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -48,10 +49,13 @@ class Gaussian(ABC):
     ----------
     mean : PatchEmbeddings
         The mean at every patch, as the embeddings of one image.
+    samples : PatchEmbeddings, optional
+        The n samples about the mean, of forms that keep them.
     """
 
     form: ClassVar[str]
     mean: PatchEmbeddings
+    samples: PatchEmbeddings | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
@@ -216,3 +220,14 @@ class DiagonalGaussian(PatchwiseGaussian):
 
 def bytes_of(arrays: Iterable[Tensor]) -> int:
     return sum(array.numel() * array.element_size() for array in arrays)
+
+
+def arrays_of_samples(samples: PatchEmbeddings) -> dict[str, Tensor]:
+    """The arrays of samples as a file keeps them, by name."""
+    return {f"samples.{number}": layer for number, layer in enumerate(samples.layers)}
+
+
+def samples_about(mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> PatchEmbeddings:
+    """The samples about a mean that gave these arrays."""
+    layers = tuple(arrays[f"samples.{number}"] for number in range(len(mean.layers)))
+    return PatchEmbeddings(layers, mean.grids, mean.grid, mean.subset)

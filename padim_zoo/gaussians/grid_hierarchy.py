@@ -25,8 +25,12 @@ import torch
 from torch import Tensor
 
 from padim_zoo.features.features import nearest_positions
-from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.features.patch_embeddings import Layout, PatchEmbeddings
 from padim_zoo.statistics.samples import Samples, Statistics
+
+REFIT_LIMIT = 2**30
+"""Products of two numbers that factors of few images may take to be fitted, since each process that loads a model does
+it anew. 50 images of 256 × 256 take .3 of it with 64 channels and .46 with 100: up to .7 seconds of one core."""
 
 IMAGES_AT_ONCE = 512
 """Whose samples are in float64 together, so that memory does not grow with the number of images."""
@@ -59,17 +63,16 @@ class Level:
     first: Tensor
 
 
-def levels(mean: PatchEmbeddings) -> list[Level]:
+def levels(layout: Layout) -> list[Level]:
     """The grids of the layers, coarse ones first; none if a finer position lies on several of a coarser grid."""
-    layers = used(mean)
-    width = [layer.shape[2] for layer in mean.layers]
+    width = layout.widths
     starts = [sum(width[:number]) for number in range(len(width))]
     nested: list[Level] = []
-    for grid in sorted({mean.grids[layer] for layer in layers}, key=lambda grid: grid[0] * grid[1]):
+    for grid in sorted({layout.grids[layer] for layer in layout.used}, key=lambda grid: grid[0] * grid[1]):
         coarser = [layer for level in nested[-1:] for layer in level.layers]
-        own = [layer for layer in layers if mean.grids[layer] == grid]
+        own = [layer for layer in layout.used if layout.grids[layer] == grid]
         dims = [torch.arange(starts[layer], starts[layer] + width[layer]) for layer in coarser + own]
-        patches = nearest_positions(grid, mean.grid)
+        patches = nearest_positions(grid, layout.grid)
         first = torch.full((grid[0] * grid[1],), len(patches)).scatter_reduce(
             0, patches, torch.arange(len(patches)), "amin"
         )
@@ -86,31 +89,35 @@ def factor_numbers(nested: Sequence[Level]) -> int | None:
     return sum(len(level.first) * len(level.dims) * level.own for level in nested) if len(nested) > 1 else None
 
 
-def advice_on_size(embeddings: PatchEmbeddings, image_size: tuple[int, int], step: int) -> str | None:
+def suits_few_images(nested: Sequence[Level], n: int) -> bool:
+    """Whether the factors of n images are fewer numbers than those of the dual form, and soon fitted."""
+    numbers = factor_numbers(nested)
+    if numbers is None or numbers * n > REFIT_LIMIT:
+        return False
+    samples = n * sum(len(level.first) * level.own for level in nested)
+    return numbers <= len(nested[-1].patches) * n * n // 2 + samples
+
+
+def advice_on_size(layout: Layout, image_size: tuple[int, int], step: int) -> str | None:
     """Which size of images would give a smaller and faster model; None where grids nest, or there is one alone.
 
     Parameters
     ----------
-    embeddings : PatchEmbeddings
+    layout : Layout
     image_size : tuple of int
-        Height and width in pixels of the images that they are of.
+        Height and width in pixels of the images that embeddings of this layout are of.
     step : int
         The largest stride of the layers.
     """
-    if len({embeddings.grids[layer] for layer in used(embeddings)}) < 2 or levels(embeddings):
+    if len({layout.grids[layer] for layer in layout.used}) < 2 or levels(layout):
         return None
     better = [str(side) for side in sorted({side // step * step for side in image_size}) if side]
-    grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(embeddings.grids))
+    grids = ", ".join(f"{height}x{width}" for height, width in dict.fromkeys(layout.grids))
     return (
         f"images of {image_size[0]}x{image_size[1]} give grids that do not nest ({grids}), so that the "
         f"model is larger and slower than it need be: sizes that are multiples of {step} are better"
         + (f", e.g. {' and '.join(better)}" if better else "")
     )
-
-
-def used(embeddings: PatchEmbeddings) -> list[int]:
-    """The layers that have channels."""
-    return [number for number, layer in enumerate(embeddings.layers) if layer.shape[2]]
 
 
 class Cells:

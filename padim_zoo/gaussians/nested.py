@@ -2,13 +2,13 @@
 
 With the channels of coarse layers first, the columns of F that belong to a layer are the same at all patches that share
 a position of it (:mod:`padim_zoo.gaussians.grid_hierarchy`), if an estimator treats all patches alike, as Σ = S + εI
-does.
-Nothing is approximated. For resnet18 at 256 × 256 pixels with 100 channels that is 9 million numbers where there are 41
-million in all F, and each is read once for an image.
+does. Nothing is approximated. For resnet18 at 256 × 256 pixels with 100 channels that is 9 million numbers where there
+are 41 million in all F, and each is read once for an image.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,10 +19,24 @@ from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
-from padim_zoo.gaussians.gaussian import HALF_ERROR, MEASURED_PATCHES, Gaussian
-from padim_zoo.gaussians.grid_hierarchy import IMAGES_AT_ONCE, Cells, Level, levels, split_columns, stack_columns
+from padim_zoo.gaussians.gaussian import (
+    HALF_ERROR,
+    MEASURED_PATCHES,
+    Gaussian,
+    arrays_of_samples,
+    bytes_of,
+    samples_about,
+)
+from padim_zoo.gaussians.grid_hierarchy import (
+    IMAGES_AT_ONCE,
+    Cells,
+    Level,
+    levels,
+    split_columns,
+    stack_columns,
+)
 from padim_zoo.gaussians.packed_triangular import distance_error
-from padim_zoo.statistics.samples import Statistics
+from padim_zoo.statistics.samples import Samples, Statistics
 
 PRIMAL_CONDITION = 1e7
 """Largest tr(a·S)/b at which a whitening factor keeps distances to 1e-4 in float32: nothing cancels in it."""
@@ -62,7 +76,7 @@ class NestedGaussian(Gaussian):
         weights: list[Tensor] | None = None,
     ) -> None:
         super().__init__(mean)
-        self.levels = levels(mean)
+        self.levels = levels(mean.layout)
         self._cells = Cells(self.levels)
         self._weights = weights
         self._factors: tuple[Tensor, ...] = tuple(factors)
@@ -161,9 +175,66 @@ class NestedGaussian(Gaussian):
 
     @classmethod
     def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
-        count = len(levels(mean))
+        count = len(levels(mean.layout))
         scales = [arrays[f"scale.{number}"] for number in range(count) if f"scale.{number}" in arrays]
         return cls(mean, [arrays[f"factor.{number}"] for number in range(count)], scales)
+
+
+class SampledGaussian(NestedGaussian):
+    """The nested form of few images, whose samples are fewer numbers than its factors: a file keeps these instead.
+
+    The factors are fitted to the samples when the Gaussians are made, and again when loaded ones first score.
+
+    Parameters
+    ----------
+    mean : PatchEmbeddings
+    samples : PatchEmbeddings
+        The n centered samples.
+    b : float
+        What is added to the diagonal of their covariances.
+    weights : list of Tensor, optional
+        As of :class:`NestedGaussian`.
+    """
+
+    form = "samples"
+    samples: PatchEmbeddings
+
+    def __init__(
+        self, mean: PatchEmbeddings, samples: PatchEmbeddings, b: float, weights: list[Tensor] | None = None
+    ) -> None:
+        super().__init__(mean, weights=weights)
+        self.samples = samples
+        self.b = b
+
+    @classmethod
+    def fit(cls, statistics: Samples, nested: Sequence[Level], b: float) -> SampledGaussian | None:
+        """Gaussians of Σ = S + b·I, or None where :func:`fit_nested` has none."""
+        samples = statistics.centered()
+        fitted = fit_nested(Samples(samples), nested, b, PRIMAL_CONDITION)
+        return None if fitted is None else cls(statistics.mean, samples, b, fitted.weights)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The factors as they are multiplied with, float32; of loaded Gaussians, fitted when first wanted."""
+        if self._weights is None:
+            # Whether they are well-conditioned was decided when they were made: here rounding may differ.
+            fitted = fit_nested(Samples(self.samples), self.levels, self.b, math.inf)
+            assert fitted is not None
+            self._weights = fitted.weights
+        return self._weights
+
+    def half_error(self) -> None:
+        """No factors are in a file."""
+
+    def arrays(self, *, half: bool = False) -> dict[str, Tensor]:
+        return {**arrays_of_samples(self.samples), "b": torch.tensor([self.b], dtype=torch.float64)}
+
+    def size_in_bytes(self) -> int:
+        return bytes_of([*self.mean.layers, *self.arrays().values()])
+
+    @classmethod
+    def from_arrays(cls, mean: PatchEmbeddings, arrays: Mapping[str, Tensor]) -> Gaussian:
+        return cls(mean, samples_about(mean, arrays), float(arrays["b"]))
 
 
 def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condition: float) -> NestedGaussian | None:

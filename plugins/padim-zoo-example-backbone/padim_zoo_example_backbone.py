@@ -1,11 +1,12 @@
 """Local frequencies as a backbone: discrete cosine transforms of overlapping blocks, as in JPEG, at two scales."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from padim_zoo.plugin import Backbone, InputError, backbones, find_state, install
+from padim_zoo.plugin import Backbone, InputError, Weights, backbones, find_state, install
 
 BLOCKS = {"fine": 8, "coarse": 16}  # pixels of a block; a layer's grid has a step of half a block
 FREQUENCIES = [(u, v) for u in range(5) for v in range(5) if u + v <= 4]
@@ -14,15 +15,15 @@ FREQUENCIES = [(u, v) for u in range(5) for v in range(5) if u + v <= 4]
 class BlockFrequencies(nn.Module):
     """Normalized images (N, 3, H, W) to the magnitudes of 15 frequencies of each color, (N, 45, H_l, W_l) a layer."""
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[str]) -> None:
         super().__init__()
         self.convolutions = nn.ModuleDict({layer: cosines(BLOCKS[layer]) for layer in layers})
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> list[Tensor]:
         return [convolution(images).abs().add(0.1).log() for convolution in self.convolutions.values()]
 
 
-def cosines(size):
+def cosines(size: int) -> nn.Conv2d:
     """Products of a horizontal and a vertical cosine, by a convolution that takes each color by itself."""
     steps = (torch.arange(size) + 0.5) * math.pi / size
     waves = torch.stack([torch.cos(u * steps)[:, None] * torch.cos(v * steps) for u, v in FREQUENCIES])
@@ -33,7 +34,7 @@ def cosines(size):
 
 
 @backbones.register("dct", layers=tuple(BLOCKS), channels=(45, 45), strides=(4, 8), weights_offline=True)
-def dct(layers=None, weights="default"):
+def dct(layers: Sequence[str] | None = None, weights: Weights = "default") -> Backbone:
     """Magnitudes of local frequencies; needs no download."""
     layers = tuple(BLOCKS if layers is None else layers)
     if not layers or not set(layers) <= set(BLOCKS):

@@ -108,14 +108,24 @@ def small() -> PaDiM:
     return PaDiM(n_components=6, resize=None, crop=None, precision="float32")
 
 
-@pytest.mark.parametrize(("count", "form"), [(6, "dual"), (70, "nested")])
-def test_the_way_to_the_gaussian_is_short(tmp_path: Path, count: int, form: str) -> None:
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        Image.fromarray(rng.integers(0, 256, (72, 80, 3), dtype=np.uint8)).save(tmp_path / f"{number:03}.png")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of noise, 72 × 80 pixels."""
+    folder, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    for number in range(100):
+        Image.fromarray(rng.integers(0, 256, (72, 80, 3), dtype=np.uint8)).save(folder / f"{number:03}.png")
+    return folder
+
+
+# The built-in backbone has 64 components: the form differs below 36 images, from there to 64, and above.
+@pytest.mark.parametrize(
+    ("count", "form"), [(6, "dual"), (35, "dual"), (36, "samples"), (64, "samples"), (65, "nested"), (100, "nested")]
+)
+def test_the_way_to_the_gaussian_is_short(folder: Path, count: int, form: str) -> None:
+    paths = sorted(folder.iterdir())[:count]
     detector = PaDiM(resize=64, crop=64)
     detector.build_backbone()
-    files = files_that_an_image_meets(lambda: detector.fit(str(tmp_path)).gaussian_)
+    files = files_that_an_image_meets(lambda: detector.fit(paths).gaussian_)
     print(f"{len(files)} files on the way to {form} Gaussians:", *files, sep="\n")
     assert detector.gaussian_.form == form
     assert len(files) <= MOST_FILES

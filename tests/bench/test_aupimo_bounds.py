@@ -12,7 +12,7 @@ from padim_zoo.bench.compare import compare_runs
 from padim_zoo.bench.leaderboard import leaderboard, summarize
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.metrics.evaluation import evaluate
 from padim_zoo.report.commands import reproducing_command
 

@@ -19,7 +19,7 @@ from padim_zoo.cli.bench import bench
 from padim_zoo.cli.main import main
 from padim_zoo.cli.settings import asked_settings
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.detectors.held_out import split_folds
 from padim_zoo.estimators.linear_shrinkage import Full
 from padim_zoo.metrics.evaluation import evaluate

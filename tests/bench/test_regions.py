@@ -15,7 +15,7 @@ from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.main import main
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.synthetic import generate
 from padim_zoo.metrics import auroc, evaluate, rank, rank_pixels
 

@@ -17,8 +17,9 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data import loading
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.files import paths_of
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.image import read_image
-from padim_zoo.data.loading import batches, masks, view_batches
+from padim_zoo.data.loading import batches, view_batches
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform
 

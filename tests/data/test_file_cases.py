@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from padim_zoo.cli.main import main
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.transform import Transform
 from padim_zoo.registry import datasets
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from traps.drawing import write, write_mask
 
 from padim_zoo import PaDiM, registry
 from padim_zoo.core.errors import InputError
@@ -17,6 +16,7 @@ from padim_zoo.data.files import image_files, normal_image_files, paths_of
 from padim_zoo.data.kinds import is_abnormal_kind, is_normal_kind
 from padim_zoo.data.sample import Category
 from padim_zoo.data.validate import check
+from tests.traps.drawing import write, write_mask
 
 NORMAL = ("good", "OK", "Ok", "i.O.", "IO", "Normal", "norm", "pass", "defect-free", "no_defect", "Defect Free")
 ABNORMAL = ("bad", "NG", "KO", "n.i.O.", "NOK", "Anomaly", "defects", "Defective", "rejected")

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.coverage import coverage
 from padim_zoo.data.file_notes import collecting
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.mask import looks_inverted, read_mask, read_regions
 from padim_zoo.data.orientation import turn
 from padim_zoo.data.roi import RegionOfInterest

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, PngImagePlugin, features
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data import decoding, png
+from padim_zoo.data import decoding, opening, png
 from padim_zoo.data.file_notes import collecting, counted
 from padim_zoo.data.image import image_mode, image_size, is_image_file, read_image, to_image
 from padim_zoo.data.loading import batches
@@ -416,7 +416,7 @@ def test_one_warning_for_all_files_of_a_kind(tmp_path: Path) -> None:
 
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    for read in (read_image, decoding.stored_size):
+    for read in (read_image, opening.stored_size):
         with pytest.raises((InputError, OSError), match="no regular file"):
             read(tmp_path / "pipe.png")
 
@@ -449,7 +449,7 @@ def test_the_header_decides_before_the_file_is_read(tmp_path: Path, monkeypatch:
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(10**12)  # of holes
     monkeypatch.setenv("PADIM_ZOO_MAX_PIXELS", "1000")
-    monkeypatch.setattr(decoding.png, "without_text", lambda content: pytest.fail("all of it was read"))
+    monkeypatch.setattr(opening.png, "without_text", lambda content: pytest.fail("all of it was read"))
     for name, problem in [("x.bmp", "has 200,000 pixels"), ("large.png", "is not an image")]:
         with pytest.raises(InputError, match=problem):
             read_image(tmp_path / name)
@@ -462,7 +462,7 @@ def test_a_file_with_more_bytes_than_its_pixels_take_is_not_read(
     Image.fromarray(GREY).save(tmp_path / f"x.{suffix}")
     with (tmp_path / f"x.{suffix}").open("r+b") as file:
         file.truncate(10**12)  # of holes
-    monkeypatch.setattr(decoding.png, "without_text", lambda content: pytest.fail("all of it was read"))
+    monkeypatch.setattr(opening.png, "without_text", lambda content: pytest.fail("all of it was read"))
     with pytest.raises(InputError, match=r"1,000,000,000,000 bytes: expected at most"):
         read_image(tmp_path / f"x.{suffix}")
 

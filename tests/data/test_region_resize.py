@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.region_resize import resize_regions
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.transform import Transform

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.loading import masks
+from padim_zoo.data.ground_truth import masks
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.transform import Transform

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from padim_zoo import InputError, PaDiM, load
 from padim_zoo.detectors import storage
 from padim_zoo.detectors.loading import detector_in, verify
+from padim_zoo.detectors.model_header import FORMAT
 from padim_zoo.gaussians import gaussian, nested
 from padim_zoo.gaussians.gaussian import HALF_ERROR
 
@@ -70,11 +71,11 @@ def test_files_that_are_no_models(model: Path, tmp_path: Path) -> None:
         ({"format": "1"}, "without a format"),
         ({"format": 99}, "upgrade"),
         ({"format": 3}, "older version"),
-        ({"format": 5}, "another version"),
-        ({"format": 5, "detector": "padim"}, "another version"),
-        ({"format": 5, "detector": ["padim"], "arrays": {}}, "another version"),
-        ({"format": 5, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
-        ({"format": 5, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
+        ({"format": FORMAT}, "another version"),
+        ({"format": FORMAT, "detector": "padim"}, "another version"),
+        ({"format": FORMAT, "detector": ["padim"], "arrays": {}}, "another version"),
+        ({"format": FORMAT, "detector": "padim", "arrays": {}}, "is damaged: its array backbone"),
+        ({"format": FORMAT, "detector": "padim", "arrays": {"mean.0": 3}}, "damaged"),
     ],
 )
 def test_foreign_headers(model: Path, tmp_path: Path, header: Any, words: str) -> None:

@@ -586,7 +586,7 @@ def test_what_cannot_be_is_refused_in_one_line(turned):
 def test_advice_on_the_size_names_that_of_the_images(shifted, monkeypatch):
     named: list[tuple[int, int]] = []
     images = np.pad(shifted, ((0, 0), (16, 16), (16, 16), (0, 0)), mode="edge")
-    monkeypatch.setattr(padim, "advice_on_size", lambda embeddings, size, step: named.append(size))
+    monkeypatch.setattr(padim, "advice_on_size", lambda layout, size, step: named.append(size))
     detector = PaDiM(register="translation", **SMALL).fit(images)
     assert detector.registration_.margin > 0
     assert named == [(SIDE + 32, SIDE + 32)]

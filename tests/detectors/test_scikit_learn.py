@@ -152,7 +152,7 @@ def gear(tmp_path_factory: pytest.TempPathFactory) -> Category:
 
 
 def test_samples_know_their_labels_and_masks(gear: Category) -> None:
-    from padim_zoo.data.loading import masks
+    from padim_zoo.data.ground_truth import masks
     from padim_zoo.metrics import evaluate
 
     samples = [*gear.train, *gear.test]

@@ -164,8 +164,7 @@ def cases(world: Path, cache: Path, room: Path, pwned: Path, rng: random.Random)
             )
         if (world / "model.xml").exists():
             xml = world / "model.xml"
-            mangle = rewritten_xml(world / "model.bin")
-            yield changed("export, valid hashes", xml, mangle, ["predict", xml, image])
+            yield changed("export, valid hashes", xml, rewritten_xml(world / "model.bin"), ["predict", xml, image])
         for arguments in readers(room / "images"):
             spoil = partial(odd_folder, room / "images", image.read_bytes(), rng)
             yield Case(f"folder: {arguments[0]}", arguments, spoil)

@@ -73,8 +73,10 @@ def image_bytes(rng: random.Random) -> bytes:
         few = zlib.compress(bytes(min(width * height // 8 + height, 12_000_000)), 9)
         return png(width, height, rng.choice([1, 8, 16]), rng.choice([0, 2, 6]), few)
     if kind == "lie":
-        numbers = [rng.choice([0, 1, 31, 32, 33, 2**16, 2**31 - 1]) for _ in range(2)]
-        return png(*numbers, rng.choice([1, 2, 8, 16, 99]), rng.choice([0, 2, 3, 4, 6, 7]), zlib.compress(bytes(4000)))
+        width, height = (rng.choice([0, 1, 31, 32, 33, 2**16, 2**31 - 1]) for _ in range(2))
+        return png(
+            width, height, rng.choice([1, 2, 8, 16, 99]), rng.choice([0, 2, 3, 4, 6, 7]), zlib.compress(bytes(4000))
+        )
     if kind == "frames":
         frames = [Image.new("L", (32, 32), shade) for shade in range(rng.choice([2, 300]))]
         return _saved(frames[0], rng.choice(["GIF", "TIFF", "WEBP", "PNG"]), save_all=True, append_images=frames[1:])
@@ -239,13 +241,15 @@ def weights_bytes(whole: bytes, state: dict[str, np.ndarray], target: Path, rng:
                 archive.writestr(info.filename, hostile_pickle(target, rng) if hostile else content)
             archive.writestr(rng.choice(["../../pwned", str(target), "archive/constants.pkl"]), b"x")
         return made.getvalue()
-    tensors: dict[str, object] = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
-    name = rng.choice(sorted(tensors))
+    whole_tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    name = rng.choice(sorted(whole_tensors))
+    usual = whole_tensors[name]
     odd = (
         *(torch.tensor(float("nan")), torch.zeros(0), torch.zeros(3, 3), torch.zeros(2, 2, dtype=torch.complex64)),
-        *(torch.zeros(1).expand(50_000, 50_000), torch.full_like(tensors[name], float("nan")), None, "text", [1, 2]),
-        *(torch.full_like(tensors[name], 1e38), torch.zeros_like(tensors[name]), torch.eye(3).to_sparse(), 10**400),
+        *(torch.zeros(1).expand(50_000, 50_000), torch.full_like(usual, float("nan")), None, "text", [1, 2]),
+        *(torch.full_like(usual, 1e38), torch.zeros_like(usual), torch.eye(3).to_sparse(), 10**400),
     )
+    tensors: dict[str, object] = {**whole_tensors}
     if kind == "nested":
         outer: object = tensors
         for _ in range(rng.choice([1, 3, 300])):

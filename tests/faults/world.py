@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +41,16 @@ def make_world(folder: Path) -> None:
         _save(marked, folder / "data" / "part" / "ground_truth" / "dent" / f"{number}_mask.png")
 
     paths = sorted((folder / "images").glob("*.png"))
-    sizes = {"resize": 32, "crop": 32, "device": "cpu"}
-    detector = PaDiM(n_components=8, cache=True, **sizes)
+    make_padim = partial(PaDiM, resize=32, crop=32, device="cpu")
+    detector = make_padim(n_components=8, cache=True)
     detector.fit(paths)
     detector.calibrate()
     detector.save(folder / "model.safetensors")
     for name, source in [("resumable", "images"), ("part", "more")]:
-        fitted = PaDiM(n_components=8, **sizes).fit(sorted((folder / source).glob("*.png")))
+        fitted = make_padim(n_components=8).fit(sorted((folder / source).glob("*.png")))
         fitted.calibrate()
         fitted.save(folder / f"{name}.safetensors", resumable=True)
-    other = PaDiM(n_components=9, estimator="ledoit-wolf", **sizes).fit(paths)
+    other = make_padim(n_components=9, estimator="ledoit-wolf").fit(paths)
     other.calibrate()
     other.save(folder / "other.safetensors")
     for form, suffix in SUFFIXES.items():

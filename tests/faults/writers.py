@@ -52,7 +52,7 @@ def writers(world: Path) -> list[Writer]:
     pictures = ["--pictures", "overlay,heatmap"]
     load = ["--trust-pickle", "--backbone", "builtin", "--channels", world / "channels.json", *SMALL]
     regions = ["predict", model, images, "--threshold", 50]
-    table = [
+    table: list[tuple[str, list[object]]] = [
         ("fit", ["fit", images, "-o", "m.safetensors", *SMALL]),
         ("update", ["update", world / "resumable.safetensors", world / "more", "-o", "m.safetensors"]),
         ("calibrate", ["calibrate", model, "--threshold", "3", "-o", "m.safetensors"]),
@@ -64,10 +64,7 @@ def writers(world: Path) -> list[Writer]:
         ("export torch", ["export", model, "--format", "torch", "-o", "m.pt2"]),
         ("finetune", ["finetune", images, "-o", "m.safetensors", "--overwrite", *SMALL]),
         ("predict", ["predict", model, images, "-o", "", "--maps", "npy", *pictures]),
-        (
-            "predict --regions",
-            [*regions, "--scores", "s.json", "--regions", "r.json"],
-        ),
+        ("predict --regions", [*regions, "--scores", "s.json", "--regions", "r.json"]),
         ("evaluate", ["evaluate", model, *category, "-o", "", *pictures]),
         ("bench", [*bench, "-o", ""]),
         ("leaderboard", ["leaderboard", runs, "-o", "b.csv"]),

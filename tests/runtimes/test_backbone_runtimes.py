@@ -21,17 +21,20 @@ from torch import nn
 from padim_zoo import STFPM, InputError, PaDiM, load, registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import in_runtime
+from padim_zoo.bench.build import create_detector
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.row import read_rows
+from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.main import main
 from padim_zoo.core.errors import MissingExtraError
 from padim_zoo.runtimes import choice
 from padim_zoo.runtimes.choice import Choice
 from padim_zoo.runtimes.converted_network import ConvertedNetwork
-from padim_zoo.runtimes.runtime import RUNTIMES, Runtime
+from padim_zoo.runtimes.runtime import RUNTIMES, Runtime, resolve_runtime
 
 EXACT = 1e-4
 OPTIONS: dict[str, Any] = {"resize": None, "crop": None, "device": "cpu", "precision": "float32"}
@@ -232,10 +235,25 @@ def test_which_runtime_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="the environment variable PADIM_ZOO_RUNTIME is 'jax'"):
         PaDiM().check_parameters()
     PaDiM(runtime="torch").check_parameters()
+    monkeypatch.delenv("PADIM_ZOO_RUNTIME")
+    assert resolve_runtime(None) == "auto"
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
     assert PaDiM(**OPTIONS).build_backbone().runtime == "onnx"
     assert PaDiM(runtime="torch", **OPTIONS).build_backbone().runtime == "torch"
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "expected"),
+    [(None, "", "torch"), (None, "auto", "auto"), ("auto", "torch", "auto"), ("torch", "auto", "torch")],
+)
+def test_a_benchmark_stays_with_torch_unless_told(
+    images: Path, asked: str | None, variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", variable)
+    suite = Suite(dataset="mvtec", data_root=images, estimators=("full",), runtime=asked)
+    [run] = make_plan(suite).runs
+    assert create_detector(suite, run, make("builtin")).get_params()["runtime"] == expected
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Hasty(Sound):
         (Forgetful, "parameters", "the argument 'scale' of the constructor is no attribute"),
         (Ranked, "parameters", "the parameter 'inner' is a ndarray: expected a number or text"),
         (Hasty, "parameters", "epsilon=-1.0 is taken without complaint"),
-        (OwnForm, "gaussian", "a Rooted, which model files do not know: expected one of primal, nested, dual"),
+        (OwnForm, "gaussian", "a Rooted, which model files do not know: expected one of primal, nested, samples, dual"),
         (OwnForm, "mahalanobis", "twice as far from the mean it is 2 times as large, .*: is the root taken already"),
         (Doubled, "squared distances", "are torch.float64: expected torch.float32"),
         (Singular, "squared distances", "a covariance is not positive definite|not all finite"),

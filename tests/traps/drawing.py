@@ -49,7 +49,7 @@ def normal_part(seed: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
     radius = np.hypot(y - height / 2 + rng.normal(0, 0.4), x - width / 2 + rng.normal(0, 0.4)) / min(height, width)
     gray = 110 + 40 * (np.abs(radius - 0.3) < 0.06) + 8 * np.sin(x / 3) + rng.normal(0, 4, (height, width))
     color = gray[..., None] * np.array([1.0, 0.95, 0.9]) + rng.normal(0, 2)
-    return np.clip(color, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(color, 0, 255), dtype=np.uint8)
 
 
 def disc(seed: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:

@@ -8,9 +8,10 @@ import unicodedata
 from pathlib import Path
 
 from PIL import Image
-from traps.drawing import KIND
-from traps.trap import trap
-from traps.world import Outcome, World, has_figures, is_refused, is_told
+
+from tests.traps.drawing import KIND
+from tests.traps.trap import trap
+from tests.traps.world import Outcome, World, has_figures, is_refused, is_told
 
 
 def _evaluated(world: World, folder: Path, *parts: str) -> Outcome:
@@ -101,9 +102,10 @@ def good_mask_marked(world: World) -> Outcome:
 @trap("names of a Mac and of others")
 def unicode_forms(world: World) -> Outcome:
     folder = world.copy("forms")
-    for where, form in (("test", "NFC"), ("ground_truth", "NFD")):
-        for path in (folder / where / KIND).iterdir():
-            path.rename(path.parent / unicodedata.normalize(form, f"prüf{path.name}"))
+    for path in (folder / "test" / KIND).iterdir():
+        path.rename(path.parent / unicodedata.normalize("NFC", f"prüf{path.name}"))
+    for path in (folder / "ground_truth" / KIND).iterdir():
+        path.rename(path.parent / unicodedata.normalize("NFD", f"prüf{path.name}"))
     return _evaluated(world, folder)
 
 
@@ -111,7 +113,7 @@ def unicode_forms(world: World) -> Outcome:
 def undecodable_name(world: World) -> Outcome:
     folder = world.folder / "names"
     folder.mkdir()
-    shutil.copy(world.base / "test/good/000.png", os.fsencode(folder) + b"/pr\xfcf.png")
+    shutil.copy(world.base / "test/good/000.png", folder / os.fsdecode(b"pr\xfcf.png"))
     ran = world.run("predict", world.model, folder, "-o", world.folder / "predicted")
     table = world.folder / "predicted" / "scores.csv"
     rows = table.read_text(errors="replace").splitlines() if table.exists() else []

@@ -7,13 +7,14 @@ import re
 import shutil
 
 import numpy as np
-from traps.drawing import KIND, TRAIN, damaged, disc, save
-from traps.trap import trap
-from traps.world import Outcome, World, is_refused, is_told
 
+from padim_zoo import PaDiM
 from padim_zoo.data.image import read_image
 from padim_zoo.detectors.loading import load
 from padim_zoo.registry import datasets
+from tests.traps.drawing import KIND, TRAIN, damaged, disc, save
+from tests.traps.trap import trap
+from tests.traps.world import Outcome, World, is_refused, is_told
 
 
 @trap("defects beside good")
@@ -109,7 +110,8 @@ def overlapping_merge(world: World) -> Outcome:
     one, other = world.fit(*paths[:7]), world.fit(*paths[4:])
     target = world.folder / "merged.safetensors"
     ran = world.run("merge", one, other, "-o", target)
-    count = load(target).n_images_ if ran.code == 0 else 0
+    merged = load(target) if ran.code == 0 else None
+    count = merged.n_images_ if isinstance(merged, PaDiM) else 0
     return Outcome(f"{count} images", f"{_count(world)} images, says 3 new of 6", count == _count(world))
 
 
@@ -203,7 +205,9 @@ def another_light(world: World) -> Outcome:
         return outcome
     alarms = json.loads(ran.stdout)["thresholds"][0]["false_alarms"]
     # As few alarms as promised: the light did not mislead this model.
-    kept = alarms["low"] <= load(world.model_of_many).calibration_.false_alarm_rate
+    calibration = load(world.model_of_many).calibration_
+    assert calibration is not None
+    kept = alarms["low"] <= calibration.false_alarm_rate
     printed = f"{alarms['count']} of {alarms['of']} normal images are alarms"
     return Outcome(printed, f"{outcome.right}, or no more alarms than promised", kept)
 
@@ -239,7 +243,7 @@ def outside_of_the_crop(world: World) -> Outcome:
     covered = re.search(r'"annotated_share": ([\d.]+)', ran.stdout)
     auroc = re.search(r'"image_auroc": ([\d.]+)', ran.stdout)
     printed = f"image AUROC {auroc and auroc[1]}, {covered and covered[1]} of the annotated area"
-    return Outcome(printed, "all of each image is looked at", bool(covered) and float(covered[1]) == 1)
+    return Outcome(printed, "all of each image is looked at", covered is not None and float(covered[1]) == 1)
 
 
 def _strip(image: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from traps.drawing import KIND, save
-from traps.trap import trap
-from traps.world import Outcome, World, has_figures, is_refused, is_told
 
 from padim_zoo.data.image import read_image
+from tests.traps.drawing import KIND, save
+from tests.traps.trap import trap
+from tests.traps.world import Outcome, World, has_figures, is_refused, is_told
 
 
 def _with_masks(world: World, name: str, change: Callable[[Path, np.ndarray], object]) -> Path:
@@ -67,7 +67,7 @@ def classes(world: World) -> Outcome:
 def overlays(world: World) -> Outcome:
     def change(path: Path, marked: np.ndarray) -> None:
         image = read_image(world.base / "test" / KIND / path.name.replace("_mask", ""))
-        save(np.where(marked[..., None], np.uint8([255, 0, 0]), image), path)
+        save(np.where(marked[..., None], np.array([255, 0, 0], dtype=np.uint8), image), path)
 
     return is_refused(world.evaluate(world.model, _with_masks(world, "overlays", change)), "mask.png")
 
@@ -119,7 +119,7 @@ def narrow(world: World) -> Outcome:
 
 
 def _one_region_each(world: World, folder: Path, regions: int) -> Outcome:
-    from padim_zoo.data.loading import masks
+    from padim_zoo.data.ground_truth import masks
     from padim_zoo.data.transform import Transform
     from padim_zoo.registry import datasets
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from traps.drawing import KIND, save
-from traps.trap import trap
-from traps.world import Outcome, World, has_figures, is_told
 
 from padim_zoo.data.image import read_image
+from tests.traps.drawing import KIND, save
+from tests.traps.trap import trap
+from tests.traps.world import Outcome, World, has_figures, is_told
 
 ORIENTATION = 0x0112
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from traps.table import TRAPS
-from traps.trap import Trap
-from traps.world import World
+
+from tests.traps.table import TRAPS
+from tests.traps.trap import Trap
+from tests.traps.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "traps.md"
 

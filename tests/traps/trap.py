@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from traps.world import Check
+from tests.traps.world import Check
 
 
 class Trap(NamedTuple):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from click.testing import CliRunner
-from traps.drawing import SIDE, draw_category, take_category, take_many
 
 from padim_zoo.cli.main import main
+from tests.traps.drawing import SIDE, draw_category, take_category, take_many
 
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
 CLOSE = 0.002

@@ -15,6 +15,7 @@ from typing import Any
 from distributed.scheduler import KilledWorker
 
 from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.bench.build import runtime_of
 from padim_zoo.bench.executors.cluster import Cluster, Note, connect
 from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.executors.messages import (
@@ -31,6 +32,7 @@ from padim_zoo.bench.executors.versions import describe_versions
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
+from padim_zoo.runtimes.runtime import AUTO, TORCH
 
 _WAIT_SECONDS = 1.0
 _PER_WORKER = 2
@@ -83,11 +85,16 @@ class DaskExecutor:
         self._happened: Queue[tuple[_Task | None, Any]] = Queue()
         self._topic = f"padim-zoo-{uuid.uuid4().hex}"
         precision = resolve_precision("auto", resolve_device(suite.device))
+        runtime = runtime_of(suite)
+        if runtime == AUTO:
+            note("--runtime auto is torch on a cluster, whose workers may differ: name another to have all use it")
+            runtime = TORCH
         self._request = {
-            "suite": suite_to_json(suite),
+            "suite": suite_to_json(suite.replace(runtime=None) if suite.runtime == AUTO else suite),
             "plugins": plugins_to_json(suite.plugin),
             "versions": describe_versions(),
             "precision": precision if suite.precision == "auto" else None,
+            "runtime": runtime,
         }
         self._cluster: Cluster
 

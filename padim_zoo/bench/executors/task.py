@@ -31,6 +31,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import keep_freed_memory
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
+from padim_zoo.runtimes.runtime import VARIABLE
 
 _PRECISION = "PADIM_ZOO_PRECISION"
 ONE_AT_A_TIME = threading.Lock()
@@ -114,7 +115,8 @@ def reply_to(
     if not runs:
         return Reply()
     try:
-        with _precision(asked["precision"], asked["suite"]["device"]), ExitStack() as stack:
+        resolved = asked["precision"], asked["runtime"], asked["suite"]["device"]
+        with _resolved_by_client(*resolved), ExitStack() as stack:
             LOADED.use_plugins(asked["plugins"])
             runner = LOADED.get(asked["suite"], _own_runner)
             stack.enter_context(pixels_limited(runner.suite.max_pixels))
@@ -154,25 +156,32 @@ def undo_settings_of_nanny(workers_here: int) -> int:
 
 
 @contextmanager
-def _precision(resolved: str | None, device: str) -> Iterator[None]:
-    """Let ``auto`` stand for what it stands for where the client is; None where the client names a precision.
+def _resolved_by_client(precision: str | None, runtime: str, device: str) -> Iterator[None]:
+    """Let ``auto`` and what is not said stand for what they stand for where the client is.
+
+    Parameters
+    ----------
+    precision : str or None
+        None where the client names one.
+    runtime : str
+        Where a run names none.
+    device : str
 
     Raises
     ------
     InputError
-        If this worker would emulate it.
+        If this worker would emulate the precision.
     """
-    if resolved == "bfloat16" and not has_fast_bfloat16(resolve_device(device)):
+    if precision == "bfloat16" and not has_fast_bfloat16(resolve_device(device)):
         raise InputError("it has no fast bfloat16, which the client's precision auto stands for: give a precision")
-    if resolved is None:
-        yield
-        return
-    before = os.environ.get(_PRECISION)
-    os.environ[_PRECISION] = resolved
+    asked = {VARIABLE: runtime} | ({} if precision is None else {_PRECISION: precision})
+    before = {name: os.environ.get(name) for name in asked}
+    os.environ.update(asked)
     try:
         yield
     finally:
-        os.environ.pop(_PRECISION) if before is None else os.environ.update({_PRECISION: before})
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _own_runner(values: dict[str, Any]) -> Runner:

@@ -103,13 +103,13 @@ def _list(kind: str, module: Callable[..., Any], folder: Path, options: dict[str
     try:
         made = module(**{name: value for name, value in arguments.items() if name in parameters})
         made.setup()
-        splits = [_samples(part.samples, folder) for part in (made.train_data, made.test_data)]
+        train, test = (_samples(part.samples, folder) for part in (made.train_data, made.test_data))
     except InputError:
         raise
     except Exception as error:  # whatever anomalib makes of a folder of another layout
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"anomalib's {kind} cannot list {category} in {folder} ({reason})") from error
-    return Category(f"anomalib/{kind}", category, *splits)
+    return Category(f"anomalib/{kind}", category, train, test)
 
 
 def _samples(table: Any, folder: Path) -> tuple[Sample, ...]:

@@ -16,9 +16,11 @@ def _register(name: str, known: Known) -> None:
     kind: type[AnomalibDetector] = AnomalibDetector if known.layers is None else AnomalibBackboneDetector
     if name == "Padim":
         kind = AnomalibPadim
+    full_name = f"anomalib/{name}"
     body = {"model_name": name, "known": known, "__doc__": kind.__doc__, "__module__": __name__}
+    body["name"] = full_name
     summary = known.summary if known.one_pass else f"{known.summary}; trained, give max_epochs"
-    detectors.register(f"anomalib/{name}", summary=summary)(type(f"Anomalib{name}", (kind,), body))
+    detectors.register(full_name, summary=summary)(type(f"Anomalib{name}", (kind,), body))
 
 
 for _name, _known in CATALOG.items():

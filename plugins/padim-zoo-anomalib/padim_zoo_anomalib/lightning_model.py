@@ -82,7 +82,7 @@ class PadimZoo(MemoryBankMixin, AnomalibModule):
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> ZooPreProcessor:
         """Resize to a height and width without a crop; 256 × 256 by default, as anomalib's own models."""
-        return ZooPreProcessor() if image_size is None else ZooPreProcessor(tuple(image_size), None)
+        return ZooPreProcessor() if image_size is None else ZooPreProcessor((image_size[0], image_size[1]), None)
 
     @staticmethod
     def configure_post_processor() -> PostProcessor:

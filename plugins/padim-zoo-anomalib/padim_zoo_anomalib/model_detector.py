@@ -99,11 +99,6 @@ class AnomalibDetector(Detector):
 
     # -- what the parameters stand for -------------------------------------------------------------------------------
 
-    @property
-    def name(self) -> str:
-        """The name in the registry."""
-        return f"anomalib/{self.model_name}"
-
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before anomalib is imported.
 

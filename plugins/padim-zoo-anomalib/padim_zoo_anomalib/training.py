@@ -62,7 +62,7 @@ def train(
         If the model does not say how many epochs it wants.
     """
     from lightning.pytorch import LightningDataModule, Trainer
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, TensorDataset
 
     class Normal(LightningDataModule):
         """What models ask their trainer for."""
@@ -71,9 +71,11 @@ def train(
 
         def train_dataloader(self) -> Any:
             """Shuffled batches."""
-            return DataLoader(
-                range(len(images)), batch_size, shuffle=True, collate_fn=lambda rows: batch_of(images[rows])
-            )
+
+            def batch_of_rows(rows: list[tuple[Tensor]]) -> Any:
+                return batch_of(torch.stack([image for (image,) in rows]))
+
+            return DataLoader(TensorDataset(images), batch_size, shuffle=True, collate_fn=batch_of_rows)
 
     with quiet(), drawing_from(seed), tempfile.TemporaryDirectory() as folder:
         model = make()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor, nn
 
@@ -58,12 +59,8 @@ def handed_over(architecture: str, state: Mapping[str, Tensor] | None) -> Iterat
         load_by_name(network, state, architecture)
         return network
 
-    with _LOCK:
-        timm.create_model = create_model
-        try:
-            yield
-        finally:
-            timm.create_model = original
+    with _LOCK, patch.object(timm, "create_model", create_model):
+        yield
 
 
 def load_by_name(network: nn.Module, state: Mapping[str, Tensor], architecture: str) -> None:

@@ -4,7 +4,7 @@
 
 Fits small images of noise with ``--cluster local``, threshold included, and takes the largest resident memory of the
 command, which holds the scheduler too, and of a worker. Among up to 3,000 images near copies are looked for, which
-takes a third of a megabyte each in the command: give more.
+takes a tenth of a megabyte each in the command: give more.
 """
 
 from __future__ import annotations

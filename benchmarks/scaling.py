@@ -4,7 +4,8 @@
 
 Three parts, of which ``--parts`` does some: ``overhead`` of empty groups, with the store's time beside it;
 ``efficiency`` of two one-thread workers against ``--jobs 2``, in pairs; and ``simulation`` of 64 workers on the plan of
-``--suite paper`` with MVTec's image counts and random weights, from the processor time of tasks measured here.
+``--suite paper`` with MVTec's image counts and random weights, from the processor time of tasks measured here. The two
+others take a minute each where nothing else runs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from queue import Queue
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
 
+from padim_zoo import registry
+from padim_zoo.bench.build import create_detector
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.messages import Reply, suite_to_json
 from padim_zoo.bench.executors.split_groups import split_groups
@@ -37,9 +40,17 @@ from padim_zoo.data.synthetic import generate
 
 WINDOW = 8
 """Groups on their way to two workers."""
+_LOOKS = 10
+"""How often the memory is looked at."""
 WORKERS = 64
-MEASURED = (12, 36)
-"""Images of the two runs that are measured of each detector: two thirds of them normal ones to fit on."""
+MEASURED = (4, 12)
+"""Images of the two fits that are measured of each detector; those of larger ones are counted up from these."""
+NEIGHBORS = 50
+"""Images that a prediction of ``spade`` searches; those of the larger fit are fewer."""
+LATENCY = 36
+"""Images that a run predicts to measure its latency: alone twice, 32 at a time once, and one before either."""
+GRIDS = (0,), (0, 1, 2, 3)
+"""Seeds of a small grid and of a large one."""
 CATEGORIES = ("gear", "fabric", "board", "capsule")
 IMAGES = {
     "bottle": (209, 83), "cable": (224, 150), "capsule": (219, 132), "carpet": (280, 117), "grid": (264, 78),
@@ -55,7 +66,8 @@ def overhead(count: int, folder: Path) -> None:
                           "precision": None, "workers_by_host": {}})  # fmt: skip
     with connect("local", insecure=False, jobs=2, note=lambda text: None) as cluster:
         client = psutil.Process()
-        before, cpu, began = client.memory_info().rss, _processor_seconds(client), time.perf_counter()
+        cpu, began = _processor_seconds(client), time.perf_counter()
+        resident: list[float] = []
         ended: Queue[tuple[Any, Any]] = Queue()
 
         def arrive(future: Any, outcome: Any) -> None:
@@ -73,10 +85,13 @@ def overhead(count: int, folder: Path) -> None:
                 Reply.from_message(outcome)
                 future.release()
                 received += 1
+                if received % max(1, count // _LOOKS) == 0:
+                    resident.append(client.memory_info().rss / 1e6)
         seconds, busy = time.perf_counter() - began, _processor_seconds(client) - cpu
-        grown = client.memory_info().rss - before
     print(f"{count} empty groups: {1000 * seconds / count:.2f} ms each, of these {1000 * busy / count:.2f} ms of "
-          f"processor time of client and scheduler; these grew by {grown / 1e6:.0f} MB; {_load()}")  # fmt: skip
+          f"processor time of client and scheduler; {_load()}")  # fmt: skip
+    print(f"they took, in MB, after each {100 // _LOOKS} % of the groups: "
+          f"{', '.join(f'{megabytes:.0f}' for megabytes in resident)}")  # fmt: skip
     store = RunStore(folder / "store")
     store.folder.mkdir()
     document = {".safetensors": bytes(20_000), ".json": b'"' + bytes(4_000).replace(b"\0", b" ") + b'"'}
@@ -96,28 +111,47 @@ def _load() -> str:
 
 
 def efficiency(folder: Path, pairs: int) -> None:
-    """The same grid by ``--jobs 2`` and by two workers of one thread, one after the other."""
-    generate(folder / "images", categories=CATEGORIES, train=24, good=5, size=256)
-    ratios: dict[str, list[float]] = {"with their start": [], "from the first run that is recorded to the last": []}
+    """Two grids by ``--jobs 2`` and by two workers of one thread, one after the other.
+
+    How much longer the larger grid takes is what work costs, without the start. Images are small, so that the part ends
+    in minutes: tasks of half a second show more of what a cluster costs than usual ones.
+    """
+    generate(folder / "images", categories=CATEGORIES, train=24, good=5, defects_per_kind=1, size=128)
+    ratios: dict[str, list[float]] = {}
     for pair in range(pairs):
-        took = {}
-        for name in ("pool", "cluster") if pair % 2 else ("cluster", "pool"):
-            suite = Suite(data_root=folder / "images", backbones=("builtin",), estimators=("full", "ledoit-wolf"),
-                          seeds=(0, 1, 2, 3), folds=3, cache=False, output=folder / f"{name}-{pair}", jobs=2,
-                          cluster="local" if name == "cluster" else None)  # fmt: skip
-            plan, store = make_plan(suite), RunStore(suite.output)
-            times = [time.perf_counter()]
-            for event in execute(suite, find_missing(plan, store), store, lambda text: None):
-                if event.document is not None:
-                    assert event.document["status"] == "done", event.document["error"]
-                    times.append(time.perf_counter())
-            took[name] = times[-1] - times[0], times[-1] - times[1]
-        for list_of_ratios, pool, cluster in zip(ratios.values(), took["pool"], took["cluster"], strict=True):
-            list_of_ratios.append(pool / cluster)
-        print(f"{len(plan)} runs: {took['pool'][0]:.1f} s with --jobs 2, {took['cluster'][0]:.1f} s on two workers; "
-              f"{_load()}", flush=True)  # fmt: skip
+        took: dict[str, list[float]] = {"pool": [], "cluster": []}
+        for seeds in GRIDS:
+            for name in ("pool", "cluster") if pair % 2 else ("cluster", "pool"):
+                suite = Suite(data_root=folder / "images", backbones=("builtin",), estimators=("full", "ledoit-wolf"),
+                              seeds=seeds, folds=3, resize="128", crop="128", cache=False, jobs=2,
+                              output=folder / f"{name}-{pair}-{len(seeds)}",
+                              cluster="local" if name == "cluster" else None)  # fmt: skip
+                plan, store = make_plan(suite), RunStore(suite.output)
+                began = time.perf_counter()
+                for event in execute(suite, find_missing(plan, store), store, lambda text: None):
+                    if event.document is not None:
+                        assert event.document["status"] == "done", event.document["error"]
+                took[name].append(time.perf_counter() - began)
+            seconds = {name: each[-1] for name, each in took.items()}
+            ratios.setdefault(f"of {len(plan)} runs with their start", []).append(seconds["pool"] / seconds["cluster"])
+            print(f"{len(plan)} runs: {seconds['pool']:.1f} s with --jobs 2, {seconds['cluster']:.1f} s on two "
+                  f"workers; {_load()}", flush=True)  # fmt: skip
+        pool, cluster = (each[-1] - each[0] for each in took.values())
+        ratios.setdefault("without the start", []).append(pool / cluster)
     for what, values in ratios.items():
         print(f"efficiency {what}: {median(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})")
+
+
+class Cost(NamedTuple):
+    """Processor seconds of a run: of a fit on no images, and of each image to fit and to test."""
+
+    start: float
+    of_train: float
+    of_test: float
+
+    def seconds(self, normal: int, test: int) -> float:
+        """Of a run on so many images."""
+        return self.start + self.of_train * normal + self.of_test * (test + LATENCY)
 
 
 def simulate(folder: Path) -> None:
@@ -134,9 +168,9 @@ def simulate(folder: Path) -> None:
     tasks = split_groups(groups(runs), WORKERS, 2)
     times = []
     for task in tasks:
-        images = sum(IMAGES[str(task[0].config.category)])
+        normal, test = IMAGES[str(task[0].config.category)]
         each = [costs[str(run.config.backbone), str(run.config.detector)] for run in task]
-        times.append(sum(start + per_image * images for start, per_image in each))
+        times.append(sum(cost.seconds(normal, test) for cost in each))
     free = [0.0] * WORKERS
     for seconds in times:
         heapq.heapreplace(free, free[0] + seconds)
@@ -149,29 +183,43 @@ def simulate(folder: Path) -> None:
           f"{'the longest task' if longest >= share else 'the sum of all work'}")  # fmt: skip
 
 
-def _measure(folder: Path, suite: Suite, backbone: str, detector: str) -> tuple[float, float]:
-    """Processor seconds of a run on no images, and for each image: a line through two runs.
+def _measure(folder: Path, suite: Suite, backbone: str, detector: str) -> Cost:
+    """A fit on two numbers of images makes a line; a prediction of some is that of all in proportion.
 
-    The coreset of ``patchcore`` grows faster than by a line, so its real share is larger.
+    A prediction of ``spade`` grows with the images that it searches, as far as these go. Fits of ``patchcore`` grow
+    faster than by a line, so their real share is larger.
     """
+    one = suite.replace(dataset="synthetic", data_root=_images(folder), categories=("gear",), backbones=(backbone,),
+                        detectors=(detector,), weights=("none",), cache=False)  # fmt: skip
+    [run] = make_plan(one).runs
+    network = registry.backbones.create(backbone, layers=run.config.layers, weights="none")
+    paths = sorted((folder / "images" / "gear" / "train" / "good").glob("*.png"))
     seconds = []
-    for count in MEASURED:
-        root = folder / f"images-{count}"
-        if not root.exists():
-            generate(root, categories=["gear"], train=2 * count // 3, good=count // 3, defects_per_kind=0, size=256)
-        output = folder / f"{backbone}-{detector}-{count}"
-        one = suite.replace(dataset="synthetic", data_root=root, backbones=(backbone,), detectors=(detector,),
-                            weights=("none",), cache=False, output=output)  # fmt: skip
-        plan, store = make_plan(one), RunStore(output)
+    for count in (2, *MEASURED):  # the first one warms up
+        model = create_detector(one, run, network)
+        model.cache = False
         began = time.process_time()
-        for event in execute(one, find_missing(plan, store), store):
-            if event.document is not None:
-                assert event.document["status"] == "done", event.document["error"]
+        model.fit(paths[:count])
+        model.size_in_bytes()  # estimation may be put off until it is asked
         seconds.append(time.process_time() - began)
-    per_image = max(0.0, seconds[1] - seconds[0]) / (MEASURED[1] - MEASURED[0])
-    print(f"{backbone}, {detector}: {seconds[0]:.1f} s for {MEASURED[0]} images, {seconds[1]:.1f} s for "
-          f"{MEASURED[1]}", flush=True)  # fmt: skip
-    return seconds[1] - per_image * MEASURED[1], per_image
+    model.predict(paths[:1])
+    began = time.process_time()
+    model.predict(paths[: MEASURED[0]])
+    of_test = (time.process_time() - began) / MEASURED[0]
+    if detector == "spade":
+        of_test *= NEIGHBORS / MEASURED[1]
+    of_train = max(0.0, seconds[-1] - seconds[-2]) / (MEASURED[1] - MEASURED[0])
+    cost = Cost(max(0.0, seconds[-1] - of_train * MEASURED[1]), of_train, of_test)
+    print(f"{backbone}, {detector}: {cost.start:.1f} s, and {cost.of_train:.2f} s for each image to fit and "
+          f"{cost.of_test:.2f} s to test", flush=True)  # fmt: skip
+    return cost
+
+
+def _images(folder: Path) -> Path:
+    root = folder / "images"
+    if not root.exists():
+        generate(root, categories=["gear"], train=MEASURED[1], good=1, defects_per_kind=1, size=256)
+    return root
 
 
 def main() -> None:

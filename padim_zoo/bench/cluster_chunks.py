@@ -6,7 +6,6 @@ import json
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
@@ -123,8 +122,12 @@ class ChunkRunner:
         except KilledWorker as error:
             times = error.allowed_failures + 1
             raise ClusterLostError(f"{times} workers died while they were at one chunk; out of memory?") from error
-        except CancelledError as error:
-            raise ClusterLostError(f"the scheduler of {self.cluster.address} is gone: run the command again") from error
+        except Exception as error:
+            if future.status == "error":
+                raise
+            reason = self.cluster.why_dropped(future, error)
+            what = "is gone" if reason is None else f"dropped a chunk ({reason})"
+            raise ClusterLostError(f"the scheduler of {self.cluster.address} {what}: run the command again") from error
         future.release()
         answer = json.loads(told)
         if answer["refusal"]:

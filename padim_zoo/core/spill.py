@@ -7,6 +7,7 @@ embeddings make their large arrays here, block by block, and need not know where
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import mmap
 import os
@@ -115,8 +116,10 @@ def release() -> None:
         trim_heap()
 
 
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAPPED_ABOVE = 4 * 2**20
+_KEPT_UP_TO = 32 * 2**20
+"""What glibc keeps, at most, of its own accord."""
 
 
 def trim_heap() -> None:
@@ -132,6 +135,19 @@ def return_freed_memory() -> None:
     """
     with suppress(OSError, TypeError, AttributeError):  # as above
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_ABOVE)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """From now on, keep the memory of large arrays that are freed, for arrays to come, as glibc does by itself.
+
+    It does not where ``MALLOC_TRIM_THRESHOLD_`` is set, as Dask does for its workers: there the system clears the pages
+    of every array anew. Only the first call of a process counts, so that :func:`return_freed_memory` has the last word.
+    """
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        with suppress(OSError, TypeError, AttributeError):  # as above
+            ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_UP_TO)
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _KEPT_UP_TO)
 
 
 def _map(n_bytes: int) -> mmap.mmap:

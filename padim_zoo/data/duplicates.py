@@ -174,8 +174,7 @@ def duplicates_of(fingerprints: Sequence[Fingerprint | None], n_compared: int) -
     different = np.array(sorted(index for index in first_of.values() if index < n_compared), dtype=np.int64)
     n_unclear = 0
     if len(different) >= 2:
-        thumbnails = np.stack([one.thumbnail for index in different if (one := fingerprints[index]) is not None])
-        links, n_unclear = near_copies(thumbnails)
+        links, n_unclear = near_copies([one.thumbnail for i in different if (one := fingerprints[i]) is not None])
         copies = [(int(different[i]), int(different[j])) for i, j in links]
         groups = connected_groups(n, copies)
         firsts = {int(group): int(index) for index, group in reversed(list(enumerate(groups)))}

@@ -22,7 +22,7 @@ The ball screw of BSData has 768 images of 15 places, which make 233 groups, non
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ ALIKE_CORRELATION = 0.65
 UNCLEAR_CORRELATION = 0.76
 """From here on, close images that are not linked are told."""
 
-_CORRELATIONS_AT_ONCE = 30_000_000
+_IMAGES_AT_ONCE = 32
 _DETAILS_HELD = 512
 """Of half a MiB each."""
 
@@ -72,8 +72,8 @@ class NearCopies(NamedTuple):
     """Images that look like one thing with their nearest, and are not linked to it."""
 
 
-def near_copies(thumbnails: np.ndarray) -> NearCopies:
-    """Find near copies among gray thumbnails (n, 2·SIDE, 2·SIDE), uint8."""
+def near_copies(thumbnails: Sequence[np.ndarray]) -> NearCopies:
+    """Find near copies among n gray thumbnails (2·SIDE, 2·SIDE), uint8."""
     distances = _distances(thumbnails)
     correlation = _correlations(thumbnails)
     bursts, similar = _bursts(distances, correlation)
@@ -94,19 +94,31 @@ def near_copies(thumbnails: np.ndarray) -> NearCopies:
     return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
 
 
-def _distances(thumbnails: np.ndarray) -> np.ndarray:
-    """Distances (n, n), float32, the lesser of both directions; infinite from an image to itself."""
+def _distances(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """Distances (n, n), float32, the lesser of both directions; infinite from an image to itself.
+
+    Bands of all images are never there at once: they would take far more memory than thumbnails.
+    """
     n = len(thumbnails)
-    rows = thumbnails[:, ::2].astype(np.uint16) + thumbnails[:, 1::2]
-    bands = _band((rows[:, :, ::2] + rows[:, :, 1::2]) / np.float32(4), FINE, COARSE)
+    starts = range(0, n, _IMAGES_AT_ONCE)
+    blocks = [slice(start, start + _IMAGES_AT_ONCE) for start in starts]
+    fixed = np.concatenate([_fixed_windows(_bands(thumbnails[block])) for block in blocks])
     distances = np.empty((n, n), dtype=np.float32)
-    at_once = max(1, _CORRELATIONS_AT_ONCE // (n * (2 * MOST_TRANSLATION + 1) ** 2))
-    starts = range(0, n, at_once)
-    for start in told(starts, "comparing images", len(starts), "blocks"):
-        distances[start : start + at_once] = least_distances(bands[start : start + at_once], bands)
+    for block in told(blocks, "comparing images", len(blocks), "blocks"):
+        distances[:, block] = _least_distances(fixed, _bands(thumbnails[block]))
     np.fill_diagonal(distances, np.inf)
-    both: np.ndarray = np.minimum(distances, distances.T)
-    return both
+    for start in starts:  # in place: a second matrix of so many images is not small either
+        rows = slice(start, start + _IMAGES_AT_ONCE)
+        lesser = np.minimum(distances[rows, start:], distances[start:, rows].T)
+        distances[rows, start:], distances[start:, rows] = lesser, lesser.T
+    return distances
+
+
+def _bands(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """What is compared of thumbnails, (n, SIDE, SIDE), float32."""
+    stacked = np.stack(thumbnails)
+    rows = stacked[:, ::2].astype(np.uint16) + stacked[:, 1::2]
+    return _band((rows[:, :, ::2] + rows[:, :, 1::2]) / np.float32(4), FINE, COARSE)
 
 
 def _bursts(distances: np.ndarray, correlation: Correlation) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -153,8 +165,8 @@ Correlation = Callable[[int, int], float]
 """Of the fine detail of two thumbnails, by their indices, at the best translation."""
 
 
-def _correlations(thumbnails: np.ndarray) -> Correlation:
-    """Correlations of thumbnails (n, 2·SIDE, 2·SIDE), each computed once.
+def _correlations(thumbnails: Sequence[np.ndarray]) -> Correlation:
+    """Correlations of thumbnails (2·SIDE, 2·SIDE), each computed once.
 
     What is remembered goes with the last reference to the function: no cycle holds it.
     """
@@ -247,18 +259,27 @@ def _limit(typical: np.ndarray) -> np.ndarray:
 
 
 def least_distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """One minus the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n).
+    """One minus the correlation of thumbnails (m, SIDE, SIDE) and (n, SIDE, SIDE) at the best translation, (m, n)."""
+    return _least_distances(_fixed_windows(some), others)
+
+
+def _fixed_windows(details: np.ndarray) -> np.ndarray:
+    """Windows (n, pixels) in the middle of thumbnails, which those of others are moved against."""
+    return _normalized(details, MOST_TRANSLATION, MOST_TRANSLATION)
+
+
+def _least_distances(fixed: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """As :func:`least_distances`, by windows (m, pixels).
 
     Between whole pixels the correlation goes on as a parabola through its peak, down and right.
     """
     count = 2 * MOST_TRANSLATION + 1
-    fixed = _normalized(some, MOST_TRANSLATION, MOST_TRANSLATION)
-    correlations = np.empty((count, count, len(some), len(others)), dtype=np.float32)
+    correlations = np.empty((count, count, len(fixed), len(others)), dtype=np.float32)
     for down in range(count):
         for right in range(count):
             correlations[down, right] = fixed @ _normalized(others, down, right).T
     i, j = np.indices(correlations.shape[2:])
-    down, right = np.divmod(correlations.reshape(count * count, len(some), len(others)).argmax(axis=0), count)
+    down, right = np.divmod(correlations.reshape(count * count, len(fixed), len(others)).argmax(axis=0), count)
     peak = correlations[down, right, i, j]
     gain = np.zeros_like(peak)
     for along_down, along_right in ((1, 0), (0, 1)):

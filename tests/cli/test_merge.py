@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from padim_zoo.core import spill
 from padim_zoo.detectors.loading import load
 from padim_zoo.statistics.moments import Moments
 from tests.command_line import run
@@ -89,3 +93,39 @@ def test_the_number_of_shards_that_it_names_is_enough(images, tmp_path, monkeypa
     told = run("merge", *models, "-o", tmp_path / "merged.safetensors")
     shards = -(-len(images) // images_of_a_shard)
     assert f"up to {images_of_a_shard} of these images, so cut the {len(images)} into {shards} shards" in told
+
+
+def test_what_merge_puts_on_disk_is_bounded_and_goes_with_it(images, tmp_path, monkeypatch):
+    """Files without a name: also a command that fails leaves none, and no model."""
+    models = [
+        fit(tmp_path / f"{number}.safetensors", part, "--n-components", "30")
+        for number, part in enumerate((images[:5], images[5:10], images[10:]))
+    ]
+    target, on_disk = tmp_path / "in-memory.safetensors", tmp_path / "on-disk.safetensors"
+    run("merge", *models, "-o", target)
+    embeddings = load(target).require_statistics("compare").embeddings.size_in_bytes()
+    monkeypatch.setenv("PADIM_ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("padim_zoo.detectors.block_plans.default_budget", lambda: 4 * embeddings // len(images))
+    alive: dict[weakref.ref[mmap.mmap], int] = {}
+    peaks = []
+    make = spill._map
+
+    def counted(n_bytes: int) -> mmap.mmap:
+        mapped = make(n_bytes)
+        alive[weakref.ref(mapped, alive.pop)] = n_bytes
+        peaks.append(sum(alive.values()))
+        return mapped
+
+    monkeypatch.setattr(spill, "_map", counted)
+    run("merge", *models, "-o", on_disk)
+    np.testing.assert_array_equal(load(on_disk).predict(images).scores, load(target).predict(images).scores)
+    assert embeddings < max(peaks) <= 5 * embeddings
+    models[2].write_bytes(models[2].read_bytes()[:-9])
+    target.unlink()
+    made = len(peaks)
+    run("merge", *models, "-o", target, code=2)
+    assert len(peaks) > made
+    gc.collect()
+    assert not alive
+    assert not list((tmp_path / "cache" / "scratch").iterdir())
+    assert not target.exists()

@@ -14,14 +14,17 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from distributed import CancelledError, Client
 
 from padim_zoo import registry
 from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.choice import make_executor
+from padim_zoo.bench.executors.cluster import Cluster as Connection
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.recorder import Recorder
+from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.schedule import execute, find_missing
@@ -71,7 +74,9 @@ def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, 
     suite = Suite(
         data_root=images,
         estimators=("full",),
-        ensemble=("builtin:full+builtin:diagonal",),
+        ensemble=("builtin:full+builtin:diagonal", "builtin+scattering:ledoit-wolf"),
+        rule="max",
+        seeds=(0, 1),
         backbones=("builtin",),
         n_components=20,
         folds=2,
@@ -80,6 +85,9 @@ def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, 
         output=tmp_path / "alone",
     )
     bench(suite)
+    ensembles = [group for group in groups(make_plan(suite)) if group[0].members]
+    assert len(ensembles) == 4
+    assert len(split_groups(ensembles, workers=8)) == 8
     notes = bench(suite.replace(cluster=f"file:{cluster.file}", output=tmp_path / "cluster"))
     pd.testing.assert_frame_equal(board_of(tmp_path / "cluster"), board_of(tmp_path / "alone"))
     assert not [note for note in notes if "dashboard" not in note]
@@ -164,6 +172,39 @@ def test_a_result_that_was_lost_with_its_worker_is_made_again(tmp_path: Path) ->
             assert told.get(timeout=60) == 3
     finally:
         own.end()
+
+
+def test_a_cluster_that_is_restarted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:
+    """Its scheduler lives, and has forgotten the groups that were on their way: they go again."""
+    log = tmp_path / "fits"
+    log.touch()
+    own = start_cluster(tmp_path, TOY_LOG=str(log), TOY_DELAY="1")
+    own.add_worker(nanny=True)
+    try:
+        process = start_bench(toy_suite.replace(cluster=f"file:{own.file}"), log)
+        wait_for(lambda: "fit " in log.read_text())
+        with Client(scheduler_file=str(own.file), set_as_default=False) as client:
+            client.restart()
+        _, errors = process.communicate(timeout=90)
+    finally:
+        own.end()
+    assert process.returncode == 0, errors
+    suite = toy_suite.replace(estimators=("full", "tied", "diagonal"))
+    assert len(find_missing(make_plan(suite), RunStore(suite.output)).done) == 6
+
+
+@pytest.mark.parametrize("status", ["finished", "cancelled"])
+def test_a_group_that_is_dropped_each_time_fails(
+    status: str, cluster: Cluster, toy_suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the scheduler is gone where results cannot be fetched, or somebody drops the tasks."""
+    error = OSError("no way") if status == "finished" else CancelledError()
+    monkeypatch.setattr(Connection, "follow", lambda self, future, tell: tell(error))
+    monkeypatch.setattr("distributed.Future.status", status)
+    suite = toy_suite.replace(cluster=f"file:{cluster.file}", categories=("alpha",), estimators=("full",))
+    bench(suite)
+    [document] = [RunStore(suite.output).read(run.id) for run in make_plan(suite)]
+    assert document["error"]["message"].startswith("the cluster dropped it 4 times, at last: ")
 
 
 def start_bench(suite: Suite, log: Path) -> subprocess.Popen[str]:

@@ -11,15 +11,18 @@ import time
 import warnings
 import weakref
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from distributed import CancelledError
 from PIL import Image
 
 import padim_zoo
 from padim_zoo.bench.cluster_chunks import ChunkRunner
 from padim_zoo.bench.cluster_moments import MomentsFit
-from padim_zoo.bench.executors.cluster import connect
+from padim_zoo.bench.executors.cluster import ClusterLostError, connect
 from padim_zoo.detectors.moments_of_parts import Folds, PartMoments
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.storage import open_detector
@@ -127,6 +130,20 @@ def test_moments_of_other_folds_take_the_place_of_the_first(
     told = run("fit", tmp_path / "images", "-o", tmp_path / "m", *words, "--cluster", f"file:{cluster.file}")
     assert len(made) == 10
     assert "all go again, and as much moves" in told
+
+
+@pytest.mark.parametrize(
+    ("reason", "what"),
+    [("scheduler-connection-lost", "is gone"), ("scheduler-restart", r"dropped a chunk \(scheduler-restart\)")],
+)
+def test_a_chunk_that_is_dropped_is_no_lost_scheduler(reason: str, what: str, cluster: Cluster, tmp_path: Path) -> None:
+    error: Any = CancelledError()
+    error.reason = reason
+    future = Mock(status="cancelled", result=Mock(side_effect=error))
+    with connect(f"file:{cluster.file}", insecure=False, jobs=1, note=str) as connection:
+        runner = ChunkRunner(connection, {}, tmp_path)
+        with pytest.raises(ClusterLostError, match=f"{what}: run the command again"):
+            runner._received(future)
 
 
 def test_large_bytes_are_given_without_a_warning(cluster: Cluster, tmp_path: Path) -> None:

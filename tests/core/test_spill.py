@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -153,3 +155,29 @@ def test_neither_anonymous_nor_resident_memory_grows_with_the_images():
     assert size > 250
     assert anonymous < 130
     assert resident < 160
+
+
+COUNT_FAULTS = """
+import resource
+import sys
+import torch
+from padim_zoo.core.spill import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    torch.ones(2**21)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries know no such threshold")
+def test_freed_memory_is_kept_where_a_nanny_gives_it_back() -> None:
+    """Else each large array costs a page fault for each of its pages."""
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+    def faults(word: str) -> int:
+        command = [sys.executable, "-c", COUNT_FAULTS, word]
+        return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+
+    assert faults("keep") < faults("as it is") / 5

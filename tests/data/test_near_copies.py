@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -134,3 +135,18 @@ def test_distances_are_those_of_literal_correlations() -> None:
     # A parabola through the peak adds a little between whole pixels.
     assert (distances <= 1 - literal + 1e-5).all()
     assert distances[1, 1] > 0.5
+
+
+def test_memory_grows_by_a_fraction_of_a_thumbnail() -> None:
+    """Bands of all images at once took five times the memory of their thumbnails."""
+
+    def peak(n: int) -> int:
+        images = list(np.random.default_rng(0).integers(80, 160, (n, 256, 256), dtype=np.uint8))
+        tracemalloc.start()
+        try:
+            near_copies(images)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(300) - peak(100) < 200 * 256 * 256 / 2

@@ -61,7 +61,7 @@ class Cluster:
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             try:
                 self._threads = dict(self.client.nthreads())
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, asyncio.TimeoutError, AttributeError) as error:  # last: it closed itself
                 raise self.lost() from error
             self._looked = time.monotonic()
         return self._threads
@@ -79,6 +79,22 @@ class Cluster:
         worker is made again, and holds up no other.
         """
         self.client.loop.add_callback(_tell_outcome, future, tell)
+
+    def why_dropped(self, future: Any, error: Exception) -> str | None:
+        """Why a future has neither a result nor an error of its own; None if the scheduler is gone.
+
+        Somebody may have restarted the cluster or dropped the task, or its result cannot be fetched. Where Dask does
+        not name the loss of its scheduler, it is asked.
+        """
+        reason = str(getattr(error, "reason", f"{type(error).__name__}: {error}"))
+        if reason == "scheduler-connection-lost":
+            return None
+        self._looked = -_LOOK_SECONDS
+        try:
+            self.threads_by_worker()
+        except ClusterLostError:
+            return None
+        return reason
 
     def check_workers(self, note: Note) -> None:
         """Compare versions with the workers that are there, and say what is to be said of them.

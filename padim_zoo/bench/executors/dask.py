@@ -47,6 +47,8 @@ class KilledWorkerError(RuntimeError):
 
 _INNOCENT_DEATHS = 3
 """How often a run may be lost beside another that kills its worker."""
+_MOST_DROPS = 3
+"""How often a group goes again that the cluster dropped, as in a restart."""
 
 
 @dataclass
@@ -79,6 +81,7 @@ class DaskExecutor:
         self._tasks: dict[str, _Task] = {}
         self._waiting: deque[list[Run]] = deque()
         self._deaths: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
         self._happened: Queue[tuple[_Task | None, Any]] = Queue()
         self._topic = f"padim-zoo-{uuid.uuid4().hex}"
         precision = resolve_precision("auto", resolve_device(suite.device))
@@ -170,7 +173,7 @@ class DaskExecutor:
             if not isinstance(outcome, Exception):
                 yield from self._record(task, Reply.from_message(outcome))
             elif task.future.status != "error":
-                raise self._cluster.lost() from outcome
+                yield from self._send_again(task, outcome)
             elif isinstance(outcome, KilledWorker):
                 yield from self._blame(task, outcome.allowed_failures + 1)
             else:
@@ -178,6 +181,18 @@ class DaskExecutor:
         finally:
             self._claims.release(*(run.id for run in task.runs))
             task.future.release()
+
+    def _send_again(self, task: _Task, error: Exception) -> Iterator[Event]:
+        """Do a group again that the cluster dropped, unless its scheduler is gone."""
+        reason = self._cluster.why_dropped(task.future, error)
+        if reason is None:
+            raise self._cluster.lost() from error
+        self._drops.update(run.id for run in task.runs)
+        times = max(self._drops[run.id] for run in task.runs)
+        if times > _MOST_DROPS:
+            yield from self._fail(task, RuntimeError(f"the cluster dropped it {times} times, at last: {reason}"))
+        else:
+            self._waiting.append(task.runs)
 
     def _blame(self, task: _Task, times: int) -> Iterator[Event]:
         """Find the run of a group that has lost its workers so many times: each goes again by itself."""

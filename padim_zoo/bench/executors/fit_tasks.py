@@ -20,10 +20,10 @@ from safetensors import numpy as of_arrays
 from safetensors import torch as of_tensors
 
 from padim_zoo.bench.executors.messages import DATA_ROOT
-from padim_zoo.bench.executors.task import LOADED, ONE_AT_A_TIME
+from padim_zoo.bench.executors.task import LOADED, ONE_AT_A_TIME, undo_settings_of_nanny
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.cache.caches import Caches
-from padim_zoo.core.cpu import processor_name, usable_processors
+from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.pixel_limit import pixels_limited
@@ -97,7 +97,7 @@ def _answer(request: str, work: Work) -> Answer:
     here = asked["workers_by_host"].get(get_address_host(worker.address), 1)
     refusal, content = "", b""
     with ONE_AT_A_TIME:
-        torch.set_num_threads(max(1, usable_processors() // here))
+        undo_settings_of_nanny(here)
         try:
             with pixels_limited(asked["max_pixels"]):
                 content = _work_on(asked, work)

@@ -28,6 +28,7 @@ from padim_zoo.bench.store import encode_run
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.spill import keep_freed_memory
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
 from padim_zoo.runtimes.runtime import VARIABLE
@@ -132,8 +133,7 @@ def reply_to(
 def _do(
     runner: Runner, runs: Sequence[Run], workers_here: int, is_wanted: Callable[[], bool], tell: Callable[[Run], object]
 ) -> Iterator[tuple[str, Files]]:
-    threads = max(1, usable_processors() // workers_here)
-    torch.set_num_threads(threads)  # the nanny of a Dask worker has set 1, by the environment
+    threads = undo_settings_of_nanny(workers_here)
     environment = {**describe_environment(workers_here), "threads": threads}
     do = runner.open_group(runs)
     for run in runs:
@@ -142,6 +142,17 @@ def _do(
         tell(run)
         outcome = do(run)
         yield run.id, encode_run(describe(run, outcome, environment), *arrays_of(outcome))
+
+
+def undo_settings_of_nanny(workers_here: int) -> int:
+    """Take the threads that are the share of one of some workers, and memory as any process does; the threads.
+
+    The nanny of a Dask worker has set one thread, and an allocator that gives all memory back at once.
+    """
+    threads = max(1, usable_processors() // workers_here)
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    return threads
 
 
 @contextmanager

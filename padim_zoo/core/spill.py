@@ -179,5 +179,5 @@ def _folder() -> Path:
 def _no_room(folder: Path, n_bytes: int, reason: str) -> NoRoomError:
     return NoRoomError(
         f"the images do not fit the memory allowed, and {folder} has no room for {amount(n_bytes)} of them "
-        f"({reason}): allow more memory (--memory), free some disk, or name another folder (PADIM_ZOO_CACHE)"
+        f"({reason}): free some disk, name another folder (PADIM_ZOO_CACHE), or give more where there is --memory"
     )

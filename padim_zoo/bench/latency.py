@@ -6,21 +6,23 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from padim_zoo.bench.measure import least_seconds, milliseconds_per_image
+from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.features.features import Features
 
-_SCORING_SECONDS = 0.05
-"""For how long scoring alone is repeated: the test images were just scored, so that the first call is warm."""
+_SHARED_SECONDS, _OWN_SECONDS = 0.3, 0.05
+"""For how long the way to features, which serves many runs, and scoring alone are repeated."""
 
 
 class LatencyMeter:
     """Measures detectors one after the other; one meter serves a whole benchmark.
 
     The way of an image to its features is the same for all detectors with one ``features_key``, and most of the time.
-    So of the first of them the whole way is measured, and scoring alone; of the others scoring alone, to which the
-    difference is added. Their latencies then differ by what differs, and not by what else the machine did meanwhile.
+    So it is measured once, and the scoring of each detector is added to it. Their latencies then differ by what
+    differs, and not by what else the machine did meanwhile.
     """
 
     def __init__(self) -> None:
@@ -29,27 +31,42 @@ class LatencyMeter:
     def milliseconds_per_image(
         self, detector: Detector, images: Sequence[np.ndarray | Path], features: Features, batch_size: int
     ) -> float:
-        """What :func:`~padim_zoo.bench.measure.milliseconds_per_image` says, measured in parts.
+        """What :func:`~padim_zoo.bench.measure.milliseconds_per_image` says, measured in parts where they are shared.
 
         Parameters
         ----------
         detector : Detector
             Fitted.
         images : sequence of ndarray (H, W, 3), uint8, or Path
-            Of files, whose decoding takes time too, nothing is shared.
         features : Features
             Of these images at least, in the same order.
         batch_size : int
             Images of one call.
         """
-        shapes = tuple(image.shape for image in images if isinstance(image, np.ndarray))
-        if len(shapes) < len(images):
+        arrays = [image for image in images if isinstance(image, np.ndarray)]
+        if len(arrays) < len(images) or not _goes_by_features(detector):
             return milliseconds_per_image(detector, images, batch_size)
-        key = (detector.features_key, detector.precision_, detector.runtime_, shapes, batch_size)
-        some = features.images(np.arange(batch_size) % len(images))
-        scoring = 1000 * least_seconds(lambda: detector.predict_features(some), _SCORING_SECONDS, 1) / batch_size
-        if key in self._to_features:
-            return self._to_features[key] + scoring
-        whole = milliseconds_per_image(detector, images, batch_size)
-        self._to_features[key] = max(0.0, whole - scoring)
-        return whole
+        indices = np.arange(batch_size) % len(images)
+        batch, some = [arrays[index] for index in indices], features.images(indices)
+        shapes = tuple(image.shape for image in batch)
+        key = (detector.features_key, detector.precision_, detector.runtime_, torch.get_num_threads(), shapes)
+        if key not in self._to_features:
+            _extract(detector, batch[:1])
+            self._to_features[key] = least_seconds(lambda: _extract(detector, batch), _SHARED_SECONDS)
+        detector.predict_features(some.images(slice(0, 1)))
+        scoring = least_seconds(lambda: detector.predict_features(some), _OWN_SECONDS)
+        return 1000 * (self._to_features[key] + scoring) / batch_size
+
+
+def _goes_by_features(detector: Detector) -> bool:
+    """Whether what it computes of an image is told by ``features_key``: a registration and a canvas are learned."""
+    if not isinstance(detector, BackboneDetector):  # members of an ensemble that share features compute them each
+        return False
+    return detector.canvas is None and detector.extractor.facts.registration is None
+
+
+def _extract(detector: Detector, images: Sequence[np.ndarray]) -> None:
+    """Compute features as a prediction does, which takes them batch by batch and gathers none."""
+    assert isinstance(detector, BackboneDetector)
+    for _ in detector.extractor.features(images):
+        pass

@@ -176,9 +176,11 @@ class Ensemble(Detector, EnsembleConfig):
         return self.join([source.extract_normal(images) for source in self.sources().values()])
 
     def _for_all(self, images: Any) -> Any:
-        """Images that each member can go through, on one grid."""
+        """Images that each member can go through, on one grid and by one runtime."""
         self._share_stride()
-        return images if hasattr(images, "__len__") else list(images)
+        images = images if hasattr(images, "__len__") else list(images)
+        self.expect(len(images))
+        return images
 
     def _share_stride(self) -> None:
         """Let all members choose grid and canvas by the coarsest stride of any."""

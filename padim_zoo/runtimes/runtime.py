@@ -46,7 +46,8 @@ class Runtime(NamedTuple):
     @property
     def is_installed(self) -> bool:
         """Whether its package is there."""
-        return find_spec(self.package) is not None
+        found = find_spec(self.package)
+        return found is not None and found.origin is not None  # a folder of that name is no package
 
     def version(self) -> str:
         """Of the package.
@@ -57,7 +58,7 @@ class Runtime(NamedTuple):
             If it is not installed.
         """
         with needs_extra(self.name, f"the runtime {self.name}"):
-            return str(importlib.import_module(self.package).__version__)
+            return str(getattr(importlib.import_module(self.package), "__version__", "unknown"))
 
     def convert(self, network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
         """The files of a network that takes images like ``example``, of any number and size."""
@@ -89,14 +90,8 @@ NAMES = (AUTO, TORCH, *RUNTIMES)
 """What may be asked for."""
 
 
-def resolve_runtime(asked: str | None, otherwise: str = AUTO) -> str:
-    """The runtime that is asked for, else the one in the environment variable ``PADIM_ZOO_RUNTIME``.
-
-    Parameters
-    ----------
-    asked : str or None
-    otherwise : str
-        Where the variable says nothing either.
+def resolve_runtime(asked: str | None) -> str:
+    """The runtime that is asked for, else the one in the environment variable ``PADIM_ZOO_RUNTIME``, else torch.
 
     Raises
     ------
@@ -105,7 +100,7 @@ def resolve_runtime(asked: str | None, otherwise: str = AUTO) -> str:
     """
     problem = f"unknown runtime {asked!r}"
     if asked is None:
-        asked = os.environ.get(VARIABLE) or otherwise
+        asked = os.environ.get(VARIABLE) or TORCH
         problem = f"the environment variable {VARIABLE} is {asked!r}"
     if asked not in NAMES:
         raise InputError(f"{problem}: expected {AUTO}, {TORCH}, {' or '.join(RUNTIMES)}")

@@ -20,17 +20,16 @@ from torch import nn
 
 from padim_zoo import STFPM, InputError, PaDiM, load, registry
 from padim_zoo.backbones.backbone import Backbone
-from padim_zoo.backbones.conversion import in_runtime
-from padim_zoo.bench.build import create_detector
+from padim_zoo.backbones.conversion import decide_runtime, in_runtime
+from padim_zoo.backbones.placement import placed
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.row import read_rows
-from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.main import main
 from padim_zoo.core.errors import MissingExtraError
+from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.runtimes import choice
 from padim_zoo.runtimes.choice import Choice
 from padim_zoo.runtimes.converted_network import ConvertedNetwork
@@ -236,24 +235,11 @@ def test_which_runtime_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         PaDiM().check_parameters()
     PaDiM(runtime="torch").check_parameters()
     monkeypatch.delenv("PADIM_ZOO_RUNTIME")
-    assert resolve_runtime(None) == "auto"
+    assert resolve_runtime(None) == "torch"
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
     assert PaDiM(**OPTIONS).build_backbone().runtime == "onnx"
     assert PaDiM(runtime="torch", **OPTIONS).build_backbone().runtime == "torch"
-
-
-@pytest.mark.parametrize(
-    ("asked", "variable", "expected"),
-    [(None, "", "torch"), (None, "auto", "auto"), ("auto", "torch", "auto"), ("torch", "auto", "torch")],
-)
-def test_a_benchmark_stays_with_torch_unless_told(
-    images: Path, asked: str | None, variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PADIM_ZOO_RUNTIME", variable)
-    suite = Suite(dataset="mvtec", data_root=images, estimators=("full",), runtime=asked)
-    [run] = make_plan(suite).runs
-    assert create_detector(suite, run, make("builtin")).get_params()["runtime"] == expected
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +283,31 @@ def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
     another.expect(30)
     assert another.build_backbone().runtime == "onnx"
     assert measured == []  # the choice is kept
+
+
+def test_auto_leaves_large_images_and_bfloat16_to_torch(measured: list[str]) -> None:
+    backbone = make("builtin")
+    assert decide_runtime(backbone, 10_000, (64, 64)) is not None
+    assert decide_runtime(backbone, 10_000, (1024, 1024)) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is slow here
+        narrow = placed(backbone, "cpu", "bfloat16")
+    assert decide_runtime(narrow, 10_000, (64, 64)) is None
+
+
+def test_a_folder_of_the_name_of_a_runtime_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_such_runtime").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not RUNTIMES["onnx"]._replace(package="no_such_runtime").is_installed
+
+
+def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:
+    options: dict[str, Any] = {**OPTIONS, "crop": 32, "runtime": "auto"}
+    PaDiM(n_components=4, **options).expect(1000)  # measures, and keeps the choice
+    ensemble = Ensemble([PaDiM(n_components=count, **options) for count in (4, 6)])
+    features = ensemble.extract_normal(noise(30, 32, 32))
+    assert {member.build_backbone().runtime for member in ensemble.members} == {"onnx"}
+    ensemble.fit_features(features)
 
 
 def test_those_that_are_measured_take_turns() -> None:

@@ -212,8 +212,7 @@ def _files(folder: Path, picture: Picture) -> list[Path]:
 def _write(folder: Path, parameters: Parameters, picture: Picture) -> None:
     shot = take(picture, parameters.size, parameters.seed, parameters.defect_area)
     for path, pixels in zip(_files(folder, picture), (shot.image, shot.mask), strict=False):
-        # Noise hardly compresses: without the attempt, pictures are written and read in half the time.
-        Image.fromarray(pixels).save(path, compress_level=0 if pixels.ndim == 3 else 1)
+        Image.fromarray(pixels).save(path, compress_level=1)
         os.utime(path, (_MODIFIED, _MODIFIED))
 
 

@@ -69,11 +69,11 @@ def refuse_what_is_not_spread(model: Any) -> None:
     InputError
         If it is no PaDiM of single views.
     """
-    options = (model.roi, model.augment, model.tta, model.register) if type(model) is PaDiM else ()
-    if not options or any(value is not None for value in options):
-        raise InputError(
-            "--cluster fits padim, without --roi, --augment, --tta and --register: leave them out, or fit here"
-        )
+    if type(model) is not PaDiM:
+        raise InputError(f"--cluster fits padim, and not {model.name}: leave out --cluster to fit it here")
+    for name in ("roi", "augment", "tta", "register"):
+        if getattr(model, name) is not None:
+            raise InputError(f"--cluster fits padim without {name}: leave that out, or --cluster to fit here")
 
 
 @dataclass(frozen=True)

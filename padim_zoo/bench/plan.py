@@ -151,6 +151,8 @@ def make_plan(suite: Suite) -> Plan:
     notes += [*_notes_of_sizes(suite.train_sizes, categories), *_notes_of_weights(suite, backbones, categories)]
     if suite.shard is not None:
         order = runs_of_shard(groups(order), suite.shard)
+        if not order:
+            notes.append(f"shard {suite.shard} has no runs: the plan has fewer parts than shards, so take fewer")
     return Plan(order, tuple(notes))
 
 

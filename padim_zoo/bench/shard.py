@@ -40,8 +40,8 @@ def _cost(group: Sequence[Run]) -> int:
     return _EXTRACTION * len(group[0].parts) + sum(len(run.parts) * (run.config.folds or 1) for run in group)
 
 
-def sbatch_script(words: Sequence[str], shards: int, folder: str) -> str:
-    """A SLURM array script that runs a command in so many shards, each into a store of its own."""
+def sbatch_script(words: Sequence[str], shards: int, folder: str, store: str) -> str:
+    """A SLURM array script that runs a command in so many shards, each into a store of its own beside ``store``."""
     command = shlex.join(words)
     return f"""#!/bin/bash
 #SBATCH --job-name=padim-zoo
@@ -50,9 +50,9 @@ def sbatch_script(words: Sequence[str], shards: int, folder: str) -> str:
 #SBATCH --mem=16G
 #SBATCH --time=04:00:00
 #SBATCH --output=%x-%A-%a.log
-# Then: padim-zoo leaderboard runs-*
+# Then: padim-zoo leaderboard {shlex.quote(store)}-*
 set -euo pipefail
 cd {shlex.quote(folder)}
 export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
-srun {command} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --output "runs-$SLURM_ARRAY_TASK_ID"
+srun {command} --shard "$SLURM_ARRAY_TASK_ID/{shards}" --output {shlex.quote(store)}-"$SLURM_ARRAY_TASK_ID"
 """

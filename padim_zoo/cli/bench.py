@@ -52,7 +52,9 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
     if asked.cluster is not None and (print_sbatch is not None or asked.shard is not None):
         raise InputError("--cluster divides the work by itself: leave out --shard and --print-sbatch")
     if print_sbatch is not None:
-        click.echo(_sbatch_script(print_sbatch), nl=False)
+        if asked.shard is not None:
+            raise InputError(f"--print-sbatch {print_sbatch} cuts the plan into shards: leave out --shard")
+        click.echo(_sbatch_script(print_sbatch, asked.output), nl=False)
         return
     click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
@@ -106,7 +108,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
         sys.exit(SOME_FAILED)
 
 
-def _sbatch_script(shards: int) -> str:
+def _sbatch_script(shards: int, store: Path) -> str:
     """The command as a SLURM array, without the options that each job gets its own of."""
     from padim_zoo.bench.shard import sbatch_script
     from padim_zoo.core.provenance import provenance
@@ -120,4 +122,4 @@ def _sbatch_script(shards: int) -> str:
                 next(given, None)
         else:
             words.append(word)
-    return sbatch_script(words, shards, str(Path.cwd()))
+    return sbatch_script(words, shards, str(Path.cwd()), str(store))

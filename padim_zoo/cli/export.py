@@ -76,7 +76,9 @@ def export(
     if detector.takes_sizes and input_size is None:
         height, width = detector.image_size_
         click.echo(
-            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only", err=True
+            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only: --input-size "
+            "takes another",
+            err=True,
         )
     if done.note is not None:
         click.echo(f"Note: {done.note}", err=True)

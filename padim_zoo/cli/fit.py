@@ -150,6 +150,7 @@ def fit(
     if shard is not None:
         with naming_unreadable(paths):
             paths = _fit_shard(model, paths, shard, groups)
+        tell_data(paths, skipped, shard)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
         # What cannot be is refused before the work. Copies are looked for after it, by the fingerprints of its images.

@@ -62,11 +62,13 @@ class MissingExtraError(InputError, ImportError):
         The extra that brings it.
     purpose : str
         What was asked for.
+    why : str
+        What is wrong with the package.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, why: str = "is not installed") -> None:
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: pip install 'padim-zoo[{extra}]', or in a "
+            f"{purpose} needs the package {package}, which {why}: pip install 'padim-zoo[{extra}]', or in a "
             f"clone pip install -e '.[{extra}]'"
         )
 
@@ -76,5 +78,8 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
     """Within it a package that cannot be imported is a :class:`MissingExtraError`."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or extra, extra, purpose) from None
+    except ImportError as error:
+        why = f"cannot be imported ({error or 'it does not say why'})"
+        raise MissingExtraError(error.name or f"of its extra {extra}", extra, purpose, why) from None

@@ -24,11 +24,11 @@ def running(words: Sequence[str]) -> Iterator[None]:
         _told.reset(token)
 
 
-def tell_data(paths: Iterable[Path], left_out: Sequence[Path] = ()) -> None:
-    """Files that the command writes were made from these images, without those that cannot be read."""
+def tell_data(paths: Iterable[Path], left_out: Sequence[Path] = (), shard: str | None = None) -> None:
+    """Files that the command writes were made from these images, without those that cannot be read; a shard of more."""
     told = _told.get()
     if told is not None:
-        told["data"] = folders_of(paths)
+        told["data"] = folders_of(paths) + ("" if shard is None else f"; shard {shard} of all")
         if left_out:
             told["data"] += f"; left out, as they cannot be read: {', '.join(path.name for path in left_out)}"
 

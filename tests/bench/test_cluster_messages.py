@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -53,6 +54,7 @@ def asked(suite: Suite, **changes: Any) -> dict[str, Any]:
         "plugins": plugins_to_json(suite.plugin),
         "versions": describe_versions(),
         "precision": None,
+        "runtime": "torch",
         "runs": runs_to_json(groups(make_plan(suite))[0]),
     }
     return json.loads(json.dumps(request | changes))
@@ -111,6 +113,16 @@ def test_auto_is_what_the_client_says(suite: Suite, worker: None, monkeypatch: p
     suite = suite.replace(backbones=("builtin",), detectors=("padim",), resize=(24, 24), gallery=False)
     [(_, files)] = do(asked(suite, precision="float32")).recorded
     assert json.loads(files[".json"])["precision"] == "float32"
+
+
+def test_the_runtime_is_what_the_client_says(suite: Suite, worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "auto")
+    suite = suite.replace(backbones=("builtin",), detectors=("padim",), resize=(24, 24), gallery=False)
+    for runtime in ("torch", "onnx"):
+        [(_, files)] = do(asked(suite, runtime=runtime)).recorded
+        assert json.loads(files[".json"])["runtime"] == runtime
+    assert os.environ["PADIM_ZOO_RUNTIME"] == "auto"
 
 
 def test_other_data_is_refused_with_its_files(suite: Suite, worker: None, toys: Any, tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ def test_a_slurm_array_script_runs_each_shard(tmp_path: Path) -> None:
     [line] = [line for line in script.splitlines() if line.startswith("srun")]
     assert line == (
         'srun padim-zoo bench --folds 2 --estimators full --shard "$SLURM_ARRAY_TASK_ID/16" '
-        '--output "runs-$SLURM_ARRAY_TASK_ID"'
+        '--output x-"$SLURM_ARRAY_TASK_ID"'
     )
+    refused = CliRunner().invoke(main, [*words, "--shard", "1/2"])
+    assert (refused.exit_code, "leave out --shard" in refused.stderr) == (2, True)
     assert "#SBATCH --array=1-16" in script

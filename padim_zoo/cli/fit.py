@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -314,5 +315,5 @@ def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | Non
     part = part_of_shard(paths, shard)
     model.fit(part, whole=paths)
     groups = ImageGroups.of(part, pattern, model.fingerprints)
-    model.learned_images_ = model.learned_images_.with_groups(groups)
+    model.learned_images_ = replace(model.learned_images_.with_groups(groups), shards=frozenset({shard}))
     return part

@@ -105,5 +105,8 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     show_rows(detector.describe_fit() | {"threshold": threshold, **regions, "saved": size_of(output)})
     if note:
         click.echo(f"note: {note}")
+    if missing := detector.learned_images_.missing_shards:
+        count = missing[0].split("/")[1]
+        click.echo(f"Warning: {len(missing)} of {count} shards are missing, the first is {missing[0]}", err=True)
     if calibration is not None:
         show_prices(calibration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.backbones.weight_provenance import count_adapted
+from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
@@ -18,6 +20,7 @@ from padim_zoo.detectors.storage import DetectorFile
 
 HASHES = "learned_images"
 """The array of the hashes in a file."""
+_SHARD = re.compile(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}")
 GROUPS = "groups"
 """What the arrays of the groups are called: ``groups.numbers`` and ``groups.names``."""
 
@@ -36,12 +39,21 @@ class LearnedImages:
         Which of them show one thing, as far as that was told or found; None where nothing was.
     adapted : int
         How many of them the weights of the backbone were adapted to, so far as that is known.
+    shards : frozenset of str
+        The parts of a larger set that they are, such as ``"1/3"``; empty where they are all.
     """
 
     n: int = 0
     hashes: np.ndarray | None = None
     groups: ImageGroups | None = None
     adapted: int = 0
+    shards: frozenset[str] = frozenset()
+
+    @property
+    def missing_shards(self) -> list[str]:
+        """The parts that are not among these images."""
+        count = next((int(shard.split("/")[1]) for shard in self.shards), 0)
+        return [f"{number}/{count}" for number in range(1, count + 1) if f"{number}/{count}" not in self.shards]
 
     @property
     def all_groups(self) -> ImageGroups:
@@ -74,23 +86,36 @@ class LearnedImages:
             groups = self.all_groups.with_added(groups, hashed)
         new = hashed.hashes()
         hashes = new if self.n == 0 else None if self.hashes is None else np.concatenate([self.hashes, new])
-        return LearnedImages(self.n + len(new), hashes, groups, self.adapted + count_adapted(adapted_to, hashed.paths))
+        adapted = self.adapted + count_adapted(adapted_to, hashed.paths)
+        return replace(self, n=self.n + len(new), hashes=hashes, groups=groups, adapted=adapted)
 
     def without(self, forgotten: np.ndarray, adapted: int = 0) -> LearnedImages:
         """Without some images (n,), bool, of which ``adapted`` are among those that the weights were adapted to."""
         stays = np.flatnonzero(~forgotten)
         hashes = None if self.hashes is None else self.hashes[stays]
-        return LearnedImages(len(stays), hashes, self.all_groups.some(stays).told, max(0, self.adapted - adapted))
+        groups = self.all_groups.some(stays).told
+        return replace(self, n=len(stays), hashes=hashes, groups=groups, adapted=max(0, self.adapted - adapted))
 
     def merged(self, other: LearnedImages, images: np.ndarray) -> LearnedImages:
-        """Some of these images and, behind them, of those of another fit, by their indices among all."""
+        """Some of these images and, behind them, of those of another fit, by their indices among all.
+
+        Raises
+        ------
+        InputError
+            If they are parts of sets that were cut otherwise.
+        """
+        shards = self.shards | other.shards
+        if len({shard.split("/")[1] for shard in shards}) > 1:
+            raise InputError(
+                f"they are shards {', '.join(sorted(shards))}: expected parts of one cut, such as 1/3, 2/3 and 3/3"
+            )
         groups, hashes = self.all_groups.followed_by(other.all_groups), None
         if self.hashes is not None and other.hashes is not None:
             both = np.concatenate([self.hashes, other.hashes])
             groups, hashes = groups.joined(both), both[images]
         # Which of the images of both were adapted to is not told: these may count twice, but not beyond all.
         adapted = self.adapted * bool((images < self.n).any()) + other.adapted * bool((images >= self.n).any())
-        return LearnedImages(len(images), hashes, groups.some(images).told, min(adapted, len(images)))
+        return LearnedImages(len(images), hashes, groups.some(images).told, min(adapted, len(images)), shards)
 
     def to_file(self, adapted_to: Collection[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays that :meth:`in_file` reads."""
@@ -103,6 +128,8 @@ class LearnedImages:
             # A copy: the calibration may have the same array, and no two in a file share memory.
             arrays[f"{GROUPS}.numbers"] = torch.tensor(self.groups.numbers)
             arrays[f"{GROUPS}.names"] = torch.from_numpy(self.groups.names)
+        if self.missing_shards:
+            header["shards"] = sorted(self.shards)
         if adapted_to:
             header |= {"adapted_to": sorted(adapted_to), "adapted_images": self.adapted}
         return header, arrays
@@ -134,4 +161,21 @@ class LearnedImages:
             if groups
             else None,
             file.header.get("adapted_images", 0),
+            _shards_in(file.header.get("shards", [])),
         )
+
+
+def _shards_in(stored: Any) -> frozenset[str]:
+    """The parts that a file names.
+
+    Raises
+    ------
+    FieldError
+        If they are no parts of one cut.
+    """
+    named = stored if isinstance(stored, list) else [stored]
+    if not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in named):
+        raise FieldError(f"shards is {stored!r}: expected texts such as 1/3")
+    if len({shard.split("/")[1] for shard in named}) > 1:
+        raise FieldError(f"shards is {stored!r}: expected parts of one cut")
+    return frozenset(named)

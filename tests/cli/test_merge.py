@@ -56,6 +56,18 @@ def test_models_of_parts_make_the_model_of_all(images, tmp_path, options, parts,
         assert merged.threshold_ == pytest.approx(whole.threshold_, rel=0.2)
 
 
+def test_missing_shards_are_told(images: list[Path], tmp_path: Path) -> None:
+    one, two, three = (fit(tmp_path / f"{number}", images, "--shard", f"{number}/3") for number in (1, 2, 3))
+    assert "5 images: 5 in " in run("show", one)
+    assert "; shard 1/3 of all" in run("show", one)
+    both, whole = tmp_path / "both", tmp_path / "whole"
+    assert "1 of 3 shards are missing, the first is 3/3" in run("merge", one, two, "-o", both)
+    assert "are missing" not in run("merge", both, three, "-o", whole)
+    assert load(whole).n_images_ == 15
+    half = fit(tmp_path / "half", images, "--shard", "1/2")
+    assert "they are shards 1/2, 3/3: expected parts of one cut" in run("merge", half, three, "-o", whole, code=2)
+
+
 def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
     one = fit(tmp_path / "one.safetensors", images[:6], "--n-components", "20")
     target = tmp_path / "merged.safetensors"

@@ -77,7 +77,9 @@ USUAL_ROUNDS = 3
 """Of `--trim`: the same images nearly always go again in the second or third."""
 
 
-def fit_costs(detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0) -> list[FitCost]:
+def fit_costs(
+    detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0, *, resumable: bool = False
+) -> list[FitCost]:
     """What a fit on image files would cost, the way that is asked for first, then cheaper ones.
 
     Parameters
@@ -90,6 +92,8 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0)
         For the threshold.
     rounds : int
         How often each image is scored by a fit on all others.
+    resumable : bool
+        Whether the model holds what ``update`` and ``merge`` need.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def fit_costs(detector: Any, paths: Sequence[Path], folds: int, rounds: int = 0)
     for way, changes in _ways(detector):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cost = _cost(detector, way, changes, image, paths, folds=folds, rounds=rounds)
+            cost = _cost(detector, way, changes, image, paths, folds=folds, rounds=rounds, resumable=resumable)
             costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
@@ -139,6 +143,7 @@ def _cost(
     *,
     folds: int,
     rounds: int,
+    resumable: bool,
 ) -> FitCost:
     """What a way costs but for decoding, by one decoded image; ``rounds`` are those of leave-one-out."""
     whole = _variant(detector, cache=False, **changes)
@@ -164,7 +169,7 @@ def _cost(
     image_size = features.image_size if layout is None else layout.tile_size
     sizes = [[size % stride + stride * side for size in image_size] for side in _SIDES]
     _Probe.of(probe, _crops(image, sizes[0], 2), folds)  # what is imported and packed once
-    probes = [_Probe.of(probe, _crops(image, size, crops), folds, rounds) for size in sizes]
+    probes = [_Probe.of(probe, _crops(image, size, crops), folds, rounds, resumable=resumable) for size in sizes]
     patches = features.finest_grid[0] * features.finest_grid[1]
 
     def drawn_on(name: str) -> float:
@@ -204,7 +209,15 @@ class _Probe:
     model_bytes: int
 
     @classmethod
-    def of(cls, detector: BackboneDetector[Any], parts: Sequence[np.ndarray], folds: int, rounds: int = 0) -> _Probe:
+    def of(
+        cls,
+        detector: BackboneDetector[Any],
+        parts: Sequence[np.ndarray],
+        folds: int,
+        rounds: int = 0,
+        *,
+        resumable: bool = False,
+    ) -> _Probe:
         """Fit on images."""
         features: Features = detector.extract_normal(parts)
         start = time.perf_counter()
@@ -213,7 +226,7 @@ class _Probe:
         if len(parts) > 1:
             detector.calibrate(folds=folds)
         seconds = time.perf_counter() - start
-        arrays, _ = detector.model_arrays(resumable=False, half=True)
+        arrays, _ = detector.model_arrays(resumable=resumable, half=True)
         embeddings = detector.statistics_.embeddings  # type: ignore[union-attr]
         return cls(
             features.finest_grid[0] * features.finest_grid[1],

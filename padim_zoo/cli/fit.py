@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -31,6 +31,9 @@ from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+
+if TYPE_CHECKING:
+    from padim_zoo.bench.fit_cost import FitCost
 
 CLUSTER_LOST = 1
 
@@ -141,7 +144,11 @@ def fit(
 
         check_count(len(paths), trim)
     if output is None or dry_run:
-        _show_costs(model, paths, folds, trims=trim is not None, reports=report is not None, as_json=as_json)
+        from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
+
+        rounds = USUAL_ROUNDS * (trim is not None) + (report is not None)
+        costs = fit_costs(model, paths, folds, rounds, resumable=resumable)
+        _show_costs(model, costs, paths, trims=trim is not None, as_json=as_json)
         return
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
@@ -220,13 +227,12 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
-def _show_costs(model: Any, paths: Sequence[Path], folds: int, *, trims: bool, reports: bool, as_json: bool) -> None:
-    from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
+def _show_costs(model: Any, costs: Sequence[FitCost], paths: Sequence[Path], *, trims: bool, as_json: bool) -> None:
+    from padim_zoo.bench.fit_cost import USUAL_ROUNDS
     from padim_zoo.cli.table import show_json, show_table
     from padim_zoo.core.memory import amount
     from padim_zoo.core.progress import duration
 
-    costs = fit_costs(model, paths, folds, USUAL_ROUNDS * trims + reports)
     if as_json:
         show_json([cost.to_dict() for cost in costs])
         return
@@ -248,6 +254,10 @@ def _show_costs(model: Any, paths: Sequence[Path], folds: int, *, trims: bool, r
     )
     if trims:
         click.echo(f"note: time counts {USUAL_ROUNDS} rounds of --trim: they end when the same images go again")
+    if getattr(model, "register", None) is not None:
+        click.echo("note: the margin of register is not counted: add a third to memory and model, and more to time")
+    if getattr(model, "roi", None) is not None:
+        click.echo("note: all patches are counted, also those that --roi leaves out of the model")
     if not any(cost.recommended for cost in costs):
         click.echo("note: no way makes a small model: resize the images (--resize 1024)")
 

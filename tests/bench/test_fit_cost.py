@@ -56,6 +56,15 @@ def test_the_model_has_the_size_that_was_told(
     assert told.memory_mb > 0
 
 
+def test_what_a_resumable_model_holds_is_counted(paths: list[Path], tmp_path: Path) -> None:
+    detector = PaDiM(resize=None, estimator="tied(cells=4)", n_components=16)
+    plain, told = (fit_costs(detector, paths, 2, resumable=each)[0].model_mb for each in (False, True))
+    detector.fit(paths).calibrate(folds=2)
+    detector.save(tmp_path / "model", resumable=True)
+    assert told > plain + 0.5
+    assert told * 1e6 == pytest.approx((tmp_path / "model").stat().st_size, rel=0.1, abs=50_000)
+
+
 def test_the_detector_stays_unfitted(paths: list[Path]) -> None:
     detector = PaDiM(resize=None)
     fit_costs(detector, paths, 2)
@@ -88,7 +97,7 @@ def test_rounds_of_leave_one_out_are_counted(power: int, paths: list[Path], monk
 def probe_of(of: Any, power: int) -> Any:
     """Probes of which a round takes the power of its patches, in seconds."""
 
-    def probe(detector: Any, parts: Any, folds: int, rounds: int = 0) -> Any:
+    def probe(detector: Any, parts: Any, folds: int, rounds: int = 0, **_: bool) -> Any:
         made = of(detector, parts, folds, rounds)
         assert (made.seconds_of_round > 0) == (rounds > 0)
         return replace(made, seconds_of_round=float(made.patches**power) * (rounds > 0))
@@ -104,6 +113,8 @@ def test_trims_are_told(paths: list[Path]) -> None:
     assert patches.exit_code == 0, patches.output
     assert "as asked" in patches.stdout
     assert "tied" not in patches.stdout
+    registered = CliRunner().invoke(main, [*options, "--detector", "padim(register='translation')"])
+    assert "the margin of register is not counted" in registered.stdout, registered.output
 
 
 def test_a_training_cannot_be_told(paths: list[Path]) -> None:

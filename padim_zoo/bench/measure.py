@@ -51,10 +51,10 @@ def milliseconds_per_image(detector: Scorer, images: Sequence[np.ndarray | Path]
     return 1000 * least_seconds(lambda: detector.predict(batch)) / batch_size
 
 
-def least_seconds(call: Callable[[], object], seconds: float = _SECONDS, at_least: int = _AT_LEAST) -> float:
+def least_seconds(call: Callable[[], object], seconds: float = _SECONDS) -> float:
     """Least time of a call that is repeated for about ``seconds``; see :func:`milliseconds_per_image`."""
     times: list[float] = []
-    while len(times) < _REPEATS and sum(times) < (seconds if len(times) >= at_least else _LONG_SECONDS):
+    while len(times) < _REPEATS and sum(times) < (seconds if len(times) >= _AT_LEAST else _LONG_SECONDS):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

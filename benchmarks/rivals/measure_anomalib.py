@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 
 warnings.filterwarnings("ignore")
@@ -21,7 +20,7 @@ from anomalib.models import Padim  # noqa: E402
 import_s = time.perf_counter() - start
 
 import torch  # noqa: E402
-from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
+from stopwatch import latencies, median_ms, peak_mb, seconds_of  # noqa: E402
 
 root, backbone, n_components, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(threads)
@@ -52,9 +51,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 padim.eval()
 with torch.inference_mode():
-    for size, repeats in ((1, 20), (32, 5)):
-        images = torch.rand(size, 3, 256, 256)
-        found[f"batch_{size}_ms"] = median_ms(partial(padim, images), repeats) / size
+    found |= latencies(padim, lambda size: torch.rand(size, 3, 256, 256))
 found["model_mb"] = sum(tensor.numel() * tensor.element_size() for tensor in padim.state_dict().values()) / 1e6
 # Its export scores too; users of it give one image at a time.
 with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 start = time.perf_counter()
@@ -17,7 +16,7 @@ import_s = time.perf_counter() - start
 
 import torch  # noqa: E402
 from anomavision.algorithm.common import feature_extraction  # noqa: E402
-from stopwatch import median_ms, peak_mb  # noqa: E402
+from stopwatch import latencies, peak_mb  # noqa: E402
 
 NAMES = {"resnet18": "resnet18", "wide_resnet50_2": "wide_resnet50"}
 
@@ -37,8 +36,6 @@ found = {"import_s": import_s, "fit_s": time.perf_counter() - start, "fit_peak_m
 
 padim.eval()
 with torch.inference_mode():
-    for size, repeats in ((1, 20), (32, 5)):
-        batch = torch.rand(size, 3, 256, 256)
-        found[f"batch_{size}_ms"] = median_ms(partial(padim, batch), repeats) / size
+    found |= latencies(padim, lambda size: torch.rand(size, 3, 256, 256))
 found["model_mb"] = sum(tensor.numel() * tensor.element_size() for tensor in padim.state_dict().values()) / 1e6
 print(json.dumps(found))

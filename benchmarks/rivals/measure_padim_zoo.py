@@ -15,7 +15,7 @@ import_s = time.perf_counter() - start
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from stopwatch import median_ms, peak_mb, seconds_of  # noqa: E402
+from stopwatch import latencies, peak_mb, seconds_of  # noqa: E402
 
 from padim_zoo.data.ground_truth import masks  # noqa: E402
 from padim_zoo.data.image import read_image  # noqa: E402
@@ -44,11 +44,9 @@ evaluate(np.array([sample.label for sample in category.test]), prediction.scores
 found["test_s"] = time.perf_counter() - start
 
 pictures = [read_image(sample.path) for sample in category.test[:32]]
-found["batch_1_ms"] = median_ms(lambda: detector.predict(pictures[:1]), 20)
-found["batch_32_ms"] = median_ms(lambda: detector.predict(pictures), 5) / 32
-network, batch = detector.build_backbone(), torch.rand(32, 3, 256, 256)
-found["bare_network_batch_1_ms"] = median_ms(lambda: network(batch[:1]), 20)
-found["bare_network_batch_32_ms"] = median_ms(lambda: network(batch), 5) / 32
+found |= latencies(detector.predict, lambda size: pictures[:size])
+of_network = latencies(detector.build_backbone(), lambda size: torch.rand(size, 3, 256, 256))
+found |= {f"bare_network_{name}": value for name, value in of_network.items()}
 with tempfile.TemporaryDirectory() as folder:
     detector.save(Path(folder) / "model.safetensors")
     found["model_mb"] = (Path(folder) / "model.safetensors").stat().st_size / 1e6

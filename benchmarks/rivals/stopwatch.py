@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 
 def median_ms(call: Callable[[], object], repeats: int) -> float:
@@ -18,6 +20,18 @@ def median_ms(call: Callable[[], object], repeats: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times)
+
+
+BATCHES = {1: 20, 32: 5}
+"""How often a batch of each size is timed, on every side."""
+
+
+def latencies(call: Callable[[Any], object], batch_of: Callable[[int], Any]) -> dict[str, float]:
+    """Milliseconds per image of a call on a batch of each size, by the names of the figures."""
+    return {
+        f"batch_{size}_ms": median_ms(partial(call, batch_of(size)), repeats) / size
+        for size, repeats in BATCHES.items()
+    }
 
 
 def peak_mb() -> float:

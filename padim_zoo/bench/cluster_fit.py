@@ -23,6 +23,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.core.provenance import tell_processors
+from padim_zoo.core.shard import Shard
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.detectors.fit_in_parts import embed_part, fit_parts, grid_of_fit
@@ -38,10 +39,10 @@ def part_of_shard(paths: Sequence[Path], shard: str) -> list[Path]:
     InputError
         If there are fewer images than shards.
     """
-    number, count = map(int, shard.split("/"))
-    if count > len(paths):
-        raise InputError(f"{len(paths)} images cannot make {count} shards: use at most {len(paths)}")
-    return list(cut(paths, count)[number - 1])
+    asked = Shard.parse(shard)
+    if asked.count > len(paths):
+        raise InputError(f"{len(paths)} images cannot make {asked.count} shards: use at most {len(paths)}")
+    return list(cut(paths, asked.count)[asked.number - 1])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import parse_bytes
+from padim_zoo.core.shard import Shard
 
 Reader = Callable[[str, Any], Any]
 
@@ -197,10 +198,10 @@ def memory(name: str, value: Any) -> int:
 
 def shard(name: str, value: Any) -> str:
     """One of several parts, such as 3/16."""
-    match = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text(name, value).strip(), re.ASCII)
-    if match is None or int(match[1]) > int(match[2]):
-        raise InputError(f"{name} is {value!r}: expected one of several parts, such as 3/16")
-    return match[0]
+    try:
+        return str(Shard.parse(text(name, value).strip()))
+    except ValueError:
+        raise InputError(f"{name} is {value!r}: expected one of several parts, such as 3/16") from None
 
 
 CLUSTER_ADDRESSES = ("local", "tcp://", "tls://", "file:")

@@ -43,7 +43,7 @@ class Runner:
 
         def do(run: Run) -> RunResult | Exception:
             try:
-                trim_heap()  # of what runs before freed: the peak memory of a run should not depend on its turn
+                trim_heap()  # what runs of the category freed before counts for nothing in the peak memory of this one
                 if not opened:
                     category = contaminate(self.dataset.load(run.config.category), run.config)
                     shared = self.backbones, self.caches, self.latency

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.run import Run
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.shard import Shard
 
 _EXTRACTION = 10
 """What the features of a group cost, in fits."""
@@ -26,13 +27,13 @@ def runs_of_shard(in_groups: Sequence[list[Run]], shard: str) -> list[Run]:
     """
     if not in_groups:
         raise InputError(f"the plan has no runs to take shard {shard} of: give every setting at least one value")
-    number, count = map(int, shard.split("/"))
-    parts = split_groups(in_groups, count)
-    load, shard_of = [0] * count, {}
+    asked = Shard.parse(shard)
+    parts = split_groups(in_groups, asked.count)
+    load, shard_of = [0] * asked.count, {}
     for index in sorted(range(len(parts)), key=lambda index: (-_cost(parts[index]), index)):
         shard_of[index] = load.index(min(load))
         load[shard_of[index]] += _cost(parts[index])
-    return [run for index, part in enumerate(parts) if shard_of[index] == number - 1 for run in part]
+    return [run for index, part in enumerate(parts) if shard_of[index] == asked.number - 1 for run in part]
 
 
 def _cost(group: Sequence[Run]) -> int:

@@ -29,6 +29,7 @@ from padim_zoo.cli.thresholds import (
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
+from padim_zoo.core.shard import Shard
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
 
@@ -325,5 +326,5 @@ def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | Non
     part = part_of_shard(paths, shard)
     model.fit(part, whole=paths)
     groups = ImageGroups.of(part, pattern, model.fingerprints)
-    model.learned_images_ = replace(model.learned_images_.with_groups(groups), shards=frozenset({shard}))
+    model.learned_images_ = replace(model.learned_images_.with_groups(groups), shards=frozenset({Shard.parse(shard)}))
     return part

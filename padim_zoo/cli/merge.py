@@ -106,7 +106,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     if note:
         click.echo(f"note: {note}")
     if missing := detector.learned_images_.missing_shards:
-        count = missing[0].split("/")[1]
-        click.echo(f"Warning: {len(missing)} of {count} shards are missing, the first is {missing[0]}", err=True)
+        first = missing[0]
+        click.echo(f"Warning: {len(missing)} of {first.count} shards are missing, the first is {first}", err=True)
     if calibration is not None:
         show_prices(calibration)

@@ -90,6 +90,13 @@ def canvas_of(sizes: Iterable[Size], stride: int, of_fit: Size | None = None) ->
     return height, width
 
 
+TO_ONE_SIZE = (
+    "give a crop or an exact resize (--crop N, --resize HxW), or take patchcore, subspace or mahalanobis-ad with "
+    "--resize none, without --tta, --tiles, --map-values and radius"
+)
+"""What to do about images of several sizes."""
+
+
 def refuse_several_sizes(images: Any, options: Sequence[str] = ()) -> None:
     """Refuse images that are known to differ in size, before any is decoded.
 
@@ -116,10 +123,7 @@ def refuse_several_sizes(images: Any, options: Sequence[str] = ()) -> None:
             f"{found}, and {' and '.join(options)} {verb} one size: leave {them} out, or give an exact resize "
             "(--resize HxW)"
         )
-    raise InputError(
-        f"{found}, and this detector needs one size: give a crop or an exact resize (--crop N, --resize HxW), or take "
-        "patchcore, subspace or mahalanobis-ad with --resize none, without --tta, --tiles, --map-values and radius"
-    )
+    raise InputError(f"{found}, and this detector needs one size: {TO_ONE_SIZE}")
 
 
 def _with_name(size: Size, images: Any) -> str:

@@ -21,6 +21,7 @@ from padim_zoo.core.progress import stage
 from padim_zoo.data.augmentation import AS_IT_IS, ViewSet
 from padim_zoo.data.corruptions import CorruptedFile
 from padim_zoo.data.file_notes import FileNotes, current, note, overhearing
+from padim_zoo.data.grid import TO_ONE_SIZE
 from padim_zoo.data.image import read_image, size_text
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.opening import in_turn
@@ -239,9 +240,7 @@ def mixed_batches(
             elif size != first[1]:
                 raise InputError(
                     f"{first[0]} is {size_text(first[1])} and {name} is {size_text(size)} (height x width) after the "
-                    "transform: all images must have one size; give a crop or an exact resize (--crop N, --resize "
-                    "HxW), or take patchcore, subspace or mahalanobis-ad with --resize none, without --tta, --tiles, "
-                    "--map-values and radius"
+                    f"transform: all images must have one size; {TO_ONE_SIZE}"
                 )
             batch.append((path, prepared))
             if len(batch) == batch_size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,13 +13,13 @@ from torch import Tensor
 from padim_zoo.backbones.weight_provenance import count_adapted
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields
+from padim_zoo.core.shard import Shard
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.storage import DetectorFile
 
 HASHES = "learned_images"
 """The array of the hashes in a file."""
-_SHARD = re.compile(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}")
 GROUPS = "groups"
 """What the arrays of the groups are called: ``groups.numbers`` and ``groups.names``."""
 
@@ -39,21 +38,21 @@ class LearnedImages:
         Which of them show one thing, as far as that was told or found; None where nothing was.
     adapted : int
         How many of them the weights of the backbone were adapted to, so far as that is known.
-    shards : frozenset of str
-        The parts of a larger set that they are, such as ``"1/3"``; empty where they are all.
+    shards : frozenset of Shard
+        The parts of a larger set that they are; empty where they are all.
     """
 
     n: int = 0
     hashes: np.ndarray | None = None
     groups: ImageGroups | None = None
     adapted: int = 0
-    shards: frozenset[str] = frozenset()
+    shards: frozenset[Shard] = frozenset()
 
     @property
-    def missing_shards(self) -> list[str]:
-        """The parts that are not among these images."""
-        count = next((int(shard.split("/")[1]) for shard in self.shards), 0)
-        return [f"{number}/{count}" for number in range(1, count + 1) if f"{number}/{count}" not in self.shards]
+    def missing_shards(self) -> list[Shard]:
+        """The parts that are not among these images, in order."""
+        count = max((shard.count for shard in self.shards), default=0)
+        return sorted({Shard(number, count) for number in range(1, count + 1)} - self.shards)
 
     @property
     def all_groups(self) -> ImageGroups:
@@ -105,9 +104,9 @@ class LearnedImages:
             If they are parts of sets that were cut otherwise.
         """
         shards = self.shards | other.shards
-        if len({shard.split("/")[1] for shard in shards}) > 1:
+        if len({shard.count for shard in shards}) > 1:
             raise InputError(
-                f"they are shards {', '.join(sorted(shards))}: expected parts of one cut, such as 1/3, 2/3 and 3/3"
+                f"they are shards {', '.join(map(str, sorted(shards)))}: expected parts of one cut, such as 1/3 and 2/3"
             )
         groups, hashes = self.all_groups.followed_by(other.all_groups), None
         if self.hashes is not None and other.hashes is not None:
@@ -129,7 +128,7 @@ class LearnedImages:
             arrays[f"{GROUPS}.numbers"] = torch.tensor(self.groups.numbers)
             arrays[f"{GROUPS}.names"] = torch.from_numpy(self.groups.names)
         if self.missing_shards:
-            header["shards"] = sorted(self.shards)
+            header["shards"] = [str(shard) for shard in sorted(self.shards)]
         if adapted_to:
             header |= {"adapted_to": sorted(adapted_to), "adapted_images": self.adapted}
         return header, arrays
@@ -165,7 +164,7 @@ class LearnedImages:
         )
 
 
-def _shards_in(stored: Any) -> frozenset[str]:
+def _shards_in(stored: Any) -> frozenset[Shard]:
     """The parts that a file names.
 
     Raises
@@ -173,9 +172,11 @@ def _shards_in(stored: Any) -> frozenset[str]:
     FieldError
         If they are no parts of one cut.
     """
-    named = stored if isinstance(stored, list) else [stored]
-    if not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in named):
-        raise FieldError(f"shards is {stored!r}: expected texts such as 1/3")
-    if len({shard.split("/")[1] for shard in named}) > 1:
-        raise FieldError(f"shards is {stored!r}: expected parts of one cut")
-    return frozenset(named)
+    listed = stored if isinstance(stored, list) else [stored]
+    try:
+        shards = frozenset(map(Shard.parse, listed))
+    except (TypeError, ValueError):
+        shards = frozenset()
+    if len(shards) != len(listed) or len({shard.count for shard in shards}) > 1:
+        raise FieldError(f"shards is {stored!r}: expected parts of one cut, such as 1/3 and 2/3")
+    return shards

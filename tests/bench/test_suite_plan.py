@@ -350,6 +350,16 @@ def test_shards_are_a_partition_of_the_plan(suite: Suite, count: int) -> None:
     assert shards[0] == [run.id for run in make_plan(suite.replace(shard=f"1/{count}"))]
 
 
+def test_a_shard_without_runs_says_so(suite: Suite) -> None:
+    full = suite.replace(estimators=("full",))
+    plans = [make_plan(full.replace(shard=f"{number}/50")) for number in range(1, 51)]
+    assert any(plan.runs for plan in plans)
+    for plan in plans:
+        assert any("has no runs: the plan has fewer parts than shards" in note for note in plan.notes) == (
+            not plan.runs
+        )
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "a/b"])
 def test_what_is_no_shard_is_refused(suite: Suite, text: str) -> None:
     with pytest.raises(InputError, match="expected one of several parts, such as 3/16"):

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from padim_zoo.core import spill
+from padim_zoo.core.fields import FieldError
+from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.loading import load
+from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.statistics.moments import Moments
 from tests.command_line import run
 from tests.image_files import write_noise
@@ -66,6 +69,12 @@ def test_missing_shards_are_told(images: list[Path], tmp_path: Path) -> None:
     assert load(whole).n_images_ == 15
     half = fit(tmp_path / "half", images, "--shard", "1/2")
     assert "they are shards 1/2, 3/3: expected parts of one cut" in run("merge", half, three, "-o", whole, code=2)
+
+
+@pytest.mark.parametrize("shards", [3, [3], ["0/3"], ["4/3"], ["1/3", "1/2"], ["1/3", "1/3"], {"1/3": 0}])
+def test_shards_in_a_file_are_parts_of_one_cut(shards: object) -> None:
+    with pytest.raises(FieldError, match="expected parts of one cut"):
+        LearnedImages.in_file(DetectorFile(Path("model"), {"n_images": 2, "shards": shards}))
 
 
 def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):

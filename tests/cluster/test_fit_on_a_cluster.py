@@ -261,7 +261,9 @@ def test_images_that_stay_of_several_sizes_are_one_line(cluster: Cluster, tmp_pa
 def test_what_cannot_be_spread_is_refused(images: Path, tmp_path: Path) -> None:
     folder, output = images / "gear" / "train" / "good", tmp_path / "model.safetensors"
     told = run("fit", folder, "--output", output, "--detector", "spade", "--cluster", "local", code=2)
-    assert "--cluster fits padim" in told
+    assert "--cluster fits padim, and not spade" in told
+    told = run("fit", folder, "--output", output, "--tta", "flip", "--cluster", "local", code=2)
+    assert "--cluster fits padim without tta" in told
     assert "--shard is for detectors whose models merge" in run(
         "fit", folder, "-o", output, "--detector", "spade", "--shard", "1/2", code=2
     )

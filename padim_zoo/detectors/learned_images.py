@@ -95,26 +95,31 @@ class LearnedImages:
         groups = self.all_groups.some(stays).told
         return replace(self, n=len(stays), hashes=hashes, groups=groups, adapted=max(0, self.adapted - adapted))
 
-    def merged(self, other: LearnedImages, images: np.ndarray) -> LearnedImages:
-        """Some of these images and, behind them, of those of another fit, by their indices among all.
+    def refuse_another_cut(self, other: LearnedImages) -> None:
+        """Refuse to join parts of sets that were cut otherwise.
 
         Raises
         ------
         InputError
-            If they are parts of sets that were cut otherwise.
+            Naming all parts.
         """
         shards = self.shards | other.shards
         if len({shard.count for shard in shards}) > 1:
             raise InputError(
                 f"they are shards {', '.join(map(str, sorted(shards)))}: expected parts of one cut, such as 1/3 and 2/3"
             )
+
+    def merged(self, other: LearnedImages, images: np.ndarray) -> LearnedImages:
+        """Some of these images and, behind them, of those of another fit, by their indices among all."""
         groups, hashes = self.all_groups.followed_by(other.all_groups), None
         if self.hashes is not None and other.hashes is not None:
             both = np.concatenate([self.hashes, other.hashes])
             groups, hashes = groups.joined(both), both[images]
         # Which of the images of both were adapted to is not told: these may count twice, but not beyond all.
         adapted = self.adapted * bool((images < self.n).any()) + other.adapted * bool((images >= self.n).any())
-        return LearnedImages(len(images), hashes, groups.some(images).told, min(adapted, len(images)), shards)
+        return LearnedImages(
+            len(images), hashes, groups.some(images).told, min(adapted, len(images)), self.shards | other.shards
+        )
 
     def to_file(self, adapted_to: Collection[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and arrays that :meth:`in_file` reads."""

@@ -54,6 +54,7 @@ def merge_images(
     detector.several_sizes |= other.several_sizes
     passes = detector.extractor.views.passes
     images = (detector.learned_images_, other.learned_images_)
+    images[0].refuse_another_cut(images[1])
     apart = without_overlap(mine, theirs, images, passes)
     learned = images[0].merged(images[1], apart.images)
     if apart.theirs is None:

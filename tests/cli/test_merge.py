@@ -68,7 +68,9 @@ def test_missing_shards_are_told(images: list[Path], tmp_path: Path) -> None:
     assert "are missing" not in run("merge", both, three, "-o", whole)
     assert load(whole).n_images_ == 15
     half = fit(tmp_path / "half", images, "--shard", "1/2")
-    assert "they are shards 1/2, 3/3: expected parts of one cut" in run("merge", half, three, "-o", whole, code=2)
+    refused = run("merge", half, three, "-o", whole, code=2)
+    assert "they are shards 1/2, 3/3: expected parts of one cut" in refused
+    assert refused.count("\n") == 1  # nothing of images that both know
 
 
 @pytest.mark.parametrize("shards", [3, [3], ["0/3"], ["4/3"], ["1/3", "1/2"], ["1/3", "1/3"], {"1/3": 0}])

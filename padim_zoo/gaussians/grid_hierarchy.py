@@ -175,7 +175,9 @@ class Cells:
             self._widths[level] += self.children[level + 1] * self._widths[level + 1]
 
     def weights(self, columns: Sequence[Tensor], cells: slice) -> tuple[Tensor, ...]:
-        """The weights (cells, slots in one, own, width) of each level at some cells, which are slots of the first.
+        """The weights (cells, slots in one, width, own) of each level at some cells, which are slots of the first.
+
+        They are transposed: one embedding is multiplied with them in two thirds of the time.
 
         Parameters
         ----------
@@ -191,7 +193,8 @@ class Cells:
             weights = columns[-1][:, rows]
             for at in range(len(columns) - 2, level - 1, -1):
                 weights = torch.cat([columns[at][:, rows], stack_columns(weights, self.children[at + 1])], 2)
-            all_weights.append(weights.contiguous().view(cells.stop - cells.start, -1, *weights.shape[1:]))
+            transposed = weights.mT.contiguous()
+            all_weights.append(transposed.view(cells.stop - cells.start, -1, *transposed.shape[1:]))
         return tuple(all_weights)
 
     def scatters(self, statistics: Statistics, cells: slice) -> list[Tensor]:
@@ -244,21 +247,38 @@ class Cells:
         blocks, slot, column = [], self._slots[level][positions], own.expand(len(positions), -1)
         for coarser in range(level, -1, -1):
             rows = torch.arange(self.nested[coarser].own)
-            blocks.append(weights[coarser][slot[:, None, None], rows[:, None], column[:, None]])
+            blocks.append(weights[coarser][slot[:, None, None], column[:, None], rows[:, None]])
             if coarser:
                 child = slot % self.children[coarser]
                 slot = slot // self.children[coarser]
                 column = column + (self.nested[coarser - 1].own + child * self._widths[coarser])[:, None]
         return torch.cat(blocks[::-1], 1)
 
+    def arranged(self, embeddings: PatchEmbeddings, level: int, slots: slice = slice(None)) -> Tensor:
+        """A level's own channels of embeddings in some of its slots, (slots, n, own), float32; a copy."""
+        at = self.positions[level][slots]
+        parts = [embeddings.layers[layer].index_select(0, at) for layer in self._own_layers[level]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
     def squared_norms(
-        self, weights: Sequence[Tensor], embeddings: PatchEmbeddings, mean: PatchEmbeddings, cells: slice
+        self, weights: Sequence[Tensor], embeddings: PatchEmbeddings, means: Sequence[Tensor], cells: slice
     ) -> Tensor:
-        """‖Fᵀδ‖² at all finest slots of some cells, (cells, finest slots in one, N)."""
+        """‖Fᵀδ‖² at all finest slots of some cells, (cells, finest slots in one, N).
+
+        Parameters
+        ----------
+        weights : sequence of Tensor
+            As :meth:`weights` arranges them.
+        embeddings : PatchEmbeddings
+        means : sequence of Tensor (slots, 1, own)
+            The mean of the Gaussians, :meth:`arranged` for each level.
+        cells : slice
+        """
         total = inherited = None
         for level, weight in enumerate(weights):
             slots = slice(cells.start * self.inside[level], cells.stop * self.inside[level])
-            products = self._deviations(level, slots, embeddings, mean) @ weight[slots]
+            deviations = self.arranged(embeddings, level, slots).sub_(means[level][slots])
+            products = deviations @ weight[slots].mT
             own = self.nested[level].own
             count, n, width = self.children[level], products.shape[1], products.shape[2]
             if inherited is not None:

@@ -79,6 +79,7 @@ class NestedGaussian(Gaussian):
         self.levels = levels(mean.layout)
         self._cells = Cells(self.levels)
         self._weights = weights
+        self._means: list[Tensor] | None = None
         self._factors: tuple[Tensor, ...] = tuple(factors)
         self._scales = tuple(scales)
         self._half_error: float | None = None
@@ -133,10 +134,13 @@ class NestedGaussian(Gaussian):
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         weights, count = self.weights, self._cells.count
+        if self._means is None:
+            self._means = [self._cells.arranged(self.mean, level) for level in range(len(self.levels))]
         cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
         parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
-        squares = torch.cat([self._cells.squared_norms(weights, embeddings, self.mean, part) for part in parts])
-        return squares.flatten(0, 1)[self._cells.of_patches]
+        squares = [self._cells.squared_norms(weights, embeddings, self._means, part) for part in parts]
+        together = squares[0] if len(squares) == 1 else torch.cat(squares)
+        return together.flatten(0, 1).index_select(0, self._cells.of_patches)
 
     def half_error(self) -> float | None:
         """Measured on some patches; None of factors that are in 16 bit already."""

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import padim_zoo  # before torch, as users do: it sets how long threads of torch spin beside other runtimes
+
+# isort: split
 import numpy as np
 import torch
 
-import padim_zoo
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
 from padim_zoo.data.synthetic import generate

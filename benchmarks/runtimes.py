@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import os
 import sys
 import tempfile
 import time
@@ -20,10 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import padim_zoo  # before torch, as users do: it sets how long threads of torch spin beside other runtimes
+
+# isort: split
 import numpy as np
 import torch
 
-import padim_zoo
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import in_runtime
 from padim_zoo.backbones.device import has_fast_bfloat16
@@ -67,6 +70,7 @@ def main() -> None:
     print(f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     found: dict[tuple[str, str, int, str], Times] = {}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["PADIM_ZOO_CACHE"] = f"{folder}/cache"  # auto measures anew
         size = arguments.size
         generate(Path(folder), categories=["fabric"], train=arguments.train, good=2, defects_per_kind=1, size=size)
         for backbone, precision in itertools.product(arguments.backbones.split(","), precisions):

@@ -47,8 +47,7 @@ def in_runtime(backbone: Backbone, runtime: str) -> Backbone:
 def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int]) -> Choice | None:
     """The measured choice of a runtime for some images, or None where torch is to stay.
 
-    It stays for large images, which it takes some rows at a time in less memory; and in bfloat16, where another runtime
-    moves scores by percents.
+    It stays for large images, which it takes some rows at a time in less memory.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int])
         Height and width after the transform.
     """
     at_once = backbone.images_at_once(*image_size)
-    if at_once is None or backbone.precision != "float32" or math.prod(image_size) > AT_ONCE_PIXELS:
+    if at_once is None or math.prod(image_size) > AT_ONCE_PIXELS:
         return None
     in_torch = backbone.run_by(None)
 

@@ -7,17 +7,18 @@ and a runtime is opened only where they repay that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from padim_zoo.core.cpu import processor_name
+from padim_zoo.runtimes.converted_network import TOLERANCE
 from padim_zoo.runtimes.network_files import Entry, read_entry, write_entry
 from padim_zoo.runtimes.runtime import RUNTIMES, TORCH
 
-Run = Callable[[Tensor], object]
+Run = Callable[[Tensor], Sequence[Tensor]]
 
 OPENING_SECONDS = 0.5
 """What it takes to import a runtime and to open a network that is on disk."""
@@ -35,9 +36,18 @@ _SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Choice:
-    """The seconds of an image in each runtime that was measured, in torch among them."""
+    """What was measured of each runtime.
+
+    Attributes
+    ----------
+    seconds : mapping of str to float
+        Of an image in each, in torch among them.
+    difference : float
+        How far the maps of the fastest one are from those of torch, as a share of these: the largest of all layers.
+    """
 
     seconds: Mapping[str, float]
+    difference: float = 0.0
 
     @property
     def fastest(self) -> str:
@@ -52,7 +62,9 @@ class Choice:
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in self.seconds.items())
-        return f"{self.fastest}, the fastest here ({times} ms an image)"
+        # In float32 they differ by rounding alone, which conversion has made sure of.
+        apart = f", its maps {self.difference:.1%} from those of torch" if self.difference > TOLERANCE else ""
+        return f"{self.fastest}, the fastest here ({times} ms an image){apart}"
 
 
 def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callable[[str], Run | None]) -> Choice | None:
@@ -83,16 +95,23 @@ def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callabl
     )
     entry = read_entry(decisive)
     if entry is not None:
-        choice = Choice(entry.about["seconds"])
+        choice = Choice(entry.about["seconds"], entry.about["difference"])
         return choice if images * choice.saved > OPENING_SECONDS else None
     in_torch = seconds_per_image({TORCH: run}, batch)[TORCH]
     if images * in_torch * USUAL_GAIN < CONVERTING_SECONDS:
         return None
     converted = {name: convert(name) for name in installed}
     runs = {TORCH: run, **{name: other for name, other in converted.items() if other is not None}}
-    choice = Choice(seconds_per_image(runs, batch))
-    write_entry(decisive, Entry((), {"seconds": choice.seconds}))
+    seconds = seconds_per_image(runs, batch)
+    choice = Choice(seconds, difference_of(runs[Choice(seconds).fastest](batch), run(batch)))
+    write_entry(decisive, Entry((), {"seconds": choice.seconds, "difference": choice.difference}))
     return choice
+
+
+def difference_of(maps: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """‖a − b‖/‖b‖ of maps a and b of some layers, the largest one."""
+    pairs = [(one.float(), other.float()) for one, other in zip(maps, others, strict=True)]
+    return max(float((one - other).norm() / other.norm().clamp_min(1e-30)) for one, other in pairs)
 
 
 def seconds_per_image(runs: Mapping[str, Run], batch: Tensor) -> dict[str, float]:

@@ -24,7 +24,7 @@ from padim_zoo.core.errors import WriteError
 from padim_zoo.core.fields import FieldError, Fields, read_json
 
 KIND = "networks"
-_VERSION = 1
+_VERSION = 2
 """Raised when entries change in what they hold or mean."""
 
 

@@ -44,7 +44,8 @@ MANY = 10**6
 FACTOR, MILLISECONDS = 1.1, 1.5
 """Ours under ``auto`` takes at most so many times the fastest exported network, and so much more."""
 NETWORK_SHARE, WHOLE_SHARE = 0.5, 0.55
-"""What ``builtin`` takes of ``resnet18`` at batch 1, at most: the networks alone, and from image to score."""
+"""What ``builtin`` takes of ``resnet18`` at batch 1 under ``auto``, at most: the networks alone, and from image to
+score."""
 
 
 class Times(NamedTuple):
@@ -100,6 +101,7 @@ def prepare(
     auto.runtime = "auto"
     auto = auto.with_backbone(fitted.build_backbone().run_by(None))
     auto.expect(MANY)
+    runs["network, auto"] = network_of(auto.build_backbone())
     runs["ours, auto"] = auto.predict
     print(f"{backbone}, {precision}: {auto.build_backbone().choice or 'torch'}")
     for form in SUFFIXES:
@@ -166,7 +168,7 @@ def compare_backbones(found: dict[tuple[str, str, int, str], Times]) -> list[str
         limit = NETWORK_SHARE if name.startswith("network") else WHOLE_SHARE
         share = times.wall / other.wall
         print(f"builtin of resnet18, {precision}, batch 1, {name}: {share:.2f}, limit {limit}")
-        if share > limit and (name.startswith("network") or name.endswith("auto")):
+        if share > limit and name.endswith("auto"):
             problems.append(f"{name}, {precision}: builtin takes {share:.2f} of resnet18, over {limit}")
     return problems
 

@@ -76,7 +76,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     fitted_in : str or None
         The precision of the fit, of a detector that was loaded.
     fitted_by : str or None
-        The runtimes of the fit, joined by ``+``, where these are not what runs the backbone now.
+        The runtimes of the fit, joined by ``+``; None before it.
     region_per_image : bool
         Whether a loaded detector was fitted with a region of interest for each image, in a folder.
     several_sizes : bool
@@ -308,7 +308,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     @property
     def runtime_(self) -> str:
-        """What ran the backbone in the fit; before a fit, and usually, what runs it now."""
+        """What ran the backbone in the fit; before a fit, what runs it now."""
         return self.fitted_by or self.build_backbone().runtime
 
     @property

@@ -102,7 +102,8 @@ def take_fit(
     """Become the detector of statistics that were gathered elsewhere, forgetting any earlier fit."""
     fitted = copy.copy(detector)
     fitted.draw()
-    fitted.fitted_in, fitted.fitted_by, fitted.region_per_image, fitted.several_sizes = None, None, False, False
+    fitted.fitted_in, fitted.region_per_image, fitted.several_sizes = None, False, False
+    fitted.fitted_by = detector.build_backbone().runtime
     fitted.image_size_ = image_size
     adapted = count_adapted(detector.extractor.adapted_to, images)
     fitted.set_statistics(statistics, LearnedImages(len(images), hashes, adapted=adapted))

@@ -95,7 +95,12 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     fitted.image_size_ = normal.image_size
     n = statistics.n // view_set.augmentation.passes
     fitted.set_statistics(statistics, LearnedImages(n), normal.other_views())
-    if fitted.fitted_by is not None:
-        ran = [*fitted.fitted_by.split("+"), detector.build_backbone().runtime]
-        fitted.fitted_by = "+".join(dict.fromkeys(ran))
+    # Put down now: which runtime is the fastest may be decided anew when images are scored.
+    fitted.fitted_by = joined_runtimes(fitted.fitted_by, detector.build_backbone().runtime)
     vars(detector).update(vars(fitted))
+
+
+def joined_runtimes(*runtimes: str | None) -> str:
+    """What ran in several fits, each once, joined by ``+``; None for a fit that was not begun."""
+    names = [name for each in runtimes if each is not None for name in each.split("+")]
+    return "+".join(dict.fromkeys(names))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.detectors.fitting import joined_runtimes
 from padim_zoo.detectors.overlap import without_overlap
 from padim_zoo.statistics.accumulator import Accumulator
 from padim_zoo.statistics.moments import Moments
@@ -44,7 +45,8 @@ def merge_images(
         f"precision ({precisions[0]}, {precisions[1]})": precisions,
         f"bit depth ({depths[0]}, {depths[1]})": depths,
         f"transform ({detector.transform}; {other.transform})": (detector.transform, other.transform),
-        "backbone, weights or tiles": (detector.features_key, other.features_key),
+        "backbone, weights or tiles": (_key_in_torch(detector), _key_in_torch(other)),
+        **_runtimes(detector, other),
         **{what: (read(detector), read(other)) for what, read in own.items()},
         "image size": (detector.image_size_, other.image_size_),
     }
@@ -52,6 +54,7 @@ def merge_images(
         if ours != others:
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
     detector.several_sizes |= other.several_sizes
+    detector.fitted_by = joined_runtimes(detector.runtime_, other.runtime_)
     passes = detector.extractor.views.passes
     images = (detector.learned_images_, other.learned_images_)
     images[0].refuse_another_cut(images[1])
@@ -71,3 +74,14 @@ def merge_images(
         reference = next(each.reference for each in both if isinstance(each, Moments))
         first, second = (each if isinstance(each, Moments) else detector.moments_of(each, reference) for each in both)
         detector.set_statistics(first + second, learned)
+
+
+def _key_in_torch(detector: BackboneDetector[Any]) -> str:
+    """What tells features apart beside the runtime."""
+    return detector.with_backbone(detector.build_backbone().run_by(None)).features_key
+
+
+def _runtimes(detector: BackboneDetector[Any], other: BackboneDetector[Any]) -> dict[str, tuple[str, str]]:
+    """The runtimes of both fits, where features differ by them: in float32 they do not."""
+    ran = (detector.runtime_, other.runtime_)
+    return {} if detector.precision_ == "float32" else {f"runtime ({ran[0]}, {ran[1]})": ran}

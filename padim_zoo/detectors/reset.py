@@ -30,8 +30,6 @@ def reset_fit(detector: BackboneDetector[Any], changed: Collection[str]) -> None
     anew from the statistics of the images. All others drop the fit.
     """
     if "runtime" in changed:
-        if detector.__sklearn_is_fitted__():
-            detector.fitted_by = detector.runtime_
         detector.extractor.in_use.change_runtime(detector.config)
     changed = set(changed) - HARMLESS
     if changed:

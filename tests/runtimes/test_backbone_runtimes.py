@@ -272,7 +272,7 @@ def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
     assert detector.build_backbone().runtime == "torch"
     detector.expect(1000)
     assert measured[1:] == ["torch", "torch", *RUNTIMES]
-    assert (detector.build_backbone().runtime, detector.runtime_) == ("onnx", "onnx")
+    assert detector.build_backbone().runtime == "onnx"
     told = "onnx, the fastest here (torch 40.0, onnx 20.0, openvino 30.0 ms an image)"
     assert str(detector.build_backbone().choice) == told
     another = PaDiM(runtime="auto", n_components=8, **{**OPTIONS, "crop": 32})
@@ -318,6 +318,38 @@ def test_a_folder_of_the_name_of_a_runtime_is_none(tmp_path: Path, monkeypatch: 
     (tmp_path / "no_such_runtime").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert not RUNTIMES["onnx"]._replace(package="no_such_runtime").is_installed
+
+
+def test_what_ran_in_the_fit_stays_known_when_another_runtime_scores(measured: list[str]) -> None:
+    images = noise(24, 32, 32)
+    detector = PaDiM(runtime="auto", n_components=8, **{**OPTIONS, "crop": 32}).fit(images[:10])
+    assert detector.runtime_ == "torch"
+    detector.expect(1000)
+    detector.predict(images)
+    assert (detector.build_backbone().runtime, detector.runtime_) == ("onnx", "torch")
+
+
+def test_fits_by_two_runtimes_merge(runtime: str) -> None:
+    images = noise(12, 64, 64)
+    parts = [
+        PaDiM(runtime=name, n_components=8, **OPTIONS).fit(part)
+        for name, part in (("torch", images[:6]), (runtime, images[6:]))
+    ]
+    merged = parts[0].merge(parts[1])
+    assert merged.runtime_ == f"torch+{runtime}"
+    together = PaDiM(n_components=8, **OPTIONS).fit(images)
+    np.testing.assert_allclose(merged.predict(images).scores, together.predict(images).scores, rtol=1e-4)
+
+
+def test_in_bfloat16_fits_by_two_runtimes_are_refused() -> None:
+    pytest.importorskip("openvino")
+    images = noise(12, 64, 64)
+    parts = [
+        PaDiM(runtime=name, n_components=8, **{**OPTIONS, "precision": "bfloat16"}).fit(images)
+        for name in ("torch", "openvino")
+    ]
+    with pytest.raises(InputError, match=r"differ in runtime \(torch, openvino\)"):
+        parts[0].merge(parts[1])
 
 
 def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:

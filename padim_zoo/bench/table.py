@@ -27,9 +27,11 @@ from padim_zoo.bench.leaderboard import (
     RATES,
     SHOWN_RATES,
     better_values,
+    difference_column,
     is_mean,
+    published_column,
+    published_metrics,
 )
-from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
 from padim_zoo.bench.status import FAILED
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 

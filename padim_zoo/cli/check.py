@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.inputs import read_runs
 from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.table import format_option, resolve_format, write_tables
 from padim_zoo.core.numbers import in_number, number_of
 
 if TYPE_CHECKING:

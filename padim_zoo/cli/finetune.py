@@ -65,10 +65,10 @@ def finetune(
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.bench.protocol import resolve_transform
-    from padim_zoo.data.categories import load_categories
     from padim_zoo.data.coverage import coverage
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.grid import look_ahead
+    from padim_zoo.data.sample import load_categories
     from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import choose_grid
     from padim_zoo.data.unreadable import naming_unreadable, readable_images

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from padim_zoo.cli.candidates import complete_columns
-from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
 from padim_zoo.cli.inputs import read_runs
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.table import print_table, write_content
+from padim_zoo.cli.table import format_option, print_table, resolve_format, tell_written, write_content, write_tables
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,8 +118,7 @@ def _compare(
 ) -> None:
     from padim_zoo.bench.compare import compare_runs, describe_comparison
     from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.formats import records
-    from padim_zoo.bench.text_table import of_records
+    from padim_zoo.bench.formats import of_records, records
 
     comparison = compare_runs(store, documents, *ids)
     if form == "table":
@@ -134,8 +132,7 @@ def _compare(
 def _show_corruptions(documents: Sequence[Document], form: str, output: Path | None) -> None:
     from padim_zoo.bench.corruption_table import corruption_table
     from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.formats import records
-    from padim_zoo.bench.text_table import of_records
+    from padim_zoo.bench.formats import of_records, records
     from padim_zoo.cli.table import table_of
 
     table = corruption_table(documents)

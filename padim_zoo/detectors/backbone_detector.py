@@ -24,7 +24,7 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, check_map_values, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
@@ -35,7 +35,6 @@ from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.p_value_maps import calibration_in_p_values
-from padim_zoo.detectors.parameter_checks import check_map_values, check_sigma
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images

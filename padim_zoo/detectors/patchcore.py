@@ -21,7 +21,7 @@ from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import WHOLE_IMAGES
-from padim_zoo.detectors.config import PatchCoreConfig
+from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.coreset import (
     PROBED_POINTS,
     compared_pairs,
@@ -34,7 +34,6 @@ from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remai
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
 from padim_zoo.detectors.model_cost import ModelCost
-from padim_zoo.detectors.parameter_checks import check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import predict_patches

@@ -15,13 +15,12 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.held_out import HeldOutScores
 from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SubspaceConfig
+from padim_zoo.detectors.config import SubspaceConfig, check_share, check_whole_number
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of

@@ -23,8 +23,7 @@ from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.regions import RegionRule
-from padim_zoo.export.digest import is_sealed, records_of
-from padim_zoo.export.metadata import KEY, Metadata
+from padim_zoo.export.metadata import KEY, Metadata, is_sealed, records_of
 from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
 from padim_zoo.runtimes.onnx_runtime import cpu_session

@@ -24,9 +24,10 @@ from padim_zoo.bench.leaderboard import (
     is_mean,
     leaderboard,
     metric_columns,
+    published_column,
+    published_metrics,
 )
 from padim_zoo.bench.published import add_published
-from padim_zoo.bench.published_columns import published_column, published_metrics
 from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
 from padim_zoo.bench.table import shared_settings, tell_apart

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.cluster import Note
-from padim_zoo.bench.executors.executor import Event, Executor
+from padim_zoo.bench.executors.executor import Event, Executor, Recorder, SerialExecutor
 from padim_zoo.bench.executors.processes import ProcessExecutor
-from padim_zoo.bench.executors.recorder import Recorder
-from padim_zoo.bench.executors.serial import SerialExecutor
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Runner
@@ -126,33 +124,25 @@ def _execute(suite: Suite, missing: PendingRuns, store: RunStore, note: Note) ->
                     elsewhere.append(event.run)
                 else:
                     yield event
-            waiting = _Waiting(elsewhere, recorder)
-            yield from waiting.recorded()
-            plan = Plan(waiting.runs)
+            yield from _recorded_elsewhere(elsewhere, recorder)
+            plan = Plan(elsewhere)
 
 
-@dataclass
-class _Waiting:
-    """Runs that other processes are at."""
-
-    runs: list[Run]
-    recorder: Recorder
-
-    def recorded(self) -> Iterator[Event]:
-        """Wait until the others have recorded all, or given one up: then those that are left are to be done here."""
-        while self.runs:
-            for run in list(self.runs):
-                document = self.recorder.completed(run)
-                if document is not None:
-                    self.runs.remove(run)
-                    yield Event(run, document)
-            claims = self.recorder.claims()
-            claims.take(run.id for run in self.runs)
-            free = any(run.id in claims for run in self.runs)
-            claims.release()
-            if free:
-                return
-            time.sleep(_POLL_SECONDS)
+def _recorded_elsewhere(runs: list[Run], recorder: Recorder) -> Iterator[Event]:
+    """Wait until other processes have recorded all of their runs, or given one up: those that are left stay listed."""
+    while runs:
+        for run in list(runs):
+            document = recorder.completed(run)
+            if document is not None:
+                runs.remove(run)
+                yield Event(run, document)
+        claims = recorder.claims()
+        claims.take(run.id for run in runs)
+        free = any(run.id in claims for run in runs)
+        claims.release()
+        if free:
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def make_executor(suite: Suite, recorder: Recorder, note: Note) -> Executor:

@@ -42,7 +42,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
     Exit status: 0 all runs done, 1 some failed (their rows say why) or the cluster is gone, 2 bad input, 3 a disk that
     cannot be written to, 130 interrupted.
     """
-    from padim_zoo.bench.coverages import coverage_lines
+    from padim_zoo.bench.protocol import coverage_lines
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter

@@ -15,7 +15,7 @@ from padim_zoo.cli.table import (
     show_table,
     table_of,
     tell_written,
-    write_content,
+    write_data,
     write_tables,
 )
 from padim_zoo.core.numbers import number_of
@@ -36,14 +36,13 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     from rich.console import Group
 
     from padim_zoo.bench.compare import compare_stores, compared_by_image, other_differences, paired_metric
-    from padim_zoo.bench.formats import FORMATS, TextTable, records
+    from padim_zoo.bench.formats import TextTable, records
     from padim_zoo.bench.store import RunStore
     from padim_zoo.metrics.metric import title_of
 
     form = resolve_format(form, output)
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
-    if form in FORMATS:
-        write_content(FORMATS[form](comparison), output)
+    if write_data(comparison, form, output):
         tell_written(form, output)
         return
     differing = [

@@ -72,10 +72,10 @@ def finetune(
     from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import choose_grid
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
+    from padim_zoo.finetune.adaptation import write_weights
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
-    from padim_zoo.finetune.weights_file import write_weights
     from padim_zoo.metrics.metric import title_of
     from padim_zoo.registry import backbones, datasets
 

@@ -31,7 +31,7 @@ from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.core.shard import Shard
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
-from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+from padim_zoo.detectors.description import coverage_of, describe_work
 
 if TYPE_CHECKING:
     from padim_zoo.bench.fit_cost import FitCost
@@ -197,11 +197,7 @@ def fit(
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
-    seen = coverage_of(model, paths)
-    saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
-    saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
-    saved |= {"runtime": runs} if (runs := runtime_of(model)) else {}
-    saved |= trimmed
+    saved = describe_work(model, coverage_of(model, paths)) | trimmed
     saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:

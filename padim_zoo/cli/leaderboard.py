@@ -11,7 +11,16 @@ import click
 from padim_zoo.cli.candidates import complete_columns
 from padim_zoo.cli.inputs import read_runs
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.table import format_option, print_table, resolve_format, tell_written, write_content, write_tables
+from padim_zoo.cli.table import (
+    format_option,
+    print_table,
+    resolve_format,
+    table_of,
+    tell_written,
+    write_content,
+    write_data,
+    write_tables,
+)
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,16 +107,12 @@ def leaderboard(
 
 
 def _show_board(board: pd.DataFrame, sort: str | None, form: str, output: Path | None, bars: bool | None) -> None:
-    from padim_zoo.bench.formats import FORMATS as WRITERS
-
     if form == "table":
         from padim_zoo.bench.table import BoardTable
 
         on_terminal = output is None and sys.stdout.isatty()
         print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
-    elif form in WRITERS:
-        _export(WRITERS[form](board), form, output)
-    else:
+    elif not write_data(board, form, output):
         from padim_zoo.bench.board_tables import method_tables, rows_table
 
         write_tables(method_tables(board, sort) if form == "latex" else [rows_table(board, sort)], form, output)
@@ -117,32 +122,24 @@ def _compare(
     store: RunStore, documents: Sequence[Document], ids: tuple[str, str], form: str, output: Path | None
 ) -> None:
     from padim_zoo.bench.compare import compare_runs, describe_comparison
-    from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.formats import of_records, records
 
     comparison = compare_runs(store, documents, *ids)
     if form == "table":
         write_content(describe_comparison(comparison).encode(), output)
-    elif form in WRITERS:
-        _export(WRITERS[form](comparison), form, output)
-    else:
+    elif not write_data(comparison, form, output):
         write_tables([of_records(records(comparison))], form, output)
 
 
 def _show_corruptions(documents: Sequence[Document], form: str, output: Path | None) -> None:
     from padim_zoo.bench.corruption_table import corruption_table
-    from padim_zoo.bench.formats import FORMATS as WRITERS
     from padim_zoo.bench.formats import of_records, records
-    from padim_zoo.cli.table import table_of
 
     table = corruption_table(documents)
-    if form in WRITERS:
-        _export(WRITERS[form](table), form, output)
-        return
     rows = records(table.drop(columns="id"))
     if form == "table":
         print_table(table_of(rows), output)
-    else:
+    elif not write_data(table, form, output):
         write_tables([of_records(rows)], form, output)
 
 
@@ -186,9 +183,3 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
             err=True,
         )
     return bool(watcher.died)
-
-
-def _export(content: bytes, form: str, output: Path | None) -> None:
-    if output is None and form == "parquet" and sys.stdout.isatty():
-        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
-    write_content(content, output)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from padim_zoo.core.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 class _NamedPath(click.Path):

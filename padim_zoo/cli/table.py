@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +21,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.jsonable import to_jsonable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import RenderableType
 
     from padim_zoo.bench.formats import TextTable
@@ -180,3 +182,20 @@ def write_tables(tables: Sequence[TextTable], form: str, output: Path | None) ->
 
     write = {"md": to_markdown, "latex": to_latex, "html": to_html}
     write_content(write[form](tables), output)
+
+
+def write_data(table: pd.DataFrame, form: str, output: Path | None) -> bool:
+    """Write numbers as csv, json or parquet; False for any other format.
+
+    Raises
+    ------
+    InputError
+        If a terminal would get binary data.
+    """
+    from padim_zoo.bench.formats import FORMATS
+
+    if output is None and form == "parquet" and sys.stdout.isatty():
+        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
+    if form in FORMATS:
+        write_content(FORMATS[form](table), output)
+    return form in FORMATS

@@ -17,7 +17,7 @@ from padim_zoo.cli.thresholds import groups_of_new_images, regions_of, show_pric
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
-from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+from padim_zoo.detectors.description import coverage_of, describe_work
 
 
 def _loses_samples(detector: Any) -> bool:
@@ -100,13 +100,7 @@ def update(
     of_all = number_of(len(paths), "normal image")
     new = of_all if added == len(paths) else f"{added} new of {of_all}"
     seen = coverage_of(detector, paths)
-    rows = {
-        "added": f"{new}, {detector.n_images_} in all",
-        "transform": str(detector.transform),
-    }
-    rows |= {"looks at": seen.shares.removeprefix("looks at ")}
-    rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
-    rows |= {"runtime": runs} if (runs := runtime_of(detector)) else {}
+    rows = {"added": f"{new}, {detector.n_images_} in all"} | describe_work(detector, seen)
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
     if resumable and _loses_samples(detector):

@@ -96,6 +96,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Whether positions play no part, so that images may differ in size."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What the model adds to the cost of a fit."""
+    not_in_file: ClassVar[str] = ""
+    """Of a detector whose model files hold no statistics: what they hold instead, and what to do."""
 
     image_size_: tuple[int, int]
     statistics_: Samples | Moments | None = None
@@ -170,8 +172,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
 
-        One that was loaded from a file without them raises an InputError.
+        Raises
+        ------
+        InputError
+            If the detector was loaded from a file without them.
         """
+        if self.not_in_file and self.statistics_ is None and self.made_model is not None:
+            raise InputError(f"cannot {purpose}: the model file {self.not_in_file}")
         return self.statistics_
 
     @property

@@ -25,6 +25,9 @@ _NO_MAPS = (
     "have none; decide by image, or fit one detector with maps"
 )
 
+ARRAYS = ("scores", "groups", "region_peaks", "map_maxima")
+"""What a file holds of a calibration as arrays."""
+
 WHOLE_IMAGES = "the threshold promises its rate, for whole images"
 """What is promised where patches are trimmed: out of fold, images keep all of theirs."""
 
@@ -179,8 +182,7 @@ class Calibration:
             raise InputError(f"--region-area is {area!r}: expected one of {', '.join(map(str, REGION_AREAS))}")
         if self.region_peaks is None:
             raise InputError(_NO_MAPS.format("a region threshold"))
-        peaks: np.ndarray = self.region_peaks[:, REGION_AREAS.index(area)]
-        return peaks
+        return np.asarray(self.region_peaks[:, REGION_AREAS.index(area)])
 
     def deciding_by(self, level: str) -> Calibration:
         """With another threshold that decides.
@@ -299,7 +301,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
         values = asdict(self)
-        for name in ("scores", "groups", "region_peaks", "map_maxima"):
+        for name in ARRAYS:
             del values[name]
         defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
         return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}

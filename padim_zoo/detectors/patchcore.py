@@ -105,6 +105,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius", "trim_patches"})
     cost = CoresetCost()
+    not_in_file = "holds a coreset and not the normal images' patches; fit again"
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -264,14 +265,6 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             stacklevel=2,
         )
         return self
-
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self.made_model is not None:
-            raise InputError(
-                f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
-            )
-        return self.statistics_
 
     # -- score -------------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     name = "stfpm"
     extractor_type = PixelExtractor
     cost = TrainingCost()
+    not_in_file = "holds a student and not the normal images; fit again"
     modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
     progress: Callable[[int, int, float], None] | None = None
@@ -143,12 +144,6 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
 
     def _groups_with_copies(self, embeddings: PatchEmbeddings, groups: np.ndarray | None = None) -> np.ndarray:
         return groups_with_copies(embeddings, self.extractor.views.passes, groups)
-
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The images, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self.made_model is not None:
-            raise InputError(f"cannot {purpose}: the model file holds a student and not the normal images; fit again")
-        return self.statistics_
 
     def calibrate(
         self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None

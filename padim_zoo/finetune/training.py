@@ -18,7 +18,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
-from padim_zoo.finetune.three_way import CHANCE, ThreeWay
+from padim_zoo.finetune.cutpaste import CHANCE, ThreeWay
 
 HEAD_LEARNING_RATE = 1e-3
 """Of the head, which starts from random weights, where that of the network is not larger."""

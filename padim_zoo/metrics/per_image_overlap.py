@@ -82,8 +82,7 @@ class NormalTail:
         -------
         ndarray (P,), float64
         """
-        rates: np.ndarray = (len(self.scores) - np.searchsorted(self.scores, scores, side="left")) / self.count
-        return rates
+        return np.asarray((len(self.scores) - np.searchsorted(self.scores, scores, side="left")) / self.count)
 
 
 def aupimo_of_images(ranking: Ranking, regions: Regions, tail: NormalTail, images: int) -> np.ndarray:

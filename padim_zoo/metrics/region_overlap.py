@@ -50,8 +50,7 @@ class Regions:
     @property
     def areas(self) -> np.ndarray:
         """Pixels of each region, int (R,)."""
-        areas: np.ndarray = np.bincount(self.ids, minlength=len(self.images))
-        return areas
+        return np.asarray(np.bincount(self.ids, minlength=len(self.images)))
 
 
 def rank_pixels(
@@ -119,8 +118,7 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
         return mask.astype(np.int32)
     from scipy import ndimage  # a leaderboard need not wait for it
 
-    labels: np.ndarray = ndimage.label(mask, structure=_EIGHT_NEIGHBORS)[0]
-    return labels
+    return np.asarray(ndimage.label(mask, structure=_EIGHT_NEIGHBORS)[0])
 
 
 def aupro(ranking: Ranking, regions: Regions, *, limit: float = AUPRO_LIMIT) -> float:
@@ -152,8 +150,7 @@ def aupro(ranking: Ranking, regions: Regions, *, limit: float = AUPRO_LIMIT) -> 
 
 def region_overlaps(ranking: Ranking, regions: Regions, limit: float) -> np.ndarray:
     """The normalized area under the overlap of each region, float64 (R,) in [0, 1]: AUPRO is their mean."""
-    overlaps: np.ndarray = np.bincount(regions.ids, weights=partial_auc_terms(ranking, limit)) / regions.areas
-    return overlaps
+    return np.asarray(np.bincount(regions.ids, weights=partial_auc_terms(ranking, limit)) / regions.areas)
 
 
 def spro(ranking: Ranking, regions: Regions, *, limit: float) -> float:
@@ -225,8 +222,7 @@ def area_quartiles(regions: Regions) -> np.ndarray:
     together, and a quarter may be empty where there are few regions.
     """
     areas = regions.areas
-    quartiles: np.ndarray = np.quantile(areas, (0.25, 0.5, 0.75)) if len(areas) else np.full(3, math.nan)
-    return quartiles
+    return np.asarray(np.quantile(areas, (0.25, 0.5, 0.75)) if len(areas) else np.full(3, math.nan))
 
 
 def aupro_of_quarter(ranking: Ranking, regions: Regions, quarter: int) -> float:

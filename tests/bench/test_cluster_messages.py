@@ -28,10 +28,9 @@ from padim_zoo.bench.executors.messages import (
     runs_to_json,
     suite_to_json,
 )
-from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.plan import groups, make_plan
-from padim_zoo.bench.shard import runs_of_shard
+from padim_zoo.bench.shard import runs_of_shard, split_groups
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 

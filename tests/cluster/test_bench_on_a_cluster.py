@@ -22,11 +22,11 @@ from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.environment import describe_environment
 from padim_zoo.bench.executors.cluster import Cluster as Connection
 from padim_zoo.bench.executors.cluster import connect
-from padim_zoo.bench.executors.recorder import Recorder
-from padim_zoo.bench.executors.split_groups import split_groups
+from padim_zoo.bench.executors.executor import Recorder
 from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.schedule import execute, find_missing, make_executor
+from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 from tests.cluster.conftest import ROOT, TOYS, Cluster, start_cluster, wait_for_workers

@@ -10,7 +10,7 @@ import torch
 
 from padim_zoo import InputError
 from padim_zoo.backbones.trainable import trainable_copy
-from padim_zoo.finetune.three_way import ThreeWay
+from padim_zoo.finetune.cutpaste import ThreeWay
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 

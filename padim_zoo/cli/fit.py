@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import DATASET, load_category
 from padim_zoo.cli.options import PATH, check_target, refuse_same
-from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
+from padim_zoo.cli.settings import asked_parameters, asked_settings, setting_command
 from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import (
@@ -27,16 +25,9 @@ from padim_zoo.cli.thresholds import (
     try_to_calibrate,
 )
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
-from padim_zoo.core.shard import Shard
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.description import coverage_of, describe_work
-
-if TYPE_CHECKING:
-    from padim_zoo.bench.fit_cost import FitCost
-
-CLUSTER_LOST = 1
 
 NAMED = 5
 """Trimmed images whose names are printed."""
@@ -146,10 +137,11 @@ def fit(
         check_count(len(paths), trim)
     if output is None or dry_run:
         from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
+        from padim_zoo.cli.fit_costs import show_costs
 
         rounds = USUAL_ROUNDS * (trim is not None) + (report is not None)
         costs = fit_costs(model, paths, folds, rounds, resumable=resumable)
-        _show_costs(model, costs, paths, trims=trim is not None, as_json=as_json)
+        show_costs(model, costs, paths, trims=trim is not None, as_json=as_json)
         return
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
@@ -157,8 +149,10 @@ def fit(
     doubts: Sequence[str] = ()
     trimmed: dict[str, str] = {}
     if shard is not None:
+        from padim_zoo.cli.distributed_fit import fit_shard
+
         with naming_unreadable(paths):
-            paths = _fit_shard(model, paths, shard, groups)
+            paths = fit_shard(model, paths, shard, groups)
         tell_data(paths, skipped, shard)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
@@ -174,9 +168,19 @@ def fit(
             with naming_unreadable(paths):
                 model.fit(paths)
         else:
-            needs_samples = trim is not None or report is not None
-            wanted = None if needs_samples else _Wanted(groups, fpr, folds)
-            why_none = _fit_on_cluster(model, paths, parameters, cluster, insecure=insecure, threshold=wanted)
+            from padim_zoo.cli.distributed_fit import fit_on_cluster
+
+            why_none = fit_on_cluster(
+                model,
+                paths,
+                parameters,
+                cluster,
+                insecure=insecure,
+                needs_samples=trim is not None or report is not None,
+                pattern=groups,
+                rate=fpr,
+                folds=folds,
+            )
         if trim is not None:
             trimmed, paths = _trim(model, paths, trim)
             tell_data(paths, skipped)
@@ -224,41 +228,6 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
-def _show_costs(model: Any, costs: Sequence[FitCost], paths: Sequence[Path], *, trims: bool, as_json: bool) -> None:
-    from padim_zoo.bench.fit_cost import USUAL_ROUNDS
-    from padim_zoo.cli.table import show_json, show_table
-    from padim_zoo.core.memory import amount
-    from padim_zoo.core.progress import duration
-
-    if as_json:
-        show_json([cost.to_dict() for cost in costs])
-        return
-    click.echo(f"A fit on {number_of(len(paths), 'image')}, measured on one of them and on small parts of it:\n")
-    show_table(
-        [
-            {
-                "way": cost.way,
-                "patches": cost.patches,
-                "dimensions": cost.dimensions,
-                "time": duration(cost.seconds),
-                "memory": amount(cost.memory_mb * 1e6),
-                "on disk meanwhile": amount(cost.scratch_mb * 1e6) if cost.scratch_mb else "nothing",
-                "model": amount(cost.model_mb * 1e6),
-                "": "recommended" if cost.recommended else "",
-            }
-            for cost in costs
-        ]
-    )
-    if trims:
-        click.echo(f"note: time counts {USUAL_ROUNDS} rounds of --trim: they end when the same images go again")
-    if getattr(model, "register", None) is not None:
-        click.echo("note: the margin of register is not counted: add a third to memory and model, and more to time")
-    if getattr(model, "roi", None) is not None:
-        click.echo("note: all patches are counted, also those that --roi leaves out of the model")
-    if not any(cost.recommended for cost in costs):
-        click.echo("note: no way makes a small model: resize the images (--resize 1024)")
-
-
 def _refuse_with_shard(
     cluster: str | None, fpr: float | None, region_fpr: float | None, region_area: int | None, decide_by: str | None
 ) -> None:
@@ -269,58 +238,3 @@ def _refuse_with_shard(
             "a shard has no threshold for --region-fpr, --region-area and --decide-by: give them to calibrate after "
             "the merge"
         )
-
-
-class _Wanted(NamedTuple):
-    """The threshold of a fit: the pattern of groups, the rate and the folds."""
-
-    pattern: str | None
-    rate: float | None
-    folds: int
-
-
-def _fit_on_cluster(
-    model: Any,
-    paths: Sequence[Path],
-    parameters: dict[str, Any],
-    cluster: str,
-    *,
-    insecure: bool,
-    threshold: _Wanted | None,
-) -> str | None:
-    """Fit on the workers of a cluster; what :meth:`ClusterFit.fit` says of the threshold.
-
-    ``threshold`` is None where samples of all images are wanted.
-    """
-    from padim_zoo.bench.cluster_fit import ClusterFit, Threshold, refuse_what_is_not_spread
-    from padim_zoo.bench.executors.cluster import ClusterLostError
-    from padim_zoo.data.image_groups import ImageGroups
-
-    def tell(text: str) -> None:
-        click.echo(text, err=True)
-
-    refuse_what_is_not_spread(model)
-    asked = None
-    if threshold is not None:
-        groups = ImageGroups.of(paths, threshold.pattern, model.fingerprints)
-        asked = Threshold(threshold.rate, threshold.folds, groups)
-    plugins = click.get_current_context().meta[PLUGINS]
-    try:
-        return ClusterFit(cluster, insecure, plugins, tell).fit(model, paths, parameters, asked)
-    except ClusterLostError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(CLUSTER_LOST)
-
-
-def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
-    """Fit on a shard of the images, on the grid of all; the images of the shard."""
-    from padim_zoo.bench.cluster_fit import part_of_shard
-    from padim_zoo.data.image_groups import ImageGroups
-
-    if not hasattr(model, "merge"):
-        raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
-    part = part_of_shard(paths, shard)
-    model.fit(part, whole=paths)
-    groups = ImageGroups.of(part, pattern, model.fingerprints)
-    model.learned_images_ = replace(model.learned_images_.with_groups(groups), shards=frozenset({Shard.parse(shard)}))
-    return part

@@ -27,8 +27,8 @@ SOME_FAILED = 1
 def bench(config: Path | None, suite: str | None, published: bool, print_sbatch: int | None, **_: Any) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
-    Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
-    and tries failed runs again. Options override --config, which overrides --suite.
+    Every finished run is recorded in the run store. If the benchmark is interrupted, run the same command again: it
+    does the rest, and retries failed runs. Options override --config, which overrides --suite.
 
     --suite paper runs the configurations of the published tables on a copy of MVTec AD (--data-root). It shows the
     published results, and the differences from them, beside the measured ones.
@@ -83,7 +83,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
                     report.note(line)
     except KeyboardInterrupt as error:
         done = sum(is_done(document) for document in documents.values())
-        click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
+        click.echo(f"interrupted: {done} of {len(plan)} runs are done; run it again for the rest", err=True)
         sys.exit(exit_code_of_signal(error))
     except ClusterLostError as error:
         click.echo(f"Error: {error}", err=True)

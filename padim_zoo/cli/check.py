@@ -73,7 +73,7 @@ def command(
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
     if history is not None and runs is None:
-        raise click.UsageError("--history keeps what runs measured: give a run store RUNS")
+        raise click.UsageError("--history records measurements of runs: give a run store RUNS")
     refuse_same({"--baseline": baseline, "--history": history, "--output": output})
     for option, path in {"--baseline": baseline, "--history": history, "--output": output}.items():
         if path is not None:

@@ -82,7 +82,7 @@ def finetune(
     asked = asked_settings()
     if bool(images) == any(name in asked for name in ("dataset", "data_root", "categories")):
         sources = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{sources} to learn from: expected IMAGES of normal things, or --data-root DIR")
+        raise InputError(f"{sources} to learn from: expected normal IMAGES, or --data-root DIR")
     _refuse_files(output, overwrite, settings.get("checkpoint"))
     where = resolve_device(device)
     kind = resolve_precision(precision, where)
@@ -139,7 +139,7 @@ def finetune(
     if seen.note is not None:
         click.echo(f"note: {seen.note}", err=True)
     if not comparison.helped:
-        click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
+        click.echo("Warning: the drawn defects are not found better than before: do not expect much from it", err=True)
 
 
 def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> None:

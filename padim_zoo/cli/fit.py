@@ -36,7 +36,7 @@ NAMED = 5
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
 @click.option("-o", "--output", type=PATH, help="The model, a safetensors file; --dry-run writes none.")
-@click.option("--dry-run", is_flag=True, help="Tell time, memory and model size of the fit, and fit nothing.")
+@click.option("--dry-run", is_flag=True, help="Estimate time, memory and model size; fit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead of a table.")
 @click.option(
     "--folds", type=click.IntRange(2), default=CALIBRATION_FOLDS, show_default=True, help="Folds for the threshold."
@@ -76,7 +76,7 @@ def fit(
     --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
     of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
 
-    --dry-run reads one image and fits small parts of it. It tells what the fit would cost, and what cheaper ways would.
+    --dry-run reads one image and fits small parts of it. It estimates the cost of the fit, and of cheaper ways.
     """
     import numpy as np
 
@@ -94,7 +94,7 @@ def fit(
     asked = asked_settings()
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
+        raise InputError(f"{sources} to fit on: expected normal IMAGES, or --data-root DIR, or --normal DIR")
     if as_json and not dry_run:
         raise InputError("--json prints what --dry-run tells: add --dry-run")
     if output is None and not dry_run:
@@ -105,7 +105,7 @@ def fit(
         check_target(report, "suspects.html", "--report")
     for option, given in {"--shard": shard is not None, "--resumable": resumable}.items():
         if given and settings["trim_patches"] is not None:
-            raise InputError(f"{option} excludes --trim-patches: a file does not hold the patches that it leaves out")
+            raise InputError(f"{option} excludes --trim-patches: a file does not record which patches were left out")
     if shard is not None:
         if trim is not None:
             raise InputError("--shard excludes --trim: trim a fit on all images, or look at data suspects before")
@@ -232,7 +232,7 @@ def _refuse_with_shard(
     cluster: str | None, fpr: float | None, region_fpr: float | None, region_area: int | None, decide_by: str | None
 ) -> None:
     if cluster is not None or fpr is not None:
-        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
+        raise InputError("--shard excludes --cluster and --fpr: a shard has no threshold; give --fpr to merge")
     if region_fpr is not None or region_area is not None or decide_by is not None:
         raise InputError(
             "a shard has no threshold for --region-fpr, --region-area and --decide-by: give them to calibrate after "

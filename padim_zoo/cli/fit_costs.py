@@ -37,10 +37,10 @@ def show_costs(model: Any, costs: Sequence[FitCost], paths: Sequence[Path], *, t
         ]
     )
     if trims:
-        click.echo(f"note: time counts {USUAL_ROUNDS} rounds of --trim: they end when the same images go again")
+        click.echo(f"note: the time is for {USUAL_ROUNDS} rounds of --trim; it ends when the same images go again")
     if getattr(model, "register", None) is not None:
         click.echo("note: the margin of register is not counted: add a third to memory and model, and more to time")
     if getattr(model, "roi", None) is not None:
         click.echo("note: all patches are counted, also those that --roi leaves out of the model")
     if not any(cost.recommended for cost in costs):
-        click.echo("note: no way makes a small model: resize the images (--resize 1024)")
+        click.echo("note: no way gives a small model: resize the images (--resize 1024)")

@@ -43,7 +43,7 @@ SOME_FAILED = 1
 @format_option()
 @click.option("--output", "-o", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
-@click.option("--corruptions", is_flag=True, help="Show what runs make of each of their --corruptions.")
+@click.option("--corruptions", is_flag=True, help="Show each run on its corrupted test images.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
 @click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
@@ -60,9 +60,9 @@ def leaderboard(
 ) -> None:
     """Show, sort and export the leaderboard of the run stores RUNS, by default runs.
 
-    Of a run that several stores hold, one that is done counts, and of these the newest.
+    If several stores hold a run, the newest finished one counts.
 
-    The suffix of --output says the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
+    The suffix of --output sets the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
     methods for each main metric, or for that of --sort. It needs the package booktabs.
 
     docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
@@ -166,7 +166,7 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
     from padim_zoo.cli.watching import watch
 
     if not sys.stdout.isatty():
-        raise InputError("--watch redraws a terminal, and standard output is none: leave it out")
+        raise InputError("--watch redraws a terminal, but standard output is not one: leave it out")
     _make_board([], by, sort)  # refuses unknown columns
 
     def draw(documents: Sequence[Document], max_lines: int) -> RenderableType:

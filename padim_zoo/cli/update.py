@@ -52,10 +52,10 @@ def update(
     IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
     padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
-    Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
+    Images that the model already knows by their pixels are skipped. If all are, the threshold stays.
 
-    Copies among IMAGES count once, and the groups of the fit stay. Its --groups are applied to IMAGES too. Near
-    copies of images that the model has learned are not found without.
+    Copies among IMAGES count once, and the groups of the fit stay. Its --groups apply to IMAGES too; without them, near
+    copies of learned images are not found.
 
     The threshold is set anew if the model holds all samples, for the rate that MODEL was asked for, or the usual one.
     If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it.

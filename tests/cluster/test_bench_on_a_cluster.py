@@ -249,7 +249,7 @@ def test_what_is_interrupted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert errors.splitlines()[-1] == "interrupted: 0 of 6 runs are done; the same command does the rest"
+        assert errors.splitlines()[-1] == "interrupted: 0 of 6 runs are done; run it again for the rest"
         time.sleep(2)
         assert fits() <= 2  # the flag is looked at between two runs
 

@@ -92,7 +92,7 @@ def evaluate(
     seen, protocol = coverage_of(detector, scored.samples, mask_orientation), protocol_of(opened)
     notes = [*made.notes, *([] if seen.note is None else [seen.note])]
     if protocol is not None and str(protocol) != str(detector.transform):
-        notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
+        notes.append(f"the transform is not the protocol of {dataset} ({protocol}): do not compare published tables")
     anomalous = int(scored.labels.sum())
     normal = len(scored.labels) - anomalous
     document = {

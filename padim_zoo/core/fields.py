@@ -32,7 +32,7 @@ def read_json(text: str | bytes | None) -> Any:
     """
 
     def refuse(constant: str) -> Any:
-        raise FieldError(f"it holds {constant}, which is no number")
+        raise FieldError(f"it holds {constant}, which is not a number")
 
     try:
         document = json.loads(text or "", parse_constant=refuse)
@@ -68,7 +68,7 @@ class Fields:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
-            raise FieldError(f"{self.within.rstrip('.') or 'it'} is no object")
+            raise FieldError(f"{self.within.rstrip('.') or 'it'} is not an object")
 
     def _read(self, name: str, allowed: Callable[[Any], bool], expected: str) -> Any:
         if name not in self.values:

@@ -101,7 +101,7 @@ class Calibration:
             If it is not a finite number.
         """
         if not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
-            raise InputError(f"{threshold} is no threshold: expected a finite number")
+            raise InputError(f"the threshold is {threshold}: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
         return before.changed(threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
@@ -197,7 +197,7 @@ class Calibration:
         if level != DECIDES[0] and self.map_high is None:
             raise InputError(_NO_MAPS.format(f"a {level} threshold"))
         if level == "region" and self.region_threshold is None:
-            raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
+            raise InputError("there is no region threshold to decide by: set its rate (--region-fpr 0.05)")
         return self.changed(decides=level)
 
     def with_decisions_of(self, before: Calibration | None) -> Calibration:

@@ -57,7 +57,7 @@ class NormalTail:
         """
         low, high = bounds
         if not 0 < low < high <= 1:
-            raise InputError(f"the AUPIMO bounds {low:g} and {high:g} are no rising false positive rates: expected two")
+            raise InputError(f"the AUPIMO bounds {low:g} and {high:g} are not two rising false positive rates")
         count = sum(part.size for part in pixels)
         return cls(highest(pixels, min(math.floor(high * count) + 1, count)), count, bounds)
 

@@ -204,7 +204,7 @@ def pro_curve(ranking: Ranking, regions: Regions, rates: np.ndarray) -> np.ndarr
 
 def _check_limit(limit: float) -> None:
     if not 0 < limit <= 1:
-        raise InputError(f"the AUPRO limit {limit} is no false positive rate: expected more than 0 and at most 1")
+        raise InputError(f"the AUPRO limit is {limit}: expected more than 0 and at most 1")
 
 
 def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic] | type[float]) -> np.ndarray:

@@ -187,7 +187,7 @@ def test_versions_that_differ_are_one_line() -> None:
         ("tcp://10.1.2.3:8786", "not encrypted.*--tls-ca-file.*--insecure"),
         ("tcp://scheduler:8786", "not encrypted"),
         ("file:nowhere.json", "cannot read the scheduler file nowhere.json"),
-        ("tcp://127.0.0.1", "is no address: expected tcp://HOST:PORT"),
+        ("tcp://127.0.0.1", "is not an address: expected tcp://HOST:PORT"),
         ("tcp://127.0.0.1:9", r"^nothing answers at tcp://127\.0\.0\.1:9: is dask scheduler running there\?$"),
         ("tls://127.0.0.1:9", r"^nothing answers at tls://127\.0\.0\.1:9: is dask scheduler running there\?$"),
     ],

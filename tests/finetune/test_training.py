@@ -91,7 +91,7 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(stripes, tmp_
     with pytest.raises(InputError, match="checkpoint of another training"):
         train(backbone, stripes[:8], TrainingRecipe(**options))
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="is no checkpoint of a fine-tuning"):
+    with pytest.raises(InputError, match="is not a checkpoint of a fine-tuning"):
         train(backbone, stripes, TrainingRecipe(**options))
 
 

@@ -99,7 +99,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
                 raise ValueError
         except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"line {number} of {path} is no entry of format {FORMAT}: expected what padim-zoo check --history wrote"
+                f"line {number} of {path} is not an entry of format {FORMAT}: expected one of padim-zoo check --history"
             ) from None
         entries.append(entry)
     return entries

@@ -25,8 +25,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.data.duplicates import find_duplicates
 from padim_zoo.data.sample import Category
 from padim_zoo.detectors.prediction import Prediction
-from padim_zoo.metrics.decisions import rate_with_interval
 from padim_zoo.metrics.region_peak import region_peaks
+from padim_zoo.metrics.thresholds import rate_with_interval
 
 DRAWS = 2000
 """Of groups of images, for the interval of a mean over splits."""

@@ -28,12 +28,12 @@ from padim_zoo import registry
 from padim_zoo.bench.build import create_detector
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.messages import Reply, suite_to_json
-from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.executors.task import run_group
 from padim_zoo.bench.executors.versions import describe_versions
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.run import Run, RunConfig
 from padim_zoo.bench.schedule import execute, find_missing
+from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite, preset_settings
 from padim_zoo.data.synthetic import generate

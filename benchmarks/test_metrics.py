@@ -27,7 +27,7 @@ from padim_zoo.metrics import (
 )
 from padim_zoo.metrics import bootstrap_interval as interval
 from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS
-from padim_zoo.metrics.region_size import detected_regions
+from padim_zoo.metrics.region_overlap import detected_regions
 
 IMAGES, NORMAL, SIZE = 83, 20, 256
 MOST = 4.5

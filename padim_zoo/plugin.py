@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.config import LARGEST_SEED as LARGEST_SEED
     from padim_zoo.detectors.config import BackboneConfig as BackboneConfig
     from padim_zoo.detectors.config import MapConfig as MapConfig
+    from padim_zoo.detectors.config import check_share as check_share
+    from padim_zoo.detectors.config import check_whole_number as check_whole_number
     from padim_zoo.detectors.detector import Detector as Detector
     from padim_zoo.detectors.equal_images import groups_with_copies as groups_with_copies
     from padim_zoo.detectors.held_out import HeldOutScores as HeldOutScores
@@ -47,8 +49,6 @@ if TYPE_CHECKING:
     from padim_zoo.detectors.model_file import embeddings_of as embeddings_of
     from padim_zoo.detectors.model_file import numbered as numbered
     from padim_zoo.detectors.model_file import unfitted as unfitted
-    from padim_zoo.detectors.parameter_checks import check_share as check_share
-    from padim_zoo.detectors.parameter_checks import check_whole_number as check_whole_number
     from padim_zoo.detectors.prediction import Prediction as Prediction
     from padim_zoo.detectors.scoring_network import AnomalyMaps as AnomalyMaps
     from padim_zoo.detectors.storage import DetectorFile as DetectorFile
@@ -88,7 +88,9 @@ _NAMES = {
     "padim_zoo.statistics.moments": ("Moments",),
     "padim_zoo.statistics.samples": ("Samples", "Statistics"),
     "padim_zoo.detectors.backbone_detector": ("BackboneDetector",),
-    "padim_zoo.detectors.config": ("CALIBRATION_FOLDS", "LARGEST_SEED", "BackboneConfig", "MapConfig"),
+    "padim_zoo.detectors.config": (
+        *("CALIBRATION_FOLDS", "LARGEST_SEED", "BackboneConfig", "MapConfig", "check_share", "check_whole_number"),
+    ),
     "padim_zoo.detectors.detector": ("Detector",),
     "padim_zoo.detectors.equal_images": ("groups_with_copies",),
     "padim_zoo.detectors.prediction": ("Prediction",),
@@ -99,7 +101,6 @@ _NAMES = {
     "padim_zoo.detectors.calibration": ("Calibration",),
     "padim_zoo.detectors.held_out": ("HeldOutScores", "folds_of"),
     "padim_zoo.detectors.model_file": ("add_calibration", "calibration_in", "embeddings_of", "numbered", "unfitted"),
-    "padim_zoo.detectors.parameter_checks": ("check_share", "check_whole_number"),
     "padim_zoo.detectors.storage": ("DetectorFile", "DetectorInMemory", "write_detector"),
     "padim_zoo.data.files": ("folders_in", "images_in"),
     "padim_zoo.data.layout": ("ListedDataset", "dataset_root", "wrong_layout"),

@@ -29,8 +29,8 @@ from padim_zoo.data.mask import read_mask
 from padim_zoo.data.sample import Sample
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.pictures.colormap import heat_map
+from padim_zoo.pictures.drawing import frame, panels
 from padim_zoo.pictures.overlays import boundary, highlight, overlay
-from padim_zoo.pictures.panels import frame, panels
 from padim_zoo.report.plots import plot
 
 SHOWN = (("gear", "missing", 1), ("fabric", "scratch", 1), ("gear", "good", 0))

@@ -93,7 +93,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise InputError(f"{path} cannot be read as safetensors: {_line(error)}") from None
     if path.suffix not in (".pth", ".pt", ".ckpt"):
         expected = ".safetensors, .pth, .pt or .ckpt"
-        raise InputError(f"{path} is no weights file: expected {expected}; convert it to .safetensors")
+        raise InputError(f"{path} is not a weights file: expected {expected}; convert it to .safetensors")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of types of tensors that are refused below

@@ -1,9 +1,14 @@
-"""Bars of a metric for a terminal: half a cell fine, on an axis that all rows share, with the interval as a whisker."""
+"""Bars of a metric for a terminal: half a cell fine, on an axis that all rows share, with the interval as a whisker.
+
+A progress line is such a bar, with words beside it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from rich.text import Text
 
 _STARTS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
 _LEAST_SHARE = 0.1
@@ -69,3 +74,15 @@ def bar(value: float, axis: Axis, width: int, interval: tuple[float, float] | No
             if halves % 2:
                 cells[filled - 1] = "╾"
     return "".join(cells)
+
+
+_BAR = 24
+
+
+def progress_line(done: int, total: int | None, words: Iterable[str], title: str = "") -> Text:
+    """A bar of what is done behind a title, and words; an empty one where nobody knows how much there is."""
+    drawn = "" if total is None else bar(done, Axis(0, max(total, 1)), _BAR).rstrip()
+    line = Text.assemble(title, (drawn, "green"), ("·" * (_BAR - len(drawn)), "bright_black"), " ")
+    line.append(" · ".join(words))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line

@@ -6,14 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from padim_zoo.bench.costs import COSTS, MAIN_COSTS
-from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import NUMBERS, is_mean
-from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
-from padim_zoo.bench.status import FAILED
-from padim_zoo.bench.table import (
+from padim_zoo.bench.best_values import best_values
+from padim_zoo.bench.columns import (
     Rows,
-    best_values,
     cost_text,
     metrics_to_show,
     shared_settings,
@@ -21,7 +16,10 @@ from padim_zoo.bench.table import (
     title_in_line,
     value_text,
 )
-from padim_zoo.bench.text_table import TextTable
+from padim_zoo.bench.costs import COSTS, MAIN_COSTS
+from padim_zoo.bench.formats import TextTable, cell, records
+from padim_zoo.bench.leaderboard import NUMBERS, difference_column, is_mean, published_column, published_metrics
+from padim_zoo.bench.status import FAILED
 from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
 

@@ -26,8 +26,7 @@ from padim_zoo.core.provenance import tell_processors
 from padim_zoo.core.shard import Shard
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.pixel_limit import max_pixels
-from padim_zoo.detectors.fit_in_parts import embed_part, fit_parts, grid_of_fit
-from padim_zoo.detectors.moments_of_parts import Folds
+from padim_zoo.detectors.fit_in_parts import Folds, embed_part, fit_parts, grid_of_fit
 from padim_zoo.detectors.padim import PaDiM
 
 

@@ -20,9 +20,8 @@ from padim_zoo.bench.executors.cluster import Note
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
 from padim_zoo.core.progress import stage
-from padim_zoo.detectors.fit_in_parts import Part, take_fit
+from padim_zoo.detectors.fit_in_parts import PIECE, Folds, Part, PartMoments, take_fit
 from padim_zoo.detectors.held_out import HeldOutScores
-from padim_zoo.detectors.moments_of_parts import PIECE, Folds, PartMoments
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.tree import reduce_in_tree

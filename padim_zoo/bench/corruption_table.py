@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from padim_zoo.bench.columns import telling_columns
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import is_mean, leaderboard
 from padim_zoo.bench.store import Document
-from padim_zoo.bench.table import telling_columns
 from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.metric import DEFAULT_METRIC
 

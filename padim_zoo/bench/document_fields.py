@@ -99,7 +99,7 @@ def find_problem(document: Mapping[str, Any]) -> str | None:
     if name := _amiss(config, _CONFIG, _NEEDED_SETTINGS):
         return f"{name!r} of 'config' is missing or of the wrong type"
     if not all(map(none_or(is_text), map(environment.get, ("cpu", "gpu", "padim_zoo")))):
-        return "'environment' has names that are no text"
+        return "'environment' has names that are not text"
     if config.get("ensemble") is not None and not _are_members(config):
         return "'config' names no members of its ensemble"
     if has_failed(document) and not _is_error(document.get("error")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import padim_zoo
 from padim_zoo.bench.machine_speed import calibration_seconds, processor_share
 from padim_zoo.core.cpu import processor_name, usable_processors
+from padim_zoo.core.provenance import git
 
 
 def describe_environment(jobs: int) -> dict[str, Any]:
@@ -40,14 +40,6 @@ def describe_environment(jobs: int) -> dict[str, Any]:
 def _commit(folder: Path) -> str | None:
     """The commit of a folder whose files git tracks, with ``-dirty`` if they were changed since."""
     # An installed package may lie inside a checkout of something else, whose commit would say nothing.
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+    if git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    return git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

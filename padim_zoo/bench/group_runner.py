@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from padim_zoo.backbones.weight_provenance import count_adapted, images_adapted_to, not_out_of_sample
-from padim_zoo.bench.backbone_cache import BackboneCache
-from padim_zoo.bench.build import create_detector, memory_of_worker
+from padim_zoo.bench.build import BackboneCache, create_detector, memory_of_worker
 from padim_zoo.bench.extraction import extract
 from padim_zoo.bench.gallery import FoldMaps, make_gallery, thumbnail
-from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.measure import BATCH_SIZES
 from padim_zoo.bench.robustness import FrozenFit
 from padim_zoo.bench.run import Run
@@ -22,7 +20,7 @@ from padim_zoo.bench.run_images import drawn_images, features_drawn, without_lea
 from padim_zoo.bench.run_result import GroundTruth, RunResult
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.suite import Suite
-from padim_zoo.bench.timed_fit import Extracted, TimedFit
+from padim_zoo.bench.timed_fit import Extracted, LatencyMeter, TimedFit
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above

@@ -89,6 +89,21 @@ def metric_columns(metric: Metric) -> tuple[Column, ...]:
     )
 
 
+def published_metrics() -> dict[str, str]:
+    """The metrics that are published, and what published.csv calls them."""
+    return {metric.name: metric.published for metric in METRICS.values() if metric.published is not None}
+
+
+def published_column(name: str) -> str:
+    """The column of the published value of a metric."""
+    return f"published_{name}"
+
+
+def difference_column(name: str) -> str:
+    """The column of the difference between the measured and the published value of a metric."""
+    return f"difference_{name}"
+
+
 def better_values() -> dict[str, Literal["high", "low"]]:
     """Whether high or low values are better, of every column of which one is."""
     return {column.name: column.better for column in columns() if column.better}

@@ -9,8 +9,8 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from padim_zoo.bench.bars import progress_line
 from padim_zoo.bench.leaderboard import CONFIGURATION, summarize
-from padim_zoo.bench.progress_line import progress_line
 from padim_zoo.bench.running import BenchState
 from padim_zoo.bench.store import Document
 from padim_zoo.bench.table import BoardTable

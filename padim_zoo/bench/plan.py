@@ -21,18 +21,17 @@ from padim_zoo.bench.build import (
     layers_for,
     weights_for,
 )
-from padim_zoo.bench.contamination import count_of_defects
 from padim_zoo.bench.protocol import STRIDE, CategoryGrid, resolve_transform
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import FACTS, Run, RunConfig
+from padim_zoo.bench.run_images import count_of_defects
 from padim_zoo.bench.settings import SETTINGS, settings_of
 from padim_zoo.bench.shard import runs_of_shard
 from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.categories import load_categories
 from padim_zoo.data.roi import RegionOfInterest
-from padim_zoo.data.sample import Category
+from padim_zoo.data.sample import Category, load_categories
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.ensemble import FOLDS_OF_MEMBERS
 

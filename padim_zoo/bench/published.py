@@ -16,8 +16,7 @@ from typing import Any
 import pandas as pd
 
 from padim_zoo.bench.formats import records
-from padim_zoo.bench.leaderboard import MEAN, is_mean
-from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
+from padim_zoo.bench.leaderboard import MEAN, difference_column, is_mean, published_column, published_metrics
 from padim_zoo.bench.specs import canonical_estimator
 from padim_zoo.bench.status import DONE
 

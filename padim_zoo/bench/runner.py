@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from padim_zoo.bench.backbone_cache import BackboneCache
-from padim_zoo.bench.contamination import contaminate
+from padim_zoo.bench.build import BackboneCache
 from padim_zoo.bench.group_runner import GroupRunner
-from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.run import Run
+from padim_zoo.bench.run_images import contaminate
 from padim_zoo.bench.run_result import RunResult
 from padim_zoo.bench.suite import Suite
+from padim_zoo.bench.timed_fit import LatencyMeter
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import trim_heap

@@ -1,4 +1,7 @@
-"""Which runs of a plan are missing, and doing them by an executor."""
+"""Which runs of a plan are missing, and doing them by an executor.
+
+A suite asks for an executor by ``--cluster`` and ``--jobs``.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from padim_zoo.bench.environment import describe_environment
-from padim_zoo.bench.executors.choice import make_executor
 from padim_zoo.bench.executors.cluster import Note
-from padim_zoo.bench.executors.executor import Event
-from padim_zoo.bench.executors.recorder import Recorder
+from padim_zoo.bench.executors.executor import Event, Executor, Recorder, SerialExecutor
+from padim_zoo.bench.executors.processes import ProcessExecutor
 from padim_zoo.bench.plan import Plan, groups
 from padim_zoo.bench.run import Run
+from padim_zoo.bench.runner import Runner
 from padim_zoo.bench.running import BenchState, heartbeat
 from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, NewerRunError, RunStore, knows_runtimes
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.atomic_write import check_writable
+from padim_zoo.core.errors import needs_extra
 
 _POLL_SECONDS = 1.0
 
@@ -120,30 +124,44 @@ def _execute(suite: Suite, missing: PendingRuns, store: RunStore, note: Note) ->
                     elsewhere.append(event.run)
                 else:
                     yield event
-            waiting = _Waiting(elsewhere, recorder)
-            yield from waiting.recorded()
-            plan = Plan(waiting.runs)
+            yield from _recorded_elsewhere(elsewhere, recorder)
+            plan = Plan(elsewhere)
 
 
-@dataclass
-class _Waiting:
-    """Runs that other processes are at."""
+def _recorded_elsewhere(runs: list[Run], recorder: Recorder) -> Iterator[Event]:
+    """Wait until other processes have recorded all of their runs, or given one up: those that are left stay listed."""
+    while runs:
+        for run in list(runs):
+            document = recorder.completed(run)
+            if document is not None:
+                runs.remove(run)
+                yield Event(run, document)
+        claims = recorder.claims()
+        claims.take(run.id for run in runs)
+        free = any(run.id in claims for run in runs)
+        claims.release()
+        if free:
+            return
+        time.sleep(_POLL_SECONDS)
 
-    runs: list[Run]
-    recorder: Recorder
 
-    def recorded(self) -> Iterator[Event]:
-        """Wait until the others have recorded all, or given one up: then those that are left are to be done here."""
-        while self.runs:
-            for run in list(self.runs):
-                document = self.recorder.completed(run)
-                if document is not None:
-                    self.runs.remove(run)
-                    yield Event(run, document)
-            claims = self.recorder.claims()
-            claims.take(run.id for run in self.runs)
-            free = any(run.id in claims for run in self.runs)
-            claims.release()
-            if free:
-                return
-            time.sleep(_POLL_SECONDS)
+def make_executor(suite: Suite, recorder: Recorder, note: Note) -> Executor:
+    """A cluster where the suite names one, processes where it has several jobs, else this process.
+
+    Parameters
+    ----------
+    suite : Suite
+    recorder : Recorder
+    note : callable
+        Is told what there is to say of a cluster.
+
+    Raises
+    ------
+    InputError
+        If a cluster is named and Dask is not installed.
+    """
+    if suite.cluster is not None:
+        with needs_extra("dask", "--cluster"):
+            from padim_zoo.bench.executors.dask import DaskExecutor
+        return DaskExecutor(suite, recorder, note)
+    return ProcessExecutor(suite, recorder) if suite.jobs > 1 else SerialExecutor(Runner(suite), recorder)

@@ -141,8 +141,8 @@ _ROWS = (
     Setting("score", map_score, "Score of an image by its map: max, or mean(0.01) for its highest 1%.", "Images",
             Unset("as the detector's paper says"), commands=_FIT, metavar="RULE", recorded=True, parameter=True,
             optional=True, column="text"),
-    Setting("map_values", one_of("score", *MAP_VALUES), "What pixels of maps are: score, or p-value for -log10 of how "
-            "rare that is at its place.", "Images", commands=(*_FIT, "predict", "calibrate"), metavar="VALUES",
+    Setting("map_values", one_of("score", *MAP_VALUES), "Values of maps: score, or p-value for -log10 of how rare a "
+            "score is at its place.", "Images", commands=(*_FIT, "predict", "calibrate"), metavar="VALUES",
             none="score", recorded=True, parameter=True, optional=True, column="text"),
     Setting("augment", operations, "Also fit on augmented views, e.g. flip,rotate(10),brightness(0.1).", "Images",
             commands=_FIT, metavar="A,B", none="none", recorded=True, parameter=True, optional=True, column="text"),
@@ -166,7 +166,7 @@ _ROWS = (
             (None,),
             form="list", one="train_size", metavar="N", none="all", recorded=True, column="integer"),
     Setting("contaminate", share_of_defects,
-            "Share of the images to fit that are anomalous test images moved there, or none.", "Runs", (None,),
+            "Share of anomalous test images to put among the images to fit, or none.", "Runs", (None,),
             form="list", one="contaminated", metavar="SHARE", none="none", recorded=True, column="number"),
     Setting("trim", share_to_trim,
             "Share of the normal images, the most unlike the others, that is left out of the fit; auto: suspects.",
@@ -219,9 +219,9 @@ _ROWS = (
             "Computing", Unset(f"PADIM_ZOO_RUNTIME, or {TORCH}"), commands=(*_SCORE, "update"), parameter=True),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
-    Setting("memory", memory, "Memory that may be used.", "Computing", Unset("half of what is free"),
+    Setting("memory", memory, "Memory to use at most.", "Computing", Unset("half of what is free"),
             commands=("bench", "evaluate", "finetune", "fit", "predict", "update"), metavar="4GB", parameter=True),
-    Setting("stream", bands, "Bands that large images pass through the backbone in: auto (by --memory) or N.",
+    Setting("stream", bands, "Bands in which large images pass through the backbone: auto (by --memory) or N.",
             "Computing", PaDiMConfig.stream, commands=(*_SCORE, "update"), metavar="auto|N", parameter=True),
     Setting("model_dtype", one_of("float16", "float32"), "Precision of the Gaussians in the file: float16 or float32.",
             "Computing", Unset("float16 where accurate enough"), defaults={"import": "float32"},
@@ -231,7 +231,7 @@ _ROWS = (
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",
             commands=_PLUGIN, form="repeated",
             metavar="FILE"),
-    Setting("quiet", switch, "Show no progress; of bench, no leaderboard either.", "Computing", False,
+    Setting("quiet", switch, "Show no progress; bench shows no leaderboard either.", "Computing", False,
             commands=(*_SCORE, *_CHANGE, "data check", "data synthetic"), form="flag"),
 )
 # fmt: on

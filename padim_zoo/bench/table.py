@@ -1,10 +1,7 @@
-"""A leaderboard for a terminal: the columns that tell its rows apart, the main metrics, the best of each marked."""
+"""A leaderboard for a terminal: as many columns as fit, bars, and a star at the best values."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,33 +12,27 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from padim_zoo.bench.bars import Axis, bar, cost_axis, metric_axis
+from padim_zoo.bench.bars import Axis, bar
+from padim_zoo.bench.best_values import best_values
+from padim_zoo.bench.columns import (
+    DIFFERENCES,
+    Rows,
+    axis_of,
+    column_with_bars,
+    heading,
+    metrics_to_show,
+    shared_settings,
+    telling_columns,
+    title_in_line,
+    value_text,
+)
 from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
-from padim_zoo.bench.leaderboard import (
-    CONFIGURATION,
-    CONFIGURED,
-    HASHES,
-    MODEL,
-    NUMBERS,
-    RATES,
-    SHOWN_RATES,
-    better_values,
-    is_mean,
-)
-from padim_zoo.bench.published_columns import difference_column, published_column, published_metrics
+from padim_zoo.bench.leaderboard import difference_column, is_mean, published_column, published_metrics
 from padim_zoo.bench.status import FAILED
-from padim_zoo.metrics.metric import METRICS, main_metrics, title_of
 
-_TELLING = (*("dataset", *MODEL, *NUMBERS, *CONFIGURED, "precision_asked", *HASHES),)
-"""The columns that tell rows apart, the most telling first."""
-
-_PUBLISHED = frozenset(map(published_column, METRICS))
-_DIFFERENCES = frozenset(map(difference_column, METRICS))
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -201,151 +192,12 @@ class _Chart:
         return text
 
 
-def shared_settings(rows: Rows) -> dict[str, Any]:
-    """What all rows have in common, mean rows aside: these lack what they average over."""
-    runs = [row for row in rows if not is_mean(row)] or rows
-    by_name = {name: {row[name] for row in runs} for name in _TELLING if name not in ("category", *HASHES)}
-    shared = {name: values.pop() for name, values in by_name.items() if len(values) == 1 and None not in values}
-    if shared.pop("precision_asked", None) == "auto":
-        computed = shared.get("precision", "auto")
-        shared["precision"] = "auto" if computed == "auto" else f"auto ({computed})"
-    return shared
-
-
-def tell_apart(rows: Rows, names: Iterable[str], telling: Iterable[str] = ("category",)) -> list[str]:
-    """Some columns, and of others those that tell more rows apart: what follows from those before it is left out."""
-    telling = list(telling)
-    groups = _numbered(tuple(row[name] for name in telling) for row in rows)
-    for name in names:
-        finer = _numbered(zip(groups, (row[name] for row in rows), strict=True))
-        if max(finer, default=0) > max(groups, default=0):
-            telling.append(name)
-            groups = finer
-    return telling
-
-
-def _numbered(keys: Iterable[Hashable]) -> list[int]:
-    """Equal numbers for equal keys, counted from 0."""
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(key, len(numbers)) for key in keys]
-
-
-def telling_columns(rows: Rows) -> list[str]:
-    """The columns that it takes to tell the rows of a board apart."""
-    telling = tell_apart(rows, _TELLING)
-    # What auto came to is shown wherever it differs, though it tells no rows apart that were not apart already.
-    if "precision" not in telling and len({row["precision"] for row in rows if row["precision"] is not None}) > 1:
-        telling.append("precision")
-    return telling
-
-
-def heading(name: str) -> str:
-    """The heading of a column, in two lines where it has two words."""
-    for prefix, column_of in (("publ.", published_column), ("Δ", difference_column)):
-        for metric in METRICS.values():
-            if name == column_of(metric.name):
-                return f"{prefix}\n{metric.title.split()[0]}"
-    return COSTS[name].heading if name in COSTS else title_of(name).replace(" ", "\n")
-
-
-def title_in_line(name: str) -> str:
-    """The heading of a column in one line."""
-    return heading(name).replace("\n", " ")
-
-
-def metrics_to_show(board: pd.DataFrame, sorted_by: str | None) -> list[str]:
-    """The main metrics, what the threshold does, and what the rows are sorted by if that has a best value too.
-
-    But for the first metric, those without a value in any row are left out.
-    """
-    first, *others = [*main_metrics(), *SHOWN_RATES]
-    names = [first, *(name for name in others if board[name].notna().any())]
-    added = sorted_by is not None and sorted_by in better_values() and sorted_by not in (*names, *MAIN_COSTS)
-    return [*names, str(sorted_by)] if added else names
-
-
-def column_with_bars(board: pd.DataFrame, sorted_by: str | None) -> str | None:
-    """What the rows are sorted by if it has a best value, or else the first main metric; None without any value."""
-    names = [sorted_by] if sorted_by is not None and sorted_by in better_values() else main_metrics()
-    return next((name for name in names if board[name].notna().any()), None)
-
-
-def axis_of(name: str, values: list[float]) -> Axis | None:
-    """The axis of the bars of a metric, a rate or a cost; None if there is nothing to draw."""
-    end = METRICS[name].range[1] if name in METRICS else 1.0
-    return metric_axis(values, end) if better_values()[name] == "high" and math.isfinite(end) else cost_axis(values)
-
-
-def best_values(board: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
-    """Row number and column of every value of the configuration that no other of its category beats.
-
-    What counts of a configuration is the mean over its seeds, and all its rows are marked: the luckiest draw of several
-    is no merit. Of a metric that a setting defines, rows under other values of it are no rivals.
-    """
-    better = better_values()
-    # Plain values: pandas takes milliseconds for each group.
-    categories = [board[name].fillna("").tolist() for name in ("dataset", "category")]
-    of_means = board["id"].isna().tolist()
-    covered = board["categories"].tolist()
-    settings = (board[name].astype(object).where(board[name].notna(), None).tolist() for name in CONFIGURATION)
-    configurations = _numbered(zip(*settings, strict=True))
-    best: set[tuple[int, str]] = set()
-    for name in (name for name in names if name in better):
-        column = board[name].tolist()
-        choose = max if better[name] == "high" else min
-        defined_by = METRICS[name].defined_by if name in METRICS else None
-        definitions = [] if defined_by is None else [board[defined_by].fillna("").tolist()]
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for number, key in enumerate(zip(*categories, of_means, *definitions, strict=True)):
-            groups[key].append(number)
-        for numbers in groups.values():
-            # A mean over fewer categories is no rival of one over all: they may be the easy ones.
-            most = max(covered[number] for number in numbers)
-            values: dict[int, list[float]] = defaultdict(list)
-            for number in numbers:
-                if covered[number] == most and not math.isnan(column[number]):
-                    values[configurations[number]].append(column[number])
-            means = {configuration: math.fsum(drawn) / len(drawn) for configuration, drawn in values.items()}
-            if len(means) > 1:
-                winner = choose(means.values())
-                best |= {
-                    (number, name)
-                    for number in numbers
-                    if means.get(configurations[number]) == winner and not math.isnan(column[number])
-                }
-    return best
-
-
 def _number(row: dict[str, Any], name: str, best: bool) -> Text:
     if row[name] is None:
         return Text("–")
-    if name in _DIFFERENCES:
+    if name in DIFFERENCES:
         return Text(f"{value_text(row, name)} ")
     return Text(value_text(row, name) + ("*" if best else " "), style="bold" if best else "")
-
-
-def value_text(row: dict[str, Any], name: str) -> str:
-    """A metric with its deviation, a rate, a difference or a cost as tables show it."""
-    value = row[name]
-    if value is None:
-        return "–"
-    if name in _DIFFERENCES:
-        return f"{value:+.3f}"
-    if name in METRICS or name in RATES or name in _PUBLISHED:
-        return f"{value:.3f}{_plus_minus(row.get(f'{name}_std'))}"
-    return cost_text(value)
-
-
-def cost_text(value: float) -> str:
-    """A cost in three digits or more."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _plus_minus(deviation: float | None) -> str:
-    """Nothing where nothing deviates, as of a detector without seed: ±.000 would say that it was measured."""
-    if deviation is None or deviation < 1e-9:
-        return ""
-    return "±<.001" if deviation < 5e-4 else f"±{deviation:.3f}".replace("0.", ".")
 
 
 def remarks_of(board: pd.DataFrame) -> list[str]:

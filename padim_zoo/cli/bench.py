@@ -27,8 +27,8 @@ SOME_FAILED = 1
 def bench(config: Path | None, suite: str | None, published: bool, print_sbatch: int | None, **_: Any) -> None:
     """Run a benchmark: backbones x estimators x categories x folds.
 
-    Every finished run is recorded in the run store. If the benchmark is interrupted, the same command does the rest,
-    and tries failed runs again. Options override --config, which overrides --suite.
+    Every finished run is recorded in the run store. If the benchmark is interrupted, run the same command again: it
+    does the rest, and retries failed runs. Options override --config, which overrides --suite.
 
     --suite paper runs the configurations of the published tables on a copy of MVTec AD (--data-root). It shows the
     published results, and the differences from them, beside the measured ones.
@@ -42,7 +42,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
     Exit status: 0 all runs done, 1 some failed (their rows say why) or the cluster is gone, 2 bad input, 3 a disk that
     cannot be written to, 130 interrupted.
     """
-    from padim_zoo.bench.coverages import coverage_lines
+    from padim_zoo.bench.protocol import coverage_lines
     from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.cli.progress import reporter
@@ -83,7 +83,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
                     report.note(line)
     except KeyboardInterrupt as error:
         done = sum(is_done(document) for document in documents.values())
-        click.echo(f"interrupted: {done} of {len(plan)} runs are done; the same command does the rest", err=True)
+        click.echo(f"interrupted: {done} of {len(plan)} runs are done; run it again for the rest", err=True)
         sys.exit(exit_code_of_signal(error))
     except ClusterLostError as error:
         click.echo(f"Error: {error}", err=True)

@@ -40,9 +40,9 @@ def calibrate(
 ) -> None:
     """Set another threshold of a saved detector, without a fit.
 
-    It is made of the out-of-fold scores of normal images that the file holds, for a false-alarm rate, or is given by
-    --threshold. --region-fpr sets the region threshold and --decide-by which of them decides; alone, they leave the
-    image threshold. --map-values p-value goes over to maps of p-values, at the same rates. All else stays as it is.
+    The threshold is computed for a false-alarm rate, from the out-of-fold scores in the file, or set by --threshold.
+    --region-fpr sets the region threshold, and --decide-by says which one decides; alone, they keep the image
+    threshold. --map-values p-value switches to maps of p-values, at the same rates. Everything else stays the same.
     Without --output or --in-place nothing is written.
     """
     from padim_zoo.detectors.recalibration import calibrate_file
@@ -98,7 +98,7 @@ def rate_per_image(alarms_per_hour: float | None, parts_per_hour: float | None) 
         raise InputError("false alarms per hour need --alarms-per-hour and --parts-per-hour: give both")
     if not 0 < alarms_per_hour < parts_per_hour < float("inf"):
         raise InputError(
-            f"{alarms_per_hour:g} false alarms of {parts_per_hour:g} parts per hour is no rate: expected fewer alarms "
-            "than parts, and more than 0"
+            f"{alarms_per_hour:g} false alarms of {parts_per_hour:g} parts per hour is not a rate: expected fewer "
+            "alarms than parts, and more than 0"
         )
     return alarms_per_hour / parts_per_hour

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from padim_zoo.cli.formats import format_option, resolve_format, write_tables
 from padim_zoo.cli.inputs import read_runs
 from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.table import format_option, resolve_format, write_tables
 from padim_zoo.core.numbers import in_number, number_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def command(
     if runs is None and not benchmarks:
         raise click.UsageError("nothing to compare: give a run store RUNS, or --benchmarks FILE, or both")
     if history is not None and runs is None:
-        raise click.UsageError("--history keeps what runs measured: give a run store RUNS")
+        raise click.UsageError("--history records measurements of runs: give a run store RUNS")
     refuse_same({"--baseline": baseline, "--history": history, "--output": output})
     for option, path in {"--baseline": baseline, "--history": history, "--output": output}.items():
         if path is not None:

@@ -26,8 +26,8 @@ def combine(
 ) -> None:
     """Combine saved detectors into an ensemble, one file that predicts like any detector.
 
-    The MODELS have to be fitted on the same normal images with the same transform, and have thresholds: the scores
-    that these were made from bring the members to one scale.
+    The MODELS must be fitted on the same normal images with the same transform, and have thresholds: the scores behind
+    these bring the members to one scale.
     """
     from padim_zoo.detectors.backbone_detector import BackboneDetector
     from padim_zoo.detectors.combining import refuse_doubles

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.table import print_table, show_table, table_of, write_content
+from padim_zoo.cli.table import (
+    format_option,
+    print_table,
+    resolve_format,
+    show_table,
+    table_of,
+    tell_written,
+    write_data,
+    write_tables,
+)
 from padim_zoo.core.numbers import number_of
 
 
@@ -28,15 +36,13 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
     from rich.console import Group
 
     from padim_zoo.bench.compare import compare_stores, compared_by_image, other_differences, paired_metric
-    from padim_zoo.bench.formats import FORMATS, records
+    from padim_zoo.bench.formats import TextTable, records
     from padim_zoo.bench.store import RunStore
-    from padim_zoo.bench.text_table import TextTable
     from padim_zoo.metrics.metric import title_of
 
     form = resolve_format(form, output)
     comparison = compare_stores(RunStore(runs_a), RunStore(runs_b))
-    if form in FORMATS:
-        write_content(FORMATS[form](comparison), output)
+    if write_data(comparison, form, output):
         tell_written(form, output)
         return
     differing = [

@@ -54,7 +54,7 @@ def evaluate(
 
     Prints the metrics, and the decisions on images at two thresholds: the model's own, set from normal images only, and
     the one with the highest F1. The latter is chosen with the labels of the test images, so its results are optimistic.
-    Below stands what other false-alarm rates would cost. ClassF1 is at the model's own. SegF1, pixel false alarms and
+    A table shows what other false-alarm rates would give. ClassF1 is at the model's own. SegF1, pixel false alarms and
     detected regions are at the pixel threshold, the 99.9th percentile of the pixels of normal images.
 
     --output writes all of this as figures.csv and figures.json too.
@@ -92,7 +92,7 @@ def evaluate(
     seen, protocol = coverage_of(detector, scored.samples, mask_orientation), protocol_of(opened)
     notes = [*made.notes, *([] if seen.note is None else [seen.note])]
     if protocol is not None and str(protocol) != str(detector.transform):
-        notes.append(f"the model's transform is not the protocol of {dataset} ({protocol}): compare no published table")
+        notes.append(f"the transform is not the protocol of {dataset} ({protocol}): do not compare published tables")
     anomalous = int(scored.labels.sum())
     normal = len(scored.labels) - anomalous
     document = {

@@ -65,24 +65,24 @@ def finetune(
     """
     from padim_zoo.backbones.device import resolve_device, resolve_precision
     from padim_zoo.bench.protocol import resolve_transform
-    from padim_zoo.data.categories import load_categories
     from padim_zoo.data.coverage import coverage
     from padim_zoo.data.files import normal_image_files
     from padim_zoo.data.grid import look_ahead
+    from padim_zoo.data.sample import load_categories
     from padim_zoo.data.training_depth import counts_of_images
     from padim_zoo.data.transform import choose_grid
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
+    from padim_zoo.finetune.adaptation import write_weights
     from padim_zoo.finetune.evaluation import evaluate_adaptation
     from padim_zoo.finetune.images import load_images
     from padim_zoo.finetune.methods import adapt, make_recipe, rebuilt
-    from padim_zoo.finetune.weights_file import write_weights
     from padim_zoo.metrics.metric import title_of
     from padim_zoo.registry import backbones, datasets
 
     asked = asked_settings()
     if bool(images) == any(name in asked for name in ("dataset", "data_root", "categories")):
         sources = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{sources} to learn from: expected IMAGES of normal things, or --data-root DIR")
+        raise InputError(f"{sources} to learn from: expected normal IMAGES, or --data-root DIR")
     _refuse_files(output, overwrite, settings.get("checkpoint"))
     where = resolve_device(device)
     kind = resolve_precision(precision, where)
@@ -139,7 +139,7 @@ def finetune(
     if seen.note is not None:
         click.echo(f"note: {seen.note}", err=True)
     if not comparison.helped:
-        click.echo("Warning: the drawn defects are not found better than before: do not expect much of it", err=True)
+        click.echo("Warning: the drawn defects are not found better than before: do not expect much from it", err=True)
 
 
 def _refuse_files(output: Path, overwrite: bool, checkpoint: Path | None) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import DATASET, load_category
 from padim_zoo.cli.options import PATH, check_target, refuse_same
-from padim_zoo.cli.settings import PLUGINS, asked_parameters, asked_settings, setting_command
+from padim_zoo.cli.settings import asked_parameters, asked_settings, setting_command
 from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import (
@@ -27,16 +25,9 @@ from padim_zoo.cli.thresholds import (
     try_to_calibrate,
 )
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
-from padim_zoo.core.shard import Shard
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
-from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
-
-if TYPE_CHECKING:
-    from padim_zoo.bench.fit_cost import FitCost
-
-CLUSTER_LOST = 1
+from padim_zoo.detectors.description import coverage_of, describe_work
 
 NAMED = 5
 """Trimmed images whose names are printed."""
@@ -45,7 +36,7 @@ NAMED = 5
 @setting_command("fit")
 @click.argument("images", nargs=-1, shell_complete=complete_files)
 @click.option("-o", "--output", type=PATH, help="The model, a safetensors file; --dry-run writes none.")
-@click.option("--dry-run", is_flag=True, help="Tell time, memory and model size of the fit, and fit nothing.")
+@click.option("--dry-run", is_flag=True, help="Estimate time, memory and model size; fit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON instead of a table.")
 @click.option(
     "--folds", type=click.IntRange(2), default=CALIBRATION_FOLDS, show_default=True, help="Folds for the threshold."
@@ -85,7 +76,7 @@ def fit(
     --cluster sends images through the backbone on the workers of a Dask cluster. --shard 3/16 fits on a fixed sixteenth
     of the images: the model has no threshold, and padim-zoo merge of all shards gives that of one fit.
 
-    --dry-run reads one image and fits small parts of it. It tells what the fit would cost, and what cheaper ways would.
+    --dry-run reads one image and fits small parts of it. It estimates the cost of the fit, and of cheaper ways.
     """
     import numpy as np
 
@@ -103,7 +94,7 @@ def fit(
     asked = asked_settings()
     if bool(images) == any(name in asked for name in DATASET):
         sources = "both images and a data set" if images else "neither images nor a data set"
-        raise InputError(f"{sources} to fit on: expected IMAGES of normal things, or --data-root DIR, or --normal DIR")
+        raise InputError(f"{sources} to fit on: expected normal IMAGES, or --data-root DIR, or --normal DIR")
     if as_json and not dry_run:
         raise InputError("--json prints what --dry-run tells: add --dry-run")
     if output is None and not dry_run:
@@ -114,7 +105,7 @@ def fit(
         check_target(report, "suspects.html", "--report")
     for option, given in {"--shard": shard is not None, "--resumable": resumable}.items():
         if given and settings["trim_patches"] is not None:
-            raise InputError(f"{option} excludes --trim-patches: a file does not hold the patches that it leaves out")
+            raise InputError(f"{option} excludes --trim-patches: a file does not record which patches were left out")
     if shard is not None:
         if trim is not None:
             raise InputError("--shard excludes --trim: trim a fit on all images, or look at data suspects before")
@@ -146,10 +137,11 @@ def fit(
         check_count(len(paths), trim)
     if output is None or dry_run:
         from padim_zoo.bench.fit_cost import USUAL_ROUNDS, fit_costs
+        from padim_zoo.cli.fit_costs import show_costs
 
         rounds = USUAL_ROUNDS * (trim is not None) + (report is not None)
         costs = fit_costs(model, paths, folds, rounds, resumable=resumable)
-        _show_costs(model, costs, paths, trims=trim is not None, as_json=as_json)
+        show_costs(model, costs, paths, trims=trim is not None, as_json=as_json)
         return
     fingerprints = FingerprintsInMemory(len(paths))
     caches = Caches.usual() if cache else Caches()
@@ -157,8 +149,10 @@ def fit(
     doubts: Sequence[str] = ()
     trimmed: dict[str, str] = {}
     if shard is not None:
+        from padim_zoo.cli.distributed_fit import fit_shard
+
         with naming_unreadable(paths):
-            paths = _fit_shard(model, paths, shard, groups)
+            paths = fit_shard(model, paths, shard, groups)
         tell_data(paths, skipped, shard)
         threshold, resumable = "none: padim-zoo merge of all shards makes it", True
     else:
@@ -174,9 +168,19 @@ def fit(
             with naming_unreadable(paths):
                 model.fit(paths)
         else:
-            needs_samples = trim is not None or report is not None
-            wanted = None if needs_samples else _Wanted(groups, fpr, folds)
-            why_none = _fit_on_cluster(model, paths, parameters, cluster, insecure=insecure, threshold=wanted)
+            from padim_zoo.cli.distributed_fit import fit_on_cluster
+
+            why_none = fit_on_cluster(
+                model,
+                paths,
+                parameters,
+                cluster,
+                insecure=insecure,
+                needs_samples=trim is not None or report is not None,
+                pattern=groups,
+                rate=fpr,
+                folds=folds,
+            )
         if trim is not None:
             trimmed, paths = _trim(model, paths, trim)
             tell_data(paths, skipped)
@@ -197,11 +201,7 @@ def fit(
     # Detectors of plugins may take neither option.
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
-    seen = coverage_of(model, paths)
-    saved = {"transform": str(model.transform), "looks at": seen.shares.removeprefix("looks at ")}
-    saved |= {"streams": f"in {blocks}"} if (blocks := blocks_of(model)) else {}
-    saved |= {"runtime": runs} if (runs := runtime_of(model)) else {}
-    saved |= trimmed
+    saved = describe_work(model, coverage_of(model, paths)) | trimmed
     saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
@@ -228,103 +228,13 @@ def _trim(model: Any, paths: Sequence[Path], share: float | str) -> tuple[dict[s
     return {"trimmed": row}, [path for number, path in enumerate(paths) if number not in gone]
 
 
-def _show_costs(model: Any, costs: Sequence[FitCost], paths: Sequence[Path], *, trims: bool, as_json: bool) -> None:
-    from padim_zoo.bench.fit_cost import USUAL_ROUNDS
-    from padim_zoo.cli.table import show_json, show_table
-    from padim_zoo.core.memory import amount
-    from padim_zoo.core.progress import duration
-
-    if as_json:
-        show_json([cost.to_dict() for cost in costs])
-        return
-    click.echo(f"A fit on {number_of(len(paths), 'image')}, measured on one of them and on small parts of it:\n")
-    show_table(
-        [
-            {
-                "way": cost.way,
-                "patches": cost.patches,
-                "dimensions": cost.dimensions,
-                "time": duration(cost.seconds),
-                "memory": amount(cost.memory_mb * 1e6),
-                "on disk meanwhile": amount(cost.scratch_mb * 1e6) if cost.scratch_mb else "nothing",
-                "model": amount(cost.model_mb * 1e6),
-                "": "recommended" if cost.recommended else "",
-            }
-            for cost in costs
-        ]
-    )
-    if trims:
-        click.echo(f"note: time counts {USUAL_ROUNDS} rounds of --trim: they end when the same images go again")
-    if getattr(model, "register", None) is not None:
-        click.echo("note: the margin of register is not counted: add a third to memory and model, and more to time")
-    if getattr(model, "roi", None) is not None:
-        click.echo("note: all patches are counted, also those that --roi leaves out of the model")
-    if not any(cost.recommended for cost in costs):
-        click.echo("note: no way makes a small model: resize the images (--resize 1024)")
-
-
 def _refuse_with_shard(
     cluster: str | None, fpr: float | None, region_fpr: float | None, region_area: int | None, decide_by: str | None
 ) -> None:
     if cluster is not None or fpr is not None:
-        raise InputError("--shard excludes --cluster, and a shard has no threshold for --fpr: give that to merge")
+        raise InputError("--shard excludes --cluster and --fpr: a shard has no threshold; give --fpr to merge")
     if region_fpr is not None or region_area is not None or decide_by is not None:
         raise InputError(
             "a shard has no threshold for --region-fpr, --region-area and --decide-by: give them to calibrate after "
             "the merge"
         )
-
-
-class _Wanted(NamedTuple):
-    """The threshold of a fit: the pattern of groups, the rate and the folds."""
-
-    pattern: str | None
-    rate: float | None
-    folds: int
-
-
-def _fit_on_cluster(
-    model: Any,
-    paths: Sequence[Path],
-    parameters: dict[str, Any],
-    cluster: str,
-    *,
-    insecure: bool,
-    threshold: _Wanted | None,
-) -> str | None:
-    """Fit on the workers of a cluster; what :meth:`ClusterFit.fit` says of the threshold.
-
-    ``threshold`` is None where samples of all images are wanted.
-    """
-    from padim_zoo.bench.cluster_fit import ClusterFit, Threshold, refuse_what_is_not_spread
-    from padim_zoo.bench.executors.cluster import ClusterLostError
-    from padim_zoo.data.image_groups import ImageGroups
-
-    def tell(text: str) -> None:
-        click.echo(text, err=True)
-
-    refuse_what_is_not_spread(model)
-    asked = None
-    if threshold is not None:
-        groups = ImageGroups.of(paths, threshold.pattern, model.fingerprints)
-        asked = Threshold(threshold.rate, threshold.folds, groups)
-    plugins = click.get_current_context().meta[PLUGINS]
-    try:
-        return ClusterFit(cluster, insecure, plugins, tell).fit(model, paths, parameters, asked)
-    except ClusterLostError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(CLUSTER_LOST)
-
-
-def _fit_shard(model: Any, paths: Sequence[Path], shard: str, pattern: str | None) -> list[Path]:
-    """Fit on a shard of the images, on the grid of all; the images of the shard."""
-    from padim_zoo.bench.cluster_fit import part_of_shard
-    from padim_zoo.data.image_groups import ImageGroups
-
-    if not hasattr(model, "merge"):
-        raise InputError(f"--shard is for detectors whose models merge, such as padim, and not {model.name}")
-    part = part_of_shard(paths, shard)
-    model.fit(part, whole=paths)
-    groups = ImageGroups.of(part, pattern, model.fingerprints)
-    model.learned_images_ = replace(model.learned_images_.with_groups(groups), shards=frozenset({Shard.parse(shard)}))
-    return part

@@ -36,9 +36,9 @@ def forget(
     hold the statistics of its images: save it with padim-zoo fit --resumable, unless it has at least as many
     dimensions as images.
 
-    The threshold is made anew if the model holds all samples. If not, it is removed.
+    The threshold is set anew if the model holds all samples. If not, it is removed.
 
-    What the caches hold of these files goes too. The model is written to --output, or replaced with --in-place.
+    Cached data of these files is removed too. The model is written to --output, or replaced with --in-place.
     """
     from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import image_files

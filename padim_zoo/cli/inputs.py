@@ -42,7 +42,7 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
     categories = dataset.categories() if settings["category"] is None else [settings["category"]]
     if len(categories) != 1:
         raise InputError(
-            f"{name} has {len(categories)} categories: choose one with --category, of {', '.join(categories)}"
+            f"{name} has {len(categories)} categories: choose one with --category: {', '.join(categories)}"
         )
     category = dataset.load(categories[0])
     if settings.get("skip_unreadable"):
@@ -142,7 +142,6 @@ def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Predictio
         except Exception:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             raise InputError(
-                f"the model scores no image ({reason}): its file was changed, or written by another version; fit it "
-                "again"
+                f"the model cannot score images ({reason}): its file was changed, or is of another version; fit again"
             ) from error
         raise

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from padim_zoo.cli.candidates import complete_columns
-from padim_zoo.cli.formats import format_option, resolve_format, tell_written, write_tables
 from padim_zoo.cli.inputs import read_runs
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.table import print_table, write_content
+from padim_zoo.cli.table import (
+    format_option,
+    print_table,
+    resolve_format,
+    table_of,
+    tell_written,
+    write_content,
+    write_data,
+    write_tables,
+)
 from padim_zoo.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +43,7 @@ SOME_FAILED = 1
 @format_option()
 @click.option("--output", "-o", type=PATH, metavar="FILE", help="Write to a file.")
 @click.option("--published", is_flag=True, help="Show published results beside measured ones.")
-@click.option("--corruptions", is_flag=True, help="Show what runs make of each of their --corruptions.")
+@click.option("--corruptions", is_flag=True, help="Show each run on its corrupted test images.")
 @click.option("--watch", is_flag=True, help="Follow a benchmark that runs in another terminal.")
 @click.option("--bars/--no-bars", default=None, help="Show bars beside the main metric.  [default: on a terminal]")
 def leaderboard(
@@ -52,9 +60,9 @@ def leaderboard(
 ) -> None:
     """Show, sort and export the leaderboard of the run stores RUNS, by default runs.
 
-    Of a run that several stores hold, one that is done counts, and of these the newest.
+    If several stores hold a run, the newest finished one counts.
 
-    The suffix of --output says the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
+    The suffix of --output sets the format: csv, json, md, tex, html, parquet or txt. LaTeX has a table of categories x
     methods for each main metric, or for that of --sort. It needs the package booktabs.
 
     docs/leaderboard.md explains the columns and their units. The ids of runs are in the column id of --format csv;
@@ -99,16 +107,12 @@ def leaderboard(
 
 
 def _show_board(board: pd.DataFrame, sort: str | None, form: str, output: Path | None, bars: bool | None) -> None:
-    from padim_zoo.bench.formats import FORMATS as WRITERS
-
     if form == "table":
         from padim_zoo.bench.table import BoardTable
 
         on_terminal = output is None and sys.stdout.isatty()
         print_table(BoardTable(board, sort, bars=on_terminal if bars is None else bars), output)
-    elif form in WRITERS:
-        _export(WRITERS[form](board), form, output)
-    else:
+    elif not write_data(board, form, output):
         from padim_zoo.bench.board_tables import method_tables, rows_table
 
         write_tables(method_tables(board, sort) if form == "latex" else [rows_table(board, sort)], form, output)
@@ -118,34 +122,24 @@ def _compare(
     store: RunStore, documents: Sequence[Document], ids: tuple[str, str], form: str, output: Path | None
 ) -> None:
     from padim_zoo.bench.compare import compare_runs, describe_comparison
-    from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.formats import records
-    from padim_zoo.bench.text_table import of_records
+    from padim_zoo.bench.formats import of_records, records
 
     comparison = compare_runs(store, documents, *ids)
     if form == "table":
         write_content(describe_comparison(comparison).encode(), output)
-    elif form in WRITERS:
-        _export(WRITERS[form](comparison), form, output)
-    else:
+    elif not write_data(comparison, form, output):
         write_tables([of_records(records(comparison))], form, output)
 
 
 def _show_corruptions(documents: Sequence[Document], form: str, output: Path | None) -> None:
     from padim_zoo.bench.corruption_table import corruption_table
-    from padim_zoo.bench.formats import FORMATS as WRITERS
-    from padim_zoo.bench.formats import records
-    from padim_zoo.bench.text_table import of_records
-    from padim_zoo.cli.table import table_of
+    from padim_zoo.bench.formats import of_records, records
 
     table = corruption_table(documents)
-    if form in WRITERS:
-        _export(WRITERS[form](table), form, output)
-        return
     rows = records(table.drop(columns="id"))
     if form == "table":
         print_table(table_of(rows), output)
-    else:
+    elif not write_data(table, form, output):
         write_tables([of_records(rows)], form, output)
 
 
@@ -172,7 +166,7 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
     from padim_zoo.cli.watching import watch
 
     if not sys.stdout.isatty():
-        raise InputError("--watch redraws a terminal, and standard output is none: leave it out")
+        raise InputError("--watch redraws a terminal, but standard output is not one: leave it out")
     _make_board([], by, sort)  # refuses unknown columns
 
     def draw(documents: Sequence[Document], max_lines: int) -> RenderableType:
@@ -189,9 +183,3 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
             err=True,
         )
     return bool(watcher.died)
-
-
-def _export(content: bytes, form: str, output: Path | None) -> None:
-    if output is None and form == "parquet" and sys.stdout.isatty():
-        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
-    write_content(content, output)

@@ -57,7 +57,7 @@ def show(kind: str, pattern: str, as_json: bool) -> None:
         show_table([{key: value for key, value in record.items() if key != "stages"} for record in records])
     if short:
         click.echo(
-            f"{len(records)} matches are listed by name alone: layers and channels are told of {DESCRIBED} or fewer",
+            f"{len(records)} matches are listed by name alone: layers and channels are shown for {DESCRIBED} or fewer",
             err=True,
         )
     for plugin, reason in registry.problems.items():

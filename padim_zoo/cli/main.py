@@ -6,17 +6,16 @@ So ``padim-zoo --help`` imports neither torch nor pandas. Exit codes are those o
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from padim_zoo import __version__
 from padim_zoo.cli.groups import SuggestingGroup, meant
+from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.errors import BAD_INPUT, InputError, exit_code_of
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.printable import printable
@@ -85,27 +84,13 @@ class Mistake(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # of a class, as click has it
 
 
-@contextmanager
-def _without_screen() -> Iterator[None]:
-    """Have matplotlib draw to files only: a notebook names a backend to its commands that they may not have."""
-    before = os.environ.get("MPLBACKEND")
-    os.environ["MPLBACKEND"] = "agg"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MPLBACKEND"]
-        else:
-            os.environ["MPLBACKEND"] = before
-
-
 class LazyGroup(SuggestingGroup):
     """A group that imports a command when it is called, and shows mistakes in one line."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **others: Any) -> Any:
         """Run the command line; files that it writes say which it was."""
         words = sys.argv[1:] if args is None else list(args)
-        with running(["padim-zoo", *words]), _without_screen():
+        with running(["padim-zoo", *words]), environment_set({"MPLBACKEND": "agg"}):
             return super().main(words, *rest, **others)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

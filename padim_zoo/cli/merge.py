@@ -55,14 +55,13 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     images: save it with padim-zoo fit --resumable, unless it has at least as many dimensions as images. The estimator
     is that of the first. Images that several models know by their pixels count once.
 
-    The merged model has a threshold if all models hold their samples, not moments, which are fewer bytes of many
-    images. It is for the rate that all were asked for, if that is one, or for the usual rate. Groups of images stay
-    together.
+    The merged model has a threshold if all models hold their samples. Models of many images hold moments instead, which
+    are smaller. The rate is the one that all models share, or else the usual one. Groups of images stay together.
     """
     from padim_zoo.detectors.loading import load
 
     if len(models) < 2:
-        raise InputError(f"there is nothing to merge {models[0]} with: expected two or more models")
+        raise InputError(f"nothing to merge with {models[0]}: expected two or more models")
     check_target(output)
     asked_rates: set[float | None] = set()
     calibrations: list[Calibration] = []

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from padim_zoo.core.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 class _NamedPath(click.Path):
@@ -99,7 +96,7 @@ def check_target(output: Path, example: str = "model.safetensors", option: str =
         raise InputError(f"{option} {output} is a folder: expected a file name, e.g. {output / example}")
     nearest = next(folder for folder in output.absolute().parents if os.path.lexists(folder))
     if not nearest.is_dir():
-        raise InputError(f"{option} {output} cannot be: {nearest} is a file; expected a folder to write to")
+        raise InputError(f"{option} {output} cannot be written: {nearest} is a file; expected a folder")
 
 
 def refuse_same(files: Mapping[str, Path | None], images: Iterable[Path] = ()) -> None:

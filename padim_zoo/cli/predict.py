@@ -50,7 +50,7 @@ SOME_FAILED = 1
 @click.option(
     "--regions", type=PATH, metavar="FILE", help="Write the regions of each image: JSON, or COCO to FILE.coco.json."
 )
-@click.option("--resume", is_flag=True, help="Go on with the scores of a call that was cut short.")
+@click.option("--resume", is_flag=True, help="Continue the scores of an interrupted command.")
 @click.option("--threshold", type=float, help="Threshold to use instead of the model's own.")
 def predict(
     model: Path,
@@ -76,15 +76,15 @@ def predict(
 ) -> None:
     """Score images with a saved or exported detector, and draw heat maps.
 
-    IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1;
-    the others are scored all the same. Nothing is added to the cache.
+    IMAGES are files, folders or globs. An image that cannot be read gets a row with its error, and the exit code is 1.
+    The other images are still scored. Nothing is added to the cache.
 
-    A region is at least so many connected pixels of the map that score above a threshold: that of fit --region-fpr,
-    or else the one that pictures are drawn by. --regions gives boxes and masks in the pixels of the image as it was
-    before resize and crop.
+    A region is a group of connected pixels of the map, of at least a certain area, that score above a threshold: that
+    of fit --region-fpr, or else that of the pictures. --regions gives boxes and masks in the pixels of the image before
+    resize and crop.
 
-    Scores go to a file whose name ends in .part, row by row, which gets its name at the end. If the work is cut short,
-    --resume goes on with the images that are left.
+    Scores go row by row to a file whose name ends in .part, which is renamed at the end. If the command is interrupted,
+    --resume scores the remaining images.
 
     An exported MODEL has the runtime of its suffix, unless --runtime names another.
 
@@ -100,13 +100,13 @@ def predict(
     if output is None and (maps or pictures):
         raise InputError("--maps and --pictures need a folder to write to: add --output DIR")
     if threshold is not None and not math.isfinite(threshold):
-        raise InputError(f"--threshold {threshold} is no threshold: expected a finite number")
+        raise InputError(f"--threshold is {threshold}: expected a finite number")
     if scores == "":
         raise InputError("--scores is empty: expected a file, or - for standard output")
     target = scores or ("-" if output is None else str(output / f"scores.{form or 'csv'}"))
     if regions is not None:
         if str(regions) == "-":
-            raise InputError("--regions is -, which is no file: expected one, e.g. regions.json")
+            raise InputError("--regions is -: expected a file, e.g. regions.json")
         check_target(regions, "regions.json", "--regions")
     if output is not None and not output.is_dir():
         check_target(output / "scores.csv")
@@ -125,7 +125,7 @@ def predict(
     if (maps or regions) and not detector.makes_maps:
         raise InputError(f"{model} scores whole images and makes no anomaly maps: leave out --maps and --regions")
     if regions and resume:
-        raise InputError("--regions tells of all images, and --resume scores those that are left: leave out one")
+        raise InputError("--regions describes all images, but --resume scores only the rest: leave out one")
     region_file = None if regions is None else RegionFile(regions, model, detector, threshold)
     predict_within = predict_in(detector, roi)
     decides, own = detector.decision
@@ -136,7 +136,7 @@ def predict(
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime, "map_values": map_values}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
     if file is None and resume:
-        raise InputError(f"--resume goes on with a file, and {target} is none: add --output DIR, or --scores FILE")
+        raise InputError(f"--resume continues a file, and {target} is not one: add --output DIR, or --scores FILE")
     rows: list[Row] = []
     failed: dict[str, list[str]] = {}  # by what is said apart from the file
     named = list(zip(paths, picture_names(paths), strict=True))
@@ -219,8 +219,8 @@ def _tell_p_values(detector: Any, threshold: float | None) -> None:
 
     what, end = "scores and maps" if decides_by_p_values(detector) else "maps", end_of_ranks(detector)
     click.echo(
-        f"{what} are -log10 of p-values: by ranks of normal images up to {end:.2f} (p {10**-end:.2g}), by a model of "
-        "the tail beyond",
+        f"{what} are -log10 of p-values: from ranks of normal images up to {end:.2f} (p {10**-end:.2g}), from a model "
+        "of the tail beyond",
         err=True,
     )
     if (note := note_on_tail(detector, threshold)) is not None:
@@ -258,7 +258,7 @@ def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, A
         if runtime == AUTO:
             raise InputError(f"{model} is exported and has its own runtime: leave out --runtime auto")
         if limits["stream"] != "auto":
-            raise InputError(f"{model} is exported and takes whole images: leave out --stream, or predict by the model")
+            raise InputError(f"{model} is exported and takes whole images: leave out --stream, or use the model")
         return ExportedModel(model, runtime)
     return load_detector(model, runtime=runtime, cache=cache, writes=False, **limits)
 

@@ -137,7 +137,7 @@ class _LiveTable(Reporter):
             transient=True,
         )
         if done:
-            self.note(f"{len(done)} of {total} runs were done before")
+            self.note(f"{len(done)} of {total} runs were already done")
 
     def __enter__(self) -> _LiveTable:
         self._draw()

@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from padim_zoo.bench.progress_line import progress_line
+from padim_zoo.bench.bars import progress_line
 from padim_zoo.core.progress import Stage, duration, listening, open_stages
 
 JSON_SECONDS = 10.0

@@ -17,7 +17,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import SUSPECTS_RATE
 
 SUSPECTS_FOUND = 1
-"""Exit code of ``data suspects`` where an image is suspected, or a test image stands among the normal ones."""
+"""Exit code of ``data suspects`` where an image is suspected, or a test image is among the normal ones."""
 
 ROWS = 10
 """Images that are printed, beside all suspected ones."""
@@ -52,8 +52,8 @@ def suspects(
     FOLDER holds normal images, or is one category: then its training images are scored, and copies of test images
     among them are found.
 
-    Also told are copies, odd sizes and odd exposures. The exit code is 1 if an image is suspected, or a test image
-    stands among the normal ones.
+    The report also lists copies, odd sizes and odd exposures. The exit code is 1 if there are suspects, or test
+    images among the normal ones.
     """
     from padim_zoo.cache.caches import Caches
     from padim_zoo.core.atomic_write import write_text_whole

@@ -1,11 +1,15 @@
-"""Records on standard output: as a table, as rows behind titles, or as JSON."""
+"""Records on standard output: as a table, as rows behind titles, or as JSON.
+
+The format is the one that was asked for, or that of the file's suffix.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.core.atomic_write import write_bytes_whole, write_text_whole
+from padim_zoo.core.errors import InputError
 from padim_zoo.core.jsonable import to_jsonable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import RenderableType
+
+    from padim_zoo.bench.formats import TextTable
 
 _NO_WIDTH = 10_000
 _BETWEEN = 3
@@ -118,3 +126,76 @@ def cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
     return str(value)
+
+
+SUFFIXES = {
+    ".txt": "table",
+    ".csv": "csv",
+    ".json": "json",
+    ".md": "md",
+    ".tex": "latex",
+    ".html": "html",
+    ".parquet": "parquet",
+}
+"""What files of each suffix hold."""
+
+
+def format_option(*without: str) -> Callable[[Any], Any]:
+    """The option ``--format`` of a command, which writes all formats but some."""
+    forms = [form for form in SUFFIXES.values() if form not in without]
+    extra = "" if "parquet" in without else "; parquet needs padim-zoo[parquet]"
+    text = f"Format{extra}.  [default: by the suffix of --output, else table]"
+    return click.option("--format", "form", type=click.Choice(forms), help=text)
+
+
+def resolve_format(form: str | None, output: Path | None, *without: str) -> str:
+    """The format that was asked for, or that of the file.
+
+    Raises
+    ------
+    InputError
+        If the file has a suffix that says nothing.
+    """
+    if form is not None:
+        return form
+    if output is None or not output.suffix:
+        return "table"
+    suffixes = [suffix for suffix, name in SUFFIXES.items() if name not in without]
+    if output.suffix.lower() not in suffixes:
+        raise InputError(
+            f"--output {output} has the suffix {output.suffix}: expected {', '.join(suffixes)}, or --format"
+        )
+    return SUFFIXES[output.suffix.lower()]
+
+
+def tell_written(form: str, output: Path | None) -> None:
+    """Say what was written, and what else a name without a suffix could have given."""
+    if output is None:
+        return
+    others = "" if output.suffix or form != "table" else "; a suffix gives another format, such as .csv or .md"
+    click.echo(f"{form} in {output}{others}", err=True)
+
+
+def write_tables(tables: Sequence[TextTable], form: str, output: Path | None) -> None:
+    """Write tables of text as Markdown, LaTeX or HTML."""
+    from padim_zoo.bench.formats import to_html, to_latex, to_markdown
+
+    write = {"md": to_markdown, "latex": to_latex, "html": to_html}
+    write_content(write[form](tables), output)
+
+
+def write_data(table: pd.DataFrame, form: str, output: Path | None) -> bool:
+    """Write numbers as csv, json or parquet; False for any other format.
+
+    Raises
+    ------
+    InputError
+        If a terminal would get binary data.
+    """
+    from padim_zoo.bench.formats import FORMATS
+
+    if output is None and form == "parquet" and sys.stdout.isatty():
+        raise InputError("parquet is binary: give --output FILE, or pipe it somewhere")
+    if form in FORMATS:
+        write_content(FORMATS[form](table), output)
+    return form in FORMATS

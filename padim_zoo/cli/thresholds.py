@@ -126,7 +126,7 @@ def show_prices(calibration: Any) -> None:
     if not (rows := price_rows(calibration)):
         return
     count = different_images(len(calibration.scores), calibration.n_groups)
-    click.echo(f"\nThe threshold rests on {count}. Other rates would give:\n")
+    click.echo(f"\nThe threshold is based on {count}. Other rates would give:\n")
     show_table(rows)
     if (note := unpromised(calibration)) is not None:
         click.echo(f"note: {note}")

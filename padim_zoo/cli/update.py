@@ -17,7 +17,7 @@ from padim_zoo.cli.thresholds import groups_of_new_images, regions_of, show_pric
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
-from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+from padim_zoo.detectors.description import coverage_of, describe_work
 
 
 def _loses_samples(detector: Any) -> bool:
@@ -52,10 +52,10 @@ def update(
     IMAGES are files, folders or globs. A PaDiM model must hold the statistics of its images: save it with
     padim-zoo fit --resumable, unless it has at least as many dimensions as images.
 
-    Images that the model knows by their pixels are passed over. Where all are, the threshold stays.
+    Images that the model already knows by their pixels are skipped. If all are, the threshold stays.
 
-    Copies among IMAGES count once, and the groups of the fit stay. Its --groups are applied to IMAGES too. Near
-    copies of images that the model has learned are not found without.
+    Copies among IMAGES count once, and the groups of the fit stay. Its --groups apply to IMAGES too; without them, near
+    copies of learned images are not found.
 
     The threshold is set anew if the model holds all samples, for the rate that MODEL was asked for, or the usual one.
     If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it.
@@ -100,13 +100,7 @@ def update(
     of_all = number_of(len(paths), "normal image")
     new = of_all if added == len(paths) else f"{added} new of {of_all}"
     seen = coverage_of(detector, paths)
-    rows = {
-        "added": f"{new}, {detector.n_images_} in all",
-        "transform": str(detector.transform),
-    }
-    rows |= {"looks at": seen.shares.removeprefix("looks at ")}
-    rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
-    rows |= {"runtime": runs} if (runs := runtime_of(detector)) else {}
+    rows = {"added": f"{new}, {detector.n_images_} in all"} | describe_work(detector, seen)
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
     if resumable and _loses_samples(detector):

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from padim_zoo.bench.live import draw_progress
+from padim_zoo.bench.running import StoreWatcher
 from padim_zoo.bench.status import has_failed
 from padim_zoo.bench.store import Document
-from padim_zoo.bench.store_watcher import StoreWatcher
 from padim_zoo.core.numbers import number_of
 
 EVERY = 0.5

@@ -71,7 +71,7 @@ def read_checkpoint(path: str | Path | None, kind: str, key: str) -> Checkpoint 
     except (SafetensorError, OSError, ValueError, KeyError):
         document, arrays = {}, {}
     if document.get("kind") != kind:
-        raise InputError(f"{path} is no checkpoint of a {kind}: name another file, or remove it")
+        raise InputError(f"{path} is not a checkpoint of a {kind}: name another file, or remove it")
     if document["key"] != key:
         raise InputError(
             f"{path} is the checkpoint of another training (backbone, images or settings differ): name another file, "

@@ -32,7 +32,7 @@ def read_json(text: str | bytes | None) -> Any:
     """
 
     def refuse(constant: str) -> Any:
-        raise FieldError(f"it holds {constant}, which is no number")
+        raise FieldError(f"it holds {constant}, which is not a number")
 
     try:
         document = json.loads(text or "", parse_constant=refuse)
@@ -68,7 +68,7 @@ class Fields:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
-            raise FieldError(f"{self.within.rstrip('.') or 'it'} is no object")
+            raise FieldError(f"{self.within.rstrip('.') or 'it'} is not an object")
 
     def _read(self, name: str, allowed: Callable[[Any], bool], expected: str) -> Any:
         if name not in self.values:
@@ -81,18 +81,15 @@ class Fields:
     def text(self, name: str, among: Sequence[str] | None = None) -> str:
         """Text, one of ``among`` if that is given."""
         expected = "text" if among is None else f"one of {', '.join(among)}"
-        value: str = self._read(name, lambda v: isinstance(v, str) and (among is None or v in among), expected)
-        return value
+        return str(self._read(name, lambda v: isinstance(v, str) and (among is None or v in among), expected))
 
     def flag(self, name: str) -> bool:
         """True or false."""
-        value: bool = self._read(name, lambda v: isinstance(v, bool), "true or false")
-        return value
+        return bool(self._read(name, lambda v: isinstance(v, bool), "true or false"))
 
     def whole(self, name: str, least: int = 0, most: int = 2**31) -> int:
         """A whole number from ``least`` to ``most``."""
-        value: int = self._read(name, lambda v: is_whole(v, least, most), f"a whole number from {least} to {most}")
-        return value
+        return int(self._read(name, lambda v: is_whole(v, least, most), f"a whole number from {least} to {most}"))
 
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A finite number from ``low`` to ``high``."""
@@ -109,8 +106,7 @@ class Fields:
 
     def array(self, name: str, most: int = 10_000) -> list[Any]:
         """A list."""
-        value: list[Any] = self._read(name, lambda v: isinstance(v, list) and len(v) <= most, "a list")
-        return value
+        return list(self._read(name, lambda v: isinstance(v, list) and len(v) <= most, "a list"))
 
     def or_none(self, name: str, read: Callable[[str], T]) -> T | None:
         """What ``read`` gives, or None where the field is null."""

@@ -55,9 +55,7 @@ def _search(queries: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
         from sklearn.neighbors import NearestNeighbors
 
         search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(references)
-        indices: np.ndarray = search.kneighbors(queries, return_distance=False)
-        return indices
+        return np.asarray(search.kneighbors(queries, return_distance=False))
     # Distances by products lose digits far from the origin; a common shift changes none of them.
     center = references.mean(0, keepdims=True)
-    indices = faiss.knn(queries - center, references - center, k)[1]
-    return indices
+    return np.asarray(faiss.knn(queries - center, references - center, k)[1])

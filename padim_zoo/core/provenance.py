@@ -50,3 +50,14 @@ def folders_of(paths: Iterable[Path]) -> str:
 def provenance() -> dict[str, str]:
     """The command and the data, so far as they are told; nothing outside of a command."""
     return dict(_told.get() or {})
+
+
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git says in a folder; None if it fails, or is not there."""
+    import subprocess  # not for the start of every command
+
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -204,7 +204,7 @@ def _deep_color(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray |
     kind, _, order = str(rawmode).partition(";16")
     if kind not in ("RGB", "RGBX", "RGBA") or order not in _OTHER_BYTE:
         raise InputError(
-            f"{name} stores {image.mode} with more than 8 bits in a form of which only the high byte could be read: "
+            f"{name} stores {image.mode} with more than 8 bits of which only the high byte can be read: "
             "save it as a 16-bit gray or RGB PNG"
         )
     samples = _rows_of(_decoded(image, str(rawmode)), np.uint16)

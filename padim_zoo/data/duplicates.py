@@ -224,8 +224,8 @@ def refuse_two_labels(samples: Sequence[Sample], duplicates: Duplicates) -> None
         one, other = samples[pair.first], samples[pair.second]
         if pair.kind == "exact" and one.label != other.label:
             raise InputError(
-                f"{one.path} ({one.kind}) and {other.path} ({other.kind}) are one picture, pixel for pixel: expected "
-                "normal and anomalous images to differ; remove one of them"
+                f"{one.path} ({one.kind}) and {other.path} ({other.kind}) are the same picture, pixel for pixel: "
+                "expected normal and anomalous images to differ; remove one of them"
             )
 
 

@@ -20,20 +20,20 @@ NOTES = {
     "cmyk": "{images are|image is} CMYK: {they are|it is} converted to RGB without {their|its} color profile",
     "pages": "{images have|image has} several pages: only the first is read",
     "frames": "{images are|image is} animated: only the first frame is read",
-    "deeper": "{images have|image has} brighter samples than the bit depth of the model allows: these are cut at "
-    "white; fit again, or say --bit-depth",
+    "deeper": "{images have|image has} brighter samples than the bit depth of the model allows: they are cut at "
+    "white; fit again, or set --bit-depth",
     "shallower": "{images use|image uses} fewer bits than the bit depth of the model: {they are|it is} darker than "
-    "{they|it} should be; fit again, or say --bit-depth",
+    "{they|it} should be; fit again, or set --bit-depth",
     "gray mask": "{masks have|mask has} many gray levels: {they are|it is} cut at half of {their|its} maximum",
     "alpha mask": "{masks are|mask is} drawn in {their|its} alpha channel: what is opaque is marked",
     "mask pages": "{masks have|mask has} several pages: the marks of all pages of the image's size are united",
-    "inverted mask": "{masks mark|mask marks} most of the image, or all of its border: look whether black and white "
-    "are swapped",
+    "inverted mask": "{masks mark|mask marks} most of the image, or all of its border: check whether black and "
+    "white are swapped",
     "unmarked": "{masks of anomalous images mark|mask of an anomalous image marks} no pixel",
     "turned mask": "{masks were|mask was} drawn on the stored pixels of a turned image: {they are|it is} turned with "
     "it",
     "orientation": "{masks fit their|mask fits its} image both as stored and as turned by its EXIF orientation: "
-    "{they are|it is} taken as drawn on the upright image; --mask-orientation decides",
+    "{they are|it is} read as drawn on the upright image; --mask-orientation decides",
 }
 """What each kind of note says of its files, {of several|of one}, in the order of docs/image-files.md."""
 

@@ -77,8 +77,8 @@ def masks(
         before, after = sum(count for _, count, _ in loaded), sum(count for *_, count in loaded)
         if after < before:
             warnings.warn(
-                f"{before - after} of {before} marked regions lie outside of what is looked at: use a larger crop "
-                "(--crop none), or --mask-resize area where marks are narrow",
+                f"{before - after} of {before} marked regions lie outside the part of the image that counts: use a "
+                "larger crop (--crop none), or --mask-resize area where marks are narrow",
                 stacklevel=2,
             )
     return [regions for regions, _, _ in loaded]

@@ -7,37 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
-class LinkedItems:
-    """Items 0 … n - 1, and which of them links connect."""
-
-    def __init__(self, n: int) -> None:
-        self._parents = list(range(n))
-
-    def _root(self, item: int) -> int:
-        while self._parents[item] != item:
-            self._parents[item] = self._parents[self._parents[item]]
-            item = self._parents[item]
-        return item
-
-    def are_linked(self, one: int, other: int) -> bool:
-        """Whether links lead from one to the other."""
-        return self._root(one) == self._root(other)
-
-    def link(self, one: int, other: int) -> None:
-        """Link two items."""
-        self._parents[self._root(other)] = self._root(one)
-
-    def groups(self) -> np.ndarray:
-        """Groups (n,), int64, numbered in the order of their first items."""
-        return numbered_groups([self._root(item) for item in range(len(self._parents))])
-
-
 def connected_groups(n: int, links: Sequence[tuple[int, int]]) -> np.ndarray:
     """Groups (n,), int64, of items that links connect, numbered in the order of their first items."""
-    linked = LinkedItems(n)
-    for link in links:
-        linked.link(*link)
-    return linked.groups()
+    from scipy.sparse import coo_array  # who fits without a threshold need not wait for it
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    _, groups = connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)
+    return np.asarray(groups, dtype=np.int64)
 
 
 def numbered_groups(names: Sequence[object]) -> np.ndarray:

@@ -46,7 +46,7 @@ class ImageGroups:
         if unnamed:
             warnings.warn(
                 f"the groups {pattern!r} of the model match nothing in {len(unnamed)} of {len(paths)} paths, e.g. "
-                f"{unnamed[0]}: beside copies, each of these images counts as another thing",
+                f"{unnamed[0]}: apart from copies, each of these images counts as a group of its own",
                 stacklevel=2,
             )
         names = np.array([0 if name is None else _hash(name) for name in found], dtype=np.int64)

@@ -235,7 +235,7 @@ class HashedImages:
         if self.passed_over:
             new = len(self._taken)
             warnings.warn(
-                f"{new} new of {new + self.passed_over} normal images: the model knows the others, and passes over "
+                f"{new} new of {new + self.passed_over} normal images: the model already knows the others, and skips "
                 "them",
                 stacklevel=4,
             )

@@ -70,7 +70,7 @@ def dataset_root(dataset: str, root: str | Path | None, expected: str) -> Path:
         If it was not given or is no folder.
     """
     if root is None:
-        raise InputError(f"dataset {dataset} needs the folder it lies in (--data-root DIR): expected {expected}")
+        raise InputError(f"dataset {dataset} needs its folder (--data-root DIR): expected {expected}")
     folder = Path(os.path.abspath(root))  # unlike resolve(), leaves links under the names they were given
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
@@ -174,5 +174,5 @@ def missing_mask(image: Path, expected: Path) -> InputError:
     """The error for an anomalous image without ground truth in a data set that has it."""
     return InputError(
         f"the anomalous image {image} has no mask: expected {expected}; restore it, or remove the category's whole "
-        "ground truth to judge images only"
+        "ground truth to evaluate images only"
     )

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from padim_zoo.core.progress import told
-from padim_zoo.data.groups import LinkedItems
+from padim_zoo.data.groups import connected_groups
 from padim_zoo.data.image_hashes import SIDE
 
 FINE, COARSE = 2.0, 8.0
@@ -74,6 +74,8 @@ class NearCopies(NamedTuple):
 
 def near_copies(thumbnails: Sequence[np.ndarray]) -> NearCopies:
     """Find near copies among n gray thumbnails (2·SIDE, 2·SIDE), uint8."""
+    from scipy.cluster.hierarchy import DisjointSet  # only those who look for copies need to wait for it
+
     distances = _distances(thumbnails)
     correlation = _correlations(thumbnails)
     bursts, similar = _bursts(distances, correlation)
@@ -82,15 +84,15 @@ def near_copies(thumbnails: Sequence[np.ndarray]) -> NearCopies:
     least = np.minimum(typical[first], typical[second])
     sure = (distances[first, second] <= SURE_SHARE * least) & (least >= VARIED)
     order = np.argsort(~sure, kind="stable")
-    linked = LinkedItems(len(thumbnails))
+    linked = DisjointSet(range(len(thumbnails)))
     links = []
     for i, j, is_sure in zip(first[order].tolist(), second[order].tolist(), sure[order].tolist(), strict=True):
         least_correlation = ALIKE_CORRELATION if is_sure else LEAST_CORRELATION
-        if not linked.are_linked(i, j) and correlation(i, j) >= least_correlation:
-            linked.link(i, j)
+        if not linked.connected(i, j) and correlation(i, j) >= least_correlation:
+            linked.merge(i, j)
             links.append((i, j))
     bar = UNCLEAR_CORRELATION if bursts.any() else ALIKE_CORRELATION
-    unclear = [pair for pair in similar if correlation(*pair) >= bar and not linked.are_linked(*pair)]
+    unclear = [pair for pair in similar if correlation(*pair) >= bar and not linked.connected(*pair)]
     return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
 
 
@@ -127,11 +129,10 @@ def _bursts(distances: np.ndarray, correlation: Correlation) -> tuple[np.ndarray
     Each image tries the nearest one of another group, until nothing joins. To try all pairs would take far longer.
     """
     n = len(distances)
-    linked = LinkedItems(n)
     tried: set[tuple[int, int]] = set()
     links: list[tuple[int, int]] = []
     while True:
-        groups = linked.groups()
+        groups = connected_groups(n, links)
         outside = np.where(groups[:, None] == groups, np.inf, distances)
         nearest = outside.argmin(axis=1)
         close = np.flatnonzero(outside[np.arange(n), nearest] <= LARGEST_DISTANCE)
@@ -141,8 +142,6 @@ def _bursts(distances: np.ndarray, correlation: Correlation) -> tuple[np.ndarray
             return groups, links
         tried |= pairs
         links += similar
-        for pair in similar:
-            linked.link(*pair)
 
 
 def typical_distances(distances: np.ndarray, bursts: np.ndarray) -> np.ndarray:
@@ -157,8 +156,7 @@ def typical_distances(distances: np.ndarray, bursts: np.ndarray) -> np.ndarray:
     starts = np.searchsorted(bursts[order], np.arange(n_bursts))
     least = np.minimum.reduceat(distances[:, order], starts, axis=1)
     least[np.arange(len(bursts)), bursts] = np.nan
-    typical: np.ndarray = np.nanmedian(least, axis=1)
-    return typical
+    return np.asarray(np.nanmedian(least, axis=1))
 
 
 Correlation = Callable[[int, int], float]
@@ -224,8 +222,7 @@ def _relative_detail(images: np.ndarray) -> np.ndarray:
     """Fine detail of images (…, H, H), float32, as a share of the contrast around each pixel."""
     detail = _band(images, *FINE_DETAIL)
     contrast = np.sqrt(_filtered(detail**2, _response(images.shape[-1], LOCAL)) + np.float32(LEAST_CONTRAST**2))
-    relative: np.ndarray = detail / contrast
-    return relative
+    return np.asarray(detail / contrast)
 
 
 def _band(images: np.ndarray, fine: float, coarse: float) -> np.ndarray:
@@ -238,8 +235,7 @@ def _filtered(images: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Images (…, H, H), each cosine of which is multiplied by its response (H, H)."""
     from scipy import fft
 
-    filtered: np.ndarray = fft.idctn(fft.dctn(images, axes=(-2, -1)) * response, axes=(-2, -1))
-    return filtered
+    return np.asarray(fft.idctn(fft.dctn(images, axes=(-2, -1)) * response, axes=(-2, -1)))
 
 
 @functools.cache
@@ -291,8 +287,7 @@ def _least_distances(fixed: np.ndarray, others: np.ndarray) -> np.ndarray:
         ]
         curvature = np.maximum(2 * peak - sides[0] - sides[1], 1e-9)
         gain += np.where(inner, (sides[1] - sides[0]) ** 2 / (8 * curvature), 0)
-    distances: np.ndarray = 1 - np.minimum(peak + gain, 1)
-    return distances
+    return np.asarray(1 - np.minimum(peak + gain, 1))
 
 
 def _normalized(details: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -300,5 +295,4 @@ def _normalized(details: np.ndarray, down: int, right: int) -> np.ndarray:
     size = SIDE - 2 * MOST_TRANSLATION
     window = details[:, down : down + size : STEP, right : right + size : STEP].reshape(len(details), -1)
     window = window - window.mean(axis=1, keepdims=True)
-    normalized: np.ndarray = window / np.maximum(np.linalg.norm(window, axis=1, keepdims=True), 1e-3)
-    return normalized
+    return np.asarray(window / np.maximum(np.linalg.norm(window, axis=1, keepdims=True), 1e-3))

@@ -65,7 +65,7 @@ def refuse_folder_of_defects(folder: Path) -> None:
         what = "test images of a defect"
     else:
         return
-    raise InputError(f"{folder} is named as a folder of {what}: expected normal images only; rename it if they are")
+    raise InputError(f"{folder} is named like a folder of {what}: expected normal images only; rename it if they are")
 
 
 def label_of_names(images: Sequence[Path]) -> dict[Path, int]:

@@ -1,4 +1,7 @@
-"""The data set ``folder``: one's own images, in any of the usual layouts."""
+"""The data set ``folder``: one's own images, in any of the usual layouts.
+
+Where no test images are set apart, about every fifth normal image is held out, copies together.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import glob
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
@@ -20,7 +25,6 @@ from padim_zoo.data.files import (
     paths_of,
     split_pattern,
 )
-from padim_zoo.data.hold_out import held_out_images
 from padim_zoo.data.image_hashes import KeptFingerprints
 from padim_zoo.data.kinds import is_abnormal_kind, is_mask_folder, is_normal_kind
 from padim_zoo.data.layout import ListedDataset, dataset_root, is_category, list_category
@@ -220,3 +224,38 @@ def _abnormal_samples(
             f"{first.with_name(first.stem + '_mask.png')} or {first.with_suffix('.png')}"
         )
     return [Sample(path, 1, kind, pairs.get(path, ())) for path, kind in zip(images, kinds, strict=True)]
+
+
+EVERY = 5
+"""Of so many normal images one is held out."""
+
+
+def held_out_images(groups: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Which images (n,), bool, are held out: whole groups, in their order, as long as they are a fifth at most.
+
+    Without copies that is every fifth image. If no group is small enough, the smallest one is held out; of a single
+    group, its last image.
+
+    Parameters
+    ----------
+    groups : ndarray (n,), int64
+        Equal for images that show one thing.
+    """
+    groups = np.asarray(groups)
+    names, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    chosen: list[int] = []
+    seen = held = 0
+    for name, size in zip(names[order].tolist(), sizes[order].tolist(), strict=True):
+        seen += size
+        if EVERY * (held + size) <= seen:
+            held += size
+            chosen.append(name)
+    if not chosen and len(names) > 1:
+        # Of equally small groups the last one, as of single images.
+        smallest = order[::-1][np.argmin(sizes[order][::-1])]
+        chosen = [int(names[smallest])]
+    held_out: np.ndarray = np.isin(groups, chosen)
+    if len(names) == 1:
+        held_out[-1] = True
+    return held_out

@@ -80,7 +80,7 @@ def _read(file: Path, images: Path) -> tuple[list[dict[str, Any]], list[dict[str
         train, test = content["train"], content["test"]
         for entry in (*train, *test):
             if not isinstance(entry["image_path"], str) or not isinstance(entry["mask_path"], (str, type(None))):
-                raise TypeError("a path is no text")
+                raise TypeError("a path is not text")
             entry["anomaly_class"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -116,7 +116,7 @@ class RegionOfInterest:
                 )
             return self.mask
         if path is None:
-            raise InputError(f"{name} has no file name to find its mask in {self.folder} by: give paths, or one mask")
+            raise InputError(f"{name} has no file name to find its mask in {self.folder}: give paths, or one mask")
         file = self._mask_file(path)
         mask = read_mask([file], size, path, whole=True)
         self._refuse_empty(mask, f"the region of interest {file} of {path}")
@@ -132,8 +132,8 @@ class RegionOfInterest:
                     other = self._image_of_mask.setdefault(file, path)
                 if other != path:
                     raise InputError(
-                        f"{file} is the region of interest of {other} and of {path}, by their names: expected a mask "
-                        "for each, in folders named as theirs"
+                        f"{file} matches both {other} and {path} by name: expected a region of interest "
+                        "for each, in folders named like theirs"
                     )
                 return file
         raise InputError(

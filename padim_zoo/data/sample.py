@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import warnings
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.suggest import suggest
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.transform import Transform
 
@@ -143,3 +146,34 @@ def protocol_of(dataset: Dataset) -> Transform | None:
             f"the protocol of the data set {dataset.name} is {protocol!r}: expected a Transform(resize, crop) or None"
         )
     return protocol
+
+
+def load_categories(dataset: Dataset, patterns: Iterable[str] = ()) -> list[Category]:
+    """The categories that patterns pick, see :func:`choose`."""
+    return [dataset.load(name) for name in choose(dataset.categories(), patterns, "category")]
+
+
+def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str]:
+    """The names that the patterns pick, in the order of ``names``; all of them without a pattern.
+
+    Parameters
+    ----------
+    names : sequence of str
+    patterns : iterable of str
+        Names, or shell wildcards.
+    kind : str
+        What errors call a name: ``"category"``.
+
+    Raises
+    ------
+    InputError
+        If a pattern picks nothing; the closest names are listed.
+    """
+    patterns = list(patterns)
+    matches: set[str] = set()
+    for pattern in patterns:
+        matching = [name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+        if not matching:
+            raise InputError(f"unknown {kind} {pattern!r}: {suggest(pattern, names)}")
+        matches.update(matching)
+    return [name for name in names if not patterns or name in matches]

@@ -45,7 +45,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             raise InputError(f"{path} lacks the columns {', '.join(sorted(missing))}: expected {expected}")
         rows = list(reader)
     except csv.Error as error:
-        raise InputError(f"{path} is no table of text (line {reader.line_num}: {error}): expected CSV") from None
+        raise InputError(f"{path} is not a text table (line {reader.line_num}: {error}): expected CSV") from None
     for number, row in enumerate(rows, 2):
         empty = [column for column in columns if row[column] is None]
         if empty:
@@ -61,4 +61,4 @@ def _decoded(path: Path, content: bytes) -> str:
         try:
             return content.decode("cp1252")
         except UnicodeDecodeError:
-            raise InputError(f"{path} is no text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8") from None
+            raise InputError(f"{path} is not text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8") from None

@@ -81,7 +81,7 @@ def depth_to_assume(images: Any, asked: int | None) -> int | None:
         if counts.depth_or_full < FULL_DEPTH:
             warnings.warn(
                 f"the normal images hold {counts.depth_or_full} bits in 16-bit samples: white is "
-                f"{largest_of(counts.depth_or_full)}; --bit-depth says otherwise",
+                f"{largest_of(counts.depth_or_full)}; set --bit-depth if that is wrong",
                 stacklevel=5,
             )
         return counts.depth_or_full

@@ -106,7 +106,7 @@ def readable_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     if not unreadable:
         return list(paths), []
     if len(unreadable) == len(paths):
-        raise InputError(f"no image can be read, such as: {next(iter(unreadable.values()))}")
+        raise InputError(f"no image can be read, for example: {next(iter(unreadable.values()))}")
     warnings.warn(left_out_note(list(unreadable), len(paths)), stacklevel=2)
     return [path for path in paths if path not in unreadable], list(unreadable)
 

@@ -172,7 +172,7 @@ def data_set_at(source: str | Path, fingerprints: Fingerprints | None = None) ->
         with suppress(InputError):
             more = {"fingerprints": fingerprints} if layout == "folder" else {}
             return registry.datasets.create(layout, root=folder, **more)
-    raise InputError(f"{source} has no layout that is known: expected {LAYOUTS}; or a copy of a public data set")
+    raise InputError(f"{source} has no known layout: expected {LAYOUTS}; or a copy of a public data set")
 
 
 def _check_by_name(dataset: Dataset, name: str, transform: Transform | None) -> Report:
@@ -201,7 +201,7 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
     problems += [Problem("warning", counted(kind, len(files)), tuple(files)) for kind, files in notes.by_kind().items()]
     if depth < FULL_DEPTH:
         hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
-        problems.append(Problem("warning", f"{hold}; --bit-depth says otherwise"))
+        problems.append(Problem("warning", f"{hold}; set --bit-depth if that is wrong"))
     seen = None if transform is None else _look(category, transform)
     if seen is not None and seen.note is not None:
         largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))

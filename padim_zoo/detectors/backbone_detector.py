@@ -24,7 +24,7 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, check_map_values, check_sigma
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
@@ -35,7 +35,6 @@ from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.p_value_maps import calibration_in_p_values
-from padim_zoo.detectors.parameter_checks import check_map_values, check_sigma
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -97,6 +96,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Whether positions play no part, so that images may differ in size."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What the model adds to the cost of a fit."""
+    not_in_file: ClassVar[str] = ""
+    """Of a detector whose model files hold no statistics: what they hold instead, and what to do."""
 
     image_size_: tuple[int, int]
     statistics_: Samples | Moments | None = None
@@ -171,8 +172,13 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     def require_statistics(self, purpose: str) -> Samples | Moments | None:
         """The statistics of the normal images, or None before the first fit.
 
-        One that was loaded from a file without them raises an InputError.
+        Raises
+        ------
+        InputError
+            If the detector was loaded from a file without them.
         """
+        if self.not_in_file and self.statistics_ is None and self.made_model is not None:
+            raise InputError(f"cannot {purpose}: the model file {self.not_in_file}")
         return self.statistics_
 
     @property

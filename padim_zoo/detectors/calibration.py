@@ -25,6 +25,9 @@ _NO_MAPS = (
     "have none; decide by image, or fit one detector with maps"
 )
 
+ARRAYS = ("scores", "groups", "region_peaks", "map_maxima")
+"""What a file holds of a calibration as arrays."""
+
 WHOLE_IMAGES = "the threshold promises its rate, for whole images"
 """What is promised where patches are trimmed: out of fold, images keep all of theirs."""
 
@@ -98,7 +101,7 @@ class Calibration:
             If it is not a finite number.
         """
         if not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
-            raise InputError(f"{threshold} is no threshold: expected a finite number")
+            raise InputError(f"the threshold is {threshold}: expected a finite number")
         if before is None:
             return Calibration(float(threshold), None, 0, None, None, np.empty(0, dtype=np.float32))
         return before.changed(threshold=float(threshold), false_alarm_rate=None, rate_asked=False, decides=DECIDES[0])
@@ -179,8 +182,7 @@ class Calibration:
             raise InputError(f"--region-area is {area!r}: expected one of {', '.join(map(str, REGION_AREAS))}")
         if self.region_peaks is None:
             raise InputError(_NO_MAPS.format("a region threshold"))
-        peaks: np.ndarray = self.region_peaks[:, REGION_AREAS.index(area)]
-        return peaks
+        return np.asarray(self.region_peaks[:, REGION_AREAS.index(area)])
 
     def deciding_by(self, level: str) -> Calibration:
         """With another threshold that decides.
@@ -195,7 +197,7 @@ class Calibration:
         if level != DECIDES[0] and self.map_high is None:
             raise InputError(_NO_MAPS.format(f"a {level} threshold"))
         if level == "region" and self.region_threshold is None:
-            raise InputError("there is no region threshold to decide by: give its rate (--region-fpr 0.05)")
+            raise InputError("there is no region threshold to decide by: set its rate (--region-fpr 0.05)")
         return self.changed(decides=level)
 
     def with_decisions_of(self, before: Calibration | None) -> Calibration:
@@ -299,7 +301,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
         values = asdict(self)
-        for name in ("scores", "groups", "region_peaks", "map_maxima"):
+        for name in ARRAYS:
             del values[name]
         defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
         return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}

@@ -47,8 +47,7 @@ def member_weights(weights: str | Sequence[float], calibrations: Sequence[Calibr
     """The weights of members (M,), which sum to 1: as given, or by one of :data:`WEIGHTS`."""
     if not isinstance(weights, str):
         numbers = np.asarray(weights, dtype=np.float64)
-        shares: np.ndarray = numbers / numbers.sum()
-        return shares
+        return np.asarray(numbers / numbers.sum())
     if weights == "uniform":
         return np.full(len(calibrations), 1 / len(calibrations))
     return least_variance_weights(np.stack([_standardized(one, one.scores) for one in calibrations]))
@@ -84,8 +83,7 @@ def combined_scores(
     else:
         parts = [_standardized(one, of_member) for one, of_member in zip(calibrations, scores, strict=True)]
     together: np.ndarray = np.max(parts, axis=0) if rule == "max" else weights @ np.stack(parts)
-    combined: np.ndarray = together.astype(np.float32)
-    return combined
+    return np.asarray(together.astype(np.float32))
 
 
 def combined_maps(
@@ -100,12 +98,10 @@ def combined_maps(
     if not scaled:
         return None
     if rule == "max":
-        largest: np.ndarray = np.max(scaled, axis=0)
-        return largest
+        return np.asarray(np.max(scaled, axis=0))
     weights = weights[[of_member is not None for of_member in maps]]
     # Members without maps may have all the weight: then those with maps count alike.
-    mean: np.ndarray = np.average(scaled, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32)
-    return mean
+    return np.asarray(np.average(scaled, axis=0, weights=weights if weights.sum() > 0 else None).astype(np.float32))
 
 
 def _standardized(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
@@ -113,5 +109,4 @@ def _standardized(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
     normal = calibration.scores.astype(np.float64)
     deviation = normal.std(ddof=1)
     # A member that is constant on normal images has no scale of its own.
-    standardized: np.ndarray = (scores - normal.mean()) / (deviation if deviation > 0 else 1.0)
-    return standardized
+    return np.asarray((scores - normal.mean()) / (deviation if deviation > 0 else 1.0))

@@ -41,6 +41,13 @@ def runtime_of(detector: Any) -> str:
     return "; ".join(dict.fromkeys(named))
 
 
+def describe_work(detector: Any, seen: Coverage) -> dict[str, str]:
+    """What was looked at and how it was computed, by titles: transform; blocks and runtime if they are not usual."""
+    rows = {"transform": str(detector.transform), "looks at": seen.shares.removeprefix("looks at ")}
+    rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
+    return rows | ({"runtime": runs} if (runs := runtime_of(detector)) else {})
+
+
 def parts_of(detector: Any) -> Sequence[Any]:
     """The members of an ensemble, or the detector itself."""
     return getattr(detector, "members", (detector,))

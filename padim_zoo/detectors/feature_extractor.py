@@ -31,9 +31,8 @@ from padim_zoo.data.transform import Transform, choose_grid, count_other_aspects
 from padim_zoo.detectors.backbone_in_use import BackboneInUse
 from padim_zoo.detectors.block_plans import BlockPlans, batch_within, budget_of
 from padim_zoo.detectors.cached_features import CachedFeatures
-from padim_zoo.detectors.config import LARGEST_SEED, BackboneConfig
+from padim_zoo.detectors.config import LARGEST_SEED, BackboneConfig, check_whole_number
 from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
-from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.views import Views
 from padim_zoo.features.features import Features
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of

@@ -10,8 +10,7 @@ import numpy as np
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration, usual_rate
-from padim_zoo.detectors.config import LARGEST_SEED, REGION_AREAS
-from padim_zoo.detectors.parameter_checks import check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, REGION_AREAS, check_whole_number
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.map_p_values import cell_maxima
 from padim_zoo.metrics.region_peak import region_peaks

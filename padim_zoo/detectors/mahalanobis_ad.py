@@ -15,10 +15,9 @@ from padim_zoo.backbones.stages import stages
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE, MahalanobisADConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE, MahalanobisADConfig, check_share
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.parameter_checks import check_share
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.linear_shrinkage import TINY, CovarianceStats, LinearShrinkage

@@ -15,7 +15,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
 from padim_zoo.core.spill import spill_above
-from padim_zoo.detectors.calibration import Calibration
+from padim_zoo.detectors.calibration import ARRAYS, Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
 from padim_zoo.detectors.image_facts import ImageFacts
 from padim_zoo.detectors.learned_images import LearnedImages
@@ -32,6 +32,11 @@ Fitted = TypeVar("Fitted", bound="BackboneDetector[Any]")
 
 _LEFT_OPEN = ("device", "batch_size", "memory", "stream", "cache", "roi", "runtime")
 """Parameters that a file does not keep: they change how fast a detector works, or are kept as an array."""
+
+STATISTICS_LEFT_OUT = (
+    "does not hold the statistics of its images; fit again, or save with resumable=True (padim-zoo fit --resumable) "
+    "before the next time"
+)
 
 PRECISIONS = ("float32", "bfloat16")
 """Types that a backbone may have computed in."""
@@ -97,14 +102,9 @@ def _parameters(detector: BackboneDetector[Any], backbone: Backbone) -> dict[str
 def add_calibration(calibration: Calibration | None, header: dict[str, Any], arrays: dict[str, Tensor]) -> None:
     """Put a calibration, if there is one, into header and arrays of a file."""
     header["calibration"] = None if calibration is None else calibration.to_dict()
-    if calibration is not None:
-        arrays["calibration.scores"] = torch.from_numpy(calibration.scores)
-        if calibration.groups is not None:
-            arrays["calibration.groups"] = torch.from_numpy(calibration.groups)
-        if calibration.region_peaks is not None:
-            arrays["calibration.region_peaks"] = torch.from_numpy(calibration.region_peaks)
-        if calibration.map_maxima is not None:
-            arrays["calibration.map_maxima"] = torch.from_numpy(calibration.map_maxima)
+    for name in ARRAYS if calibration is not None else ():
+        if (array := getattr(calibration, name)) is not None:
+            arrays[f"calibration.{name}"] = torch.from_numpy(array)
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:

@@ -31,7 +31,7 @@ _CARD = (
     "margin:0 6px 8px 0;padding:4px;text-align:center;"
     "border:2px solid {color};border-radius:4px;font:11px/1.35 system-ui,sans-serif"
 )
-# The colors of the frames in padim_zoo.pictures.panels; decisions are told in words too.
+# The colors of the frames in padim_zoo.pictures.drawing; decisions are told in words too.
 _ANOMALOUS, _NORMAL, _UNDECIDED = "#c81e28", "#6ecd82", "#9aa0a8"
 
 

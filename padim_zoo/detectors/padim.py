@@ -19,12 +19,11 @@ from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import WHOLE_IMAGES
 from padim_zoo.detectors.choose_registration import choose_registration
-from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig
+from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_trim_patches, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
-from padim_zoo.detectors.parameter_checks import check_trim_patches, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.reset import drop_fit

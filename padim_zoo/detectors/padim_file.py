@@ -14,7 +14,7 @@ from padim_zoo.data.augmentation import AS_IT_IS
 from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.mean_image import MeanImage
-from padim_zoo.detectors.model_file import embeddings_of, numbered
+from padim_zoo.detectors.model_file import STATISTICS_LEFT_OUT, embeddings_of, numbered
 from padim_zoo.detectors.registration import Registration
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.features.features import REDUCTIONS, Reduction
@@ -96,10 +96,7 @@ def statistics_for(detector: PaDiM, purpose: str) -> Samples | Moments | None:
     if _differing(detector):
         raise InputError(f"cannot {purpose}: {_HOW_THEY_DIFFER}, and the model file does not hold these; fit again")
     if detector.made_model.samples is None:
-        raise InputError(
-            f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
-            "resumable=True (padim-zoo fit --resumable) before the next time"
-        )
+        raise InputError(f"cannot {purpose}: the model file {STATISTICS_LEFT_OUT}")
     region = detector.extractor.region_of_interest()
     embeddings = detector.made_model.samples + detector.made_model.mean
     samples = samples_in(embeddings, region, detector.transform, detector.tile_layout)

@@ -21,7 +21,7 @@ from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.progress import duration, stage
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import WHOLE_IMAGES
-from padim_zoo.detectors.config import PatchCoreConfig
+from padim_zoo.detectors.config import PatchCoreConfig, check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.coreset import (
     PROBED_POINTS,
     compared_pairs,
@@ -34,7 +34,6 @@ from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remai
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
 from padim_zoo.detectors.model_cost import ModelCost
-from padim_zoo.detectors.parameter_checks import check_share, check_trim_patches, check_whole_number
 from padim_zoo.detectors.patchcore_network import LocalPatchCoreNetwork, PatchCoreNetwork
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import predict_patches
@@ -106,6 +105,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius", "trim_patches"})
     cost = CoresetCost()
+    not_in_file = "holds a coreset and not the normal images' patches; fit again"
     progress: Callable[[int, int], None] | None = None
 
     def check_parameters(self) -> None:
@@ -265,14 +265,6 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
             stacklevel=2,
         )
         return self
-
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The samples, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self.made_model is not None:
-            raise InputError(
-                f"cannot {purpose}: the model file holds a coreset and not the normal images' patches; fit again"
-            )
-        return self.statistics_
 
     # -- score -------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
-            raise InputError(f"there is no metric {self.metric!r}: expected {', '.join(METRICS)}")
+            raise InputError(f"unknown metric {self.metric!r}: expected {', '.join(METRICS)}")
 
     def __call__(self, detector: Any, images: Any, y: Any = None) -> float:
         """The metric of a fitted detector, or of a pipeline that ends in one.

@@ -14,10 +14,9 @@ from padim_zoo.backbones.stages import default_layers, stages
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.core.progress import told
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SPADEConfig
+from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.parameter_checks import check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import embed_to_score
 from padim_zoo.detectors.storage import DetectorFile

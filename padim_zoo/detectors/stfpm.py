@@ -15,13 +15,12 @@ from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.held_out import HeldOutScores
 from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.out_of_fold import require_other_views, score_normal
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring_network import AnomalyMaps, BackboneNetwork, grids_of
 from padim_zoo.detectors.storage import DetectorFile
@@ -106,6 +105,7 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
     name = "stfpm"
     extractor_type = PixelExtractor
     cost = TrainingCost()
+    not_in_file = "holds a student and not the normal images; fit again"
     modeling = frozenset({"epochs", "patience", "learning_rate", "held_out", "train_batch"})
     scoring = frozenset({"checkpoint"})
     progress: Callable[[int, int, float], None] | None = None
@@ -144,12 +144,6 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
 
     def _groups_with_copies(self, embeddings: PatchEmbeddings, groups: np.ndarray | None = None) -> np.ndarray:
         return groups_with_copies(embeddings, self.extractor.views.passes, groups)
-
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The images, or None before the first fit; a model file does not hold them."""
-        if self.statistics_ is None and self.made_model is not None:
-            raise InputError(f"cannot {purpose}: the model file holds a student and not the normal images; fit again")
-        return self.statistics_
 
     def calibrate(
         self, *, false_alarm_rate: float | None = None, folds: int = CALIBRATION_FOLDS, groups: np.ndarray | None = None

@@ -165,7 +165,7 @@ def _parse(buffer: bytearray | mmap.mmap) -> tuple[dict[str, Tensor], dict[str, 
     entries = Fields(read_json(buffer[8:start].decode())).values
     metadata = entries.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise FieldError("the metadata are no text")
+        raise FieldError("the metadata are not text")
     arrays, spans = {}, []
     for name, entry in entries.items():
         if name == "__metadata__":

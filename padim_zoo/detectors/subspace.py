@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SubspaceConfig
+from padim_zoo.detectors.config import SubspaceConfig, check_share, check_whole_number
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
+from padim_zoo.detectors.model_file import STATISTICS_LEFT_OUT
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import predict_patches
 from padim_zoo.detectors.scoring_network import AnomalyMaps, grids_of
@@ -96,6 +95,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     name = "subspace"
     supports_tiles = supports_sizes = True
     modeling = frozenset({"explained_variance"})
+    not_in_file = STATISTICS_LEFT_OUT
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
@@ -164,15 +164,6 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
         """
         merge_images(self, other, {"levels": lambda each: each.levels})
         return self
-
-    def require_statistics(self, purpose: str) -> Samples | Moments | None:
-        """The statistics, or None before the first fit; a file that was not saved resumable does not hold them."""
-        if self.statistics_ is None and self.made_model is not None:
-            raise InputError(
-                f"cannot {purpose}: the model file does not hold the statistics of its images; fit again, or save with "
-                "resumable=True (padim-zoo fit --resumable) before the next time"
-            )
-        return self.statistics_
 
     # -- score -------------------------------------------------------------------------------------------------------
 

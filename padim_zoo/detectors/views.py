@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.augmentation import AS_IT_IS, Augmentation, ViewSet, parse_operations, views_for_scoring
-from padim_zoo.detectors.config import PASSES, BackboneConfig
-from padim_zoo.detectors.parameter_checks import check_whole_number
+from padim_zoo.detectors.config import PASSES, BackboneConfig, check_whole_number
 
 
 @dataclass(frozen=True)

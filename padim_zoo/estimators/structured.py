@@ -10,9 +10,8 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.parallel import for_each_block, map_blocks
 from padim_zoo.estimators.estimator import EPSILON, Estimator
 from padim_zoo.estimators.linear_shrinkage import TINY
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, TiedGaussian, patches_of_blocks
 from padim_zoo.gaussians.packed_triangular import Triangles, column_blocks
-from padim_zoo.gaussians.tied import TiedGaussian, patches_of_blocks
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.pooled import pooled_moments
 from padim_zoo.statistics.samples import Samples, Statistics, divisor, per_patch

@@ -25,10 +25,9 @@ from padim_zoo.export.nested_factors import factors_of_dual, factors_of_primal, 
 from padim_zoo.features.features import nearest_positions
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.dual import DualGaussian
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, TiedGaussian
 from padim_zoo.gaussians.grid_hierarchy import Level, factor_numbers, levels
 from padim_zoo.gaussians.nested import NestedGaussian
-from padim_zoo.gaussians.tied import TiedGaussian
 
 
 class DistancesFromMean(nn.Module):

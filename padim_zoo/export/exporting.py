@@ -117,9 +117,9 @@ def export(
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is no file: expected a name that is free, or a file to replace")
+        raise InputError(f"{path} is not a file: expected a new name, or a file to replace")
     if form not in SUFFIXES:
-        raise InputError(f"there is no format {form!r}: expected {', '.join(SUFFIXES)}")
+        raise InputError(f"unknown format {form!r}: expected {', '.join(SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[form]:
         raise InputError(f"{path} does not end in {SUFFIXES[form]}, by which the format {form} is known: name it so")
     if detector.calibration_ is not None and detector.calibration_.decides != DECIDES[0]:
@@ -272,7 +272,7 @@ def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path |
         If an image cannot be read, or there is none.
     """
     if not images:
-        raise InputError("there are no images to try the file on: expected at least one")
+        raise InputError("there are no images to test the file on: expected at least one")
     scores, maps, decisions = 0.0, 0.0, 0
     starts = range(0, len(images), CHECKED_AT_ONCE)
     for start in told(starts, "trying the file", len(starts), "batches"):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
+from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.core.file_type import file_type
 from padim_zoo.data.file_notes import collecting
@@ -23,8 +22,7 @@ from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.regions import RegionRule
-from padim_zoo.export.digest import is_sealed, records_of
-from padim_zoo.export.metadata import KEY, Metadata
+from padim_zoo.export.metadata import KEY, Metadata, is_sealed, records_of
 from padim_zoo.export.suffixes import SUFFIXES
 from padim_zoo.pictures.colormap import Scale, scale_of_maps
 from padim_zoo.runtimes.onnx_runtime import cpu_session
@@ -133,7 +131,7 @@ def open_torch(path: Path) -> Session:
         with zipfile.ZipFile(archive) as checked:
             sealed = is_sealed(*records_of(checked))
         archive.seek(0)
-        with _no_pickles():
+        with environment_set({"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):  # no pickles
             module = torch.export.load(archive, extra_files=extra).module()
     except Exception as error:  # whatever an archive that is none makes torch raise
         pickled = "Weights only load failed" in str(error)
@@ -144,18 +142,6 @@ def open_torch(path: Path) -> Session:
             return {name: tensor.numpy() for name, tensor in module(torch.from_numpy(images)).items()}
 
     return Session(run, extra[KEY] or None, sealed)
-
-
-@contextmanager
-def _no_pickles() -> Iterator[None]:
-    """Have torch.load refuse pickles of anything but tensors, whatever it is asked to do."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
 OPENERS: Mapping[str, Callable[[Path], Session]] = {"onnx": open_onnx, "openvino": open_openvino, "torch": open_torch}

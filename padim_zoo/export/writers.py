@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError, needs_extra
-from padim_zoo.export.digest import records_of, seal
-from padim_zoo.export.metadata import KEY
+from padim_zoo.export.metadata import KEY, records_of, seal
 from padim_zoo.export.networks import ExportableNetwork
 from padim_zoo.runtimes.openvino_runtime import import_openvino
 from padim_zoo.runtimes.quiet import quiet_exporters

@@ -57,7 +57,7 @@ class Tiles:
         InputError
             If the text is none of these, or tiles are no larger than their overlap.
         """
-        found = "that is no way to cut"
+        found = "that is not a way to cut"
         given = text.strip() if isinstance(text, str) else ""
         if counts := _COUNTS.fullmatch(given):
             rows, columns = int(counts[1]), int(counts[2])

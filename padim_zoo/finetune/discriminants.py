@@ -21,8 +21,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.discriminants import named, refuse_projections
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
-from padim_zoo.detectors.config import LARGEST_SEED
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
 from padim_zoo.finetune.cutpaste import ALTERED_SHARE, visibly_pasted
 

@@ -16,10 +16,9 @@ from padim_zoo.backbones.trainable import trainable_copy
 from padim_zoo.core.checkpoint import Checkpoint, read_checkpoint, restore_optimizer, write_checkpoint
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
-from padim_zoo.detectors.config import LARGEST_SEED
-from padim_zoo.detectors.parameter_checks import check_share, check_whole_number
+from padim_zoo.detectors.config import LARGEST_SEED, check_share, check_whole_number
 from padim_zoo.finetune.adaptation import Adaptation, hold_out
-from padim_zoo.finetune.three_way import CHANCE, ThreeWay
+from padim_zoo.finetune.cutpaste import CHANCE, ThreeWay
 
 HEAD_LEARNING_RATE = 1e-3
 """Of the head, which starts from random weights, where that of the network is not larger."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from padim_zoo.gaussians.dual import DualGaussian
-from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian
+from padim_zoo.gaussians.gaussian import DiagonalGaussian, Gaussian, PrimalGaussian, TiedGaussian
 from padim_zoo.gaussians.nested import NestedGaussian, SampledGaussian
-from padim_zoo.gaussians.tied import TiedGaussian
 
 FORMS: Mapping[str, type[Gaussian]] = {
     form.form: form

@@ -1,9 +1,13 @@
-"""PaDiM as anomalib 2 writes it: a Lightning checkpoint (``.ckpt``) or a module exported to torch (``.pt``)."""
+"""PaDiM as anomalib 2 writes it: a Lightning checkpoint (``.ckpt``) or a module exported to torch (``.pt``).
+
+The plugin padim-zoo-anomalib puts a whole detector of padim-zoo into such a checkpoint.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,10 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.fields import read_json
+from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.loading import detector_in
+from padim_zoo.detectors.storage import DetectorInMemory
 from padim_zoo.importers.imported_model import ImportedModel
 from padim_zoo.importers.stub_pickle import Stub
 
@@ -173,3 +181,48 @@ def _tensors(module: Stub, prefix: str = "", around: tuple[Stub, ...] = ()) -> I
         yield from ((prefix + name, tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor))
     for name, child in (module.state.get("_modules") or {}).items():
         yield from _tensors(child, f"{prefix}{name}.", (*around, module))
+
+
+_HEADER = "model.header"
+_ARRAYS = "model.arrays."
+
+
+@dataclass
+class WrappedDetector:
+    """Header and arrays of a detector, as a model file of padim-zoo holds them."""
+
+    path: Path
+    header: dict[str, Any]
+    arrays: dict[str, Tensor]
+    source: str = "padim-zoo in anomalib"
+    notes: list[str] = field(default_factory=list)
+
+    def detector(self) -> Detector:
+        """The fitted detector."""
+        absent = [name for name in ("detector", "parameters", "image_size", "n_images") if name not in self.header]
+        if absent:
+            raise InputError(f"{self.path} is damaged: its header has no {', '.join(absent)}; save it again")
+        return detector_in(DetectorInMemory(self.path, self.header, tensors=self.arrays))
+
+
+def is_wrapped(content: Any) -> bool:
+    """Whether what a file holds is such a checkpoint."""
+    return isinstance(content, Mapping) and _HEADER in (content.get("state_dict") or {})
+
+
+def read_wrapped(content: Mapping[str, Any], path: Path) -> WrappedDetector:
+    """The detector in a checkpoint, with the transform of the pre-processor around it.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint is damaged.
+    """
+    state, settings = content["state_dict"], content.get("hyper_parameters", {})
+    try:
+        header = read_json(bytes(state[_HEADER].tolist()))
+        header["parameters"] |= {name: settings[name] for name in ("resize", "crop")}
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} holds a detector whose header cannot be read: {error}") from None
+    arrays = {name.removeprefix(_ARRAYS): array for name, array in state.items() if name.startswith(_ARRAYS)}
+    return WrappedDetector(path, header, arrays)

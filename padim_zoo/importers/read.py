@@ -10,11 +10,10 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.transform import Size
-from padim_zoo.importers.anomalib import is_anomalib, read_anomalib
+from padim_zoo.importers.anomalib import WrappedDetector, is_anomalib, is_wrapped, read_anomalib, read_wrapped
 from padim_zoo.importers.imported_model import ImportedModel
 from padim_zoo.importers.statistics_files import read_anodet, read_channels, read_first_implementation
 from padim_zoo.importers.stub_pickle import read_pickle, read_torch_file
-from padim_zoo.importers.wrapped import WrappedDetector, is_wrapped, read_wrapped
 
 T = TypeVar("T")
 

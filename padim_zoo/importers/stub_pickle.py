@@ -132,8 +132,7 @@ class _Dtype:
         """The numbers in some bytes."""
         if not isinstance(content, (bytes, bytearray)):
             raise pickle.UnpicklingError("an array of objects")
-        numbers: np.ndarray = np.frombuffer(bytes(content), np.dtype(self.name))
-        return numbers
+        return np.asarray(np.frombuffer(bytes(content), np.dtype(self.name)))
 
 
 class _Array:
@@ -151,8 +150,7 @@ class _Array:
 
 
 def _array_of_buffer(content: Any, dtype: _Dtype, shape: Any, order: str) -> np.ndarray:
-    array: np.ndarray = dtype.array(content).reshape(shape, order="F" if order == "F" else "C")
-    return array
+    return np.asarray(dtype.array(content).reshape(shape, order="F" if order == "F" else "C"))
 
 
 def _container(kind: Callable[..., Any]) -> Callable[..., Any]:

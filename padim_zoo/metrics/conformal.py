@@ -54,7 +54,7 @@ def conformal_threshold(normal_scores: np.ndarray, false_alarm_rate: float, grou
         If the rate is no rate or is smaller than m groups can promise, or a score is NaN or infinite.
     """
     if not 0 < false_alarm_rate < 1:
-        raise InputError(f"{false_alarm_rate} is no false-alarm rate: expected a number between 0 and 1, e.g. 0.01")
+        raise InputError(f"the false-alarm rate is {false_alarm_rate}: expected a number between 0 and 1, e.g. 0.01")
     n = len(normal_scores)
     scores = check_scores(normal_scores, n)
     _, group_of, sizes = np.unique(np.arange(n) if groups is None else groups, return_inverse=True, return_counts=True)

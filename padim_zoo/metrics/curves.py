@@ -98,5 +98,4 @@ def _corners_of(points: np.ndarray) -> np.ndarray:
     points = points[:, np.append(True, (np.abs(np.diff(points)) > 1e-12).any(axis=0))]
     before, after = np.diff(points)[:, :-1], np.diff(points)[:, 1:]
     turns = np.abs(before[0] * after[1] - before[1] * after[0]) > 1e-12
-    corners: np.ndarray = points[:, np.concatenate([[True], turns, [True]])]
-    return corners
+    return np.asarray(points[:, np.concatenate([[True], turns, [True]])])

@@ -12,7 +12,7 @@ from padim_zoo.metrics.curves import pixel_curves
 from padim_zoo.metrics.metric import METRICS
 from padim_zoo.metrics.per_image_overlap import AUPIMO_BOUNDS, Bounds
 from padim_zoo.metrics.ranked_test_set import rank_test_set
-from padim_zoo.metrics.region_size import area_quartiles
+from padim_zoo.metrics.region_overlap import area_quartiles
 
 
 @dataclass(frozen=True)

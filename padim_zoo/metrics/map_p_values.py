@@ -44,8 +44,7 @@ def cell_size(height: int, width: int) -> int:
 
 def cell_maxima(anomaly_map: np.ndarray) -> np.ndarray:
     """The highest score in each cell (R, C) of a map (H, W); NaN where all of it is."""
-    maxima: np.ndarray = np.fmax.reduce(_cut(anomaly_map[None], 1), 2)
-    return maxima
+    return np.asarray(np.fmax.reduce(_cut(anomaly_map[None], 1), 2))
 
 
 def envelopes(maxima: np.ndarray) -> np.ndarray:
@@ -62,8 +61,7 @@ def envelopes(maxima: np.ndarray) -> np.ndarray:
     down = corners[:, :-1, None] * (1 - way[:, None]) + corners[:, 1:, None] * way[:, None]  # (n, R, PARTS, C + 1)
     parts = down[..., :-1, None] * (1 - way) + down[..., 1:, None] * way
     parts = np.where(np.isnan(maxima)[:, :, None, :, None], np.nan, parts)
-    wide: np.ndarray = parts.reshape(n, rows * PARTS, columns * PARTS)
-    return wide
+    return np.asarray(parts.reshape(n, rows * PARTS, columns * PARTS))
 
 
 def _cut(maps: np.ndarray, parts: int) -> np.ndarray:
@@ -73,8 +71,7 @@ def _cut(maps: np.ndarray, parts: int) -> np.ndarray:
     padded = np.pad(maps, ((0, 0), (0, -height % size), (0, -width % size)), constant_values=np.nan)
     side = size // parts
     rows, columns = padded.shape[1] // side, padded.shape[2] // side
-    cut: np.ndarray = padded.reshape(n, rows, side, columns, side).transpose(1, 3, 0, 2, 4).reshape(rows, columns, -1)
-    return cut
+    return np.asarray(padded.reshape(n, rows, side, columns, side).transpose(1, 3, 0, 2, 4).reshape(rows, columns, -1))
 
 
 def _joined(parts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -82,8 +79,7 @@ def _joined(parts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     n, height, width = shape
     side, (rows, columns, _) = cell_size(height, width) // PARTS, parts.shape
     apart = parts.reshape(rows, columns, n, side, side).transpose(2, 0, 3, 1, 4)
-    maps: np.ndarray = apart.reshape(n, rows * side, columns * side)[:, :height, :width]
-    return maps
+    return np.asarray(apart.reshape(n, rows * side, columns * side)[:, :height, :width])
 
 
 class NormalMaps:
@@ -237,5 +233,4 @@ def spread_of(ascending: np.ndarray, counts: np.ndarray) -> np.ndarray:
     there = np.arange(ascending.shape[1]) < counts[:, None]
     numbers = np.where(there, ascending, 0).astype(np.float64)
     away = np.where(there, numbers - numbers.sum(1, keepdims=True) / np.maximum(counts, 1)[:, None], 0)
-    spread: np.ndarray = np.sqrt(np.square(away).sum(1) / np.maximum(counts - 1, 1))
-    return spread
+    return np.asarray(np.sqrt(np.square(away).sum(1) / np.maximum(counts - 1, 1)))

@@ -15,8 +15,7 @@ from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, p
 from padim_zoo.metrics.per_image_overlap import mean_of_images, percentile_of_images
 from padim_zoo.metrics.ranked_test_set import RankedTestSet
 from padim_zoo.metrics.ranking import auroc, average_precision
-from padim_zoo.metrics.region_overlap import aupro, spro
-from padim_zoo.metrics.region_size import QUARTERS, aupro_of_quarter, detected_regions
+from padim_zoo.metrics.region_overlap import QUARTERS, aupro, aupro_of_quarter, detected_regions, spro
 from padim_zoo.metrics.thresholds import f1_at, false_positive_rate_at
 
 LOW_LIMIT = 0.05

@@ -57,7 +57,7 @@ class NormalTail:
         """
         low, high = bounds
         if not 0 < low < high <= 1:
-            raise InputError(f"the AUPIMO bounds {low:g} and {high:g} are no rising false positive rates: expected two")
+            raise InputError(f"the AUPIMO bounds {low:g} and {high:g} are not two rising false positive rates")
         count = sum(part.size for part in pixels)
         return cls(highest(pixels, min(math.floor(high * count) + 1, count)), count, bounds)
 
@@ -82,8 +82,7 @@ class NormalTail:
         -------
         ndarray (P,), float64
         """
-        rates: np.ndarray = (len(self.scores) - np.searchsorted(self.scores, scores, side="left")) / self.count
-        return rates
+        return np.asarray((len(self.scores) - np.searchsorted(self.scores, scores, side="left")) / self.count)
 
 
 def aupimo_of_images(ranking: Ranking, regions: Regions, tail: NormalTail, images: int) -> np.ndarray:

@@ -95,8 +95,7 @@ def partial_auc_terms(ranking: Ranking, limit: float = 1.0) -> np.ndarray:
     ties = full - start
     climbed = np.clip(end, start, full) - start
     area = climbed**2 / (2 * np.maximum(ties, 1)) + np.maximum(end - full, 0)
-    shares: np.ndarray = area / end
-    return shares
+    return np.asarray(area / end)
 
 
 def detection_curve(ranking: Ranking, rates: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -120,8 +119,7 @@ def detection_curve(ranking: Ranking, rates: np.ndarray, weights: np.ndarray | N
     """
     false_positives, shares = detection_corners(ranking, weights)
     # Of several points at one place np.interp takes the last.
-    curve: np.ndarray = np.interp(rates * len(ranking.normal), false_positives, shares)
-    return curve
+    return np.asarray(np.interp(rates * len(ranking.normal), false_positives, shares))
 
 
 def detection_corners(ranking: Ranking, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -142,8 +140,7 @@ def precision_curve(ranking: Ranking, recalls: np.ndarray) -> np.ndarray:
     # Less a little, lest 7 % of 100 items be 8 by rounding.
     items = np.clip(np.ceil(recalls * count - 1e-9).astype(np.int64), 1, count)
     true_positives, fp_at_or_above = ranking.true_positives[-items], ranking.fp_at_or_above[-items]
-    precisions: np.ndarray = true_positives / (true_positives + fp_at_or_above)
-    return precisions
+    return np.asarray(true_positives / (true_positives + fp_at_or_above))
 
 
 def auroc(ranking: Ranking) -> float:

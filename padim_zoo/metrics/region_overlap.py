@@ -6,6 +6,8 @@ PRO over the false positive rate of the normal pixels, up to a limit, divided by
 
 Bergmann et al., "Beyond Dents and Scratches" (IJCV 2022): some defects need not be covered. The saturated overlap
 (sPRO) of a region is 1 as soon as its saturation area is found.
+
+Small defects and large ones are also looked at apart, in quarters of the regions by their area.
 """
 
 from __future__ import annotations
@@ -48,8 +50,7 @@ class Regions:
     @property
     def areas(self) -> np.ndarray:
         """Pixels of each region, int (R,)."""
-        areas: np.ndarray = np.bincount(self.ids, minlength=len(self.images))
-        return areas
+        return np.asarray(np.bincount(self.ids, minlength=len(self.images)))
 
 
 def rank_pixels(
@@ -117,8 +118,7 @@ def label_regions(mask: np.ndarray) -> np.ndarray:
         return mask.astype(np.int32)
     from scipy import ndimage  # a leaderboard need not wait for it
 
-    labels: np.ndarray = ndimage.label(mask, structure=_EIGHT_NEIGHBORS)[0]
-    return labels
+    return np.asarray(ndimage.label(mask, structure=_EIGHT_NEIGHBORS)[0])
 
 
 def aupro(ranking: Ranking, regions: Regions, *, limit: float = AUPRO_LIMIT) -> float:
@@ -150,8 +150,7 @@ def aupro(ranking: Ranking, regions: Regions, *, limit: float = AUPRO_LIMIT) -> 
 
 def region_overlaps(ranking: Ranking, regions: Regions, limit: float) -> np.ndarray:
     """The normalized area under the overlap of each region, float64 (R,) in [0, 1]: AUPRO is their mean."""
-    overlaps: np.ndarray = np.bincount(regions.ids, weights=partial_auc_terms(ranking, limit)) / regions.areas
-    return overlaps
+    return np.asarray(np.bincount(regions.ids, weights=partial_auc_terms(ranking, limit)) / regions.areas)
 
 
 def spro(ranking: Ranking, regions: Regions, *, limit: float) -> float:
@@ -205,8 +204,44 @@ def pro_curve(ranking: Ranking, regions: Regions, rates: np.ndarray) -> np.ndarr
 
 def _check_limit(limit: float) -> None:
     if not 0 < limit <= 1:
-        raise InputError(f"the AUPRO limit {limit} is no false positive rate: expected more than 0 and at most 1")
+        raise InputError(f"the AUPRO limit is {limit}: expected more than 0 and at most 1")
 
 
 def _concatenate(parts: list[np.ndarray], empty_type: type[np.generic] | type[float]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=empty_type)
+
+
+QUARTERS = (1, 2, 3, 4)
+"""From the smallest to the largest regions."""
+
+
+def area_quartiles(regions: Regions) -> np.ndarray:
+    """The three areas, in pixels of the maps, that part the regions into quarters: float64 (3,), NaN without regions.
+
+    A region belongs to the first quarter whose upper area is no less than its own. So regions of one area stay
+    together, and a quarter may be empty where there are few regions.
+    """
+    areas = regions.areas
+    return np.asarray(np.quantile(areas, (0.25, 0.5, 0.75)) if len(areas) else np.full(3, math.nan))
+
+
+def aupro_of_quarter(ranking: Ranking, regions: Regions, quarter: int) -> float:
+    """AUPRO of the regions of a quarter (1 to 4) among all normal pixels; NaN if there are none."""
+    if not ranking.defined:
+        return math.nan
+    return _mean_of_quarter(region_overlaps(ranking, regions, AUPRO_LIMIT), regions, quarter)
+
+
+def detected_regions(ranking: Ranking, regions: Regions, threshold: float, quarter: int | None = None) -> float:
+    """The share of regions that have a pixel above the threshold, of all or of a quarter; NaN if there are none."""
+    if math.isnan(threshold) or not len(regions.images):
+        return math.nan
+    detected = np.zeros(len(regions.images))
+    detected[regions.ids[ranking.anomalous > threshold]] = 1
+    return float(detected.mean()) if quarter is None else _mean_of_quarter(detected, regions, quarter)
+
+
+def _mean_of_quarter(values: np.ndarray, regions: Regions, quarter: int) -> float:
+    """The mean of values of regions (R,) over those of a quarter."""
+    members = values[np.searchsorted(area_quartiles(regions), regions.areas, side="left") + 1 == quarter]
+    return float(members.mean()) if len(members) else math.nan

@@ -28,8 +28,7 @@ def bulk_p_values(scores: np.ndarray) -> np.ndarray:
     ndarray (n,), float64
     """
     center, width = _bulk(scores)
-    p_values: np.ndarray = t.sf((_logarithms(scores) - center) / width, _freedom(len(scores)))
-    return p_values
+    return np.asarray(t.sf((_logarithms(scores) - center) / width, _freedom(len(scores))))
 
 
 def score_of_p_value(scores: np.ndarray, p_value: float) -> float:

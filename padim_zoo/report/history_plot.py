@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from padim_zoo.bench.check.history import read_history
 from padim_zoo.bench.costs import COSTS
-from padim_zoo.core.atomic_write import write_whole
-from padim_zoo.core.errors import InputError, needs_extra
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.metric import title_of
-from padim_zoo.report.plot_style import DPI, STYLE, UNDATED, WIDTH, check_suffix, lines
+from padim_zoo.report.plot_style import WIDTH, figure_file, lines
 
 _MOST_TICKS = 12
 _SHORT = 7
@@ -27,13 +25,9 @@ def plot_history(path: Path, output: Path) -> None:
     InputError
         If the history is empty or none, the suffix is unknown, or matplotlib is not installed.
     """
-    check_suffix(output)
     entries = read_history(path)
     if not entries:
         raise InputError(f"{path} has no entry: expected what padim-zoo check --history wrote")
-    with needs_extra("report", "a plot"):
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
     times = [name for name, cost in COSTS.items() if cost.is_time]
     sizes = [name for name in COSTS if name not in times]
     panels = {
@@ -41,18 +35,15 @@ def plot_history(path: Path, output: Path) -> None:
         "time": {_heading(name): _values(entries, "costs", name) for name in times},
         "memory": {_heading(name): _values(entries, "costs", name) for name in sizes},
     }
-    with rc_context(STYLE):
-        fig = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    with figure_file(output) as fig:
+        fig.set_size_inches(WIDTH, 5.4)
         axes = fig.subplots(3, 1, sharex=True)
         for ax, (title, named) in zip(axes, panels.items(), strict=True):
             _draw(ax, title, named, entries)
         axes[1].set_yscale("log")
         axes[2].set_yscale("log")
-        step = math.ceil(len(entries) / _MOST_TICKS)
-        ticks = range(0, len(entries), step)
+        ticks = range(0, len(entries), math.ceil(len(entries) / _MOST_TICKS))
         axes[2].set_xticks(list(ticks), [_label(entries[tick]) for tick in ticks], rotation=30, ha="right")
-        save = partial(fig.savefig, format=output.suffix[1:], dpi=DPI, metadata=UNDATED[output.suffix])
-        write_whole(output, lambda temporary: save(temporary))
 
 
 def _draw(ax: Any, title: str, named: dict[str, list[float]], entries: list[dict[str, Any]]) -> None:

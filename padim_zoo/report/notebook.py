@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from padim_zoo.bench import table
+from padim_zoo.bench.best_values import best_values
+from padim_zoo.bench.columns import (
+    axis_of,
+    column_with_bars,
+    cost_text,
+    metrics_to_show,
+    shared_settings,
+    telling_columns,
+    title_in_line,
+)
 from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.leaderboard import better_values, leaderboard, sort_rows, summarize
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.table import BoardTable
 from padim_zoo.core.errors import InputError, MissingExtraError, needs_extra
 
 if TYPE_CHECKING:
@@ -72,7 +82,7 @@ class Leaderboard:
 
         text = io.StringIO()
         # In a notebook rich would show the table itself, beside the one of _repr_html_.
-        Console(file=text, width=160, force_jupyter=False).print(table.BoardTable(self.frame, self.sort))
+        Console(file=text, width=160, force_jupyter=False).print(BoardTable(self.frame, self.sort))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
@@ -83,8 +93,8 @@ class Leaderboard:
 
     def _shown(self) -> Any:
         columns = [
-            *table.telling_columns(records(self.frame)),
-            *table.metrics_to_show(self.frame, self.sort),
+            *telling_columns(records(self.frame)),
+            *metrics_to_show(self.frame, self.sort),
             *MAIN_COSTS,
         ]
         return self.frame.head(MOST_ROWS)[columns]
@@ -105,12 +115,12 @@ class Leaderboard:
         better = better_values()
         numbers = [name for name in shown.columns if name in better]
         texts = [name for name in shown.columns if name not in numbers]
-        best = table.best_values(self.frame, [name for name in numbers if name not in MAIN_COSTS])
-        main = table.column_with_bars(self.frame, self.sort)
-        axis = None if main is None else table.axis_of(main, self.frame[main].dropna().tolist())
-        caption = " · ".join(f"{name} {value}" for name, value in table.shared_settings(records(self.frame)).items())
+        best = best_values(self.frame, [name for name in numbers if name not in MAIN_COSTS])
+        main = column_with_bars(self.frame, self.sort)
+        axis = None if main is None else axis_of(main, self.frame[main].dropna().tolist())
+        caption = " · ".join(f"{name} {value}" for name, value in shared_settings(records(self.frame)).items())
         if main is not None and axis is not None:
-            caption += f" — bars: {table.title_in_line(main)} from {axis.start:g} to {axis.end:.3g}"
+            caption += f" — bars: {title_in_line(main)} from {axis.start:g} to {axis.end:.3g}"
         if len(self.frame) > MOST_ROWS:
             caption += f" — the first {MOST_ROWS} of {len(self.frame)} rows"
 
@@ -120,9 +130,9 @@ class Leaderboard:
         costs = [name for name in numbers if name in COSTS]
         style = shown.style.hide(axis="index").set_caption(escape(caption))
         style = style.format("{:.3f}", subset=[name for name in numbers if name not in costs], na_rep="–")
-        style = style.format(table.cost_text, subset=costs, na_rep="–")
+        style = style.format(cost_text, subset=costs, na_rep="–")
         style = style.format(str, subset=texts, na_rep="–", escape="html")
-        style = style.format_index(lambda name: escape(table.title_in_line(name)), axis="columns")
+        style = style.format_index(lambda name: escape(title_in_line(name)), axis="columns")
         style = style.apply(weights, subset=numbers)
         if axis is not None:
             style = style.bar(subset=[main], vmin=axis.start, vmax=axis.end, color=_BAR, height=70)

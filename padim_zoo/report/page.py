@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from padim_zoo import __version__
+from padim_zoo.bench.columns import shared_settings, tell_apart
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.formats import records
 from padim_zoo.bench.gallery import PER_REASON
@@ -24,12 +25,12 @@ from padim_zoo.bench.leaderboard import (
     is_mean,
     leaderboard,
     metric_columns,
+    published_column,
+    published_metrics,
 )
 from padim_zoo.bench.published import add_published
-from padim_zoo.bench.published_columns import published_column, published_metrics
 from padim_zoo.bench.status import is_done
 from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over_folds
-from padim_zoo.bench.table import shared_settings, tell_apart
 from padim_zoo.core.errors import needs_extra
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.curves import image_curves

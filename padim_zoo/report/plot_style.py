@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice, product
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.errors import InputError, needs_extra
 
 WIDTH = 7.0
 """Of a page's text, in inches; a column is half of it. Text of 7 points is read at either without a lens."""
@@ -53,23 +56,32 @@ STYLE: Any = {
 
 
 SUFFIXES = (".pdf", ".png", ".svg")
-DPI = 300
-UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+_DPI = 300
+_UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
 """The same run store gives the same bytes."""
 
 
-def check_suffix(output: Path) -> None:
-    """Refuse what is not the name of a picture.
+@contextmanager
+def figure_file(output: Path) -> Iterator[Any]:
+    """A figure in the style of all plots, which is written when it has been drawn.
 
     Raises
     ------
     InputError
-        Naming the suffixes.
+        If the suffix is unknown, or matplotlib is not installed.
     """
     if output.suffix not in SUFFIXES:
         raise InputError(f"{output} ends in {output.suffix or 'nothing'}: expected {', '.join(SUFFIXES)}")
     if output.is_dir():
         raise InputError(f"{output} is a folder: expected the name of a file")
+    with needs_extra("report", "a plot"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    with rc_context(STYLE):
+        # A Figure of its own, and not pyplot's: that would need, or choose, a screen.
+        fig: Any = Figure(layout="constrained")
+        yield fig
+        write_whole(output, partial(fig.savefig, format=output.suffix[1:], dpi=_DPI, metadata=_UNDATED[output.suffix]))
 
 
 def lines(count: int) -> list[dict[str, Any]]:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from padim_zoo.bench.store import RunStore
-from padim_zoo.core.atomic_write import write_whole
-from padim_zoo.core.errors import InputError, needs_extra
+from padim_zoo.core.errors import InputError
 from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS
 from padim_zoo.report.board_plots import draw_folds, draw_heat_table, draw_histogram, draw_learning_curve, draw_pareto
 from padim_zoo.report.corruption_plots import draw_corruptions
 from padim_zoo.report.curve_plots import CURVES, draw_curves
 from padim_zoo.report.page import report_data
-from padim_zoo.report.plot_style import DPI, STYLE, UNDATED, check_suffix
+from padim_zoo.report.plot_style import figure_file
 
 
 def plot(
@@ -46,26 +45,16 @@ def plot(
         raise InputError(f"unknown metric {metric!r}: expected {', '.join(METRICS)}")
     if kind not in KINDS:
         raise InputError(f"unknown kind of plot {kind!r}: expected {', '.join(KINDS)}")
-    check_suffix(output)
-    with needs_extra("report", "a plot"):
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    documents = store.read_done()
-    all_categories = sorted({document["config"]["category"] for document in documents})
-    for pattern in categories:
-        if not fnmatch.filter(all_categories, pattern):
-            raise InputError(f"no run is of the category {pattern!r}: there are {', '.join(all_categories)}")
-    if categories:
-        shown = {name for pattern in categories for name in fnmatch.filter(all_categories, pattern)}
-        documents = [document for document in documents if document["config"]["category"] in shown]
-    data = report_data(store, documents)
-    rows = rows_with_runs(data)
-    with rc_context(STYLE):
-        # A Figure of its own, and not pyplot's: that would need, or choose, a screen.
-        fig = Figure(layout="constrained")
-        KINDS[kind](fig, store, rows, metric)
-        save = partial(fig.savefig, format=output.suffix[1:], dpi=DPI, metadata=UNDATED[output.suffix])
-        write_whole(output, lambda temporary: save(temporary))
+    with figure_file(output) as fig:
+        documents = store.read_done()
+        all_categories = sorted({document["config"]["category"] for document in documents})
+        for pattern in categories:
+            if not fnmatch.filter(all_categories, pattern):
+                raise InputError(f"no run is of the category {pattern!r}: there are {', '.join(all_categories)}")
+        if categories:
+            shown = {name for pattern in categories for name in fnmatch.filter(all_categories, pattern)}
+            documents = [document for document in documents if document["config"]["category"] in shown]
+        KINDS[kind](fig, store, rows_with_runs(report_data(store, documents)), metric)
 
 
 def rows_with_runs(data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def new_plugin(name: str, kind: str, folder: str | Path = ".") -> Path:
         If the name or the kind cannot be used, the name is taken, or the folder exists or cannot be written.
     """
     if kind not in KINDS:
-        raise InputError(f"there is no kind {kind!r}: {suggest(kind, KINDS)}")
+        raise InputError(f"unknown kind {kind!r}: {suggest(kind, KINDS)}")
     name = name.removeprefix(PREFIX)
     if not NAME.fullmatch(name):
         raise InputError(

@@ -115,7 +115,7 @@ def parameters(subject: Subject) -> Iterator[str]:
         return
     missing = [name for name in signature if not hasattr(detector, name)]
     if missing:
-        yield f"the arguments {', '.join(missing)} of the constructor are no attributes: expected self.NAME = NAME"
+        yield f"the arguments {', '.join(missing)} of the constructor are not attributes: expected self.NAME = NAME"
         return
     for name, value in subject.options.items():
         if name in signature and detector.get_params()[name] is not value:

@@ -84,7 +84,7 @@ def parameters(subject: Subject) -> Iterator[str]:
     arguments = tuple(inspect.signature(type(estimator)).parameters)
     for argument in arguments:
         if not hasattr(estimator, argument):
-            yield f"the argument {argument!r} of the constructor is no attribute: expected self.{argument} = {argument}"
+            yield f"the argument {argument!r} of the constructor is not an attribute: expected self.{argument} = …"
             return
     values = estimator.get_params()
     if set(values) != set(arguments):
@@ -213,7 +213,7 @@ def arrays(subject: Subject) -> Iterator[str]:
         for half, tolerance in ((False, 1e-6), (True, 2 * HALF_ERROR)):
             tensors = fitted.arrays(half=half)
             if not all(isinstance(array, Tensor) for array in tensors.values()):
-                yield "arrays() gives things that are no tensors"
+                yield "arrays() gives objects that are not tensors"
                 return
             again = type(fitted).from_arrays(fitted.mean, tensors)
             if (off := _difference(again.squared_distances(others), expected)) > tolerance:

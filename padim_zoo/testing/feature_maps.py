@@ -140,7 +140,7 @@ def position(subject: Subject) -> Iterator[str]:
             if strongest != number and energies[number].any():
                 yield (
                     f"layer {layer!r} answers to the {corners[number]} corner of the image at the "
-                    f"{corners[strongest]}: are rows and columns exchanged, or tokens that are no patches left in?"
+                    f"{corners[strongest]}: are rows and columns exchanged, or tokens left in that are not patches?"
                 )
 
 

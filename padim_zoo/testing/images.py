@@ -12,8 +12,7 @@ def normal_images(count: int, height: int, width: int, seed: int = 0) -> np.ndar
     threads = np.stack([np.sin(x / 2), np.sin(y / 3), np.sin((x + 2 * y) / 5)], axis=-1)
     light = random.uniform(0.9, 1.1, (count, 1, 1, 1))
     noise = random.normal(0, 4, (count, height, width, 3))
-    images: np.ndarray = np.clip(128 * light + 40 * threads + noise, 0, 255).astype(np.uint8)
-    return images
+    return np.asarray(np.clip(128 * light + 40 * threads + noise, 0, 255).astype(np.uint8))
 
 
 def anomalous_images(count: int, height: int, width: int, seed: int = 1) -> np.ndarray:

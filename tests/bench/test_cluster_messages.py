@@ -28,10 +28,9 @@ from padim_zoo.bench.executors.messages import (
     runs_to_json,
     suite_to_json,
 )
-from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.plan import groups, make_plan
-from padim_zoo.bench.shard import runs_of_shard
+from padim_zoo.bench.shard import runs_of_shard, split_groups
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 
@@ -188,7 +187,7 @@ def test_versions_that_differ_are_one_line() -> None:
         ("tcp://10.1.2.3:8786", "not encrypted.*--tls-ca-file.*--insecure"),
         ("tcp://scheduler:8786", "not encrypted"),
         ("file:nowhere.json", "cannot read the scheduler file nowhere.json"),
-        ("tcp://127.0.0.1", "is no address: expected tcp://HOST:PORT"),
+        ("tcp://127.0.0.1", "is not an address: expected tcp://HOST:PORT"),
         ("tcp://127.0.0.1:9", r"^nothing answers at tcp://127\.0\.0\.1:9: is dask scheduler running there\?$"),
         ("tls://127.0.0.1:9", r"^nothing answers at tls://127\.0\.0\.1:9: is dask scheduler running there\?$"),
     ],

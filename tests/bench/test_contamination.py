@@ -9,10 +9,10 @@ import pytest
 
 from padim_zoo import InputError
 from padim_zoo.bench.compare import compare_runs
-from padim_zoo.bench.contamination import contaminate
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.plan import groups, make_plan
 from padim_zoo.bench.run import RunConfig
+from padim_zoo.bench.run_images import contaminate
 from padim_zoo.bench.schedule import execute, find_missing
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite

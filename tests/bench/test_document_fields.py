@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from padim_zoo.bench.coverages import coverage_lines
 from padim_zoo.bench.document_fields import find_problem
 from padim_zoo.bench.leaderboard import leaderboard
+from padim_zoo.bench.protocol import coverage_lines
 from padim_zoo.bench.run import RunConfig
 from padim_zoo.bench.run_result import RunResult
 from padim_zoo.bench.store import FORMAT, DamagedRunError, digest_of, read_document

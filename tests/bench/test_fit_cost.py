@@ -108,7 +108,7 @@ def probe_of(of: Any, power: int) -> Any:
 def test_trims_are_told(paths: list[Path]) -> None:
     options = ["fit", str(paths[0].parent), "--dry-run", "--resize", "none", "--folds", "2"]
     trimmed = CliRunner().invoke(main, [*options, "--trim", "auto"])
-    assert "time counts 3 rounds of --trim" in trimmed.stdout, trimmed.output
+    assert "the time is for 3 rounds of --trim" in trimmed.stdout, trimmed.output
     patches = CliRunner().invoke(main, [*options, "--trim-patches", "0.2"])
     assert patches.exit_code == 0, patches.output
     assert "as asked" in patches.stdout

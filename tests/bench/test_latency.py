@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from padim_zoo.bench import latency, measure
-from padim_zoo.bench.latency import LatencyMeter
+from padim_zoo.bench import measure, timed_fit
+from padim_zoo.bench.timed_fit import LatencyMeter
 from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.features.features import Features
@@ -67,7 +67,7 @@ def timed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Timed]
     def extract(detector: Timed, images: Any) -> None:
         clock.now += len(images) * detector.to_features
 
-    monkeypatch.setattr(latency, "_extract", extract)
+    monkeypatch.setattr(timed_fit, "_extract", extract)
     return make
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from padim_zoo.bench.best_values import best_values
 from padim_zoo.bench.board_tables import rows_table
-from padim_zoo.bench.formats import to_csv, to_json, to_parquet
+from padim_zoo.bench.formats import to_csv, to_json, to_markdown, to_parquet
 from padim_zoo.bench.leaderboard import columns, leaderboard, sort_rows, summarize
 from padim_zoo.bench.published import add_published, published_figures
 from padim_zoo.bench.run import RunConfig
-from padim_zoo.bench.table import BoardTable, best_values
-from padim_zoo.bench.text_table import to_markdown
+from padim_zoo.bench.table import BoardTable
 from padim_zoo.core.errors import InputError
 
 

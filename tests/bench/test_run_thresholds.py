@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from padim_zoo.bench.backbone_cache import BackboneCache
+from padim_zoo.bench.build import BackboneCache
 from padim_zoo.bench.group_runner import NO_THRESHOLD, GroupRunner
-from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.leaderboard import leaderboard
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.table import BoardTable
+from padim_zoo.bench.timed_fit import LatencyMeter
 from padim_zoo.cache.caches import Caches
 from padim_zoo.cli.table import print_table
 from padim_zoo.core.errors import InputError

@@ -21,9 +21,8 @@ from padim_zoo.bench import running
 from padim_zoo.bench.executors.executor import Event
 from padim_zoo.bench.live import draw_progress, draw_standings, standings
 from padim_zoo.bench.run import Run, RunConfig
-from padim_zoo.bench.running import BenchState, heartbeat, read_states
+from padim_zoo.bench.running import BenchState, StoreWatcher, heartbeat, read_states
 from padim_zoo.bench.store import FORMAT, RunStore
-from padim_zoo.bench.store_watcher import StoreWatcher
 from padim_zoo.cli import watching
 from padim_zoo.core.progress import duration, stage
 
@@ -145,11 +144,11 @@ def test_signs_of_the_dead_are_known_and_removed(tmp_path: Path) -> None:
 
 
 def test_a_follower_reads_each_document_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from padim_zoo.bench import store_watcher
+    from padim_zoo.bench import running
 
     reads: list[str] = []
-    read = store_watcher.read_document
-    monkeypatch.setattr(store_watcher, "read_document", lambda path: reads.append(path.name) or read(path))
+    read = running.read_document
+    monkeypatch.setattr(running, "read_document", lambda path: reads.append(path.name) or read(path))
     store = RunStore(tmp_path / "runs")
     follower = StoreWatcher(store.folder)
     assert not follower.poll()  # the folder is not there yet

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from padim_zoo.bench import shared_folds
-from padim_zoo.bench.latency import LatencyMeter
 from padim_zoo.bench.shared_folds import SharedFolds
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
+from padim_zoo.bench.timed_fit import LatencyMeter
 from padim_zoo.detectors.padim import PaDiM
 
 SHARING = ("full", "oas", "shrinkage(shrinkage_intensity=0.3)")

@@ -15,7 +15,7 @@ from padim_zoo.bench.readers import split
 from padim_zoo.bench.specs import canonical_estimator, canonical_spec, check_settings_apply, value_for
 from padim_zoo.bench.suite import Suite, read_settings
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.categories import choose
+from padim_zoo.data.sample import choose
 
 
 def test_commas_inside_parentheses_do_not_split():

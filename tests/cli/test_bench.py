@@ -177,7 +177,7 @@ def test_ctrl_c_says_how_to_go_on(arguments, jobs, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "runs are done; the same command does the rest" in errors.splitlines()[-1]
+    assert "runs are done; run it again for the rest" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert invoke(*arguments, "--estimators", "full,tied").exit_code == 0
 

@@ -212,7 +212,7 @@ def test_what_is_no_history_is_left_alone():
     Path("notes.txt").write_text("dear diary\n")
     refused = invoke("runs", "--history", "notes.txt")
     assert refused.exit_code == 2
-    assert "line 1 of notes.txt is no entry of format 1" in refused.output
+    assert "line 1 of notes.txt is not an entry of format 1" in refused.output
     assert Path("notes.txt").read_text() == "dear diary\n"
     assert CliRunner().invoke(main, ["plot", "--history", "no.jsonl", "-o", "x.svg"]).exit_code == 2
 

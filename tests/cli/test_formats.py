@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from made_up_documents import document
 
+from padim_zoo.bench.formats import TextTable, to_html, to_latex, to_markdown
 from padim_zoo.bench.store import RunStore
-from padim_zoo.bench.text_table import TextTable, to_html, to_latex, to_markdown
 from tests.command_line import run
 
 LATEX = next((name for name in ("pdflatex", "tectonic", "lualatex") if shutil.which(name)), None)

@@ -59,7 +59,7 @@ def test_an_update_keeps_bursts_together_and_finds_new_ones(bursts, tmp_path):
     told = run("update", model, *bursts[6][:1], "-o", tmp_path / "one.safetensors")
     assert groups_in(tmp_path / "one.safetensors") == [*old, 6]
     assert "at most 0.125 (the least that 7 different of 25 images can promise)" in told
-    assert "The threshold rests on 7 different of 25 images. Other rates would give:" in told
+    assert "The threshold is based on 7 different of 25 images. Other rates would give:" in told
     run("update", model, *bursts[6], "--in-place")
     assert groups_in(model) == [*old, *[6] * SHOTS]
     expected = load(fit(tmp_path / "all.safetensors", joined(bursts)))
@@ -125,7 +125,7 @@ def test_a_rate_that_was_not_asked_for_is_not_kept(singles, tmp_path):
     model = fit(tmp_path / "m.safetensors", singles[:6])
     told = run("update", model, *singles[6:], "-o", tmp_path / "new.safetensors")
     assert "for a false-alarm rate of at most 0.05\n" in told
-    assert "The threshold rests on 30 images" in told
+    assert "The threshold is based on 30 images" in told
     merged = run("merge", model, fit(tmp_path / "rest.safetensors", singles[6:]), "-o", tmp_path / "both.safetensors")
     assert "for a false-alarm rate of at most 0.05\n" in merged
 

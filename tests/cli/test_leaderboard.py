@@ -215,7 +215,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(runs):
         (["--by", "bakbone"], "did you mean backbone"),
         (["--by", "image_auroc"], "unknown column 'image_auroc'"),
         (["--output", "/dev/null/folder/board"], "/dev/null/folder/board"),
-        (["--watch"], "standard output is none"),
+        (["--watch"], "standard output is not one"),
         (["--watch", "--format", "csv"], "leave out --compare, --published, --format and --output"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_region_of_interest_is_known_by_its_pixels(
 def test_what_cannot_be_resumed(folder: Path, tmp_path: Path) -> None:
     result = run("predict", folder / "0.safetensors", folder / "new images", "--resume")
     assert result.exit_code == 2
-    assert "--resume goes on with a file, and - is none" in result.output
+    assert "--resume continues a file, and - is not one" in result.output
     (tmp_path / "scores.csv.part").write_text("nonsense\n\n\n")
     result = run(*predict(folder, tmp_path, "--resume"))
     assert result.exit_code == 2

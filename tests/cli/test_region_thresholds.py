@@ -223,7 +223,7 @@ def test_maps_of_p_values_by_fit_or_by_predict(images, odd, model, tmp_path):
     assert "maps       of p-values, -log10" in run("show", rare)
     assert "from 16 pixels of the map" in told
     asked = run("predict", model, odd, *images[:3], "--map-values", "p-value", "--maps", "npy", "-o", tmp_path / "a")
-    assert "scores and maps are -log10 of p-values: by ranks of normal images up to 1.40 (p 0.04), by a model" in asked
+    assert "scores and maps are -log10 of p-values: from ranks of normal images up to 1.40 (p 0.04)" in asked
     beyond = "is beyond 1.40, where the ranks of 24 different normal images end"
     assert (told.count(beyond), asked.count(beyond)) == (1, 1)
     assert beyond not in run("predict", rare, odd, "--threshold", "1.2", "--scores", tmp_path / "low.csv")

@@ -20,14 +20,13 @@ from padim_zoo import registry
 from padim_zoo.bench.claims import Claims
 from padim_zoo.bench.costs import COSTS
 from padim_zoo.bench.environment import describe_environment
-from padim_zoo.bench.executors.choice import make_executor
 from padim_zoo.bench.executors.cluster import Cluster as Connection
 from padim_zoo.bench.executors.cluster import connect
-from padim_zoo.bench.executors.recorder import Recorder
-from padim_zoo.bench.executors.split_groups import split_groups
+from padim_zoo.bench.executors.executor import Recorder
 from padim_zoo.bench.leaderboard import columns, leaderboard
 from padim_zoo.bench.plan import groups, make_plan
-from padim_zoo.bench.schedule import execute, find_missing
+from padim_zoo.bench.schedule import execute, find_missing, make_executor
+from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
 from tests.cluster.conftest import ROOT, TOYS, Cluster, start_cluster, wait_for_workers
@@ -250,7 +249,7 @@ def test_what_is_interrupted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert errors.splitlines()[-1] == "interrupted: 0 of 6 runs are done; the same command does the rest"
+        assert errors.splitlines()[-1] == "interrupted: 0 of 6 runs are done; run it again for the rest"
         time.sleep(2)
         assert fits() <= 2  # the flag is looked at between two runs
 

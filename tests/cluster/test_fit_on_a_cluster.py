@@ -23,7 +23,7 @@ import padim_zoo
 from padim_zoo.bench.cluster_chunks import ChunkRunner
 from padim_zoo.bench.cluster_moments import MomentsFit
 from padim_zoo.bench.executors.cluster import ClusterLostError, connect
-from padim_zoo.detectors.moments_of_parts import Folds, PartMoments
+from padim_zoo.detectors.fit_in_parts import Folds, PartMoments
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.detectors.storage import open_detector
 from padim_zoo.statistics.moments import Moments

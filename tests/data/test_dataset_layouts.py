@@ -472,7 +472,7 @@ def test_roots_that_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "other" / "pictures" / "0.png")
     for root, message in [
-        (None, f"dataset {name} needs the folder it lies in .--data-root DIR.: expected"),
+        (None, f"dataset {name} needs its folder .--data-root DIR.: expected"),
         (tmp_path / "missing", f"missing does not exist: dataset {name} expects"),
         (tmp_path / "file", f"file is not a folder: dataset {name} expects"),
         (tmp_path / "empty", f"dataset {name} expects .*, but .*empty holds nothing"),

@@ -233,7 +233,7 @@ def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
     samples = [
         Sample(path, label, kind) for path, label, kind in zip(paths, (0, 0, 1), ("good", "good", "dent"), strict=True)
     ]
-    message = r"00\.png \(good\) and .*02\.png \(dent\) are one picture"
+    message = r"00\.png \(good\) and .*02\.png \(dent\) are the same picture"
     with pytest.raises(InputError, match=message):
         refuse_two_labels(samples, find_duplicates(samples))
     with pytest.raises(InputError, match=message):

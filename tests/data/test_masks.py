@@ -150,7 +150,7 @@ def test_what_no_pixel_is_left_of_is_told_apart_from_what_is_empty(tmp_path: Pat
     with pytest.warns(UserWarning, match="outside|mark no pixel") as warned:
         masks(samples, Transform(None, (30, 50)))
     texts = [str(warning.message) for warning in warned]
-    assert any("1 of 3 marked regions lie outside of what is looked at" in text for text in texts)
+    assert any("1 of 3 marked regions lie outside the part of the image that counts" in text for text in texts)
     assert any("1 mask of an anomalous image marks no pixel" in text and "empty_mask.png" in text for text in texts)
     assert len(texts) == 2
 

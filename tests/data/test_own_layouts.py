@@ -13,7 +13,7 @@ from PIL import Image
 
 from padim_zoo import InputError, registry
 from padim_zoo.cli.main import main
-from padim_zoo.data.hold_out import held_out_images
+from padim_zoo.data.own_images import held_out_images
 from padim_zoo.data.sample import Category
 
 FIT = ("--resize", "none", "--crop", "none", "--n-components", 5, "--no-cache")

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from padim_zoo.data.ground_truth import masks
-from padim_zoo.data.region_resize import resize_regions
 from padim_zoo.data.sample import Sample
-from padim_zoo.data.transform import Transform
+from padim_zoo.data.transform import Transform, resize_regions
 
 
 def shared(length: int, target: int, resized: int, pixel: int) -> Fraction:

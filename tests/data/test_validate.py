@@ -216,7 +216,7 @@ def test_reports_are_json(category: Path) -> None:
 
 
 def test_folders_that_hold_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no layout that is known: expected train/good and"):
+    with pytest.raises(InputError, match="has no known layout: expected train/good and"):
         check(tmp_path)
     with pytest.raises(InputError, match="missing does not exist"):
         check(tmp_path / "missing")

@@ -179,7 +179,7 @@ def test_a_transformer_takes_tiles_of_its_own_size(images: np.ndarray) -> None:
     [
         (lambda: STFPM(tiles="2x2"), "tiles is '2x2', but stfpm takes whole images: leave it out"),
         (lambda: PaDiM(tiles="2x2", register="rigid"), "register and tiles both say which pixels are looked at"),
-        (lambda: PaDiM(tiles="2y2"), "tiles is '2y2', and that is no way to cut: expected ROWSxCOLUMNS"),
+        (lambda: PaDiM(tiles="2y2"), "tiles is '2y2', and that is not a way to cut: expected ROWSxCOLUMNS"),
         (lambda: PaDiM(tiles="512+64"), "tiles of 512 pixels cut nothing off images of 256x320 after the transform"),
     ],
 )

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from padim_zoo.data.image_groups import ImageGroups
-from padim_zoo.detectors.fit_in_parts import embed_part, grid_of_fit, take_fit
+from padim_zoo.detectors.fit_in_parts import Folds, PartMoments, Place, embed_part, grid_of_fit, score_part, take_fit
 from padim_zoo.detectors.held_out import HeldOutScores
-from padim_zoo.detectors.moments_of_parts import Folds, PartMoments, Place, score_part
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.moments import Moments
@@ -33,7 +32,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_model_and_threshold_are_those_of_samples(
     paths: list[Path], estimator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("padim_zoo.detectors.moments_of_parts.PIECE", 8)
+    monkeypatch.setattr("padim_zoo.detectors.fit_in_parts.PIECE", 8)
     local = PaDiM(**SIZE, estimator=estimator).fit(paths)
     calibration = local.calibrate(false_alarm_rate=0.1, folds=3)
 
@@ -83,7 +82,7 @@ def test_joined_moments_are_those_of_one_look(paths: list[Path]) -> None:
 
 
 def test_moments_of_two_pieces_are_alive(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("padim_zoo.detectors.moments_of_parts.PIECE", 8)
+    monkeypatch.setattr("padim_zoo.detectors.fit_in_parts.PIECE", 8)
     of, made, alive = Moments.of, [], []
 
     def counted(embeddings: PatchEmbeddings, reference: PatchEmbeddings) -> Moments:

@@ -8,8 +8,7 @@ from PIL import Image
 
 from padim_zoo import InputError, PaDiM
 from padim_zoo.data.transform import Transform
-from padim_zoo.detectors.outlines import outlines
-from padim_zoo.detectors.regions import RegionRule, find_regions, to_coco
+from padim_zoo.detectors.regions import RegionRule, find_regions, outlines, to_coco
 
 SIZES = [(40, 40), (37, 61), (90, 50), (12, 9)]
 TRANSFORMS = [

@@ -13,8 +13,8 @@ from padim_zoo import InputError, PaDiM
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.region_peak import region_peaks
+from padim_zoo.pictures.drawing import frame as frame_of
 from padim_zoo.pictures.overlays import grayed
-from padim_zoo.pictures.panels import frame as frame_of
 
 SMALL = {"n_components": 5, "backbone": "builtin", "cache": False}
 

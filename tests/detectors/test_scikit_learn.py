@@ -176,6 +176,6 @@ def test_samples_know_their_labels_and_masks(gear: Category) -> None:
 
 
 def test_a_scorer_of_no_metric_is_refused_and_all_can_be_sent_to_processes() -> None:
-    with pytest.raises(InputError, match="there is no metric 'accuracy': expected image_auroc"):
+    with pytest.raises(InputError, match="unknown metric 'accuracy': expected image_auroc"):
         Scorer("accuracy")
     assert pickle.loads(pickle.dumps(Scorer("aupro"))) == Scorer("aupro")

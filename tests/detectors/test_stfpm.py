@@ -121,7 +121,7 @@ def test_a_training_that_was_cut_off_goes_on(images, fitted, tmp_path):
     with pytest.raises(InputError, match="checkpoint of another training"):
         STFPM("resnet18", **options).fit(images[:8]).model_  # noqa: B018
     (tmp_path / "checkpoint.safetensors").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         STFPM("resnet18", **options).fit(images[:10]).model_  # noqa: B018
 
 

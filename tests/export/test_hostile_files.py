@@ -16,8 +16,7 @@ import pytest
 from padim_zoo import InputError, load
 from padim_zoo.core.errors import MissingExtraError
 from padim_zoo.export import exporting
-from padim_zoo.export.digest import seal
-from padim_zoo.export.metadata import UNSEALED
+from padim_zoo.export.metadata import UNSEALED, seal
 from padim_zoo.export.runtimes import SUFFIXES, ExportedModel
 from padim_zoo.export.torch_archive import check_expression
 

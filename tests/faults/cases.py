@@ -13,8 +13,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from padim_zoo.export.digest import seal
-from padim_zoo.export.metadata import UNSEALED
+from padim_zoo.export.metadata import UNSEALED, seal
 from tests.faults.hostile import (
     cut_at_boundary,
     hostile_pickle,

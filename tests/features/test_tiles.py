@@ -145,7 +145,7 @@ def test_a_patch_counts_by_the_pixels_of_its_tile(text: str, size: tuple[int, in
         ("1x1", "one tile is the whole image"),
         ("512+512", "an overlap of 512 is not below the size, 512"),
         ("8+2", "a tile has at least 16 pixels a side"),
-        ("abc", "that is no way to cut"),
+        ("abc", "that is not a way to cut"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, found: str) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from padim_zoo import InputError
 from padim_zoo.backbones.trainable import trainable_copy
-from padim_zoo.finetune.three_way import ThreeWay
+from padim_zoo.finetune.cutpaste import ThreeWay
 from padim_zoo.finetune.training import TrainingRecipe, train
 from padim_zoo.registry import backbones
 
@@ -91,7 +91,7 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(stripes, tmp_
     with pytest.raises(InputError, match="checkpoint of another training"):
         train(backbone, stripes[:8], TrainingRecipe(**options))
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="is no checkpoint of a fine-tuning"):
+    with pytest.raises(InputError, match="is not a checkpoint of a fine-tuning"):
         train(backbone, stripes, TrainingRecipe(**options))
 
 

@@ -10,7 +10,7 @@ from padim_zoo import InputError
 from padim_zoo.estimators.leave_one_out import has_leave_one_out
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
-from padim_zoo.gaussians.tied import TiedGaussian, patches_of_blocks
+from padim_zoo.gaussians.gaussian import TiedGaussian, patches_of_blocks
 from padim_zoo.registry import estimators
 from padim_zoo.statistics.masked_samples import valid_samples
 from padim_zoo.statistics.moments import Moments

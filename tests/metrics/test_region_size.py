@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from padim_zoo.metrics import METRICS, aupro, evaluate, rank_pixels
-from padim_zoo.metrics.region_size import area_quartiles, aupro_of_quarter, detected_regions
+from padim_zoo.metrics.region_overlap import area_quartiles, aupro_of_quarter, detected_regions
 
 AREAS = (1, 2, 3, 3, 8, 9, 20, 30)
 

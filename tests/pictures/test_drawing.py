@@ -7,8 +7,8 @@ from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.pictures.colormap import color_table, heat_map
+from padim_zoo.pictures.drawing import frame, panels
 from padim_zoo.pictures.overlays import boundary, highlight, overlay
-from padim_zoo.pictures.panels import frame, panels
 
 
 def random_image(height: int, width: int) -> np.ndarray:

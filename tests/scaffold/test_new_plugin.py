@@ -57,7 +57,7 @@ def run(module: str, *arguments: object, where: Path, path: object) -> str:
         ("../stem", "backbone", "'../stem' cannot name a plugin"),
         ("2stem", "backbone", "cannot name a plugin"),
         ("stem\n", "backbone", "cannot name a plugin"),
-        ("stem", "metric", "there is no kind 'metric': expected one of backbone, estimator, detector, dataset"),
+        ("stem", "metric", "unknown kind 'metric': expected one of backbone, estimator, detector, dataset"),
         ("resnet18", "backbone", "the backbone resnet18 is there already, of torchvision: choose another name"),
         ("padim-zoo-padim", "detector", "the detector padim is there already, of padim_zoo"),
         ("full", "estimator", "the estimator full is there already, of padim_zoo"),

@@ -113,7 +113,7 @@ class Hasty(Sound):
 @pytest.mark.parametrize(
     ("broken", "check", "words"),
     [
-        (Forgetful, "parameters", "the argument 'scale' of the constructor is no attribute"),
+        (Forgetful, "parameters", "the argument 'scale' of the constructor is not an attribute"),
         (Ranked, "parameters", "the parameter 'inner' is a ndarray: expected a number or text"),
         (Hasty, "parameters", "epsilon=-1.0 is taken without complaint"),
         (OwnForm, "gaussian", "a Rooted, which model files do not know: expected one of primal, nested, samples, dual"),

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from padim_zoo.bench.text_table import TextTable
+from padim_zoo.bench.formats import TextTable
 from padim_zoo.core.errors import InputError
 
 

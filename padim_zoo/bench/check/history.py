@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +19,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import read_json
 from padim_zoo.core.file_lock import changing
 from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.core.provenance import git
 from padim_zoo.metrics.metric import main_metrics
 
 FORMAT = 1
@@ -33,12 +33,7 @@ def commit_in(folder: Path) -> str | None:
     for name in _VARIABLES:
         if os.environ.get(name):
             return os.environ[name]
-    try:
-        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return git(folder, "rev-parse", "HEAD") or None
 
 
 def entry_of(rows: Sequence[Row], regressions: int) -> dict[str, Any]:
@@ -104,7 +99,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
                 raise ValueError
         except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"line {number} of {path} is no entry of format {FORMAT}: expected what padim-zoo check --history wrote"
+                f"line {number} of {path} is not an entry of format {FORMAT}: expected one of padim-zoo check --history"
             ) from None
         entries.append(entry)
     return entries

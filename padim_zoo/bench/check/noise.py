@@ -87,5 +87,4 @@ def _mean_values(names: Sequence[str], scores: TestScores, draw: tuple[np.ndarra
     """Mean over folds of some image metrics on the drawn images."""
     normal, anomalous = draw
     drawn = [RankedTestSet(rank(fold[normal], fold[anomalous])) for fold in scores.ranks.astype(np.float64)]
-    values: np.ndarray = np.mean([[METRICS[name].compute(test_set) for name in names] for test_set in drawn], axis=0)
-    return values
+    return np.asarray(np.mean([[METRICS[name].compute(test_set) for name in names] for test_set in drawn], axis=0))

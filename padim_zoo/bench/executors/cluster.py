@@ -248,7 +248,7 @@ def _refuse_readable(address: str, insecure: bool) -> None:
     try:
         host, _ = get_address_host_port(address)
     except (ValueError, KeyError):
-        raise InputError(f"{address!r} is no address: expected tcp://HOST:PORT or tls://HOST:PORT") from None
+        raise InputError(f"{address!r} is not an address: expected tcp://HOST:PORT or tls://HOST:PORT") from None
     if address.startswith("tls://") or insecure or _is_loopback(host):
         return
     raise InputError(

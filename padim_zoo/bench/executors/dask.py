@@ -16,7 +16,7 @@ from distributed.scheduler import KilledWorker
 
 from padim_zoo.backbones.device import resolve_device, resolve_precision
 from padim_zoo.bench.executors.cluster import Cluster, Note, connect
-from padim_zoo.bench.executors.executor import Event
+from padim_zoo.bench.executors.executor import Event, Recorder
 from padim_zoo.bench.executors.messages import (
     DATA_ROOT,
     Reply,
@@ -25,10 +25,9 @@ from padim_zoo.bench.executors.messages import (
     runs_to_json,
     suite_to_json,
 )
-from padim_zoo.bench.executors.recorder import Recorder
-from padim_zoo.bench.executors.split_groups import split_groups
 from padim_zoo.bench.executors.versions import describe_versions
 from padim_zoo.bench.run import Run
+from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime

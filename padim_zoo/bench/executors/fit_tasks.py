@@ -27,9 +27,8 @@ from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.content import content_hash
 from padim_zoo.data.pixel_limit import pixels_limited
-from padim_zoo.detectors.fit_in_parts import Part, embed_part
+from padim_zoo.detectors.fit_in_parts import Part, PartMoments, Place, embed_part, score_part
 from padim_zoo.detectors.model_file import embeddings_of, numbered
-from padim_zoo.detectors.moments_of_parts import PartMoments, Place, score_part
 from padim_zoo.detectors.padim import PaDiM
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.forms import FORMS
@@ -72,7 +71,7 @@ def score_chunk(request: str, model: bytes) -> Answer:
     """What a threshold takes of the scores of a chunk by a model of other images, as safetensors.
 
     The request also holds ``image_size``, ``numbers`` and ``every``, as of
-    :func:`~padim_zoo.detectors.moments_of_parts.score_part`.
+    :func:`~padim_zoo.detectors.fit_in_parts.score_part`.
     """
     asked = json.loads(request)
     height, width = asked["image_size"]

@@ -15,9 +15,7 @@ from typing import Any
 
 import torch
 
-from padim_zoo.bench.executors.executor import Event
-from padim_zoo.bench.executors.recorder import Recorder
-from padim_zoo.bench.executors.serial import SerialExecutor
+from padim_zoo.bench.executors.executor import Event, Recorder, SerialExecutor
 from padim_zoo.bench.executors.worker_process import (
     CHECK_SECONDS,
     HANG_SECONDS,

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ from distributed.comm.addressing import get_address_host
 from padim_zoo import registry
 from padim_zoo.backbones.device import has_fast_bfloat16, resolve_device
 from padim_zoo.bench.environment import describe_environment
+from padim_zoo.bench.executors.executor import arrays_of, describe
 from padim_zoo.bench.executors.messages import DATA_ROOT, Files, Reply, hash_of_text, runs_from_json
-from padim_zoo.bench.executors.recorder import arrays_of, describe
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Runner
 from padim_zoo.bench.store import encode_run
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.cpu import usable_processors
+from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import keep_freed_memory
 from padim_zoo.data.pixel_limit import pixels_limited
@@ -155,8 +156,7 @@ def undo_settings_of_nanny(workers_here: int) -> int:
     return threads
 
 
-@contextmanager
-def _resolved_by_client(precision: str | None, runtime: str, device: str) -> Iterator[None]:
+def _resolved_by_client(precision: str | None, runtime: str, device: str) -> AbstractContextManager[None]:
     """Let ``auto`` and what is not said stand for what they stand for where the client is.
 
     Parameters
@@ -175,13 +175,7 @@ def _resolved_by_client(precision: str | None, runtime: str, device: str) -> Ite
     if precision == "bfloat16" and not has_fast_bfloat16(resolve_device(device)):
         raise InputError("it has no fast bfloat16, which the client's precision auto stands for: give a precision")
     asked = {VARIABLE: runtime} | ({} if precision is None else {_PRECISION: precision})
-    before = {name: os.environ.get(name) for name in asked}
-    os.environ.update(asked)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return environment_set(asked)
 
 
 def _own_runner(values: dict[str, Any]) -> Runner:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.progress import open_stages
 
 if TYPE_CHECKING:
@@ -42,16 +43,12 @@ def safe_path() -> Iterator[None]:
     Python 3.11 and later know a variable for that; earlier ones put the folder in which they start on their path, so
     they start in another. Workers go to the folder of their parent before they do anything.
     """
-    name = "PYTHONSAFEPATH"
-    before, folder = os.environ.get(name), None
-    with suppress(OSError):  # a folder that was removed, where there is nothing to import
-        folder = os.getcwd()
-    os.environ[name] = "1"
+    folder = current_folder()  # of one that was removed there is nothing to import
     os.chdir(Path(os.sep).absolute())
     try:
-        yield
+        with environment_set({"PYTHONSAFEPATH": "1"}):
+            yield
     finally:
-        os.environ.pop(name) if before is None else os.environ.update({name: before})
         if folder is not None:
             os.chdir(folder)
 

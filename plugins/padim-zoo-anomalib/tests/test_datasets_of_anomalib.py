@@ -26,7 +26,7 @@ def test_folder(images):
 
 
 def test_bad_input_is_told_in_a_line(images, tmp_path):
-    with pytest.raises(InputError, match="needs the folder"):
+    with pytest.raises(InputError, match="needs its folder"):
         datasets.create("anomalib/MVTecAD")
     with pytest.raises(InputError, match="no argument 'color'"):
         datasets.create("anomalib/MVTecAD(color='red')", root=images)

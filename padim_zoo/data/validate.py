@@ -203,12 +203,11 @@ def _check_category(category: Category, transform: Transform | None) -> Report:
         hold = f"the normal images hold {depth} bits in 16-bit samples: white is taken as {largest_of(depth)}"
         problems.append(Problem("warning", f"{hold}; set --bit-depth if that is wrong"))
     seen = None if transform is None else _look(category, transform)
+    several = f"{len(sizes)} sizes, {', '.join(f'{size} ({count})' for size, count in sizes.most_common(4))}"
     if seen is not None and seen.note is not None:
-        largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        problems.append(Problem("warning", f"{seen.note}; there are {len(sizes)} sizes, {largest}"))
+        problems.append(Problem("warning", f"{seen.note}; there are {several}"))
     elif len(sizes) > 1:
-        largest = ", ".join(f"{size} ({count})" for size, count in sizes.most_common(4))
-        problems.append(Problem("warning", f"images have {len(sizes)} sizes, {largest}: all are resized to one grid"))
+        problems.append(Problem("warning", f"images have {several}: all are resized to one grid"))
     return Report(
         category.dataset,
         category.name,

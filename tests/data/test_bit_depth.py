@@ -58,7 +58,7 @@ def as_8(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 def test_auto_gives_the_scores_of_8_bits(tmp_path: Path, depth: int, suffix: str, as_8: np.ndarray) -> None:
     paths = write(tmp_path, depth, suffix=suffix)
     with pytest.warns(
-        UserWarning, match=rf"normal images hold {depth} bits.*white is {largest_of(depth)}; --bit-depth"
+        UserWarning, match=rf"normal images hold {depth} bits.*white is {largest_of(depth)}; set --bit-depth"
     ):
         detector = small().fit(paths)
     np.testing.assert_allclose(detector.predict(paths).scores, as_8, rtol=1e-6)

@@ -89,7 +89,7 @@ def test_a_refusal_says_what_would_do() -> None:
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 5, math.nan])
 def test_what_is_no_rate_is_refused(rate: float) -> None:
-    with pytest.raises(InputError, match="no false-alarm rate"):
+    with pytest.raises(InputError, match="the false-alarm rate is"):
         conformal_threshold(np.arange(10.0), rate)
 
 

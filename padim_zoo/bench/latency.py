@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from padim_zoo.bench.measure import least_seconds, milliseconds_per_image
+from padim_zoo.core.moving import HOST
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.features.features import Features
@@ -61,6 +62,8 @@ class LatencyMeter:
 def _goes_by_features(detector: Detector) -> bool:
     """Whether what it computes of an image is told by ``features_key``: a registration and a canvas are learned."""
     if not isinstance(detector, BackboneDetector):  # members of an ensemble that share features compute them each
+        return False
+    if detector.computing_device != HOST:  # features need not leave it for a prediction
         return False
     return detector.canvas is None and detector.extractor.facts.registration is None
 

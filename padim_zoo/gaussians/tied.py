@@ -46,6 +46,7 @@ class TiedGaussian(Gaussian):
     """
 
     form = "tied"
+    supports_devices = True
 
     def __init__(self, mean: PatchEmbeddings, factor: Triangles | PackedTriangles, cells: int) -> None:
         super().__init__(mean)
@@ -60,7 +61,7 @@ class TiedGaussian(Gaussian):
     @cached_property
     def members(self) -> Tensor:
         """The patches of each block, (B, m), int64."""
-        return patches_of_blocks(self.mean, self.cells)
+        return patches_of_blocks(self.mean, self.cells).to(self.mean.device)
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         deviations, factor, members = embeddings - self.mean, self.factor, self.members
@@ -71,8 +72,8 @@ class TiedGaussian(Gaussian):
             norms = factor.squared_norms(rows.view(-1, m * n, D), blocks)
             return (norms.view(-1, m, n).float(),)
 
-        (norms,) = map_blocks(of_blocks, len(members), 4 * D * (D + 3 * m * n))
-        squared = torch.empty(embeddings.P, n)
+        (norms,) = map_blocks(of_blocks, len(members), 4 * D * (D + 3 * m * n), members.device)
+        squared = torch.empty(embeddings.P, n, device=members.device)
         squared[members.flatten()] = norms.flatten(0, 1)
         return squared
 

@@ -485,8 +485,12 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     @property
     def computing_device(self) -> torch.device:
-        """Where images are embedded and scored: with the backbone, if the detector can, else in main memory."""
-        return self.extractor.build_backbone().device if self.supports_devices else HOST
+        """Where images are embedded and scored: on the GPU of the backbone, if the detector can, else in main memory.
+
+        Other devices than CUDA may have no float64, which Gaussians are fitted in.
+        """
+        device = self.extractor.build_backbone().device if self.supports_devices else HOST
+        return device if device.type == "cuda" else HOST
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.made_model is not None or self.statistics_ is not None

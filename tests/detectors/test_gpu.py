@@ -19,6 +19,7 @@ import torch
 
 import padim_zoo
 from padim_zoo import PaDiM, PatchCore, Subspace
+from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.moving import HOST, moved
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.prediction import Prediction
@@ -288,6 +289,14 @@ def test_features_that_a_cache_keeps_go_to_the_gpu(gpu: GPU, tmp_path: Path) -> 
         detector = made(PaDiM, device="cuda", estimator="diagonal", cache=True).fit(paths[:FEW])
         for _ in range(2):  # computed, then read
             assert_same(detector.predict(paths[FEW:]), expected)
+
+
+def test_a_device_without_float64_runs_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = made(PaDiM, device="cpu")
+    assert detector.computing_device == HOST
+    for kind, expected in {"mps": "cpu", "cuda": "cuda"}.items():
+        monkeypatch.setattr(Backbone, "device", torch.device(kind))
+        assert detector.computing_device.type == expected
 
 
 def test_features_for_others_are_in_main_memory(gpu: GPU) -> None:

@@ -240,10 +240,10 @@ class Cells:
 
     def columns(self, weights: Sequence[Tensor], level: int, positions: Tensor) -> Tensor:
         """The columns of F (p, rows, own) that belong to a level at some positions (p,): :meth:`weights` undone."""
-        own = torch.arange(self.nested[level].own, device=positions.device)
+        own = torch.arange(self.nested[level].own)
         blocks, slot, column = [], self._slots[level][positions], own.expand(len(positions), -1)
         for coarser in range(level, -1, -1):
-            rows = torch.arange(self.nested[coarser].own, device=positions.device)
+            rows = torch.arange(self.nested[coarser].own)
             blocks.append(weights[coarser][slot[:, None, None], rows[:, None], column[:, None]])
             if coarser:
                 child = slot % self.children[coarser]

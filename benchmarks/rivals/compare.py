@@ -177,7 +177,18 @@ def install_rivals(work: Path) -> str:
 
 def measure(python: str, script: str, options: Sequence[str]) -> Found:
     """Run a script in a process of its own; its last line is one JSON object."""
-    done = subprocess.run([python, str(HERE / script), *options], stdout=subprocess.PIPE, text=True)
+    found = measure_within(None, python, script, options)
+    assert found is not None
+    return found
+
+
+def measure_within(seconds: float | None, python: str, script: str, options: Sequence[str]) -> Found | None:
+    """As :func:`measure`; None where the script does not end in time."""
+    command = [python, str(HERE / script), *options]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
     line = (done.stdout.strip().splitlines() or [""])[-1]
     try:
         if done.returncode:

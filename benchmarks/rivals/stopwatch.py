@@ -26,12 +26,23 @@ BATCHES = {1: 20, 32: 5}
 """How often a batch of each size is timed, on every side."""
 
 
-def latencies(call: Callable[[Any], object], batch_of: Callable[[int], Any]) -> dict[str, float]:
-    """Milliseconds per image of a call on a batch of each size, by the names of the figures."""
+def latencies(call: Callable[[Any], object], batch_of: Callable[[int], Any], times: int = 1) -> dict[str, float]:
+    """Milliseconds per image of a call on a batch of each size, by the names of the figures; so many times as often."""
     return {
-        f"batch_{size}_ms": median_ms(partial(call, batch_of(size)), repeats) / size
+        f"batch_{size}_ms": median_ms(partial(call, batch_of(size)), times * repeats) / size
         for size, repeats in BATCHES.items()
     }
+
+
+def fit_figures(prepare: Callable[[], Callable[[], object]]) -> dict[str, float]:
+    """Seconds of a fit, and of the one before, in which libraries start; ``prepare`` gives the call of a fresh one."""
+    seconds = []
+    for _ in range(2):
+        fit = prepare()
+        start = time.perf_counter()
+        fit()
+        seconds.append(time.perf_counter() - start)
+    return {"first_fit_s": seconds[0], "fit_s": seconds[1]}
 
 
 def peak_mb() -> float:

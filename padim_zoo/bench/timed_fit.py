@@ -16,6 +16,7 @@ import torch
 
 from padim_zoo.bench.extraction import Extraction
 from padim_zoo.bench.measure import BATCH_SIZES, MEGABYTE, PeakMemory, least_seconds, milliseconds_per_image
+from padim_zoo.core.moving import HOST
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import CALIBRATION_FOLDS
 from padim_zoo.detectors.detector import Detector
@@ -70,6 +71,8 @@ class LatencyMeter:
 def _goes_by_features(detector: Detector) -> bool:
     """Whether what it computes of an image is told by ``features_key``: a registration and a canvas are learned."""
     if not isinstance(detector, BackboneDetector):  # members of an ensemble that share features compute them each
+        return False
+    if detector.computing_device != HOST:  # features need not leave it for a prediction
         return False
     return detector.canvas is None and detector.extractor.facts.registration is None
 

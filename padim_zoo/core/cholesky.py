@@ -43,7 +43,7 @@ def whitening_factor(covariance: Tensor) -> Tensor:
 
 
 def _inverse_of_lower(lower: Tensor) -> Tensor:
-    identity = torch.eye(lower.shape[-1], dtype=lower.dtype)
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
     inverse: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
     return inverse
 

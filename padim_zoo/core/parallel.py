@@ -1,7 +1,8 @@
 """Work on patches, block by block: one block per thread, linear algebra single-threaded inside.
 
 Patches are independent. Threads inside a batched LAPACK call fight over matrices that are too small to share; threads
-over blocks do not, and a block that fits the cache is read once.
+over blocks do not, and a block that fits the cache is read once. Another device has threads of its own: there blocks
+are large, and come one after the other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from padim_zoo.core.moving import HOST
 from padim_zoo.core.progress import stage
 from padim_zoo.core.spill import empty, release
 
@@ -24,6 +26,9 @@ T = TypeVar("T")
 
 BLOCK_BYTES = 16 * 2**20
 """Working memory of one block; changes speed and memory, never a result."""
+
+DEVICE_BLOCK_BYTES = 512 * 2**20
+"""The same on another device, where each operation takes microseconds to start and small ones leave it idle."""
 
 _lock = threading.Lock()
 _depth = 0
@@ -52,14 +57,19 @@ def _one_thread_each() -> Iterator[int]:
             torch.set_num_threads(threads)
 
 
-def blocks(patches: int, bytes_per_patch: int) -> list[slice]:
-    """Cut ``patches`` into slices whose working memory is about :data:`BLOCK_BYTES`."""
-    size = max(1, min(patches, BLOCK_BYTES // max(1, bytes_per_patch)))
+def blocks(patches: int, bytes_per_patch: int, device: torch.device = HOST) -> list[slice]:
+    """Cut ``patches`` into slices whose working memory is about that of a block on the device."""
+    n_bytes = BLOCK_BYTES if device == HOST else DEVICE_BLOCK_BYTES
+    size = max(1, min(patches, n_bytes // max(1, bytes_per_patch)))
     return [slice(start, min(start + size, patches)) for start in range(0, patches, size)]
 
 
 def for_each_block(
-    function: Callable[[slice], T], patches: int, bytes_per_patch: int, consume: Callable[[slice, T], None]
+    function: Callable[[slice], T],
+    patches: int,
+    bytes_per_patch: int,
+    consume: Callable[[slice, T], None],
+    device: torch.device = HOST,
 ) -> None:
     """Call ``function`` on every block of patches, in threads, and ``consume`` on the results, in order, in this one.
 
@@ -73,10 +83,12 @@ def for_each_block(
         Working memory that ``function`` needs for one patch.
     consume : callable
         Takes the slice and what ``function`` made of it.
+    device : torch.device
+        Where ``function`` computes.
     """
-    parts = blocks(patches, bytes_per_patch)
+    parts = blocks(patches, bytes_per_patch, device)
     with _one_thread_each() as threads, stage("computing", patches, "patches") as progress:
-        if threads == 1 or len(parts) == 1:
+        if threads == 1 or len(parts) == 1 or device != HOST:
             for part in parts:
                 consume(part, function(part))
                 progress.advance(part.stop - part.start)
@@ -103,7 +115,7 @@ def for_each_block(
 
 
 def map_blocks(
-    function: Callable[[slice], tuple[Tensor, ...]], patches: int, bytes_per_patch: int
+    function: Callable[[slice], tuple[Tensor, ...]], patches: int, bytes_per_patch: int, device: torch.device = HOST
 ) -> tuple[Tensor, ...]:
     """Tensors whose first dimension runs over all patches, filled block by block.
 
@@ -111,16 +123,18 @@ def map_blocks(
     ----------
     function : callable
         Takes a slice of p patches; returns tensors (p, …).
-    patches, bytes_per_patch : int
+    patches, bytes_per_patch, device
         As of :func:`for_each_block`.
     """
     whole: list[Tensor] = []
 
     def place(part: slice, tensors: tuple[Tensor, ...]) -> None:
         if not whole:
-            whole.extend(empty(patches, *tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors)
+            shapes = ((patches, *tensor.shape[1:]) for tensor in tensors)
+            pairs = zip(shapes, tensors, strict=True)
+            whole.extend(empty(*shape, dtype=tensor.dtype, device=tensor.device) for shape, tensor in pairs)
         for target, tensor in zip(whole, tensors, strict=True):
             target[part] = tensor
 
-    for_each_block(function, patches, bytes_per_patch, place)
+    for_each_block(function, patches, bytes_per_patch, place, device)
     return tuple(whole)

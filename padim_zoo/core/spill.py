@@ -26,6 +26,7 @@ from torch import Tensor
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import amount
+from padim_zoo.core.moving import HOST
 
 PART_BYTES = 16 * 2**20
 """What :func:`build_array` works on at once; changes speed and memory, never a result."""
@@ -54,11 +55,12 @@ def is_large(n_bytes: int) -> bool:
     return n_bytes > _largest.get()
 
 
-def empty(*shape: int, dtype: torch.dtype) -> Tensor:
+def empty(*shape: int, dtype: torch.dtype, device: torch.device = HOST) -> Tensor:
     """A tensor of undefined content, in memory or, when it is too large for that, in a mapped file.
 
     The file has no name: it vanishes with the tensor, or with the process, however that ends. It lies in the folder
-    ``scratch`` of the cache, or in the system's temporary folder where that cannot be written to.
+    ``scratch`` of the cache, or in the system's temporary folder where that cannot be written to. Files stand for main
+    memory alone, and not for that of another ``device``.
 
     Raises
     ------
@@ -66,8 +68,8 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
         If the disk has no room; nothing is written then.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
-    if not is_large(n_bytes):
-        return torch.empty(shape, dtype=dtype)
+    if not is_large(n_bytes) or device != HOST:
+        return torch.empty(shape, dtype=dtype, device=device)
     mapped = _map(n_bytes)
     with _lock:
         _mapped.add(mapped)
@@ -77,7 +79,7 @@ def empty(*shape: int, dtype: torch.dtype) -> Tensor:
 def build_array(
     shape: tuple[int, ...], dtype: torch.dtype, part: Callable[[slice], Tensor], bytes_per_row: int = 0
 ) -> Tensor:
-    """A tensor made of ``part(rows)`` for all its rows, some at a time.
+    """A tensor made of ``part(rows)`` for all its rows, some at a time, on the device that these lie on.
 
     Parameters
     ----------
@@ -92,11 +94,14 @@ def build_array(
     size = max(1, PART_BYTES // per_row)
     if shape[0] <= size and shape[0] * per_row <= _largest.get():
         return part(slice(0, shape[0]))
-    whole = empty(*shape, dtype=dtype)
+    whole: Tensor | None = None
     for start in range(0, shape[0], size):
         rows = slice(start, min(start + size, shape[0]))
-        whole[rows] = part(rows)
+        made = part(rows)
+        whole = empty(*shape, dtype=dtype, device=made.device) if whole is None else whole
+        whole[rows] = made
         release()
+    assert whole is not None
     return whole
 
 

@@ -87,6 +87,7 @@ def view_batches(
     ahead: bool = True,
     cache: ResizedImages | None = None,
     several_sizes: bool = False,
+    pinned: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """As :func:`batches`, several views of each image, with the region of interest in register.
 
@@ -106,6 +107,8 @@ def view_batches(
         Where resized images of files are kept.
     several_sizes : bool
         Whether images may differ in size; those of a batch do not.
+    pinned : bool
+        Whether batches lie in memory that a GPU copies from while other work goes on; those of one image need not.
 
     Yields
     ------
@@ -121,7 +124,15 @@ def view_batches(
     """
     batches: Iterator[Batch[CachedImage]]
     batches = mixed_batches(
-        images, transform, batch_size, view_set, roi=roi, ahead=ahead, cache=cache, several_sizes=several_sizes
+        images,
+        transform,
+        batch_size,
+        view_set,
+        roi=roi,
+        ahead=ahead,
+        cache=cache,
+        several_sizes=several_sizes,
+        pinned=pinned,
     )
     for batch in batches:
         assert batch.pixels is not None
@@ -176,12 +187,13 @@ def mixed_batches(
     cache: ResizedImages | None = None,
     lookup: Callable[[Path], Cached | None] | None = None,
     several_sizes: bool = False,
+    pinned: bool = False,
 ) -> Iterator[Batch[Cached]]:
     """As :func:`view_batches`, without the pixels of images that a cache has what is wanted of.
 
     Parameters
     ----------
-    images, transform, batch_size, view_set, roi, ahead, cache, several_sizes
+    images, transform, batch_size, view_set, roi, ahead, cache, several_sizes, pinned
         As of :func:`view_batches`.
     lookup : callable, optional
         What the cache holds of the image in a file, or None; called in the threads that decode, a few batches ahead.
@@ -234,7 +246,7 @@ def mixed_batches(
                 first = name, size
             elif size != first[1] and several_sizes:
                 if batch:
-                    yield _batch(batch)
+                    yield _batch(batch, pinned)
                     progress.advance(len(batch))
                 first, batch = (name, size), []
             elif size != first[1]:
@@ -244,13 +256,13 @@ def mixed_batches(
                 )
             batch.append((path, prepared))
             if len(batch) == batch_size:
-                yield _batch(batch)
+                yield _batch(batch, pinned)
                 progress.advance(len(batch))
                 batch = []
         if first is None:
             raise InputError("no images were given: expected at least one")
         if batch:
-            yield _batch(batch)
+            yield _batch(batch, pinned)
             progress.advance(len(batch))
     if tells:
         notes.tell()
@@ -327,19 +339,23 @@ def _path(image: Source) -> Path | None:
     return image if isinstance(image, Path) else None
 
 
-def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]]) -> Batch[Cached]:
+def _batch(images: Sequence[tuple[Path | None, _Prepared | Cached]], pinned: bool) -> Batch[Cached]:
     cached = [None if isinstance(image, _Prepared) else image for _, image in images]
     prepared = [(path, image) for path, image in images if isinstance(image, _Prepared)]
     if not prepared:
         return Batch(cached, [], [], None, None)
     paths, views, roi_masks, notes = zip(*((path, *image) for path, image in prepared), strict=True)
-    # One image is not copied, unless torch would complain of memory that may not be written to.
-    stacked = np.require(views[0] if len(views) == 1 else np.concatenate(views), requirements=["C", "W"])
+    if len(views) == 1:  # is not copied, unless torch would complain of memory that may not be written to
+        stacked = torch.from_numpy(np.require(views[0], requirements=["C", "W"]))
+    else:
+        shape = (sum(len(each) for each in views), *views[0].shape[1:])
+        stacked = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        np.concatenate(views, out=stacked.numpy())
     masks = None
     if any(mask is not None for mask in roi_masks):
         all_pixels = np.ones(views[0].shape[:3], dtype=bool)
         masks = torch.from_numpy(np.concatenate([all_pixels if mask is None else mask for mask in roi_masks]))
-    return Batch(cached, list(paths), list(notes), torch.from_numpy(stacked).permute(0, 3, 1, 2), masks)
+    return Batch(cached, list(paths), list(notes), stacked.permute(0, 3, 1, 2), masks)
 
 
 def usual_workers(ahead: bool = True) -> int:

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST, moved
 from padim_zoo.core.numbers import number_of
+from padim_zoo.core.parallel import DEVICE_BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
@@ -38,7 +41,7 @@ from padim_zoo.detectors.p_value_maps import calibration_in_p_values
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
-from padim_zoo.detectors.scoring import predict_images, score_part
+from padim_zoo.detectors.scoring import model_to_score, predict_images, score_part
 from padim_zoo.detectors.storage import DetectorFile, write_detector
 from padim_zoo.features.features import Features, rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -94,6 +97,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """Whether it takes the mosaics of images in tiles, see :mod:`padim_zoo.features.tiles`."""
     supports_sizes: ClassVar[bool] = False
     """Whether positions play no part, so that images may differ in size."""
+    supports_devices: ClassVar[bool] = False
+    """Whether it embeds and scores features on any device, by a model that may be there (``movable``)."""
     cost: ClassVar[ModelCost] = ModelCost()
     """What the model adds to the cost of a fit."""
     not_in_file: ClassVar[str] = ""
@@ -118,6 +123,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     @abstractmethod
     def fit_model(self, statistics: Samples | Moments) -> Model:
         """A model of the normal images."""
+
+    def fits_on_device(self, statistics: Samples | Moments) -> bool:
+        """Whether :meth:`fit_model` takes these on any device; here it does not."""
+        return False
 
     @abstractmethod
     def score_embeddings(self, model: Model, embeddings: PatchEmbeddings) -> Prediction:
@@ -464,8 +473,30 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
             if self.statistics_ is None:
                 raise InputError("the detector is not fitted: call fit with normal images first")
             with spill_above(largest_array(self.extractor.budget)):
-                self.made_model = self.fit_model(self.statistics_)
+                self.made_model = self._fit_where_it_computes(self.statistics_)
         return self.made_model
+
+    def _fit_where_it_computes(self, statistics: Samples | Moments) -> Model:
+        """The model in main memory, and its copy on the device of the backbone, where it is fitted if it fits there."""
+        device = self.computing_device
+        if device == HOST or not self.fits_on_device(statistics):
+            return self.fit_model(statistics)
+        try:
+            on_device = self.fit_model(moved(statistics, device))
+        except torch.cuda.OutOfMemoryError:
+            return self.fit_model(statistics)
+        model = moved(on_device, HOST)
+        self.extractor.in_use.keep(model, on_device)
+        return model
+
+    @property
+    def computing_device(self) -> torch.device:
+        """Where images are embedded and scored: on the GPU of the backbone, if the detector can, else in main memory.
+
+        Other devices than CUDA may have no float64, which Gaussians are fitted in.
+        """
+        device = self.extractor.build_backbone().device if self.supports_devices else HOST
+        return device if device.type == "cuda" else HOST
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.made_model is not None or self.statistics_ is not None
@@ -521,9 +552,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
     def predict_features(self, features: Features) -> Prediction:
         """Score images by their features, all channels, as :meth:`extract` or :meth:`extract_normal` gives them."""
-        model = self.model_
-        parts = features.in_parts(largest_array(self.extractor.budget))
-        scored = (score_part(self, model, part) for part in parts)
+        model, device = model_to_score(self)
+        within = largest_array(self.extractor.budget)
+        parts = features.in_parts(within if device == HOST else min(within, DEVICE_BLOCK_BYTES))
+        scored = (score_part(self, model, part.to(device)) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import torch
 
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import decide_runtime, in_runtime
 from padim_zoo.backbones.placement import placed
+from padim_zoo.core.moving import moved
 from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
+
+Model = TypeVar("Model")
 
 
 class BackboneInUse:
@@ -29,6 +36,33 @@ class BackboneInUse:
         self.backbone: Backbone | None = None
         self.adapted_to: frozenset[str] | None = None
         self._decided_for = 0
+        self._model: tuple[weakref.ref[Any], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_model": None}
+
+    def on_device(self, model: Model) -> Model:
+        """The copy of a model on the device of the backbone, made once; the model itself if it cannot be there."""
+        if self._model is None or self._model[0]() is not model:
+            self._model = None  # makes room
+            copied = model
+            assert self.backbone is not None
+            if getattr(model, "movable", False):
+                with suppress(torch.cuda.OutOfMemoryError):
+                    copied = moved(model, self.backbone.device)
+            self.keep(model, copied)
+        assert self._model is not None
+        copied = self._model[1]
+        return model if copied is None else copied
+
+    def keep(self, model: Model, on_device: Model) -> None:
+        """Take note of the copy of a model on the device of the backbone, for as long as there is the model."""
+
+        def forget(reference: weakref.ref[Any]) -> None:
+            if self._model is not None and self._model[0] is reference:
+                self._model = None
+
+        self._model = weakref.ref(model, forget), None if on_device is model else on_device
 
     def make(self, config: BackboneConfig, layers: Sequence[str] | None) -> Backbone:
         """Make the backbone that the parameters name, or take the one that they hold.
@@ -46,7 +80,7 @@ class BackboneInUse:
 
     def use(self, backbone: Any, config: BackboneConfig, fitted_in: str | None = None) -> Backbone:
         """Take a backbone that a factory made; ``fitted_in`` is as of :func:`~padim_zoo.backbones.placement.placed`."""
-        self.backbone = placed(backbone, config.device, config.precision, fitted_in)
+        self.backbone, self._model = placed(backbone, config.device, config.precision, fitted_in), None
         self.change_runtime(config)
         return self.backbone
 

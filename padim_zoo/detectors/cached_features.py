@@ -45,12 +45,15 @@ class CachedFeatures:
         *,
         ahead: bool,
         resized: ImageCache | None,
+        pinned: bool,
     ) -> Iterator[Batch[Entry]]:
         """Images in order: the features of those that are on disk, and the pixels of the others.
 
         Arguments are those of :func:`~padim_zoo.data.loading.view_batches`.
         """
-        return mixed_batches(images, transform, batch_size, view_set, ahead=ahead, cache=resized, lookup=self.lookup)
+        return mixed_batches(
+            images, transform, batch_size, view_set, ahead=ahead, cache=resized, lookup=self.lookup, pinned=pinned
+        )
 
     def lookup(self, path: Path) -> Entry | None:
         """The features of an image file, if they are on disk."""

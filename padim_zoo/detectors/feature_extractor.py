@@ -19,6 +19,7 @@ from padim_zoo.backbones.weight_provenance import images_adapted_to
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
@@ -332,6 +333,7 @@ class FeatureExtractor:
         roi: Any = None,
         check_size: Callable[[tuple[int, int]], None] | None = None,
         in_work: int | None = None,
+        device: torch.device = HOST,
     ) -> Iterator[Features]:
         """Features of images, in order, some images at a time.
 
@@ -348,6 +350,8 @@ class FeatureExtractor:
             may be more than there is.
         in_work : int, optional
             What :meth:`batch_within_budget` says, from who has asked it.
+        device : torch.device
+            Where the maps are wanted: in main memory, or on the device of the backbone, which they need not leave then.
         """
         count = count_of(images)
         self.expect(count)
@@ -359,15 +363,20 @@ class FeatureExtractor:
             for batch, roi_masks in self.image_batches(images, size, view_set, roi):
                 if check_size is not None:
                     check_size(self.canvas or self._size_of(batch))
-                yield from map(self._on_canvas, self._compute(batch, roi_masks, view_set.count, size))
+                for features in self._compute(batch, roi_masks, view_set.count, size):
+                    yield self._on_canvas(features.to(device))
             return
         stored = CachedFeatures(caches.features, key)
         at_once, ahead = max(1, size // view_set.count), self._decodes_ahead
-        for part in stored.batches(images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images):
+        parts = stored.batches(
+            images, self.transform, at_once, view_set, ahead=ahead, resized=caches.images, pinned=self._pins
+        )
+        for part in parts:
             if part.pixels is not None and check_size is not None:
                 check_size((int(part.pixels.shape[2]), int(part.pixels.shape[3])))
-            missing = iter(()) if part.pixels is None else self._compute(part.pixels, None, view_set.count, size)
-            yield from stored.complete(part, missing)
+            computed = iter(()) if part.pixels is None else self._compute(part.pixels, None, view_set.count, size)
+            missing = (features.to(HOST) for features in computed)
+            yield from (features.to(device) for features in stored.complete(part, missing))
 
     def image_batches(
         self, images: Any, size: int, view_set: ViewSet, roi: Any
@@ -388,6 +397,7 @@ class FeatureExtractor:
             ahead=self._decodes_ahead,
             cache=resized,
             several_sizes=self.canvas is not None,
+            pinned=self._pins,
         )
 
     @property
@@ -435,7 +445,7 @@ class FeatureExtractor:
         maps = self._maps(backbone, images) if layout is None else self._mosaics(backbone, images, layout)
         if not self.accepts_bfloat16:  # before they are reduced: averages would be rounded to 8 bits
             maps = [layer.float() for layer in maps]
-        return tuple(layer.cpu() for layer in self.reduce_maps(maps, roi_masks))
+        return tuple(self.reduce_maps(maps, roi_masks))
 
     def _mosaics(self, backbone: Backbone, batch: Tensor, layout: TileLayout) -> list[Tensor]:
         """The maps of the tiles of images (n, 3, H, W), uint8, side by side: each tile is an image of its own."""
@@ -453,7 +463,7 @@ class FeatureExtractor:
         """The maps of images (n, 3, H, W), uint8, which pass through the backbone whole or in blocks."""
 
         def pixels_of(part: Tensor) -> Tensor:
-            pixels = part.to(backbone.device)
+            pixels = part.to(backbone.device, non_blocking=True)  # from pinned memory, while other work goes on
             # Blocks of images that were moved, which are floats, overlap: nothing is changed in place.
             return pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
 
@@ -477,6 +487,11 @@ class FeatureExtractor:
     def _decodes_ahead(self) -> bool:
         """Whether there is a processor to decode while the network works."""
         return self.build_backbone().device.type != "cpu" or usable_processors() > torch.get_num_threads()
+
+    @property
+    def _pins(self) -> bool:
+        """Whether images go to a device that copies from pinned memory alone while other work goes on."""
+        return self.build_backbone().device.type == "cuda"
 
     def batch_within_budget(self, count: int | None) -> int:
         """How many of so many images are in work at once, of the size that is known; an unknown one is no limit."""

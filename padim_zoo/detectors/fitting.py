@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.training_depth import refuse_deeper
@@ -34,7 +35,7 @@ def fit_images(detector: BackboneDetector[Any], images: Any, whole: Sequence[Pat
         if whole is not None:
             ahead = images
         hashed = HashedImages(ahead, extractor.bit_depth, kept=detector.fingerprints)
-        detector.add_features(extractor.features(hashed, fit=True), None)
+        detector.add_features(extractor.features(hashed, fit=True, device=detector.computing_device), None)
     detector.learned_images_ = LearnedImages().with_added(hashed, detector.extractor.adapted_to)
 
 
@@ -61,7 +62,8 @@ def add_images(detector: BackboneDetector[Any], images: Any, groups: ImageGroups
         if not hashed.all_learned():
             more = copy.copy(detector)  # groups may turn out to be those of other images
             check_size = None if earlier is None else partial(refuse_to_join, detector.image_size_)
-            more.add_features(extractor.features(hashed, fit=True, check_size=check_size), earlier)
+            parts = extractor.features(hashed, fit=True, check_size=check_size, device=detector.computing_device)
+            more.add_features(parts, earlier)
             more.learned_images_ = learned.with_added(hashed, detector.extractor.adapted_to, groups)
             vars(detector).update(vars(more))
     hashed.tell()
@@ -80,10 +82,12 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
         normal.check(features)
         detector.check_blur(features.image_size)
         fitted.several_sizes |= features.sizes is not None
-        normal.add(fitted.select_patches(fitted.embed_apart(normal.fitted_views(features)), normal.like))
+        # Statistics are gathered in main memory, where there is room for all images: only what is kept goes there.
+        embeddings = fitted.embed_apart(normal.fitted_views(features)).to(HOST)
+        normal.add(fitted.select_patches(embeddings, normal.like))
         others = normal.other_views_of(features)
         if others is not None:
-            normal.add_other_views(fitted.select_patches(fitted.embed(others), normal.like))
+            normal.add_other_views(fitted.select_patches(fitted.embed(others).to(HOST), normal.like))
     if normal.image_size is None:
         raise InputError("there are no images to fit on: expected at least one normal image")
     statistics = normal.statistics()

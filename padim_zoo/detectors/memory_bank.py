@@ -115,6 +115,11 @@ class MemoryBank:
     patches: Tensor
     neighborhoods: Neighborhoods | None = None
 
+    @property
+    def movable(self) -> bool:
+        """Whether its copy on a device is searched there: not within neighborhoods, which are numbers of patches."""
+        return self.neighborhoods is None
+
     def __len__(self) -> int:
         return len(self.patches)
 

@@ -71,7 +71,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
     name = "padim"
     extractor_type = AligningExtractor
     supports_moments = True
-    supports_tiles = True
+    supports_tiles = supports_devices = True
     modeling = frozenset({"estimator", "trim_patches"})
     scoring = frozenset({"sigma", "pad_mode"})
 
@@ -175,6 +175,12 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             if part.poses is not None:
                 self.extractor.facts = replace(self.extractor.facts, registration=part.poses.registration)
             yield part
+
+    def fits_on_device(self, statistics: Samples | Moments) -> bool:
+        """Where every patch counts in every image, and the estimator can: masks and poses stay in main memory."""
+        at = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
+        is_plain = all(each is None for each in (at.subset, at.roi_masks, at.poses, self.trim_patches))
+        return is_plain and self.build_estimator().supports_devices
 
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""
@@ -294,8 +300,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             Of images that were brought to the mean pose: patches of what was beyond an image do not count, and none
             that no normal image shows.
         """
-        if poses is not None:
-            distances = squared.sqrt().T.reshape(-1, *grid)
+        if poses is not None:  # which lie in main memory
+            distances = squared.cpu().sqrt().T.reshape(-1, *grid)
             seen, frame = poses.seen(grid, self.image_size_), framed(self.image_size_, poses.margin)
             if self.registration_ is not None:
                 trust = self.registration_.trust(grid, self.image_size_)

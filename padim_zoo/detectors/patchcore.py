@@ -100,7 +100,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
     """
 
     name = "patchcore"
-    supports_tiles = supports_sizes = True
+    supports_tiles = supports_sizes = supports_devices = True
     score_is_map_maximum = False
     scoring = frozenset({"sigma", "n_neighbors"})
     modeling = frozenset({"coreset_ratio", "radius", "trim_patches"})
@@ -273,14 +273,15 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         (layer,) = embeddings.layers  # (P, N, D)
         distances, indices = model.nearest(layer)
         counted = model.counted(embeddings.present(embeddings.grid), embeddings.n)
-        worst = (distances if counted is None else distances.where(counted, -1.0)).argmax(0)
-        images = torch.arange(embeddings.n)
+        serves = None if counted is None else counted.to(layer.device)
+        worst = (distances if serves is None else distances.where(serves, -1.0)).argmax(0)
+        images = torch.arange(embeddings.n, device=layer.device)
         scores = distances[worst, images]
         if self.n_neighbors > 1:
             around = model.around(indices[worst, images], worst, self.n_neighbors)
             scores = scores * _weight(model.patches, layer[worst, images], around, scores)
-        if counted is not None:
-            scores = scores.where(counted.any(0), torch.nan)
+        if serves is not None:
+            scores = scores.where(serves.any(0), torch.nan)
         masks = embeddings.roi_masks
         return predict_patches(self, distances, embeddings.grid, scores=scores, roi_masks=masks, counted=counted)
 

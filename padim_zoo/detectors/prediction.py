@@ -127,9 +127,8 @@ class Prediction:
             maps = torch.where(roi_masks, maps, 0)
         if scores is None:
             scores = maps.amax((1, 2))
-        return Prediction(
-            scores.numpy(), maps.numpy(), threshold, roi_masks=None if roi_masks is None else roi_masks.numpy()
-        )
+        masks = None if roi_masks is None else roi_masks.numpy()
+        return Prediction(scores.cpu().numpy(), maps.cpu().numpy(), threshold, roi_masks=masks)
 
     def on_canvas(self, size: tuple[int, int]) -> Prediction:
         """The same images in the top left corner of maps of a larger size; nothing else of these is scored."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST
 from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
@@ -39,7 +40,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
             stacklevel=3,
         )
     detector.check_parameters()
-    model = detector.model_  # an unfitted detector says so before any image is read
+    model, device = model_to_score(detector)  # an unfitted detector says so before any image is read
     images = listed(images)
     extractor, _ = detector.on_grid(images)
     passing = PassingImages(images, detector.extractor.bit_depth)
@@ -47,7 +48,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     check_size = None if extractor.canvas is not None else refuse
     count = count_of(images)
     at_once = extractor.batch_within_budget(count)
-    features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once)
+    features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once, device=device)
     if extractor.canvas is None:
         embedded = joined(map(partial(embed_to_score, detector), features), at_once)
         scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
@@ -56,6 +57,15 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)
+
+
+def model_to_score(detector: BackboneDetector[Any]) -> tuple[Any, torch.device]:
+    """The model of a detector where it computes, and that device: with the backbone where it can, else main memory."""
+    model, device = detector.model_, detector.computing_device
+    if device == HOST:
+        return model, HOST
+    on_device = detector.extractor.in_use.on_device(model)
+    return on_device, HOST if on_device is model else device
 
 
 def embed_to_score(detector: BackboneDetector[Any], features: Features) -> PatchEmbeddings:
@@ -227,6 +237,8 @@ def predict_patches(
     edges : str
         As of :func:`~padim_zoo.features.anomaly_map.anomaly_maps`.
     """
+    if roi_masks is not None or counted is not None:  # which lie in main memory
+        distances = distances.cpu()
     on_grid = None if counted is None else counted.T.reshape(-1, *grid)
     on_patches, tiles, sigma = distances.T.reshape(-1, *grid), detector.tile_layout, getattr(detector, "sigma", 0.0)
     maps = anomaly_maps(on_patches, detector.image_size_, sigma, edges, counted=on_grid, tiles=tiles)

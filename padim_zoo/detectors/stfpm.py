@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from padim_zoo.backbones.trainable import frozen, trainable_network
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
@@ -69,6 +70,7 @@ class PixelExtractor(FeatureExtractor):
         roi: Any = None,
         check_size: Callable[[tuple[int, int]], None] | None = None,
         in_work: int | None = None,
+        device: torch.device = HOST,
     ) -> Iterator[Features]:
         """The transformed images, uint8."""
         view_set = self.views.of_fit if fit else self.views.of_score
@@ -76,7 +78,7 @@ class PixelExtractor(FeatureExtractor):
             size = (int(batch.shape[2]), int(batch.shape[3]))
             if check_size is not None:
                 check_size(size)
-            yield Features((batch,), size, view_set.count, roi_masks)
+            yield Features((batch,), size, view_set.count, roi_masks).to(device)
 
 
 class TrainingCost(ModelCost):

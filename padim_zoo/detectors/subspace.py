@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class NormalSubspace:
         Whether they are the others.
     """
 
+    movable: ClassVar[bool] = True
     mean: Tensor
     directions: Tensor
     outside: bool
@@ -93,7 +94,7 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     """
 
     name = "subspace"
-    supports_tiles = supports_sizes = True
+    supports_tiles = supports_sizes = supports_devices = True
     modeling = frozenset({"explained_variance"})
     not_in_file = STATISTICS_LEFT_OUT
 

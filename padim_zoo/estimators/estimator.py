@@ -38,6 +38,9 @@ class Estimator(ABC):
     same_shrinkage_everywhere: ClassVar[bool] = False
     """Whether Σ is S + εI at every patch: then patches that share a position share its covariance."""
 
+    supports_devices: ClassVar[bool] = False
+    """Whether it fits to statistics on any device, and its Gaussians lie there."""
+
     def __init__(self, epsilon: float = EPSILON) -> None:
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < float("inf"):
             raise InputError(f"epsilon is {epsilon!r}: expected a number that is not negative, e.g. {EPSILON}")

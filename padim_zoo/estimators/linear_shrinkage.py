@@ -75,6 +75,7 @@ class LinearShrinkage(Estimator):
     """Σ = a·S + (b + ε)·I. Subclasses give a and b."""
 
     supports_missing_patches = True
+    supports_devices = True
 
     @abstractmethod
     def coefficients(self, spread: CovarianceStats) -> tuple[Tensor, Tensor]:
@@ -99,6 +100,7 @@ class LinearShrinkage(Estimator):
             PRIMAL_CONDITION,
             statistics.P,
             8 * D * (4 * D + 2 * n),
+            statistics.mean.device,
         )
         return PrimalGaussian(statistics.mean, factor)
 
@@ -115,6 +117,7 @@ class LinearShrinkage(Estimator):
             DUAL_CONDITION,
             samples.P,
             8 * samples.n * (4 * samples.n + samples.D),
+            centered.device,
         )
         return DualGaussian(samples.mean, centered, whitener, s, b)
 
@@ -151,7 +154,11 @@ class LinearShrinkage(Estimator):
 
 
 def _as_precise_as_needed(
-    solve: Callable[[slice, float], tuple[Tensor, ...]], limit: float, patches: int, bytes_per_patch: int
+    solve: Callable[[slice, float], tuple[Tensor, ...]],
+    limit: float,
+    patches: int,
+    bytes_per_patch: int,
+    device: torch.device,
 ) -> tuple[Triangles, tuple[Tensor, ...]]:
     """What ``solve`` gives for all patches, its triangles in float32 if conditions are within ``limit`` everywhere.
 
@@ -164,7 +171,7 @@ def _as_precise_as_needed(
             factor, *others = solve(part, limit)
             return *others, *column_blocks(factor.to(dtype))
 
-        return map_blocks(block, patches, bytes_per_patch)
+        return map_blocks(block, patches, bytes_per_patch, device)
 
     try:
         tensors = solved(limit, torch.float32)

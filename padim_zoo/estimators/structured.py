@@ -21,6 +21,7 @@ class Diagonal(Estimator):
     """Σ = diag(S) + εI: the variance of each channel, divisor n − 1; correlations are ignored."""
 
     supports_missing_patches = True
+    supports_devices = True
 
     def fit(self, statistics: Statistics) -> Gaussian:
         n, D = statistics.n, statistics.D
@@ -29,7 +30,8 @@ class Diagonal(Estimator):
             variance = statistics.squares(patches) / per_patch(divisor(statistics.count(patches)), 2)
             return (self._pool(variance) + self.epsilon).clamp_min(TINY).rsqrt().float()
 
-        (weight,) = map_blocks(lambda patches: (weights(patches),), statistics.P, 16 * n * D)
+        device = statistics.mean.device
+        (weight,) = map_blocks(lambda patches: (weights(patches),), statistics.P, 16 * n * D, device)
         return DiagonalGaussian(statistics.mean, weight)
 
     def _pool(self, variance: Tensor) -> Tensor:
@@ -62,6 +64,7 @@ class Tied(Estimator):
     """
 
     supports_missing_patches = True
+    supports_devices = True
 
     def __init__(self, epsilon: float = EPSILON, cells: int | None = None) -> None:
         super().__init__(epsilon)
@@ -70,7 +73,7 @@ class Tied(Estimator):
         self.cells = cells
 
     def fit(self, statistics: Statistics) -> Gaussian:
-        n, D = statistics.n, statistics.D
+        n, D, device = statistics.n, statistics.D, statistics.mean.device
 
         if self.cells is not None:
             members = patches_of_blocks(statistics.mean, self.cells)
@@ -80,21 +83,22 @@ class Tied(Estimator):
                 covariances = torch.stack([statistics.pooled(patches) / len(patches) for patches in own])
                 return column_blocks(self._factor(covariances))
 
-            parts = map_blocks(factors, len(members), 8 * D * (D + 4 * n * members.shape[1]))
+            parts = map_blocks(factors, len(members), 8 * D * (D + 4 * n * members.shape[1]), device)
             return TiedGaussian(statistics.mean, Triangles(parts), self.cells)
 
-        covariance = torch.zeros(D, D, dtype=torch.float64)
+        covariance = torch.zeros(D, D, dtype=torch.float64, device=device)
 
         def add(patches: slice, scatter: Tensor) -> None:
             # In the order of the patches, in float64: the cut into blocks is below float32's notice.
             covariance.add_(scatter)
 
-        for_each_block(statistics.pooled, statistics.P, 32 * D * n, add)
+        for_each_block(statistics.pooled, statistics.P, 32 * D * n, add, device)
         return PrimalGaussian(statistics.mean, Triangles.of(self._factor(covariance[None] / statistics.P)))
 
     def _factor(self, covariances: Tensor) -> Tensor:
         """F with F Fᵀ = (Σ + εI)⁻¹, (b, D, D), float32, of covariances in float64."""
-        ridge = max(self.epsilon, TINY) * torch.eye(covariances.shape[1], dtype=torch.float64)
+        identity = torch.eye(covariances.shape[1], dtype=torch.float64, device=covariances.device)
+        ridge = max(self.epsilon, TINY) * identity
         return whitening_factor(covariances + ridge).float()
 
 

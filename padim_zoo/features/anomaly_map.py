@@ -52,14 +52,14 @@ def axis_matrix(
 
 @lru_cache(maxsize=32)
 def axis_blocks(
-    patches: int, pixels: int, sigma: float, edges: str, tiles: AxisTiles | None
+    patches: int, pixels: int, sigma: float, edges: str, tiles: AxisTiles | None, device: torch.device
 ) -> list[tuple[slice, Tensor]]:
     """The matrix of an axis in blocks of pixels: the patches that these reach, and their part (pixels, patches)."""
     blocks = []
     for part in torch.split(axis_matrix(patches, pixels, sigma, edges, tiles), BLOCK_PIXELS):
         reached = part.any(0).nonzero().flatten()
         span = slice(int(reached[0]), int(reached[-1]) + 1)
-        blocks.append((span, part[:, span].contiguous()))
+        blocks.append((span, part[:, span].contiguous().to(device)))
     return blocks
 
 
@@ -92,15 +92,16 @@ def anomaly_maps(
 
     Returns
     -------
-    Tensor (N, H, W), float32
+    Tensor (N, H, W), float32, on the device of the distances
     """
     if counted is not None:
         values = anomaly_maps(torch.where(counted, distances, 0), image_size, sigma, edges, tiles=tiles)
         weights = anomaly_maps(counted.to(distances.dtype), image_size, sigma, edges, tiles=tiles)
         return torch.where(weights > 0, values / weights.clamp_min(torch.finfo(torch.float32).tiny), 0)
     of_rows, of_columns = (None, None) if tiles is None else (tiles.rows, tiles.columns)
-    rows = axis_blocks(distances.shape[1], image_size[0], sigma, edges, of_rows)
-    columns = axis_blocks(distances.shape[2], image_size[1], sigma, edges, of_columns)
+    device = distances.device
+    rows = axis_blocks(distances.shape[1], image_size[0], sigma, edges, of_rows, device)
+    columns = axis_blocks(distances.shape[2], image_size[1], sigma, edges, of_columns, device)
 
     def block(images: slice) -> tuple[Tensor]:
         # Distances come with the images innermost, which batched products take one image at a time.
@@ -108,7 +109,8 @@ def anomaly_maps(
         values = _joined([part @ values[:, reached] for reached, part in rows], 1)
         return (_joined([values[:, :, reached] @ part.T for reached, part in columns], 2),)
 
-    (maps,) = map_blocks(block, len(distances), 4 * image_size[0] * (image_size[1] + distances.shape[2]))
+    bytes_per_map = 4 * image_size[0] * (image_size[1] + distances.shape[2])
+    (maps,) = map_blocks(block, len(distances), bytes_per_map, device)
     return maps
 
 

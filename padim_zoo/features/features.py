@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import HOST
 from padim_zoo.core.spill import empty, is_large, release
 from padim_zoo.features.poses import Poses
 
@@ -137,6 +138,12 @@ class Features:
         """The same images and views by other maps."""
         return replace(self, maps=maps)
 
+    def to(self, device: torch.device) -> Features:
+        """The same maps on a device; all else stays where it is."""
+        if self.maps[0].device == device:
+            return self
+        return self.with_maps(tuple(layer.to(device) for layer in self.maps))
+
     def widened(self) -> Features:
         """The same maps in float32."""
         return self.with_maps(tuple(widened(layer) for layer in self.maps))
@@ -237,7 +244,7 @@ def concatenate_roi_masks(parts: Sequence[tuple[int, Tensor | None]]) -> Tensor 
 
 
 @lru_cache(maxsize=64)
-def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
+def nearest_positions(grid: tuple[int, int], finest: tuple[int, int], device: torch.device = HOST) -> Tensor:
     """For each patch of the finest grid, the flat index of its nearest neighbor on ``grid``.
 
     The rule is that of ``torch.nn.functional.interpolate(mode="nearest")``: ``floor(position * size / finest size)``.
@@ -248,7 +255,7 @@ def nearest_positions(grid: tuple[int, int], finest: tuple[int, int]) -> Tensor:
     """
     rows = torch.arange(finest[0]) * grid[0] // finest[0]
     columns = torch.arange(finest[1]) * grid[1] // finest[1]
-    return (rows[:, None] * grid[1] + columns[None, :]).flatten()
+    return (rows[:, None] * grid[1] + columns[None, :]).flatten().to(device)
 
 
 @dataclass(frozen=True)
@@ -273,7 +280,8 @@ class RandomChannels:
 
     def apply(self, features: Features) -> Features:
         """The chosen channels of features that have all of them."""
-        chosen = (torch.from_numpy(indices) for indices in self.channels)
+        device = features.maps[0].device
+        chosen = (torch.from_numpy(indices).to(device, non_blocking=True) for indices in self.channels)
         return features.with_maps(tuple(map(_some_channels, features.maps, chosen)))
 
     def arrays(self) -> dict[str, Tensor]:
@@ -308,11 +316,12 @@ class SemiOrthogonal:
     def apply(self, features: Features) -> Features:
         """One layer of D channels: all layers are projected on their own grids, and added on the finest."""
         grid = features.finest_grid
-        total = torch.zeros(1)
-        matrices = torch.split(self.matrix, list(features.channels))
+        device = features.maps[0].device
+        total = torch.zeros(1, device=device)
+        matrices = torch.split(self.matrix.to(device, non_blocking=True), list(features.channels))
         for layer, own_grid, matrix in zip(features.maps, features.grids, matrices, strict=True):
             projected = layer.flatten(2).permute(2, 0, 1).float() @ matrix
-            total = total + projected[nearest_positions(own_grid, grid)]
+            total = total + projected[nearest_positions(own_grid, grid, device)]
         return features.with_maps((total.permute(1, 2, 0).reshape(-1, total.shape[2], *grid),))
 
     def arrays(self) -> dict[str, Tensor]:

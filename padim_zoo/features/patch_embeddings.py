@@ -158,6 +158,17 @@ class PatchEmbeddings:
         return cls(layers, features.grids, features.finest_grid, roi_masks=features.roi_masks, poses=features.poses)
 
     @property
+    def device(self) -> torch.device:
+        """Where the layers lie; masks, poses and numbers of patches are always in main memory."""
+        return self.layers[0].device
+
+    def to(self, device: torch.device) -> PatchEmbeddings:
+        """The same embeddings on a device."""
+        if self.device == device:
+            return self
+        return replace(self, layers=tuple(layer.to(device) for layer in self.layers))
+
+    @property
     def n(self) -> int:
         """Number of images."""
         return int(self.layers[0].shape[1])
@@ -330,7 +341,7 @@ class PatchEmbeddings:
             positions, inverse = _positions(at, patches)
             products = layer[positions].to(dtype) @ theirs[positions].to(dtype).mT
             total = _plus_those_of(total, products, inverse)
-        return torch.zeros(1, dtype=dtype) if total is None else total
+        return torch.zeros(1, dtype=dtype, device=self.device) if total is None else total
 
     def squared_norms(self, patches: slice | Tensor, dtype: torch.dtype) -> Tensor:
         """Squared Euclidean norm of every embedding, (p, n), in precision ``dtype``."""
@@ -338,12 +349,12 @@ class PatchEmbeddings:
         for layer, at in self._layers_with_positions:
             positions, inverse = _positions(at, patches)
             total = _plus_those_of(total, layer[positions].to(dtype).square().sum(2), inverse)
-        return torch.zeros(1, dtype=dtype) if total is None else total
+        return torch.zeros(1, dtype=dtype, device=self.device) if total is None else total
 
     def summed_over_layers(self, function: Callable[[Tensor], Tensor]) -> Callable[[slice], Tensor]:
         """Sums over the layers of what a function makes of each, (positions, …): for a slice of patches, (p, …)."""
         parts = [(function(layer), at) for layer, at in self._layers_with_positions]
-        return lambda patches: sum((part[at[patches]] for part, at in parts), torch.zeros(()))
+        return lambda patches: sum((part[at[patches]] for part, at in parts), torch.zeros((), device=self.device))
 
     def like_patches(self, values: Tensor) -> PatchEmbeddings:
         """One image whose embeddings are the given values (P, D), on the grids of this set.
@@ -353,7 +364,7 @@ class PatchEmbeddings:
         layers = []
         parts = torch.split(values, [int(layer.shape[2]) for layer in self.layers], dim=1)
         for layer, grid, part in zip(self.layers, self.grids, parts, strict=True):
-            one = torch.zeros(layer.shape[0], 1, part.shape[1], dtype=values.dtype)
+            one = torch.zeros(layer.shape[0], 1, part.shape[1], dtype=values.dtype, device=values.device)
             one[self._position_of_patches(grid), 0] = part
             layers.append(one)
         return self._like(tuple(layers))
@@ -372,7 +383,9 @@ class PatchEmbeddings:
         ]
 
     def _position_of_patches(self, grid: tuple[int, int]) -> Tensor:
-        return nearest_positions(grid, self.grid) if self.subset is None else self.subset.on(grid)[1]
+        if self.subset is None:
+            return nearest_positions(grid, self.grid, self.device)
+        return self.subset.on(grid)[1].to(self.device)
 
     def _combine(self, other: PatchEmbeddings, operation: Callable[[Tensor, Tensor], Tensor]) -> PatchEmbeddings:
         def combined(mine: Tensor, theirs: Tensor) -> Tensor:
@@ -395,6 +408,8 @@ def _plus_those_of(total: Tensor | None, of_positions: Tensor, at: Tensor) -> Te
 
 def _positions(at: Tensor, patches: slice | Tensor) -> tuple[slice | Tensor, Tensor]:
     """The positions of a layer that some patches lie on, and for each patch, which of them is its own."""
+    if isinstance(patches, slice) and patches == slice(0, len(at)):
+        return slice(None), at
     wanted = at[patches]
     if isinstance(patches, slice):
         # Neighboring patches lie on neighboring positions: a slice of a layer is not copied.

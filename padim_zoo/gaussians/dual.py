@@ -72,9 +72,9 @@ class DualGaussian(PatchwiseGaussian):
         outside = norms - self.whitener.squared_norms(products, patches)
         if precision == torch.float32:
             weak = outside < CANCELLATION * norms
-            weak_patches = weak.any(1).nonzero().flatten()
+            weak_patches = weak.any(1).nonzero().flatten()  # another device is waited for here
             # Bounded memory, since at a normal image nearly all patches are computed anew.
-            for part in blocks(len(weak_patches), 32 * self.samples.n**2):
+            for part in blocks(len(weak_patches), 32 * self.samples.n**2, deviations.device):
                 block = weak_patches[part]
                 anew = self._outside(deviations, block + patches.start)
                 outside[block] = torch.where(weak[block], anew, outside[block])

@@ -51,9 +51,16 @@ class Gaussian(ABC):
         The mean at every patch, as the embeddings of one image.
     samples : PatchEmbeddings, optional
         The n samples about the mean, of forms that keep them.
+
+    Attributes
+    ----------
+    form : str
+    supports_devices : bool
+        Whether its copy on a device (:func:`~padim_zoo.core.moving.moved`) takes embeddings there.
     """
 
     form: ClassVar[str]
+    supports_devices: ClassVar[bool] = False
     mean: PatchEmbeddings
     samples: PatchEmbeddings | None = field(default=None, kw_only=True)
 
@@ -90,6 +97,11 @@ class Gaussian(ABC):
         """Whether its factors come from a file that keeps them in 16 bit."""
         return False
 
+    @property
+    def movable(self) -> bool:
+        """Whether it scores on another device: numbers of patches, which a subset is made of, stay in main memory."""
+        return self.supports_devices and self.mean.subset is None
+
     def size_in_bytes(self) -> int:
         """Size of all arrays in a file, factors in 16 bit where they may be."""
         return bytes_of([*self.mean.layers, *self.arrays(half=True).values()])
@@ -106,12 +118,17 @@ MEASURED_PATCHES = 256
 class PatchwiseGaussian(Gaussian):
     """P Gaussians each of which has arrays of its own, so that they are scored in blocks."""
 
+    supports_devices = True
+
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         deviations = embeddings - self.mean
         if embeddings.n < FEW_IMAGES:
             return self._block(deviations, slice(0, embeddings.P))
         working_bytes = 4 * self._working_numbers(embeddings.n)
-        (distances,) = map_blocks(lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes)
+        device = deviations.device
+        (distances,) = map_blocks(
+            lambda patches: (self._block(deviations, patches),), embeddings.P, working_bytes, device
+        )
         return distances
 
     @abstractmethod
@@ -265,6 +282,7 @@ class TiedGaussian(Gaussian):
     """
 
     form = "tied"
+    supports_devices = True
 
     def __init__(self, mean: PatchEmbeddings, factor: Triangles | PackedTriangles, cells: int) -> None:
         super().__init__(mean)
@@ -279,7 +297,7 @@ class TiedGaussian(Gaussian):
     @cached_property
     def members(self) -> Tensor:
         """The patches of each block, (B, m), int64."""
-        return patches_of_blocks(self.mean, self.cells)
+        return patches_of_blocks(self.mean, self.cells).to(self.mean.device)
 
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         deviations, factor, members = embeddings - self.mean, self.factor, self.members
@@ -290,8 +308,8 @@ class TiedGaussian(Gaussian):
             norms = factor.squared_norms(rows.view(-1, m * n, D), blocks)
             return (norms.view(-1, m, n).float(),)
 
-        (norms,) = map_blocks(of_blocks, len(members), 4 * D * (D + 3 * m * n))
-        squared = torch.empty(embeddings.P, n)
+        (norms,) = map_blocks(of_blocks, len(members), 4 * D * (D + 3 * m * n), members.device)
+        squared = torch.empty(embeddings.P, n, device=members.device)
         squared[members.flatten()] = norms.flatten(0, 1)
         return squared
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
+from padim_zoo.core.moving import HOST, moved
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -66,6 +67,7 @@ class NestedGaussian(Gaussian):
     """
 
     form = "nested"
+    supports_devices = True
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class NestedGaussian(Gaussian):
     ) -> None:
         super().__init__(mean)
         self.levels = levels(mean.layout)
-        self._cells = Cells(self.levels)
+        self._cells = moved(Cells(self.levels), mean.device)
         self._weights = weights
         self._means: list[Tensor] | None = None
         self._factors: tuple[Tensor, ...] = tuple(factors)
@@ -261,12 +263,13 @@ def fit_nested(statistics: Statistics, nested: Sequence[Level], b: float, condit
     condition : float
         Largest tr(S)/b to be accepted.
     """
-    cells = Cells(nested)
+    device = statistics.mean.device
+    cells = moved(Cells(moved(nested, HOST)), device)
     divisor = max(statistics.n - 1, 1)
 
     def columns(block: slice) -> list[Tensor]:
         own_columns: list[Tensor] = []
-        coarser = trace = torch.zeros(1, dtype=torch.float64)
+        coarser = trace = torch.zeros(1, dtype=torch.float64, device=device)
         scatters = cells.scatters(statistics, block)
         for level, count, scatter in zip(nested, cells.children, scatters, strict=True):
             covariance = scatter / divisor
@@ -314,6 +317,7 @@ def _arranged(cells: Cells, columns: Callable[[slice], Sequence[Tensor]], bytes_
         lambda block: cells.weights(columns(block), block),
         cells.count,
         bytes_per_cell + 8 * cells.numbers_of_cell(0),
+        cells.of_patches.device,
     )
     return [each.flatten(0, 1) for each in whole]
 

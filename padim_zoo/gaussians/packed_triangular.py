@@ -59,10 +59,15 @@ class Triangles:
         """Type of all blocks."""
         return self.blocks[0].dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.blocks[0].device
+
     def __getitem__(self, patches: slice | Tensor) -> Tensor:
         """Some of the matrices, whole, (p, n, n)."""
         blocks = [block[patches] for block in self.blocks]
-        whole = torch.zeros(len(blocks[0]), self.n, self.n, dtype=self.dtype)
+        whole = torch.zeros(len(blocks[0]), self.n, self.n, dtype=self.dtype, device=self.device)
         for block in blocks:
             stop, width = block.shape[1:]
             whole[:, :stop, stop - width : stop] = block
@@ -81,7 +86,7 @@ class Triangles:
         -------
         Tensor (p, N)
         """
-        total = torch.zeros(rows.shape[:2], dtype=self.dtype)
+        total = torch.zeros(rows.shape[:2], dtype=self.dtype, device=self.device)
         for block in self.blocks:
             columns = block if len(block) == 1 else block[patches]
             total += (rows[..., : block.shape[1]] @ columns).square_().sum(2)
@@ -136,17 +141,17 @@ class PackedTriangles:
 
     def unpack(self) -> Triangles:
         """The matrices, float32 where they are kept in 16 bit."""
-        n = int(((8 * self.values.shape[1] + 1) ** 0.5 - 1) / 2)
-        rows, columns = torch.triu_indices(n, n)
+        n, device = int(((8 * self.values.shape[1] + 1) ** 0.5 - 1) / 2), self.values.device
+        rows, columns = torch.triu_indices(n, n, device=device)
         dtype = torch.float32 if self.scale is not None else self.values.dtype
 
         def unpack(part: slice) -> tuple[Tensor, ...]:
             values = self.values[part].to(dtype)
-            block = torch.zeros(len(values), n, n, dtype=dtype)
+            block = torch.zeros(len(values), n, n, dtype=dtype, device=device)
             block[:, rows, columns] = values if self.scale is None else values * self.scale[part][:, columns]
             return column_blocks(block)
 
-        return Triangles(map_blocks(unpack, len(self.values), 12 * n * n))
+        return Triangles(map_blocks(unpack, len(self.values), 12 * n * n, device))
 
 
 def unpacked(triangles: Triangles | PackedTriangles) -> Triangles:

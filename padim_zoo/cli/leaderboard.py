@@ -178,8 +178,7 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
     watcher = watch(RunStore(runs).folder, draw)
     for state in watcher.died:
         click.echo(
-            f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: the same command "
-            "does the rest",
+            f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: run it again",
             err=True,
         )
     return bool(watcher.died)

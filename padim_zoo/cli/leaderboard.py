@@ -83,9 +83,7 @@ def leaderboard(
         raise InputError(f"--watch and --compare take one run store, and {len(folders)} are given")
     names = [name.strip() for name in by.split(",")] if by else []
     if corruptions and (by or sort or compare or published or watch):
-        raise InputError(
-            "--corruptions shows each run by itself: leave out --by, --sort, --compare, --published and --watch"
-        )
+        raise InputError("--corruptions shows single runs: leave out --by, --sort, --compare, --published and --watch")
     if watch:
         if compare or published or output is not None or form != "table":
             raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")

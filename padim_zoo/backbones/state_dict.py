@@ -43,9 +43,7 @@ def tensors_by_name(content: Any, source: object) -> dict[str, Tensor]:
         raise InputError(f"{source} has keys that are not names ({first_names(nameless)}): expected a state dict")
     strangers = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise InputError(
-            f"{source} holds values that are not tensors ({first_names(strangers)}): expected a state dict"
-        )
+        raise InputError(f"{source} has values that are not tensors ({first_names(strangers)}): expected a state dict")
     if entries:
         warnings.warn(f"{source}: the weights are those in {' / '.join(entries)}", stacklevel=2)
     return dict(content)

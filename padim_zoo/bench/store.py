@@ -239,9 +239,7 @@ def read_document(path: Path) -> Document:
         problem: str | None = str(error)
     else:
         if isinstance(document, dict) and is_whole(document.get("format"), FORMAT + 1, 2**31):
-            raise NewerRunError(
-                f"{path} is a run of a later version: upgrade padim-zoo, or name another store by --output"
-            )
+            raise NewerRunError(f"{path} is a run of a later version: upgrade padim-zoo, or choose another --output")
         problem = _find_problem(document)
     if problem is not None:
         # What is not named as runs are may be anything of the user's.

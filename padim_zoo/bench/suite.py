@@ -105,9 +105,7 @@ def _refuse_many_values(path: Path, content: Any) -> None:
         elif isinstance(part, list):
             waiting += part
         if seen + len(waiting) > _MOST_VALUES:
-            raise InputError(
-                f"the suite {path} holds more than {_MOST_VALUES:,} values: expected a few for each setting"
-            )
+            raise InputError(f"the suite {path} has over {_MOST_VALUES:,} values: expected a few for each setting")
 
 
 def preset_settings(name: str) -> dict[str, Any]:

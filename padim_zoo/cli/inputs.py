@@ -41,9 +41,7 @@ def load_category(settings: dict[str, Any]) -> tuple[Dataset, Category]:
     dataset = datasets.create(name, root=settings["data_root"], **folders)
     categories = dataset.categories() if settings["category"] is None else [settings["category"]]
     if len(categories) != 1:
-        raise InputError(
-            f"{name} has {len(categories)} categories: choose one with --category: {', '.join(categories)}"
-        )
+        raise InputError(f"{name} has {len(categories)} categories: choose --category, one of {', '.join(categories)}")
     category = dataset.load(categories[0])
     if settings.get("skip_unreadable"):
         from padim_zoo.data.unreadable import readable_category

@@ -83,9 +83,7 @@ def leaderboard(
         raise InputError(f"--watch and --compare take one run store, and {len(folders)} are given")
     names = [name.strip() for name in by.split(",")] if by else []
     if corruptions and (by or sort or compare or published or watch):
-        raise InputError(
-            "--corruptions shows each run by itself: leave out --by, --sort, --compare, --published and --watch"
-        )
+        raise InputError("--corruptions shows single runs: leave out --by, --sort, --compare, --published and --watch")
     if watch:
         if compare or published or output is not None or form != "table":
             raise InputError("--watch shows a table: leave out --compare, --published, --format and --output")
@@ -178,8 +176,7 @@ def _watch(runs: Path, by: list[str], sort: str | None, bars: bool | None) -> bo
     watcher = watch(RunStore(runs).folder, draw)
     for state in watcher.died:
         click.echo(
-            f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: the same command "
-            "does the rest",
+            f"the benchmark of process {state.pid} was killed at {state.done} of {state.total} runs: run it again",
             err=True,
         )
     return bool(watcher.died)

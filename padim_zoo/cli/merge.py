@@ -75,9 +75,7 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
                 if cmp(earlier, model, shallow=False):
                     raise InputError(f"{model} is the same model as {earlier}: its images would count twice")
             if not hasattr(part, "merge") or kind not in (None, type(part)):
-                raise InputError(
-                    f"{model} is a {type(part).__name__}: only models of one kind, padim or subspace, merge"
-                )
+                raise InputError(f"{model} is a {type(part).__name__}: only padim, or only subspace, can merge")
             kind = type(part)
             asked_rates.add(None if part.calibration_ is None else part.calibration_.asked_rate)
             calibrations.extend([] if part.calibration_ is None else [part.calibration_])

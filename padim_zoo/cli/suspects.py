@@ -113,9 +113,7 @@ def check_suspects(model: Any, paths: Sequence[Path]) -> None:
     from padim_zoo.detectors.suspects import refuse_few
 
     if not hasattr(model, "require_statistics"):
-        raise InputError(
-            f"{type(model).__name__} keeps no normal images to leave out: choose padim, spade or patchcore"
-        )
+        raise InputError(f"{type(model).__name__} keeps no images to leave out: choose padim, spade or patchcore")
     model.check_parameters()
     refuse_few(len(paths))
 

@@ -162,9 +162,7 @@ def resolve_format(form: str | None, output: Path | None, *without: str) -> str:
         return "table"
     suffixes = [suffix for suffix, name in SUFFIXES.items() if name not in without]
     if output.suffix.lower() not in suffixes:
-        raise InputError(
-            f"--output {output} has the suffix {output.suffix}: expected {', '.join(suffixes)}, or --format"
-        )
+        raise InputError(f"--output {output} ends in {output.suffix}: expected {', '.join(suffixes)}, or --format")
     return SUFFIXES[output.suffix.lower()]
 
 

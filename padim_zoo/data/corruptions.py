@@ -194,9 +194,7 @@ def parse_corruptions(option: str, text: Any) -> tuple[Corruption, ...]:
             known = ", ".join(f"{name}(…)" for name in CORRUPTIONS)
             raise InputError(f"{option} has {part.strip()!r}: expected {known}, comma-separated")
         if any(corruption.name == kind.name for corruption in corruptions):
-            raise InputError(
-                f"{option} has {kind.name} twice: give all amounts at once, e.g. {kind.name}({kind.high:g},…)"
-            )
+            raise InputError(f"{option} has {kind.name} twice: give all amounts at once, {kind.name}({kind.high:g},…)")
         amounts = [_amount(option, part.strip(), kind, word) for word in (match[2] or "").split(",")]
         corruptions += [Corruption(kind.name, amount) for amount in sorted(set(amounts))]
     return tuple(corruptions)

@@ -140,9 +140,7 @@ def _named_category(
         bad = _abnormal_samples(below, listings[1].images, masks)
         shared = set(good).intersection(sample.path for sample in bad)
         if shared:
-            raise InputError(
-                f"{min(shared)} is both a normal and an abnormal image: expected two folders, neither below the other"
-            )
+            raise InputError(f"{min(shared)} is both normal and abnormal: expected two folders, neither in the other")
     elif masks is not None:
         raise InputError(f"dataset folder has masks ({masks}) but no abnormal images: give --abnormal DIR too")
     return _held_out(top, good, bad, listings, fingerprints)

@@ -142,9 +142,7 @@ def protocol_of(dataset: Dataset) -> Transform | None:
     """
     protocol = getattr(dataset, "protocol", None)
     if protocol is not None and not isinstance(protocol, Transform):
-        raise InputError(
-            f"the protocol of the data set {dataset.name} is {protocol!r}: expected a Transform(resize, crop) or None"
-        )
+        raise InputError(f"the protocol of {dataset.name} is {protocol!r}: expected a Transform(resize, crop) or None")
     return protocol
 
 

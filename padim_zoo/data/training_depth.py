@@ -103,6 +103,4 @@ def refuse_deeper(images: Any, depth: int) -> None:
     """
     counts = counts_of_images(images)
     if counts.total and counts.depth > depth:
-        raise InputError(
-            f"the images hold {counts.depth} bits, but the detector was fitted on {depth}: fit again on all images"
-        )
+        raise InputError(f"the images hold {counts.depth} bits, and those of the fit {depth}: fit again on all images")

@@ -337,9 +337,7 @@ def check_size(name: str, size: Any) -> Size:
         return None
     lengths = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(lengths) != 2 or not all(is_whole(n, 1, LARGEST_SIDE) for n in lengths):
-        raise InputError(
-            f"{name} is {size!r}: expected a positive integer up to {LARGEST_SIDE}, (height, width) or None"
-        )
+        raise InputError(f"{name} is {size!r}: expected an integer from 1 to {LARGEST_SIDE}, (height, width) or None")
     return size if isinstance(size, int) else (lengths[0], lengths[1])
 
 

@@ -58,9 +58,7 @@ def find_learned(detector: BackboneDetector[Any], images: Any) -> ForgottenImage
     """
     learned = detector.learned_images_.hashes
     if learned is None:
-        raise InputError(
-            "cannot forget images: the model does not say which images it has learned; fit again without them"
-        )
+        raise InputError("cannot forget images: the model does not know which it has learned; fit again without them")
     asked = list(image_items(images))
     hashed = HashedImages(asked, detector.extractor.bit_depth, kept=detector.fingerprints)
     for _ in hashed:

@@ -223,9 +223,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             hold moments, of which some images are the same.
         """
         if _fingerprint_of(self.registration_) != _fingerprint_of(other.registration_):
-            raise InputError(
-                "the detectors differ in registration: only images may differ in a merge; fit on all images"
-            )
+            raise InputError("the detectors differ in registration, and a merge cannot mend that: fit on all images")
         merge_images(self, other, {"reduction": lambda each: _fingerprint(each.reduction_)})
         return self
 

@@ -346,9 +346,7 @@ def _dense(embeddings: PatchEmbeddings, share: float) -> Tensor:
     ((layer,), n), counted = (embeddings.layers, embeddings.n), embeddings.present(embeddings.grid)
     if counted is not None:
         if (counted.any(1) & ~counted.all(1)).any():
-            raise InputError(
-                "trim_patches needs images of one size, and one mask for all: resize them, or leave it out"
-            )
+            raise InputError("trim_patches needs one size and one mask for all images: resize them, or leave it out")
         layer = layer[counted.all(1)]
     k = min(DENSITY_NEIGHBORS, n - 1)
     stays = torch.ones(layer.shape[:2], dtype=torch.bool)

@@ -152,9 +152,7 @@ def _draw_held_out(groups: np.ndarray, config: STFPMConfig) -> np.ndarray:
     m = len(names)
     if m < 2:
         copies = "" if m == len(groups) else f" among {len(groups)}"
-        raise InputError(
-            f"a student needs at least 2 different normal images, one of them to hold out; found {m}{copies}"
-        )
+        raise InputError(f"a student needs 2 or more different normal images, one to hold out; found {m}{copies}")
     order = np.random.default_rng(config.seed).permutation(m)
     return np.flatnonzero(np.isin(group_of, order[: min(m - 1, max(1, round(config.held_out * m)))]))
 

@@ -67,9 +67,7 @@ class Estimator(ABC):
         before = self.get_params()
         for name in parameters:
             if name not in before:
-                raise ValueError(
-                    f"{type(self).__name__} has no parameter {name!r}: expected one of {', '.join(before)}"
-                )
+                raise ValueError(f"{type(self).__name__} has no parameter {name!r}: expected {', '.join(before)}")
         vars(self).update(vars(type(self)(**{**before, **parameters})))
         return self
 

@@ -78,9 +78,7 @@ class Metadata:
             fields = Fields(read_json(text))
             number = fields.whole("format")
         except FieldError:
-            raise InputError(
-                f"{path} holds no metadata of padim-zoo: expected a file that padim-zoo export wrote"
-            ) from None
+            raise InputError(f"{path} has no metadata of padim-zoo: expected a file of padim-zoo export") from None
         if number != FORMAT:
             raise InputError(f"{path} has format {number}, this version reads {FORMAT}: export the model again")
         try:

@@ -74,9 +74,7 @@ def exportable(
         raise InputError(f"a {type(detector).__name__} cannot be exported: expected a detector on a backbone")
     for option in ("tta", "roi", "tiles"):
         if getattr(detector, option) is not None:
-            raise InputError(
-                f"a detector with {option} cannot be exported: a network scores one whole view of an image"
-            )
+            raise InputError(f"a detector with {option} cannot be exported: networks score one whole view of an image")
     if detector.values_of_maps is not None:
         raise InputError(
             "a detector with maps of p-values cannot be exported: a network compares with no normal images; fit "

@@ -180,9 +180,7 @@ class _Changes:
     def discriminants(self, components: int) -> tuple[Tensor, Tensor, list[float]]:
         """Weight (k, C, 1, 1), bias (k,), and each direction's share of the changes, the largest first."""
         if not self.count:
-            raise InputError(
-                f"no pasted piece can be seen in the layer {self.name}: the images are too uniform to learn from"
-            )
+            raise InputError(f"no pasted piece can be seen in layer {self.name}: the images are too uniform")
         values, vectors = torch.linalg.eigh(self.square / self.count)
         values, vectors = values[-components:].flip(0), vectors[:, -components:].flip(1)
         directions = torch.linalg.solve_triangular(self.factor.T, vectors, upper=True).T

@@ -80,9 +80,7 @@ class TrainingRecipe:
         check_whole_number("seed", self.seed, 0, LARGEST_SEED)
         check_share("held_out", self.held_out)
         if not 0 < self.learning_rate <= 1:
-            raise InputError(
-                f"learning_rate is {self.learning_rate!r}: expected a number above 0 and up to 1, e.g. 1e-5"
-            )
+            raise InputError(f"learning_rate is {self.learning_rate!r}: expected above 0 and up to 1, e.g. 1e-5")
         if self.precision not in PRECISIONS:
             raise InputError(f"unknown precision {self.precision!r}: expected {' or '.join(PRECISIONS)}")
 

@@ -87,9 +87,7 @@ def read_model(
         if isinstance(content, Tensor):
             raise InputError(f"{files[0]} holds one tensor: give the other file too, MEAN COV_INV")
         if not is_anomalib(content):
-            raise InputError(
-                f"{files[0]} is neither a checkpoint nor a torch export of anomalib: expected one of these"
-            )
+            raise InputError(f"{files[0]} is neither a checkpoint nor a torch export of anomalib: expected either")
         if backbone is not None or layers is not None or channels is not None:
             raise InputError(f"{files[0]} says itself what its backbone, layers and channels are: leave them out")
         model = _read(read_anomalib, content, files[0])

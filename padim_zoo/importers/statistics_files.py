@@ -89,9 +89,7 @@ def _model(
     if channels is None:
         channels = _drawn(D, backbone, layers)
     if len(channels) != D:
-        raise InputError(
-            f"there are {len(channels)} channel indices and statistics of {D} dimensions: expected as many"
-        )
+        raise InputError(f"there are {len(channels)} channel indices for {D} dimensions: expected as many")
     return ImportedModel(
         source,
         backbone,

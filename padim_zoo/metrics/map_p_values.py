@@ -107,9 +107,7 @@ class NormalMaps:
         names, self._group_of = np.unique(np.arange(len(maxima)) if groups is None else groups, return_inverse=True)
         self.m = len(names)
         if self.m < LEAST_GROUPS:
-            raise InputError(
-                f"p-values of pixels need at least {LEAST_GROUPS} different normal images, found {self.m}: use more"
-            )
+            raise InputError(f"p-values of pixels need {LEAST_GROUPS} or more different normal images, found {self.m}")
         self._grid = maxima.shape[1:]
         self._maxima = maxima.reshape(len(maxima), -1).T.astype(np.float32)  # (cells, n)
         highest = np.full((self.m, *self._grid), np.nan, dtype=np.float32)

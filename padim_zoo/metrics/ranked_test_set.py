@@ -164,9 +164,7 @@ def _pixel_truth(
             raise InputError(f"the mask of image {image} has shape {mask.shape}: expected {size}, that of its map")
         if mask.any() != anomalous:
             if not anomalous:
-                raise InputError(
-                    f"image {image} is labeled normal but its mask marks {(mask != 0).sum()} anomalous pixels"
-                )
+                raise InputError(f"image {image} is labeled normal, and its mask marks {(mask != 0).sum()} pixels")
             empty += 1
         truth[image] = mask
     total, unknown = int(labels.sum()), len(labels) - len(truth)

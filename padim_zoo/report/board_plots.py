@@ -177,9 +177,7 @@ def draw_learning_curve(fig: Any, store: RunStore, rows: Rows, metric: str) -> N
             points.setdefault(row["curve"], []).append((np.mean(sizes), row[metric], row[f"{metric}_std"] or 0.0))
     curves = {name: np.array(sorted(of_sizes)).T for name, of_sizes in points.items() if len(of_sizes) > 1}
     if not curves:
-        raise InputError(
-            "no configuration has runs on several numbers of images: padim-zoo bench --train-sizes 5,10,all"
-        )
+        raise InputError("no configuration has runs on several numbers of images: use bench --train-sizes 5,10,all")
     names = short_names(list(curves))
     columns = 2 if max(map(len, names.values())) <= 18 else 1
     fig.set_size_inches(WIDTH / 2, 2.4 + _LINE * -(-len(names) // columns))

@@ -189,9 +189,7 @@ def _describe_store(folder: Path, verify: bool) -> dict[str, Any]:
     documents = contents.documents
     if verify:
         if contents.problems:
-            raise InputError(
-                f"{len(contents.problems)} files of {folder} are damaged, the first: {contents.problems[0]}"
-            )
+            raise InputError(f"{len(contents.problems)} files of {folder} are damaged, e.g. {contents.problems[0]}")
         for document in documents:
             _verify_run(folder, document)
     created = sorted(str(document["created"]) for document in documents if document.get("created"))

@@ -108,9 +108,7 @@ def picture_folder(
         return None
     of_maps = [kind for kind in choice.kinds if kind not in MAPLESS]
     if of_maps and not detector.makes_maps:
-        raise InputError(
-            f"{model} scores whole images and makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures"
-        )
+        raise InputError(f"{model} makes no anomaly maps: leave {', '.join(of_maps)} out of --pictures")
     scale, map_threshold = detector.color_scale(threshold) if of_maps else (None, None)
     limit = detector.decision[1] if threshold is None else threshold
     if limit is None:

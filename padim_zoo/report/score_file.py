@@ -205,9 +205,7 @@ class ScoreFile:
         except (ValueError, TypeError, KeyError):
             raise InputError(f"{self.part} is damaged: delete it, and begin anew") from None
         if about != self.about:
-            raise InputError(
-                f"{self.part} is of {_difference(about, self.about)}: give what it was begun with, or delete it"
-            )
+            raise InputError(f"{self.part} is of {_difference(about, self.about)}: give the same again, or delete it")
         return rows
 
 

@@ -74,7 +74,7 @@ def test_other_signals_are_taken_as_ctrl_c(number: int, command, log, suite) -> 
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert "the same command does the rest" in errors
+    assert "run it again for the rest" in errors
     assert not list(suite.output.glob(".*.tmp"))
 
 

@@ -161,7 +161,7 @@ def test_input_that_cannot_be_used(arguments, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read the baseline"),
+        (None, "cannot read"),
         ("not JSON", "baseline.json is not a baseline but text: expected what padim-zoo check --update writes"),
         (b"\xb0\0\xff", "baseline.json is not a baseline but binary data: expected"),
         ('{"kind": ', "is not a baseline but JSON that is cut off or damaged"),

@@ -177,7 +177,7 @@ def test_one_of_several_categories_has_to_be_chosen(gear: Path, tmp_path: Path) 
     for name in ("cog", "gear"):
         shutil.copytree(gear / "train", tmp_path / name / "train")
     line = refuse("fit", "--data-root", tmp_path, "-o", tmp_path / "m.safetensors")
-    assert "folder has 2 categories: choose one with --category: cog, gear" in line
+    assert "folder has 2 categories: choose --category, one of cog, gear" in line
 
 
 # -- predict -----------------------------------------------------------------------------------------------------------

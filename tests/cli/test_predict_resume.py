@@ -122,7 +122,7 @@ def test_another_model_or_other_options_are_refused(folder: Path, tmp_path: Path
         more = ("--scores", target, "--resume")
         other = run(*predict(folder, tmp_path, *more, model=1))
         assert (other.exit_code, len(other.output.splitlines())) == (2, 1)
-        assert "is of another model: give what it was begun with, or delete it" in other.output
+        assert "is of another model: give the same again, or delete it" in other.output
         other = run(*predict(folder, tmp_path, *more))
         assert other.exit_code == 2
         assert "other options, --threshold 3.5 (now None)" in other.output

@@ -263,7 +263,7 @@ def test_what_is_interrupted_goes_on(toy_suite: Suite, tmp_path: Path) -> None:
         [dashboard, line] = errors.splitlines()
         assert dashboard.startswith("dashboard of the cluster: http://127.0.0.1:")
         assert line.startswith("Error: the scheduler of tcp://127.0.0.1:")
-        assert line.endswith("is gone: the same command does the rest")
+        assert line.endswith("is gone: run the command again for the rest")
     finally:
         own.end()
     assert len(find_missing(make_plan(suite), RunStore(suite.output)).done) == 3

@@ -137,7 +137,7 @@ def test_a_model_keeps_its_depth(tmp_path: Path) -> None:
 
     more = write(tmp_path / "more", 12, first=8)
     assert isinstance(loaded, PaDiM)
-    with pytest.raises(InputError, match="the images hold 12 bits, but the detector was fitted on 10"):
+    with pytest.raises(InputError, match="the images hold 12 bits, and those of the fit 10"):
         loaded.partial_fit(more)
     with pytest.warns(UserWarning, match="hold 12 bits"):
         other = small().fit(more)

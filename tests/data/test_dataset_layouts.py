@@ -452,7 +452,7 @@ def test_bare_folders_that_are_refused(tmp_path: Path) -> None:
         ({"normal": ok, "abnormal": tmp_path / "nowhere"}, "nowhere does not exist"),
         ({"normal": ok, "abnormal": tmp_path / "mixed"}, "mixed has a subfolder good"),
         ({"normal": tmp_path, "abnormal": bad}, r"holds anomalous images \(bad\) too: expected normal images only"),
-        ({"normal": ok, "abnormal": ok}, "is both a normal and an abnormal image"),
+        ({"normal": ok, "abnormal": ok}, "is both normal and abnormal"),
         ({"normal": ok, "masks": truth}, "has masks .* but no abnormal images"),
         ({"normal": ok, "abnormal": bad, "masks": ok}, r"no file in .*ok is the mask .*2_mask\.png or 2\.png"),
         ({"normal": ok, "root": bad}, "both a root .* and normal images"),

@@ -81,7 +81,7 @@ def test_flat_folders(tmp_path: Path) -> None:
     assert split(load(root=flat)) == (8, 2, 3)
     assert split(load(normal=flat / "*_ok.jpg", abnormal=flat / "*_NOK.jpg")) == (8, 2, 3)
     assert split(load(normal=str(flat / "*_ok.jpg"))) == (8, 2, 0)
-    with pytest.raises(InputError, match="is both a normal and an abnormal image"):
+    with pytest.raises(InputError, match="is both normal and abnormal"):
         load(normal=flat / "*.jpg", abnormal=flat / "*_NOK.jpg")
     with pytest.raises(InputError, match="matches nothing"):
         load(normal=flat / "*.gif")

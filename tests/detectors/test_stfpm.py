@@ -103,7 +103,7 @@ def test_whole_groups_are_held_out(images):
     held_out = grouped.model_.held_out.numpy()
     assert len(held_out) == 4
     assert not np.isin(groups[held_out], np.delete(groups, held_out)).any()
-    with pytest.raises(InputError, match="2 different normal images, one of them to hold out; found 1 among 3"):
+    with pytest.raises(InputError, match="2 or more different normal images, one to hold out; found 1 among 3"):
         STFPM("resnet18", **options).fit(np.stack([images[0]] * 3)).model_  # noqa: B018
 
 

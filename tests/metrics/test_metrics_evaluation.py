@@ -188,7 +188,7 @@ def test_inputs_that_do_not_fit_are_refused(labels, scores, maps, masks) -> None
         evaluate(labels + 1, scores)
     with pytest.raises(InputError, match=r"mask of image 2 has shape \(5, 6\)"):
         evaluate(labels, scores, maps, [None if mask is None else mask.T for mask in masks])
-    with pytest.raises(InputError, match="image 0 is labeled normal but its mask marks 30 anomalous pixels"):
+    with pytest.raises(InputError, match="image 0 is labeled normal, and its mask marks 30 pixels"):
         evaluate(labels, scores, maps, [np.ones(SIZE, bool), *masks[1:]])
     with pytest.raises(InputError, match="mask of image 2 has the region -1"):
         evaluate(labels, scores, maps, [None, None, np.full(SIZE, -1), *masks[3:]])

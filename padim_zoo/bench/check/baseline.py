@@ -57,9 +57,7 @@ def read_baseline(path: Path) -> Baseline:
     try:
         content = read_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"cannot read the baseline {path}: {error.strerror}; write one with padim-zoo check --update"
-        ) from None
+        raise InputError(f"cannot read {path}: {error.strerror}; write a baseline with check --update") from None
     except UnicodeDecodeError:
         raise _refusal(path, file_type(path)) from None
     except ValueError as error:

@@ -124,7 +124,7 @@ class Cluster:
 
     def lost(self) -> ClusterLostError:
         """The error of a scheduler that is gone."""
-        return ClusterLostError(f"the scheduler of {self.address} is gone: the same command does the rest")
+        return ClusterLostError(f"the scheduler of {self.address} is gone: run the command again for the rest")
 
 
 async def _tell_outcome(future: Any, tell: Callable[[Any], object]) -> None:

@@ -167,9 +167,7 @@ def _claim(root: Path, parameters: Parameters) -> None:
         raise InputError(f"{root} is a file: expected a new or empty folder for synthetic data")
     # Another process may be writing a draft of the manifest.
     if root.is_dir() and any(not path.name.startswith((MANIFEST, f".{MANIFEST}.")) for path in root.iterdir()):
-        raise InputError(
-            f"{root} is not empty and holds no {MANIFEST}: choose a new or empty folder for synthetic data"
-        )
+        raise InputError(f"{root} is not empty and has no {MANIFEST}: choose a new or empty folder for synthetic data")
     document = {"dataset": "synthetic", "parameters": asdict(parameters)}
     write_text_whole(root / MANIFEST, json.dumps(document, indent=2) + "\n")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.moving import HOST, moved
+from padim_zoo.core.moving import HOST, moved, supports_devices, whole_float32
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.parallel import DEVICE_BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
@@ -482,7 +482,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         if device == HOST or not self.fits_on_device(statistics):
             return self.fit_model(statistics)
         try:
-            on_device = self.fit_model(moved(statistics, device))
+            with whole_float32():
+                on_device = self.fit_model(moved(statistics, device))
         except torch.cuda.OutOfMemoryError:
             return self.fit_model(statistics)
         model = moved(on_device, HOST)
@@ -495,7 +496,7 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
 
         Other devices than CUDA may have no float64, which Gaussians are fitted in.
         """
-        device = self.extractor.build_backbone().device if self.supports_devices else HOST
+        device = self.extractor.build_backbone().device if supports_devices(self) else HOST
         return device if device.type == "cuda" else HOST
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -43,17 +43,18 @@ class BackboneInUse:
 
     def on_device(self, model: Model) -> Model:
         """The copy of a model on the device of the backbone, made once; the model itself if it cannot be there."""
-        if self._model is None or self._model[0]() is not model:
+        if not getattr(model, "movable", False):
+            return model
+        kept = self._model  # other threads may replace it
+        if kept is None or kept[0]() is not model:
             self._model = None  # makes room
             copied = model
             assert self.backbone is not None
-            if getattr(model, "movable", False):
-                with suppress(torch.cuda.OutOfMemoryError):
-                    copied = moved(model, self.backbone.device)
+            with suppress(torch.cuda.OutOfMemoryError):
+                copied = moved(model, self.backbone.device)
             self.keep(model, copied)
-        assert self._model is not None
-        copied = self._model[1]
-        return model if copied is None else copied
+            return copied
+        return model if kept[1] is None else kept[1]
 
     def keep(self, model: Model, on_device: Model) -> None:
         """Take note of the copy of a model on the device of the backbone, for as long as there is the model."""

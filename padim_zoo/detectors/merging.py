@@ -53,13 +53,14 @@ def merge_images(
     for what, (ours, others) in facts.items():
         if ours != others:
             raise InputError(f"the detectors differ in {what}: only images may differ in a merge")
-    detector.several_sizes |= other.several_sizes
-    detector.fitted_by = joined_runtimes(detector.runtime_, other.runtime_)
     passes = detector.extractor.views.passes
     images = (detector.learned_images_, other.learned_images_)
     images[0].refuse_another_cut(images[1])
     apart = without_overlap(mine, theirs, images, passes)
     learned = images[0].merged(images[1], apart.images)
+    if apart.theirs is not None:
+        detector.several_sizes |= other.several_sizes
+        detector.fitted_by = joined_runtimes(detector.runtime_, other.runtime_)
     if apart.theirs is None:
         if apart.mine is mine:
             detector.learned_images_ = learned

@@ -14,6 +14,7 @@ from torch import Tensor
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.moving import supports_devices
 from padim_zoo.core.numbers import number_of
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
@@ -180,7 +181,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         """Where every patch counts in every image, and the estimator can: masks and poses stay in main memory."""
         at = statistics.embeddings if isinstance(statistics, Samples) else statistics.reference
         is_plain = all(each is None for each in (at.subset, at.roi_masks, at.poses, self.trim_patches))
-        return is_plain and self.build_estimator().supports_devices
+        return is_plain and supports_devices(self.build_estimator())
 
     def fit_model(self, statistics: Samples | Moments) -> Gaussian:
         """A Gaussian at each patch that counts."""

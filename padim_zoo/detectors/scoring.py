@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.moving import HOST
+from padim_zoo.core.moving import HOST, whole_float32
 from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views
@@ -103,11 +104,22 @@ def of_size(detector: BackboneDetector[Any], image_size: tuple[int, int]) -> Bac
 def score_views(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
     """Scores of images of which all views for scoring are given, those of one next to each other."""
     views = detector.extractor.views.of_score
-    prediction = detector.score_embeddings(model, embeddings)
+    prediction = _score_where_it_fits(detector, model, embeddings)
     if views.count > 1:
         prediction = combine_views(prediction, views.others, score_is_map_maximum=detector.threshold_serves_maps)
     refuse_unscored(prediction)
     return rescore(detector, prediction)
+
+
+def _score_where_it_fits(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:
+    """On the device of the embeddings; in main memory, from now on, where that device has no room for it."""
+    if embeddings.device == HOST:
+        return detector.score_embeddings(model, embeddings)
+    with suppress(torch.cuda.OutOfMemoryError), whole_float32():
+        return detector.score_embeddings(model, embeddings)
+    in_memory = detector.model_  # no exception holds the tensors of the device any more
+    detector.extractor.in_use.keep(in_memory, in_memory)
+    return detector.score_embeddings(in_memory, embeddings.to(HOST))
 
 
 def rescore(detector: BackboneDetector[Any], prediction: Prediction) -> Prediction:

@@ -32,6 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from padim_zoo.core.moving import supports_devices
 from padim_zoo.core.parallel import map_blocks
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.packed_triangular import PackedTriangles, Triangles, distance_error, packed_bytes, unpacked
@@ -100,7 +101,7 @@ class Gaussian(ABC):
     @property
     def movable(self) -> bool:
         """Whether it scores on another device: numbers of patches, which a subset is made of, stay in main memory."""
-        return self.supports_devices and self.mean.subset is None
+        return supports_devices(self) and self.mean.subset is None
 
     def size_in_bytes(self) -> int:
         """Size of all arrays in a file, factors in 16 bit where they may be."""

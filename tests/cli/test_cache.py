@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def ours(folder: Path) -> list[Path]:
     """Three files of features, one of an image, and a synthetic data set of two files."""
-    features, synthetic = folder / "features", folder / "synthetic" / "v1-size256-seed0"
+    features, synthetic = folder / "features", folder / "synthetic" / "v2-size256-seed0"
     return [
         put(features / f"{KEY}.safetensors", 1_500_000),
         put(features / f"{KEY[::-1]}.safetensors", 500_000),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +46,23 @@ def test_bytes_depend_on_the_parameters_only(tmp_path: Path) -> None:
     other_seed = generate(tmp_path / "seed", categories=["cable"], seed=1, **FEW)
     changed = contents(other_seed / "cable")
     assert all(changed[name] != data for name, data in expected.items())
+
+
+def test_pixels_do_not_depend_on_the_processor(tmp_path: Path) -> None:
+    script = (
+        "import hashlib; from padim_zoo.data.synthetic.scene import Picture, take;"
+        "shots = [take(Picture('gear', 'train', 'good', number), 64, seed=0).image for number in range(24)];"
+        "print(hashlib.sha256(b''.join(shot.tobytes() for shot in shots)).hexdigest())"
+    )
+    features: dict[str, bool] = np._core._multiarray_umath.__cpu_features__ if hasattr(np, "_core") else {}
+    newer = [name for name, here in features.items() if here and name.startswith(("AVX512", "X86_V4"))]
+    if not newer:
+        pytest.skip("NumPy has no instructions here that it could do without")
+    hashes = set()
+    for without in ("", " ".join(newer)):
+        environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": without}
+        hashes.add(subprocess.check_output([sys.executable, "-c", script], env=environment, text=True))
+    assert len(hashes) == 1
 
 
 def test_regenerated_data_have_the_same_fingerprint(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ class Rendering:
     region: Array
 
 
+def bearing(y: Array, x: Array) -> Array:
+    """The angles of points, float32, the same on every processor.
+
+    NumPy's own ``arctan2`` of float32 is not: AVX-512 changes its last bits, and with them a gray level here and there.
+    """
+    return np.arctan2(y.astype(np.float64), x.astype(np.float64)).astype(np.float32)
+
+
 def grid(size: int) -> tuple[Array, Array]:
     """Reference coordinates x (1, W) and y (H, 1) of the pixel centers."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) * (REFERENCE / size)).astype(np.float32)

@@ -23,7 +23,7 @@ from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of the pixels."""
 
 MANIFEST = "synthetic.json"

@@ -16,6 +16,7 @@ from padim_zoo.data.synthetic.canvas import (
     Array,
     Point,
     Rendering,
+    bearing,
     blur,
     grid,
     mix,
@@ -172,7 +173,7 @@ def _blob(size: int, rng: np.random.Generator, center: Point, radius: float) -> 
     x, y = grid(size)
     dx, dy = x - np.float32(center[0]), y - np.float32(center[1])
     squeeze, turn = rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
-    angle = np.arctan2(dy, dx)
+    angle = bearing(dy, dx)
     outline = 1 + (squeeze - 1) * np.cos(angle - turn) ** 2
     for wave in range(2, 7):
         outline = outline + rng.normal(0, 0.11 / wave**0.5) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))

@@ -20,6 +20,7 @@ from padim_zoo.data.synthetic.canvas import (
     Point,
     Pose,
     Rendering,
+    bearing,
     cast_shadow,
     inside,
     light_relief,
@@ -110,9 +111,9 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
 
     coverage = color[..., 0] / np.float32(0.60)
     x, y = pose.inverse(size)
-    bearing, distance = np.arctan2(y, x) + pose.angle, np.sqrt(x * x + y * y)
+    angles, distance = bearing(y, x) + pose.angle, np.sqrt(x * x + y * y)
     # Turning marks are rings, so light glances off in two opposite fans.
-    fans = 0.16 * np.cos(2 * (bearing - 0.9)) + 0.07 * np.cos(4 * (bearing - 0.4))
+    fans = 0.16 * np.cos(2 * (angles - 0.9)) + 0.07 * np.cos(4 * (angles - 0.4))
     marks = rng.normal(0, 0.035, 400).astype(np.float32)
     rings = marks[np.clip(distance * 2.2, 0, 399).astype(np.intp)]
     tarnish = 0.025 * smooth_noise(rng, size, 45)

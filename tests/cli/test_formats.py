@@ -61,7 +61,7 @@ def test_a_format_that_was_asked_for_wins(runs: Path, tmp_path: Path) -> None:
     run("leaderboard", runs, "--format", "json", "-o", tmp_path / "board.txt")
     assert len(json.loads((tmp_path / "board.txt").read_text())) == 6
     output = run("leaderboard", runs, "-o", tmp_path / "board.xls", code=2)
-    assert "has the suffix .xls: expected .txt, .csv" in output
+    assert "ends in .xls: expected .txt, .csv" in output
 
 
 def test_latex_has_categories_and_methods_and_the_best_bold(runs: Path) -> None:

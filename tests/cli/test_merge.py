@@ -92,7 +92,7 @@ def test_models_that_do_not_match_are_refused_in_one_line(images, tmp_path):
         ("seed", ["--n-components", "20", "--reduction", "random"], "the detectors differ in reduction"),
         ("sizes", ["--n-components", "20", "--crop", "32"], "the detectors differ in transform"),
         ("moments", ["--n-components", "4"], "save with resumable=True"),
-        ("spade", ["--detector", "spade"], "is a SPADE: only models of one kind, padim or subspace, merge"),
+        ("spade", ["--detector", "spade"], "is a SPADE: only padim, or only subspace, can merge"),
     ):
         other = fit(tmp_path / f"{name}.safetensors", images[6:], *options)
         told = run("merge", one, other, "-o", target, code=2)

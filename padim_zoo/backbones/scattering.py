@@ -121,8 +121,9 @@ def wavelets(size: int, orientations: int, wavelength: float = 4.0) -> np.ndarra
 
 
 def _float32(filters: np.ndarray) -> Tensor:
-    # Rounded to multiples of 2^-20: the last bits of exp and cos differ between machines, and the hash must not.
-    return torch.from_numpy((np.round(filters * 2**20) / 2**20).astype(np.float32))
+    # Rounded to multiples of 2^-20, and 0 without a sign: the last bits of exp and cos differ between machines, and the
+    # hash must not.
+    return torch.from_numpy((np.round(filters * 2**20) / 2**20 + 0.0).astype(np.float32))
 
 
 def _energy(pairs: Tensor) -> Tensor:

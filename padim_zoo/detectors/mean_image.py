@@ -36,6 +36,9 @@ LEAST_GAIN = 0.9
 COARSE_ERROR = 0.1
 """What refinement may add to a correlation, about."""
 
+ANOTHER_WAY = 0.25
+"""How much less a pose may correlate that contours are compared in: a mean of gray values may hold a part both ways."""
+
 LARGEST_SHIFT = 0.25
 """Of a part, as a share of the image."""
 
@@ -255,7 +258,7 @@ class MeanImage:
             )
             which, every = values.argmax(1), torch.arange(len(part))
             best, fits = self.refine(part, refined[every, which], LAST_STEPS)
-            near = (values > values.amax(1, keepdim=True) - COARSE_ERROR) & (heights > -1)
+            near = (values > values.amax(1, keepdim=True) - ANOTHER_WAY) & (heights > -1)
             near[every, which] = True
             return best, fits, refined, near
 

@@ -1,4 +1,4 @@
-"""PatchCore within a radius: the time of a local search beside that of the whole memory bank, and the ratio of both.
+"""The time of PatchCore's search within a radius, and of subspace, beside that of the whole memory bank; and ratios.
 
 python benchmarks/local_memory.py [--images 50] [--grid 32] [--channels 384] [--share 0.1] [--batch 1] [--repeats 5]
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import torch
 
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
+from padim_zoo.detectors.subspace import NormalSubspace
 
 
-def seconds(bank: MemoryBank, layer: torch.Tensor, repeats: int) -> float:
-    """The least processor time of a search, after one that makes the tables."""
-    bank.nearest(layer)
+def seconds(score: Callable[[torch.Tensor], object], layer: torch.Tensor, repeats: int) -> float:
+    """The least processor time of a score of patches, after a first one that may make tables."""
+    score(layer)
     times = []
     for _ in range(repeats):
         start = time.process_time()
-        bank.nearest(layer)
+        score(layer)
         times.append(time.process_time() - start)
     return min(times)
 
@@ -40,12 +42,17 @@ def main() -> None:
     positions = torch.arange(grid[0] * grid[1])[:, None].expand(-1, of_each).flatten()
     patches = torch.randn(len(positions), D, generator=generator)
     layer = torch.randn(grid[0] * grid[1], arguments.batch, D, generator=generator)
-    whole = seconds(MemoryBank(patches), layer, arguments.repeats)
+    whole = seconds(MemoryBank(patches).nearest, layer, arguments.repeats)
     print(f"{len(patches)} patches of {D} dimensions, {arguments.batch} images, processor time")
     print(f"all positions {1e3 * whole:.1f} ms")
     for radius in sorted({0, 1, 2, 3, 5, arguments.grid // 4}):
-        local = seconds(MemoryBank(patches, Neighborhoods(positions, grid, radius)), layer, arguments.repeats)
+        bank = MemoryBank(patches, Neighborhoods(positions, grid, radius))
+        local = seconds(bank.nearest, layer, arguments.repeats)
         print(f"radius {radius}: {1e3 * local:.1f} ms, ratio {local / whole:.2f}")
+    # A third of the directions takes the most work.
+    subspace = NormalSubspace(torch.zeros(D), torch.eye(D)[:, : D // 3].contiguous(), outside=False)
+    projected = seconds(subspace.distances, layer, arguments.repeats)
+    print(f"subspace, at most: {1e3 * projected:.1f} ms, ratio {projected / whole:.3f}")
 
 
 if __name__ == "__main__":

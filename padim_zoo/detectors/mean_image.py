@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ LEAST_GAIN = 0.9
 
 COARSE_ERROR = 0.1
 """What refinement may add to a correlation, about."""
+
+ANOTHER_WAY = 0.25
+"""How much less a pose may correlate that contours are compared in: a mean of gray values may hold a part both ways."""
 
 LARGEST_SHIFT = 0.25
 """Of a part, as a share of the image."""
@@ -169,8 +172,9 @@ class MeanImage:
     def _compare(self, images: Tensor, poses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Correlations (n,), images in the mean pose at mean 0 and norm 1 (n, h·w), and their weights."""
         template, _ = self._slopes
-        moved = sampled(images, poses).flatten(1)
-        weights = self.window.flatten() * inside(self.size, poses)
+        points = _points(self.size, poses)
+        moved = _read(images, *points).flatten(1)
+        weights = self.window.flatten() * _within(self.size, *points)
         total = weights.sum(1, keepdim=True).clamp_min(1e-6)
         moved = moved - (weights * moved).sum(1, keepdim=True) / total
         moved = moved / (weights * moved.square()).sum(1, keepdim=True).clamp_min(1e-12).sqrt()
@@ -255,7 +259,7 @@ class MeanImage:
             )
             which, every = values.argmax(1), torch.arange(len(part))
             best, fits = self.refine(part, refined[every, which], LAST_STEPS)
-            near = (values > values.amax(1, keepdim=True) - COARSE_ERROR) & (heights > -1)
+            near = (values > values.amax(1, keepdim=True) - ANOTHER_WAY) & (heights > -1)
             near[every, which] = True
             return best, fits, refined, near
 
@@ -275,7 +279,9 @@ def _window(size: tuple[int, int], disc: bool) -> Tensor:
     return edges[0] * edges[1]
 
 
+@lru_cache(maxsize=8)
 def _coordinates(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Of pixel centers, from the center; those of a size are made once, since every comparison takes them."""
     y, x = torch.meshgrid(*(torch.arange(side) + 0.5 - side / 2 for side in size), indexing="ij")
     return x, y
 
@@ -293,13 +299,19 @@ def _points(size: tuple[int, int], poses: Tensor) -> tuple[Tensor, Tensor]:
 
 def sampled(images: Tensor, poses: Tensor) -> Tensor:
     """Reduced images (n, h, w) in the mean pose, by poses (n, 3)."""
+    return _read(images, *_points((int(images.shape[1]), int(images.shape[2])), poses))
+
+
+def _read(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = int(images.shape[1]), int(images.shape[2])
-    x, y = _points((height, width), poses)
     grid = torch.stack([x / (width / 2), y / (height / 2)], 3)
     return grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def inside(size: tuple[int, int], poses: Tensor) -> Tensor:
     """Which points (n, h·w) of the mean pose lie within the image."""
-    x, y = _points(size, poses)
+    return _within(size, *_points(size, poses))
+
+
+def _within(size: tuple[int, int], x: Tensor, y: Tensor) -> Tensor:
     return ((x.abs() <= size[1] / 2) & (y.abs() <= size[0] / 2)).flatten(1).float()

@@ -149,9 +149,8 @@ class Registration:
             poses, correlations = self.mean.best(reduced(pixels))
         else:
             images = reduced(pixels, max(self.contours.size))
-            times = _times(self.mean.size, self.contours.size)
             _, correlations, candidates, near = self.mean.candidates(reduced(images[:, None]))
-            poses = settled(self.contours, images, candidates * times, near)[0] / times
+            poses = settled(self.contours, images, candidates, near)[0]
         poses = poses * torch.cat([torch.ones(1), self.scale])
         return torch.where((correlations > self.chance)[:, None], poses, 0)
 
@@ -230,19 +229,13 @@ def register(
     contours = None
     if kind == "rigid":
         _, _, candidates, near = mean.candidates(images)
-        times = _times(mean.size, (int(fine.shape[1]), int(fine.shape[2])))
-        contours = mean_contours(fine, poses * times, candidates * times, near, mean)
-        poses = settled(contours, fine, candidates * times, near)[0] / times
+        contours = mean_contours(fine, poses, candidates, near, mean)
+        poses = settled(contours, fine, candidates, near)[0]
     scale = torch.tensor([width / mean.size[1], height / mean.size[0]])
     normal = poses * torch.cat([torch.ones(1), scale])
     margin = margin_for(normal, size, stride)
     registration = Registration(mean, contours, normal, scale, float(by_chance.median()), margin, finer)
     return registration.near_normal_poses(), reason
-
-
-def _times(size: tuple[int, int], finer: tuple[int, int]) -> Tensor:
-    """What poses in pixels of images of a size are multiplied by for those of finer ones, (3,)."""
-    return torch.tensor([1, finer[1] / size[1], finer[0] / size[0]])
 
 
 def margin_for(poses: Tensor, size: tuple[int, int], stride: int) -> int:

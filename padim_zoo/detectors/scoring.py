@@ -56,8 +56,20 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     else:
         scored = (score_part(detector, model, part) for part in features)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
+    warn_of_another_runtime(detector)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)
+
+
+def warn_of_another_runtime(detector: BackboneDetector[Any]) -> None:
+    """Say where another runtime than that of the fit moves scores, as it does in 16 bits, and the threshold stays."""
+    backbone = detector.build_backbone()
+    if backbone.precision != "float32" and backbone.runtime not in detector.runtime_.split("+"):
+        warnings.warn(
+            f"the model was fitted by {detector.runtime_} and is scored by {backbone.runtime} in {backbone.precision}: "
+            f"scores move by up to about 2 %, and the threshold does not; use runtime {detector.runtime_}, or float32",
+            stacklevel=4,
+        )
 
 
 def model_to_score(detector: BackboneDetector[Any]) -> tuple[Any, torch.device]:

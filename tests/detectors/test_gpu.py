@@ -24,6 +24,7 @@ from padim_zoo.core.moving import HOST, moved
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.estimators.linear_shrinkage import Full
+from padim_zoo.gaussians.dual import DualGaussian
 from padim_zoo.gaussians.gaussian import DiagonalGaussian
 from padim_zoo.statistics.samples import Samples
 from tests.simulated_gpu import Traffic, simulated_gpu
@@ -90,7 +91,7 @@ CASES: dict[str, tuple[type[BackboneDetector[Any]], int, dict[str, Any]]] = {
     "patchcore": (PatchCore, FEW, {}),
     "patchcore, all patches": (PatchCore, FEW, {"coreset_ratio": 1.0, "n_neighbors": 1}),
 }
-FORMS = {"dual", "samples", "nested", "primal", "diagonal", "tied"}
+FORMS = ["dual", "samples", "nested", "primal", "diagonal", "tied"]
 READS = {"dual": ["aten::nonzero"], "orthogonal": ["aten::nonzero"], "tiles": ["aten::nonzero"]}
 """What the dual form waits for: at which patches float32 does not do."""
 
@@ -192,10 +193,31 @@ def test_a_model_that_does_not_fit_the_gpu_scores_in_main_memory(
     assert traffic.to_host[0][1][1] == detector.build_backbone().channels[0]
 
 
-class NumPyDiagonal(Full):
-    """An estimator of a plugin that knows no device but main memory."""
+def test_a_model_that_needs_more_than_the_gpu_has_is_scored_in_main_memory(
+    traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    fitted = made(PaDiM, device="cpu", estimator="ledoit-wolf").fit(images(FEW))
+    fitted.save(path, dtype="float32")
+    expected = fitted.predict(queries())
+    squared_distances, refused = DualGaussian.squared_distances, []
 
-    supports_devices = False
+    def refuse(self: Any, embeddings: Any) -> torch.Tensor:
+        if embeddings.device != HOST:
+            refused.append(embeddings)
+            raise torch.cuda.OutOfMemoryError
+        return squared_distances(self, embeddings)
+
+    monkeypatch.setattr(DualGaussian, "squared_distances", refuse)
+    detector = padim_zoo.load(path, device="cuda")
+    assert_same(detector.predict(queries()), expected)
+    assert len(refused) == 1
+    assert_same(detector.predict(queries()), expected)
+    assert len(refused) == 1, "tried again"
+
+
+class NumPyDiagonal(Full):
+    """An estimator of a plugin that knows no device but main memory, and inherits from one that knows others."""
 
     def fit(self, statistics: Any) -> Any:
         deviations = statistics.embeddings[slice(None)].numpy() - statistics.mean[slice(None)].numpy()
@@ -205,8 +227,6 @@ class NumPyDiagonal(Full):
 
 class NumPyGaussian(DiagonalGaussian):
     """The Gaussian of such an estimator."""
-
-    supports_devices = False
 
     def squared_distances(self, embeddings: Any) -> torch.Tensor:
         deviations = (embeddings - self.mean)[slice(None)].numpy() * self.weight.numpy()[:, None]

@@ -352,6 +352,18 @@ def test_in_bfloat16_fits_by_two_runtimes_are_refused() -> None:
         parts[0].merge(parts[1])
 
 
+def test_another_runtime_than_that_of_the_fit_is_warned_of_in_bfloat16(recwarn: pytest.WarningsRecorder) -> None:
+    pytest.importorskip("openvino")
+    images = noise(6, 64, 64)
+    for precision, warned in (("float32", 0), ("bfloat16", 1)):
+        detector = PaDiM(runtime="openvino", n_components=4, **{**OPTIONS, "precision": precision}).fit(images)
+        recwarn.clear()
+        detector.predict(images)
+        detector.set_params(runtime="torch").predict(images)
+        told = [each for each in recwarn if "fitted by openvino and is scored by torch" in str(each.message)]
+        assert len(told) == warned
+
+
 def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:
     options: dict[str, Any] = {**OPTIONS, "crop": 32, "runtime": "auto"}
     PaDiM(n_components=4, **options).expect(1000)  # measures, and keeps the choice

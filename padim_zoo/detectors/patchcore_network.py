@@ -10,6 +10,9 @@ from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import Neighborhoods
 from padim_zoo.detectors.scoring_network import AnomalyMaps
 
+_FAR = 1e30
+"""A squared distance beyond all others. Files of torch cannot hold an infinite number in a graph."""
+
 
 class PatchCoreNetwork(nn.Module):
     """Distances to the nearest patches of a memory bank; the score is that of the worst patch, weighed."""
@@ -87,7 +90,7 @@ class LocalPatchCoreNetwork(nn.Module):
         self.register_buffer("slots", slots)
         self.register_buffer("near", near.flatten())
         self.register_buffer("starts", (torch.arange(count) * R)[:, None])
-        self.register_buffer("limits", norms.expand(-1, self.shape[1], -1).masked_fill(beyond, torch.inf))
+        self.register_buffer("limits", norms.expand(-1, self.shape[1], -1).masked_fill(beyond, _FAR))
 
     def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and maps."""
@@ -106,14 +109,14 @@ class LocalPatchCoreNetwork(nn.Module):
             patch, neighbor = patches.gather(1, rows), neighbors.gather(1, rows)
             slot = self.slots.index_select(0, worst)
             near = self.near.reshape(cells, R).index_select(0, slot // k)  # (N, R)
-            beyond = self.limits.reshape(cells * k, R).index_select(0, slot) == torch.inf
+            beyond = self.limits.reshape(cells * k, R).index_select(0, slot) >= _FAR
             others = self.memory_bank.index_select(0, near.reshape(-1)).reshape(-1, R, channels)
-            from_neighbor = (others - neighbor).square().sum(2).masked_fill(beyond, torch.inf)
+            from_neighbor = (others - neighbor).square().sum(2).masked_fill(beyond, _FAR)
             among, around = from_neighbor.topk(self.n_neighbors, 1, largest=False)
             distant = (others - patch).square().sum(2).sqrt().gather(1, around)
-            distant = distant.masked_fill(among == torch.inf, -torch.inf)
+            distant = distant.masked_fill(among >= _FAR, -_FAR)
             largest = distant.amax(1, keepdim=True)
             shares = (distant - largest).exp().sum(1)
             weights = (1 - (scores - largest[:, 0]).exp() / shares).clamp_min(0)
-            scores = scores * torch.where((among < torch.inf).sum(1) > 1, weights, torch.ones_like(weights))
+            scores = scores * torch.where((among < _FAR).sum(1) > 1, weights, torch.ones_like(weights))
         return scores, self.to_maps(distances.reshape(-1, *self.grid))

@@ -19,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from padim_zoo import InputError, PaDiM, load
+from padim_zoo import InputError, PaDiM, PatchCore, load
 from padim_zoo.cli.main import main
 from padim_zoo.export import exporting
 from padim_zoo.export.networks import ExportableNetwork, exportable
@@ -163,6 +163,16 @@ class Program:
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx", "openvino"])
+def test_neighborhoods_are_in_a_file_of_each_format(form: str, images: np.ndarray, tmp_path: Path) -> None:
+    needs(form)
+    detector = PatchCore(coreset_ratio=0.2, n_neighbors=4, radius=2, precision="float32", **SMALL).fit(images[:12])
+    path = tmp_path / f"near{SUFFIXES[form]}"
+    exporting.export(detector, path, form)
+    expected = detector.predict(images)
+    np.testing.assert_allclose(ExportedModel(path).predict(images).scores, expected.scores, rtol=1e-4)
 
 
 @pytest.mark.parametrize("what", ["pickle", "compiled code"])

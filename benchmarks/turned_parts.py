@@ -58,6 +58,11 @@ def main() -> None:
         parser.error(f"{arguments.source} has no folder {missing[0]}: expected a category in MVTec AD's layout")
     if arguments.target.exists():
         parser.error(f"{arguments.target} is there already: name another folder")
+    bounds = {"degrees": (0, 180), "shift": (0, 0.5), "side": (32, 4096), "train": (1, 10**6), "test": (1, 10**6)}
+    for name, (least, most) in bounds.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= most:  # nor is NaN
+            parser.error(f"--{name} is {value}: expected {least} to {most}")
     arguments.target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.target.parent, prefix=".turned-") as draft:
         try:

@@ -180,7 +180,7 @@ class Stranger:
         ("broken.pth", b"no tensors", "cannot be read as tensors alone"),
         ("empty.pth", b"", "cannot be read as tensors alone"),
         ("object.pt", Stranger(), "cannot be read as tensors alone.*converted to .safetensors"),
-        ("numbers.pt", {"a": 1, "b": torch.zeros(1)}, r"holds values that are not tensors \(a\)"),
+        ("numbers.pt", {"a": 1, "b": torch.zeros(1)}, r"has values that are not tensors \(a\)"),
         ("list.pt", [torch.zeros(1)], "holds no tensors by name"),
         ("nothing.pt", {}, "holds no tensors by name"),
         ("indices.pt", {0: torch.zeros(1), 1: torch.zeros(1)}, r"keys that are not names \(0, 1\)"),

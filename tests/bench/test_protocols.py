@@ -78,7 +78,7 @@ def test_a_protocol_that_is_none_is_refused() -> None:
     class Mine:
         name, protocol = "mine", 224
 
-    with pytest.raises(InputError, match="protocol of the data set mine is 224"):
+    with pytest.raises(InputError, match="protocol of mine is 224"):
         protocol_of(Mine())  # type: ignore[arg-type]
 
 

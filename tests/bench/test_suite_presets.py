@@ -63,7 +63,7 @@ def test_differences_are_measured_less_published():
         (
             "a: &a [1,1,1,1,1,1,1,1,1]\n"
             + "".join(f"{b}: &{b} [{','.join(9 * ['*' + a])}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
-            "more than 10,000 values",
+            "over 10,000 values",
         ),
         ("seeds: 2026-99-99", "is not YAML"),
     ],

@@ -148,9 +148,9 @@ def test_what_cannot_be_forgotten_is_refused_in_a_line(tmp_path):
         load(tmp_path / "m").forget(IMAGES[:1])
     of_features = PaDiM(**OPTIONS, n_components=6)
     of_features.fit_features(of_features.extract_normal(IMAGES))
-    with pytest.raises(InputError, match="does not say which images"):
+    with pytest.raises(InputError, match="does not know which it has learned"):
         of_features.forget(IMAGES[:1])
-    with pytest.raises(InputError, match="does not say which images"):  # the fit went with the parameter
+    with pytest.raises(InputError, match="does not know which it has learned"):  # the fit went with the parameter
         PaDiM(**OPTIONS, n_components=6).fit(IMAGES).set_params(resize=48).forget(IMAGES[:1])
     STFPM(**OPTIONS, epochs=1).fit(IMAGES).save(tmp_path / "s")
     with pytest.raises(InputError, match="a student and not the normal images"):

@@ -189,7 +189,7 @@ def test_a_fit_says_where_the_ridge_decides(count, dimensions, told):
 def test_an_evaluation_leaves_learned_images_out(part, files, tmp_path):
     model = tmp_path / "m.safetensors"
     told = run("fit", part / "train" / "good", "-o", model, "--resize", "none", "--crop", "none")
-    assert "rests on 8 images" in told
+    assert "is based on 8 images" in told
     assert "8 different images promise no false-alarm rate below 0.111" in told
     assert "ridge 0.01 decides" in told
     refused = run("evaluate", model, "--data-root", part, code=2)

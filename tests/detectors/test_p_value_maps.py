@@ -114,7 +114,7 @@ def test_what_cannot_be_is_refused_in_one_line(images):
     with pytest.raises(InputError, match="set by hand, as a score and not as a p-value"):
         use_p_values(by_hand)
     few = PaDiM(**OPTIONS, map_values="p-value").fit(images[:2])
-    with pytest.raises(InputError, match="at least 3 different normal images, found 2"):
+    with pytest.raises(InputError, match="3 or more different normal images, found 2"):
         few.calibrate(folds=2)
 
 

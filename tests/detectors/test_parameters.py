@@ -32,7 +32,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uin
         ("memory", 1e9, "whole number"),
         ("layers", "layer1", "sequence of names"),
         ("estimator", 0.1, "registered name"),
-        ("resize", -3, "positive integer"),
+        ("resize", -3, "an integer from 1"),
     ],
 )
 def test_what_is_refused(parameter, value, words):

@@ -150,7 +150,7 @@ def test_students_of_other_sources(images, backbone):
 
 
 def test_refusals(images):
-    with pytest.raises(InputError, match="at least 2 different normal images"):
+    with pytest.raises(InputError, match="2 or more different normal images"):
         STFPM("resnet18", **SMALL).fit(images[:1]).model_  # noqa: B018
     with pytest.raises(InputError, match="no student can be built for the backbone scattering"):
         STFPM("scattering", resize=64, crop=None).fit(images[:4]).model_  # noqa: B018

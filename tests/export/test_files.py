@@ -139,7 +139,10 @@ def test_what_differs_is_refused_and_leaves_no_file(
         (["--format", "torch", "--input-size", "none"], "--input-size none"),
         (["--format", "torch", "--images", "nowhere"], "nowhere"),
         (["--format", "torch", "-o", "."], "is a folder"),
-        (["--format", "torch", "-o", "/dev/null/x.pt2"], "--output /dev/null/x.pt2 cannot be: /dev/null is a file"),
+        (
+            ["--format", "torch", "-o", "/dev/null/x.pt2"],
+            "--output /dev/null/x.pt2 cannot be written: /dev/null is a file",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -41,7 +41,7 @@ def make_world(folder: Path) -> None:
         _save(marked, folder / "data" / "part" / "ground_truth" / "dent" / f"{number}_mask.png")
 
     paths = sorted((folder / "images").glob("*.png"))
-    make_padim = partial(PaDiM, resize=32, crop=32, device="cpu")
+    make_padim = partial(PaDiM, resize=32, crop=32, device="cpu", precision="float32")
     detector = make_padim(n_components=8, cache=True)
     detector.fit(paths)
     detector.calibrate()

@@ -119,7 +119,7 @@ def test_what_they_refuse(backbone, stripes, state):
     refused("3 normal images are too few", stripes[:3])
     refused("the normal images do not differ in the layer stage1", stripes[:1].expand(5, -1, -1, -1))
     noise = torch.randint(100, 103, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    refused("no pasted piece can be seen in the layer stage1", noise.clamp(max=101))
+    refused("no pasted piece can be seen in layer stage1", noise.clamp(max=101))
     refused("components is 0", components=0)
     refused("pieces is 1.5", pieces=1.5)
     refused("held_out is 0", held_out=0)

@@ -179,7 +179,7 @@ def test_the_highest_value_of_a_new_image_exceeds_a_threshold_as_promised() -> N
 
 def test_too_few_images_and_other_sizes_are_refused() -> None:
     maxima = np.zeros((4, 2, 2), dtype=np.float32)
-    with pytest.raises(InputError, match="at least 3 different normal images, found 2"):
+    with pytest.raises(InputError, match="3 or more different normal images, found 2"):
         NormalMaps(maxima, np.array([0, 0, 1, 1]))
     with pytest.raises(InputError, match="maps of 40x16 are not"):
         NormalMaps(maxima).values(np.zeros((1, 40, 16), dtype=np.float32))

@@ -175,7 +175,7 @@ def learned_defect(world: World) -> Outcome:
 def two_labels(world: World) -> Outcome:
     folder = world.copy("two_labels")
     shutil.copy(folder / "test" / KIND / "000.png", folder / "test" / "good" / "x.png")
-    return is_refused(world.evaluate(world.model, folder), "one picture")
+    return is_refused(world.evaluate(world.model, folder), "the same picture")
 
 
 @trap("normal and anomalous test images swapped")

@@ -174,7 +174,12 @@ def main() -> None:
             parser.error(f"--{name} is {getattr(arguments, name)}: expected {least[name]} at least")
     if "target" in arguments and arguments.target.exists():
         parser.error(f"{arguments.target} is there already: name another folder")
-    arguments.run(arguments)
+    if "light" in arguments and not 0 <= arguments.light <= 10:  # nor is NaN
+        parser.error(f"--light is {arguments.light}: expected 0 to 10")
+    try:
+        arguments.run(arguments)
+    except OSError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "rivals"))
-from compare import BACKBONES, Found, install_rivals, make_images, measure_within
+from compare import BACKBONES, Found, install_rivals, make_images, measure_within, positive
 
 MINUTES = 8
 LEAST_SECONDS = 60
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the environment and the images")
     parser.add_argument("--device", default="cuda", help="cpu to try the script; cuda by default")
     parser.add_argument("--only", choices=BACKBONES, action="append", help="one backbone; all that there is time for")
-    parser.add_argument("--threads", type=int, help="of the processor; what torch takes by default")
+    parser.add_argument("--threads", type=positive, help="of the processor; what torch takes by default")
     rival = parser.add_mutually_exclusive_group()
     rival.add_argument("--rival-python", help="an interpreter that has anomalib already")
     rival.add_argument("--alone", action="store_true", help="measure padim-zoo only")

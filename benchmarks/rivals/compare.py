@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for the environment and the images")
     parser.add_argument("--only", choices=BACKBONES, action="append", help="one backbone; all by default")
-    parser.add_argument("--threads", type=_positive, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument(
         "--precision", choices=PRECISIONS, action="append", help="of padim-zoo; those that are fast here"
     )
@@ -219,7 +219,8 @@ def _shown(value: float | None, unit: str) -> str:
     return "–" if value is None else f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of threads, as argparse reads it."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"found {text!r}: expected a whole number from 1")
     return int(text)

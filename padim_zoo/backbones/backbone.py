@@ -17,6 +17,7 @@ from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, drop_unused_projections, projections_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.runtimes.choice import Choice
 from padim_zoo.runtimes.converted_network import ConvertedNetwork
 from padim_zoo.runtimes.runtime import TORCH
@@ -272,7 +273,7 @@ class Backbone(nn.Module):
 
     def compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together in torch, in its type."""
-        with _without_tf32():
+        with whole_float32():
             return list(self.network(self.network_input(images)))
 
     def network_input(self, images: Tensor) -> Tensor:
@@ -361,21 +362,6 @@ def _projected(
     if channels != projected:
         raise InputError(f"the weights have projections of {projected} channels, but {name} gives {channels}")
     return Discriminants(network, projections).requires_grad_(False).eval()
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Convolutions of float32 keep all its 24 bits on CUDA, where torch by default lets them drop to TF32's 11."""
-    cudnn: Any = torch.backends.cudnn
-    # Torch before 2.9 has the older of the two switches only, and later ones want them not to be mixed.
-    newer = hasattr(cudnn, "conv")
-    switch, name, whole = (cudnn.conv, "fp32_precision", "ieee") if newer else (cudnn, "allow_tf32", False)
-    before = getattr(switch, name)
-    setattr(switch, name, whole)
-    try:
-        yield
-    finally:
-        setattr(switch, name, before)
 
 
 def _concatenate(parts: Iterable[list[Tensor]]) -> list[Tensor]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -49,21 +47,6 @@ def supports_devices(value: object) -> bool:
     kind = type(value)
     is_own = kind.__module__.partition(".")[0] == _PACKAGE or "supports_devices" in vars(kind)
     return is_own and bool(getattr(kind, "supports_devices", False))
-
-
-@contextmanager
-def whole_float32() -> Iterator[None]:
-    """Products of float32 keep all 24 bits on CUDA, whatever the program that we run in has set for its own."""
-    matmul: Any = torch.backends.cuda.matmul
-    # Torch before 2.9 has the older of the two switches only, and later ones want them not to be mixed.
-    newer = hasattr(matmul, "fp32_precision")
-    name, whole = ("fp32_precision", "ieee") if newer else ("allow_tf32", False)
-    before = getattr(matmul, name)
-    setattr(matmul, name, whole)
-    try:
-        yield
-    finally:
-        setattr(matmul, name, before)
 
 
 def _with_parts(value: Any, move: Any) -> Any:

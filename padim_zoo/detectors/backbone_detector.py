@@ -20,10 +20,11 @@ from torch import Tensor
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.cache.caches import Caches
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.moving import HOST, moved, supports_devices, whole_float32
+from padim_zoo.core.moving import HOST, moved, supports_devices
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.parallel import DEVICE_BLOCK_BYTES
 from padim_zoo.core.spill import spill_above
+from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration

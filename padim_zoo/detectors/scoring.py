@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.core.moving import HOST, whole_float32
+from padim_zoo.core.moving import HOST
+from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
 from padim_zoo.data.view import View, mean_of_views

@@ -17,6 +17,7 @@ from padim_zoo.backbones.device import PRECISIONS, resolve_precision
 from padim_zoo.backbones.discriminants import Discriminants, drop_unused_projections, projections_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
+from padim_zoo.core.parallel import one_thread_for
 from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.runtimes.choice import Choice
 from padim_zoo.runtimes.converted_network import ConvertedNetwork
@@ -181,6 +182,11 @@ class Backbone(nn.Module):
         """What runs the network: ``"torch"``, ``"onnx"`` or ``"openvino"``."""
         return TORCH if self.converted is None else self.converted.runtime.name
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images that the network takes without a copy."""
+        return torch.channels_last if self.converted is None else torch.contiguous_format
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of each layer.
@@ -269,7 +275,9 @@ class Backbone(nn.Module):
         """The maps of :meth:`compute`, by the runtime that the network is converted for."""
         if self.converted is None or self.device.type != "cpu" or not self.converted.takes(images):
             return self.compute(images)
-        return [layer.to(PRECISIONS[self.precision]) for layer in self.converted(images)]
+        maps = self.converted(images)
+        with one_thread_for(sum(layer.numel() for layer in maps)):
+            return [layer.to(PRECISIONS[self.precision]) for layer in maps]
 
     def compute(self, images: Tensor) -> list[Tensor]:
         """The maps of images that pass through the network together in torch, in its type."""

@@ -30,6 +30,9 @@ BLOCK_BYTES = 16 * 2**20
 DEVICE_BLOCK_BYTES = 512 * 2**20
 """The same on another device, where each operation takes microseconds to start and small ones leave it idle."""
 
+FEW_NUMBERS = 2**23
+"""Work on fewer numbers is done before a second thread that sleeps is awake: one thread does it."""
+
 _lock = threading.Lock()
 _depth = 0
 _threads = 1
@@ -55,6 +58,20 @@ def _one_thread_each() -> Iterator[int]:
         with _lock:
             _depth -= 1
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_thread_for(numbers: int) -> Iterator[None]:
+    """Make torch single-threaded in this thread, for work that touches few numbers.
+
+    Threads sleep when there is nothing to do. One image asks for them in twenty small operations, and each of these
+    waits until they are awake: a tenth of a millisecond.
+    """
+    if numbers > FEW_NUMBERS:
+        yield
+    else:
+        with _one_thread_each():
+            yield
 
 
 def blocks(patches: int, bytes_per_patch: int, device: torch.device = HOST) -> list[slice]:

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from typing import IO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 _LAST = b"IEND"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 _LARGEST_TEXT = 2**19
+
+HEAD = 25
+"""Bytes of a PNG up to the one that says how many bits a sample has."""
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -27,6 +31,13 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         if name == _LAST:  # any bytes may follow, and none is a chunk
             return
         start = end
+
+
+def never_deep(head: bytes) -> bool:
+    """Whether the first bytes of a file say that no sample has more than 8 bits: a PNG that says so, or any JPEG."""
+    if head.startswith(_SIGNATURE):
+        return head[12:16] == b"IHDR" and len(head) == HEAD and head[-1] <= 8
+    return head.startswith(_JPEG)
 
 
 def without_text(content: bytes) -> bytes:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
+from padim_zoo.data import png
 from padim_zoo.data.bit_depth import FULL_DEPTH, SampleCounts, counts_of, counts_of_picture, largest_of
 from padim_zoo.data.content import file_version
 from padim_zoo.data.decoding import may_be_deep, picture_of
-from padim_zoo.data.opening import open_image
+from padim_zoo.data.opening import open_image, open_regular
 from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import image_items
@@ -58,9 +59,12 @@ def _counts_of_item(item: Any) -> SampleCounts:
 def _counts_of_version(most_pixels: int, path: Path, *version: int) -> SampleCounts:
     """The counts of a version of a file, under a limit that may refuse it."""
     try:
+        with open_regular(path) as file:
+            if png.never_deep(file.read(png.HEAD)):
+                return SampleCounts()
         image = open_image(path)
         return counts_of_picture(picture_of(image, str(path))) if may_be_deep(image) else SampleCounts()
-    except InputError:  # as above
+    except (InputError, OSError):  # as above
         return SampleCounts()
 
 

@@ -20,6 +20,7 @@ from padim_zoo.cache.caches import Caches
 from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.moving import HOST
+from padim_zoo.core.parallel import one_thread_for
 from padim_zoo.data.augmentation import ViewSet
 from padim_zoo.data.bit_depth import FULL_DEPTH, check_depth
 from padim_zoo.data.coverage import other_aspects
@@ -465,7 +466,10 @@ class FeatureExtractor:
         def pixels_of(part: Tensor) -> Tensor:
             pixels = part.to(backbone.device, non_blocking=True)  # from pinned memory, while other work goes on
             # Blocks of images that were moved, which are floats, overlap: nothing is changed in place.
-            return pixels / 255 if pixels.is_floating_point() else pixels.float().div_(255)
+            if pixels.is_floating_point():
+                return pixels / 255
+            with one_thread_for(pixels.numel()):
+                return pixels.to(torch.float32, memory_format=backbone.memory_format).div_(255)
 
         plan = self.plans.plan(self.config, backbone, (int(batch.shape[2]), int(batch.shape[3])))
         if plan is not None:

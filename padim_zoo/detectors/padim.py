@@ -16,6 +16,7 @@ from padim_zoo.backbones.backbone import hash_of
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.moving import supports_devices
 from padim_zoo.core.numbers import number_of
+from padim_zoo.core.parallel import one_thread_for
 from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import WHOLE_IMAGES
@@ -311,7 +312,9 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 maps = self.registration_.joined(maps, poses)
             return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
         edges = self.pad_mode
-        return predict_patches(self, squared.sqrt(), grid, roi_masks=roi_masks, counted=counted, edges=edges)
+        with one_thread_for(squared.numel()):
+            distances = squared.sqrt()
+        return predict_patches(self, distances, grid, roi_masks=roi_masks, counted=counted, edges=edges)
 
     # -- state -------------------------------------------------------------------------------------------------------
 

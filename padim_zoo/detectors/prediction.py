@@ -143,6 +143,8 @@ class Prediction:
     @staticmethod
     def concatenate(parts: Sequence[Prediction]) -> Prediction:
         """One prediction of all images of several, by one detector."""
+        if len(parts) == 1:
+            return parts[0]
         scores = np.concatenate([part.scores for part in parts])
         maps = [part.maps for part in parts if part.maps is not None]
         if not maps:

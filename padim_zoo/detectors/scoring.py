@@ -17,6 +17,7 @@ from torch import Tensor
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.moving import HOST
+from padim_zoo.core.parallel import one_thread_for
 from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.data.passing_images import PassingImages
 from padim_zoo.data.sources import count_of, listed
@@ -64,7 +65,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
 
 def warn_of_another_runtime(detector: BackboneDetector[Any]) -> None:
     """Say where another runtime than that of the fit moves scores, as it does in 16 bits, and the threshold stays."""
-    backbone = detector.build_backbone()
+    backbone = detector.extractor.build_backbone()
     if backbone.precision != "float32" and backbone.runtime not in detector.runtime_.split("+"):
         warnings.warn(
             f"the model was fitted by {detector.runtime_} and is scored by {backbone.runtime} in {backbone.precision}: "
@@ -85,7 +86,9 @@ def model_to_score(detector: BackboneDetector[Any]) -> tuple[Any, torch.device]:
 def embed_to_score(detector: BackboneDetector[Any], features: Features) -> PatchEmbeddings:
     """Embeddings of the views to score, of images whose size is that of the fit."""
     detector.check_blur(detector.image_size_)
-    return detector.embed(views_to_score(features, detector.image_size_, detector.extractor))
+    views = views_to_score(features, detector.image_size_, detector.extractor)
+    with one_thread_for(sum(layer.numel() for layer in views.maps)):
+        return detector.embed(views)
 
 
 def score_part(detector: BackboneDetector[Any], model: Any, features: Features) -> Prediction:
@@ -267,9 +270,10 @@ def predict_patches(
     on_grid = None if counted is None else counted.T.reshape(-1, *grid)
     on_patches, tiles, sigma = distances.T.reshape(-1, *grid), detector.tile_layout, getattr(detector, "sigma", 0.0)
     maps = anomaly_maps(on_patches, detector.image_size_, sigma, edges, counted=on_grid, tiles=tiles)
-    return Prediction.from_maps(
-        maps, scores, threshold=detector.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
-    )
+    with one_thread_for(maps.numel()):
+        return Prediction.from_maps(
+            maps, scores, threshold=detector.threshold_, roi_masks=roi_masks, scored_patches=on_grid, tiles=tiles
+        )
 
 
 def refuse_unscored(prediction: Prediction) -> None:

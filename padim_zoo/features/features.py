@@ -207,7 +207,7 @@ def _take(layer: Tensor, rows: slice | Tensor) -> Tensor:
 def _some_channels(layer: Tensor, indices: Tensor) -> Tensor:
     """Some channels of a layer, in its own layout: where these lie innermost, that takes a fifth of the time."""
     if not layer.is_contiguous(memory_format=torch.channels_last):
-        return layer[:, indices]
+        return layer.index_select(1, indices)
     innermost = layer.permute(0, 2, 3, 1)
     return innermost.gather(3, indices.expand(*innermost.shape[:3], -1)).permute(0, 3, 1, 2)
 

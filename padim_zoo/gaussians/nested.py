@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from padim_zoo.core.cholesky import IllConditionedError, whitening_factor
 from padim_zoo.core.moving import HOST, moved
-from padim_zoo.core.parallel import map_blocks
+from padim_zoo.core.parallel import map_blocks, one_thread_for
 from padim_zoo.core.spill import build_array
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.gaussians.gaussian import (
@@ -140,9 +140,10 @@ class NestedGaussian(Gaussian):
             self._means = [self._cells.arranged(self.mean, level) for level in range(len(self.levels))]
         cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
         parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
-        squares = [self._cells.squared_norms(weights, embeddings, self._means, part) for part in parts]
-        together = squares[0] if len(squares) == 1 else torch.cat(squares)
-        return together.flatten(0, 1).index_select(0, self._cells.of_patches)
+        with one_thread_for(count * self._cells.numbers_of_cell(embeddings.n)):
+            squares = [self._cells.squared_norms(weights, embeddings, self._means, part) for part in parts]
+            together = squares[0] if len(squares) == 1 else torch.cat(squares)
+            return together.flatten(0, 1).index_select(0, self._cells.of_patches)
 
     def half_error(self) -> float | None:
         """Measured on some patches; None of factors that are in 16 bit already."""

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 INPUT = "images"
 
+SPIN_MICROSECONDS = "20"
+"""How long a thread waits awake for the next operation: they come at once, and then the other program wants the
+processor. docs/performance.md has the figures."""
+_SPINS_BRIEFLY = (1, 26)
+"""The first version that can be told so."""
+
 
 def convert(network: nn.Module, example: Tensor) -> tuple[bytes, ...]:
     """One ONNX file.
@@ -41,8 +47,7 @@ def cpu_session(content: bytes, purpose: str, threads: int | None = None) -> Any
     purpose : str
         What the package is wanted for, if it is not there.
     threads : int, optional
-        So many, which do not spin when there is nothing to do: others want the processor. By default as many as there
-        are processors.
+        So many; by default as many as there are processors.
     """
     with needs_extra("onnx", purpose):
         import onnxruntime
@@ -50,6 +55,9 @@ def cpu_session(content: bytes, purpose: str, threads: int | None = None) -> Any
     options.log_severity_level = 4  # errors are raised too
     if threads is not None:
         options.intra_op_num_threads = threads
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= _SPINS_BRIEFLY:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+    else:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", f"{os.devnull}/none")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

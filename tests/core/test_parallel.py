@@ -54,3 +54,13 @@ def test_overlapping_calls_leave_torch_as_it_was(two_threads, monkeypatch):
     assert torch.get_num_threads() == 2
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == 2
+
+
+@pytest.mark.parametrize(("numbers", "inside"), [(parallel.FEW_NUMBERS, 1), (parallel.FEW_NUMBERS + 1, 2)])
+def test_small_work_is_done_by_one_thread(two_threads, numbers, inside):
+    with parallel.one_thread_for(numbers):
+        assert torch.get_num_threads() == inside
+    assert torch.get_num_threads() == 2
+    with pytest.raises(ArithmeticError), parallel.one_thread_for(numbers):
+        raise ArithmeticError
+    assert torch.get_num_threads() == 2

@@ -15,8 +15,11 @@ from PIL import Image
 import padim_zoo
 from padim_zoo import PaDiM
 from padim_zoo.core.errors import InputError
+from padim_zoo.data import png
 from padim_zoo.data.bit_depth import DEPTHS, largest_of
+from padim_zoo.data.decoding import may_be_deep
 from padim_zoo.data.image import read_image, to_image
+from padim_zoo.data.opening import open_image
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.data.training_depth import counts_of_images
 from padim_zoo.detectors.detector import Detector
@@ -213,3 +216,23 @@ def test_what_samples_contradict_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_white_is_255_and_black_is_0(depth: int) -> None:
     assert to_image(np.array([[0, largest_of(depth)]], dtype=np.uint16), bit_depth=depth)[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "L", "LA", "RGB", "RGBA", "CMYK", "I;16", "deep"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_the_first_bytes_never_hide_a_deep_file(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"image{suffix}"
+    picture = Image.fromarray(levels(1))
+    try:
+        if mode == "deep":
+            write_png_deep(path, in_bits(np.stack([levels(1)] * 3, axis=2), 16))
+        elif mode == "I;16":
+            Image.fromarray(in_bits(levels(1), 16)).save(path)
+        else:
+            picture.convert(mode).save(path)
+    except OSError:
+        pytest.skip(f"no {suffix} of {mode}")
+    quick = png.never_deep(path.read_bytes()[: png.HEAD])
+    assert quick <= (not may_be_deep(open_image(path)))
+    assert quick == ((suffix == ".jpg" and mode != "deep") or (suffix == ".png" and mode not in ("deep", "I;16")))
+    assert not png.never_deep(path.read_bytes()[:9]) or suffix == ".jpg"

@@ -137,13 +137,20 @@ class NestedGaussian(Gaussian):
     def squared_distances(self, embeddings: PatchEmbeddings) -> Tensor:
         weights, count = self.weights, self._cells.count
         if self._means is None:
-            self._means = [self._cells.arranged(self.mean, level) for level in range(len(self.levels))]
+            self._means = [self._mean_of(number, level) for number, level in enumerate(self.levels)]
         cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
         parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
         with one_thread_for(count * self._cells.numbers_of_cell(embeddings.n)):
             squares = [self._cells.squared_norms(weights, embeddings, self._means, part) for part in parts]
             together = squares[0] if len(squares) == 1 else torch.cat(squares)
             return together.flatten(0, 1).index_select(0, self._cells.of_patches)
+
+    def _mean_of(self, number: int, level: Level) -> Tensor:
+        """A level's own channels of the mean as the cells arrange them, (slots, 1, own)."""
+        slots = len(self._cells.positions[number])
+        return build_array(
+            (slots, 1, level.own), torch.float32, lambda rows: self._cells.arranged(self.mean, number, rows)
+        )
 
     def half_error(self) -> float | None:
         """Measured on some patches; None of factors that are in 16 bit already."""

@@ -70,11 +70,9 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int])
             return None
         return in_torch.run_by(converted).forward_native_dtype
 
-    batch = torch.rand(at_once, 3, *image_size, generator=torch.Generator().manual_seed(0))
+    identity = f"{_identity(backbone)} {backbone.precision}"
     try:
-        return choose(
-            f"{_identity(backbone)} {backbone.precision}", batch, images, in_torch.forward_native_dtype, other
-        )
+        return choose(identity, (at_once, 3, *image_size), images, in_torch.forward_native_dtype, other)
     except InputError:  # images of this size, which is told better where they are
         return None
 

@@ -22,6 +22,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.ensemble import Ensemble
+from padim_zoo.runtimes.runtime import TORCH, resolve_runtime
 
 
 def create_backbone(run: Run) -> Backbone | None:
@@ -45,12 +46,18 @@ def create_detector(suite: Suite, run: Run, *backbones: Backbone | None) -> Dete
         if row.parameter and row.form != "by backbone"
     }
     values |= {"backbone": backbone, "roi": suite.roi, "memory": memory_of_worker(suite)}
+    values["runtime"] = runtime_of(suite)
     # Where an optional setting is None, the spec may have set it.
     unset = {row.one for row in settings_of("bench") if row.optional and values.get(row.one) is None}
     names = detector_parameters(config.detector) - unset
     return registry.detectors.create(
         config.detector, **{name: value for name, value in values.items() if name in names}
     )
+
+
+def runtime_of(suite: Suite) -> str:
+    """What runs the backbones of a benchmark: torch unless another is asked for, lest figures depend on a stopwatch."""
+    return resolve_runtime(suite.runtime, TORCH)
 
 
 def memory_of_worker(suite: Suite) -> int | None:

@@ -94,10 +94,11 @@ class BackboneConfig:
         bfloat16 is slow.
     runtime : str, optional
         What runs the network of the backbone on a processor: ``"torch"``, ``"onnx"`` or ``"openvino"``; ``"auto"``
-        measures which is the fastest here, where the images at hand repay that, in float32 and of no large images. By
-        default what the environment variable ``PADIM_ZOO_RUNTIME`` says, else torch. In float32 scores are the same to
-        six digits. A model fitted by one runtime scores by any other; a model file says which it was. The converted
-        network is kept in the cache folder. What a runtime cannot take stays in torch, with a warning.
+        measures which is the fastest here, where the images at hand repay that and are not large. By default what the
+        environment variable ``PADIM_ZOO_RUNTIME`` says, else ``"auto"`` in float32 and torch in 16 bits. In float32
+        scores are the same to six digits. A model fitted by one runtime scores by any other; a model file says which
+        it was. The converted network is kept in the cache folder. What a runtime cannot take stays in torch, with a
+        warning.
     augment : str, optional
         Operations of :data:`~padim_zoo.data.augmentation.OPERATIONS`, e.g. ``"flip,rotate(10),brightness(0.1)"``: the
         fit sees every normal image ``passes`` times, once as it is and otherwise with a random amount of each. The

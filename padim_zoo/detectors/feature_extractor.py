@@ -38,6 +38,7 @@ from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
 from padim_zoo.detectors.views import Views
 from padim_zoo.features.features import Features
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
+from padim_zoo.runtimes.choice import LEAST_IMAGES
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 from padim_zoo.statistics.accumulator import pixels
 
@@ -267,10 +268,15 @@ class FeatureExtractor:
         return self.in_use.adapted_to
 
     def expect(self, images: int | None) -> None:
-        """Decide which runtime is the fastest for so many images, if that is left open and their size is known."""
-        if images is None or resolve_runtime(self.config.runtime) != AUTO:
+        """Decide which runtime is the fastest for so many images, if that is left open and their size is known.
+
+        In 16 bits another runtime moves scores by a percent: there torch stays unless ``"auto"`` is asked for.
+        """
+        if images is None or images < LEAST_IMAGES or resolve_runtime(self.config.runtime) != AUTO:
             return
-        self.build_backbone()
+        in_16_bits = self.build_backbone().precision != "float32"
+        if in_16_bits and resolve_runtime(self.config.runtime, TORCH) != AUTO:
+            return
         size = self._largest_size
         if size is not None and (layout := self.tile_layout(size)) is not None:
             images, size = images * len(layout), layout.tile_size

@@ -67,15 +67,17 @@ class Choice:
         return f"{self.fastest}, the fastest here ({times} ms an image){apart}"
 
 
-def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callable[[str], Run | None]) -> Choice | None:
+def choose(
+    identity: str, shape: tuple[int, int, int, int], images: int, run: Run, convert: Callable[[str], Run | None]
+) -> Choice | None:
     """The measured choice, if the images repay it; None to stay with torch for now.
 
     Parameters
     ----------
     identity : str
         All that decides what the network computes, and in which precision.
-    batch : Tensor (n, 3, H, W)
-        As many images as pass through the network together.
+    shape : (n, 3, H, W)
+        Of as many images as pass through the network together.
     images : int
         How many there are.
     run : callable
@@ -90,15 +92,21 @@ def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callabl
         return None
     versions = ", ".join(f"{name} {runtime.version()}" for name, runtime in installed.items())
     decisive = (
-        f"choice {identity} {tuple(batch.shape)} {processor_name()} threads {torch.get_num_threads()} "
+        f"choice {identity} {shape} {processor_name()} threads {torch.get_num_threads()} "
         f"torch {torch.__version__} {versions}"
     )
     entry = read_entry(decisive)
     if entry is not None:
         choice = Choice(entry.about["seconds"], entry.about["difference"])
         return choice if images * choice.saved > OPENING_SECONDS else None
-    in_torch = seconds_per_image({TORCH: run}, batch)[TORCH]
-    if images * in_torch * USUAL_GAIN < CONVERTING_SECONDS:
+
+    def would_repay(seconds: float) -> bool:
+        return images * seconds * USUAL_GAIN >= CONVERTING_SECONDS
+
+    if not would_repay(seconds_of_first(run, shape)):
+        return None
+    batch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if not would_repay(seconds_per_image({TORCH: run}, batch)[TORCH]):
         return None
     converted = {name: convert(name) for name in installed}
     runs = {TORCH: run, **{name: other for name, other in converted.items() if other is not None}}
@@ -106,6 +114,14 @@ def choose(identity: str, batch: Tensor, images: int, run: Run, convert: Callabl
     choice = Choice(seconds, difference_of(runs[Choice(seconds).fastest](batch), run(batch)))
     write_entry(decisive, Entry((), {"seconds": choice.seconds, "difference": choice.difference}))
     return choice
+
+
+def seconds_of_first(run: Run, shape: tuple[int, int, int, int]) -> float:
+    """The time of one pass of one image, which takes too long at worst: most sets of images are too small by far."""
+    image = torch.zeros(1, *shape[1:])
+    start = time.perf_counter()
+    run(image)
+    return time.perf_counter() - start
 
 
 def difference_of(maps: Sequence[Tensor], others: Sequence[Tensor]) -> float:

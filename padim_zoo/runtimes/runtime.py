@@ -90,8 +90,14 @@ NAMES = (AUTO, TORCH, *RUNTIMES)
 """What may be asked for."""
 
 
-def resolve_runtime(asked: str | None) -> str:
-    """The runtime that is asked for, else the one in the environment variable ``PADIM_ZOO_RUNTIME``, else torch.
+def resolve_runtime(asked: str | None, otherwise: str = AUTO) -> str:
+    """The runtime that is asked for, else the one in the environment variable ``PADIM_ZOO_RUNTIME``.
+
+    Parameters
+    ----------
+    asked : str or None
+    otherwise : str
+        Where the variable says nothing either.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def resolve_runtime(asked: str | None) -> str:
     """
     problem = f"unknown runtime {asked!r}"
     if asked is None:
-        asked = os.environ.get(VARIABLE) or TORCH
+        asked = os.environ.get(VARIABLE) or otherwise
         problem = f"the environment variable {VARIABLE} is {asked!r}"
     if asked not in NAMES:
         raise InputError(f"{problem}: expected {AUTO}, {TORCH}, {' or '.join(RUNTIMES)}")

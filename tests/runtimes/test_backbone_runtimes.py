@@ -21,13 +21,17 @@ from torch import nn
 from padim_zoo import STFPM, InputError, PaDiM, load, registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import decide_runtime, in_runtime
+from padim_zoo.bench.build import create_detector
 from padim_zoo.bench.check.baseline import Baseline
 from padim_zoo.bench.check.comparison import compare
 from padim_zoo.bench.check.finding import Limits
 from padim_zoo.bench.check.row import read_rows
+from padim_zoo.bench.plan import make_plan
 from padim_zoo.bench.store import RunStore
+from padim_zoo.bench.suite import Suite
 from padim_zoo.cli.main import main
 from padim_zoo.core.errors import MissingExtraError
+from padim_zoo.detectors.backbone_in_use import BackboneInUse
 from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.runtimes import choice
 from padim_zoo.runtimes.choice import Choice
@@ -234,11 +238,46 @@ def test_which_runtime_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         PaDiM().check_parameters()
     PaDiM(runtime="torch").check_parameters()
     monkeypatch.delenv("PADIM_ZOO_RUNTIME")
-    assert resolve_runtime(None) == "torch"
+    assert resolve_runtime(None) == "auto"
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
     assert PaDiM(**OPTIONS).build_backbone().runtime == "onnx"
     assert PaDiM(runtime="torch", **OPTIONS).build_backbone().runtime == "torch"
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked", "variable", "decides"),
+    [
+        ("float32", None, "", True),
+        ("bfloat16", None, "", False),
+        ("bfloat16", "auto", "", True),
+        ("bfloat16", None, "auto", True),
+        ("float32", "torch", "auto", False),
+        ("float32", None, "torch", False),
+    ],
+)
+def test_by_default_sixteen_bits_stay_with_torch(
+    precision: str, asked: str | None, variable: str, decides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", variable)
+    decided = []
+    monkeypatch.setattr(BackboneInUse, "decide_runtime", lambda self, images, size: decided.append((images, size)))
+    detector = PaDiM(**OPTIONS | {"precision": precision, "resize": (64, 64)}, runtime=asked)
+    detector.expect(10**6)
+    assert decided == [(10**6, (64, 64))] * decides
+
+
+@pytest.mark.parametrize(
+    ("asked", "variable", "expected"),
+    [(None, "", "torch"), (None, "auto", "auto"), ("auto", "torch", "auto"), ("torch", "auto", "torch")],
+)
+def test_a_benchmark_stays_with_torch_unless_told(
+    images: Path, asked: str | None, variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", variable)
+    suite = Suite(dataset="mvtec", data_root=images, estimators=("full",), runtime=asked)
+    [run] = make_plan(suite).runs
+    assert create_detector(suite, run, make("builtin")).get_params()["runtime"] == expected
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +298,7 @@ def measured(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return {name: {"torch": 0.04, "onnx": 0.02, "openvino": 0.03}[name] for name in runs}
 
     monkeypatch.setattr(choice, "seconds_per_image", pretend)
+    monkeypatch.setattr(choice, "seconds_of_first", lambda run, shape: 0.2)
     return names
 
 
@@ -268,7 +308,9 @@ def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
     detector.fit(images[:10])
     assert measured == []  # too few, whatever is measured
     detector.fit(images)
-    assert measured == ["torch"]  # 24 images of 40 ms do not repay conversions
+    assert measured == []  # 24 images of 200 ms do not repay conversions, even if the first pass was right
+    detector.expect(100)
+    assert measured == ["torch"]  # nor do 100 of 40 ms
     assert detector.build_backbone().runtime == "torch"
     detector.expect(1000)
     assert measured[1:] == ["torch", "torch", *RUNTIMES]

@@ -15,6 +15,7 @@ from typing import Any
 from distributed.scheduler import KilledWorker
 
 from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.bench.build import runtime_of
 from padim_zoo.bench.executors.cluster import Cluster, Note, connect
 from padim_zoo.bench.executors.executor import Event, Recorder
 from padim_zoo.bench.executors.messages import (
@@ -30,7 +31,7 @@ from padim_zoo.bench.run import Run
 from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.errors import InputError
-from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
+from padim_zoo.runtimes.runtime import AUTO, TORCH
 
 _WAIT_SECONDS = 1.0
 _PER_WORKER = 2
@@ -83,7 +84,7 @@ class DaskExecutor:
         self._happened: Queue[tuple[_Task | None, Any]] = Queue()
         self._topic = f"padim-zoo-{uuid.uuid4().hex}"
         precision = resolve_precision("auto", resolve_device(suite.device))
-        runtime = resolve_runtime(suite.runtime)
+        runtime = runtime_of(suite)
         if runtime == AUTO:
             note("--runtime auto is torch on a cluster, whose workers may differ: name another to have all use it")
             runtime = TORCH

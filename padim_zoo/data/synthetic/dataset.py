@@ -25,6 +25,7 @@ from padim_zoo.core.fields import read_json
 from padim_zoo.core.progress import told
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
+from padim_zoo.data.synthetic.ahead import draw_ahead, wait_for
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
 
 VERSION = 2
@@ -177,6 +178,7 @@ def _claim(root: Path, parameters: Parameters) -> None:
 
 
 def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:
+    wait_for(root, category)
     target = root / category
     pictures = parameters.pictures(category)
     if target.is_dir():
@@ -271,4 +273,5 @@ def synthetic(root: str | Path | None = None, size: int = 256, seed: int = 0) ->
         folder = Path(root)
         parameters = read_manifest(folder) or Parameters(size=size, seed=seed)
     listings = {category: partial(_load, folder, parameters, category) for category in CATEGORIES}
-    return ListedDataset("synthetic", listings, PADIM_PAPER)
+    prepare = partial(draw_ahead, folder, parameters=asdict(parameters))
+    return ListedDataset("synthetic", listings, PADIM_PAPER, prepare)

@@ -1,4 +1,4 @@
-"""Categories that another process draws, while this one does something else, such as to import torch."""
+"""Categories that other processes draw, while this one does something else, such as to import torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from padim_zoo.core.cpu import usable_processors
+
+_MOST_PROCESSES = 4
 _KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 """For glibc. Else the system clears the pages of each array of a picture anew, which takes a seventh of the time."""
 
 _drawing: dict[Path, subprocess.Popen[str]] = {}
-"""By folder, the process that draws there."""
+"""By the folder of a category, the process that draws it."""
 
 
 def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> None:
-    """Begin to draw the categories that are not there yet, in this order; the process ends with this one.
+    """Begin to draw the categories that are not there yet; the processes end with this one.
 
     Parameters
     ----------
@@ -30,34 +33,39 @@ def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, A
         As :func:`~padim_zoo.data.synthetic.generate` takes them, in JSON's types.
     """
     root = root.absolute()
-    absent = [category for category in categories if not (root / category).is_dir()]
-    if not absent or root in _drawing or not sys.executable:
-        return
-    code = f"from {__name__} import main; main()"
-    with suppress(OSError):  # without it this process draws
-        _drawing[root] = subprocess.Popen(
-            [sys.executable, "-c", code, str(root), json.dumps(parameters), *absent],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=os.sep,  # of which nothing is imported
-            env={**os.environ, **_KEEP_FREED_MEMORY},
-        )
+    absent = [name for name in categories if root / name not in _drawing and not (root / name).is_dir()]
+    count = min(usable_processors(), _MOST_PROCESSES, len(absent))
+    # There and back: neighbors in the alphabet take about as long.
+    turns = [*range(count), *reversed(range(count))]
+    for process in range(count):
+        own = [name for number, name in enumerate(absent) if turns[number % len(turns)] == process]
+        with suppress(OSError):  # then this process draws
+            _drawing.update(dict.fromkeys((root / name for name in own), _start(root, own, parameters)))
 
 
-def wait_for(root: Path, category: str) -> None:
-    """Wait for the process that draws a category, if there is one. If that fails, who draws it next tells why."""
-    root = root.absolute()
-    drawing = _drawing.get(root)
-    if drawing is None or (root / category).is_dir():
+def _start(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import main; main()", str(root), json.dumps(parameters), *categories],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=os.sep,  # of which nothing is imported
+        env={**os.environ, **_KEEP_FREED_MEMORY},
+    )
+
+
+def wait_for(folder: Path) -> None:
+    """Wait for the process that draws the folder of a category, if there is one.
+
+    If that fails, who draws it next tells why.
+    """
+    drawing = _drawing.pop(folder.absolute(), None)
+    if drawing is None:
         return
     assert drawing.stdout is not None
-    for line in drawing.stdout:
-        if line.rstrip() == category:
-            return
-    drawing.wait()
-    del _drawing[root]
+    while not folder.is_dir() and drawing.stdout.readline():
+        pass
 
 
 def main() -> None:

@@ -178,8 +178,8 @@ def _claim(root: Path, parameters: Parameters) -> None:
 
 
 def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:
-    wait_for(root, category)
     target = root / category
+    wait_for(target)
     pictures = parameters.pictures(category)
     if target.is_dir():
         missing = sum(not path.is_file() for picture in pictures for path in _files(target, picture))

@@ -135,7 +135,7 @@ class ContentCache:
         metadata = {"about": about, "checksum": _checksum(about, tensors)}
         try:
             write_bytes_whole(self._path(key), save(numbered, metadata), durable=False)
-        except (InputError, SafetensorError) as error:
+        except InputError as error:
             self.writes = False
             if self.root not in _warned_folders:
                 _warned_folders.add(self.root)

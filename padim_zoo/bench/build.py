@@ -12,6 +12,7 @@ from typing import Any
 from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.device import resolve_device, resolve_precision
+from padim_zoo.backbones.placement import placed
 from padim_zoo.backbones.stages import default_layers
 from padim_zoo.bench.readers import split
 from padim_zoo.bench.run import Run
@@ -108,9 +109,18 @@ def detector_parameters(detector: str) -> set[str]:
 
 
 class BackboneCache:
-    """Makes the backbones of runs, and keeps them as long as groups of runs want them."""
+    """Makes the backbones of runs, and keeps them as long as groups of runs want them.
 
-    def __init__(self) -> None:
+    They are where and in the precision in which the runs compute, so that no detector makes a copy of its own.
+
+    Parameters
+    ----------
+    device : str
+        As of a suite.
+    """
+
+    def __init__(self, device: str = PaDiMConfig.device) -> None:
+        self._device = device
         self._backbones: dict[tuple[object, ...], Backbone | None] = {}
 
     def keep_for(self, runs: Sequence[Run]) -> None:
@@ -122,7 +132,10 @@ class BackboneCache:
         """The backbone of a run, or None if its detector takes none."""
         key = _backbone_key(run)
         if key not in self._backbones:
-            self._backbones[key] = _create_planned(run)
+            backbone = _create_planned(run)
+            if isinstance(backbone, Backbone):  # else the detector refuses it, or knows what to do
+                backbone = placed(backbone, self._device, run.config.precision)
+            self._backbones[key] = backbone
         return self._backbones[key]
 
 
@@ -145,4 +158,4 @@ def _create_planned(run: Run) -> Backbone | None:
 
 
 def _backbone_key(run: Run) -> tuple[object, ...]:
-    return run.config.backbone, run.config.layers, run.weights
+    return run.config.backbone, run.config.layers, run.weights, run.config.precision

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
@@ -236,17 +237,22 @@ def make_gallery(
     """
     labels = np.array([sample.label for sample in category.test])
     gallery = Gallery([], {}, {}, {})
-    for index, reasons in choose(labels, scores, data).items():
-        sample, mask, name = category.test[index], masks[index], "/".join(category.test[index].path.parts[-2:])
-        gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
-        gallery.images[index] = encoded(index, transform)
-        if mask is not None:
-            gallery.masks[index] = _encode_mask(mask > 0)
-    shown = {} if maps.mean is None else {index: maps.mean[index] for index in gallery.images}
-    if not np.isfinite(list(shown.values())).any():
-        return gallery
-    low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
-    gallery.maps.update((index, _encode_map(values, low, high)) for index, values in shown.items())
+    chosen = choose(labels, scores, data)
+    with ThreadPoolExecutor(2) as pool:
+        images = pool.map(lambda index: encoded(index, transform), chosen)
+        for (index, reasons), image in zip(chosen.items(), images, strict=True):
+            sample, mask, name = category.test[index], masks[index], "/".join(category.test[index].path.parts[-2:])
+            gallery.items.append(Shown(index, name, sample.kind, sample.label, float(scores[index]), reasons))
+            gallery.images[index] = image
+            if mask is not None:
+                gallery.masks[index] = _encode_mask(mask > 0)
+        mean = maps.mean
+        shown = {} if mean is None else {index: mean[index] for index in gallery.images}
+        if not np.isfinite(list(shown.values())).any():
+            return gallery
+        low, high = (float(bound(list(shown.values()))) for bound in (np.nanmin, np.nanmax))
+        maps_encoded = pool.map(lambda values: _encode_map(values, low, high), shown.values())
+        gallery.maps.update(zip(shown, maps_encoded, strict=True))
     pictures = gallery.items, gallery.images, gallery.masks, gallery.maps
     return Gallery(*pictures, low, high, *maps.colors(labels), score_is_map_maximum)
 

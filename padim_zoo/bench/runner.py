@@ -31,7 +31,7 @@ class Runner:
         self.suite = suite
         self.dataset: Dataset = suite.open_dataset()
         self.caches = Caches.usual() if suite.cache else Caches()
-        self.backbones = BackboneCache()
+        self.backbones = BackboneCache(suite.device)
         self.latency = LatencyMeter()
 
     def open_group(self, runs: Sequence[Run]) -> Callable[[Run], RunResult | Exception]:

@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from padim_zoo.core.atomic_write import write_whole
+from padim_zoo.core.atomic_write import write_bytes_whole
 from padim_zoo.core.cache_folder import cache_folder, cache_limit, remove_entry, trim
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
@@ -134,8 +134,8 @@ class ContentCache:
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
         metadata = {"about": about, "checksum": _checksum(about, tensors)}
         try:
-            write_whole(self._path(key), lambda path: save_file(numbered, path, metadata), durable=False)
-        except (InputError, SafetensorError) as error:
+            write_bytes_whole(self._path(key), save(numbered, metadata), durable=False)
+        except InputError as error:
             self.writes = False
             if self.root not in _warned_folders:
                 _warned_folders.add(self.root)

@@ -5,6 +5,8 @@ So ``padim-zoo --help`` imports neither torch nor pandas. Exit codes are those o
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import sys
 import warnings
@@ -74,6 +76,10 @@ GROUPS = {
 _OUT_OF_MEMORY = (
     "there is not enough memory: use smaller images (--resize), a smaller --batch-size, or fewer images at a time"
 )
+
+
+# At exit Python looks for cycles among all objects of torch and pandas, for half a second. The system frees them too.
+atexit.register(gc.freeze)
 
 
 class Mistake(click.ClickException):

@@ -37,11 +37,58 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
         If the folder or the disk cannot be written to.
     """
     path = Path(os.path.realpath(path))  # the name that a link leads to, which need not exist
-    try:
+    with _errors_of_writing(path):
         if _is_special(path):
             _write_through(path, write)
-        else:
-            _replace(path, write, durable=durable)
+            return
+        with draft_folder(path) as draft:
+            temporary = draft / path.name
+            # Not by tempfile, whose files are readable by their owner alone. A file that is opened has the permissions
+            # that the process gives any of its files, and the umask, which can only be read by setting it, need not be
+            # known.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            permissions = temporary.stat().st_mode
+            write(temporary)
+            # safetensors puts a file of its own in place of the one that it is given, readable by its owner alone.
+            temporary.chmod(permissions)
+            _put_in_place(temporary, path, durable=durable)
+
+
+def write_bytes_whole(path: str | Path, content: bytes, *, durable: bool = True) -> None:
+    """Write bytes to ``path``, whole or not at all: :func:`write_whole` without a folder, in half the time."""
+    path = Path(os.path.realpath(path))
+    if _is_special(path):
+
+        def write(temporary: Path) -> None:
+            temporary.write_bytes(content)
+
+        write_whole(path, write)
+        return
+    with _errors_of_writing(path):
+        temporary = _name_of_draft(path)
+        try:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o666)) as file:
+                file.write(content)
+            _put_in_place(temporary, path, durable=durable)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def _put_in_place(temporary: Path, path: Path, *, durable: bool) -> None:
+    if durable:
+        flush(temporary)
+    os.replace(temporary, path)
+    if durable and os.name == "posix":
+        flush(path.parent)
+
+
+@contextmanager
+def _errors_of_writing(path: Path) -> Iterator[None]:
+    """Raise what the system says of a file as a WriteError."""
+    try:
+        yield
     except OSError as error:
         raise WriteError(path, error.strerror or str(error), error.errno) from None
     except Exception as error:
@@ -51,23 +98,6 @@ def write_whole(path: str | Path, write: Callable[[Path], None], *, durable: boo
         raise WriteError(path, os.strerror(number), number) from None
 
 
-def _replace(path: Path, write: Callable[[Path], None], *, durable: bool) -> None:
-    with draft_folder(path) as draft:
-        temporary = draft / path.name
-        # Not by tempfile, whose files are readable by their owner alone. A file that is opened has the permissions that
-        # the process gives any of its files, and the umask, which can only be read by setting it, need not be known.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        permissions = temporary.stat().st_mode
-        write(temporary)
-        # safetensors puts a file of its own in place of the one that it is given, readable by its owner alone.
-        temporary.chmod(permissions)
-        if durable:
-            flush(temporary)
-        os.replace(temporary, path)
-        if durable and os.name == "posix":
-            flush(path.parent)
-
-
 @contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
     """A new folder beside ``path``, to draft in what will be there; removed at the end, however that comes.
@@ -75,18 +105,23 @@ def draft_folder(path: Path) -> Iterator[Path]:
     Nobody can guess its name. A library may leave files of its own in it. What killed processes left beside it is
     removed.
     """
+    draft = _name_of_draft(path)
+    try:
+        draft.mkdir()
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _name_of_draft(path: Path) -> Path:
+    """A name beside ``path`` that nobody has and nobody guesses; makes the folder, and cleans it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from None
     _remove_abandoned(path.parent)
     start = os.fsdecode(os.fsencode(path.name)[:100])  # a file system counts bytes
-    draft = path.with_name(f".{start}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
-    try:
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    return path.with_name(f".{start}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
 
 
 def _is_special(path: Path) -> bool:
@@ -171,15 +206,6 @@ def is_abandoned(path: Path) -> bool:
         return match is not None and not psutil.pid_exists(int(match[1]))
     except OverflowError:  # no process has such a number
         return True
-
-
-def write_bytes_whole(path: str | Path, content: bytes, *, durable: bool = True) -> None:
-    """Write bytes to ``path``, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_whole(path, write, durable=durable)
 
 
 def write_text_whole(path: str | Path, text: str) -> None:

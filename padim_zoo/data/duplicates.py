@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.progress import told
 from padim_zoo.data.content import content_hash
@@ -122,7 +123,7 @@ def _find(
     """What :func:`find_duplicates` finds; ``limit`` is :func:`max_pixels`, which decides what is read."""
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
-    with ThreadPoolExecutor() as executor:
+    with ThreadPoolExecutor(usable_processors()) as executor:  # more would wait for Python's lock
         compared = [index < n_compared for index in range(len(paths))]
         read = functools.partial(_fingerprint_of, depth=depth, kept=kept)
         found = told(executor.map(read, paths, compared), "looking for copies", len(paths))

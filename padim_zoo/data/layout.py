@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +34,14 @@ class ListedDataset:
         For each category the function that lists it.
     protocol : Transform, optional
         What published figures on it rest on.
+    prepare : callable, optional
+        Takes names of categories; see :func:`~padim_zoo.data.sample.prepare_categories`.
     """
 
     name: str
     listings: Mapping[str, Callable[[], Category]]
     protocol: Transform | None = None
+    prepare: Callable[[Sequence[str]], None] | None = None
 
     def categories(self) -> list[str]:
         """The names of the categories, sorted."""

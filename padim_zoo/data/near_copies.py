@@ -74,8 +74,6 @@ class NearCopies(NamedTuple):
 
 def near_copies(thumbnails: Sequence[np.ndarray]) -> NearCopies:
     """Find near copies among n gray thumbnails (2·SIDE, 2·SIDE), uint8."""
-    from scipy.cluster.hierarchy import DisjointSet  # only those who look for copies need to wait for it
-
     distances = _distances(thumbnails)
     correlation = _correlations(thumbnails)
     bursts, similar = _bursts(distances, correlation)
@@ -84,15 +82,15 @@ def near_copies(thumbnails: Sequence[np.ndarray]) -> NearCopies:
     least = np.minimum(typical[first], typical[second])
     sure = (distances[first, second] <= SURE_SHARE * least) & (least >= VARIED)
     order = np.argsort(~sure, kind="stable")
-    linked = DisjointSet(range(len(thumbnails)))
+    linked = np.arange(len(thumbnails))  # equal for images that links connect
     links = []
     for i, j, is_sure in zip(first[order].tolist(), second[order].tolist(), sure[order].tolist(), strict=True):
         least_correlation = ALIKE_CORRELATION if is_sure else LEAST_CORRELATION
-        if not linked.connected(i, j) and correlation(i, j) >= least_correlation:
-            linked.merge(i, j)
+        if linked[i] != linked[j] and correlation(i, j) >= least_correlation:
+            linked[linked == linked[j]] = linked[i]
             links.append((i, j))
     bar = UNCLEAR_CORRELATION if bursts.any() else ALIKE_CORRELATION
-    unclear = [pair for pair in similar if correlation(*pair) >= bar and not linked.connected(*pair)]
+    unclear = [pair for pair in similar if correlation(*pair) >= bar and linked[pair[0]] != linked[pair[1]]]
     return NearCopies(sorted(links), len({image for pair in unclear for image in pair}))
 
 
@@ -270,10 +268,10 @@ def _least_distances(fixed: np.ndarray, others: np.ndarray) -> np.ndarray:
     Between whole pixels the correlation goes on as a parabola through its peak, down and right.
     """
     count = 2 * MOST_TRANSLATION + 1
-    correlations = np.empty((count, count, len(fixed), len(others)), dtype=np.float32)
-    for down in range(count):
-        for right in range(count):
-            correlations[down, right] = fixed @ _normalized(others, down, right).T
+    translations = [(down, right) for down in range(count) for right in range(count)]
+    # One product for all translations: threads of OpenBLAS are woken once.
+    moved = np.concatenate([_normalized(others, *translation) for translation in translations])
+    correlations = (moved @ fixed.T).reshape(count, count, len(others), len(fixed)).transpose(0, 1, 3, 2)
     i, j = np.indices(correlations.shape[2:])
     down, right = np.divmod(correlations.reshape(count * count, len(fixed), len(others)).argmax(axis=0), count)
     peak = correlations[down, right, i, j]

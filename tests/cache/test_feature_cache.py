@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from padim_zoo import InputError
-from padim_zoo.cache import content_addressed as content_cache
 from padim_zoo.cache.features import Entry, FeatureCache
 from padim_zoo.core.cache_folder import DEFAULT_LIMIT, cache_limit
 
@@ -209,19 +208,16 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def full_disk_as_safetensors_says_it(*_: object) -> None:
-    raise content_cache.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-
-@pytest.mark.parametrize("fails", [full_disk, full_disk_as_safetensors_says_it])
-def test_a_full_disk_is_told_once(cache, monkeypatch, fails):
+@pytest.mark.parametrize("call", ["open", "replace"])
+def test_a_full_disk_is_told_once(cache, monkeypatch, call):
     cache.write(KEYS[0], entry_of(0))
-    monkeypatch.setattr(content_cache, "save_file", fails)
+    monkeypatch.setattr(os, call, full_disk)
     with pytest.warns(UserWarning, match=r"features and images are not kept: .*No space left"):
         cache.write(KEYS[1], entry_of(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cache.write(KEYS[2], entry_of(2))
+    monkeypatch.undo()
     assert names(cache) == {KEYS[0]}
     assert_same(cache.read(KEYS[0]), entry_of(0))
 

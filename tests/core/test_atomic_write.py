@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -126,10 +128,25 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([alive, tmp_path / "other"])
 
 
-@pytest.mark.parametrize("call", ["open", "fsync", "replace", "chmod"])
+def write_by_folder(path: Path, text: str) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text)
+
+    write_whole(path, write)
+
+
+STEPS = [*product([write_text_whole, write_by_folder], ["open", "fsync", "replace"]), (write_by_folder, "chmod")]
+
+
+@pytest.mark.parametrize(("write", "call"), STEPS)
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 3), (errno.EIO, 3), (errno.EACCES, 3), (errno.ENOTDIR, 2)])
 def test_every_step_may_fail(
-    call: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path, str], None],
+    call: str,
+    number: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "file"
     write_text_whole(path, "old")
@@ -144,7 +161,7 @@ def test_every_step_may_fail(
     with monkeypatch.context() as patch:
         patch.setattr(atomic_write.os, call, fail)
         with pytest.raises(WriteError, match=re.escape(os.strerror(number))) as caught:
-            write_text_whole(path, "new")
+            write(path, "new")
     assert caught.value.exit_code == code
     assert len(str(caught.value).splitlines()) == 1
     assert path.read_text() == "old"
@@ -163,9 +180,9 @@ def test_what_a_library_leaves_of_its_own_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("call", ["mkdir", "open", "chmod", "fsync", "replace"])
+@pytest.mark.parametrize(("write", "call"), [*STEPS, (write_by_folder, "mkdir")])
 def test_a_signal_at_any_step_leaves_a_whole_file_and_nothing_else(
-    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path, str], None], call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     write_text_whole(path, "old")
@@ -183,7 +200,7 @@ def test_a_signal_at_any_step_leaves_a_whole_file_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, at_signal)
         with pytest.raises(KeyboardInterrupt) as caught, ending_signals():
-            write_text_whole(path, "new")
+            write(path, "new")
     assert exit_code_of_signal(caught.value) == 128 + number
     assert path.read_text() == ("new" if call == "replace" else "old")
     assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ from PIL import Image
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, generate
+from padim_zoo.data.synthetic.canvas import mix, tint
+from padim_zoo.data.synthetic.dataset import encode_png
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
 
 FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
@@ -70,6 +73,16 @@ def test_regenerated_data_have_the_same_fingerprint(tmp_path: Path) -> None:
         generate(tmp_path / name, categories=["wood"], **FEW)
     first, second = (registry.datasets.create("synthetic", root=tmp_path / name) for name in ("first", "second"))
     assert first.load("wood").fingerprint() == second.load("wood").fingerprint()
+
+
+def test_colors_are_mixed_the_same_however_they_lie_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    below, above = rng.random((2, 9, 7, 3), dtype=np.float32)
+    alpha, color = rng.random((9, 7), dtype=np.float32), rng.random(3, dtype=np.float32)
+    for image in (below, np.moveaxis(np.moveaxis(below, -1, 0).copy(), 0, -1)):
+        np.testing.assert_array_equal(mix(image, above, alpha), below + alpha[..., None] * (above - below))
+        np.testing.assert_array_equal(mix(image, color, alpha), below + alpha[..., None] * (color - below))
+    np.testing.assert_array_equal(tint(color, alpha), color * alpha[..., None])
 
 
 def test_pictures_of_one_category_differ() -> None:
@@ -139,6 +152,16 @@ def test_layout(tmp_path: Path) -> None:
     mask = np.asarray(Image.open(tmp_path / "terrazzo/ground_truth/stain/000_mask.png"), dtype=np.uint8)
     assert mask.shape == (48, 48)
     assert json.loads((tmp_path / "synthetic.json").read_text())["parameters"]["size"] == 48
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 1), (48, 64)])
+def test_written_pixels_are_read_again(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        image.verify()  # the checksums too
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        assert image.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(image), pixels)
 
 
 def test_other_readers_of_the_layout_see_the_same_samples(tmp_path: Path) -> None:

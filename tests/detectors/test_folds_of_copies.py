@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.model_selection import KFold
 
 from padim_zoo import PaDiM, load
 from padim_zoo.core.errors import InputError
@@ -27,6 +28,13 @@ def literal_threshold(scores: np.ndarray, rate: float, groups: np.ndarray) -> fl
         if above + 1 <= (m + 1) * rate * (1 + 1e-9):
             return float(score)
     raise AssertionError
+
+
+@pytest.mark.parametrize(("m", "folds", "seed"), [(40, 5, 0), (41, 5, 3), (7, 7, 1), (10, 3, 2**32 - 1)])
+def test_folds_are_those_of_scikit_learn(m: int, folds: int, seed: int) -> None:
+    expected = [held_out for _, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.empty(m))]
+    for part, literal in zip(split_folds(m, folds, seed), expected, strict=True):
+        np.testing.assert_array_equal(part, literal)
 
 
 def test_weighted_thresholds_are_the_literal_ones() -> None:

@@ -6,6 +6,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import mannwhitneyu
 
 from padim_zoo.metrics import evaluate, order_doubt, promise_doubt
 
@@ -15,6 +16,14 @@ def test_an_order_that_is_worse_than_chance_is_told():
     assert "swapped" in str(order_doubt(np.arange(10.0) + 20, np.arange(20.0)))
     assert order_doubt(np.arange(10.0), np.arange(20.0) + 20) is None
     assert order_doubt(np.empty(0), anomalous) is None
+
+
+def test_the_order_is_that_of_a_test_of_ranks():
+    random = np.random.default_rng(0)
+    for shift in np.linspace(-2, 1, 60):
+        normal, anomalous = random.normal(size=12).round(1), (random.normal(size=9) + shift).round(1)
+        p = mannwhitneyu(anomalous, normal, alternative="less").pvalue
+        assert (order_doubt(normal, anomalous) is not None) == (p <= 0.025)
 
 
 def test_few_images_in_the_wrong_order_may_be_chance():

@@ -19,8 +19,9 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(params=[1, 7, 1000])
 def parts(request: Any, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """Scores with ties, in parts of several shapes, that make many blocks, some, or one."""
+    """Scores with ties, in parts of several shapes, that make many blocks, some, or one in pieces."""
     monkeypatch.setattr(sorted_scores, "BLOCK", request.param)
+    monkeypatch.setattr(sorted_scores, "_PIECE", 5)
     return [rng.integers(0, 40, shape).astype(np.float32) / 8 for shape in ((3, 5), (0,), (40,), (2, 2, 2))]
 
 

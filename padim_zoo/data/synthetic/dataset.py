@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from padim_zoo import registry
@@ -21,6 +25,7 @@ from padim_zoo.core.fields import read_json
 from padim_zoo.core.progress import told
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
+from padim_zoo.data.synthetic.ahead import draw_ahead, wait_for
 from padim_zoo.data.synthetic.scene import CATEGORIES, KINDS, Picture, take
 
 VERSION = 2
@@ -174,6 +179,7 @@ def _claim(root: Path, parameters: Parameters) -> None:
 
 def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:
     target = root / category
+    wait_for(target)
     pictures = parameters.pictures(category)
     if target.is_dir():
         missing = sum(not path.is_file() for picture in pictures for path in _files(target, picture))
@@ -209,9 +215,40 @@ def _files(folder: Path, picture: Picture) -> list[Path]:
 
 def _write(folder: Path, parameters: Parameters, picture: Picture) -> None:
     shot = take(picture, parameters.size, parameters.seed, parameters.defect_area)
-    for path, pixels in zip(_files(folder, picture), (shot.image, shot.mask), strict=False):
-        Image.fromarray(pixels).save(path, compress_level=1)
+    image, *masks = _files(folder, picture)
+    image.write_bytes(encode_png(shot.image))
+    for mask in masks:
+        Image.fromarray(shot.mask).save(mask, compress_level=1)
+    for path in (image, *masks):
         os.utime(path, (_MODIFIED, _MODIFIED))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A PNG file of colors (H, W, 3), in a quarter of the time that Pillow takes, and decoded in half.
+
+    Pillow tries five filters on each row, and zlib looks for repetitions, which camera noise has none of. Here each row
+    is the difference to the one above, and only frequent bytes get short codes.
+    """
+    height, width, _ = pixels.shape
+    lines = pixels.reshape(height, 3 * width)
+    rows = np.full((height, 1 + 3 * width), _FILTER_UP, dtype=np.uint8)
+    rows[:, 1:] = lines
+    rows[1:, 1:] -= lines[:-1]
+    packer = zlib.compressobj(1, strategy=zlib.Z_HUFFMAN_ONLY)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, _RGB, 0, 0, 0),
+        b"IDAT": packer.compress(rows.data) + packer.flush(),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+_FILTER_UP, _RGB = 2, 2
+"""Numbers of the PNG specification."""
 
 
 def _load(root: Path, parameters: Parameters, category: str) -> Category:
@@ -236,4 +273,5 @@ def synthetic(root: str | Path | None = None, size: int = 256, seed: int = 0) ->
         folder = Path(root)
         parameters = read_manifest(folder) or Parameters(size=size, seed=seed)
     listings = {category: partial(_load, folder, parameters, category) for category in CATEGORIES}
-    return ListedDataset("synthetic", listings, PADIM_PAPER)
+    prepare = partial(draw_ahead, folder, parameters=asdict(parameters))
+    return ListedDataset("synthetic", listings, PADIM_PAPER, prepare)

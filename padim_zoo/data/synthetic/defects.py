@@ -23,6 +23,7 @@ from padim_zoo.data.synthetic.canvas import (
     smooth_noise,
     smoothstep,
     strokes,
+    tint,
 )
 
 
@@ -96,7 +97,8 @@ def hole(rendering: Rendering, rng: np.random.Generator, severity: Severity) -> 
     slope_y, slope_x = np.gradient(depth)
     lit = np.clip((slope_x * 0.6 + slope_y * 0.8) * (size / REFERENCE), -0.4, 0.4)
     rough = 1 + 0.10 * smooth_noise(rng, size, 2.0)
-    below = rendering.image.mean(axis=(0, 1)) * np.float32(1 - min(0.8, 1.3 * severity.contrast)) * rough[..., None]
+    mean = np.ascontiguousarray(rendering.image).mean(axis=(0, 1))  # sums that depend on the order in memory
+    below = tint(mean * np.float32(1 - min(0.8, 1.3 * severity.contrast)), rough)
     image = mix(rendering.image, below, pit)
     return np.asarray(image * (1 - 1.6 * severity.contrast * lit)[..., None])
 

@@ -27,6 +27,7 @@ from padim_zoo.data.synthetic.canvas import (
     mix,
     smooth_noise,
     smoothstep,
+    tint,
     vary,
 )
 
@@ -118,9 +119,9 @@ def gear(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Ren
     rings = marks[np.clip(distance * 2.2, 0, 399).astype(np.intp)]
     tarnish = 0.025 * smooth_noise(rng, size, 45)
     brightness = (1 + fans + rings * (distance < 84) + tarnish) * light_relief(relief, 1.6, 0.9)
-    metal = np.array(steel, dtype=np.float32) * brightness[..., None]
+    metal = tint(np.array(steel, dtype=np.float32), brightness)
     table = vary(rng, (0.20, 0.22, 0.25), 0.03)
-    ground = table * (1 + 0.06 * smooth_noise(rng, size, 2.2) + 0.03 * smooth_noise(rng, size, 60))[..., None]
+    ground = tint(table, 1 + 0.06 * smooth_noise(rng, size, 2.2) + 0.03 * smooth_noise(rng, size, 60))
     ground = ground * cast_shadow(coverage, 5, 2.5, 0.6)[..., None]
     return Rendering(mix(ground, metal, coverage), coverage)
 
@@ -174,7 +175,7 @@ def cable(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     rough = 1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.02 * smooth_noise(rng, size, (3, 30))
     lit = color * (light_relief(relief, 1.1, 0.9) * cast_shadow(relief, 4, 2.0, 0.55) * rough)[..., None]
     bench = vary(rng, (0.66, 0.67, 0.66), 0.015)
-    ground = bench * (cast_shadow(coverage, 6, 4, 0.45) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
+    ground = tint(bench, cast_shadow(coverage, 6, 4, 0.45) * (1 + 0.012 * smooth_noise(rng, size, 3)))
     return Rendering(mix(ground, lit, coverage), coverage)
 
 
@@ -239,7 +240,7 @@ def capsule(rng: np.random.Generator, size: int, fault: Fault | None = None) -> 
     gloss = np.exp(-(((y / cap_radius - shine_at) / 0.085) ** 2)) * (1 - smoothstep(np.abs(x), half - 8, half + 22))
     image = image + (0.42 * gloss)[..., None]
     ground = vary(rng, (0.33, 0.40, 0.46), 0.02)
-    surface = ground * (1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.03 * smooth_noise(rng, size, 70))[..., None]
+    surface = tint(ground, 1 + 0.03 * smooth_noise(rng, size, 1.8) + 0.03 * smooth_noise(rng, size, 70))
     surface = surface * cast_shadow(coverage, 9, 5, 0.55)[..., None]
     return Rendering(mix(surface, image, coverage), coverage)
 
@@ -349,5 +350,5 @@ def board(rng: np.random.Generator, size: int, fault: Fault | None = None) -> Re
     fibre = 1 + 0.05 * smooth_noise(rng, size, 2.0) + 0.025 * smooth_noise(rng, size, 80)
     lit = color * (light_relief(relief, 0.9, 0.7) * cast_shadow(relief, 5, 1.6, 0.75) * fibre)[..., None]
     tray = vary(rng, (0.52, 0.52, 0.54), 0.02)
-    ground = tray * (cast_shadow(region, 4, 2.5, 0.5) * (1 + 0.012 * smooth_noise(rng, size, 3)))[..., None]
+    ground = tint(tray, cast_shadow(region, 4, 2.5, 0.5) * (1 + 0.012 * smooth_noise(rng, size, 3)))
     return Rendering(mix(ground, lit, region), region)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.synthetic import objects, textures
-from padim_zoo.data.synthetic.canvas import REFERENCE, Array, Rendering, grid
+from padim_zoo.data.synthetic.canvas import REFERENCE, Array, Rendering, grid, planes, tint
 from padim_zoo.data.synthetic.defects import SURFACE_DEFECTS, Severity
 
 # The order is part of every picture's random key: append, never reorder.
@@ -169,7 +169,7 @@ def _spoil_part(
 
 def visible_change(clean: Array, spoilt: Array) -> NDArray[np.bool_]:
     """Mask (H, W) of where two images (H, W, 3) differ by more than ``TOLERANCE``, with its gaps closed."""
-    red, green, blue = np.moveaxis(np.abs(spoilt - clean), -1, 0)  # a maximum along three values is slow
+    red, green, blue = planes(np.abs(spoilt - clean))  # a maximum along three values is slow
     changed = np.maximum(np.maximum(red, green), blue) > TOLERANCE
     reach = max(1, round(2 * changed.shape[0] / REFERENCE))
     padded = np.pad(changed, reach)  # so that closing reaches the border of the image
@@ -204,9 +204,10 @@ class _Camera:
         right, down = x / REFERENCE - 0.5, y / REFERENCE - 0.5
         falloff = 1 + slope_x * right + slope_y * down - np.float32(0.18) * (right * right + down * down)
         balance = (rng.normal(1, 0.02) * rng.normal(1, 0.006, 3)).astype(np.float32)
-        self._gain = (falloff[..., None] * balance)[window]
-        noise = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0.007, 0.011))
-        self._noise = noise[window]
+        self._gain = tint(balance, falloff)[window]
+        noise = rng.standard_normal((size, size, 3), dtype=np.float32)
+        strength = np.float32(rng.uniform(0.007, 0.011))
+        self._noise = np.moveaxis(np.multiply(planes(noise), strength, order="C"), 0, -1)[window]
 
     def light(self, reflectance: Array, part: tuple[slice, slice] = _ALL) -> Array:
         """The image, or a part of it, without noise, in [0, 1]."""

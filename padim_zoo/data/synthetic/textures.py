@@ -9,19 +9,15 @@ import numpy as np
 
 from padim_zoo.data.synthetic.canvas import (
     Array,
-    Color,
     cellular_noise,
     grid,
     light_relief,
     mix,
     smooth_noise,
     smoothstep,
+    tint,
     vary,
 )
-
-
-def _plain(size: int, color: Color) -> Array:
-    return np.full((size, size, 3), color, dtype=np.float32)
 
 
 def fabric(rng: np.random.Generator, size: int) -> Array:
@@ -46,8 +42,10 @@ def fabric(rng: np.random.Generator, size: int) -> Array:
     shade *= 1 + twist
     warp = np.array((0.36, 0.42, 0.52), dtype=np.float32) + np.float32(rng.normal(0, 0.008))
     weft = np.array((0.66, 0.65, 0.60), dtype=np.float32) + np.float32(rng.normal(0, 0.008))
-    color = np.where(warp_on_top[..., None], warp, weft)
-    return np.asarray(color * (shade * (1 + 0.02 * smooth_noise(rng, size, 60)))[..., None], dtype=np.float32)
+    brightness = shade * (1 + 0.02 * smooth_noise(rng, size, 60))
+    return np.asarray(
+        np.where(warp_on_top[..., None], tint(warp, brightness), tint(weft, brightness)), dtype=np.float32
+    )
 
 
 def leather(rng: np.random.Generator, size: int) -> Array:
@@ -59,7 +57,7 @@ def leather(rng: np.random.Generator, size: int) -> Array:
     brightness = light_relief(relief, 0.85, 0.7) * (0.72 + 0.28 * cushion)
     brightness *= 1 + 0.03 * smooth_noise(rng, size, 90)
     hide = (0.47 + rng.normal(0, 0.007), 0.285 + rng.normal(0, 0.005), 0.17 + rng.normal(0, 0.004))
-    return np.asarray(_plain(size, hide) * brightness[..., None], dtype=np.float32)
+    return np.asarray(tint(np.array(hide, dtype=np.float32), brightness), dtype=np.float32)
 
 
 def terrazzo(rng: np.random.Generator, size: int) -> Array:
@@ -75,11 +73,9 @@ def terrazzo(rng: np.random.Generator, size: int) -> Array:
         ],
         dtype=np.float32,
     )
-    image = (
-        _plain(size, (0.74, 0.73, 0.71))
-        * (1 + 0.035 * smooth_noise(rng, size, 2.0) + 0.02 * smooth_noise(rng, size, 40))[..., None]
-    )
-    veins = (1 + 0.06 * smooth_noise(rng, size, 5))[..., None]
+    cement = np.array((0.74, 0.73, 0.71), dtype=np.float32)
+    image = tint(cement, 1 + 0.035 * smooth_noise(rng, size, 2.0) + 0.02 * smooth_noise(rng, size, 40))
+    veins = 1 + 0.06 * smooth_noise(rng, size, 5)
     for cell, share in ((5.5, 0.7), (10.0, 0.6)):
         nearest, second, owner, count = cellular_noise(rng, size, cell)
         inset = rng.uniform(0.16, 0.4, count).astype(np.float32)
@@ -88,7 +84,7 @@ def terrazzo(rng: np.random.Generator, size: int) -> Array:
         chip = smoothstep(second - nearest - inset[owner], 0.0, edge)
         colors = palette[rng.choice(len(palette), count, p=[0.3, 0.2, 0.12, 0.1, 0.16, 0.12])]
         colors = colors * rng.normal(1, 0.04, (count, 1)).astype(np.float32)
-        image = mix(image, colors[owner] * veins, chip)
+        image = mix(image, np.moveaxis(colors.T[:, owner] * veins, 0, -1), chip)
     return np.asarray(image, dtype=np.float32)
 
 

@@ -1,0 +1,84 @@
+"""Categories that other processes draw, while this one does something else, such as to import torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from padim_zoo.core.cpu import usable_processors
+
+_MOST_PROCESSES = 4
+_KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+"""For glibc. Else the system clears the pages of each array of a picture anew, which takes a seventh of the time."""
+
+_drawing: dict[Path, subprocess.Popen[str]] = {}
+"""By the folder of a category, the process that draws it."""
+
+
+def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> None:
+    """Begin to draw the categories that are not there yet; the processes end with this one.
+
+    Parameters
+    ----------
+    root : Path
+    categories : sequence of str
+    parameters : mapping
+        As :func:`~padim_zoo.data.synthetic.generate` takes them, in JSON's types.
+    """
+    root = root.absolute()
+    absent = [name for name in categories if root / name not in _drawing and not (root / name).is_dir()]
+    count = min(usable_processors(), _MOST_PROCESSES, len(absent))
+    # There and back: neighbors in the alphabet take about as long.
+    turns = [*range(count), *reversed(range(count))]
+    for process in range(count):
+        own = [name for number, name in enumerate(absent) if turns[number % len(turns)] == process]
+        with suppress(OSError):  # then this process draws
+            _drawing.update(dict.fromkeys((root / name for name in own), _start(root, own, parameters)))
+
+
+def _start(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import main; main()", str(root), json.dumps(parameters), *categories],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=os.sep,  # of which nothing is imported
+        env={**os.environ, **_KEEP_FREED_MEMORY},
+    )
+
+
+def wait_for(folder: Path) -> None:
+    """Wait for the process that draws the folder of a category, if there is one.
+
+    If that fails, who draws it next tells why.
+    """
+    drawing = _drawing.pop(folder.absolute(), None)
+    if drawing is None:
+        return
+    assert drawing.stdout is not None
+    while not folder.is_dir() and drawing.stdout.readline():
+        pass
+
+
+def main() -> None:
+    """Draw what :func:`draw_ahead` asks for, and tell each category that is done."""
+    from padim_zoo.data.synthetic.dataset import generate
+
+    root, parameters, *categories = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for category in categories:
+        generate(root, categories=[category], **json.loads(parameters))
+        print(category, flush=True)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)

@@ -1,0 +1,39 @@
+"""Synthetic categories that another process draws: the same files, and the same errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from padim_zoo.core.errors import InputError
+from padim_zoo.data.sample import load_categories, prepare_categories
+from padim_zoo.data.synthetic import ahead, dataset, generate, synthetic
+
+FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
+
+
+def test_another_process_draws_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generate(tmp_path / "expected", categories=["cable", "wood"], **FEW)
+    generate(tmp_path / "ahead", categories=["cable"], **FEW)
+    monkeypatch.setattr(dataset, "_write", lambda *_: pytest.fail("this process draws"))
+    drawn = synthetic(tmp_path / "ahead")
+    prepare_categories(drawn, ["cable", "wood"])
+    load_categories(drawn, ["wood", "cable"])
+    for path in expected.rglob("*.*"):
+        assert (tmp_path / "ahead" / path.relative_to(expected)).read_bytes() == path.read_bytes()
+
+
+def test_what_is_there_takes_no_process(tmp_path: Path) -> None:
+    root = generate(tmp_path, categories=["wood"], **FEW)
+    ahead.draw_ahead(root, ["wood"], FEW)
+    assert not ahead._drawing
+
+
+def test_a_process_that_fails_leaves_the_error_to_this_one(tmp_path: Path) -> None:
+    root = generate(tmp_path, categories=["wood"], **FEW)
+    ahead.draw_ahead(root, ["gear"], {**FEW, "seed": 1})
+    with pytest.raises(InputError, match="choose another folder"):
+        generate(root, categories=["gear"], **{**FEW, "seed": 1})
+    generate(root, categories=["gear"], **FEW)
+    assert not ahead._drawing

@@ -31,7 +31,10 @@ DEVICE_BLOCK_BYTES = 512 * 2**20
 """The same on another device, where each operation takes microseconds to start and small ones leave it idle."""
 
 FEW_NUMBERS = 2**23
-"""Work on fewer numbers is done before a second thread that sleeps is awake: one thread does it."""
+"""Work on fewer numbers, in small operations, is done by one thread before others that sleep are awake."""
+
+MANY_NUMBERS = 3 * 2**20
+"""A single operation that reads more of them is worth waking threads for."""
 
 _lock = threading.Lock()
 _depth = 0
@@ -72,6 +75,20 @@ def one_thread_for(numbers: int) -> Iterator[None]:
     else:
         with _one_thread_each():
             yield
+
+
+@contextmanager
+def all_threads_for(numbers: int) -> Iterator[None]:
+    """Within :func:`one_thread_for`, take all threads for a single operation that reads many numbers."""
+    before = torch.get_num_threads()
+    if numbers <= MANY_NUMBERS or _depth == 0:
+        yield
+        return
+    torch.set_num_threads(_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def blocks(patches: int, bytes_per_patch: int, device: torch.device = HOST) -> list[slice]:

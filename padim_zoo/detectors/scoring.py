@@ -69,7 +69,8 @@ def warn_of_another_runtime(detector: BackboneDetector[Any]) -> None:
     if backbone.precision != "float32" and backbone.runtime not in detector.runtime_.split("+"):
         warnings.warn(
             f"the model was fitted by {detector.runtime_} and is scored by {backbone.runtime} in {backbone.precision}: "
-            f"scores move by up to about 2 %, and the threshold does not; use runtime {detector.runtime_}, or float32",
+            f"scores move by up to about 2 %, and the threshold does not; score with --runtime {detector.runtime_}, or "
+            "fit with --precision float32",
             stacklevel=4,
         )
 

@@ -24,6 +24,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from padim_zoo.core.parallel import all_threads_for
 from padim_zoo.features.features import nearest_positions
 from padim_zoo.features.patch_embeddings import Layout, PatchEmbeddings
 from padim_zoo.statistics.samples import Samples, Statistics
@@ -278,7 +279,8 @@ class Cells:
         for level, weight in enumerate(weights):
             slots = slice(cells.start * self.inside[level], cells.stop * self.inside[level])
             deviations = self.arranged(embeddings, level, slots).sub_(means[level][slots])
-            products = deviations @ weight[slots].mT
+            with all_threads_for(weight[slots].numel()):
+                products = deviations @ weight[slots].mT
             own = self.nested[level].own
             count, n, width = self.children[level], products.shape[1], products.shape[2]
             if inherited is not None:

@@ -64,3 +64,14 @@ def test_small_work_is_done_by_one_thread(two_threads, numbers, inside):
     with pytest.raises(ArithmeticError), parallel.one_thread_for(numbers):
         raise ArithmeticError
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("numbers", "inside"), [(parallel.MANY_NUMBERS, 1), (parallel.MANY_NUMBERS + 1, 2)])
+def test_an_operation_on_many_numbers_has_all_threads(two_threads, numbers, inside):
+    with parallel.one_thread_for(1):
+        with parallel.all_threads_for(numbers):
+            assert torch.get_num_threads() == inside
+        assert torch.get_num_threads() == 1
+    with parallel.all_threads_for(numbers):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 2

@@ -83,6 +83,9 @@ def predict(
     of fit --region-fpr, or else that of the pictures. --regions gives boxes and masks in the pixels of the image before
     resize and crop.
 
+    Of a model with the parameter register, a row has the pose of the part too: turn in degrees, clockwise; shift_x and
+    shift_y in pixels of the resized image; and pose_p_value. They are empty where no pose was found.
+
     Scores go row by row to a file whose name ends in .part, which is renamed at the end. If the command is interrupted,
     --resume scores the remaining images.
 
@@ -132,9 +135,10 @@ def predict(
     limit = own if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
+    poses = getattr(detector, "registration_", None) is not None
     options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime, "map_values": map_values}
-    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json, poses=poses)
     if file is None and resume:
         raise InputError(f"--resume continues a file, and {target} is not one: add --output DIR, or --scores FILE")
     rows: list[Row] = []
@@ -153,7 +157,7 @@ def predict(
                 row = _row(path, result, limit)
                 try:
                     if not isinstance(result, InputError):
-                        score, anomaly_map, pictured = result
+                        score, anomaly_map, pictured, _ = result
                         if maps and output is not None and anomaly_map is not None:
                             size = image_size(path)
                             if maps == "original" and pictured is not None:
@@ -184,9 +188,9 @@ def predict(
     if file is not None:
         rows = file.finish(paths)
     elif target == "-":
-        click.echo(to_text(rows, as_json=as_json), nl=False)
+        click.echo(to_text(rows, as_json=as_json, poses=poses), nl=False)
     else:
-        write_text_whole(target, to_text(rows, as_json=as_json))
+        write_text_whole(target, to_text(rows, as_json=as_json, poses=poses))
     if region_file is not None:
         click.echo(region_file.write(), err=True)
     if getattr(detector, "values_of_maps", None) is not None:
@@ -209,8 +213,8 @@ def predict(
         sys.exit(SOME_FAILED)
 
 
-Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
-"""Score, map and map for pictures of an image."""
+Scored = tuple[float, "np.ndarray | None", "np.ndarray | None", dict[str, "float | None"]]
+"""Score, map, map for pictures and pose of an image."""
 
 
 def _tell_p_values(detector: Any, threshold: float | None) -> None:
@@ -239,10 +243,10 @@ def _content_of(roi: Path | None) -> str | None:
 def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
     if isinstance(result, InputError):
         return Row(printable(path), error=printable(result))
-    score = result[0]
+    score, *_, pose = result
     if limit is None:
-        return Row(printable(path), _shortest(score))
-    return Row(printable(path), _shortest(score), _shortest(limit), score > limit)
+        return Row(printable(path), _shortest(score), pose=pose)
+    return Row(printable(path), _shortest(score), _shortest(limit), score > limit, pose=pose)
 
 
 def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
@@ -283,10 +287,16 @@ def _predictions(
                 yield from _predictions(predict, batch, 1)
             continue
         pictured, scores = prediction.pictured, prediction.deciding_scores
+        poses = {} if prediction.poses is None else prediction.poses.columns()
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
             score = float(scores[position])
-            yield path, (score, anomaly_map, None if pictured is None else pictured[position])
+            pose = {name: _six_digits(of[position]) for name, of in poses.items()}
+            yield path, (score, anomaly_map, None if pictured is None else pictured[position], pose)
+
+
+def _six_digits(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def _shortest(score: float) -> float:

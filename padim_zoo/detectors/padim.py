@@ -22,6 +22,7 @@ from padim_zoo.detectors.calibration import WHOLE_IMAGES
 from padim_zoo.detectors.choose_registration import choose_registration
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_trim_patches, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.image_poses import ImagePoses
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
@@ -309,7 +310,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             maps = poses.to_image(moved)
             if self.registration_ is not None:
                 maps = self.registration_.joined(maps, poses)
-            return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
+            prediction = Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
+            if self.registration_ is None or poses.found is None:
+                return prediction
+            return replace(prediction, poses=ImagePoses.of(poses.found, self.registration_))
         edges = self.pad_mode
         return predict_patches(self, squared.sqrt(), grid, roi_masks=roi_masks, counted=counted, edges=edges)
 

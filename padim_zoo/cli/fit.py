@@ -17,6 +17,7 @@ from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import (
     groups_of_images,
+    kept_of_samples,
     named_groups,
     regions_of,
     remember_names,
@@ -202,7 +203,8 @@ def fit(
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     saved = describe_work(model, coverage_of(model, paths)) | trimmed
-    saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    saved |= {"threshold": threshold, **regions, **(kept_of_samples(model) if resumable and shard is None else {})}
+    saved |= {"seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)

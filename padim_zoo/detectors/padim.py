@@ -87,7 +87,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             check_whole_number("n_components", self.n_components, 1)
         if self.reduction is not None and self.reduction not in tuple(REDUCTIONS):
             raise InputError(f"reduction is {self.reduction!r}: expected {', '.join(REDUCTIONS)}")
-        if self.pad_mode not in EDGES:
+        if self.pad_mode not in tuple(EDGES):
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if self.register is not None and self.register not in (*KINDS, "auto"):
             raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")

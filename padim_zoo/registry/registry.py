@@ -219,6 +219,9 @@ class Registry(Generic[T]):
     def arguments_that_do_not_fit(self, spec: str, factory: Callable[..., Any], error: TypeError) -> InputError:
         """What to raise where the arguments of a spec are not those of its factory."""
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None and "positional argument" in str(error) and "but" in str(error):
+            names = ", ".join(_parameters(factory)) or "none"
+            return InputError(f"{self.kind} {spec!r} has too many values without a name: write NAME=VALUE, of {names}")
         if unknown is None:
             return InputError(f"{self.kind} {spec!r}: {error}")
         refused = f"{self.kind} {spec!r} has no parameter {unknown[1]!r}"

@@ -5,34 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from padim_zoo import PaDiM
 from padim_zoo.detectors.image_poses import POSE_COLUMNS
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.report.score_file import Row, ScoreFile
 from tests.command_line import run
+from tests.wedges import SIDE, wedge
 
-SIDE = 64
 SMALL: dict[str, Any] = {"resize": None, "n_components": 6, "backbone": "builtin", "precision": "float32"}
-
-
-def wedge(degrees: float, x: float, y: float, seed: int) -> np.ndarray:
-    """A bright wedge on a dark ground, (SIDE, SIDE, 3), turned clockwise and shifted to the right and down."""
-    rows, columns = np.meshgrid(*[np.arange(SIDE) + 0.5 - SIDE / 2] * 2, indexing="ij")
-    angle, columns, rows = math.radians(degrees), columns - x, rows - y
-    u = math.cos(angle) * columns + math.sin(angle) * rows
-    v = math.cos(angle) * rows - math.sin(angle) * columns
-    shape = ((np.abs(u) < 20) & (np.abs(v) < 4 + (u + 20) / 5)).astype(float)
-    image = 60 + 120 * gaussian_filter(shape, 1) + np.random.default_rng(seed).normal(0, 3, shape.shape)
-    return np.repeat(image.clip(0, 255).astype(np.uint8)[:, :, None], 3, 2)
 
 
 POSES = np.random.default_rng(0).uniform([-25, -4, -4], [25, 4, 4], (24, 3))

@@ -76,8 +76,8 @@ def export(
     if detector.takes_sizes and input_size is None:
         height, width = detector.image_size_
         click.echo(
-            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only: --input-size "
-            "takes another",
+            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only"
+            f"{', which has room for all of the fit' if detector.several_sizes else ''}: for others give --input-size",
             err=True,
         )
     if done.note is not None:

@@ -81,16 +81,11 @@ def fit(
     """
     import numpy as np
 
-    from padim_zoo.bench.build import detector_parameters
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.data.roi import RegionOfInterest
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
-    from padim_zoo.detectors.calibration import Calibration
-    from padim_zoo.detectors.p_value_maps import note_on_tail
     from padim_zoo.metrics.conformal import conformal_threshold
-    from padim_zoo.registry import detectors
 
     asked = asked_settings()
     if bool(images) == any(name in asked for name in DATASET):
@@ -122,6 +117,18 @@ def fit(
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
     refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)
+    if settings["roi"] is not None:
+        RegionOfInterest(settings["roi"])  # which refuses what does not exist
+    for rate in (fpr, region_fpr):
+        if rate is not None:
+            conformal_threshold(np.zeros(len(paths)), rate)  # which refuses a rate that so few cannot promise
+    from padim_zoo.bench.build import detector_parameters
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
+    from padim_zoo.detectors.calibration import Calibration
+    from padim_zoo.detectors.p_value_maps import note_on_tail
+    from padim_zoo.registry import detectors
+
     parameters = asked_parameters()
     protocol = None if dataset is None else protocol_of(dataset)
     if protocol is not None and not {"resize", "crop"} & parameters.keys():

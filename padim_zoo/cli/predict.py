@@ -13,7 +13,7 @@ import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import expect, load_detector, predict_in
-from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.options import MODEL, PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
@@ -35,7 +35,7 @@ SOME_FAILED = 1
 
 
 @setting_command("predict")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="Folder for scores, maps and pictures.")
 @click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
@@ -119,6 +119,10 @@ def predict(
     refuse_same(written, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
+    if roi is not None:
+        from padim_zoo.data.roi import RegionOfInterest
+
+        RegionOfInterest(roi)  # which refuses what does not exist
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
     if "map_values" in asked_settings():
@@ -287,7 +291,8 @@ def _predictions(
                 yield from _predictions(predict, batch, 1)
             continue
         pictured, scores = prediction.pictured, prediction.deciding_scores
-        poses = {} if prediction.poses is None else prediction.poses.columns()
+        of_parts = getattr(prediction, "poses", None)  # no exported model has any
+        poses = {} if of_parts is None else of_parts.columns()
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
             score = float(scores[position])

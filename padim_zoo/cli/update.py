@@ -9,7 +9,7 @@ import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import load_detector
-from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
+from padim_zoo.cli.options import MODEL, hold, new_model_options, target_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import (
@@ -27,7 +27,7 @@ from padim_zoo.detectors.description import coverage_of, describe_work
 
 
 @setting_command("update")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @new_model_options()
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")

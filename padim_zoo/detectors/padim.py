@@ -347,11 +347,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return registration
 
     def notes_of_fit(self) -> list[str]:
-        """That the ridge decides, where few images leave it the most directions."""
+        """That images are few for poses, and that the ridge decides, where few images leave it the most directions."""
         mean = self.gaussian_.mean
         estimator = self.build_estimator()
-        note = self.extractor.facts.registration_note
-        notes = [note] if note else []
+        of_images = "" if self.registration_ is None else self.registration_.note_on_images()
+        notes = [note for note in (self.extractor.facts.registration_note, of_images) if note]
         if not isinstance(estimator, Full) or self.augment is not None:
             return notes
         if not 0 < self.n_images_ < min(SMALL_FIT, mean.D + 1):
